@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Sets up and runs the tests.
+#
+#   bash run_scripts/test.sh [--all] [pytest arguments]
+#
+# Without --all: the tests that take under three minutes together. With it: every test but those that need a CUDA
+# device, the linters, and the quickstart's own promise.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+VENV=${VENV:-$PWD/.venv}
+
+all=""
+if [ "${1:-}" = --all ]; then all=1; shift; fi
+
+VENV=$VENV bash setup.sh --dev
+export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
+if [ -n "$all" ]; then
+  ruff check .
+  ruff format --check .
+  shellcheck setup.sh run_scripts/*.sh .ci/run
+  exec python -m pytest -m "not gpu" --durations=15 "$@"
+fi
+exec python -m pytest "$@"

