@@ -1,0 +1,51 @@
+"""What a user reads when input is wrong: `file:line: field: got, expected, remedy`, many at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One defect of the input.
+
+    >>> print(Problem("train.jsonl:17", "image", "'cat.jpg'", "an existing file under /data", "fix the path"))
+    train.jsonl:17: image: got 'cat.jpg', expected an existing file under /data; fix the path
+    """
+
+    where: str  # "train.jsonl:17", or a flag or a file name where there is no line
+    field: str
+    got: str
+    expected: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.field}: got {self.got}, expected {self.expected}; {self.remedy}"
+
+
+class UsageError(ValueError):
+    """A setting that cannot work; the message says what was got, what was expected, and what to set."""
+
+
+class DataError(UsageError):
+    """Input that cannot be used, with every `Problem` found; the message shows the first `MAX_SHOWN`."""
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems[:MAX_SHOWN])) + self._rest())
+
+    def _rest(self) -> str:
+        hidden = len(self.problems) - MAX_SHOWN
+        return f"\n... and {hidden} more" if hidden > 0 else ""
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """`repr` of a value for a message, cut in the middle.
+
+    >>> shorten("a" * 200, 20)
+    "'aaaaaaaa...aaaaaaaa'"
+    """
+    text = repr(value)
+    half = (limit - 3) // 2 + 1
+    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"

@@ -1,0 +1,161 @@
+"""The three shapes of a row -> its turns, gold answer and image tags. (torch-free)
+
+- VLM-R1: {"image": str | [str], "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}
+- R1-V:   {"image" or "images": ..., "problem": str, "solution": ...}
+- chat:   {"messages": [{"role": "user", "content": str | [{"type": "text" | "image", ...}]}, ...]}
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from open_r1.errors import DataError, Problem, shorten
+
+IMAGE_TAG = "<image>"
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a conversation; `text` keeps its `<image>` tags where the images belong."""
+
+    role: str  # "system" | "user" | "assistant"
+    text: str
+
+
+class Dialogue(NamedTuple):
+    """The turns of a row; `slots` has one entry for each image tag: the path an image part carries, or None."""
+
+    turns: tuple[Turn, ...]
+    solution: str
+    slots: list[str | None]
+
+
+def shape_of(row: dict, where: str) -> str:
+    """The field that says which shape a row has, a key of `SHAPES`. Raises DataError where there is none."""
+    for shape in SHAPES:
+        if shape in row:
+            return shape
+    if "solution" in row:
+        return "problem"
+    expected = "'conversations' (VLM-R1), 'problem' and 'solution' (R1-V), or 'messages' (chat)"
+    raise refuse(where, "line", f"fields {shorten(sorted(row))}", expected, "rename the fields to one of these shapes")
+
+
+def refuse(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
+    """A DataError of one problem, to be raised."""
+    return DataError([Problem(where, name, got, expected, remedy)])
+
+
+def solution_text(value: object, name: str, where: str) -> str:
+    """The gold answer as text: numbers and JSON values are written out. Raises DataError for null, blank, true, false.
+
+    >>> solution_text(7, "solution", ""), solution_text(0.5, "solution", ""), solution_text([1, 2], "solution", "")
+    ('7', '0.5', '[1,2]')
+    """
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, (list, dict)):
+        return orjson.dumps(value).decode()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if abs(value) < 2**63:
+            return repr(value)
+        # orjson turns integers beyond 64 bits into floats: digits would be lost without a word.
+        raise refuse(where, name, repr(value), "a number below 2**63", 'write it as text, in "quotes"')
+    remedy = "write the answer as text, or remove the row"
+    raise refuse(where, name, as_json(value), "a non-empty answer (text, number, list or object)", remedy)
+
+
+def _conversations(row: dict, where: str) -> Dialogue:
+    return _dialogue(row["conversations"], "conversations", ("from", "value"), where)
+
+
+def _messages(row: dict, where: str) -> Dialogue:
+    return _dialogue(row["messages"], "messages", ("role", "content"), where)
+
+
+def _problem(row: dict, where: str) -> Dialogue:
+    text = _prompt_text(row.get("problem"), "problem", where)
+    solution = solution_text(row.get("solution"), "solution", where)
+    return Dialogue((Turn("user", text),), solution, [None] * text.count(IMAGE_TAG))
+
+
+def _dialogue(items: object, name: str, keys: tuple[str, str], where: str) -> Dialogue:
+    if not isinstance(items, list) or not items:
+        raise refuse(where, name, as_json(items), "a non-empty list of turns", "write one object for each turn")
+    turns, slots = [], []
+    for i, item in enumerate(items):
+        turn, places = _turn(item, f"{name}[{i}]", keys, where)
+        turns.append(turn)
+        if i + 1 < len(items):  # a tag in the gold answer is no place for an image
+            slots += places
+    _check_order([turn.role for turn in turns], name, where)
+    return Dialogue(tuple(turns[:-1]), turns[-1].text, slots)
+
+
+def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[str | None]]:
+    role_key, text_key = keys
+    if not isinstance(item, dict):
+        raise refuse(where, name, as_json(item), f"an object with '{role_key}' and '{text_key}'", "correct the turn")
+    role = item.get(role_key)
+    if not isinstance(role, str) or role not in ROLES:
+        raise refuse(where, f"{name}.{role_key}", shorten(role), f"one of {', '.join(ROLES)}", "rename the speaker")
+    text, slots, name = item.get(text_key), None, f"{name}.{text_key}"
+    if text_key == "content" and isinstance(text, list) and all(isinstance(p, dict) and "type" in p for p in text):
+        text, slots = _join_parts(text, name, where)
+    if ROLES[role] == "assistant":
+        text = solution_text(text, name, where)
+    else:
+        text = _prompt_text(text, name, where)
+    return Turn(ROLES[role], text), [None] * text.count(IMAGE_TAG) if slots is None else slots
+
+
+def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str | None]]:
+    """Text of chat content parts with a tag for each image part, and what fills each tag."""
+    texts, slots = [], []
+    for i, part in enumerate(parts):
+        kind, text, path = part["type"], part.get("text"), part.get("image")
+        if kind == "text" and isinstance(text, str):
+            texts.append(text)
+            slots += [None] * text.count(IMAGE_TAG)
+        elif kind == "image" and (path is None or (isinstance(path, str) and path.strip())):
+            texts.append(IMAGE_TAG)
+            slots.append(path)
+        else:
+            expected = '{"type": "text", "text": str} or {"type": "image"[, "image": path]}'
+            raise refuse(where, f"{name}[{i}]", shorten(part), expected, "rewrite the part")
+    return "".join(texts), slots
+
+
+def _prompt_text(value: object, name: str, where: str) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise refuse(where, name, as_json(value), "non-empty text", "write the text, or remove the turn or row")
+
+
+def _check_order(roles: list[str], name: str, where: str) -> None:
+    if roles in (["user", "assistant"], ["system", "user", "assistant"]):
+        return
+    got = shorten(roles)
+    if "system" in roles[1:]:
+        raise refuse(where, name, got, "a system turn in the first place only", "move its text there")
+    if "user" not in roles:
+        raise refuse(where, name, got, "a human (user) turn", "add the question")
+    if roles[-1] != "assistant":
+        raise refuse(where, name, got, "a final gpt (assistant) turn", "add the answer: it becomes the solution")
+    if roles[-2] != "user":
+        raise refuse(where, name, got, "a human (user) turn before the final answer", "join the last two answers")
+
+
+def as_json(value: object) -> str:
+    """A JSON value as it stands in the file, shortened."""
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value)) or shorten(value)
+
+
+SHAPES: dict[str, Callable[[dict, str], Dialogue]] = {
+    "conversations": _conversations,
+    "messages": _messages,
+    "problem": _problem,
+}
