@@ -1,0 +1,66 @@
+"""Paths and small data that several tests share."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED = REPO.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real rows that are not part of the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the folder {SHARED.relative_to(REPO.parent)} with real data is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny() -> str:
+    """The embedded tiny VLM."""
+    return str(REPO / "assets" / "tiny-vlm")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl (64 rows), heldout.jsonl (64 rows) and their images."""
+    out = tmp_path_factory.mktemp("digits")
+    run_script("local_scripts/make_digits.py", "--out", out, "--rows", 64, "--heldout_rows", 64)
+    return out
+
+
+@pytest.fixture(scope="session")
+def mixed(digits: Path) -> Path:
+    """`mixed.jsonl` beside `digits`: text rows, one-image rows and two-image rows of different sizes in turn."""
+    from PIL import Image
+
+    rows = [json.loads(line) for line in (digits / "train.jsonl").read_text().splitlines()]
+    large = Image.open(digits / rows[0]["image"]).resize((168, 84))
+    large.save(digits / "images" / "large.png")
+    for i, row in enumerate(rows):
+        if i % 3 == 1:
+            del row["image"]
+            row["conversations"][0]["value"] = "What is the sum of 1 and 2?"
+        if i % 3 == 2:
+            row["image"] = [row["image"], "images/large.png"]
+            row["conversations"][0]["value"] = "First <image> then <image> which digits?"
+    path = digits / "mixed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run_script(script: str, *args: object, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository with this interpreter, as a user would."""
+    command = [sys.executable, str(REPO / script), *map(str, args)]
+    done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, **kwargs)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done
