@@ -1,0 +1,128 @@
+"""Rewards and accuracy methods by name. To add one, write it in a file of this folder and name it here.
+
+A reward sees one completion's text and its record; `adapter` makes it TRL's batch contract and loads users' files.
+Importing this loads neither torch nor sympy.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from open_r1.answers import extract_answer
+from open_r1.errors import DataError, Problem
+from open_r1.rewards.base import Method, Reward, gold_text
+from open_r1.rewards.boxes import answered_box, rec
+from open_r1.rewards.format import format_reward
+from open_r1.rewards.math import score_math
+from open_r1.rewards.text import (
+    all_match,
+    default,
+    digits,
+    mcq,
+    parse_default,
+    parse_digits,
+    parse_mcq,
+    parse_yes_no_answer,
+    yes_no,
+)
+from open_r1.rows import Record
+
+__all__ = [
+    "METHODS",
+    "REWARDS",
+    "Method",
+    "Reward",
+    "accuracy",
+    "get_method",
+    "get_rewards",
+    "gold_completion",
+    "gold_score",
+]
+
+T = TypeVar("T")
+
+METHODS: dict[str, Method] = {
+    "default": Method(default, parse=parse_default),
+    "math": Method(score_math),
+    "mcq": Method(mcq, parse=parse_mcq),
+    "yes_no": Method(yes_no, parse=parse_yes_no_answer),
+    "all_match": Method(all_match),
+    "digits": Method(digits, parse=parse_digits),
+    "rec": Method(rec, parse=answered_box),
+    "iou": Method(rec, parse=answered_box),  # VLM-R1's other name of it
+}
+
+
+def accuracy(completion: str, record: Record) -> float:
+    """The score of the record's `accu_reward_method` (default: "default"), in that method's range.
+
+    >>> accuracy("<answer>yes</answer>", Record("1", (), "", (), "Yes", accu_reward_method="yes_no"))
+    1.0
+    """
+    return _method_of(record).score(completion, record)
+
+
+REWARDS: dict[str, Reward] = {
+    "accuracy": accuracy,
+    "format": format_reward,
+}
+
+
+def get_rewards(names: Sequence[str]) -> list[Reward]:
+    """The rewards of these names; raises ValueError naming the known ones and the nearest."""
+    return [known(name, REWARDS, "reward") for name in names]
+
+
+def get_method(name: str | None) -> Method:
+    """The accuracy method of this name ("default" for None); raises ValueError as `get_rewards` does."""
+    return known(name or "default", METHODS, "reward method")
+
+
+def known(name: str, table: Mapping[str, T], kind: str) -> T:
+    """`table[name]`; raises ValueError naming the known entries and the nearest.
+
+    >>> known("formt", REWARDS, "reward")
+    Traceback (most recent call last):
+    ValueError: reward: got 'formt', expected one of accuracy, format; did you mean 'format'?
+    """
+    if name in table:
+        return table[name]
+    raise ValueError(f"{kind}: got {name!r}, expected one of {', '.join(table)}; {_hint(name, table)}")
+
+
+def _hint(name: str, table: Mapping[str, object]) -> str:
+    nearest = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else "correct the name"
+
+
+def _method_of(record: Record) -> Method:
+    """The row's own method; an unknown name is a defect of the row."""
+    name = record.accu_reward_method
+    if name and name not in METHODS:
+        expected = f"one of {', '.join(METHODS)}"
+        raise DataError([Problem(record.where, "accu_reward_method", repr(name), expected, _hint(name, METHODS))])
+    return get_method(name)
+
+
+def gold_completion(record: Record, method: str | None = None) -> str:
+    """The gold answer as a perfect completion would write it; solutions that hold `<answer>` tags stand as they are.
+
+    >>> gold_completion(Record("1", (), "", (), "3"))
+    '<think>\\n...\\n</think>\\n<answer>3</answer>'
+    """
+    if extract_answer(record.solution) is not None:
+        return record.solution
+    return f"<think>\n...\n</think>\n<answer>{gold_text(record)}</answer>"
+
+
+def gold_score(record: Record, method: str | None = None) -> tuple[float, float]:
+    """(score, maximum) of the gold answer by `method`, or else by the record's own. Equal, or the row is unusable.
+
+    Raises DataError for a gold that the method cannot use, or a row with an unknown method.
+
+    >>> gold_score(Record("1", (), "", (), "(B)"), "mcq")
+    (1.0, 1.0)
+    """
+    chosen = _method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
+    in_pixels = record.with_extra(model_family="original")  # the frame of gold boxes, whatever the model's is
+    return chosen.score(gold_completion(record, method), in_pixels), chosen.maximum

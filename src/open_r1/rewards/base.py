@@ -1,0 +1,51 @@
+"""What rewards and accuracy methods are, and the two ways a row can be malformed for them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from open_r1.answers import extract_answer, final_text
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.rows import Record
+
+# One completion's text and its record -> a value, or None for "does not apply". Pure, deterministic, no I/O.
+Reward = Callable[[str, Record], float | None]
+
+
+def read_final_text(completion: str, record: Record) -> Any:
+    """What most methods read: the final text, or None where there is none."""
+    return final_text(completion) or None
+
+
+@dataclass(frozen=True)
+class Method:
+    """How accuracy is measured: `score` in [minimum, maximum]; `parse` shows what was read (JSON), None for nothing.
+
+    A malformed completion scores `minimum`; a malformed record raises DataError.
+    """
+
+    score: Callable[[str, Record], float]
+    maximum: float = 1.0
+    minimum: float = 0.0
+    parse: Callable[[str, Record], Any] = read_final_text
+
+
+def gold_text(record: Record) -> str:
+    """The gold answer: R1-V's solutions stand in `<answer>` tags, others are the solution itself.
+
+    Raises DataError where it is blank: nothing against nothing must not pay.
+
+    >>> gold_text(Record("1", (), "", (), "<answer> 3 </answer>"))
+    '3'
+    """
+    answer = extract_answer(record.solution)
+    gold = record.solution.strip() if answer is None else answer
+    if not gold:
+        raise bad_gold(record, "a non-empty answer")
+    return gold
+
+
+def bad_gold(record: Record, expected: str) -> DataError:
+    """The error of a gold answer that its method cannot use."""
+    remedy = "correct the gold answer, or choose another --reward_method"
+    return DataError([Problem(record.where, "solution", shorten(record.solution), expected, remedy)])

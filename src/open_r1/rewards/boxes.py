@@ -1,0 +1,75 @@
+"""Referring expressions: IoU of the answered box with the gold box, in pixels of the original image. (VLM-R1)"""
+
+from collections.abc import Sequence
+
+from open_r1.answer_boxes import last_box, parse_boxes
+from open_r1.coordinates import space_of, to_original
+from open_r1.errors import shorten
+from open_r1.rewards.base import bad_gold, gold_text
+from open_r1.rows import Record
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two (x1, y1, x2, y2) in one frame, in [0, 1]; 0 where either has no positive area.
+
+    >>> iou((0, 0, 10, 10), (5, 0, 15, 10))  # 50 / (100 + 100 - 50)
+    0.3333333333333333
+    >>> iou((0, 0, 10, 10), (0, 0, 10, 10)), iou((10, 10, 0, 0), (0, 0, 10, 10))
+    (1.0, 0.0)
+    """
+    if _area(a) == 0 or _area(b) == 0:
+        return 0.0
+    overlap = _area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    return overlap / (_area(a) + _area(b) - overlap)
+
+
+def rec(completion: str, record: Record) -> float:
+    """IoU in [0, 1] of the last box of the answer with the gold box; 0.0 without a box. Same in training and eval.
+
+    The gold box is in pixels of the original image; the answered one is in the frame of the extra field `model_family`
+    (default "original") and is converted with `image_wh` (or `width` and `height`), `min_pixels` and `max_pixels`.
+
+    Raises DataError (field `solution`) for a gold that is not one box with an area, and ValueError where the size of
+    the image is needed and absent, or the family is unknown.
+
+    >>> rec('<answer>{"bbox_2d": [0, 0, 500, 1000]}</answer>', Record("1", (), "", (), "[0, 0, 320, 425]",
+    ...     {"model_family": "qwen3_vl", "image_wh": [640, 425]}))
+    1.0
+    """
+    gold = gold_box(record)
+    answer = answered_box(completion, record)
+    return 0.0 if answer is None else iou(answer, gold)
+
+
+def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
+    """The box that a completion answers with, in pixels of the original image; None without one."""
+    family = record.extra.get("model_family") or "original"
+    wh = (1.0, 1.0) if space_of(family) == "original" else image_wh(record)
+    limits = {name: record.extra[name] for name in ("min_pixels", "max_pixels") if record.extra.get(name)}
+    box = last_box(completion)
+    return None if box is None else to_original(box.xyxy, family, wh, **limits)
+
+
+def gold_box(record: Record) -> tuple[float, ...]:
+    """The one box of a record's solution; raises DataError (field `solution`) where it is not one, or has no area."""
+    boxes = parse_boxes(gold_text(record))
+    if len(boxes) != 1 or _area(boxes[0].xyxy) == 0:
+        raise bad_gold(record, "one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, in pixels of the original image")
+    return boxes[0].xyxy
+
+
+def image_wh(record: Record) -> tuple[float, float]:
+    """(width, height) of the original image in pixels; raises ValueError naming the field where it is missing."""
+    value = record.extra.get("image_wh") or [record.extra.get("width"), record.extra.get("height")]
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if not is_pair or not all(isinstance(side, (int, float)) and side > 0 for side in value):
+        raise ValueError(
+            f"{record.where}: image_wh: got {shorten(value)}, expected [width, height] of the original image "
+            f"in pixels; boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
+        )
+    return value[0], value[1]
+
+
+def _area(box: Sequence[float]) -> float:
+    width, height = box[2] - box[0], box[3] - box[1]
+    return width * height if width > 0 and height > 0 else 0.0

@@ -1,0 +1,18 @@
+"""The format reward: tags in their places, once each. (R1-V and VLM-R1, with their holes closed)"""
+
+from open_r1.answers import has_answer_format, has_think_format
+from open_r1.rows import Record
+
+
+def format_reward(completion: str, record: Record) -> float:
+    """1.0 for `<think>..</think><answer>..</answer>`, or `<answer>..</answer>` in direct mode; else 0.0.
+
+    The mode is the record's extra field `prompt_mode` ("think" or "direct"; default "think").
+
+    >>> format_reward("<think>a</think>\\n<answer>b</answer>\\n", Record("1", (), "", (), "b"))
+    1.0
+    >>> format_reward("<answer>b</answer>", Record("1", (), "", (), "b", {"prompt_mode": "direct"}))
+    1.0
+    """
+    direct = record.extra.get("prompt_mode") == "direct"
+    return float(has_answer_format(completion) if direct else has_think_format(completion))
