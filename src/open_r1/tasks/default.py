@@ -1,0 +1,5 @@
+"""Any question with a short answer: the prompts of `open_r1.conversation`, graded by `default`."""
+
+from open_r1.tasks.task import Task
+
+DEFAULT = Task(name="default", method="default")

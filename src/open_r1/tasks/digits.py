@@ -1,0 +1,129 @@
+"""Digit recognition, after r1_vlm: one to three handwritten digits in an image, two questions about each image.
+
+Rows 2k and 2k+1 share image k: the sorted list, then the sum. Row i depends on (seed, split, i) alone, so a longer
+dataset starts with the shorter one. Train and held-out images draw from disjoint sets of source digits.
+"""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from open_r1.tasks.task import Task
+
+IMAGE_WH = (112, 56)  # pixels; a multiple of 28, so Qwen's processor keeps it as it is
+DIGIT_PX = 34  # side of one digit before jitter; three fit side by side
+HELD_OUT_EVERY = 5  # each fifth source digit of a class is held out
+
+QUESTIONS: Mapping[str, str] = {
+    "list": "What digits are in this image? I need the digits in a list sorted from lowest to highest.",
+    "sum": "What is the sum of the digits in this image?",
+}
+
+DIGITS = Task(
+    name="digits",
+    method="digits",
+    prompts={
+        "think": "{question} First think in <think> </think> tags, then give the final answer in <answer> </answer> "
+        "tags, for example <answer>[0, 1]</answer> or <answer>1</answer>.",
+        "direct": "{question} Give the final answer in <answer> </answer> tags, for example <answer>[0, 1]</answer> "
+        "or <answer>1</answer>.",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Handwritten digits to draw from: `images` (N, H, W) uint8, white on black; `labels` (N,) in 0..9."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def split(self, held_out: bool) -> "Source":
+        """The held-out fifth of each class, or the rest."""
+        rank = np.zeros(len(self.labels), dtype=int)
+        for digit in range(10):
+            mine = np.flatnonzero(self.labels == digit)
+            rank[mine] = np.arange(len(mine))
+        keep = (rank % HELD_OUT_EVERY == 0) == held_out
+        return Source(self.images[keep], self.labels[keep])
+
+
+def sklearn_source() -> Source:
+    """The 1,797 8x8 digits that scikit-learn ships (UCI Optical Recognition of Handwritten Digits)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return Source((bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(int))
+
+
+def mnist_source(folder: Path) -> Source:
+    """The first `*images-idx3-ubyte*` and `*labels-idx1-ubyte*` of a folder, gzipped or not (LeCun's idx format).
+
+    Raises FileNotFoundError where one is missing and ValueError where a file is not idx.
+    """
+    images = _read_idx(folder, "*images*idx3-ubyte*", magic=0x803)
+    labels = _read_idx(folder, "*labels*idx1-ubyte*", magic=0x801)
+    return Source(images, labels.astype(int))
+
+
+def _read_idx(folder: Path, pattern: str, magic: int) -> np.ndarray:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no file {pattern}; --mnist takes a folder with the MNIST idx files")
+    raw = found[0].read_bytes()
+    data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    if int.from_bytes(data[:4], "big") != magic:
+        raise ValueError(f"{found[0]}: got magic {data[:4].hex()}, expected {magic:08x} (an idx file)")
+    dims = magic & 0xFF
+    shape = [int.from_bytes(data[4 + 4 * k : 8 + 4 * k], "big") for k in range(dims)]
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
+
+
+def draw(digits: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """One to three source digits (k, H, W), left to right on black with small random turns, sizes and places."""
+    canvas = np.zeros((IMAGE_WH[1], IMAGE_WH[0]), np.uint8)
+    slot = IMAGE_WH[0] / len(digits)
+    for k, digit in enumerate(digits):
+        side = int(DIGIT_PX * rng.uniform(0.9, 1.08))
+        glyph = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+        glyph = np.asarray(glyph.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR))
+        x = int(k * slot + rng.uniform(0.2, 0.8) * (slot - side))
+        y = int(rng.uniform(0.1, 0.9) * (IMAGE_WH[1] - side))
+        patch = canvas[y : y + side, x : x + side]
+        np.maximum(patch, glyph[: patch.shape[0], : patch.shape[1]], out=patch)
+    return Image.fromarray(canvas).convert("RGB")
+
+
+def make_image(source: Source, seed: int, index: int, held_out: bool) -> tuple[Image.Image, list[int]]:
+    """Image `index` of a split and its digits as they stand from left to right."""
+    rng = np.random.default_rng([seed, int(held_out), index])
+    chosen = rng.integers(len(source.labels), size=rng.integers(1, 4))
+    return draw(source.images[chosen], rng), source.labels[chosen].tolist()
+
+
+def answer(kind: str, digits: list[int]) -> str:
+    """The gold answer of a question.
+
+    >>> answer("list", [7, 2, 4]), answer("sum", [7, 2, 4])
+    ('[2, 4, 7]', '13')
+    """
+    return str(sorted(digits)) if kind == "list" else str(sum(digits))
+
+
+def make_row(digits: list[int], kind: str, row_id: str, image_path: str) -> dict[str, Any]:
+    """One JSONL row in VLM-R1's line format; `kind` and `digits` ride along for whoever analyses the results."""
+    return {
+        "id": row_id,
+        "image": image_path,
+        "conversations": [
+            {"from": "human", "value": f"<image>{QUESTIONS[kind]}"},
+            {"from": "gpt", "value": answer(kind, digits)},
+        ],
+        "kind": kind,
+        "digits": digits,
+    }
