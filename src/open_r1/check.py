@@ -1,0 +1,180 @@
+"""The dataset doctor: every row, every image and every gold answer, before anything is trained.
+
+    python -m open_r1.check --data_file_paths a.jsonl:b.jsonl --image_folders x:y [--reward_method M]
+        [--task_type T] [--model PATH] [--max_rows N]
+
+Exit status 0: clean; 1: defects, all of them in a table; 2: wrong usage. With --max_rows N, images and gold answers of
+the first N good rows are checked (of the lines, all are). torch and transformers load for --model only.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Column, Table
+
+from open_r1.conversation import PROMPTS
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.images import open_image, original_size
+from open_r1.lengths import prompt_tokens
+from open_r1.records import Record, RecordDataset, scan_records, split_paths
+from open_r1.rewards import get_method, gold_score
+from open_r1.survey import Statistics, size_class, summary_table, survey
+from open_r1.tasks import TASKS, Task
+
+MAX_MEASURED = 512  # rows whose tokens are counted with --model
+
+
+def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
+    """(width, height) of an image that decodes to its end, else what is wrong with it."""
+    try:
+        open_image(folder, path, where=where)
+        return original_size(folder, path, where=where)
+    except DataError as error:
+        return error
+
+
+def check_gold(record: Record) -> list[Problem]:
+    """Empty where the row's own solution earns the maximum of its reward."""
+    method = record.accu_reward_method or "default"
+    try:
+        earned, best = gold_score(record, method)
+    except DataError as error:
+        return list(error.problems)
+    except ValueError as error:
+        got = f"{shorten(record.solution)} ({error})"
+        return [_gold_problem(record, got, f"an answer that method '{method}' can read")]
+    if earned >= best - 1e-6:
+        return []
+    got = f"{shorten(record.solution)}, which earns {earned:g}"
+    return [_gold_problem(record, got, f"the full {best:g} with method '{method}'")]
+
+
+def _gold_problem(record: Record, got: str, expected: str) -> Problem:
+    return Problem(record.where, "solution", got, expected, "correct the answer, or choose another reward method")
+
+
+def diagnose(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
+    """`problems` of the scan with those of images and gold answers, in order of files and lines; statistics."""
+    stats, found = Statistics(), list(problems)
+    places = survey(_progress(data, "reading rows"), stats)
+    for result in _progress(_opened(places), "opening images", len(places)):
+        if isinstance(result, DataError):
+            found += result.problems
+        else:
+            stats.longest_sides[size_class(max(result))] += 1
+    for record in _progress(data, "scoring gold answers"):
+        found += check_gold(record)
+    return _in_order(found), stats
+
+
+def _opened(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[int, int] | DataError]:
+    """`check_image` of all, in threads, a batch at a time: a million waiting futures would fill the memory."""
+    items = iter(places.items())
+    with ThreadPoolExecutor(4) as pool:
+        while batch := list(islice(items, 1024)):
+            yield from pool.map(lambda item: check_image(*item[0], item[1]), batch)
+
+
+def _progress(items: Iterable, title: str, total: int | None = None) -> Iterable:
+    console = Console(stderr=True)
+    return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _sample(data: RecordDataset) -> RecordDataset:
+    """At most MAX_MEASURED rows, evenly spaced."""
+    return data.select(np.unique(np.linspace(0, len(data) - 1, min(MAX_MEASURED, len(data))).astype(int)))
+
+
+def _processor(model: str) -> Any:
+    from transformers import AutoProcessor  # seconds to import, and needed for --model only
+
+    return AutoProcessor.from_pretrained(model)
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """By file, then by line; what concerns no line stands before."""
+    files = {name: i for i, name in enumerate(dict.fromkeys(problem.where.rpartition(":")[0] for problem in problems))}
+
+    def place(problem: Problem) -> tuple[int, int]:
+        name, _, line = problem.where.rpartition(":")
+        return (files[name], int(line)) if line.isdigit() else (-1, 0)
+
+    return sorted(problems, key=place)
+
+
+def problem_table(problems: Sequence[Problem]) -> Table:
+    """One row a defect."""
+    columns = ("got", "expected", "what to do")
+    table = Table(Column("where", no_wrap=True), Column("field", no_wrap=True), *columns, show_lines=True)
+    for p in problems:
+        table.add_row(*map(escape, (p.where, p.field, p.got, p.expected, p.remedy)))
+    return table
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of the doctor; those shared with training have the same names."""
+    parser = argparse.ArgumentParser(prog="python -m open_r1.check", description="Checks a dataset before training.")
+    parser.add_argument("--data_file_paths", required=True, help="JSONL files, separated by colons")
+    parser.add_argument("--image_folders", help="one folder for all files, or one for each, separated by colons")
+    parser.add_argument("--reward_method", help="one accuracy method for all files, or one for each")
+    parser.add_argument("--task_type", help=f"task whose accuracy method is used: {', '.join(TASKS)}")
+    parser.add_argument("--model", help="model folder or name: counts prompt tokens of clean data")
+    parser.add_argument("--max_rows", type=int, help="check images and answers of the first N good rows only")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the doctor and returns its exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.task_type is not None and args.task_type not in TASKS:
+        parser.error(f"--task_type: got {args.task_type!r}, expected one of {', '.join(TASKS)}")
+    if args.max_rows is not None and args.max_rows < 1:
+        parser.error(f"--max_rows: got {args.max_rows}, expected at least 1")
+    try:
+        for method in split_paths(args.reward_method) if args.reward_method else ():
+            get_method(method)
+    except ValueError as error:
+        parser.error(f"--reward_method: {error}")
+    task = TASKS[args.task_type] if args.task_type else None
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)  # a log file need not fold its lines at 80 columns
+    try:
+        return _run(args, task, console)
+    except DataError as error:  # arguments that do not fit together
+        return _report(error.problems, console)
+
+
+def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
+    methods = args.reward_method or (task.method if task else None)  # a row's own method wins, as in training
+    data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods)
+    chosen = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
+    problems, stats = diagnose(chosen, problems)
+    if args.model and not problems:
+        instruction = (task.prompts if task else PROMPTS)["think"]
+        processor, sample = _processor(args.model), _progress(_sample(chosen), "counting tokens")
+        stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
+    console.print(summary_table(stats))
+    for warning in data.warnings:
+        console.print("warning: " + escape(warning))
+    return _report(problems, console)
+
+
+def _report(problems: Sequence[Problem], console: Console) -> int:
+    if problems:
+        console.print(problem_table(problems))
+    console.print(f"{len(problems)} defects" if len(problems) != 1 else "1 defect")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Scores saved completions without a model: what would the reward have paid, and what did the parser read?
+
+    python -m open_r1.score --reward_method rec --rows completions.jsonl --out scored.jsonl
+    python -m open_r1.score --task digits --rows completions.jsonl --out scored.jsonl
+
+A row holds `completion`, `gold`, and whatever its method needs: `options`; for boxes `model_family` and `image_wh`
+([width, height] of the original image), `min_pixels`, `max_pixels`. A row's own `accu_reward_method` wins. The output
+repeats each row with `score` and `parsed` (letter, number, box in pixels of the original, text; null for nothing), or
+with `error`. Exit status 1 where a row could not be graded, 2 where the arguments are wrong. Needs no torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+from rich.console import Console
+from rich.progress import Progress
+
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.rewards import METHODS, get_method
+from open_r1.rewards.pool import WORKERS, stats
+from open_r1.rows import Record
+from open_r1.tasks import TASKS
+from open_r1.turns import solution_text
+
+BATCH = 512
+RESULTS = ("score", "parsed", "error")
+QUIET_SECONDS = 2  # before the progress bar shows
+
+
+@dataclass
+class Summary:
+    """Counts over the rows so far."""
+
+    rows: int = 0
+    errors: int = 0
+    parsed: int = 0
+    total: float = 0.0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one scored row."""
+        self.rows += 1
+        self.errors += "error" in row
+        self.parsed += row.get("parsed") is not None
+        self.total += row.get("score", 0.0)
+
+    def __str__(self) -> str:
+        graded = self.rows - self.errors
+        mean = f"mean score {self.total / graded:.4f}, parsed {self.parsed / graded:.1%}" if graded else "none graded"
+        return f"{self.rows} rows, {mean}, {self.errors} errors"
+
+
+def score_line(line: bytes, where: str, method: str) -> dict[str, Any]:
+    """One JSONL line with its `score` and `parsed`, or with `error`.
+
+    >>> score_line(b'{"completion": "<answer>B</answer>", "gold": "(B)"}', "a.jsonl:1", "mcq")["score"]
+    1.0
+    """
+    row: dict[str, Any] = {}
+    try:
+        row = _row(line, where)
+        completion, record = _completion(row, where), _record(row, where)
+        chosen = get_method(record.accu_reward_method or method)
+        return {**row, "score": chosen.score(completion, record), "parsed": chosen.parse(completion, record)}
+    except (ValueError, TypeError) as error:  # a field is missing (DataError) or of a wrong type
+        return {**row, "error": str(error)}
+
+
+def score_file(rows: Path, out: Path, method: str) -> Summary:
+    """Score every line of `rows` into `out`, which appears when all are done. Blank lines are skipped."""
+    summary, part = Summary(), out.with_name(out.name + ".part")
+    with open(rows, "rb") as source, open(part, "wb") as target:
+        for row in _scored(_numbered(_watched(source, rows)), str(rows), method):
+            summary.add(row)
+            target.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    part.replace(out)
+    return summary
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataError([Problem(where, "line", f"broken JSON ({error})", "one JSON object", "correct it")]) from error
+    if not isinstance(row, dict):
+        raise DataError([Problem(where, "line", shorten(row), "one JSON object", "write each row as {...}")])
+    return {key: value for key, value in row.items() if key not in RESULTS}  # of an earlier scoring
+
+
+def _completion(row: dict[str, Any], where: str) -> str:
+    if isinstance(row.get("completion"), str):
+        return row["completion"]
+    got = shorten(row["completion"]) if "completion" in row else "no such field"
+    raise DataError([Problem(where, "completion", got, "the model's text", "write it as text")])
+
+
+def _record(row: dict[str, Any], where: str) -> Record:
+    gold = solution_text(row.get("gold"), "gold", where)
+    extra = {key: value for key, value in row.items() if key not in ("completion", "gold", "accu_reward_method")}
+    return Record(
+        where, (), "", (), gold, extra, where, row.get("accu_reward_method") and str(row["accu_reward_method"])
+    )
+
+
+def _scored(lines: Iterator[tuple[int, bytes]], name: str, method: str) -> Iterator[dict[str, Any]]:
+    """In order, a batch at a time: threads keep the grading workers busy, and memory stays small."""
+    with ThreadPoolExecutor(2 * WORKERS) as threads:
+        while batch := list(islice(lines, BATCH)):
+            yield from threads.map(lambda item: score_line(item[1], f"{name}:{item[0]}", method), batch)
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _watched(source: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines, with a progress bar once they take more than QUIET_SECONDS."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"scoring {path}", total=path.stat().st_size, visible=False)
+        for line in source:
+            yield line
+            bar.update(task, advance=len(line), visible=bar.tasks[0].elapsed > QUIET_SECONDS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m open_r1.score", description=(__doc__ or "").partition("\n")[0])
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--reward_method", metavar="M", help=f"accuracy method: {', '.join(METHODS)}")
+    how.add_argument("--task", choices=sorted(TASKS), help="the accuracy method of this task")
+    parser.add_argument("--rows", type=Path, required=True, help="JSONL with completion and gold")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
+    args = parser.parse_args(arguments)
+    method = TASKS[args.task].method if args.task else args.reward_method
+    try:
+        get_method(method)
+        summary = score_file(args.rows, args.out, method)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f"{method}: {summary}")
+    lost = {name: count for name, count in stats().items() if count}
+    if summary.errors or lost:
+        gradings = "".join(f", {count} {name} in grading (scored as wrong)" for name, count in lost.items())
+        print(f"{summary.errors} rows with an error, see `error` in {args.out}{gradings}", file=sys.stderr)
+    return int(summary.errors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
