@@ -1,0 +1,269 @@
+"""The flags: ours, TRL's and transformers', from the command line and `--config FILE.yaml` (the command line wins).
+
+Every accepted flag acts. A flag of older projects that has no counterpart is answered with what replaced it; an
+unknown flag or YAML key ends the program with status 2, its place, and the nearest known name.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from accelerate import PartialState
+from trl import GRPOConfig, ModelConfig, TrlParser
+
+from open_r1.paths import split_paths
+from open_r1.rewards import get_method
+from open_r1.rewards.adapter import load_reward
+from open_r1.tasks import TASKS
+
+# Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
+RETIRED: dict[str, str] = {
+    "overwrite_output_dir": "remove it: a run never deletes a folder; choose another --output_dir, or continue one "
+    "with --resume_from_checkpoint true",
+    "logging_dir": "remove it: curves and metrics.jsonl go to --output_dir; a tracker is chosen by --report_to",
+    "vllm_device": "use --use_vllm true --vllm_mode colocate (or server) and CUDA_VISIBLE_DEVICES",
+    "vllm_max_model_len": "use --vllm_max_model_length",
+    "is_reward_customized_from_vlm_module": "remove it: --task_type chooses prompt and rewards, --reward_method the "
+    "accuracy method",
+    "torch_dtype": "use --dtype",
+    "evaluation_strategy": "use --eval_strategy",
+    "no_cuda": "use --use_cpu true",
+    "tokenizer_name_or_path": "remove it: the processor is loaded from --model_name_or_path",
+}
+# The same flag can be real in one script and without meaning in another.
+RETIRED_WITH_JSONL = {
+    "dataset_name": "remove it: this script reads --data_file_paths and --image_folders; grpo.py reads --dataset_name",
+}
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass
+class TaskArguments:
+    """What is asked and how it is paid; shared by all task scripts."""
+
+    task_type: str = field(
+        default="default",
+        metadata={"help": "Task that gives prompt, rewards and accuracy method.", "choices": sorted(TASKS)},
+    )
+    prompt_mode: str = field(
+        default="think",
+        metadata={"help": "Ask to think first, or for the answer directly.", "choices": ["think", "direct"]},
+    )
+    reward_funcs: list[str] | None = field(
+        default=None,
+        metadata={"help": "Rewards by name, or path/to/file.py:function. Default: those of the task."},
+    )
+    reward_method: str | None = field(
+        default=None,
+        metadata={
+            "help": "Accuracy method for all rows, or one per file separated by colons; a row's own "
+            "accu_reward_method wins. Default: the task's."
+        },
+    )
+    max_pixels: int | None = field(
+        default=None,
+        metadata={"help": "Largest image area in pixels after resizing. Default: the processor's own."},
+    )
+    min_pixels: int | None = field(
+        default=None,
+        metadata={"help": "Smallest image area in pixels after resizing. Default: the processor's own."},
+    )
+    max_anyres_num: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tiles per image, for models that cut images into tiles (InternVL). Refused for others."
+        },
+    )
+    max_prompt_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Longest prompt in tokens, images included. Longer rows are refused before training, never cut."
+        },
+    )
+    freeze_vision_modules: bool = field(
+        default=False,
+        metadata={"help": "Train the language model only; vision tower and its projector stay as they are."},
+    )
+    image_workers: int = field(default=4, metadata={"help": "Threads that open images."})
+    rollout_groups: int = field(
+        default=2,
+        metadata={"help": "Groups of each generation written to rollouts.jsonl, with their images; 0 for none."},
+    )
+
+
+@dataclass
+class JsonlArguments(TaskArguments):
+    """Data of `grpo_jsonl.py` and `grpo_rec.py`."""
+
+    data_file_paths: str | None = field(
+        default=None, metadata={"help": "JSONL files, separated by colons (write \\: for a colon in a name)."}
+    )
+    image_folders: str | None = field(
+        default=None, metadata={"help": "Image folders, separated by colons: one per file, or one for all."}
+    )
+    val_split_ratio: float = field(
+        default=0.0, metadata={"help": "Share of the rows held out for evaluation (drawn with --data_seed)."}
+    )
+
+
+@dataclass
+class HubArguments(TaskArguments):
+    """Data of `grpo.py`: a dataset with columns image or images, problem, solution."""
+
+    dataset_name: str | None = field(default=None, metadata={"help": "Hub name or local folder of the dataset."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    dataset_test_split: str | None = field(default=None, metadata={"help": "Split to evaluate on during training."})
+
+
+@dataclass
+class GRPOArguments(GRPOConfig):
+    """TRL's GRPOConfig with defaults that fit one machine: bf16 only on CUDA, every step logged."""
+
+    logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None and not self.fp16:
+            self.bf16 = torch.cuda.is_available() and not self.use_cpu
+        self.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
+        check_groups(self.per_device_train_batch_size, self.num_generations)
+        if self.deepspeed:
+            self._place_deepspeed()
+        super().__post_init__()
+
+    def _place_deepspeed(self) -> None:
+        """DeepSpeed needs a launcher; without CUDA it runs over gloo, which transformers does not set up itself."""
+        if "LOCAL_RANK" not in os.environ:
+            raise ValueError(
+                "--deepspeed: got a script started by python, expected torchrun, which places the ranks; start it by "
+                "torchrun --nproc_per_node N, or leave --deepspeed out"
+            )
+        if self.use_cpu or not torch.cuda.is_available():
+            os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
+            PartialState(backend="gloo")
+            self.use_cpu, self.accelerator_config = False, {"use_configured_state": True}
+
+
+@dataclass
+class VLMConfig(ModelConfig):
+    """TRL's ModelConfig; `dtype` follows the engine: bfloat16 weights under DeepSpeed (it keeps float32 masters)."""
+
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "Weights' type. Default: bfloat16 with --deepspeed and --bf16, else float32.",
+            "choices": ["auto", "bfloat16", "float16", "float32"],
+        },
+    )
+
+
+def parse(data_class: type[Parsed], argv: Sequence[str] | None = None) -> tuple[Parsed, GRPOArguments, VLMConfig]:
+    """Flags and YAML into (data and task, training, model) arguments; exits with status 2 on what cannot act."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = TrlParser(
+        (data_class, GRPOArguments, VLMConfig),
+        allow_abbrev=False,
+        conflict_handler="resolve",
+        usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
+    )
+    known = {name for cls in (data_class, GRPOArguments, VLMConfig) for name in (f.name for f in fields(cls))}
+    complaints = unknown_flags(argv, known, data_class) + unknown_keys(argv, known, data_class)
+    if complaints:
+        parser.exit(2, "\n".join(complaints) + "\n")
+    try:
+        data, training, model = parser.parse_args_and_config(argv)
+        check_values(data, training, model, given=set(flag_names(argv)))
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"{error}\n")
+    return data, training, model
+
+
+def flag_names(argv: Sequence[str]) -> list[str]:
+    """Names of the flags on a command line, dashes as underscores.
+
+    >>> flag_names(["--lora-r", "8", "--bf16=true", "x"])
+    ['lora_r', 'bf16']
+    """
+    return [a[2:].split("=")[0].replace("-", "_") for a in argv if a.startswith("--") and len(a) > 2]
+
+
+def unknown_flags(argv: Sequence[str], known: set[str], data_class: type) -> list[str]:
+    allowed = known | {"config", "help"} | {f"no_{name}" for name in known}
+    return [complaint(f"--{n}", n, known, data_class) for n in flag_names(argv) if n not in allowed]
+
+
+def unknown_keys(argv: Sequence[str], known: set[str], data_class: type) -> list[str]:
+    """Complaints about the keys of the `--config` file, each with its line."""
+    if "--config" not in argv:
+        return []
+    path = Path(argv[list(argv).index("--config") + 1])
+    if not path.is_file():
+        return [f"--config: got {path}, expected a YAML file; correct the path"]
+    root = yaml.compose(path.read_text(encoding="utf-8"))
+    if not isinstance(root, yaml.MappingNode):
+        return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
+    keys = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}") for key, _ in root.value]
+    return [complaint(place, key, known, data_class) for key, place in keys if key not in known | {"env"}]
+
+
+def complaint(place: str, name: str, known: set[str], data_class: type) -> str:
+    """One sentence about a flag that does not exist here."""
+    replaced = RETIRED | (RETIRED_WITH_JSONL if issubclass(data_class, JsonlArguments) else {})
+    if name in replaced:
+        return f"{place}: no longer a flag; {replaced[name]}"
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
+
+
+def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
+    """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    if not model.model_name_or_path:
+        raise ValueError("--model_name_or_path: got nothing, expected a hub name or a folder")
+    if isinstance(data, JsonlArguments) and not data.data_file_paths:
+        raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
+    if isinstance(data, HubArguments) and not data.dataset_name:
+        raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
+    if training.use_vllm:
+        raise ValueError(
+            "--use_vllm: got true, expected false: TRL 1.16 sends vLLM prompts whose image tokens are already "
+            "expanded, and vLLM expands them again, so every rollout would be about another picture; leave it out"
+        )
+    held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
+    if held_out and training.eval_strategy == "no":
+        raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
+    for name in data.reward_funcs or ():
+        load_reward(name)
+    for method in split_paths(data.reward_method, "--reward_method") if data.reward_method else ():
+        get_method(method)
+    lora = sorted(n for n in given if n.startswith("lora_") or n in ("use_rslora", "use_dora"))
+    if lora and not model.use_peft:
+        raise ValueError(f"--{lora[0]}: acts only with --use_peft true; add it, or remove --{lora[0]}")
+
+
+def check_groups(batch: int, group: int) -> None:
+    """Refuse a batch that would cut groups. Raises ValueError with the value to set.
+
+    >>> check_groups(1, 8)
+    Traceback (most recent call last):
+    ValueError: --per_device_train_batch_size: got 1, expected a multiple of --num_generations 8: it counts \
+completions, and a group stays whole on its rank; set --per_device_train_batch_size 8 (1 prompt per device)
+    """
+    if batch % group:
+        prompts = max(1, round(batch / group))
+        raise ValueError(
+            f"--per_device_train_batch_size: got {batch}, expected a multiple of --num_generations {group}: it counts "
+            f"completions, and a group stays whole on its rank; set --per_device_train_batch_size {group * prompts} "
+            f"({prompts} prompt{'s' * (prompts > 1)} per device)"
+        )
+
+
+def weights_dtype(model: VLMConfig, training: GRPOArguments) -> str:
+    """The type that weights are loaded in, see `VLMConfig`."""
+    return model.dtype or ("bfloat16" if training.deepspeed and training.bf16 else "float32")
