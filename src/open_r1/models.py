@@ -1,0 +1,152 @@
+"""Load a vision-language model and its processor; the table of families that need anything special.
+
+Any model that `AutoModelForImageTextToText` loads can be trained. A family is listed here when its boxes live in a
+known coordinate space or its vision modules have a name, so that `grpo_rec.py` and `--freeze_vision_modules` can act.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from trl import get_peft_config
+
+from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
+from open_r1.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Family:
+    """`coordinates` names an entry of `open_r1.images.COORDINATES`; `vision` are parts of vision parameters' names."""
+
+    coordinates: str
+    vision: tuple[str, ...]
+
+
+# by `config.model_type`
+FAMILIES: dict[str, Family] = {
+    "qwen2_vl": Family("qwen2_vl", ("visual.",)),
+    "qwen2_5_vl": Family("qwen2_5_vl", ("visual.",)),
+    "qwen3_vl": Family("qwen3_vl", ("visual.",)),
+    "qwen3_vl_moe": Family("qwen3_vl", ("visual.",)),
+    "internvl": Family("internvl", ("vision_tower.", "multi_modal_projector.")),
+    "llava_onevision": Family("original", ("vision_tower.", "multi_modal_projector.", "image_newline")),
+    "smolvlm": Family("original", ("vision_model.", "connector.")),
+    "idefics3": Family("original", ("vision_model.", "connector.")),
+    "gemma3": Family("original", ("vision_tower.", "multi_modal_projector.")),
+    "aria": Family("original", ("vision_tower.", "multi_modal_projector.")),
+}
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """The model's entry in `FAMILIES`, by its configuration, never by its path. Raises UsageError for others."""
+    kind = model.config.model_type
+    if kind not in FAMILIES:
+        raise UsageError(f"model_type {kind!r} has no entry in open_r1.models.FAMILIES; known: {', '.join(FAMILIES)}")
+    return FAMILIES[kind]
+
+
+def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedModel:
+    """The policy, in `weights_dtype`, with sdpa attention unless told otherwise."""
+    kwargs: dict[str, Any] = {
+        "dtype": weights_dtype(model_args, training),
+        "attn_implementation": model_args.attn_implementation or "sdpa",
+        "revision": model_args.model_revision,
+        "trust_remote_code": training.trust_remote_code,
+        **(training.model_init_kwargs or {}),
+    }
+    training.model_init_kwargs = None  # acted on here; the trainer's reference model copies dtype and attention
+    return AutoModelForImageTextToText.from_pretrained(model_args.model_name_or_path, **kwargs)
+
+
+def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code: bool = False) -> ProcessorMixin:
+    """The processor with this run's pixel limits. It pads left: right padding would shift positions in generation.
+
+    Raises UsageError where a pixel flag cannot act on this processor, or the checkpoint has no chat template.
+    """
+    processor = AutoProcessor.from_pretrained(
+        model_args.model_name_or_path,
+        revision=model_args.model_revision,
+        padding_side="left",
+        trust_remote_code=trust_remote_code,
+    )
+    if not isinstance(processor, ProcessorMixin):
+        raise UsageError(f"{model_args.model_name_or_path}: got a text model, expected one with an image processor")
+    processor.tokenizer.padding_side = "left"
+    if processor.chat_template is None and processor.tokenizer.chat_template is None:
+        raise UsageError(
+            f"{model_args.model_name_or_path}: no chat template; choose the instruct variant of the model"
+        )
+    set_pixel_limits(processor, task.min_pixels, task.max_pixels)
+    if task.max_anyres_num is not None:
+        set_tiles(processor, task.max_anyres_num)
+    return processor
+
+
+def set_pixel_limits(processor: ProcessorMixin, min_pixels: int | None, max_pixels: int | None) -> None:
+    """Smallest and largest image area after resizing (Qwen-VL's image processors hold areas in `size`)."""
+    if min_pixels is None and max_pixels is None:
+        return
+    images = processor.image_processor
+    if not hasattr(images, "merge_size"):
+        raise UsageError(
+            f"--max_pixels, --min_pixels: {type(images).__name__} does not resize by area; remove them"
+            + (", or use --max_anyres_num" if hasattr(images, "max_patches") else "")
+        )
+    low, high = pixel_limits(processor)
+    images.size = {"shortest_edge": min_pixels or low, "longest_edge": max_pixels or high}
+
+
+def pixel_limits(processor: ProcessorMixin) -> tuple[int, int]:
+    """(min_pixels, max_pixels) of a processor that resizes by area; (0, 0) for one that does not.
+
+    (0, 0) is never read: only the `resized` coordinate space needs limits, and its families all resize by area.
+    """
+    images = processor.image_processor
+    if not hasattr(images, "merge_size"):
+        return 0, 0
+    return int(images.size["shortest_edge"]), int(images.size["longest_edge"])
+
+
+def set_tiles(processor: ProcessorMixin, tiles: int) -> None:
+    if not hasattr(processor.image_processor, "max_patches"):
+        raise UsageError(f"--max_anyres_num: {type(processor.image_processor).__name__} does not cut tiles; remove it")
+    processor.image_processor.max_patches = tiles
+
+
+def freeze_vision(model: PreTrainedModel) -> int:
+    """Stop training the vision tower and projector; returns how many parameters that were."""
+    parts = family_of(model).vision
+    frozen = [p for name, p in model.named_parameters() if any(part in name for part in parts)]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return sum(p.numel() for p in frozen)
+
+
+def lora_config(model_args: VLMConfig, model: PreTrainedModel) -> LoraConfig | None:
+    """`--use_peft` and its flags; targets the linear layers of the language model unless told otherwise."""
+    config = get_peft_config(model_args)
+    if config is not None and config.target_modules is None:
+        config.target_modules = language_linears(model)
+    return config
+
+
+def language_linears(model: PreTrainedModel) -> list[str]:
+    """Full names of the language model's linear layers (the head left out: log-probs read its weight directly)."""
+    head = model.get_output_embeddings()
+    vision = family_of(model).vision
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and not any(part in f"{name}." for part in vision)
+    ]
+
+
+def image_token_ids(model: PreTrainedModel, processor: ProcessorMixin) -> list[int]:
+    """Tokens that stand for images or frame them; a completion must never contain one."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    ids = {getattr(model.config, name, None) for name in names} | {getattr(processor, "image_token_id", None)}
+    return sorted(ids - {None})
