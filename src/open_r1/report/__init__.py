@@ -1,0 +1,1 @@
+"""Pictures and pages of a run, made from the files it leaves."""

@@ -1,0 +1,79 @@
+"""`metrics.jsonl` -> `reward_curve.png`: reward, each reward function, length, groups without signal, KL."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from open_r1.report.lines import read_lines
+
+TITLES = {
+    "reward": "reward (weighted sum, mean over completions)",
+    "completions/mean_length": "completion length (tokens)",
+    "frac_reward_zero_std": "share of groups without signal (all rewards equal)",
+    "kl": "KL to the reference (per token)",
+}
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` by step; where a resumed run logged a step again, its values win."""
+    lines: dict[int, dict[str, Any]] = {}
+    for entry in read_lines(folder / "metrics.jsonl"):
+        lines[entry["step"]] = lines.get(entry["step"], {}) | entry
+    return [lines[step] for step in sorted(lines)]
+
+
+def series(lines: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """(steps, values) of one metric where it was logged.
+
+    >>> series([{"step": 1, "kl": 0.5}, {"step": 2}], "kl")
+    ([1], [0.5])
+    """
+    known = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def smooth(values: list[float], weight: float = 0.9) -> list[float]:
+    """Exponential mean without the bias of its start.
+
+    >>> [round(v, 3) for v in smooth([1.0, 1.0, 0.0], 0.5)]
+    [1.0, 1.0, 0.429]
+    """
+    mean, total, out = 0.0, 0.0, []
+    for value in values:
+        mean, total = weight * mean + value, weight * total + 1
+        out.append(mean / total)
+    return out
+
+
+def draw_curves(folder: Path) -> Path:
+    """Draw `folder/reward_curve.png` from `folder/metrics.jsonl` (FileNotFoundError without it); returns its path."""
+    lines = read_metrics(folder)
+    keys = {key for line in lines for key in line}
+    rewards = {key: key.split("/")[1] for key in sorted(keys) if key.startswith("rewards/") and key.endswith("/mean")}
+    panels = [key for key in TITLES if key in keys]
+    figure = Figure(figsize=(11, 3.2 * ((len(panels) + 2) // 2)), layout="constrained")
+    axes = figure.subplots((len(panels) + 2) // 2, 2, squeeze=False).flatten()
+    for axis, key in zip(axes, panels, strict=False):
+        _panel(axis, TITLES[key], {"": series(lines, key)})
+    _panel(
+        axes[len(panels)], "each reward function (mean)", {name: series(lines, key) for key, name in rewards.items()}
+    )
+    for axis in axes[len(panels) + 1 :]:
+        axis.set_axis_off()
+    FigureCanvasAgg(figure)
+    figure.savefig(folder / "reward_curve.png", dpi=110)
+    return folder / "reward_curve.png"
+
+
+def _panel(axis: Axes, title: str, curves: dict[str, tuple[list[int], list[float]]]) -> None:
+    for number, (name, (steps, values)) in enumerate(curves.items()):
+        axis.plot(steps, values, color=f"C{number}", alpha=0.25, linewidth=1)
+        axis.plot(steps, smooth(values), color=f"C{number}", linewidth=2, label=name)
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel("step")
+    axis.grid(alpha=0.3)
+    if any(curves):
+        axis.legend(fontsize=9)

@@ -1,0 +1,22 @@
+"""Reading the JSON lines that a run appends to, also after a crash in the middle of one. (torch-free)"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines. A line that a crash cut, alone or joined to its successor, is left out."""
+    return [row for line in path.read_text(encoding="utf-8").splitlines() if (row := parse(line)) is not None]
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """One line's object, or None where it is cut.
+
+    >>> parse('{"step": 1}'), parse('{"step": 2, "rew{"step": 3}')
+    ({'step': 1}, None)
+    """
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None

@@ -1,0 +1,76 @@
+"""What a person sees while a run goes on: one progress line, `metrics.jsonl`, and curves redrawn as it grows."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from open_r1.report.curves import draw_curves
+from open_r1.report.rollouts import write_rollouts
+
+SECONDS_BETWEEN_DRAWINGS = 60
+SHOWN = {"reward": "reward", "completions/mean_length": "tokens", "frac_reward_zero_std": "no signal", "kl": "KL"}
+
+
+class Progress(ProgressCallback):
+    """The progress bar, with the newest reward behind it instead of a printed dictionary a step."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and self.training_bar is not None:
+            shown = {name: f"{logs[key]:.3g}" for key, name in SHOWN.items() if (logs or {}).get(key) is not None}
+            self.training_bar.set_postfix(shown)
+
+
+class Curves(TrainerCallback):
+    """Appends each log to `metrics.jsonl`; redraws curves and rollouts page each minute and at the end."""
+
+    def __init__(self, output_dir: str):
+        self.folder, self.drawn, self.began = Path(output_dir), time.monotonic(), time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        values = {key: value for key, value in (logs or {}).items() if not is_nan(value)}
+        line = {"step": state.global_step, "seconds": round(time.monotonic() - self.began, 3), **values}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if time.monotonic() - self.drawn > SECONDS_BETWEEN_DRAWINGS:
+            self._draw()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero and (self.folder / "metrics.jsonl").exists():
+            self._draw()
+
+    def _draw(self) -> None:
+        draw_curves(self.folder)
+        write_rollouts(self.folder)
+        self.drawn = time.monotonic()
+
+
+def is_nan(value: Any) -> bool:
+    """Not a number, which JSON cannot hold; in a log it means that a metric did not apply.
+
+    >>> is_nan(float("nan")), is_nan(0.0), is_nan("nan")
+    (True, False, False)
+    """
+    return isinstance(value, float) and math.isnan(value)

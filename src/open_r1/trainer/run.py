@@ -1,0 +1,109 @@
+"""One GRPO run, top to bottom: task, model, rewards, trainer, table, training, final checkpoint.
+
+The task scripts differ in where their records come from, and in nothing else.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import transformers
+import yaml
+from transformers import ProcessorMixin, ProgressCallback
+
+from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.images import original_size
+from open_r1.lengths import refuse_long_prompts
+from open_r1.models import FAMILIES, freeze_vision, load_model, load_processor, lora_config, pixel_limits
+from open_r1.records import Record
+from open_r1.rewards.adapter import BatchReward, load_reward
+from open_r1.rewards.pool import warm_up
+from open_r1.tasks import TASKS
+from open_r1.trainer.callbacks import Curves, Progress
+from open_r1.trainer.grpo import VLMGRPOTrainer
+from open_r1.trainer.preflight import show_preflight
+
+logger = logging.getLogger(__name__)
+
+FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
+
+
+def run_grpo(
+    records: Sequence[Record],
+    eval_records: Sequence[Record] | None,
+    task: TaskArguments,
+    training: GRPOArguments,
+    model_args: VLMConfig,
+) -> VLMGRPOTrainer:
+    """Train on `records`; everything a run leaves is under `training.output_dir`."""
+    declared = TASKS[task.task_type]
+    instruction = declared.prompts[task.prompt_mode]
+    rewards = [BatchReward(name, load_reward(name)) for name in task.reward_funcs or declared.rewards]
+    if training.reward_weights is None and not task.reward_funcs:
+        training.reward_weights = list(declared.weights)
+    warm_up()  # grading workers start before CUDA does
+
+    processor = load_processor(model_args, task, training.trust_remote_code)
+    for rows in (records, eval_records or ()) if task.max_prompt_length is not None else ():
+        refuse_long_prompts(rows, processor, instruction, task.max_prompt_length)
+    model = load_model(model_args, training)
+    if task.freeze_vision_modules:
+        freeze_vision(model)
+    trainer = VLMGRPOTrainer(
+        model=model,
+        processor=processor,
+        rewards=rewards,
+        records=records,
+        eval_records=eval_records,
+        instruction=instruction,
+        annotate=annotator(model.config.model_type, processor, task.prompt_mode),
+        args=training,
+        task=task,
+        callbacks=[Curves(training.output_dir)],
+        peft_config=lora_config(model_args, model),
+    )
+    if not training.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(Progress)
+    show_preflight(trainer)
+    save_configuration(trainer, task, training, model_args)
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
+    trainer.save_model(str(Path(training.output_dir) / FINAL))
+    return trainer
+
+
+def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> Callable[[Record], Record]:
+    """What rewards need beyond the row: original image size (w, h) in pixels, the family of the model's coordinates
+    and its pixel limits, the prompt mode."""
+    low, high = pixel_limits(processor)
+    family = FAMILIES[model_type].coordinates if model_type in FAMILIES else model_type
+    known = {"model_family": family, "min_pixels": low, "max_pixels": high, "prompt_mode": prompt_mode}
+
+    def annotate(record: Record) -> Record:
+        size = (
+            {"image_wh": original_size(record.folder, record.images[0], where=record.where)} if record.images else {}
+        )
+        return record.with_extra(**known, **size)
+
+    return annotate
+
+
+def checkpoint_to_resume(training: GRPOArguments) -> str | bool | None:
+    """`--resume_from_checkpoint`: true for the newest in the output folder, a folder, or nothing."""
+    asked = training.resume_from_checkpoint
+    return {"true": True, "false": None}.get(str(asked).lower(), asked)
+
+
+def save_configuration(trainer: Any, task: TaskArguments, training: GRPOArguments, model_args: VLMConfig) -> None:
+    """`resolved_config.yaml` beside the checkpoints: every flag with its value, secrets blanked, and versions."""
+    if not trainer.accelerator.is_main_process:
+        return
+    sections = {"task": vars(task), "training": training.to_dict(), "model": vars(model_args)}
+    versions = {"transformers": transformers.__version__}
+    path = Path(training.output_dir) / "resolved_config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = json.loads(json.dumps(sections | {"versions": versions}, default=str))
+    path.write_text(yaml.safe_dump(plain, sort_keys=True), encoding="utf-8")
+    logger.info("configuration saved to %s", path)

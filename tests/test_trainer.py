@@ -1,0 +1,201 @@
+"""The trainer: groups stay whole, pixels load late and once, batching changes nothing, every image matters."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from open_r1 import images
+from open_r1.arguments import JsonlArguments, parse
+from open_r1.models import load_model, load_processor
+from open_r1.records import load_records
+from open_r1.tasks import TASKS
+from open_r1.trainer.grpo import VLMGRPOTrainer, permute_groups
+
+
+def count_characters(completions, **_):
+    return [float(len(completion[0]["content"]) % 7) for completion in completions]
+
+
+def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTrainer:
+    argv = f"--model_name_or_path {tiny} --data_file_paths {data} --image_folders {data.parent} --output_dir {out}"
+    argv += " --num_generations 4 --per_device_train_batch_size 8 --gradient_accumulation_steps 3 --bf16 false"
+    argv += " --max_completion_length 8 --learning_rate 1e-3 --gradient_checkpointing false --save_strategy no"
+    task, training, model_args = parse(JsonlArguments, [*argv.split(), "--disable_tqdm", "true", *flags])
+    records = load_records(task.data_file_paths, task.image_folders)
+    return VLMGRPOTrainer(
+        model=load_model(model_args, training),
+        processor=load_processor(model_args, task),
+        rewards=[count_characters],
+        records=records,
+        eval_records=records.select(range(4)),
+        instruction=TASKS["digits"].prompts["think"],
+        annotate=lambda record: record,
+        args=training,
+        task=task,
+    )
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny, mixed, tmp_path_factory) -> VLMGRPOTrainer:
+    return make_trainer(tiny, mixed, tmp_path_factory.mktemp("run"), "--max_steps", "1")
+
+
+def rows(*numbers: int, group: int = 1) -> list[dict]:
+    return [{"split": "train", "row": n} for n in numbers for _ in range(group)]
+
+
+def completion_logps(trainer: VLMGRPOTrainer, numbers: list[int], batch_size: int | None = None) -> torch.Tensor:
+    """Log-probs (B, 6) of the same six tokens after the prompts of some rows, all rows in one padded batch."""
+    prompts = [e["prompt"] for e in trainer.load_examples(rows(*numbers))]
+    inputs = trainer.processing_class.apply_chat_template(
+        prompts,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True},
+    )
+    said = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"][:, :6]
+    said = said.expand(len(numbers), -1)
+    counts = [len(trainer.records["train"][n].images) for n in numbers]
+    extra = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_grid_thw")}
+    types = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(said)], dim=1)
+    with torch.no_grad():
+        logps, _, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            torch.cat([inputs["input_ids"], said], dim=1),
+            torch.cat([inputs["attention_mask"], torch.ones_like(said)], dim=1),
+            said.shape[1],
+            batch_size=batch_size,
+            num_images=counts if extra else None,
+            mm_token_type_ids=types,
+            **extra,
+        )
+    return logps
+
+
+def test_a_batch_of_mixed_rows_gives_the_log_probs_of_each_row_alone(trainer):
+    numbers = [0, 1, 2, 3, 4, 5]  # one image, text, two images of different sizes, and again
+    together = completion_logps(trainer, numbers)
+    for batch_size in (1, 2, 4):
+        torch.testing.assert_close(completion_logps(trainer, numbers, batch_size), together, atol=1e-5, rtol=0)
+    alone = torch.cat([completion_logps(trainer, [n]) for n in numbers])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("picture", [0, 1])
+def test_each_image_matters(trainer, monkeypatch, picture):
+    before = completion_logps(trainer, [2])
+    plain = images.load_images
+
+    def with_a_white_block(records, workers):
+        loaded = plain(records, workers=workers)
+        loaded[0][picture] = loaded[0][picture].copy()
+        loaded[0][picture].paste((255, 255, 255), (0, 0, 28, 28))
+        return loaded
+
+    monkeypatch.setattr("open_r1.trainer.grpo.load_images", with_a_white_block)
+    assert (completion_logps(trainer, [2]) - before).abs().max() > 1e-3
+
+
+def test_equal_rows_share_one_decoded_image(trainer, monkeypatch):
+    opened = []
+    plain = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda *a, **k: opened.append(a[1]) or plain(*a, **k))
+    examples = trainer.load_examples(rows(0, 2, 3, 5, group=4))
+    assert len(opened) == len(set(opened))
+    pictures = {id(picture) for example in examples for picture in example["pictures"]}
+    assert len(pictures) == len(opened) < sum(len(example["pictures"]) for example in examples)
+    assert examples[0]["prompt"] is examples[3]["prompt"]
+
+
+def test_no_pixel_is_read_until_a_row_is_generated(tiny, mixed, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("an image was opened"))
+    make_trainer(tiny, mixed, tmp_path, "--max_steps", "1")
+
+
+def test_images_stand_where_their_tags_stand(trainer):
+    parts = trainer.load_examples(rows(2))[0]["prompt"][0]["content"]
+    assert [part["type"] for part in parts] == ["text", "image", "text", "image", "text"]
+    assert parts[3]["image"].size == (168, 84)
+
+
+def test_micro_batches_hold_whole_groups(trainer, monkeypatch):
+    groups = torch.arange(6).repeat_interleave(4)
+    monkeypatch.setattr(trainer, "_step", 0)
+    monkeypatch.setattr(trainer, "_generate_and_score_completions", lambda _: {"advantages": groups})
+    trainer.model.train()
+    seen = []
+    for step in range(3):
+        monkeypatch.setattr(trainer, "_step", step)
+        seen.append(trainer._prepare_inputs([])["advantages"])
+    assert all(len(set(part[:4].tolist())) == len(set(part[4:].tolist())) == 1 for part in seen)
+    assert sorted(torch.cat(seen).tolist()) == groups.tolist()
+
+
+def test_every_order_of_groups_occurs():
+    batch = {"x": torch.arange(6)}
+    orders = {tuple(permute_groups(batch, 2)["x"].tolist()) for _ in range(200)}
+    assert len(orders) == 6  # 3 groups
+
+
+def test_no_completion_can_contain_an_image_token(trainer):
+    names = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    banned = {trainer.processing_class.tokenizer.convert_tokens_to_ids(name) for name in names}
+    assert set(trainer.generation_config.suppress_tokens) == banned
+
+
+def test_sampling_is_what_the_flags_say_not_what_the_checkpoint_says(trainer):
+    config = trainer.generation_config
+    assert (config.temperature, config.top_p, config.top_k, config.repetition_penalty) == (1.0, 1.0, 0, 1.0)
+
+
+def test_a_run_moves_every_part_evaluates_and_leaves_what_it_promises(tiny, mixed, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEBUG_MODE", "true")
+    monkeypatch.setenv("LOG_PATH", str(tmp_path / "debug.txt"))
+    trainer = make_trainer(
+        tiny,
+        mixed,
+        tmp_path,
+        "--max_steps",
+        "2",
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "1",
+        "--per_device_eval_batch_size",
+        "4",
+        "--beta",
+        "0.04",
+        "--num_iterations",
+        "2",
+    )
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    still = [name for name, p in trainer.model.named_parameters() if torch.equal(p, before[name])]
+    assert still == []
+    assert any("eval_reward" in entry for entry in trainer.state.log_history)
+    groups = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    assert len(groups) == 2 and all(len(group["completions"]) == 4 for group in groups)
+    for group in groups:
+        assert abs(sum(c["advantage"] for c in group["completions"])) < 1e-3  # advantages are centred in a group
+        assert all((tmp_path / "rollout_images" / name).exists() for name in group["images"])
+    assert (tmp_path / "debug.txt").read_text().count("Solution: ") == 24
+
+
+def test_debug_mode_without_a_path_says_so(trainer, monkeypatch):
+    monkeypatch.setenv("DEBUG_MODE", "true")
+    monkeypatch.delenv("LOG_PATH", raising=False)
+    record = SimpleNamespace(where="a:1", solution="1")
+    scored = {"completions": ["x"], "rewards": {}, "advantages": [0.0]}
+    monkeypatch.setattr(trainer.rollouts, "groups", 0)
+    with pytest.raises(ValueError, match="set LOG_PATH"):
+        trainer.rollouts.add(0, [{"record": record}], scored, 1)
+
+
+def test_rewards_reach_the_log_under_their_names(trainer):
+    assert trainer.reward_func_names == ["count_characters"]
