@@ -1,0 +1,33 @@
+"""GRPO on a `datasets` dataset with columns image (or images), problem, solution: from the hub, or a local folder.
+
+    torchrun --nproc_per_node 8 src/open_r1/grpo.py \\
+        --model_name_or_path Qwen/Qwen2-VL-2B-Instruct --dataset_name leonardPKU/clevr_cogen_a_train \\
+        --output_dir output/clevr --num_generations 8 --per_device_train_batch_size 8 --max_pixels 401408
+
+A solution in `<answer>` tags is read as what stands inside them. All flags: `python src/open_r1/grpo.py --help`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from open_r1.arguments import HubArguments, parse
+from open_r1.errors import UsageError
+from open_r1.hub_records import load_hub_records
+from open_r1.tasks import TASKS
+from open_r1.trainer.run import run_grpo
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    data, training, model = parse(HubArguments, argv)
+    method = data.reward_method or TASKS[data.task_type].method
+    try:
+        train = load_hub_records(data.dataset_name, data.dataset_config, data.dataset_train_split, method)
+        test = data.dataset_test_split
+        held_out = load_hub_records(data.dataset_name, data.dataset_config, test, method) if test else None
+        run_grpo(train, held_out, data, training, model)
+    except UsageError as error:
+        sys.exit(f"{error}\nNothing was trained.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""GRPO on your own JSONL files and image folders.
+
+    torchrun --nproc_per_node 8 src/open_r1/grpo_jsonl.py \\
+        --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
+        --data_file_paths a.jsonl:b.jsonl --image_folders images/a:images/b \\
+        --reward_method mcq:math --output_dir output/my-run --deepspeed local_scripts/zero3.json
+
+The line format, and what is refused, is in the README. All flags: `python src/open_r1/grpo_jsonl.py --help`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from open_r1.arguments import JsonlArguments, parse
+from open_r1.errors import UsageError
+from open_r1.records import load_records
+from open_r1.tasks import TASKS
+from open_r1.trainer.run import run_grpo
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    data, training, model = parse(JsonlArguments, argv)
+    try:
+        records = load_records(
+            data.data_file_paths,
+            data.image_folders,
+            reward_methods=data.reward_method or TASKS[data.task_type].method,
+        )
+        seed = training.seed if training.data_seed is None else training.data_seed
+        train, held_out = records.split(data.val_split_ratio, seed) if data.val_split_ratio else (records, None)
+        run_grpo(train, held_out, data, training, model)
+    except UsageError as error:
+        sys.exit(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset.")
+
+
+if __name__ == "__main__":
+    main()
