@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.conversation import messages
+from open_r1.conversation import fill, messages
 from open_r1.images import load_images
 from open_r1.records import Record
-from open_r1.trainer.grpo import fill
 
 
 @dataclass(frozen=True)

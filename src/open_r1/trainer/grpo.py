@@ -23,7 +23,7 @@ from trl.trainer.utils import (
 )
 
 from open_r1.arguments import GRPOArguments, TaskArguments
-from open_r1.conversation import messages
+from open_r1.conversation import fill, messages
 from open_r1.images import load_images
 from open_r1.models import image_token_ids
 from open_r1.records import Record
@@ -152,14 +152,6 @@ class VLMGRPOTrainer(GRPOTrainer):
 def row_numbers(records: Sequence[Record], split: str) -> Dataset:
     """A dataset of row numbers only: cheap to repeat, to shuffle and to send to workers."""
     return Dataset.from_dict({"row": range(len(records)), "split": [split] * len(records)})
-
-
-def fill(conversation: list[dict[str, Any]], images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The conversation with its image parts holding `images`, in order. Raises ValueError when the counts differ."""
-    parts = [part for message in conversation for part in message["content"] if part["type"] == "image"]
-    for part, image in zip(parts, images, strict=True):
-        part["image"] = image
-    return conversation
 
 
 def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
