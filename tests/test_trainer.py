@@ -14,6 +14,7 @@ from open_r1.models import load_model, load_processor
 from open_r1.records import load_records
 from open_r1.tasks import TASKS
 from open_r1.trainer.grpo import VLMGRPOTrainer, permute_groups
+from open_r1.trainer.prompts import Prompt
 
 
 def count_characters(completions, **_):
@@ -48,48 +49,33 @@ def rows(*numbers: int, group: int = 1) -> list[dict]:
     return [{"split": "train", "row": n} for n in numbers for _ in range(group)]
 
 
-def completion_logps(trainer: VLMGRPOTrainer, numbers: list[int], batch_size: int | None = None) -> torch.Tensor:
-    """Log-probs (B, 6) of the same six tokens after the prompts of some rows, all rows in one padded batch."""
-    prompts = [e["prompt"] for e in trainer.load_examples(rows(*numbers))]
-    inputs = trainer.processing_class.apply_chat_template(
-        prompts,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True},
-    )
+def prompts_of(trainer: VLMGRPOTrainer, numbers: list[int]) -> list[Prompt]:
+    return trainer._on_device(trainer.loader.take(rows(*numbers)))
+
+
+def completion_logps(trainer: VLMGRPOTrainer, prompts: list[Prompt], batch_size: int | None = None) -> torch.Tensor:
+    """Log-probs (B, 6) of the same six tokens after each prompt, `batch_size` rows in a forward pass."""
     said = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"][:, :6]
-    said = said.expand(len(numbers), -1)
-    counts = [len(trainer.records["train"][n].images) for n in numbers]
-    extra = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_grid_thw")}
-    types = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(said)], dim=1)
+    said = said.expand(len(prompts), -1)
     with torch.no_grad():
         logps, _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model,
-            torch.cat([inputs["input_ids"], said], dim=1),
-            torch.cat([inputs["attention_mask"], torch.ones_like(said)], dim=1),
-            said.shape[1],
-            batch_size=batch_size,
-            num_images=counts if extra else None,
-            mm_token_type_ids=types,
-            **extra,
+            trainer.model, said, torch.ones_like(said), said.shape[1], batch_size, pixel_values=prompts
         )
     return logps
 
 
 def test_a_batch_of_mixed_rows_gives_the_log_probs_of_each_row_alone(trainer):
-    numbers = [0, 1, 2, 3, 4, 5]  # one image, text, two images of different sizes, and again
-    together = completion_logps(trainer, numbers)
+    prompts = prompts_of(trainer, [0, 1, 2, 3, 4, 5])  # one image, text, two images of different sizes, and again
+    together = completion_logps(trainer, prompts)
     for batch_size in (1, 2, 4):
-        torch.testing.assert_close(completion_logps(trainer, numbers, batch_size), together, atol=1e-5, rtol=0)
-    alone = torch.cat([completion_logps(trainer, [n]) for n in numbers])
+        torch.testing.assert_close(completion_logps(trainer, prompts, batch_size), together, atol=1e-5, rtol=0)
+    alone = torch.cat([completion_logps(trainer, prompts_of(trainer, [n])) for n in range(6)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("picture", [0, 1])
 def test_each_image_matters(trainer, monkeypatch, picture):
-    before = completion_logps(trainer, [2])
+    before = completion_logps(trainer, prompts_of(trainer, [2]))
     plain = images.load_images
 
     def with_a_white_block(records, workers):
@@ -98,19 +84,20 @@ def test_each_image_matters(trainer, monkeypatch, picture):
         loaded[0][picture].paste((255, 255, 255), (0, 0, 28, 28))
         return loaded
 
-    monkeypatch.setattr("open_r1.trainer.grpo.load_images", with_a_white_block)
-    assert (completion_logps(trainer, [2]) - before).abs().max() > 1e-3
+    monkeypatch.setattr("open_r1.trainer.prompts.load_images", with_a_white_block)
+    trainer.loader.batches.clear()
+    assert (completion_logps(trainer, prompts_of(trainer, [2])) - before).abs().max() > 1e-3
 
 
 def test_equal_rows_share_one_decoded_image(trainer, monkeypatch):
     opened = []
     plain = images.open_image
     monkeypatch.setattr(images, "open_image", lambda *a, **k: opened.append(a[1]) or plain(*a, **k))
-    examples = trainer.load_examples(rows(0, 2, 3, 5, group=4))
+    examples = trainer.loader.take(rows(0, 2, 3, 5, group=4))
     assert len(opened) == len(set(opened))
-    pictures = {id(picture) for example in examples for picture in example["pictures"]}
-    assert len(pictures) == len(opened) < sum(len(example["pictures"]) for example in examples)
-    assert examples[0]["prompt"] is examples[3]["prompt"]
+    pictures = {id(picture) for example in examples for picture in example.pictures}
+    assert len(pictures) == len(opened) < sum(len(example.pictures) for example in examples)
+    assert examples[0].prompt is examples[3].prompt
 
 
 def test_no_pixel_is_read_until_a_row_is_generated(tiny, mixed, tmp_path, monkeypatch):
@@ -119,15 +106,19 @@ def test_no_pixel_is_read_until_a_row_is_generated(tiny, mixed, tmp_path, monkey
 
 
 def test_images_stand_where_their_tags_stand(trainer):
-    parts = trainer.load_examples(rows(2))[0]["prompt"][0]["content"]
-    assert [part["type"] for part in parts] == ["text", "image", "text", "image", "text"]
-    assert parts[3]["image"].size == (168, 84)
+    (example,) = trainer.loader.take(rows(2))
+    chat = trainer.loader.conversation(example.record, example.pictures)[0]["content"]
+    assert [part["type"] for part in chat] == ["text", "image", "text", "image", "text"]
+    assert chat[3]["image"].size == (168, 84)
+    assert all("image" not in part for part in example.conversation[0]["content"])  # TRL copies and logs this one
 
 
 def test_micro_batches_hold_whole_groups(trainer, monkeypatch):
     groups = torch.arange(6).repeat_interleave(4)
     monkeypatch.setattr(trainer, "_step", 0)
-    monkeypatch.setattr(trainer, "_generate_and_score_completions", lambda _: {"advantages": groups})
+    monkeypatch.setattr(
+        trainer, "_generate_and_score_completions", lambda _: {"advantages": groups, "prompts": [None] * 24}
+    )
     trainer.model.train()
     seen = []
     for step in range(3):
@@ -190,11 +181,11 @@ def test_a_run_moves_every_part_evaluates_and_leaves_what_it_promises(tiny, mixe
 def test_debug_mode_without_a_path_says_so(trainer, monkeypatch):
     monkeypatch.setenv("DEBUG_MODE", "true")
     monkeypatch.delenv("LOG_PATH", raising=False)
-    record = SimpleNamespace(where="a:1", solution="1")
+    example = SimpleNamespace(record=SimpleNamespace(where="a:1", solution="1"))
     scored = {"completions": ["x"], "rewards": {}, "advantages": [0.0]}
     monkeypatch.setattr(trainer.rollouts, "groups", 0)
     with pytest.raises(ValueError, match="set LOG_PATH"):
-        trainer.rollouts.add(0, [{"record": record}], scored, 1)
+        trainer.rollouts.add(0, [example], scored, 1)
 
 
 def test_rewards_reach_the_log_under_their_names(trainer):

@@ -128,6 +128,26 @@ class GRPOArguments(GRPOConfig):
     """TRL's GRPOConfig with defaults that fit one machine: bf16 only on CUDA, every step logged."""
 
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
+    shared_prefix: bool = field(
+        default=True,
+        metadata={"help": "Compute a group's prompt and images once in policy, old and reference passes; exact."},
+    )
+    prefill_once: bool = field(
+        default=True,
+        metadata={"help": "Compute a prompt once in rollouts and share its KV cache; drop rows that ended; exact."},
+    )
+    skip_zero_advantages: bool = field(
+        default=True,
+        metadata={"help": "Leave out completions whose advantage is zero, where nothing else moves them; exact."},
+    )
+    reuse_old_logps: bool = field(
+        default=True,
+        metadata={"help": "Take old log-probs from the policy pass where the policy has not changed since; exact."},
+    )
+    reuse_vision_features: bool = field(
+        default=True,
+        metadata={"help": "Compute a frozen vision tower once per prompt for all passes; exact."},
+    )
 
     def __post_init__(self) -> None:
         if self.bf16 is None and not self.fp16:

@@ -1,35 +1,40 @@
-"""GRPO on `Record`s: TRL's trainer, with groups kept whole and pixels loaded late.
+"""GRPO on `Record`s: TRL's trainer, computing a group's prompt and images once.
 
 What differs from TRL 1.16, and why:
-  - the dataset is row numbers; a row becomes a conversation with pixels just before its generation, each unique image
-    decoded once, in threads (TRL's sampler yields a row G x steps_per_generation x num_iterations times);
+  - the dataset is row numbers; a row becomes a `Prompt` in background workers just before its generation, once (TRL's
+    sampler yields a row G x steps_per_generation x num_iterations times, and processes its images twice each time);
+  - rollout, old, reference and policy passes compute a group's prompt once (`generation`, `shared_prefix`);
   - micro-batches are made of whole groups (TRL shuffles rows, which scatters a group over micro-batches);
-  - a micro-batch without any image does not call the vision tower (TRL hands it an empty tensor);
+  - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
   - no token that stands for an image can be sampled (TRL bans one of the four).
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, gather_object
 from datasets import Dataset
+from peft import PeftModel
+from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOTrainer
-from trl.trainer.utils import (
-    split_pixel_values_by_grid,
-    split_tensor_dict,
-    unsplit_pixel_values_by_grid,
-)
+from trl.extras.profiling import profiling_context
+from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
 
 from open_r1.arguments import GRPOArguments, TaskArguments
 from open_r1.conversation import fill, messages
-from open_r1.images import load_images
 from open_r1.models import image_token_ids
 from open_r1.records import Record
-from open_r1.trainer.rollouts import Rollouts, plain_messages
-
-Example = dict[str, Any]
+from open_r1.trainer.generation import rollout
+from open_r1.trainer.logps import score, with_features
+from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, merge_images
+from open_r1.trainer.rollouts import Rollouts
+from open_r1.trainer.savings import savings, zero3
+from open_r1.trainer.shared_prefix import share_prefixes
 
 
 class VLMGRPOTrainer(GRPOTrainer):
@@ -53,7 +58,6 @@ class VLMGRPOTrainer(GRPOTrainer):
         peft_config: Any = None,
     ):
         self.records = {"train": records, "eval": eval_records}
-        self.instruction, self.annotate, self.image_workers = instruction, annotate, task.image_workers
         banned = image_token_ids(model, processor)
         args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
         super().__init__(
@@ -67,33 +71,77 @@ class VLMGRPOTrainer(GRPOTrainer):
             peft_config=peft_config,
         )
         self.rollouts = Rollouts(args.output_dir, task.rollout_groups, self.accelerator.process_index)
+        self.savings = savings(self, bare(self.model))
+        if self.savings["shared_prefix"]:
+            for shared in filter(None, (self.model, self.ref_model)):
+                share_prefixes(bare(self.accelerator.unwrap_model(shared)))
+        self.loader = PromptLoader(
+            record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
+            conversation=partial(conversation, instruction=instruction),
+            processor=processor,
+            rope=getattr(bare(self.model).base_model, "get_rope_index", None),
+            workers=task.image_workers,
+            template={"chat_template": self.chat_template, **self.chat_template_kwargs},
+        )
+        self.data_collator = self.loader.want
+        self._old_pass_due = False  # TRL is about to ask for old log-probs that are not needed
+        self._updates_seen, self._micro_steps = -1, 0
 
-    def load_examples(self, inputs: list[dict[str, Any]]) -> list[Example]:
-        """Row numbers -> conversations with pixels; equal rows share one example, equal images one decoded image."""
-        rows = {(row["split"], row["row"]): None for row in inputs}
-        records = [self.annotate(self.records[split][row]) for split, row in rows]
-        pictures = load_images(records, workers=self.image_workers)
-        examples = {
-            key: {"prompt": fill(messages(record, self.instruction), images), "record": record, "pictures": images}
-            for key, record, images in zip(rows, records, pictures, strict=True)
-        }
-        return [examples[row["split"], row["row"]] for row in inputs]
+    # ------------------------------------------------------------------------------------------------- generation
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        examples = self.load_examples(inputs)
-        output = super()._generate_and_score_completions(examples)
-        prompts = self._logs["prompt"]  # as texts: wandb's tables refuse mixed parts, and pictures need not be kept
-        self._logs["prompt"] = type(prompts)(map(plain_messages, prompts), maxlen=prompts.maxlen)
+    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
+        examples = self.loader.take(inputs)
+        self._prompts = self._on_device(examples)
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        misaligned = self.args.gradient_accumulation_steps % generate_every != 0
+        self._old_pass_due = misaligned and not self.use_vllm and self.savings["reuse_old_logps"]
+        output = super()._generate_and_score_completions([columns(example) for example in examples])
+        output["prompts"] = self._prompts
+        if self.log_multimodal:
+            self._logs["images"].extend(gather_object([example.pictures for example in examples]))
         if self.model.training:
             self.rollouts.add(self.state.global_step, examples, self._latest(len(inputs)), self.num_generations)
         return output
 
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        # TRL says None for a text row among image rows, which processors do not take; an empty list they do
-        ids, images, fields = super()._tokenize_prompts(prompts)
-        return ids, images and [row or [] for row in images], fields
+    def _on_device(self, examples: list[Example]) -> list[Prompt]:
+        """One Prompt a row, equal rows sharing theirs."""
+        unique = {id(example.prompt): example.prompt.to(self.accelerator.device) for example in examples}
+        if self.savings["reuse_vision_features"]:
+            with self.accelerator.autocast():
+                unique = {key: with_features(self._backbone(self.model), prompt) for key, prompt in unique.items()}
+        return [unique[id(example.prompt)] for example in examples]
 
-    def _calculate_rewards(self, inputs: list[Example], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _backbone(self, model: torch.nn.Module) -> PreTrainedModel:
+        """The VLM without its head, out of what engine and adapters wrap around it."""
+        return bare(self.accelerator.unwrap_model(model)).base_model
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
+        return [prompt.ids.tolist() for prompt in self._prompts], None, {}
+
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.savings["prefill_once"]:
+            types = {name: [p.types[name].tolist() for p in self._prompts] for name in self._prompts[0].types}
+            fields = merge_images(self._prompts, packed=False) | types
+            return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
+        alike = not (zero3(self) and not self.args.ds3_gather_for_generation) and not self.is_fsdp_enabled
+        with (
+            profiling_context(self, "transformers.generate"),
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            self.accelerator.autocast(),
+        ):
+            # ranks that hold all weights need not step together, so rows that ended can leave the batch
+            options = {"compact": True, "synced_gpus": False} if alike else {"compact": False}
+            backbone = bare(model).base_model
+            return rollout(model, backbone, self._prompts, self.generation_config, self.eos_token_ids, **options), None
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
         # named images only here: TRL would put a column of that name into the prompts a second time
         return super()._calculate_rewards([{**e, "images": e["pictures"]} for e in inputs], *args, **kwargs)
 
@@ -113,40 +161,106 @@ class VLMGRPOTrainer(GRPOTrainer):
             "advantages": mine(self._logs["advantages"]),
         }
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+    # --------------------------------------------------------------------------------------------------- training
+
+    def _prepare_inputs(self, generation_batch: list[Row]) -> dict[str, Any]:
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
+        if self.state.global_step != self._updates_seen:
+            self._updates_seen, self._micro_steps = self.state.global_step, 0
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
-            batch = permute_groups(batch, self.num_generations)
-            self._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(batch, steps)]
+            batch = permute_groups(self._generate_and_score_completions(generation_batch), self.num_generations)
+            self._buffered_inputs = split_tensor_dict(batch, steps)
+            self._add_old_logps(self._buffered_inputs)
+        self._micro_steps += 1
         return self._buffered_inputs[self._step % steps]
 
+    def _add_old_logps(self, micro_batches: list[dict[str, Any]]) -> None:
+        """Log-probs of the policy that sampled, for micro-batches whose first use comes after it was updated.
+
+        For the others it is the policy of that first use, which leaves them for later iterations.
+        """
+        if not self.savings["reuse_old_logps"] or self.use_vllm:
+            return  # TRL has computed them
+        window = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
+        for part in micro_batches[window - self._micro_steps :]:
+            with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+                lengths = part["completion_mask"].sum(dim=1).tolist()
+                scored = self._score(self.model, part["prompts"], part["completion_ids"], lengths)
+            part["old_per_token_logps"] = scored.logps
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        prompts = self._with_signal(inputs)
+        if not any(prompts):
+            return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
+        loss = super()._compute_loss(model, {**inputs, "pixel_values": prompts})  # TRL hands these through unread
+        if self.num_iterations > 1:
+            inputs.setdefault("old_per_token_logps", self._logps)
+        return loss
+
+    def _with_signal(self, inputs: dict[str, Any]) -> list[Prompt | None]:
+        """The prompts of a micro-batch, None for rows that cannot move the policy: their advantage is zero.
+
+        Engines of several ranks need a forward pass in each micro-batch, so there the shortest row stays.
+        """
+        prompts = inputs["prompts"]
+        if not (self.savings["skip_zero_advantages"] and self.model.training):
+            return prompts
+        moving = (inputs["advantages"] != 0).tolist()
+        if not any(moving) and self.accelerator.distributed_type != DistributedType.NO:
+            lengths = inputs["completion_mask"].sum(dim=1).tolist()
+            shortest = min(range(len(prompts)), key=lambda i: len(prompts[i].ids) + lengths[i])
+            moving[shortest] = True
+        return [prompt if moves else None for prompt, moves in zip(prompts, moving, strict=True)]
+
     def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs: Any
+        self,
+        model: torch.nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        pixel_values: list[Prompt | None] | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor | None, ...]:
-        """TRL's, micro-batch by micro-batch, with the image arguments left out where a micro-batch has no image."""
-        if kwargs.get("num_images") is None:
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **kwargs
-            )
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        batch |= {k: kwargs.pop(k) for k in list(kwargs) if isinstance(kwargs[k], torch.Tensor | list)}
-        batch, size = split_pixel_values_by_grid(batch), batch_size or len(input_ids)
-        outputs = []
-        for start in range(0, len(input_ids), size):
-            part = unsplit_pixel_values_by_grid({key: value[start : start + size] for key, value in batch.items()})
-            part = part if any(part["num_images"]) else without_images(part)
-            outputs.append(
-                super()._get_per_token_logps_and_entropies(model, logits_to_keep=logits_to_keep, **part, **kwargs)
-            )
-        logps, entropies, aux = zip(*outputs, strict=True)
-        return (
-            torch.cat(logps),
-            torch.cat(entropies) if entropies[0] is not None else None,
-            torch.stack(aux).mean() if aux[0] is not None else None,
-        )
+        """As TRL's: log-probs (N, C), entropies (N, C), MoE loss; `pixel_values` is the prompts, one a row."""
+        if self._old_pass_due:
+            self._old_pass_due = False
+            return None, None, None
+        prompts = self._prompts if pixel_values is None else pixel_values
+        completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
+        options = {"output_router_logits": True} if compute_aux_loss else {}
+        size, parts = batch_size or len(prompts), []
+        for rows in (slice(start, start + size) for start in range(0, len(prompts), size)):
+            batch = (prompts[rows], completions[rows], lengths[rows])
+            parts.append(self._score(model, *batch, entropy=compute_entropy, **options))
+        self._logps = torch.cat([part.logps for part in parts])
+        entropies = torch.cat([part.entropies for part in parts]) if compute_entropy else None
+        aux_loss = torch.stack([part.aux_loss for part in parts]).mean() if compute_aux_loss else None
+        logps, self._logps = self._logps, self._logps.detach()
+        return logps, entropies, aux_loss
+
+    def _score(self, model: torch.nn.Module, *batch: Any, **options: Any) -> Any:
+        with self.accelerator.autocast():
+            return score(model, self._backbone(model), *batch, shared=self.savings["shared_prefix"], **options)
+
+
+def bare(model: torch.nn.Module) -> PreTrainedModel:
+    """The model inside its adapters."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def conversation(record: Record, pictures: Sequence[Image.Image] | None, instruction: str) -> list[dict[str, Any]]:
+    chat = messages(record, instruction)
+    return chat if pictures is None else fill(chat, pictures)
+
+
+def columns(example: Example) -> dict[str, Any]:
+    """What TRL hands to rewards."""
+    return {"prompt": example.conversation, "record": example.record, "pictures": example.pictures}
 
 
 def row_numbers(records: Sequence[Record], split: str) -> Dataset:
@@ -170,20 +284,3 @@ def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
         return [value[i] for i in order.tolist()] if isinstance(value, list) else value
 
     return {key: permute(value) for key, value in batch.items()}
-
-
-IMAGE_ARGUMENTS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "num_tiles",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "image_sizes",
-    "image_position_ids",
-)
-
-
-def without_images(part: dict[str, Any]) -> dict[str, Any]:
-    """A micro-batch of text rows as a text model would get it."""
-    return {key: value for key, value in part.items() if key not in IMAGE_ARGUMENTS}

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from open_r1.errors import UsageError
+from open_r1.trainer.prompts import Example
 
 MAX_SIDE = 448  # pixels of a saved picture's longer side
 
@@ -25,22 +26,22 @@ class Rollouts:
     def __init__(self, output_dir: str, groups: int, rank: int):
         self.folder, self.groups, self.rank = Path(output_dir), groups if rank == 0 else 0, rank
 
-    def add(self, step: int, examples: list[dict[str, Any]], scored: dict[str, Any], group: int) -> None:
+    def add(self, step: int, examples: list[Example], scored: dict[str, Any], group: int) -> None:
         """`examples` and the lists of `scored` are parallel, one entry a completion, groups of `group` in a row."""
         heads = range(0, len(examples), group)
         lines = [self._group(step, examples[i], scored, range(i, i + group)) for i in heads[: self.groups]]
         if lines:
             append(self.folder / "rollouts.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         if os.environ.get("DEBUG_MODE", "").lower() == "true":
-            self._debug([self._entry(step, e["record"], scored, i) for i, e in enumerate(examples)])
+            self._debug([self._entry(step, e.record, scored, i) for i, e in enumerate(examples)])
 
-    def _group(self, step: int, example: dict[str, Any], scored: dict[str, Any], rows: range) -> dict[str, Any]:
-        record = example["record"]
+    def _group(self, step: int, example: Example, scored: dict[str, Any], rows: range) -> dict[str, Any]:
+        record = example.record
         return {
             "step": step,
             "where": record.where,
-            "prompt": plain_text(example["prompt"]),
-            "images": [self._save(image) for image in example["pictures"]],
+            "prompt": plain_text(example.conversation),
+            "images": [self._save(image) for image in example.pictures],
             "solution": record.solution,
             "completions": [
                 {

@@ -1,0 +1,121 @@
+"""Rollouts with transformers' `generate`: one prefill a prompt, its KV cache shared out to the completions.
+
+A prompt but for its last token runs through the model once; the cache is repeated for the completions, and `generate`
+goes on from there. When half of the rows have ended, it stops, the ended rows leave the batch and the cache, and it
+goes on with the rest, so that one long completion does not cost a whole batch.
+"""
+
+import copy
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+
+from open_r1.trainer.logps import padded, unique, vision_of
+from open_r1.trainer.prompts import Prompt, merge_images
+
+
+def why_not(model: PreTrainedModel, cache_implementation: str | None) -> str | None:
+    """Why a KV cache cannot be shared out, or None where it can."""
+    if cache_implementation is not None:
+        return f"--cache_implementation {cache_implementation} keeps a cache of fixed shape"
+    cache = DynamicCache(config=model.config.get_text_config())
+    kinds = {type(layer).__name__ for layer in cache.layers} - {"DynamicLayer", "DynamicSlidingWindowLayer"}
+    return f"the cache has layers of kind {', '.join(sorted(kinds))}" if kinds else None
+
+
+class HalfEnded(StoppingCriteria):
+    """Stops all rows when at least half of them have ended and the rest has tokens to go."""
+
+    def __init__(self, ends: Sequence[int]):
+        self.ends = torch.tensor(ends)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        if not hasattr(self, "ended"):
+            self.ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+            self.ends = self.ends.to(input_ids.device)
+        self.ended |= torch.isin(input_ids[:, -1], self.ends)
+        return (2 * self.ended.sum() >= len(self.ended)).expand(len(self.ended))
+
+
+@torch.no_grad()
+def rollout(
+    model: PreTrainedModel,
+    backbone: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    config: GenerationConfig,
+    ends: Sequence[int],
+    compact: bool = True,
+    **options: Any,
+) -> list[list[int]]:
+    """Token ids of one completion a row, up to and with its end token; rows of a group hold the same Prompt object.
+
+    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `options` go to `generate`.
+    """
+    heads = unique(prompts)
+    share = torch.tensor([i for i, (_, rows) in enumerate(groupby(prompts, key=id)) for _ in rows]).to(model.device)
+    cache = prefill(backbone, heads)
+    cache.batch_select_indices(share)
+    inputs = padded(heads)
+    ids, mask = inputs["input_ids"][share], inputs["attention_mask"][share]
+    deltas = torch.stack([prompt.positions.max() + 1 - len(prompt.ids) for prompt in heads])[share, None]
+    begin, rows, finished = ids.shape[1], torch.arange(len(ids)), {}
+    while len(rows):
+        if hasattr(backbone, "rope_deltas"):
+            backbone.rope_deltas = deltas  # M-RoPE: what to add to a token's place in the row
+        ids = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            generation_config=remaining(config, said=ids.shape[1] - begin),
+            stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] if compact else []),
+            **options,
+        )
+        said = ids[:, begin:]
+        ended = torch.isin(said, torch.tensor(ends, device=ids.device)).any(dim=1)
+        ended |= said.shape[1] >= config.max_new_tokens
+        for row, tokens in zip(rows[ended.cpu()].tolist(), said[ended].tolist(), strict=True):
+            finished[row] = up_to_end(tokens, ends)
+        left = (~ended).nonzero()[:, 0]
+        mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+        rows, ids, mask, deltas = rows[left.cpu()], ids[left], mask[left], deltas[left]
+        if len(left):
+            cache.batch_select_indices(left)
+    return [finished[row] for row in range(len(prompts))]
+
+
+def prefill(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> DynamicCache:
+    """The KV cache of prompts padded on the left, each without its last token."""
+    inputs = {name: values[:, :-1] for name, values in padded(prompts).items()}
+    width = inputs["input_ids"].shape[1]
+    positions = [torch.nn.functional.pad(p.positions[..., :-1], (width + 1 - len(p.ids), 0)) for p in prompts]
+    cache = DynamicCache(config=backbone.config.get_text_config())
+    with vision_of(backbone, prompts, shared=True):
+        backbone(
+            **inputs,
+            **merge_images(prompts, packed=False),
+            position_ids=torch.stack(positions, dim=-2),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    return cache
+
+
+def remaining(config: GenerationConfig, said: int) -> GenerationConfig:
+    """The configuration after `said` tokens: `generate` counts new tokens from where it is called."""
+    config = copy.copy(config)
+    config.max_new_tokens -= said
+    if config.min_new_tokens is not None:
+        config.min_new_tokens = max(0, config.min_new_tokens - said)
+    return config
+
+
+def up_to_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    """
+    >>> up_to_end([5, 6, 2, 0, 0], ends=[2])
+    [5, 6, 2]
+    """
+    return tokens[: next((i for i, token in enumerate(tokens) if token in ends), len(tokens)) + 1]

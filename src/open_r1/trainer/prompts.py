@@ -1,0 +1,189 @@
+"""Prompts of a generation batch as the model takes them: each unique one opened, processed and moved once.
+
+A row number becomes an `Example` in background workers, started when the data loader first hands out the row (one
+batch ahead of its use) and kept until the next generation batch. Whatever runs over G completions refers to the one
+`Prompt`; no field of it is ever repeated on the host, and on the device only where a model is run row by row.
+"""
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import ProcessorMixin
+
+from open_r1.images import load_images
+from open_r1.records import Record
+
+Row = dict[str, Any]  # {"split": "train" | "eval", "row": int}
+TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt of P tokens, images expanded.
+
+    `ids` (P,); `positions` rotary positions, (P,) or, for M-RoPE, (3, P); `types` per-token fields (P,); `images` what
+    the processor gives for this prompt's images alone; `features` the vision tower's output for them where it is
+    frozen and was computed once.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    types: dict[str, torch.Tensor]
+    images: dict[str, torch.Tensor]
+    features: Any = None
+
+    def to(self, device: torch.device) -> "Prompt":
+        def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {name: value.to(device, non_blocking=True) for name, value in fields.items()}
+
+        ids, positions = self.ids.to(device, non_blocking=True), self.positions.to(device, non_blocking=True)
+        return replace(self, ids=ids, positions=positions, types=move(self.types), images=move(self.images))
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row ready for its rollout: the Record, its conversation (pixels left out), pictures, and the Prompt."""
+
+    record: Record
+    conversation: list[dict[str, Any]]
+    pictures: list[Image.Image]
+    prompt: Prompt
+
+
+class PromptLoader:
+    """`want` starts the work on a batch of rows, `take` waits for it; each unique row is worked on once.
+
+    `conversation(record, pictures)` gives the chat messages, with pixels in place or, for None, without; `rope` is the
+    model's `get_rope_index` where it has one; `template` goes to the chat template.
+    """
+
+    def __init__(
+        self,
+        record_of: Callable[[Row], Record],
+        conversation: Callable[[Record, Sequence[Image.Image] | None], list[dict[str, Any]]],
+        processor: ProcessorMixin,
+        rope: Callable[..., Any] | None,
+        workers: int,
+        template: dict[str, Any],
+    ):
+        self.record_of, self.conversation, self.processor = record_of, conversation, processor
+        self.rope, self.workers, self.template, self.mine = rope, workers, template, threading.local()
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="prompts")
+        self.lead = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self.batches: OrderedDict[tuple[Any, ...], Future[dict[Any, Example]]] = OrderedDict()
+
+    def want(self, rows: list[Row]) -> list[Row]:
+        """Start on these rows unless they are under way; a collate function, so it returns them."""
+        keys = unique_keys(rows)
+        if keys not in self.batches:
+            unique = {key_of(row): row for row in rows}
+            self.batches[keys] = self.lead.submit(self._load, unique)
+        return rows
+
+    def take(self, rows: list[Row]) -> list[Example]:
+        """One Example a row, equal rows sharing theirs. Raises DataError for images that cannot be read."""
+        keys = unique_keys(self.want(rows))
+        examples = self.batches[keys].result()
+        while next(iter(self.batches)) != keys:  # older batches are done with
+            self.batches.popitem(last=False)
+        return [examples[key_of(row)] for row in rows]
+
+    def _load(self, unique: dict[Any, Row]) -> dict[Any, Example]:
+        records = [self.record_of(row) for row in unique.values()]
+        pictures = load_images(records, workers=self.workers)
+        return dict(zip(unique, self.pool.map(self._example, records, pictures), strict=True))
+
+    def _example(self, record: Record, pictures: list[Image.Image]) -> Example:
+        if not hasattr(self.mine, "processor"):  # a fast tokenizer cannot be used by two threads at once
+            self.mine.processor = copy.deepcopy(self.processor)
+        prompt = process(self.mine.processor, self.conversation(record, pictures), self.rope, self.template)
+        return Example(record, self.conversation(record, None), pictures, prompt)
+
+
+def key_of(row: Row) -> tuple[str, int]:
+    return row["split"], row["row"]
+
+
+def unique_keys(rows: list[Row]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(map(key_of, rows)))
+
+
+def process(
+    processor: ProcessorMixin,
+    conversation: list[dict[str, Any]],
+    rope: Callable[..., Any] | None,
+    template: dict[str, Any],
+) -> Prompt:
+    """A conversation with pixels -> Prompt, on the CPU."""
+    fields = processor.apply_chat_template(
+        [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **template
+    )
+    return prompt_of(dict(fields), rope)
+
+
+def prompt_of(fields: dict[str, torch.Tensor], rope: Callable[..., Any] | None) -> Prompt:
+    """What a processor gives for a batch of one -> Prompt."""
+    ids, types = fields["input_ids"], {name: fields[name] for name in TOKEN_FIELDS if name in fields}
+    known = {"input_ids", "attention_mask", *TOKEN_FIELDS}
+    images = {name: value for name, value in fields.items() if name not in known and torch.is_tensor(value)}
+    return Prompt(ids[0], positions_of(ids, types, images, rope), {n: v[0] for n, v in types.items()}, images)
+
+
+def positions_of(
+    ids: torch.Tensor, types: dict[str, torch.Tensor], images: dict[str, torch.Tensor], rope: Callable[..., Any] | None
+) -> torch.Tensor:
+    """Rotary positions of a prompt alone: (P,), or (3, P) of time, height, width for M-RoPE."""
+    if rope is None:
+        return torch.arange(ids.shape[1])
+    if "image_grid_thw" not in images:
+        return torch.arange(ids.shape[1]).expand(3, -1)
+    positions, _ = rope(ids, mm_token_type_ids=types["mm_token_type_ids"], image_grid_thw=images["image_grid_thw"])
+    return positions[:, 0]
+
+
+def merge_images(prompts: Sequence[Prompt], packed: bool) -> dict[str, torch.Tensor]:
+    """Image fields of several prompts for one call: a batch of rows, or `packed` into one row.
+
+    Fields run over patches, tiles or images, so they are concatenated, other dimensions padded with zeros as a
+    processor pads them in a batch. Idefics3 and SmolVLM hold a row of images per prompt instead, padded with images
+    of zeros, which the models drop.
+    """
+    shown = [prompt for prompt in prompts if prompt.images]
+    if not shown:
+        return {}
+    names = list(shown[0].images)
+    if not holds_rows(shown[0].images):
+        return {name: pad_cat([prompt.images[name] for prompt in shown]) for name in names}
+    if packed:
+        return {name: pad_cat([prompt.images[name][0] for prompt in shown])[None] for name in names}
+    empty = {name: torch.zeros_like(value[:, :1]) for name, value in shown[0].images.items()}
+    return {name: pad_cat([(prompt.images or empty)[name] for prompt in prompts]) for name in names}
+
+
+def holds_rows(images: dict[str, torch.Tensor]) -> bool:
+    return "pixel_attention_mask" in images and "spatial_shapes" not in images
+
+
+def pad_cat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Concatenate along dimension 0, the other dimensions padded with zeros at their ends.
+
+    >>> pad_cat([torch.ones(1, 2), torch.ones(1, 3)])
+    tensor([[1., 1., 0.],
+            [1., 1., 1.]])
+    """
+    if len({tensor.shape[1:] for tensor in tensors}) == 1:
+        return torch.cat(list(tensors))
+    shape = torch.tensor([tensor.shape[1:] for tensor in tensors]).amax(dim=0).tolist()
+    out = tensors[0].new_zeros(sum(map(len, tensors)), *shape)
+    start = 0
+    for tensor in tensors:
+        out[(slice(start, start + len(tensor)), *map(slice, tensor.shape[1:]))] = tensor
+        start += len(tensor)
+    return out

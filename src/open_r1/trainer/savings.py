@@ -1,0 +1,77 @@
+"""What a run computes once instead of G times, or not at all; each exact, each behind its flag.
+
+A model or a setting for which one of them would not be exact leaves it off, and the table before training says why.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from open_r1.arguments import GRPOArguments
+from open_r1.models import FAMILIES
+from open_r1.trainer import generation, shared_prefix
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Flag name -> why it is off, or None where it acts."""
+
+    off: dict[str, str | None]
+
+    def __getitem__(self, flag: str) -> bool:
+        return self.off[flag] is None
+
+    def lines(self) -> list[str]:
+        """For people: what acts, then what does not and why."""
+        acting = [flag for flag, reason in self.off.items() if reason is None]
+        idle = [f"{flag} off: {reason}" for flag, reason in self.off.items() if reason is not None]
+        return [", ".join(acting) or "nothing", *idle]
+
+
+def savings(trainer: Any, model: PreTrainedModel) -> Savings:
+    """What acts in this run; `model` is the bare model, without adapters."""
+    args = trainer.args
+    reasons = {
+        "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
+        if trainer.aux_loss_enabled
+        else shared_prefix.why_not(model),
+        "prefill_once": other_engine(args) or generation.why_not(model, args.cache_implementation),
+        "skip_zero_advantages": acts_without_advantage(trainer),
+        "reuse_old_logps": shared_prefix.dropout_of(model),
+        "reuse_vision_features": vision_changes(trainer, model),
+    }
+    return Savings({flag: reason if getattr(args, flag) else f"--{flag} false" for flag, reason in reasons.items()})
+
+
+def other_engine(args: GRPOArguments) -> str | None:
+    if args.use_vllm:
+        return "vLLM generates"
+    return "continuous batching generates" if args.use_transformers_continuous_batching else None
+
+
+def acts_without_advantage(trainer: Any) -> str | None:
+    """What moves the policy, or counts tokens, where advantages are zero."""
+    if trainer.beta:
+        return f"--beta {trainer.beta:g} acts on every completion"
+    if trainer._entropy_bonus_enabled:
+        return "the entropy bonus acts on every completion"
+    if trainer.top_entropy_quantile < 1:
+        return f"--top_entropy_quantile {trainer.top_entropy_quantile:g} ranks the tokens of all completions"
+    return "the router's balancing loss acts on every completion" if trainer.aux_loss_enabled else None
+
+
+def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
+    """Why image features cannot be kept from pass to pass."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is None or not hasattr(model.base_model, "get_image_features"):
+        return f"model_type {model.config.model_type!r} has no entry in open_r1.models.FAMILIES"
+    vision = [p for name, p in model.named_parameters() if any(part in name for part in family.vision)]
+    if any(p.requires_grad for p in vision):
+        return "the vision tower trains; --freeze_vision_modules true freezes it"
+    return "ZeRO-3 spreads the vision tower over the ranks" if zero3(trainer) else None
+
+
+def zero3(trainer: Any) -> bool:
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return plugin is not None and plugin.zero_stage == 3

@@ -1,0 +1,110 @@
+"""Shared prefixes give every family the log-probs and gradients of padded rows, in float32, vision tower included."""
+
+import families
+import pytest
+import torch
+from transformers import GenerationConfig
+from trl.trainer.utils import add_fused_lm_head
+
+from open_r1.trainer.generation import rollout
+from open_r1.trainer.logps import Scored, score, with_features
+from open_r1.trainer.prompts import Prompt, prompt_of
+from open_r1.trainer.shared_prefix import share_prefixes
+
+NAMES = list(families.FAMILIES)
+# prompts as (images, text tokens, completions); G = 1, text only, several images, and one-token completions
+GROUPS = [(1, 9, 3), (0, 7, 2), (2, 12, 1), (1, 20, 2)]
+LENGTHS = [5, 1, 3, 4, 2, 6, 1, 6]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request):
+    model = families.FAMILIES[request.param]()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    share_prefixes(model)
+    return model
+
+
+def group_prompts(model, groups=GROUPS) -> list[Prompt]:
+    rope = getattr(model.base_model, "get_rope_index", None)
+    return [
+        prompt
+        for seed, (images, text, rows) in enumerate(groups)
+        for prompt in [prompt_of(families.prompt(model, images, text, seed), rope)] * rows
+    ]
+
+
+def completions(rows: int, width: int = 6, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(families.TEXT, 128, (rows, width), generator=generator)
+
+
+def scored(model, prompts, said, lengths, shared: bool) -> Scored:
+    return score(model, model.base_model, prompts, said, lengths, shared=shared, entropy=True)
+
+
+def gradients(model, result: Scored) -> dict[str, torch.Tensor]:
+    weights = torch.linspace(-1, 1, result.logps.numel()).view_as(result.logps)
+    (result.logps * weights + 0.1 * result.entropies).sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("groups", [GROUPS, GROUPS[:1], GROUPS[1:2], GROUPS[2:3]], ids=["mixed", "one", "text", "G=1"])
+def test_packed_groups_equal_padded_rows(model, groups):
+    prompts = group_prompts(model, groups)
+    said, lengths = completions(len(prompts)), LENGTHS[: len(prompts)]
+    rows, packed = (scored(model, prompts, said, lengths, shared) for shared in (False, True))
+    torch.testing.assert_close(packed.logps, rows.logps, atol=1e-5, rtol=0)
+    torch.testing.assert_close(packed.entropies, rows.entropies, atol=1e-5, rtol=0)
+    of_rows, of_packed = gradients(model, rows), gradients(model, packed)
+    assert of_rows.keys() == of_packed.keys()
+    scale = max(gradient.norm() for gradient in of_rows.values())
+    for name, gradient in of_rows.items():
+        difference = (of_packed[name] - gradient).norm()
+        assert difference <= 1e-5 * max(gradient.norm(), 1e-3 * scale), name
+
+
+def test_a_completion_does_not_see_another(model):
+    prompts = group_prompts(model, [(1, 9, 3)])
+    said, changed = completions(3), completions(3)
+    changed[1] = completions(1, seed=9)
+    before, after = (scored(model, prompts, each, [6, 6, 6], shared=True).logps for each in (said, changed))
+    assert torch.equal(before[[0, 2]], after[[0, 2]]) and not torch.equal(before[1], after[1])
+
+
+def test_the_image_matters(model):
+    (prompt, *_) = group_prompts(model, [(1, 9, 1)])
+    brighter = {**prompt.images, "pixel_values": prompt.images["pixel_values"] + 1}
+    other = Prompt(prompt.ids, prompt.positions, prompt.types, brighter)
+    before, after = (scored(model, [p, p], completions(2), [6, 6], shared=True).logps for p in (prompt, other))
+    assert (before - after).abs().max() > 1e-3
+
+
+def test_features_computed_once_give_the_same_log_probs(model):
+    prompts = group_prompts(model)
+    said = completions(len(prompts))
+    known = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
+    for shared in (True, False):
+        before = scored(model, prompts, said, LENGTHS, shared)
+        after = scored(model, [known[id(prompt)] for prompt in prompts], said, LENGTHS, shared)
+        torch.testing.assert_close(after.logps, before.logps, atol=1e-5, rtol=0)
+
+
+def config(**sampling) -> GenerationConfig:
+    banned = [i for i in range(families.TEXT) if i != 2]
+    return GenerationConfig(max_new_tokens=8, eos_token_id=2, pad_token_id=0, suppress_tokens=banned, **sampling)
+
+
+def test_a_greedy_rollout_is_generates(model):
+    prompts = group_prompts(model)
+    ours = rollout(model, model.base_model, prompts, config(do_sample=False), [2])
+    plain = []
+    for seed, (images, text, rows) in enumerate(GROUPS):
+        fields = families.prompt(model, images, text, seed)
+        mask = torch.ones_like(fields["input_ids"])
+        out = model.generate(**fields, attention_mask=mask, generation_config=config(do_sample=False))
+        said = out[0, fields["input_ids"].shape[1] :].tolist()
+        plain += [said[: said.index(2) + 1] if 2 in said else said] * rows
+    assert ours == plain
