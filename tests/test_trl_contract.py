@@ -5,8 +5,9 @@ from importlib.metadata import version
 
 import torch
 import trl.trainer.grpo_trainer as upstream
+from transformers import DynamicCache, masking_utils
 from trl import GRPOTrainer
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+from trl.trainer.utils import add_fused_lm_head, split_tensor_dict
 
 
 def parameters(function) -> list[str]:
@@ -24,22 +25,42 @@ def test_the_methods_that_are_overridden_exist_with_the_arguments_used():
     assert logps[:6] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"]
 
 
-def test_only_two_image_independent_tensors_besides_the_split_ones_reach_the_log_probs():
-    known = {
-        "pixel_values",
-        "image_grid_thw",
-        "num_images",
-        "pixel_attention_mask",
-        "spatial_shapes",
-        "num_tiles",
-        "image_sizes",
-        "token_type_ids",
-        "mm_token_type_ids",
-        "image_position_ids",
-        "compute_entropy",
-        "compute_aux_loss",
-    }
-    assert set(parameters(GRPOTrainer._get_per_token_logps_and_entropies)[6:]) == known
+def test_pixel_values_reach_the_log_probs_unread_from_the_loss_and_are_absent_from_generation():
+    loss = inspect.getsource(GRPOTrainer._compute_loss)
+    assert loss.count("pixel_values") == 2 and 'pixel_values=inputs.get("pixel_values")' in loss
+    generation = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert "images, tool_images" in inspect.getsource(GRPOTrainer._generate)
+    assert "elif images is not None:" in generation and "forward_kwargs = {}" in generation
+
+
+def test_old_log_probs_come_first_and_only_where_steps_are_misaligned():
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    condition = "if self.args.gradient_accumulation_steps % generate_every != 0 or ("
+    assert source.index(condition) < source.index("ref_per_token_logps, _, _ = self._get_per_token_logps")
+    assert "if old_per_token_logps is not None:" in source
+    assert "old_per_token_logps is None else" in inspect.getsource(GRPOTrainer._compute_loss)
+
+
+def test_the_fused_head_scores_labels_that_are_shifted_already():
+    source = inspect.getsource(add_fused_lm_head)
+    assert "shift_labels=None" in source and "labels = shift_labels" in source
+
+
+def test_rollouts_build_on_public_cache_methods():
+    assert parameters(DynamicCache.batch_select_indices) == ["self", "indices"]
+    assert parameters(GRPOTrainer._generate_single_turn)[:5] == [
+        "self",
+        "prompt_ids",
+        "images",
+        "multimodal_fields",
+        "num_generations",
+    ]
+    assert "self._dist = DistributedBackend(self.accelerator)" in inspect.getsource(GRPOTrainer.__init__)
+
+
+def test_a_mask_of_four_dimensions_is_handed_on_unread():
+    source = inspect.getsource(masking_utils._preprocess_mask_arguments)
+    assert "len(attention_mask.shape) == 4:\n        return True, attention_mask" in source
 
 
 def test_trl_still_shuffles_rows_which_is_why_prepare_inputs_is_replaced():
@@ -58,13 +79,6 @@ def test_the_logs_hold_one_entry_a_completion_gathered_over_ranks():
     assert 'self._logs["advantages"].extend(all_process_advantages.tolist())' in source
 
 
-def test_splitting_by_grid_and_back_keeps_each_rows_patches():
-    batch = {
-        "x": torch.arange(3),
-        "pixel_values": torch.arange(12.0).view(6, 2),  # 2 patches, 4 patches
-        "image_grid_thw": torch.tensor([[1, 1, 2], [1, 2, 2]]),
-        "num_images": [1, 0, 1],
-    }
-    first, second, third = map(unsplit_pixel_values_by_grid, split_tensor_dict(split_pixel_values_by_grid(batch), 3))
-    assert [len(part["pixel_values"]) for part in (first, second, third)] == [2, 0, 4]
-    assert torch.equal(third["pixel_values"], batch["pixel_values"][2:])
+def test_lists_are_split_with_the_tensors():
+    first, second = split_tensor_dict({"x": torch.arange(4), "prompts": list("abcd"), "n": torch.tensor(4)}, 2)
+    assert second["x"].tolist() == [2, 3] and second["prompts"] == ["c", "d"] and second["n"] == 4

@@ -57,7 +57,7 @@ class VLMGRPOTrainer(GRPOTrainer):
         callbacks: list[TrainerCallback] | None = None,
         peft_config: Any = None,
     ):
-        self.records = {"train": records, "eval": eval_records}
+        self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
         banned = image_token_ids(model, processor)
         args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
         super().__init__(

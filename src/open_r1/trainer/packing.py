@@ -58,7 +58,8 @@ class Layout:
 
     `prefix` (B, P) and `suffix` (R, S) are token indices, 0 where padded, of `prefix_lengths` (B,) and
     `suffix_lengths` (R,); `group` (R,) the prefix that a suffix continues; `back` (L,) where each token went in the
-    two, flattened one behind the other; `blocks` (B, P) the image a prefix token belongs to, where images see themselves in both directions.
+    two, flattened one behind the other; `blocks` (B, P) the image that a prefix token belongs to, for models whose
+    images see themselves in both directions.
     """
 
     prefix: torch.Tensor

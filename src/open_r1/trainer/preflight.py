@@ -54,6 +54,7 @@ def facts_of(trainer: VLMGRPOTrainer) -> dict[str, str]:
             for name, weight in zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)
         ),
         "memory per device": memory(trainer),
+        "computed once": "\n".join(trainer.savings.lines()),
     }
 
 
