@@ -80,5 +80,5 @@ def test_the_logs_hold_one_entry_a_completion_gathered_over_ranks():
 
 
 def test_lists_are_split_with_the_tensors():
-    first, second = split_tensor_dict({"x": torch.arange(4), "prompts": list("abcd"), "n": torch.tensor(4)}, 2)
+    _, second = split_tensor_dict({"x": torch.arange(4), "prompts": list("abcd"), "n": torch.tensor(4)}, 2)
     assert second["x"].tolist() == [2, 3] and second["prompts"] == ["c", "d"] and second["n"] == 4
