@@ -1,19 +1,20 @@
 """The packed layout: a group as ONE prompt with its images and all its completions, several groups in a sequence.
 
-Two groups, the first of two completions, the second of one, in ONE sequence without padding:
+Two groups, the first of two completions (a, b), the second of one (c), without any padding:
 
-    tokens     p0 p1 p2 | p3 a1 a2 | p3 b1 || q0 q1 | q2 c1 c2
-    position    0  1  2    3  4  5    3  4     0  1    2  3  4
-    label       -  -  -   a1 a2 a3   b1 b2     -  -   c1 c2 c3
+    tokens     p0 p1 p2  q0 q1 | p3 a1 a2 | p3 b1 | q2 c1 c2
+    position    0  1  2   0  1 |  3  4  5 |  3  4 |  2  3  4
+    label       -  -  -   -  - | a1 a2 a3 | b1 b2 | c1 c2 c3
 
-A prompt without its last token is a prefix. Each completion is a suffix that begins with the prompt's last token, so
-that its first token is predicted inside its own suffix, and ends before its own last token, which predicts nothing.
-A suffix token sees its own prefix and the suffix up to itself, as if it stood there alone:
+First come the prefixes: prompts without their last token. Each completion is a suffix that begins with the prompt's
+last token, so that its first token is predicted inside its own suffix, and ends before its own last token, which
+predicts nothing. A suffix token sees its own prefix and the suffix up to itself, as if it stood there alone:
 
-               p0 p1 p2 | p3 a1 a2 | p3 b1
+               p0 p1 p2  q0 q1 | p3 a1 a2 | p3 b1 | q2 c1 c2
     p2          x  x  x
-    a1          x  x  x    x  x
-    b1          x  x  x               x  x
+    a1          x  x  x           x  x
+    b1          x  x  x                      x  x
+    c2                    x  x                       x  x  x
 
 `open_r1.trainer.shared_prefix` computes attention over this; all else in a transformer works token by token.
 """
@@ -21,6 +22,7 @@ A suffix token sees its own prefix and the suffix up to itself, as if it stood t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ NO_IMAGE = -1
 
 @dataclass(frozen=True)
 class Run:
-    """Sequences one behind the other, as varlen kernels take them: token indices, cumulative ends from 0, maxima."""
+    """Sequences one behind the other, as varlen kernels take them: tokens, cumulative ends from 0, longest of each."""
 
     queries: torch.Tensor
     keys: torch.Tensor
@@ -45,8 +47,7 @@ class Run:
 
 def run_of(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> Run:
     def ends(parts: list[torch.Tensor]) -> torch.Tensor:
-        lengths = torch.tensor([0, *map(len, parts)], device=parts[0].device)
-        return lengths.cumsum(0, dtype=torch.int32)
+        return torch.tensor([0, *map(len, parts)], device=parts[0].device).cumsum(0, dtype=torch.int32)
 
     longest = max(map(len, queries)), max(map(len, keys))
     return Run(torch.cat(queries), torch.cat(keys), ends(queries), ends(keys), *longest)
@@ -54,60 +55,67 @@ def run_of(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> Run:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where B prefixes (at most P long) and R suffixes (at most S long) lie in a sequence of L tokens.
+    """B prefixes of `before` (B,) tokens, then R suffixes of `after` (R,) tokens, of which r continues `group[r]`.
 
-    `prefix` (B, P) and `suffix` (R, S) are token indices, 0 where padded, of `prefix_lengths` (B,) and
-    `suffix_lengths` (R,); `group` (R,) the prefix that a suffix continues; `back` (L,) where each token went in the
-    two, flattened one behind the other; `blocks` (B, P) the image that a prefix token belongs to, for models whose
-    images see themselves in both directions.
+    Padded to P and S they are B x P + R x S places: `at` the token at each place, 0 where `real` is false, and `back`
+    (L,) the place of each token. `blocks` (B, P) is the image that a prefix token belongs to, for models whose images
+    see themselves in both directions.
     """
 
-    prefix: torch.Tensor
-    suffix: torch.Tensor
-    prefix_lengths: torch.Tensor
-    suffix_lengths: torch.Tensor
+    before: torch.Tensor
+    after: torch.Tensor
     group: torch.Tensor
+    at: torch.Tensor
     back: torch.Tensor
-    blocks: torch.Tensor | None = None
+    real: torch.Tensor
+    sizes: tuple[int, int, int, int]  # B, P, R, S
+    each: int | None  # suffixes a prefix, where that is one number
+    blocks: torch.Tensor | None
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
 
-    def suffix_mask(self, window: int | None) -> torch.Tensor:
-        """(R, 1, S, P + S) bool: the keys that a suffix token sees; one row where all are alike."""
-        if ("suffix", window) not in self.masks:
-            (_, longest), (_, length) = self.prefix.shape, self.suffix.shape
-            key, query = torch.arange(longest + length, device=self.group.device), torch.arange(length).to(self.group)
-            begin = self.prefix_lengths if len(self.prefix) == 1 else self.prefix_lengths[self.group]
-            order = torch.where(key < longest, key, key - longest + begin[:, None])  # (R, P + S), within a row
-            place = (begin[:, None] + query)[:, :, None]  # (R, S, 1)
-            seen = (order[:, None] <= place) & ((key < begin[:, None]) | (key >= longest))[:, None]
+    @property
+    def padded(self) -> bool:
+        return len(self.at) != len(self.back)
+
+    def suffix_mask(self, window: int | None, heads: int) -> torch.Tensor:
+        """(R, 1, heads x S, P + S) bool: the keys that a suffix token sees, for `heads` query heads one behind the
+        other; (1, ...) where all suffixes are of one prefix."""
+        if (window, heads) not in self.masks:
+            _, longest, _, length = self.sizes
+            begin = (self.before if len(self.before) == 1 else self.before[self.group])[:, None]
+            key, query = torch.arange(longest + length).to(begin), torch.arange(length).to(begin)
+            order = torch.where(key < longest, key, key - longest + begin)  # (R, P + S), places in a row of its own
+            place = (begin + query)[:, :, None]  # (R, S, 1)
+            seen = (order[:, None] <= place) & ((key < begin) | (key >= longest))[:, None]
             if window:
                 seen &= order[:, None] > place - window
-            self.masks["suffix", window] = seen[:, None]
-        return self.masks["suffix", window]
+            self.masks[window, heads] = seen.repeat(1, heads, 1)[:, None]
+        return self.masks[window, heads]
 
     def prefix_mask(self, window: int | None) -> torch.Tensor | None:
         """(B, 1, P, P) bool: the keys that a prefix token sees; None where that is causal and nothing else."""
-        longest = self.prefix.shape[1]
+        longest = self.sizes[1]
         window = window if window and window < longest else None
         if window is None and self.blocks is None:
             return None
-        if ("prefix", window) not in self.masks:
-            at = torch.arange(longest, device=self.prefix.device)
+        if window not in self.masks:
+            at = torch.arange(longest, device=self.before.device)
             seen = (at <= at[:, None])[None]
             if self.blocks is not None:
                 same = self.blocks[:, None] == self.blocks[:, :, None]
                 seen = seen | (same & (self.blocks != NO_IMAGE)[:, None])
             if window:
                 seen = seen & (at > at[:, None] - window)
-            self.masks["prefix", window] = seen[:, None]
-        return self.masks["prefix", window]
+            self.masks[window] = seen[:, None]
+        return self.masks[window]
 
     @cached_property
     def runs(self) -> list[Run]:
         """Prefixes, then suffixes over prefix and suffix, without padding."""
-        prefixes = [row[:n] for row, n in zip(self.prefix, self.prefix_lengths.tolist(), strict=True)]
-        suffixes = [row[:n] for row, n in zip(self.suffix, self.suffix_lengths.tolist(), strict=True)]
-        keys = [torch.cat([prefixes[b], row]) for b, row in zip(self.group.tolist(), suffixes, strict=True)]
+        tokens = torch.arange(len(self.back), device=self.back.device)
+        parts = tokens.split([*self.before.tolist(), *self.after.tolist()])
+        prefixes, suffixes = list(parts[: len(self.before)]), list(parts[len(self.before) :])
+        keys = [torch.cat([prefixes[b], suffix]) for b, suffix in zip(self.group.tolist(), suffixes, strict=True)]
         return [run_of(prefixes, prefixes), run_of(suffixes, keys)]
 
 
@@ -129,61 +137,48 @@ def pack(
 ) -> Packed:
     """Rows -> one sequence. `prompts` has one entry a row, the same object for rows of a group, groups in a row;
     `completions` (N, C) token ids of which the first `lengths[i]` count. `bidirectional`: images see themselves."""
-    device = completions.device
-    heads = [i for i, prompt in enumerate(prompts) if i == 0 or prompt is not prompts[i - 1]]
-    unique = [prompts[i] for i in heads]
-    ids, positions, labels, prefixes, suffixes, group = [], [], [], [], [], []
-    at = 0
-    for b, (begin, end) in enumerate(zip(heads, [*heads[1:], len(prompts)], strict=True)):
-        prompt, before = prompts[begin], len(prompts[begin].ids) - 1
-        ids.append(prompt.ids[:-1])
-        positions.append(prompt.positions[..., :-1])
-        labels.append(torch.full_like(prompt.ids[:-1], -100))
-        prefixes.append(range(at, at + before))
-        at += before
-        for i in range(begin, end):
-            n = max(1, lengths[i])  # a completion without any token keeps its place
-            said = completions[i, :n]
-            ids.append(torch.cat([prompt.ids[-1:], said[:-1]]))
-            positions.append(prompt.positions[..., -1:] + torch.arange(n, device=device))
-            labels.append(said if lengths[i] else torch.full_like(said, -100))
-            suffixes.append(range(at, at + n))
-            group.append(b)
-            at += n
-    labels = torch.cat(labels)
-    layout = lay_out(prefixes, suffixes, group, device, blocks_of(unique) if bidirectional else None)
+    groups = [list(rows) for _, rows in groupby(prompts, key=id)]
+    heads, device = [rows[0] for rows in groups], completions.device
+    said = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
+    ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c in zip(prompts, said, strict=True)]
+    positions = [p.positions[..., :-1] for p in heads]
+    positions += [
+        p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in zip(prompts, said, strict=True)
+    ]
+    silent = [torch.full_like(p.ids[:-1], -100) for p in heads]
+    labels = torch.cat(silent + [c if n else torch.full_like(c, -100) for c, n in zip(said, lengths, strict=True)])
     position_ids = torch.cat(positions, dim=-1)
+    group = torch.tensor([b for b, rows in enumerate(groups) for _ in rows])
     inputs = {
         "input_ids": torch.cat(ids)[None],
         "position_ids": position_ids[None] if position_ids.ndim == 1 else position_ids[:, None],
         "attention_mask": torch.ones(1, 1, 1, 1, device=device),  # of four dimensions: models hand it on unread
         "shift_labels": labels[None],
-        "shared_prefix": layout,
+        "shared_prefix": lay_out(
+            torch.tensor([len(p.ids) - 1 for p in heads]),
+            torch.tensor(list(map(len, said))),
+            group,
+            blocks_of(heads) if bidirectional else None,
+            device,
+        ),
     }
     row, column = (torch.arange(completions.shape[1]) < torch.tensor(lengths)[:, None]).nonzero(as_tuple=True)
     return Packed(inputs, (labels != -100).nonzero()[:, 0], row.to(device), column.to(device))
 
 
 def lay_out(
-    prefixes: list[range],
-    suffixes: list[range],
-    group: list[int],
-    device: torch.device,
-    blocks: torch.Tensor | None = None,
+    before: torch.Tensor, after: torch.Tensor, group: torch.Tensor, blocks: torch.Tensor | None, device: torch.device
 ) -> Layout:
-    def padded(ranges: list[range]) -> tuple[torch.Tensor, torch.Tensor]:
-        lengths = torch.tensor([len(r) for r in ranges])
-        return pad_sequence([torch.tensor(r, dtype=torch.long) for r in ranges], batch_first=True), lengths
-
-    (prefix, before), (suffix, after) = padded(prefixes), padded(suffixes)
-    in_prefix = torch.arange(prefix.shape[1]) < before[:, None]
-    in_suffix = torch.arange(suffix.shape[1]) < after[:, None]
-    flat = torch.cat([prefix.flatten(), suffix.flatten()])
-    real = torch.cat([in_prefix.flatten(), in_suffix.flatten()]).nonzero()[:, 0]
-    back = torch.empty(len(real), dtype=torch.long)
-    back[flat[real]] = real
-    tensors = (prefix, suffix, before, after, torch.tensor(group), back)
-    return Layout(*(tensor.to(device, non_blocking=True) for tensor in tensors), blocks)
+    """A Layout on `device` from lengths on the CPU."""
+    sizes = (len(before), int(before.max()), len(after), int(after.max()))
+    places = [torch.arange(longest) < lengths[:, None] for lengths, longest in ((before, sizes[1]), (after, sizes[3]))]
+    real = torch.cat([place.flatten() for place in places])
+    back = real.nonzero()[:, 0]
+    at = torch.zeros(len(real), dtype=torch.long)
+    at[back] = torch.arange(len(back))
+    counts = group.bincount().tolist()
+    moved = (tensor.to(device, non_blocking=True) for tensor in (before, after, group, at, back, real))
+    return Layout(*moved, sizes, counts[0] if len(set(counts)) == 1 else None, blocks)
 
 
 def blocks_of(prompts: Sequence[Prompt]) -> torch.Tensor:

@@ -59,36 +59,76 @@ def attention(
     attention_mask: torch.Tensor | None,
     shared_prefix: Layout | None = None,
     sliding_window: int | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a packed sequence: query (1, H, L, D), key and value (1, K, L, D) -> (1, L, H, D).
 
-    Prefixes are one padded batch, suffixes another. Without a layout it is transformers' sdpa, unchanged.
+    Prefixes are one batch, suffixes another. Without a layout it is transformers' sdpa, unchanged.
     """
-    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    if shared_prefix is None:
+    kwargs |= {"scaling": scaling, "dropout": dropout}
+    sdpa, layout = ALL_ATTENTION_FUNCTIONS["sdpa"], shared_prefix
+    if layout is None:
         return sdpa(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
-    layout, kwargs = shared_prefix, {**kwargs, "is_causal": True}
-    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (L, heads, D)
-
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        turned = (states.transpose(1, 2) for states in (q, k, v))
-        return sdpa(module, *turned, mask, **kwargs)[0].flatten(0, 1)
-
-    q, k, v = (gather(states, layout.suffix) for states in (query, key, value))
-    k_prefix, v_prefix = gather(key, layout.prefix), gather(value, layout.prefix)
-    k = torch.cat([k_prefix.index_select(0, layout.group), k], dim=1)
-    v = torch.cat([v_prefix.index_select(0, layout.group), v], dim=1)
-    out = attend(q, k, v, layout.suffix_mask(sliding_window))
-    if layout.prefix.numel():
-        mask = layout.prefix_mask(sliding_window)
-        out = torch.cat([attend(gather(query, layout.prefix), k_prefix, v_prefix, mask), out])
-    return out.index_select(0, layout.back)[None], None
+    (q_before, q), (k_before, k), (v_before, v) = (split(states[0], layout) for states in (query, key, value))
+    keys, values = behind(k_before, k, layout), behind(v_before, v, layout)
+    out = attend_suffixes(q, keys, values, layout, sliding_window, scale=scaling, dropout_p=dropout)
+    if q_before.numel():
+        kwargs["is_causal"] = True
+        turned = (states.transpose(1, 2) for states in (q_before, k_before, v_before))
+        first, _ = sdpa(module, *turned, layout.prefix_mask(sliding_window), **kwargs)
+        out = torch.cat([first.flatten(0, 1), out.flatten(0, 1)])
+    else:
+        out = out.flatten(0, 1)
+    return (Rearranged.apply(out, layout.back, layout.at, layout.real) if layout.padded else out)[None], None
 
 
-def gather(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """(L, ...) and indices (A, B) -> (A, B, ...)."""
-    return states.index_select(0, index.flatten()).view(*index.shape, *states.shape[1:])
+def split(states: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """(H, L, D) -> prefixes (B, P, H, D) and suffixes (R, S, H, D)."""
+    states = states.transpose(0, 1)
+    if layout.padded:
+        states = Rearranged.apply(states, layout.at, layout.back, None)
+    b, p, r, s = layout.sizes
+    return states[: b * p].unflatten(0, (b, p)), states[b * p :].unflatten(0, (r, s))
+
+
+def behind(prefixes: torch.Tensor, suffixes: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """(B, P, K, D), (R, S, K, D) -> (R, P + S, K, D): each suffix behind its prefix."""
+    if layout.each is None:
+        return torch.cat([prefixes.index_select(0, layout.group), suffixes], dim=1)
+    grouped = suffixes.unflatten(0, (-1, layout.each))
+    return torch.cat([prefixes[:, None].expand(-1, layout.each, -1, -1, -1), grouped], dim=2).flatten(0, 1)
+
+
+def attend_suffixes(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, **options: Any
+) -> torch.Tensor:
+    """(R, S, H, D) over (R, T, K, D) -> (R, S, H, D). The H / K query heads of a key head stand one behind the other
+    as one longer query, so that keys and values need not be repeated for them."""
+    heads = query.shape[2] // key.shape[2]
+    stacked = query.unflatten(2, (-1, heads)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # (R, K, heads x S, D)
+    mask = layout.suffix_mask(window, heads)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    out = attend(stacked, key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, **options)
+    return out.unflatten(2, (heads, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+class Rearranged(torch.autograd.Function):
+    """`states[index]` where each row is taken once but for padding, so that the gradient is a gather by `inverse` too
+    (no atomic additions, which cost time and bitwise equality); gradients of places that are not `real` are zero."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: torch.Tensor, index: torch.Tensor, inverse: torch.Tensor, real: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.inverse, ctx.real = inverse, real
+        return states.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        gradient = gradient.index_select(0, ctx.inverse)
+        return gradient if ctx.real is None else gradient * ctx.real[:, None, None], None, None, None
 
 
 def varlen_attention(
@@ -118,5 +158,4 @@ def varlen_attention(
                 enable_gqa=True,
             )
         )
-    order = torch.cat([run.queries for run in shared_prefix.runs])
-    return torch.empty_like(query).index_copy(0, order, torch.cat(parts))[None], None
+    return torch.cat(parts)[None], None
