@@ -55,13 +55,13 @@ def _tiny(family: str, text: dict[str, Any], vision: dict[str, Any], **more: Any
     return model
 
 
-def _qwen(family: str, section: list[int], vision: dict[str, Any], layers: int = 2) -> PreTrainedModel:
+def _qwen(family: str, section: list[int], vision: dict[str, Any], layers: int = 2, **text: Any) -> PreTrainedModel:
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
     special = {"image_token_id": IMAGE, "video_token_id": VIDEO}
     special |= {"vision_start_token_id": START, "vision_end_token_id": END}
     return _tiny(
         family,
-        _text(layers, rope_parameters=rope),
+        _text(layers, rope_parameters=rope, **text),
         {"depth": 2, "num_heads": 2, "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision},
         **special,
     )
@@ -77,11 +77,15 @@ def _qwen2_5_vl() -> PreTrainedModel:
     return _qwen("qwen2_5_vl", [2, 3, 3], vision | {"window_size": 4 * PATCH, "fullatt_block_indexes": [1]})
 
 
-def _qwen3_vl() -> PreTrainedModel:
+def _qwen3_vl(family: str = "qwen3_vl", **text: Any) -> PreTrainedModel:
     """Both vision layers feed a text layer of their own; the third text layer gets none."""
     vision = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 64}
     vision |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
-    return _qwen("qwen3_vl", [4, 2, 2], vision, layers=3)
+    return _qwen(family, [4, 2, 2], vision, layers=3, **text)
+
+
+def _qwen3_vl_moe() -> PreTrainedModel:
+    return _qwen3_vl("qwen3_vl_moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=48)
 
 
 def _internvl() -> PreTrainedModel:
@@ -121,6 +125,7 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
+    "qwen3_vl_moe": _qwen3_vl_moe,
     "internvl": _internvl,
     "smolvlm": lambda: _idefics("smolvlm"),
     "idefics3": lambda: _idefics("idefics3"),
@@ -214,6 +219,7 @@ IMAGES: dict[str, Callable[[int, torch.Generator], Images]] = {
     "qwen2_vl": _qwen_images,
     "qwen2_5_vl": _qwen_images,
     "qwen3_vl": _qwen_images,
+    "qwen3_vl_moe": _qwen_images,
     "internvl": _internvl_images,
     "smolvlm": _idefics_images,
     "idefics3": _idefics_images,
@@ -222,7 +228,8 @@ IMAGES: dict[str, Callable[[int, torch.Generator], Images]] = {
     "aria": _aria_images,
 }
 # Fields [1, P] that are 1 at image tokens and 0 elsewhere.
-TYPE_IDS = dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "mm_token_type_ids") | {"gemma3": "token_type_ids"}
+QWEN = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"]
+TYPE_IDS = dict.fromkeys(QWEN, "mm_token_type_ids") | {"gemma3": "token_type_ids"}
 
 
 def _interleaved(text: list[int], runs: list[list[int]], random: torch.Generator) -> Iterator[int]:

@@ -1,14 +1,15 @@
 """Load a vision-language model and its processor; the table of families that need anything special.
 
 Any model that `AutoModelForImageTextToText` loads can be trained. A family is listed here when its boxes live in a
-known coordinate space or its vision modules have a name, so that `grpo_rec.py` and `--freeze_vision_modules` can act.
+known coordinate space, its vision modules have a name, and groups of it were seen to share their prefix exactly
+(`tests/test_families.py`), so that `grpo_rec.py`, `--freeze_vision_modules` and `--shared_prefix` can act.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from trl import get_peft_config
 
@@ -18,10 +19,15 @@ from open_r1.errors import UsageError
 
 @dataclass(frozen=True)
 class Family:
-    """`coordinates` names an entry of `open_r1.images.COORDINATES`; `vision` are parts of vision parameters' names."""
+    """What the trainer must know of a family, all of it; none needs code of its own.
+
+    `coordinates` names an entry of `open_r1.coordinates.COORDINATES`; `vision` are parts of vision parameters' names;
+    `images_see_themselves`: the tokens of an image attend to each other in both directions.
+    """
 
     coordinates: str
     vision: tuple[str, ...]
+    images_see_themselves: bool = False
 
 
 # by `config.model_type`
@@ -34,7 +40,7 @@ FAMILIES: dict[str, Family] = {
     "llava_onevision": Family("original", ("vision_tower.", "multi_modal_projector.", "image_newline")),
     "smolvlm": Family("original", ("vision_model.", "connector.")),
     "idefics3": Family("original", ("vision_model.", "connector.")),
-    "gemma3": Family("original", ("vision_tower.", "multi_modal_projector.")),
+    "gemma3": Family("original", ("vision_tower.", "multi_modal_projector."), images_see_themselves=True),
     "aria": Family("original", ("vision_tower.", "multi_modal_projector.")),
 }
 
@@ -143,6 +149,11 @@ def language_linears(model: PreTrainedModel) -> list[str]:
         and module is not head
         and not any(part in f"{name}." for part in vision)
     ]
+
+
+def bare(model: torch.nn.Module) -> PreTrainedModel:
+    """The model inside its adapters."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def image_token_ids(model: PreTrainedModel, processor: ProcessorMixin) -> list[int]:

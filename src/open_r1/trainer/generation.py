@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers.cache_utils import DynamicLayer
 
 from open_r1.trainer.logps import padded, unique, vision_of
 from open_r1.trainer.prompts import Prompt, merge_images
@@ -24,6 +25,32 @@ def why_not(model: PreTrainedModel, cache_implementation: str | None) -> str | N
     cache = DynamicCache(config=model.config.get_text_config())
     kinds = {type(layer).__name__ for layer in cache.layers} - {"DynamicLayer", "DynamicSlidingWindowLayer"}
     return f"the cache has layers of kind {', '.join(sorted(kinds))}" if kinds else None
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values (rows, K, tokens, D) with room for `ROOM` more tokens: DynamicLayer copies all of them for each
+    new token, which is more than half of a rollout's time at a few hundred tokens."""
+
+    ROOM = 128
+    room: list[torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            return super().update(key_states, value_states)
+        begin, end = self.get_seq_length(), self.get_seq_length() + key_states.shape[-2]
+        if self.room is None or self.room[0].shape[-2] < end:
+            more = end - begin + self.ROOM
+            self.room = [torch.nn.functional.pad(states, (0, 0, 0, more)) for states in (self.keys, self.values)]
+        for room, states in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, begin:end] = states
+        self.keys, self.values = (room[:, :, :end] for room in self.room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.room = None
 
 
 class HalfEnded(StoppingCriteria):
@@ -69,7 +96,6 @@ def rollout(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
-            use_cache=True,
             generation_config=remaining(config, said=ids.shape[1] - begin),
             stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] if compact else []),
             **options,
@@ -93,6 +119,7 @@ def prefill(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> DynamicCach
     width = inputs["input_ids"].shape[1]
     positions = [torch.nn.functional.pad(p.positions[..., :-1], (width + 1 - len(p.ids), 0)) for p in prompts]
     cache = DynamicCache(config=backbone.config.get_text_config())
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     with vision_of(backbone, prompts, shared=True):
         backbone(
             **inputs,
@@ -107,6 +134,7 @@ def prefill(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> DynamicCach
 def remaining(config: GenerationConfig, said: int) -> GenerationConfig:
     """The configuration after `said` tokens: `generate` counts new tokens from where it is called."""
     config = copy.copy(config)
+    config.use_cache = True  # also where training recomputes activations
     config.max_new_tokens -= said
     if config.min_new_tokens is not None:
         config.min_new_tokens = max(0, config.min_new_tokens - said)

@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, gather_object
-from datasets import Dataset
-from peft import PeftModel
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOTrainer
@@ -27,11 +25,11 @@ from trl.trainer.utils import split_tensor_dict
 
 from open_r1.arguments import GRPOArguments, TaskArguments
 from open_r1.conversation import fill, messages
-from open_r1.models import image_token_ids
+from open_r1.models import bare, image_token_ids
 from open_r1.records import Record
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import score, with_features
-from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, merge_images
+from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, merge_images, row_numbers
 from open_r1.trainer.rollouts import Rollouts
 from open_r1.trainer.savings import savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
@@ -95,7 +93,7 @@ class VLMGRPOTrainer(GRPOTrainer):
         generate_every = self.args.steps_per_generation * self.num_iterations
         misaligned = self.args.gradient_accumulation_steps % generate_every != 0
         self._old_pass_due = misaligned and not self.use_vllm and self.savings["reuse_old_logps"]
-        output = super()._generate_and_score_completions([columns(example) for example in examples])
+        output = super()._generate_and_score_completions([example.columns() for example in examples])
         output["prompts"] = self._prompts
         if self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in examples]))
@@ -123,7 +121,7 @@ class VLMGRPOTrainer(GRPOTrainer):
             types = {name: [p.types[name].tolist() for p in self._prompts] for name in self._prompts[0].types}
             fields = merge_images(self._prompts, packed=False) | types
             return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
-        alike = not (zero3(self) and not self.args.ds3_gather_for_generation) and not self.is_fsdp_enabled
+        alone = not (zero3(self) and not self.args.ds3_gather_for_generation) and not self.is_fsdp_enabled
         with (
             profiling_context(self, "transformers.generate"),
             unwrap_model_for_generation(
@@ -137,9 +135,9 @@ class VLMGRPOTrainer(GRPOTrainer):
             self.accelerator.autocast(),
         ):
             # ranks that hold all weights need not step together, so rows that ended can leave the batch
-            options = {"compact": True, "synced_gpus": False} if alike else {"compact": False}
-            backbone = bare(model).base_model
-            return rollout(model, backbone, self._prompts, self.generation_config, self.eos_token_ids, **options), None
+            options = {"compact": True, "synced_gpus": False} if alone else {"compact": False}
+            what = (model, bare(model).base_model, self._prompts, self.generation_config, self.eos_token_ids)
+            return rollout(*what, **options), None
 
     def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
         # named images only here: TRL would put a column of that name into the prompts a second time
@@ -248,24 +246,9 @@ class VLMGRPOTrainer(GRPOTrainer):
             return score(model, self._backbone(model), *batch, shared=self.savings["shared_prefix"], **options)
 
 
-def bare(model: torch.nn.Module) -> PreTrainedModel:
-    """The model inside its adapters."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
 def conversation(record: Record, pictures: Sequence[Image.Image] | None, instruction: str) -> list[dict[str, Any]]:
     chat = messages(record, instruction)
     return chat if pictures is None else fill(chat, pictures)
-
-
-def columns(example: Example) -> dict[str, Any]:
-    """What TRL hands to rewards."""
-    return {"prompt": example.conversation, "record": example.record, "pictures": example.pictures}
-
-
-def row_numbers(records: Sequence[Record], split: str) -> Dataset:
-    """A dataset of row numbers only: cheap to repeat, to shuffle and to send to workers."""
-    return Dataset.from_dict({"row": range(len(records)), "split": [split] * len(records)})
 
 
 def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:

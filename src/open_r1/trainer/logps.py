@@ -12,6 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from open_r1.models import FAMILIES
 from open_r1.trainer.packing import pack
 from open_r1.trainer.prompts import Prompt, merge_images
 
@@ -66,7 +67,8 @@ def score_packed(
     entropy: bool,
     **options: Any,
 ) -> Scored:
-    packed = pack(prompts, completions, lengths, bidirectional=backbone.config.model_type == "gemma3")
+    family = FAMILIES[backbone.config.model_type]
+    packed = pack(prompts, completions, lengths, bidirectional=family.images_see_themselves)
     images = merge_images(unique(prompts), packed=True)
     out = model(**packed.inputs, **images, **options, fused_lm_head=True)
 

@@ -4,7 +4,7 @@ Two groups, the first of two completions (a, b), the second of one (c), without 
 
     tokens     p0 p1 p2  q0 q1 | p3 a1 a2 | p3 b1 | q2 c1 c2
     position    0  1  2   0  1 |  3  4  5 |  3  4 |  2  3  4
-    label       -  -  -   -  - | a1 a2 a3 | b1 b2 | c1 c2 c3
+    label                      | a1 a2 a3 | b1 b2 | c1 c2 c3
 
 First come the prefixes: prompts without their last token. Each completion is a suffix that begins with the prompt's
 last token, so that its first token is predicted inside its own suffix, and ends before its own last token, which
@@ -70,6 +70,7 @@ class Layout:
     real: torch.Tensor
     sizes: tuple[int, int, int, int]  # B, P, R, S
     each: int | None  # suffixes a prefix, where that is one number
+    prefix_tokens: int  # of all prefixes together
     blocks: torch.Tensor | None
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
 
@@ -123,7 +124,7 @@ class Layout:
 class Packed:
     """A packed batch: `inputs` for the model's call, and where each completion token lies in it.
 
-    `at` (T,) indices into the sequence, `row` (T,) and `column` (T,) of the T completion tokens.
+    `at` (T,) indices into the suffixes, `row` (T,) and `column` (T,) of the T completion tokens.
     """
 
     inputs: dict[str, Any]
@@ -145,8 +146,7 @@ def pack(
     positions += [
         p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in zip(prompts, said, strict=True)
     ]
-    silent = [torch.full_like(p.ids[:-1], -100) for p in heads]
-    labels = torch.cat(silent + [c if n else torch.full_like(c, -100) for c, n in zip(said, lengths, strict=True)])
+    labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(said, lengths, strict=True)])
     position_ids = torch.cat(positions, dim=-1)
     group = torch.tensor([b for b, rows in enumerate(groups) for _ in rows])
     inputs = {
@@ -178,7 +178,7 @@ def lay_out(
     at[back] = torch.arange(len(back))
     counts = group.bincount().tolist()
     moved = (tensor.to(device, non_blocking=True) for tensor in (before, after, group, at, back, real))
-    return Layout(*moved, sizes, counts[0] if len(set(counts)) == 1 else None, blocks)
+    return Layout(*moved, sizes, counts[0] if len(set(counts)) == 1 else None, int(before.sum()), blocks)
 
 
 def blocks_of(prompts: Sequence[Prompt]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from datasets import Dataset
 from PIL import Image
 from transformers import ProcessorMixin
 
@@ -55,6 +56,10 @@ class Example:
     conversation: list[dict[str, Any]]
     pictures: list[Image.Image]
     prompt: Prompt
+
+    def columns(self) -> dict[str, Any]:
+        """What TRL hands to rewards."""
+        return {"prompt": self.conversation, "record": self.record, "pictures": self.pictures}
 
 
 class PromptLoader:
@@ -105,6 +110,11 @@ class PromptLoader:
             self.mine.processor = copy.deepcopy(self.processor)
         prompt = process(self.mine.processor, self.conversation(record, pictures), self.rope, self.template)
         return Example(record, self.conversation(record, None), pictures, prompt)
+
+
+def row_numbers(records: Sequence[Record], split: str) -> Dataset:
+    """A dataset of row numbers only: cheap to repeat, to shuffle and to send to workers."""
+    return Dataset.from_dict({"row": range(len(records)), "split": [split] * len(records)})
 
 
 def key_of(row: Row) -> tuple[str, int]:

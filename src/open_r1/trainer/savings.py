@@ -69,7 +69,8 @@ def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
     vision = [p for name, p in model.named_parameters() if any(part in name for part in family.vision)]
     if any(p.requires_grad for p in vision):
         return "the vision tower trains; --freeze_vision_modules true freezes it"
-    return "ZeRO-3 spreads the vision tower over the ranks" if zero3(trainer) else None
+    spread = zero3(trainer) or trainer.is_fsdp_enabled
+    return "the engine spreads the vision tower over the ranks" if spread else None
 
 
 def zero3(trainer: Any) -> bool:

@@ -49,6 +49,14 @@ def share_prefixes(model: PreTrainedModel) -> None:
     flash = "flash" in model.config.get_text_config()._attn_implementation
     vision = {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
     model.set_attn_implementation({**vision, "text_config": VARLEN if flash else SDPA})
+    model.base_model.register_forward_hook(leave_prefixes, with_kwargs=True)
+
+
+def leave_prefixes(backbone: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    """Only suffixes go on to the head: a prefix token predicts nothing that is scored."""
+    if kwargs.get("shared_prefix") is not None:
+        output.last_hidden_state = output.last_hidden_state[:, kwargs["shared_prefix"].prefix_tokens :]
+    return output
 
 
 def attention(
