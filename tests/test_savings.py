@@ -321,6 +321,12 @@ def test_a_frozen_vision_tower_runs_once_a_prompt_in_all_passes(tiny, mixed, tmp
     assert_equal((loss, gradients), loss_and_gradients(trainer, batch))
 
 
+def test_processes_of_the_data_loader_leave_pictures_to_the_trainer(tiny, mixed, tmp_path):
+    trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "2", "--dataloader_num_workers", "1")
+    trainer.train()
+    assert trainer.state.global_step == 2 and len(trainer.loader.batches) == 1
+
+
 def test_lora_trains_on_shared_prefixes(tiny, mixed, tmp_path, monkeypatch):
     plain = VLMGRPOTrainer.__init__
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
@@ -388,6 +394,9 @@ def test_models_that_cannot_share_say_why(trainer, monkeypatch):
     config = SimpleNamespace(model_type="mllama", get_text_config=lambda: SimpleNamespace())
     assert "no entry in" in shared_prefix.why_not(SimpleNamespace(config=config))
     text = trainer.model.config.get_text_config()
+    with monkeypatch.context() as patch:
+        patch.setattr(text, "attention_dropout", 0.1)
+        assert "--disable_dropout true" in shared_prefix.why_not(trainer.model)
     monkeypatch.setattr(text, "layer_types", ["linear_attention", "full_attention"])
     assert "linear_attention" in shared_prefix.why_not(trainer.model)
     assert "LinearAttention" in generation.why_not(trainer.model, None)

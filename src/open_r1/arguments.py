@@ -173,7 +173,12 @@ class GRPOArguments(GRPOConfig):
 
 @dataclass
 class VLMConfig(ModelConfig):
-    """TRL's ModelConfig; `dtype` follows the engine: bfloat16 weights under DeepSpeed (it keeps float32 masters)."""
+    """TRL's ModelConfig; `dtype` follows the engine: bfloat16 weights under DeepSpeed (it keeps float32 masters).
+
+    LoRA has no dropout unless asked for: with it no two passes agree, and prefixes cannot be shared.
+    """
+
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout; above 0 it turns --shared_prefix off."})
 
     dtype: str | None = field(
         default=None,

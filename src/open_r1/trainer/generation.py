@@ -28,8 +28,8 @@ def why_not(model: PreTrainedModel, cache_implementation: str | None) -> str | N
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values (rows, K, tokens, D) with room for `ROOM` more tokens: DynamicLayer copies all of them for each
-    new token, which is more than half of a rollout's time at a few hundred tokens."""
+    """Keys and values (rows, K, tokens, D) with room for `ROOM` more tokens; DynamicLayer copies all of them for each
+    new token."""
 
     ROOM = 128
     room: list[torch.Tensor] | None = None

@@ -95,7 +95,7 @@ class VLMGRPOTrainer(GRPOTrainer):
         self._old_pass_due = misaligned and not self.use_vllm and self.savings["reuse_old_logps"]
         output = super()._generate_and_score_completions([example.columns() for example in examples])
         output["prompts"] = self._prompts
-        if self.log_multimodal:
+        if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in examples]))
         if self.model.training:
             self.rollouts.add(self.state.global_step, examples, self._latest(len(inputs)), self.num_generations)
@@ -193,7 +193,7 @@ class VLMGRPOTrainer(GRPOTrainer):
         if not any(prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
         loss = super()._compute_loss(model, {**inputs, "pixel_values": prompts})  # TRL hands these through unread
-        if self.num_iterations > 1:
+        if self.num_iterations > 1 and self.savings["reuse_old_logps"]:
             inputs.setdefault("old_per_token_logps", self._logps)
         return loss
 

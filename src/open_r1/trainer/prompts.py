@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from PIL import Image
+from torch.utils.data import get_worker_info
 from transformers import ProcessorMixin
 
 from open_r1.images import load_images
@@ -87,7 +88,7 @@ class PromptLoader:
     def want(self, rows: list[Row]) -> list[Row]:
         """Start on these rows unless they are under way; a collate function, so it returns them."""
         keys = unique_keys(rows)
-        if keys not in self.batches:
+        if keys not in self.batches and get_worker_info() is None:  # a data loader's own process would do it in vain
             unique = {key_of(row): row for row in rows}
             self.batches[keys] = self.lead.submit(self._load, unique)
         return rows

@@ -2,7 +2,7 @@
 
 Over the layout of `open_r1.trainer.packing` attention is two calls, prefixes among themselves and suffixes over their
 prefix and themselves, so no mask of the whole sequence exists and nothing is computed between completions. Log-probs
-and gradients are those of padded rows: `tests/test_shared_prefix.py`, `tests/test_families.py`.
+and gradients are those of padded rows: `tests/test_families.py`, `tests/test_savings.py`.
 
 The idea is known for text ("Prefix Grouper", Liu et al. 2025, arXiv:2506.05433); here the prefix holds images, in any
 family whose text model goes through transformers' attention interface.
@@ -43,12 +43,14 @@ def dropout_of(model: PreTrainedModel) -> str | None:
 
 def share_prefixes(model: PreTrainedModel) -> None:
     """Let the text model's attention take a packed layout; without one it computes what it did before."""
+    before = model.config.get_text_config()._attn_implementation
+    if before in (SDPA, VARLEN):
+        return
     for name, function in ((SDPA, attention), (VARLEN, varlen_attention)):
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    flash = "flash" in model.config.get_text_config()._attn_implementation
     vision = {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
-    model.set_attn_implementation({**vision, "text_config": VARLEN if flash else SDPA})
+    model.set_attn_implementation({**vision, "text_config": VARLEN if "flash" in before else SDPA})
     model.base_model.register_forward_hook(leave_prefixes, with_kwargs=True)
 
 
