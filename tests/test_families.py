@@ -97,14 +97,15 @@ def config(**sampling) -> GenerationConfig:
     return GenerationConfig(max_new_tokens=8, eos_token_id=2, pad_token_id=0, suppress_tokens=banned, **sampling)
 
 
-def test_a_greedy_rollout_is_generates(model):
-    prompts = group_prompts(model)
-    ours = rollout(model, model.base_model, prompts, config(do_sample=False), [2])
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_a_greedy_rollout_is_generates(model, penalty):
+    prompts, greedy = group_prompts(model), config(do_sample=False, repetition_penalty=penalty)
+    ours = rollout(model, model.base_model, prompts, greedy, [2])
     plain = []
     for seed, (images, text, rows) in enumerate(GROUPS):
         fields = families.prompt(model, images, text, seed)
         mask = torch.ones_like(fields["input_ids"])
-        out = model.generate(**fields, attention_mask=mask, generation_config=config(do_sample=False))
+        out = model.generate(**fields, attention_mask=mask, generation_config=greedy)
         said = out[0, fields["input_ids"].shape[1] :].tolist()
         plain += [said[: said.index(2) + 1] if 2 in said else said] * rows
     assert ours == plain

@@ -196,10 +196,10 @@ def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
         trainer.eos_token_ids,
         logits_processor=LogitsProcessorList([recorder]),
     )
-    width = padded(prompts)["input_ids"].shape[1]
+    width, pad = padded(prompts)["input_ids"].shape[1], config.pad_token_id
     sampled = [
         [
-            recorder.seen[(*[0] * (width - len(p.ids)), *p.ids.tolist(), *tokens[:t])][tokens[t]].item()
+            recorder.seen[(*[pad] * (width - len(p.ids)), *p.ids.tolist(), *tokens[:t])][tokens[t]].item()
             for t in range(len(tokens))
         ]
         for p, tokens in zip(prompts, said, strict=True)

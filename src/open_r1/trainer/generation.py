@@ -85,7 +85,7 @@ def rollout(
     share = torch.tensor([i for i, (_, rows) in enumerate(groupby(prompts, key=id)) for _ in rows]).to(model.device)
     cache = prefill(backbone, heads)
     cache.batch_select_indices(share)
-    inputs = padded(heads)
+    inputs = padded(heads, config.pad_token_id)  # a repetition penalty counts what stands there
     ids, mask = inputs["input_ids"][share], inputs["attention_mask"][share]
     deltas = torch.stack([prompt.positions.max() + 1 - len(prompt.ids) for prompt in heads])[share, None]
     begin, rows, finished = ids.shape[1], torch.arange(len(ids)), {}

@@ -104,13 +104,13 @@ def score_rows(
     return Scored(out.log_probs[:, -width:], out.entropy[:, -width:] if entropy else None, out.aux_loss)
 
 
-def padded(prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
-    """Token fields of a batch of rows, padded with 0 on the left, and the attention mask that says where."""
+def padded(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.Tensor]:
+    """Token fields of a batch of rows, padded on the left, and the attention mask that says where."""
 
-    def left(rows: list[torch.Tensor]) -> torch.Tensor:
-        return pad_sequence(rows, batch_first=True, padding_side="left")
+    def left(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
+        return pad_sequence(rows, batch_first=True, padding_side="left", padding_value=value)
 
-    fields = {"input_ids": left([p.ids for p in prompts])}
+    fields = {"input_ids": left([p.ids for p in prompts], pad_id)}
     fields["attention_mask"] = left([torch.ones_like(p.ids) for p in prompts])
     return fields | {name: left([p.types[name] for p in prompts]) for name in prompts[0].types}
 
