@@ -110,7 +110,7 @@ def test_images_stand_where_their_tags_stand(trainer):
     chat = trainer.loader.conversation(example.record, example.pictures)[0]["content"]
     assert [part["type"] for part in chat] == ["text", "image", "text", "image", "text"]
     assert chat[3]["image"].size == (168, 84)
-    assert all("image" not in part for part in example.conversation[0]["content"])  # TRL copies and logs this one
+    assert example.conversation[0]["content"].startswith("First <image> then <image>")  # TRL copies and logs this one
 
 
 def test_micro_batches_hold_whole_groups(trainer, monkeypatch):

@@ -46,6 +46,24 @@ def fill(conversation: list[dict[str, Any]], images: Sequence[Any]) -> list[dict
     return conversation
 
 
+def plain_messages(conversation: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """A conversation whose contents are texts, `<image>` where an image stands.
+
+    >>> plain_messages([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}])
+    [{'role': 'user', 'content': '<image>What?'}]
+    """
+
+    def text(content: str | list[dict[str, Any]]) -> str:
+        return content if isinstance(content, str) else "".join(part.get("text", "<image>") for part in content)
+
+    return [{"role": message["role"], "content": text(message["content"])} for message in conversation]
+
+
+def plain_text(conversation: list[dict[str, Any]]) -> str:
+    """A conversation as a person reads it, one message a line."""
+    return "\n".join(f"{m['role']}: {m['content']}" for m in plain_messages(conversation))
+
+
 def image_count(messages: Sequence[dict[str, Any]]) -> int:
     """Number of image parts.
 

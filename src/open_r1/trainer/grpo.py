@@ -11,12 +11,10 @@ What differs from TRL 1.16, and why:
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, gather_object
-from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
@@ -75,7 +73,7 @@ class VLMGRPOTrainer(GRPOTrainer):
                 share_prefixes(bare(self.accelerator.unwrap_model(shared)))
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
-            conversation=partial(conversation, instruction=instruction),
+            conversation=lambda record, pictures: fill(messages(record, instruction), pictures),
             processor=processor,
             rope=getattr(bare(self.model).base_model, "get_rope_index", None),
             workers=task.image_workers,
@@ -244,11 +242,6 @@ class VLMGRPOTrainer(GRPOTrainer):
     def _score(self, model: torch.nn.Module, *batch: Any, **options: Any) -> Any:
         with self.accelerator.autocast():
             return score(model, self._backbone(model), *batch, shared=self.savings["shared_prefix"], **options)
-
-
-def conversation(record: Record, pictures: Sequence[Image.Image] | None, instruction: str) -> list[dict[str, Any]]:
-    chat = messages(record, instruction)
-    return chat if pictures is None else fill(chat, pictures)
 
 
 def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 from transformers import ProcessorMixin
 
+from open_r1.conversation import plain_messages
 from open_r1.images import load_images
 from open_r1.records import Record
 
@@ -51,10 +52,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Example:
-    """A row ready for its rollout: the Record, its conversation (pixels left out), pictures, and the Prompt."""
+    """A row ready for its rollout; `conversation` as texts, `<image>` where a picture stands."""
 
     record: Record
-    conversation: list[dict[str, Any]]
+    conversation: list[dict[str, str]]
     pictures: list[Image.Image]
     prompt: Prompt
 
@@ -66,14 +67,14 @@ class Example:
 class PromptLoader:
     """`want` starts the work on a batch of rows, `take` waits for it; each unique row is worked on once.
 
-    `conversation(record, pictures)` gives the chat messages, with pixels in place or, for None, without; `rope` is the
-    model's `get_rope_index` where it has one; `template` goes to the chat template.
+    `conversation(record, pictures)` gives the chat messages with pixels in place; `rope` is the model's
+    `get_rope_index` where it has one; `template` goes to the chat template.
     """
 
     def __init__(
         self,
         record_of: Callable[[Row], Record],
-        conversation: Callable[[Record, Sequence[Image.Image] | None], list[dict[str, Any]]],
+        conversation: Callable[[Record, Sequence[Image.Image]], list[dict[str, Any]]],
         processor: ProcessorMixin,
         rope: Callable[..., Any] | None,
         workers: int,
@@ -109,8 +110,9 @@ class PromptLoader:
     def _example(self, record: Record, pictures: list[Image.Image]) -> Example:
         if not hasattr(self.mine, "processor"):  # a fast tokenizer cannot be used by two threads at once
             self.mine.processor = copy.deepcopy(self.processor)
-        prompt = process(self.mine.processor, self.conversation(record, pictures), self.rope, self.template)
-        return Example(record, self.conversation(record, None), pictures, prompt)
+        chat = self.conversation(record, pictures)
+        prompt = process(self.mine.processor, chat, self.rope, self.template)
+        return Example(record, plain_messages(chat), pictures, prompt)
 
 
 def row_numbers(records: Sequence[Record], split: str) -> Dataset:

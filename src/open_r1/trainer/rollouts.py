@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from open_r1.conversation import plain_text
 from open_r1.errors import UsageError
 from open_r1.trainer.prompts import Example
 
@@ -74,24 +75,6 @@ class Rollouts:
         if not path:
             raise UsageError("DEBUG_MODE=true: got no LOG_PATH, expected the file to write rollouts to; set LOG_PATH")
         append(Path(path if self.rank == 0 else f"{path}.rank{self.rank}"), "".join(entries))
-
-
-def plain_messages(conversation: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """A conversation whose contents are texts, `<image>` where an image stands.
-
-    >>> plain_messages([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}])
-    [{'role': 'user', 'content': '<image>What?'}]
-    """
-
-    def text(content: str | list[dict[str, Any]]) -> str:
-        return content if isinstance(content, str) else "".join(part.get("text", "<image>") for part in content)
-
-    return [{"role": message["role"], "content": text(message["content"])} for message in conversation]
-
-
-def plain_text(conversation: list[dict[str, Any]]) -> str:
-    """A conversation as a person reads it, one message a line."""
-    return "\n".join(f"{m['role']}: {m['content']}" for m in plain_messages(conversation))
 
 
 def append(path: Path, text: str) -> None:
