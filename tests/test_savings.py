@@ -17,7 +17,7 @@ from open_r1.trainer import generation, shared_prefix
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.grpo import VLMGRPOTrainer, permute_groups
 from open_r1.trainer.logps import padded
-from open_r1.trainer.prompts import merge_images
+from open_r1.trainer.prompts import Prompt, merge_images
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 
@@ -251,8 +251,10 @@ def test_images_are_processed_once_a_prompt_and_never_repeated(trainer, monkeypa
         "__call__",
         lambda self, images, *a, **k: calls.append(1) or plain(self, images, *a, **k),
     )
+    moved, move = [], Prompt.to
+    monkeypatch.setattr(Prompt, "to", lambda prompt, device: moved.append(1) or move(prompt, device))
     batch = batch_of(trainer, 0, 2)
-    assert len(calls) == 2 and len({id(prompt) for prompt in batch["prompts"]}) == 2
+    assert len(calls) == len(moved) == 2 and len({id(prompt) for prompt in batch["prompts"]}) == 2
     assert "pixel_values" not in batch
 
 

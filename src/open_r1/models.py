@@ -47,10 +47,15 @@ FAMILIES: dict[str, Family] = {
 
 def family_of(model: PreTrainedModel) -> Family:
     """The model's entry in `FAMILIES`, by its configuration, never by its path. Raises UsageError for others."""
+    if missing := no_family(model):
+        raise UsageError(f"{missing}; known: {', '.join(FAMILIES)}")
+    return FAMILIES[model.config.model_type]
+
+
+def no_family(model: PreTrainedModel) -> str | None:
+    """That the model is of no known family, in words; None where it is."""
     kind = model.config.model_type
-    if kind not in FAMILIES:
-        raise UsageError(f"model_type {kind!r} has no entry in open_r1.models.FAMILIES; known: {', '.join(FAMILIES)}")
-    return FAMILIES[kind]
+    return None if kind in FAMILIES else f"model_type {kind!r} has no entry in open_r1.models.FAMILIES"
 
 
 def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedModel:
@@ -123,11 +128,16 @@ def set_tiles(processor: ProcessorMixin, tiles: int) -> None:
 
 def freeze_vision(model: PreTrainedModel) -> int:
     """Stop training the vision tower and projector; returns how many parameters that were."""
-    parts = family_of(model).vision
-    frozen = [p for name, p in model.named_parameters() if any(part in name for part in parts)]
+    frozen = vision_parameters(model)
     for parameter in frozen:
         parameter.requires_grad_(False)
     return sum(p.numel() for p in frozen)
+
+
+def vision_parameters(model: PreTrainedModel) -> list[torch.nn.Parameter]:
+    """Of the vision tower and the projector. Raises UsageError for an unknown family."""
+    parts = family_of(model).vision
+    return [p for name, p in model.named_parameters() if any(part in name for part in parts)]
 
 
 def lora_config(model_args: VLMConfig, model: PreTrainedModel) -> LoraConfig | None:

@@ -7,15 +7,14 @@ goes on with the rest, so that one long completion does not cost a whole batch.
 
 import copy
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
 
-from open_r1.trainer.logps import padded, unique, vision_of
-from open_r1.trainer.prompts import Prompt, merge_images
+from open_r1.trainer.logps import padded, vision_of
+from open_r1.trainer.prompts import Prompt, groups_of, merge_images
 
 
 def why_not(model: PreTrainedModel, cache_implementation: str | None) -> str | None:
@@ -81,8 +80,8 @@ def rollout(
 
     `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `options` go to `generate`.
     """
-    heads = unique(prompts)
-    share = torch.tensor([i for i, (_, rows) in enumerate(groupby(prompts, key=id)) for _ in rows]).to(model.device)
+    heads, group = groups_of(prompts)
+    share = torch.tensor(group, device=model.device)
     cache = prefill(backbone, heads)
     cache.batch_select_indices(share)
     inputs = padded(heads, config.pad_token_id)  # a repetition penalty counts what stands there

@@ -27,7 +27,7 @@ from open_r1.models import bare, image_token_ids
 from open_r1.records import Record
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import score, with_features
-from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, merge_images, row_numbers
+from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, groups_of, merge_images, row_numbers
 from open_r1.trainer.rollouts import Rollouts
 from open_r1.trainer.savings import savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
@@ -101,7 +101,8 @@ class VLMGRPOTrainer(GRPOTrainer):
 
     def _on_device(self, examples: list[Example]) -> list[Prompt]:
         """One Prompt a row, equal rows sharing theirs."""
-        unique = {id(example.prompt): example.prompt.to(self.accelerator.device) for example in examples}
+        unique = {id(example.prompt): example.prompt for example in examples}
+        unique = {key: prompt.to(self.accelerator.device) for key, prompt in unique.items()}
         if self.savings["reuse_vision_features"]:
             with self.accelerator.autocast():
                 unique = {key: with_features(self._backbone(self.model), prompt) for key, prompt in unique.items()}
@@ -112,7 +113,9 @@ class VLMGRPOTrainer(GRPOTrainer):
         return bare(self.accelerator.unwrap_model(model)).base_model
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        return [prompt.ids.tolist() for prompt in self._prompts], None, {}
+        heads, group = groups_of(self._prompts)
+        ids = [prompt.ids.tolist() for prompt in heads]
+        return [ids[number] for number in group], None, {}
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         if not self.savings["prefill_once"]:

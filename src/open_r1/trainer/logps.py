@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from open_r1.models import FAMILIES
 from open_r1.trainer.packing import pack
-from open_r1.trainer.prompts import Prompt, merge_images
+from open_r1.trainer.prompts import Prompt, groups_of, merge_images
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def score_packed(
 ) -> Scored:
     family = FAMILIES[backbone.config.model_type]
     packed = pack(prompts, completions, lengths, bidirectional=family.images_see_themselves)
-    images = merge_images(unique(prompts), packed=True)
+    images = merge_images(groups_of(prompts)[0], packed=True)
     out = model(**packed.inputs, **images, **options, fused_lm_head=True)
 
     def rows(values: torch.Tensor) -> torch.Tensor:
@@ -115,11 +115,6 @@ def padded(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.Tensor
     return fields | {name: left([p.types[name] for p in prompts]) for name in prompts[0].types}
 
 
-def unique(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Each run of the same object once."""
-    return [prompt for i, prompt in enumerate(prompts) if i == 0 or prompt is not prompts[i - 1]]
-
-
 def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
     """The prompt with its image features, computed once for all passes; for a frozen vision tower only."""
     if not prompt.images:
@@ -133,7 +128,7 @@ def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
 @contextmanager
 def vision_of(backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool) -> Iterator[None]:
     """Within it the vision tower answers with the prompts' features where they have them."""
-    shown = [p for p in (unique(prompts) if shared else prompts) if p.images]
+    shown = [p for p in (groups_of(prompts)[0] if shared else prompts) if p.images]
     if not shown or shown[0].features is None:
         yield
         return

@@ -22,13 +22,12 @@ predicts nothing. A suffix token sees its own prefix and the suffix up to itself
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from open_r1.trainer.prompts import Prompt
+from open_r1.trainer.prompts import Prompt, groups_of
 
 NO_IMAGE = -1
 
@@ -138,8 +137,7 @@ def pack(
 ) -> Packed:
     """Rows -> one sequence. `prompts` has one entry a row, the same object for rows of a group, groups in a row;
     `completions` (N, C) token ids of which the first `lengths[i]` count. `bidirectional`: images see themselves."""
-    groups = [list(rows) for _, rows in groupby(prompts, key=id)]
-    heads, device = [rows[0] for rows in groups], completions.device
+    (heads, group), device = groups_of(prompts), completions.device
     said = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
     ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c in zip(prompts, said, strict=True)]
     positions = [p.positions[..., :-1] for p in heads]
@@ -148,7 +146,6 @@ def pack(
     ]
     labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(said, lengths, strict=True)])
     position_ids = torch.cat(positions, dim=-1)
-    group = torch.tensor([b for b, rows in enumerate(groups) for _ in rows])
     inputs = {
         "input_ids": torch.cat(ids)[None],
         "position_ids": position_ids[None] if position_ids.ndim == 1 else position_ids[:, None],
@@ -157,7 +154,7 @@ def pack(
         "shared_prefix": lay_out(
             torch.tensor([len(p.ids) - 1 for p in heads]),
             torch.tensor(list(map(len, said))),
-            group,
+            torch.tensor(group),
             blocks_of(heads) if bidirectional else None,
             device,
         ),

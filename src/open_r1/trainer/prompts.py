@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -48,6 +49,17 @@ class Prompt:
 
         ids, positions = self.ids.to(device, non_blocking=True), self.positions.to(device, non_blocking=True)
         return replace(self, ids=ids, positions=positions, types=move(self.types), images=move(self.images))
+
+
+def groups_of(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    """The prompts of G rows each, given one a row, and which of them each row has; a group's rows stand together and
+    hold the same object.
+
+    >>> groups_of(["p", "p", "q"])
+    (['p', 'q'], [0, 0, 1])
+    """
+    runs = [list(rows) for _, rows in groupby(prompts, key=id)]
+    return [rows[0] for rows in runs], [number for number, rows in enumerate(runs) for _ in rows]
 
 
 @dataclass(frozen=True)

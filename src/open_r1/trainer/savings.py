@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from open_r1.arguments import GRPOArguments
-from open_r1.models import FAMILIES
+from open_r1.models import no_family, vision_parameters
 from open_r1.trainer import generation, shared_prefix
 
 
@@ -63,11 +63,9 @@ def acts_without_advantage(trainer: Any) -> str | None:
 
 def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
     """Why image features cannot be kept from pass to pass."""
-    family = FAMILIES.get(model.config.model_type)
-    if family is None or not hasattr(model.base_model, "get_image_features"):
-        return f"model_type {model.config.model_type!r} has no entry in open_r1.models.FAMILIES"
-    vision = [p for name, p in model.named_parameters() if any(part in name for part in family.vision)]
-    if any(p.requires_grad for p in vision):
+    if missing := no_family(model):
+        return missing
+    if any(p.requires_grad for p in vision_parameters(model)):
         return "the vision tower trains; --freeze_vision_modules true freezes it"
     spread = zero3(trainer) or trainer.is_fsdp_enabled
     return "the engine spreads the vision tower over the ranks" if spread else None

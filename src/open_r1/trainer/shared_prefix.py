@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from open_r1.models import FAMILIES
+from open_r1.models import no_family
 from open_r1.trainer.packing import Layout
 
 SDPA, VARLEN = "shared_prefix", "shared_prefix_varlen"  # names in transformers' attention registry
@@ -24,11 +24,10 @@ SDPA, VARLEN = "shared_prefix", "shared_prefix_varlen"  # names in transformers'
 
 def why_not(model: PreTrainedModel) -> str | None:
     """Why this model's groups cannot share their prefix, or None where they can."""
-    text = model.config.get_text_config()
-    kind = model.config.model_type
-    if kind not in FAMILIES:
-        return f"model_type {kind!r} has no entry in open_r1.models.FAMILIES"
-    kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if missing := no_family(model):
+        return missing
+    layers = getattr(model.config.get_text_config(), "layer_types", None)
+    kinds = set(layers or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         return f"layers of kind {', '.join(sorted(kinds))} carry a state from completion to completion"
     return dropout_of(model)
