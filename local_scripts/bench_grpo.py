@@ -53,6 +53,7 @@ from transformers import (
 )
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.lengths import prompt_tokens
 from open_r1.models import load_processor
 from open_r1.records import Record, Turn
 from open_r1.trainer.grpo import VLMGRPOTrainer
@@ -120,7 +121,10 @@ def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: i
     """
     rng = random.Random(seed)
     size = squarest(shape.image_tokens)
-    template = prompt_tokens(processor, "", size) - shape.image_tokens
+    if size:
+        Image.new("RGB", size).save(folder / "blank.png")
+    blank = Record("blank", ("blank.png",) if size else (), str(folder), (Turn("user", ""),), solution="")
+    template = prompt_tokens(blank, processor, None) - shape.image_tokens
     if shape.text_tokens <= template:
         raise ValueError(
             f"--text-tokens: got {shape.text_tokens}, expected at least {template + 1}: a chat needs them"
@@ -133,7 +137,7 @@ def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: i
             coarse = Image.frombytes("RGB", (16, 16), rng.randbytes(16 * 16 * 3))
             coarse.resize(size, Image.Resampling.BICUBIC).save(folder / name)
         records.append(Record(str(i), images, str(folder), (Turn("user", question),), solution=""))
-    tokens = prompt_tokens(processor, question, size)
+    tokens = prompt_tokens(records[-1], processor, None)
     assert tokens == shape.image_tokens + shape.text_tokens, tokens
     return records
 
@@ -146,13 +150,6 @@ def squarest(image_tokens: int) -> tuple[int, int] | None:
     if (width := image_tokens // height) > 200 * height:  # Qwen's processors refuse such pictures
         raise ValueError(f"--image-tokens: got {image_tokens} = {width} x {height}, expected at most 200 to 1")
     return width * SIDE, height * SIDE
-
-
-def prompt_tokens(processor: ProcessorMixin, question: str, size: tuple[int, int] | None) -> int:
-    picture = [{"type": "image", "image": Image.new("RGB", size)}] if size else []
-    chat = [{"role": "user", "content": [*picture, {"type": "text", "text": question}]}]
-    fields = processor.apply_chat_template([chat], add_generation_prompt=True, tokenize=True, return_dict=True)
-    return len(fields["input_ids"][0])
 
 
 def make_trainers(

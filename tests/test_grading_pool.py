@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from open_r1.rewards import pool
-from open_r1.rewards.math import equivalent, same_math
+from open_r1.rewards.math import same_math
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HOSTILE = {
@@ -80,7 +80,7 @@ def test_math_verifys_own_cases_all_agree() -> None:
         targets = ("latex", "expr") if case["match_types"] == "default" else tuple(case["match_types"])
         options = {key: case[key] for key in ("strict", "allow_set_relation_comp") if key in case}
         how = pool.Settings(targets, case.get("precision", 6), **options)
-        return equivalent(case["gold"], case["prediction"], how) == bool(case["expected"])
+        return pool.verify(case["gold"], case["prediction"], how) == bool(case["expected"])
 
     with ThreadPoolExecutor(4) as threads:
         wrong = [case for case, good in zip(cases, threads.map(agrees, cases), strict=True) if not good]

@@ -118,14 +118,6 @@ def same_math(gold: str, answer: str) -> bool:
     return pool.verify(_delimited(gold), _delimited(answer))
 
 
-def equivalent(gold: str, answer: str, settings: pool.Settings = pool.DEFAULTS) -> bool:
-    """math-verify's own verdict on two texts as they are, within the deadline of `pool`. (math-verify 0.9)
-
-    It is not symmetric: an assignment in the gold answer may be left out of the answer.
-    """
-    return pool.verify(gold, answer, settings)
-
-
 def to_latex(text: str) -> str:
     """Symbols as LaTeX, and the formula alone where prose stands before or after it.
 
