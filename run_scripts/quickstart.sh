@@ -20,7 +20,7 @@ fi
 VENV=$VENV bash setup.sh
 export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-python local_scripts/make_digits.py --out "$DATA" --rows "$ROWS" --heldout_rows 256 --seed "$SEED"
+python local_scripts/make_dataset.py digits --out "$DATA" --rows "$ROWS" --heldout_rows 256 --seed "$SEED"
 python -m open_r1.check --data_file_paths "$DATA/train.jsonl:$DATA/heldout.jsonl" --image_folders "$DATA" \
   --task_type digits --model "$MODEL"
 

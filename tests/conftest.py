@@ -34,7 +34,7 @@ def tiny() -> str:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.jsonl (64 rows), heldout.jsonl (64 rows) and their images."""
     out = tmp_path_factory.mktemp("digits")
-    run_script("local_scripts/make_digits.py", "--out", out, "--rows", 64, "--heldout_rows", 64)
+    run_script("local_scripts/make_dataset.py", "digits", "--out", out, "--rows", 64, "--heldout_rows", 64)
     return out
 
 

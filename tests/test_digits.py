@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from open_r1.tasks.digits import answer, draw, make_image, mnist_source, sklearn_source
+from open_r1.tasks.digits import DigitImages, draw, mnist_source, sklearn_source
 
 
 def test_rows_depend_on_seed_and_index_alone(tmp_path):
     for name, rows, seed in (("short", 10, 0), ("long", 31, 0), ("other", 10, 1)):
         run_script(
-            "local_scripts/make_digits.py",
+            "local_scripts/make_dataset.py",
+            "digits",
             "--out",
             tmp_path / name,
             "--rows",
@@ -38,12 +39,12 @@ def test_held_out_digits_are_disjoint_and_of_every_class():
 
 
 def test_gold_answers_are_the_digits_drawn():
-    source = sklearn_source().split(False)
     for index in range(50):
-        _, digits = make_image(source, 3, index, False)
+        in_list, in_sum = DigitImages().example(3, "train", index).asked
+        digits = in_list.extra["digits"]
         assert 1 <= len(digits) <= 3
-        assert json.loads(answer("list", digits)) == sorted(digits)
-        assert int(answer("sum", digits)) == sum(digits)
+        assert json.loads(in_list.answer) == sorted(digits)
+        assert int(in_sum.answer) == sum(digits)
 
 
 def test_digits_are_white_on_black_and_all_inside():

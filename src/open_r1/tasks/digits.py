@@ -6,14 +6,15 @@ dataset starts with the shorter one. Train and held-out images draw from disjoin
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from open_r1.tasks.task import Task
+from open_r1.tasks.task import Asked, Example, Task, example_rng
 
 IMAGE_WH = (112, 56)  # pixels; a multiple of 28, so Qwen's processor keeps it as it is
 DIGIT_PX = 34  # side of one digit before jitter; three fit side by side
@@ -23,17 +24,6 @@ QUESTIONS: Mapping[str, str] = {
     "list": "What digits are in this image? I need the digits in a list sorted from lowest to highest.",
     "sum": "What is the sum of the digits in this image?",
 }
-
-DIGITS = Task(
-    name="digits",
-    method="digits",
-    prompts={
-        "think": "{question} First think in <think> </think> tags, then give the final answer in <answer> </answer> "
-        "tags, for example <answer>[0, 1]</answer> or <answer>1</answer>.",
-        "direct": "{question} Give the final answer in <answer> </answer> tags, for example <answer>[0, 1]</answer> "
-        "or <answer>1</answer>.",
-    },
-)
 
 
 @dataclass(frozen=True)
@@ -99,13 +89,6 @@ def draw(digits: np.ndarray, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(canvas).convert("RGB")
 
 
-def make_image(source: Source, seed: int, index: int, held_out: bool) -> tuple[Image.Image, list[int]]:
-    """Image `index` of a split and its digits as they stand from left to right."""
-    rng = np.random.default_rng([seed, int(held_out), index])
-    chosen = rng.integers(len(source.labels), size=rng.integers(1, 4))
-    return draw(source.images[chosen], rng), source.labels[chosen].tolist()
-
-
 def answer(kind: str, digits: list[int]) -> str:
     """The gold answer of a question.
 
@@ -115,15 +98,39 @@ def answer(kind: str, digits: list[int]) -> str:
     return str(sorted(digits)) if kind == "list" else str(sum(digits))
 
 
-def make_row(digits: list[int], kind: str, row_id: str, image_path: str) -> dict[str, Any]:
-    """One JSONL row in VLM-R1's line format; `kind` and `digits` ride along for whoever analyses the results."""
-    return {
-        "id": row_id,
-        "image": image_path,
-        "conversations": [
-            {"from": "human", "value": f"<image>{QUESTIONS[kind]}"},
-            {"from": "gpt", "value": answer(kind, digits)},
-        ],
-        "kind": kind,
-        "digits": digits,
-    }
+@dataclass(frozen=True)
+class DigitImages:
+    """One to three digits in a picture, and both questions about them."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "heldout")
+    mnist: str | None = field(
+        default=None, metadata={"help": "Folder with MNIST idx files instead of scikit-learn's digits."}
+    )
+
+    def example(self, seed: int, split: str, index: int) -> Example:
+        rng, source = example_rng(seed, self.splits, split, index), _source(self.mnist, split == "heldout")
+        chosen = rng.integers(len(source.labels), size=rng.integers(1, 4))
+        digits = source.labels[chosen].tolist()
+        asked = (
+            Asked(question, answer(kind, digits), {"kind": kind, "digits": digits})
+            for kind, question in QUESTIONS.items()
+        )
+        return Example((draw(source.images[chosen], rng),), tuple(asked))
+
+
+@cache
+def _source(mnist: str | None, held_out: bool) -> Source:
+    return (mnist_source(Path(mnist)) if mnist else sklearn_source()).split(held_out)
+
+
+DIGITS = Task(
+    name="digits",
+    method="digits",
+    prompts={
+        "think": "{question} First think in <think> </think> tags, then give the final answer in <answer> </answer> "
+        "tags, for example <answer>[0, 1]</answer> or <answer>1</answer>.",
+        "direct": "{question} Give the final answer in <answer> </answer> tags, for example <answer>[0, 1]</answer> "
+        "or <answer>1</answer>.",
+    },
+    generator=DigitImages,
+)

@@ -1,9 +1,55 @@
-"""What a task declares: its prompts, its rewards with weights, and the accuracy method that is also its metric."""
+"""What a task declares: its prompts, its rewards with weights, the accuracy method that is also its metric, and, where
+the task is synthetic, the generator of its examples."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from PIL import Image
 
 from open_r1.conversation import PROMPTS
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question about an example's pictures, and its gold answer.
+
+    Pictures stand at the question's `<image>` tags, or first where it has none. `extra` fields reach the rewards.
+    """
+
+    question: str
+    answer: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Pictures and what is asked about them; each question becomes a row."""
+
+    images: tuple[Image.Image, ...]
+    asked: tuple[Asked, ...]
+
+
+class Generator(Protocol):
+    """Makes a task's examples: a frozen dataclass whose fields are its options (`local_scripts/make_dataset.py`).
+
+    `splits` begin with "train". Every example of a generator asks the same number of questions.
+    """
+
+    splits: ClassVar[tuple[str, ...]]
+
+    def example(self, seed: int, split: str, index: int) -> Example:
+        """Example `index` of a split; it depends on the options and (seed, split, index) alone."""
+
+
+def example_rng(seed: int, splits: tuple[str, ...], split: str, index: int) -> np.random.Generator:
+    """The random numbers of one example: no other example's, whatever is drawn before or after it.
+
+    >>> [int(example_rng(0, ("train", "heldout"), split, 3).integers(100)) for split in ("train", "heldout", "train")]
+    [72, 12, 72]
+    """
+    return np.random.default_rng([seed, splits.index(split), index])
 
 
 def full_score(score: float) -> bool:
@@ -16,8 +62,8 @@ class Task:
     """A recipe's declaration; `--task_type NAME` selects it and flags given by hand win over it.
 
     `prompts` map `--prompt_mode` to an instruction holding `{question}`. `rewards` and `weights` are parallel and
-    name entries of `open_r1.rewards.REWARDS`. `method` names an entry of `open_r1.rewards.METHODS`; its score in
-    [0, 1] says through `is_right` whether an evaluated answer counts.
+    name entries of `open_r1.rewards.REWARDS`. `method` names an entry of `open_r1.rewards.METHODS`; its score says
+    through `is_right` whether an evaluated answer counts, which `metric` says in words.
     """
 
     name: str
@@ -26,3 +72,5 @@ class Task:
     rewards: tuple[str, ...] = ("accuracy", "format")
     weights: tuple[float, ...] = (1.0, 1.0)
     is_right: Callable[[float], bool] = full_score
+    metric: str = "exact answers"
+    generator: type[Generator] | None = None

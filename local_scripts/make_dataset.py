@@ -1,0 +1,84 @@
+"""Write the dataset of a task that has a generator: `OUT/SPLIT.jsonl` for each of its splits, PNGs in `OUT/images`.
+
+    python local_scripts/make_dataset.py digits --out data/digits --rows 2000 --heldout_rows 256 --seed 0
+    python local_scripts/make_dataset.py digits --help      # the options of its generator
+
+`--rows` counts the rows of the training split, `--heldout_rows` those of every other split. Row i depends on the
+options, the seed and i alone, so a longer dataset starts with the shorter one.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+from transformers import HfArgumentParser
+
+from open_r1.tasks import TASKS
+from open_r1.tasks.task import Example, Generator
+from open_r1.turns import IMAGE_TAG
+
+SYNTHETIC = {name: task.generator for name, task in TASKS.items() if task.generator}
+
+
+@dataclass
+class Written:
+    """What is written, and where."""
+
+    out: str = field(metadata={"help": "Folder of the dataset."})
+    rows: int = field(default=2000, metadata={"help": "Rows of the training split."})
+    heldout_rows: int = field(default=256, metadata={"help": "Rows of each other split."})
+    seed: int = field(default=0, metadata={"help": "Another seed gives another dataset."})
+
+
+def rows_of(example: Example, split: str, index: int) -> Iterator[dict[str, Any]]:
+    """The JSONL rows of example `index`, in VLM-R1's line format; the generator's extra fields ride along."""
+    names = image_names(example, split, index)
+    for k, asked in enumerate(example.asked):
+        tags = "" if IMAGE_TAG in asked.question else IMAGE_TAG * len(names)
+        yield {
+            "id": f"{split}-{index * len(example.asked) + k}",
+            "image": names[0] if len(names) == 1 else names,
+            "conversations": [
+                {"from": "human", "value": tags + asked.question},
+                {"from": "gpt", "value": asked.answer},
+            ],
+            **asked.extra,
+        }
+
+
+def image_names(example: Example, split: str, index: int) -> list[str]:
+    """Paths of an example's pictures below the dataset's folder."""
+    stem = f"images/{split}_{index:06d}"
+    return [f"{stem}.png"] if len(example.images) == 1 else [f"{stem}_{k}.png" for k in range(len(example.images))]
+
+
+def write_split(out: Path, split: str, generator: Generator, rows: int, seed: int) -> None:
+    per_example = len(generator.example(seed, split, 0).asked)
+    with open(out / f"{split}.jsonl", "w", encoding="utf-8") as lines:
+        for index in track(range(-(-rows // per_example)), description=f"{split}: {rows} rows"):
+            example = generator.example(seed, split, index)
+            for name, image in zip(image_names(example, split, index), example.images, strict=True):
+                image.save(out / name)
+            for row in list(rows_of(example, split, index))[: rows - index * per_example]:
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    chooser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    chooser.add_argument("task", choices=sorted(SYNTHETIC))
+    task = chooser.parse_args(sys.argv[1:2]).task
+    parser = HfArgumentParser((Written, SYNTHETIC[task]), prog=f"make_dataset.py {task}", allow_abbrev=False)
+    written, generator = parser.parse_args_into_dataclasses(sys.argv[2:])
+    out = Path(written.out)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    for split in generator.splits:
+        write_split(out, split, generator, written.rows if split == "train" else written.heldout_rows, written.seed)
+
+
+if __name__ == "__main__":
+    main()
