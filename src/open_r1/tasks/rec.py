@@ -1,9 +1,60 @@
 """Referring expression comprehension as in VLM-R1: the answer is a box in JSON, the reward its IoU with the gold box.
 
 The model speaks the coordinates of its family (`open_r1.coordinates`); gold boxes are pixels of the original image.
+RefCOCO's rows are the real data; the generator asks for one of several coloured shapes, on machines without it.
+Split "ood": pairs of colour and shape that neither "train" nor "heldout" shows (`open_r1.tasks.shapes`).
 """
 
-from open_r1.tasks.task import Task
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from open_r1.tasks.shapes import SIZES, SPLITS, Kind, pairs, scene
+from open_r1.tasks.task import Asked, Example, Task, example_rng
+
+QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {sentence}."
+
+
+@dataclass(frozen=True)
+class ReferredShapes:
+    """Shapes of which one is referred to by size, colour and shape; no other has all three."""
+
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    least: int = field(default=2, metadata={"help": "Smallest number of shapes in a picture."})
+    most: int = field(default=3, metadata={"help": "Largest number of shapes in a picture."})
+    distractors: int = field(
+        default=1, metadata={"help": "So many of the other shapes differ in one of size, colour and shape only."}
+    )
+    overlap: float = field(default=0.0, metadata={"help": "Largest IoU of two shapes' boxes, in [0, 1)."})
+    size: int = field(default=112, metadata={"help": "Side of a picture in pixels."})
+
+    def example(self, seed: int, split: str, index: int) -> Example:
+        rng = example_rng(seed, self.splits, split, index)
+        pool = [Kind(color, shape, size) for color, shape in pairs(split) for size in SIZES]
+        wanted = pool[rng.integers(len(pool))]
+        others = int(rng.integers(self.least, self.most + 1)) - 1
+        kinds = [wanted, *self._others(rng, wanted, others, pool)]
+        image, items = scene(rng, kinds, self.size, self.overlap)
+        extra = {"items": [{"name": str(item.kind), "box": list(item.box)} for item in items]}
+        question = QUESTION.format(sentence=f"the {wanted}")
+        return Example((image,), (Asked(question, str(list(items[0].box)), extra),))
+
+    def _others(self, rng: np.random.Generator, wanted: Kind, number: int, pool: list[Kind]) -> list[Kind]:
+        alike = [kind for kind in pool if differences(kind, wanted) == 1]
+        unlike = [kind for kind in pool if differences(kind, wanted) > 1]
+        pools = [alike if k < self.distractors else unlike for k in range(number)]
+        return [kinds[rng.integers(len(kinds))] for kinds in pools]
+
+
+def differences(a: Kind, b: Kind) -> int:
+    """In how many of colour, shape and size two kinds differ.
+
+    >>> differences(Kind("red", "circle", "large"), Kind("red", "cross", "small"))
+    2
+    """
+    return sum(getattr(a, name) != getattr(b, name) for name in ("color", "shape", "size"))
+
 
 REC = Task(
     name="rec",
@@ -14,4 +65,6 @@ REC = Task(
         "direct": "{question} Output the final answer in JSON format in <answer> </answer> tags.",
     },
     is_right=lambda iou: iou > 0.5,
+    metric="IoU > 0.5",
+    generator=ReferredShapes,
 )
