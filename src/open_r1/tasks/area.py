@@ -1,0 +1,176 @@
+"""The area of one filled shape on 50x50 axes, after VLM Area: geometry as regression with a verifiable reward.
+
+    python local_scripts/make_dataset.py area --out data/area --rows 8000
+    python local_scripts/make_dataset.py area --out data/rotated --rows 8000 --rotation 45
+    python local_scripts/make_dataset.py area --out data/wide --rows 8000 --low 5                    # 30 wide, not 15
+    python local_scripts/make_dataset.py area --out data/small --rows 2000 --size 112 --dark         # a tiny model's
+
+A rectangle, square, circle or triangle whose dimensions are uniform in [low, high] lies fully inside the axes. The
+splits draw from disjoint streams of random numbers: dimensions are continuous, so no shape occurs in two of them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from open_r1.tasks.task import Asked, Example, Task, example_rng
+
+AXIS = 50.0  # both axes run from 0 to here
+TICK = 10
+SUPER = 4  # drawn this many times larger and averaged down
+SHAPES = ("rectangle", "square", "circle", "triangle")
+QUESTION = "What is the area of the shape in the image, in square units of the axes?"
+
+Points = Sequence[tuple[float, float]]
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`outline` in units of the axes, x to the right, y up; `width` and `height` before `rotation`, in degrees
+    counter-clockwise. A circle's width and height are its diameter."""
+
+    kind: str
+    width: float
+    height: float
+    rotation: float
+    outline: Points
+
+    @property
+    def area(self) -> float:
+        """In square units, exact: not the polygon's that is drawn.
+
+        >>> Shape("triangle", 20.0, 30.0, 0.0, ()).area, round(Shape("circle", 20.0, 20.0, 0.0, ()).area, 2)
+        (300.0, 314.16)
+        """
+        share = {"circle": math.pi / 4, "triangle": 0.5}.get(self.kind, 1.0)
+        return share * self.width * self.height
+
+
+@dataclass(frozen=True)
+class Areas:
+    """One shape on axes, and its area."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "heldout")
+
+    size: int = field(default=224, metadata={"help": "Side of the square picture in pixels."})
+    low: float = field(default=20.0, metadata={"help": "Smallest dimension, in units of the axes."})
+    high: float = field(default=35.0, metadata={"help": "Largest dimension; the axes are 50 long."})
+    rotation: float = field(default=0.0, metadata={"help": "Turn shapes by up to so many degrees either way: 45."})
+    dark: bool = field(default=False, metadata={"help": "Black ground with a dim grid and a white edge."})
+
+    def __post_init__(self) -> None:
+        turn = math.radians(min(abs(self.rotation), 45))
+        most = AXIS / (math.cos(turn) + math.sin(turn))  # sides so long span the axes when turned so
+        if not (0 < self.low <= self.high <= most and self.size >= 28):
+            raise ValueError(
+                f"got low {self.low}, high {self.high}, rotation {self.rotation}, size {self.size}; expected "
+                f"0 < low <= high <= {most:.4g}, so that every shape fits the axes, and a size of 28 or more"
+            )
+
+    def example(self, seed: int, split: str, index: int) -> Example:
+        rng = example_rng(seed, self.splits, split, index)
+        shape = self.shape(rng)
+        fill = tuple(int(255 * level) for level in rng.uniform(0.1, 0.9, size=3))
+        known = {"shape": shape.kind, "width": shape.width, "height": shape.height, "rotation": shape.rotation}
+        extra = {name: round(value, 2) if isinstance(value, float) else value for name, value in known.items()}
+        asked = Asked(QUESTION, f"{shape.area:.2f}", extra)
+        return Example((draw(shape.outline, fill, self.size, self.dark),), (asked,))
+
+    def shape(self, rng: np.random.Generator) -> Shape:
+        """A shape of any kind, size, turn and place."""
+        kind = SHAPES[rng.integers(len(SHAPES))]
+        width, height = rng.uniform(self.low, self.high, size=2).tolist()
+        height = width if kind in ("square", "circle") else height
+        turn = float(rng.uniform(-self.rotation, self.rotation))
+        outline = turned(corners(kind, width, height, apex=rng.uniform()), turn)
+        return Shape(kind, width, height, turn, placed(outline, rng))
+
+
+def corners(kind: str, width: float, height: float, apex: float) -> Points:
+    """The outline (N, 2) from (0, 0) to (width, height); a triangle's apex stands over the share `apex` of its base.
+
+    >>> corners("triangle", 20.0, 30.0, apex=0.25)
+    [(0.0, 0.0), (20.0, 0.0), (5.0, 30.0)]
+    """
+    if kind == "triangle":
+        return [(0.0, 0.0), (width, 0.0), (apex * width, height)]
+    if kind == "circle":
+        steps = [2 * math.pi * k / 180 for k in range(180)]
+        return [(width / 2 * (1 + math.cos(t)), height / 2 * (1 + math.sin(t))) for t in steps]
+    return [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)]
+
+
+def turned(outline: Points, degrees: float) -> Points:
+    """The outline turned about the origin, counter-clockwise.
+
+    >>> [(round(x, 9), round(y, 9)) for x, y in turned([(1.0, 0.0), (0.0, 2.0)], 90)]
+    [(0.0, 1.0), (-2.0, 0.0)]
+    """
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return [(cos * x - sin * y, sin * x + cos * y) for x, y in outline]
+
+
+def placed(outline: Points, rng: np.random.Generator) -> Points:
+    """The outline moved to a uniformly random place where it is fully inside the axes."""
+    xs, ys = zip(*outline, strict=True)
+    dx = rng.uniform(-min(xs), AXIS - max(xs))
+    dy = rng.uniform(-min(ys), AXIS - max(ys))
+    return [(x + dx, y + dy) for x, y in outline]
+
+
+def draw(outline: Points, fill: Color, size: int, dark: bool) -> Image.Image:
+    """RGB picture (size, size) of the axes with the filled outline on them."""
+    large = _axes(size, dark).copy()
+    points = [_pixel(x, y, size) for x, y in outline]
+    edge = (255, 255, 255) if dark else (0, 0, 0)
+    pen = ImageDraw.Draw(large)
+    pen.polygon(points, fill=fill)
+    pen.line([*points, *points[:2]], fill=edge, width=max(1, round(size / 112)) * SUPER, joint="curve")
+    return large.reduce(SUPER)
+
+
+def _pixel(x: float, y: float, size: int) -> tuple[float, float]:
+    """Units of the axes -> pixels of the large drawing; an eighth of the picture is left for the labels, a sixteenth
+    on the other sides."""
+    margin, span = size / 8, size * 13 / 16
+    return (margin + x / AXIS * span) * SUPER, (size - margin - y / AXIS * span) * SUPER
+
+
+@cache
+def _axes(size: int, dark: bool) -> Image.Image:
+    """Ground, grid, frame and tick labels, `SUPER` times as large as the picture."""
+    ground, lines, text = (0, 56, 150) if dark else (255, 205, 0)
+    large = Image.new("RGB", (size * SUPER,) * 2, (ground,) * 3)
+    pen, font = ImageDraw.Draw(large), ImageFont.load_default(max(8, size / 20) * SUPER)
+    for tick in range(0, int(AXIS) + 1, TICK):
+        for ends in (((tick, 0), (tick, AXIS)), ((0, tick), (AXIS, tick))):
+            pen.line([_pixel(*end, size) for end in ends], fill=(lines,) * 3, width=SUPER)
+        (x, y), gap = _pixel(tick, tick, size), size / 56 * SUPER
+        left, bottom = _pixel(0, 0, size)
+        pen.text((x, bottom + gap), str(tick), fill=(text,) * 3, font=font, anchor="mt")
+        pen.text((left - gap, y), str(tick), fill=(text,) * 3, font=font, anchor="rm")
+    frame = [_pixel(*corner, size) for corner in ((0, 0), (AXIS, 0), (AXIS, AXIS), (0, AXIS), (0, 0))]
+    pen.line(frame, fill=(text,) * 3, width=SUPER)
+    return large
+
+
+AREA = Task(
+    name="area",
+    method="area",
+    prompts={
+        "think": "{question} First think in <think> </think> tags, then give the area with exactly two decimals in "
+        "<answer> </answer> tags, for example <answer>123.45</answer>.",
+        "direct": "{question} Give the area with exactly two decimals in <answer> </answer> tags, for example "
+        "<answer>123.45</answer>.",
+    },
+    rewards=("accuracy", "two_decimals", "area_format"),
+    weights=(1.0, 1.0, 1.0),
+    metric="within 10 %",
+    generator=Areas,
+)
