@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import REPO, run_script
 
-SHELL = [REPO / "setup.sh", REPO / ".ci" / "run", *sorted((REPO / "run_scripts").glob("*.sh"))]
+SHELL = [
+    REPO / "setup.sh",
+    REPO / ".ci" / "run",
+    *sorted(REPO.glob("run_scripts/*.sh")),
+    *sorted(REPO.glob("eval/*.sh")),
+]
 
 
 def bash(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +55,8 @@ def test_the_readme_lists_every_flag_as_the_code_has_it():
 
 LIGHT = "errors paths rows turns records jsonl_index conversation coordinates images answers answer_boxes check"
 LIGHT += " survey lengths score"
+LIGHT += " answer_chars answer_area rewards.cipher rewards.area"
+LIGHT += " tasks.decoder tasks.decode_words tasks.decode_sequences tasks.area"
 LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
 
 

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from open_r1.answers import extract_answer
 from open_r1.errors import DataError, Problem
+from open_r1.rewards.area import area, area_format, parsed_area, two_decimals
 from open_r1.rewards.base import Method, Reward, gold_text
 from open_r1.rewards.boxes import answered_box, rec
+from open_r1.rewards.cipher import decode, decode_answer, decode_chars, decode_partial, parse_decoded, spelling
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.math import score_math
 from open_r1.rewards.text import (
@@ -50,6 +52,8 @@ METHODS: dict[str, Method] = {
     "digits": Method(digits, parse=parse_digits),
     "rec": Method(rec, parse=answered_box),
     "iou": Method(rec, parse=answered_box),  # VLM-R1's other name of it
+    "decode": Method(decode, parse=parse_decoded, thought=spelling),
+    "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),
 }
 
 
@@ -65,6 +69,11 @@ def accuracy(completion: str, record: Record) -> float:
 REWARDS: dict[str, Reward] = {
     "accuracy": accuracy,
     "format": format_reward,
+    "decode_chars": decode_chars,
+    "decode_answer": decode_answer,
+    "decode_partial": decode_partial,
+    "two_decimals": two_decimals,
+    "area_format": area_format,
 }
 
 
@@ -81,7 +90,7 @@ def get_method(name: str | None) -> Method:
 def known(name: str, table: Mapping[str, T], kind: str) -> T:
     """`table[name]`; raises ValueError naming the known entries and the nearest.
 
-    >>> known("formt", REWARDS, "reward")
+    >>> known("formt", {"accuracy": accuracy, "format": format_reward}, "reward")
     Traceback (most recent call last):
     ValueError: reward: got 'formt', expected one of accuracy, format; did you mean 'format'?
     """
@@ -104,15 +113,23 @@ def _method_of(record: Record) -> Method:
     return get_method(name)
 
 
+def _chosen(record: Record, method: str | None) -> Method:
+    """The method of this name, or else the row's own."""
+    return _method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
+
+
 def gold_completion(record: Record, method: str | None = None) -> str:
-    """The gold answer as a perfect completion would write it; solutions that hold `<answer>` tags stand as they are.
+    """The gold answer as a perfect completion would write it for `method` (default: the record's own).
+
+    Solutions that hold `<answer>` tags stand as they are.
 
     >>> gold_completion(Record("1", (), "", (), "3"))
     '<think>\\n...\\n</think>\\n<answer>3</answer>'
     """
     if extract_answer(record.solution) is not None:
         return record.solution
-    return f"<think>\n...\n</think>\n<answer>{gold_text(record)}</answer>"
+    thought = _chosen(record, method).thought(record)
+    return f"<think>\n{thought}\n</think>\n<answer>{gold_text(record)}</answer>"
 
 
 def gold_score(record: Record, method: str | None = None) -> tuple[float, float]:
@@ -123,6 +140,6 @@ def gold_score(record: Record, method: str | None = None) -> tuple[float, float]
     >>> gold_score(Record("1", (), "", (), "(B)"), "mcq")
     (1.0, 1.0)
     """
-    chosen = _method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
+    chosen = _chosen(record, method)
     in_pixels = record.with_extra(model_family="original")  # the frame of gold boxes, whatever the model's is
     return chosen.score(gold_completion(record, method), in_pixels), chosen.maximum

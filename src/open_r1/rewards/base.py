@@ -21,13 +21,15 @@ def read_final_text(completion: str, record: Record) -> Any:
 class Method:
     """How accuracy is measured: `score` in [minimum, maximum]; `parse` shows what was read (JSON), None for nothing.
 
-    A malformed completion scores `minimum`; a malformed record raises DataError.
+    A malformed completion scores `minimum`; a malformed record raises DataError. `thought` gives what a perfect
+    completion thinks before it answers.
     """
 
     score: Callable[[str, Record], float]
     maximum: float = 1.0
     minimum: float = 0.0
     parse: Callable[[str, Record], Any] = read_final_text
+    thought: Callable[[Record], str] = lambda record: "..."
 
 
 def gold_text(record: Record) -> str:

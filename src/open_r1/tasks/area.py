@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from open_r1.rewards.area import is_near
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
 AXIS = 50.0  # both axes run from 0 to here
@@ -171,6 +172,7 @@ AREA = Task(
     },
     rewards=("accuracy", "two_decimals", "area_format"),
     weights=(1.0, 1.0, 1.0),
+    is_right=is_near,
     metric="within 10 %",
     generator=Areas,
 )
