@@ -23,6 +23,7 @@ EMBEDDED = {  # options under which the tiny VLM can see a task's pictures; othe
     "decode_sequences": "--alphabet 6 --size 84 --dark",
     "area": "--size 112 --dark",
 }
+STAND_INS = {"default": "counting", "math": "counting"}  # tasks without a generator
 SMALL = "--max_steps 2 --gradient_accumulation_steps 1 --logging_steps 1 --report_to none"
 SMALL_GROUPS = "--num_generations 4 --per_device_train_batch_size 4 --max_completion_length 24"
 
@@ -56,12 +57,12 @@ def main() -> None:
     parser.add_argument("--task_type")
     parser.add_argument("--model_name_or_path", required=True)
     args, _ = parser.parse_known_args()
-    task = args.task_type or ("rec" if args.script.stem == "grpo_rec" else "counting")
+    task = args.task_type or ("rec" if args.script.stem == "grpo_rec" else "default")
     model = args.model_name_or_path if Path(args.model_name_or_path).is_dir() else "assets/tiny-vlm"
     parent = Path(os.environ.get("SMOKE_DIR", "output/smoke"))
     parent.mkdir(parents=True, exist_ok=True)
     out = Path(tempfile.mkdtemp(prefix=f"{args.script.stem}-{task}-", dir=parent))
-    make_data(task, out / "data")
+    make_data(STAND_INS.get(task, task), out / "data")
     flags = ["--model_name_or_path", model, "--output_dir", out, *SMALL.split()]
     flags += SMALL_GROUPS.split() if args.script.stem.startswith("grpo") else ["--per_device_train_batch_size", 2]
     if args.script.stem == "grpo":

@@ -36,8 +36,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "run_grpo_gui.sh": {"task_type": "gui", "reward_method": "all_match", "max_steps": 1200, "num_generations": 8},
     "run_grpo_od.sh": {**REC, "task_type": "od"},
     "run_grpo_counting.sh": {**R1V, "learning_rate": 1e-6, "save_steps": 100, "task_type": "counting"},
-    "run_grpo_geoqa.sh": {**R1V, "learning_rate": 1e-6},
+    "run_grpo_geoqa.sh": {**R1V, "learning_rate": 1e-6, "task_type": "math"},
     "run_grpo_math.sh": {
+        "task_type": "math",
         "max_prompt_length": 8192,
         "max_completion_length": 8192,
         "max_pixels": 2359296,

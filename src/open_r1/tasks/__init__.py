@@ -6,6 +6,7 @@ from open_r1.tasks.decode_sequences import DECODE_SEQUENCES
 from open_r1.tasks.decode_words import DECODE_WORDS
 from open_r1.tasks.default import DEFAULT
 from open_r1.tasks.digits import DIGITS
+from open_r1.tasks.math import MATH
 from open_r1.tasks.rec import REC
 from open_r1.tasks.task import Task
 
@@ -16,6 +17,7 @@ TASKS: dict[str, Task] = {
     "decode_words": DECODE_WORDS,
     "default": DEFAULT,
     "digits": DIGITS,
+    "math": MATH,
     "rec": REC,
 }
 
