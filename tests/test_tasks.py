@@ -1,9 +1,12 @@
 """Every task: gold earns the maximum of each of its rewards on each generated row, garbage the minimum."""
 
+import runpy
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import run_script
+from conftest import REPO
 
 from open_r1.check import main as doctor
 from open_r1.records import Record, load_records
@@ -28,7 +31,10 @@ GARBAGE = (
 def dataset(request, tmp_path_factory) -> tuple[str, Path]:
     """(task, folder) of a small dataset with the generator's own defaults."""
     out = tmp_path_factory.mktemp(request.param)
-    run_script("local_scripts/make_dataset.py", request.param, "--out", out, "--rows", 24, "--heldout_rows", 24)
+    argv = ["make_dataset.py", request.param, "--out", str(out), "--rows", "24", "--heldout_rows", "24"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)
+        runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")
     return request.param, out
 
 
@@ -59,8 +65,28 @@ def test_garbage_earns_the_minimum_of_every_reward(dataset):
     lowest = {"accuracy": METHODS[TASKS[task].method].minimum}
     for record in records(task, folder)[:8]:
         for text in GARBAGE:
-            got = {name: load_reward(name)(text, record) for name in TASKS[task].rewards if name != "format"}
+            got = {name: load_reward(name)(text, record) for name in TASKS[task].rewards if "format" not in name}
             assert got == {name: lowest.get(name, 0.0) for name in got}, (record.where, text[:40])
+
+
+@pytest.mark.parametrize(
+    "unit", ["9", "c ", "<chars>", "[[1,", '{"centre":[1,', '"coeffs":[1e9,', "<answer>", "(1,2),", "9,999."]
+)
+def test_100_kb_of_hostile_text_is_graded_in_50_ms(dataset, unit):
+    task, folder = dataset
+    record = records(task, folder)[0]
+    text = (unit * (100_000 // len(unit) + 1))[:100_000]
+    for completion in (text, f"<think>{text}</think><answer>{text}</answer>"):
+        for name in TASKS[task].rewards:
+            reward = load_reward(name)
+            reward(completion[:10], record)  # compiled patterns are no part of it
+            assert min(_seconds(reward, completion, record) for _ in range(2)) < 0.05, name
+
+
+def _seconds(reward, completion: str, record: Record) -> float:
+    start = time.process_time()
+    reward(completion, record)
+    return time.process_time() - start
 
 
 def test_the_doctor_finds_nothing(dataset, capsys):
