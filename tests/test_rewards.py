@@ -23,6 +23,13 @@ GOLDS = {
     "digits": ["13", "[0, 1]", "[7]"],
     "rec": ["[1, 2, 30, 40]", '{"bbox_2d": [1.5, 2, 30, 40], "label": "cat"}', "(1,2),(30,40)"],
     "iou": ["[1, 2, 30, 40]"],
+    **dict.fromkeys(
+        ("od_ap", "od_ap50", "odLength", "weighted_sum", "map"),
+        (
+            '[{"bbox_2d": [1.3, 2, 30, 40], "label": "Cat"}, {"bbox_2d": [5, 5, 9, 9], "label": "a dog"}]',
+            '```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]\n```',
+        ),
+    ),
     "decode": ["CAT", "cat_dog", "cat dog", "<think><chars>c a t</chars></think><answer>cat</answer>"],
     "area": ["616.50", "1,234.00", "20.25 cm²"],
 }

@@ -57,6 +57,8 @@ LIGHT = "errors paths rows turns records jsonl_index conversation coordinates im
 LIGHT += " survey lengths score"
 LIGHT += " answer_chars answer_area rewards.cipher rewards.area"
 LIGHT += " tasks.decoder tasks.decode_words tasks.decode_sequences tasks.area"
+LIGHT += " answer_detections answer_units rewards.detection rewards.length rewards.repetition"
+LIGHT += " tasks.detection tasks.gui"
 LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
 
 

@@ -14,8 +14,11 @@ from open_r1.rewards.area import area, area_format, parsed_area, two_decimals
 from open_r1.rewards.base import Method, Reward, gold_text
 from open_r1.rewards.boxes import answered_box, rec
 from open_r1.rewards.cipher import decode, decode_answer, decode_chars, decode_partial, parse_decoded, spelling
+from open_r1.rewards.detection import od_ap, od_ap50, od_length, show_detections, weighted_sum
 from open_r1.rewards.format import format_reward
+from open_r1.rewards.length import length_reward
 from open_r1.rewards.math import score_math
+from open_r1.rewards.repetition import repetition
 from open_r1.rewards.text import (
     all_match,
     default,
@@ -52,6 +55,11 @@ METHODS: dict[str, Method] = {
     "digits": Method(digits, parse=parse_digits),
     "rec": Method(rec, parse=answered_box),
     "iou": Method(rec, parse=answered_box),  # VLM-R1's other name of it
+    "od_ap": Method(od_ap, parse=show_detections),
+    "od_ap50": Method(od_ap50, parse=show_detections),
+    "odLength": Method(od_length, parse=show_detections),
+    "weighted_sum": Method(weighted_sum, parse=show_detections),
+    "map": Method(od_ap, parse=show_detections),  # of any fence in the text in VLM-R1, of the final answer here
     "decode": Method(decode, parse=parse_decoded, thought=spelling),
     "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),
 }
@@ -69,6 +77,8 @@ def accuracy(completion: str, record: Record) -> float:
 REWARDS: dict[str, Reward] = {
     "accuracy": accuracy,
     "format": format_reward,
+    "length": length_reward,
+    "repetition": repetition,
     "decode_chars": decode_chars,
     "decode_answer": decode_answer,
     "decode_partial": decode_partial,

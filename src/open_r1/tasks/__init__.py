@@ -5,7 +5,9 @@ from open_r1.tasks.counting import COUNTING
 from open_r1.tasks.decode_sequences import DECODE_SEQUENCES
 from open_r1.tasks.decode_words import DECODE_WORDS
 from open_r1.tasks.default import DEFAULT
+from open_r1.tasks.detection import OD
 from open_r1.tasks.digits import DIGITS
+from open_r1.tasks.gui import GUI
 from open_r1.tasks.math import MATH
 from open_r1.tasks.rec import REC
 from open_r1.tasks.task import Task
@@ -17,7 +19,9 @@ TASKS: dict[str, Task] = {
     "decode_words": DECODE_WORDS,
     "default": DEFAULT,
     "digits": DIGITS,
+    "gui": GUI,
     "math": MATH,
+    "od": OD,
     "rec": REC,
 }
 

@@ -1,0 +1,58 @@
+"""The cosine length reward: right answers earn more the shorter they are, wrong ones lose less the longer they are.
+
+After the cosine reward of "Demystifying Long Chain-of-Thought Reasoning in LLMs" (arXiv:2502.03373), with VLM-R1's values.
+Two things differ from theirs: whether the answer is right is asked of the row's accuracy method (VLM-R1 takes every
+answer for right), and lengths beyond the limit count as the limit (there the cosine turns around and pays again).
+"""
+
+import math
+
+from open_r1.answer_units import count_units
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.rows import Record
+
+MAX_UNITS = 1024  # words, or characters of scripts without spaces; an English word is about 1.3 tokens
+RIGHT = (1.0, 0.5)  # value of the shortest and of the longest completion
+WRONG = (-0.5, 0.0)
+
+
+def length_reward(completion: str, record: Record) -> float:
+    """A value in [0.5, 1] for a right answer and in [-0.5, 0] for a wrong one, by the whole completion's length.
+
+    Right means more than half way from the minimum to the maximum of the row's accuracy method: all of an exact
+    method's 1.0, an IoU above .5. The length in words at which the value stops changing is the extra field `max_units`
+    (default 1024).
+
+    Raises DataError for a `max_units` that is not a positive integer, and what the accuracy method raises.
+
+    >>> row = Record("1", (), "", (), "Yes", {"max_units": 4}, accu_reward_method="yes_no")
+    >>> length_reward("well ... yes.", row), length_reward("no", row)  # 3 and 1 of 4 words
+    (0.5732233047033631, -0.42677669529663687)
+    """
+    limit = _limit(record)
+    return cosine_value(count_units(completion, limit), limit, *(RIGHT if _is_right(completion, record) else WRONG))
+
+
+def cosine_value(units: int, limit: int, shortest: float, longest: float) -> float:
+    """From `shortest` at no units to `longest` at `limit` units and beyond, along half a cosine.
+
+    >>> cosine_value(0, 100, 1.0, 0.5), cosine_value(50, 100, 1.0, 0.5), cosine_value(900, 100, 1.0, 0.5)
+    (1.0, 0.75, 0.5)
+    """
+    share = min(units / limit, 1.0)
+    return longest + (shortest - longest) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _limit(record: Record) -> int:
+    limit = record.extra.get("max_units", MAX_UNITS)
+    if type(limit) is int and limit > 0:
+        return limit
+    remedy = "write the number of words at which a completion counts as long, or remove the field"
+    raise DataError([Problem(record.where, "max_units", shorten(limit), "a positive integer", remedy)])
+
+
+def _is_right(completion: str, record: Record) -> bool:
+    from open_r1.rewards import accuracy, get_method  # the registry of both imports this file
+
+    score, method = accuracy(completion, record), get_method(record.accu_reward_method)
+    return score > (method.minimum + method.maximum) / 2

@@ -1,0 +1,28 @@
+"""The repetition penalty: the share of word triples that a completion has said before.
+
+As in open-r1 (huggingface/open-r1, rewards.py) for n = 3 and a largest penalty of 1. VLM-R1 takes n = 6 for prose and
+single boxes for lists of detections; here a JSON object is one word, so a list of different boxes costs nothing, and
+the same box over and over does. Scripts without spaces are read by characters.
+"""
+
+from open_r1.answer_units import statements
+from open_r1.rows import Record
+
+NGRAM = 3
+MAX_PENALTY = 1.0
+MAX_CHARS = 50_000  # the end of a longer text is read: that is where a model that loops loops
+
+
+def repetition(completion: str, record: Record) -> float:
+    """A value in [-1, 0]: 0 where every triple is new, and for fewer than three words.
+
+    >>> row = Record("1", (), "", (), "3")
+    >>> repetition("one two three four five", row), repetition("no no no no no no", row)  # 1 of 4 triples is new
+    (0.0, -0.75)
+    """
+    words = statements(completion[-MAX_CHARS:])
+    total = len(words) - NGRAM + 1
+    if total < 1:
+        return 0.0
+    new = len(set(zip(*(words[k : k + total] for k in range(NGRAM)), strict=True)))
+    return MAX_PENALTY * (new / total - 1)
