@@ -4,7 +4,7 @@
         --data_file_paths data/digits/heldout.jsonl --image_folders data/digits --output_dir output/eval
 
 Writes `predictions.jsonl` (one line a row: where, completion, solution, score, format, tokens) and `summary.json`
-(accuracy with its 95 % Wilson interval, parse rate, format rate, mean tokens, truncated share, seconds).
+(accuracy with its 95 % Wilson interval, what it counts as right, parse rate, format rate, mean tokens, truncated share, seconds).
 """
 
 import argparse
@@ -86,6 +86,7 @@ def summarize(lines: list[dict[str, Any]], task: Any, limit: int) -> dict[str, A
     right = wilson(sum(task.is_right(line["score"]) for line in lines), len(lines))
     mean = {key: sum(float(line[key]) for line in lines) / len(lines) for key in ("score", "format", "tokens")}
     return {
+        "metric": task.metric,
         "accuracy": right.accuracy,
         "low": right.low,
         "high": right.high,
