@@ -4,7 +4,8 @@
         --data_file_paths data/digits/heldout.jsonl --image_folders data/digits --output_dir output/eval
 
 Writes `predictions.jsonl` (one line a row: where, completion, solution, score, format, tokens) and `summary.json`
-(accuracy with its 95 % Wilson interval, what it counts as right, parse rate, format rate, mean tokens, truncated share, seconds).
+(accuracy with its 95 % Wilson interval, what counts as right, parse rate, format rate, mean tokens, truncated share,
+seconds).
 """
 
 import argparse
