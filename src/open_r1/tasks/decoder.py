@@ -190,7 +190,7 @@ def _draw_pair(pen: ImageDraw.ImageDraw, left: str, right: str, cell: tuple[floa
     slot = (width - 2 * inset) / (3 if has_arrow else 2)
     size, middle = round(min(1.07 * width / (3 if has_arrow else 2), 0.6 * height)), y + height / 2
     for letter, center in ((left, x + inset + slot / 2), (right, x + width - inset - slot / 2)):
-        pen.text((center, middle), letter, fill=ink, font=_font(size), anchor="mm", stroke_width=size / 30)
+        pen.text((center, middle), letter, fill=ink, font=_font(size), anchor="mm", stroke_width=0.5)
     if has_arrow:
         _draw_arrow(pen, x + width / 2 - 0.3 * slot, x + width / 2 + 0.3 * slot, middle, ink)
 
