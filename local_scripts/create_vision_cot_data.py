@@ -1,0 +1,234 @@
+"""Ask an OpenAI-compatible endpoint to make rows verifiable and to reason about them; keep what verifies.
+
+    export OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=...
+    python local_scripts/create_vision_cot_data.py rows.jsonl --image_folder images --model MODEL --out cot.jsonl
+
+For each row (image, question, answer) the endpoint writes a question that has one verifiable answer, and that answer
+as `<think>..</think><answer>..</answer>`. A reply that cannot be read is sent back with what is wrong, `--max_repairs`
+times. A row is kept where the new answer earns the full accuracy reward against the row's own one; the others go to
+`OUT.rejected.jsonl` with the reason. Rows with `original_question` and `original_answer` are made anew from these.
+
+Every answer is on the disk (`OUT.journal.jsonl`) before it is used: a run that was killed goes on where it was, and
+pays for nothing twice. Multimodal open-r1's script of this name made lmms-lab/multimodal-open-r1-8k-verified; unlike
+there the endpoint can be kept from seeing the answer (`--hide_answer`), which makes verification a test of reasoning.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from open_r1.answer_replies import has_eaten_backslash, parse_object
+from open_r1.answers import has_think_format
+from open_r1.check import check_gold
+from open_r1.endpoint import Endpoint, shrunk
+from open_r1.errors import DataError, Problem
+from open_r1.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
+from open_r1.images import open_image
+from open_r1.journal import Journal
+from open_r1.jsonl_index import decode_row
+from open_r1.paths import ImageFolder
+from open_r1.records import Record
+from open_r1.rewards import get_method, gold_score
+from open_r1.rewards.base import gold_text
+from open_r1.rows import parse_row
+from open_r1.turns import IMAGE_TAG
+
+INSTRUCTION = """You prepare training data for a model that learns to reason about pictures. You get a question about \
+pictures{given} as JSON, after the pictures. Do two things.
+1. Write the question so that it has exactly one answer, which a program can compare: a number, an option letter, a \
+formula, or a few words. Keep what is asked and all options. A proof or an open request becomes a question for its \
+result. Leave a question that is fine as it is.
+2. Answer it. Think step by step from what the pictures show, as someone who does not know the answer yet, inside \
+<think> </think>; then give the answer alone inside <answer> </answer>.
+Reply with one JSON object and nothing else: {{"problem": "the question", "solution": \
+"<think>...</think><answer>...</answer>"}}. Inside JSON every backslash of LaTeX is doubled."""
+REPAIR = "That reply cannot be used: {wrong}. Reply again with the corrected JSON object and nothing else."
+SHAPE_FIELDS = ("conversations", "messages", "problem", "solution")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a readable reply holds."""
+
+    problem: str
+    solution: str
+
+
+def load_rows(path: Path, folder: Path, method: str | None) -> list[Record]:
+    """All rows of a JSONL file; raises DataError with every problem of the file."""
+    images, records, problems = ImageFolder(str(folder)), [], []
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{path}:{number}"
+            try:
+                if line.strip():
+                    row = originals(decode_row(line, where))
+                    records.append(parse_row(row, where, number, str(folder), method, images.problem))
+                    problems += check_gold(records[-1])
+            except DataError as error:
+                problems += error.problems
+    if not records and not problems:
+        problems.append(Problem(str(path), "file", "no rows", "at least one JSON object", "check how it was written"))
+    if problems:
+        raise DataError(problems)
+    return records
+
+
+def originals(row: Any) -> Any:
+    """A row made by an earlier run, or the hub's, as the row it was made from.
+
+    >>> originals({"problem": "new", "solution": "new", "original_question": "Old?", "original_answer": "1", "id": 3})
+    {'original_question': 'Old?', 'original_answer': '1', 'id': 3, 'problem': 'Old?', 'solution': '1'}
+    """
+    if not isinstance(row, dict) or not {"original_question", "original_answer"} <= row.keys():
+        return row
+    kept = {key: value for key, value in row.items() if key not in SHAPE_FIELDS}
+    return {**kept, "problem": row["original_question"], "solution": row["original_answer"]}
+
+
+def prompt(record: Record, hide_answer: bool) -> list[dict[str, Any]]:
+    """The messages of the first request: pictures first, then the row as JSON, with its image tags."""
+    *before, question = record.turns
+    row = {"question": question.text} | ({} if hide_answer else {"answer": gold_text(record)})
+    row |= {"context": [f"{turn.role}: {turn.text}" for turn in before]} if before else {}
+    given = "" if hide_answer else " and its answer"
+    parts = [{"type": "image"} for _ in record.images]
+    return [
+        {"role": "system", "content": INSTRUCTION.format(given=given)},
+        {"role": "user", "content": [*parts, {"type": "text", "text": json.dumps(row, ensure_ascii=False)}]},
+    ]
+
+
+def read_reply(text: str, images: int) -> Written:
+    """What a reply holds. Raises ValueError saying what is wrong with it, for the repair request."""
+    reply = parse_object(text)
+    problem, solution = reply.get("problem"), reply.get("solution")
+    if not all(isinstance(value, str) and value.strip() for value in (problem, solution)):
+        raise ValueError('it needs the texts "problem" and "solution"')
+    if has_eaten_backslash(problem) or has_eaten_backslash(solution):
+        raise ValueError("a backslash of LaTeX is not doubled in its JSON")
+    if not has_think_format(solution):
+        raise ValueError("its solution is not <think>...</think><answer>...</answer> with each tag once")
+    if problem.count(IMAGE_TAG) not in (0, images):
+        raise ValueError(f"its problem has {problem.count(IMAGE_TAG)} {IMAGE_TAG} tags for {images} pictures")
+    return Written(problem.strip(), solution.strip())
+
+
+def line_of(record: Record, written: Written) -> dict[str, Any]:
+    """Our line: conversations for training, and the four columns of multimodal open-r1's dataset."""
+    tags = "" if IMAGE_TAG in written.problem else IMAGE_TAG * len(record.images)
+    images = {"image": record.images[0] if len(record.images) == 1 else list(record.images)} if record.images else {}
+    method = {"accu_reward_method": record.accu_reward_method} if record.accu_reward_method else {}
+    question = record.turns[-1].text.replace(IMAGE_TAG, "").strip()
+    return {
+        **{key: value for key, value in record.extra.items() if key not in SHAPE_FIELDS},
+        **{"id": record.id, **images, **method},
+        "problem": written.problem,
+        "solution": written.solution,
+        "original_question": question,
+        "original_answer": gold_text(record),
+        "conversations": [
+            {"from": "human", "value": tags + written.problem},
+            {"from": "gpt", "value": written.solution},
+        ],
+    }
+
+
+def judge(record: Record, written: Written) -> Kept | Rejected:
+    """Kept where the answer earns all of the row's accuracy reward, and the new line is one that can be trained on."""
+    method = get_method(record.accu_reward_method)
+    if method.score(written.solution, record) < method.maximum:
+        details = f"the answer does not verify against {gold_text(record)!r}"
+        return Rejected(record.where, "not verified", details, written.solution)
+    line = line_of(record, written)
+    try:
+        earned, best = gold_score(parse_row(line, record.where, 1))
+    except DataError as error:
+        return Rejected(record.where, "unusable line", str(error), written.solution)
+    if earned < best:
+        return Rejected(record.where, "unusable line", "its own answer does not earn the reward", written.solution)
+    return Kept(line)
+
+
+def create(record: Record, asker: Asker, args: argparse.Namespace) -> Kept | Rejected:
+    """One row: ask, send back what cannot be read, judge what can."""
+    messages = prompt(record, args.hide_answer)
+    row = {"id": record.id, "images": [digest(record, path) for path in record.images]}
+    for _ in range(args.max_repairs + 1):
+        answer = asker.ask(row, messages, partial(pictures, record, args.max_pixels))
+        try:
+            written = read_reply(answer.text, len(record.images))
+        except ValueError as error:
+            wrong = f"{error}{', and it was cut at its token limit' if answer.finish == 'length' else ''}"
+            messages = [*messages, *repair(answer.text, wrong)]
+        else:
+            return judge(record, written)
+    return Rejected(record.where, "unreadable reply", wrong, answer.text)
+
+
+def repair(reply: str, wrong: str) -> list[dict[str, str]]:
+    return [
+        {"role": "assistant", "content": reply or "(nothing)"},
+        {"role": "user", "content": REPAIR.format(wrong=wrong)},
+    ]
+
+
+def digest(record: Record, path: str) -> str:
+    """SHA-256 of an image file: another picture under the same name is another question."""
+    return hashlib.sha256(Path(ImageFolder(record.folder).resolve(path, record.where)).read_bytes()).hexdigest()
+
+
+def pictures(record: Record, max_pixels: int) -> list[Any]:
+    return [shrunk(open_image(record.folder, path, where=record.where), max_pixels) for path in record.images]
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path, help="JSONL in any of the repository's line formats")
+    parser.add_argument("--image_folder", type=Path, help="default: the folder of ROWS")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL of the kept rows")
+    parser.add_argument("--rejected", type=Path, help="default: OUT.rejected.jsonl")
+    parser.add_argument("--journal", type=Path, help="every answer so far; default: OUT.journal.jsonl")
+    parser.add_argument("--model", required=True, help="model behind $OPENAI_BASE_URL")
+    parser.add_argument("--reward_method", help="accuracy method of rows that name none; default: default")
+    parser.add_argument("--hide_answer", action="store_true", help="the endpoint does not see the row's answer")
+    parser.add_argument("--max_repairs", type=int, default=2, help="requests after an unreadable reply")
+    parser.add_argument("--limit", type=int, help="only the first so many rows")
+    parser.add_argument("--workers", type=int, default=8, help="requests under way at once")
+    parser.add_argument("--max_pixels", type=int, default=2359296, help="larger pictures are sent smaller")
+    parser.add_argument("--max_tokens", type=int, help="of a reply; default: the endpoint's")
+    parser.add_argument("--temperature", type=float, help="default: the endpoint's")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds of one attempt")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status: 0, or 1 where a row stayed unanswered."""
+    get_method(args.reward_method)
+    records = load_rows(args.rows, args.image_folder or args.rows.parent, args.reward_method)[: args.limit]
+    endpoint = Endpoint(args.model, timeout=args.timeout, concurrency=args.workers)
+    with closing(Journal(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
+        asker = Asker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
+        work = partial(create, asker=asker, args=args)
+        results = harvest(records, work, lambda record: record.where, args.workers, args.model)
+    write_results(results, args.out, args.rejected or args.out.with_suffix(".rejected.jsonl"))
+    print(summary(results, journal))
+    return exit_status(results)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        return run(options().parse_args(argv))
+    except (ValueError, OSError) as error:  # rows, flags, environment or endpoint
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
