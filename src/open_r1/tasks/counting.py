@@ -15,6 +15,7 @@ import numpy as np
 from open_r1.tasks.shapes import SIZES, SPLITS, Kind, Pair, pairs, scene
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
+MOST_LARGE = 4
 ALL = "How many different items are there in the image?"
 
 
@@ -63,7 +64,8 @@ class CountingImages:
         number = int(rng.integers(1, self.most + 1))
         wanted, count = self._pick(rng, pairs(split)), int(rng.integers(0, number + 1))
         shown = [wanted] * count + self._others(rng, wanted, number - count, pairs(split))
-        kinds = [Kind(*pair, list(SIZES)[rng.integers(len(SIZES))]) for pair in rng.permutation(shown).tolist()]
+        sizes = self._sizes(rng, number)
+        kinds = [Kind(*pair, size) for pair, size in zip(rng.permutation(shown).tolist(), sizes, strict=True)]
         image, items = scene(rng, kinds, self.size, self.overlap)
         names = [str(item.kind) for item in sorted(items, key=lambda item: item.box)]
         asked = (
@@ -76,6 +78,12 @@ class CountingImages:
         alike = near(wanted, pool)
         unlike = [pair for pair in pool if pair != wanted and pair not in alike]
         return [self._pick(rng, alike if k < self.distractors else unlike) for k in range(number)]
+
+    @staticmethod
+    def _sizes(rng: np.random.Generator, number: int) -> list[str]:
+        """Any sizes, but no more than `MOST_LARGE` large ones: further ones find no room."""
+        drawn = [list(SIZES)[rng.integers(len(SIZES))] for _ in range(number)]
+        return [size if drawn[:k].count("large") < MOST_LARGE else "small" for k, size in enumerate(drawn)]
 
     @staticmethod
     def _pick(rng: np.random.Generator, pool: Sequence[Pair]) -> Pair:

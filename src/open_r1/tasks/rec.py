@@ -22,7 +22,7 @@ class ReferredShapes:
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     least: int = field(default=2, metadata={"help": "Smallest number of shapes in a picture."})
-    most: int = field(default=3, metadata={"help": "Largest number of shapes in a picture."})
+    most: int = field(default=3, metadata={"help": "Largest number of shapes in a picture; over 4 need some overlap."})
     distractors: int = field(
         default=1, metadata={"help": "So many of the other shapes differ in one of size, colour and shape only."}
     )
