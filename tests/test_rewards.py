@@ -31,6 +31,7 @@ GOLDS = {
         ),
     ),
     "decode": ["CAT", "cat_dog", "cat dog", "<think><chars>c a t</chars></think><answer>cat</answer>"],
+    "mask_iou": ['{"centre": [50, 40], "coeffs": [20, 3.5], "size": [80, 100]}'],
     "area": ["616.50", "1,234.00", "20.25 cm²"],
 }
 CASES = [(method, gold) for method, golds in GOLDS.items() for gold in golds]

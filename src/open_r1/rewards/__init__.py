@@ -17,6 +17,7 @@ from open_r1.rewards.cipher import decode, decode_answer, decode_chars, decode_p
 from open_r1.rewards.detection import od_ap, od_ap50, od_length, show_detections, weighted_sum
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.length import length_reward
+from open_r1.rewards.masks import answered_polygon, gold_ceiling, mask_iou
 from open_r1.rewards.math import score_math
 from open_r1.rewards.repetition import repetition
 from open_r1.rewards.text import (
@@ -55,6 +56,7 @@ METHODS: dict[str, Method] = {
     "digits": Method(digits, parse=parse_digits),
     "rec": Method(rec, parse=answered_box),
     "iou": Method(rec, parse=answered_box),  # VLM-R1's other name of it
+    "mask_iou": Method(mask_iou, parse=answered_polygon, gold_earns=gold_ceiling),
     "od_ap": Method(od_ap, parse=show_detections),
     "od_ap50": Method(od_ap50, parse=show_detections),
     "odLength": Method(od_length, parse=show_detections),
@@ -145,6 +147,8 @@ def gold_completion(record: Record, method: str | None = None) -> str:
 def gold_score(record: Record, method: str | None = None) -> tuple[float, float]:
     """(score, maximum) of the gold answer by `method`, or else by the record's own. Equal, or the row is unusable.
 
+    The maximum is the row's own where the method has `gold_earns`; equal then means not less.
+
     Raises DataError for a gold that the method cannot use, or a row with an unknown method.
 
     >>> gold_score(Record("1", (), "", (), "(B)"), "mcq")
@@ -152,4 +156,5 @@ def gold_score(record: Record, method: str | None = None) -> tuple[float, float]
     """
     chosen = _chosen(record, method)
     in_pixels = record.with_extra(model_family="original")  # the frame of gold boxes, whatever the model's is
-    return chosen.score(gold_completion(record, method), in_pixels), chosen.maximum
+    best = chosen.gold_earns(record) if chosen.gold_earns else chosen.maximum
+    return chosen.score(gold_completion(record, method), in_pixels), best

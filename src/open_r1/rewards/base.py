@@ -22,7 +22,8 @@ class Method:
     """How accuracy is measured: `score` in [minimum, maximum]; `parse` shows what was read (JSON), None for nothing.
 
     A malformed completion scores `minimum`; a malformed record raises DataError. `thought` gives what a perfect
-    completion thinks before it answers.
+    completion thinks before it answers. `gold_earns` says what a row's own gold answer earns where that is less than
+    `maximum`: a polygon is not the mask.
     """
 
     score: Callable[[str, Record], float]
@@ -30,6 +31,7 @@ class Method:
     minimum: float = 0.0
     parse: Callable[[str, Record], Any] = read_final_text
     thought: Callable[[Record], str] = lambda record: "..."
+    gold_earns: Callable[[Record], float] | None = None
 
 
 def gold_text(record: Record) -> str:

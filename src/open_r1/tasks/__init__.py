@@ -10,6 +10,7 @@ from open_r1.tasks.digits import DIGITS
 from open_r1.tasks.gui import GUI
 from open_r1.tasks.math import MATH
 from open_r1.tasks.rec import REC
+from open_r1.tasks.seg import SEG
 from open_r1.tasks.task import Task
 
 TASKS: dict[str, Task] = {
@@ -23,6 +24,7 @@ TASKS: dict[str, Task] = {
     "math": MATH,
     "od": OD,
     "rec": REC,
+    "seg": SEG,
 }
 
 __all__ = ["TASKS", "Task"]

@@ -1,0 +1,127 @@
+"""Segmentation as in VLM-R1's fork: the answer is a polygon of few numbers in JSON, the reward its IoU with the mask.
+
+COCO's rows are the real data (`local_scripts/download_coco_dataset.py`); the generator draws one shape on black
+ground, on machines without it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from open_r1.masks import encode
+from open_r1.polygons import angles, ceiling, fit, write
+from open_r1.tasks.task import Asked, Example, Task, example_rng
+
+SUM = {
+    "chebyshev": "c0 + c1 cos(t) + c2 cos(2t) + ...",
+    "fourier": "a0 + a1 cos(t) + b1 sin(t) + a2 cos(2t) + b2 sin(2t) + ...",
+}
+COLORS = {"red": (255, 40, 40), "green": (40, 220, 60), "blue": (70, 110, 255), "yellow": (255, 230, 40)}
+
+
+def question(target: str, basis: str, terms: int) -> str:
+    """What is asked about one object: whose outline, and in which form.
+
+    >>> question("the second dog from the left", "chebyshev", 8)
+    'Outline the second dog from the left: its centre, and the radius r(t) = c0 + c1 cos(t) + c2 cos(2t) + ... at the \
+angle t (0 is right, clockwise) by 8 coefficients.'
+    """
+    named = "" if basis == "chebyshev" else f' Add "basis": "{basis}".'
+    return (
+        f"Outline {target}: its centre, and the radius r(t) = {SUM[basis]} at the angle t (0 is right, clockwise) "
+        f"by {terms} coefficients.{named}"
+    )
+
+
+@dataclass(frozen=True)
+class OutlinedShapes:
+    """One coloured shape on black ground: an ellipse, a bar at an angle, an L, a star or a blob."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "heldout")
+    size: int = field(default=112, metadata={"help": "Side of a picture in pixels."})
+    basis: str = field(default="chebyshev", metadata={"help": "Form of the outline: chebyshev or fourier."})
+    terms: int = field(default=8, metadata={"help": "Number of coefficients."})
+
+    def example(self, seed: int, split: str, index: int) -> Example:
+        rng = example_rng(seed, self.splits, split, index)
+        shape, color = (str(rng.choice(list(names))) for names in (SHAPES, COLORS))
+        mask = draw(shape, rng, self.size)
+        picture = np.where(mask[..., None], np.array(COLORS[color], np.uint8), np.uint8(0))
+        polygon = fit(mask, self.basis, self.terms)
+        extra = {
+            "segmentation": encode(mask),
+            "category": shape,
+            "ceiling": ceiling(polygon, mask),
+            "basis": self.basis,
+        }
+        asked = Asked(question(f"the {color} {shape}", self.basis, self.terms), write(polygon), extra)
+        return Example((Image.fromarray(picture),), (asked,))
+
+
+def draw(shape: str, rng: np.random.Generator, side: int) -> np.ndarray:
+    """The mask (side, side) of a shape of random measures, angle and place, wholly inside."""
+    outline_N2 = SHAPES[shape](rng)
+    turn = rng.uniform(0, 2 * np.pi)
+    outline_N2 = outline_N2 @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    outline_N2 *= rng.uniform(0.22, 0.42) * side / np.hypot(*outline_N2.T).max()
+    low, high = -outline_N2.min(axis=0) + 1, side - 2 - outline_N2.max(axis=0)
+    canvas = Image.new("L", (side, side))
+    ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in outline_N2 + rng.uniform(low, high)], fill=1)
+    return np.asarray(canvas).astype(bool)
+
+
+def _ellipse(rng: np.random.Generator) -> np.ndarray:
+    return _around(np.ones(90)) * [1, rng.uniform(0.4, 1)]
+
+
+def _bar(rng: np.random.Generator) -> np.ndarray:
+    half = rng.uniform(0.15, 0.35)
+    return np.array([[-1, -half], [1, -half], [1, half], [-1, half]])
+
+
+def _l_shape(rng: np.random.Generator) -> np.ndarray:
+    arm, other = rng.uniform(0.3, 0.5), rng.uniform(0.7, 1)
+    corners = np.array([[0, 0], [arm, 0], [arm, 1 - arm], [other, 1 - arm], [other, 1], [0, 1]])
+    return corners - [other / 2, 0.5]
+
+
+def _star(rng: np.random.Generator) -> np.ndarray:
+    return _around(np.tile([1.0, rng.uniform(0.4, 0.6)], int(rng.integers(4, 7))))
+
+
+def _blob(rng: np.random.Generator) -> np.ndarray:
+    waves = [np.cos(k * angles(90) + rng.uniform(0, 2 * np.pi)) * rng.uniform(0, 0.35) / k for k in (1, 2, 3, 4)]
+    return _around(1 + np.sum(waves, axis=0))
+
+
+def _around(radius_N: np.ndarray) -> np.ndarray:
+    theta = angles(len(radius_N))
+    return np.stack([np.cos(theta), np.sin(theta)], axis=1) * radius_N[:, None]
+
+
+SHAPES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "ellipse": _ellipse,
+    "bar": _bar,
+    "L": _l_shape,
+    "star": _star,
+    "blob": _blob,
+}
+
+_FORM = '{"centre": [x, y], "coeffs": [...], "size": [height, width]}'
+
+SEG = Task(
+    name="seg",
+    method="mask_iou",
+    prompts={
+        "think": "{question} First output the thinking process in <think> </think> tags and then output the final "
+        f"answer in <answer> </answer> tags as JSON with these keys: {_FORM}, in pixels of an image of that size.",
+        "direct": "{question} Output the final answer in <answer> </answer> tags as JSON with these keys: "
+        f"{_FORM}, in pixels of an image of that size.",
+    },
+    is_right=lambda iou: iou > 0.5,
+    metric="IoU > 0.5",
+    generator=OutlinedShapes,
+)
