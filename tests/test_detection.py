@@ -103,6 +103,12 @@ def test_more_than_a_hundred_boxes_are_cut_as_by_cocoeval() -> None:
     assert average_precision(gold["cat"], ranked["cat"]) == pytest.approx(coco_eval(gold, ranked)[0], abs=1e-9)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_more_than_a_hundred_gold_boxes_of_a_label_earn_the_maximum(name: str) -> None:
+    gold = said(*[(k, k, k + 5, k + 5) for k in range(0, 1200, 10)])  # 120 boxes
+    assert gold_score(record(gold), name) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("answer", "gold", "ap", "ap50", "length", "weighted"),
     [

@@ -34,7 +34,7 @@ def unfenced(text: str) -> str:
     >>> unfenced("```json\\n[]\\n```"), unfenced(" [] ")
     ('[]', '[]')
     """
-    return text.strip().removeprefix("```").removeprefix("json").removesuffix("```").strip()
+    return text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
 
 
 def says_nothing(text: str) -> bool:
