@@ -65,13 +65,13 @@ def test_pictures_and_places_must_be_equally_many():
         [Reply(status=500), Reply(status=503)],
         [Reply(status=429), Reply(status=429)],
         [Reply(status=408)],
-        [Reply("late", after=1.0)],
+        [Reply("late", after=2.5)],
     ],
     ids=["500 and 503", "429 twice", "408", "a timeout"],
 )
 def test_what_passes_is_asked_again(monkeypatch, failures):
     with serving(after(failures)) as server:
-        assert endpoint(server, monkeypatch, timeout=0.4).chat(HI).text == "good"
+        assert endpoint(server, monkeypatch, timeout=1.2).chat(HI).text == "good"
     assert len(server.requests) == len(failures) + 1
 
 
@@ -144,17 +144,17 @@ def test_a_missing_or_odd_environment_is_named(monkeypatch, url, key, said):
 
 def test_the_deadline_counts_no_queueing(monkeypatch):
     with serving(lambda request, served: Reply("slow", after=0.3)) as server:
-        one = endpoint(server, monkeypatch, concurrency=1, deadline=0.6)
-        with ThreadPoolExecutor(4) as pool:  # the last waits 0.9 s for its turn
+        one = endpoint(server, monkeypatch, concurrency=1, deadline=1.0)
+        with ThreadPoolExecutor(4) as pool:  # the last waits 0.9 s for its turn, and then 0.3 s
             assert [answer.text for answer in pool.map(one.chat, [HI] * 4)] == ["slow"] * 4
         with pytest.raises(RequestFailed, match=r"no reply in 0\.1 s"):
             endpoint(server, monkeypatch, deadline=0.1).chat(HI)
 
 
 def test_the_deadline_ends_a_reply_that_trickles(monkeypatch):
-    slow = Reply("good", seconds_a_byte=0.02)  # about 130 bytes: no single wait exceeds the timeout of 0.2 s
-    with serving(lambda request, served: slow) as server, pytest.raises(RequestFailed, match=r"no reply in 0\.5 s"):
-        endpoint(server, monkeypatch, timeout=0.2, deadline=0.5).chat(HI)
+    slow = Reply("good", seconds_a_byte=0.02)  # about 130 bytes: no single wait exceeds the timeout of 0.5 s
+    with serving(lambda request, served: slow) as server, pytest.raises(RequestFailed, match=r"no reply in 1 s"):
+        endpoint(server, monkeypatch, timeout=0.5, deadline=1.0).chat(HI)
     assert len(server.requests) == 1
 
 

@@ -57,7 +57,7 @@ def rows(name: str) -> list[dict]:
 
 
 def test_every_method_has_its_cases() -> None:
-    assert set(GOLDS) == set(METHODS)
+    assert set(GOLDS) == set(METHODS) - {"llm"}  # asks an endpoint: tests/test_judge.py
 
 
 @pytest.mark.parametrize(("method", "gold"), CASES)

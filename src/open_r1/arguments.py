@@ -265,8 +265,9 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
         raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
     for name in data.reward_funcs or ():
         load_reward(name)
-    for method in split_paths(data.reward_method, "--reward_method") if data.reward_method else ():
-        get_method(method)
+    for name in split_paths(data.reward_method, "--reward_method") if data.reward_method else ():
+        if (method := get_method(name)).ready:
+            method.ready()
     lora = sorted(n for n in given if n.startswith("lora_") or n in ("use_rslora", "use_dora"))
     if lora and not model.use_peft:
         raise ValueError(f"--{lora[0]}: acts only with --use_peft true; add it, or remove --{lora[0]}")

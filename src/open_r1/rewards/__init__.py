@@ -16,6 +16,8 @@ from open_r1.rewards.boxes import answered_box, rec
 from open_r1.rewards.cipher import decode, decode_answer, decode_chars, decode_partial, parse_decoded, spelling
 from open_r1.rewards.detection import od_ap, od_ap50, od_length, show_detections, weighted_sum
 from open_r1.rewards.format import format_reward
+from open_r1.rewards.judge import llm
+from open_r1.rewards.judge import ready as judge_is_ready
 from open_r1.rewards.length import length_reward
 from open_r1.rewards.masks import answered_polygon, gold_ceiling, mask_iou
 from open_r1.rewards.math import score_math
@@ -63,6 +65,7 @@ METHODS: dict[str, Method] = {
     "weighted_sum": Method(weighted_sum, parse=show_detections),
     "map": Method(od_ap, parse=show_detections),  # of any fence in the text in VLM-R1, of the final answer here
     "decode": Method(decode, parse=parse_decoded, thought=spelling),
+    "llm": Method(llm, ready=judge_is_ready),
     "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),
 }
 

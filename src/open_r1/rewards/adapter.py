@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from open_r1.rewards import REWARDS, known
+from open_r1.rewards import REWARDS, judge, known, pool
 from open_r1.rewards.pool import WORKERS
 from open_r1.rows import Record
 
@@ -62,7 +62,10 @@ class BatchReward:
         )
         rows = list(zip(map(completion_text, completions), record, extra, strict=True))
         with ThreadPoolExecutor(2 * WORKERS) as threads:  # they wait for the grading workers
-            return list(threads.map(self._one, rows))
+            values = list(threads.map(self._one, rows))
+        for name, count in lost_gradings().items() if "log_metric" in kwargs else ():
+            kwargs["log_metric"](name, count)
+        return values
 
     def _one(self, row: tuple[str, Record, tuple]) -> float | None:
         text, record, extra = row
@@ -87,6 +90,17 @@ class BatchReward:
             return [_checked(value) for value in values]
         except Exception as error:
             raise RewardError(f"{place}: reward {self.name}: {type(error).__name__}: {error}") from error
+
+
+def lost_gradings() -> dict[str, float]:
+    """Gradings without a verdict in this process so far, as metrics of a run; none of a kind that had none yet."""
+    counts = {"grading": pool.stats(), "judge": judge.stats()}
+    return {
+        f"{kind}/{name}": float(count)
+        for kind, stats in counts.items()
+        if any(stats.values())
+        for name, count in stats.items()
+    }
 
 
 def completion_text(completion: Completion) -> str:

@@ -21,7 +21,8 @@ def read_final_text(completion: str, record: Record) -> Any:
 class Method:
     """How accuracy is measured: `score` in [minimum, maximum]; `parse` shows what was read (JSON), None for nothing.
 
-    A malformed completion scores `minimum`; a malformed record raises DataError. `thought` gives what a perfect
+    A malformed completion scores `minimum`; a malformed record raises DataError. `ready` raises ValueError, before
+    training, where the method lacks something outside of the rows: a judge's endpoint. `thought` gives what a perfect
     completion thinks before it answers. `gold_earns` says what a row's own gold answer earns where that is less than
     `maximum`: a polygon is not the mask.
     """
@@ -31,6 +32,7 @@ class Method:
     minimum: float = 0.0
     parse: Callable[[str, Record], Any] = read_final_text
     thought: Callable[[Record], str] = lambda record: "..."
+    ready: Callable[[], None] | None = None
     gold_earns: Callable[[Record], float] | None = None
 
 
