@@ -27,8 +27,16 @@ if ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec
 fi
 
 if [ -z "${FAMILY:-}" ]; then
-  kind=$("$PYTHON" -c 'import sys; from transformers import PretrainedConfig
-print(PretrainedConfig.get_config_dict(sys.argv[1])[0].get("model_type"))' "$model")
+  config=$model/config.json
+  if [ ! -d "$model" ]; then
+    config=$("$PYTHON" -c 'import sys; from huggingface_hub import hf_hub_download
+print(hf_hub_download(sys.argv[1], "config.json"))' "$model")
+  elif [ ! -f "$config" ]; then
+    echo "eval/lmms_eval.sh: got a folder without config.json, expected a whole checkpoint: $model; merge an adapter" \
+      "into its model first" >&2
+    exit 1
+  fi
+  kind=$("$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1])).get("model_type"))' "$config")
   case $kind in
     qwen2_vl | qwen2_5_vl | qwen3_vl | aria) FAMILY=$kind ;;
     qwen3_vl_moe) FAMILY=qwen3_vl ;;

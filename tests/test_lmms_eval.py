@@ -105,6 +105,11 @@ def test_the_family_is_that_of_the_checkpoint(fake, kind, family):
         assert done.returncode == 1 and f"got a checkpoint of type {kind}, expected one of qwen2_vl" in done.stderr
 
 
+def test_an_adapter_alone_is_refused(fake):
+    done = stubbed(fake, str(fake))
+    assert done.returncode == 1 and "got a folder without config.json, expected a whole checkpoint" in done.stderr
+
+
 @pytest.mark.slow
 def test_lmms_eval_is_started_by_accelerate(fake):
     done = run("m", FAMILY="qwen2_vl", NPROC="1", OUT="o", PYTHONPATH=str(fake), PYTHON=sys.executable)
