@@ -1,11 +1,14 @@
 """The segmentation reward and its task: frames, ceilings, and what pays nothing."""
 
 import json
+import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import REPO
+from PIL import Image
 
 from open_r1.check import check_gold
 from open_r1.coordinates import from_original
@@ -16,6 +19,10 @@ from open_r1.rewards import METHODS, accuracy, gold_completion, gold_score
 from open_r1.rewards.masks import answered_polygon, frame_size, mask_iou
 from open_r1.rows import Record
 from open_r1.tasks.seg import SEG, SHAPES, OutlinedShapes
+
+sys.path[:0] = [str(REPO / "local_scripts"), str(REPO / "eval")]
+import draw_polygons  # noqa: E402
+import polygon_ceiling  # noqa: E402
 
 HEIGHT, WIDTH = 425, 640
 ROWS, COLUMNS = np.indices((HEIGHT, WIDTH)) + 0.5
@@ -247,3 +254,72 @@ def test_real_instances(shared):
         x, y, width, height = row["bbox_xywh"]
         assert x - 2 <= polygon.centre[0] <= x + width + 2 and y - 2 <= polygon.centre[1] <= y + height + 2
     assert np.mean(values) > 0.7 and len(values) == 64
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Three rows of drawn shapes with their pictures: `rows.jsonl`."""
+    lines = []
+    for index in range(3):
+        example = OutlinedShapes(basis="fourier", terms=16).example(0, "train", index)
+        example.images[0].save(tmp_path / f"{index}.png")
+        asked = example.asked[0]
+        turns = [{"from": "human", "value": "<image>" + asked.question}, {"from": "gpt", "value": asked.answer}]
+        lines.append({"id": f"row/{index}", "image": f"{index}.png", "conversations": turns, **asked.extra})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path, lines
+
+
+def run(script, monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+    script.main()
+
+
+def count(path, color: str) -> int:
+    """Pixels of about this colour."""
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - wanted).max(axis=2) < 12).sum())
+
+
+def test_gold_and_predictions_are_drawn(rows, monkeypatch, capsys):
+    """The fork's script drew nothing: it read a field that its rows lack."""
+    folder, lines = rows
+    said = [f"<answer>{lines[0]['conversations'][1]['value'].replace('[', '[ ')}</answer>", "I see nothing"]
+    text = "".join(json.dumps({"id": f"row/{i}", "completion": one}) + "\n" for i, one in enumerate(said))
+    (folder / "said.jsonl").write_text(text)
+    flags = ["--image-root", folder, "--output", folder / "vis", "--predictions", folder / "said.jsonl"]
+    run(draw_polygons, monkeypatch, folder / "rows.jsonl", *flags)
+    drawn = sorted((folder / "vis").iterdir())
+    assert [path.name for path in drawn] == ["00000_row_0.png", "00001_row_1.png", "00002_row_2.png"]
+    # the legend's line is about 20 x 2 px; an outline is much longer
+    green, red = ([count(path, color) for path in drawn] for color in (draw_polygons.GOLD, draw_polygons.SAID))
+    assert red[0] > 300 > red[1] >= 0 == red[2]  # drawn over its gold; not readable: the legend alone; none
+    assert min(green[1:]) > 300
+    assert "3 pictures, 2 predictions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"id": "row/0"}', '{"id": "row/0", "completion": 1}', '{"id": "x", "completion": "a"}']
+)
+def test_bad_predictions_are_refused(rows, monkeypatch, text):
+    folder, _ = rows
+    (folder / "said.jsonl").write_text(text + "\n")
+    flags = ["--image-root", folder, "--output", folder / "vis", "--predictions", folder / "said.jsonl"]
+    with pytest.raises(DataError, match=r"said.jsonl.*: prediction: got .*, expected .*id"):
+        run(draw_polygons, monkeypatch, folder / "rows.jsonl", *flags)
+
+
+def test_the_table_is_measured(tmp_path, monkeypatch, capsys):
+    row = {"wh": [WIDTH, HEIGHT], "rle": encode(TURNED)}
+    (tmp_path / "instances.jsonl").write_text(json.dumps(row) + "\n")
+    flags = ["--instances", tmp_path / "instances.jsonl", "--per_shape", 2]
+    run(polygon_ceiling, monkeypatch, *flags, "--figure", tmp_path / "a.png", "--examples", tmp_path / "b.png")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    heads, of_file = lines[0], next(line for line in lines if line[0] == "COCO (1)")
+    assert float(of_file[heads.index("fourier 24")]) == pytest.approx(
+        ceiling(fit(TURNED, "fourier", 24), TURNED), abs=5e-4
+    )
+    assert {line[0] for line in lines[2:] if line} >= {"drawn shapes (10)", *(f"{shape} (2)" for shape in SHAPES)}
+    assert Image.open(tmp_path / "a.png").size > (0, 0) and Image.open(tmp_path / "b.png").size > (0, 0)
+    run(polygon_ceiling, monkeypatch, *flags, "--benchmark", "--seconds", 0.1)
+    assert "instances/s" in capsys.readouterr().out
