@@ -60,7 +60,7 @@ LIGHT += " tasks.decoder tasks.decode_words tasks.decode_sequences tasks.area"
 LIGHT += " answer_detections answer_units rewards.detection rewards.length rewards.repetition"
 LIGHT += " tasks.detection tasks.gui"
 LIGHT += " endpoint journal harvest answer_replies rewards.judge"
-LIGHT += " masks polygons answer_polygons rewards.masks tasks.seg"
+LIGHT += " masks polygons answer_polygons rewards.masks tasks.seg coco downloads"
 LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
 
 
