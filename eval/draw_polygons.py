@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 from matplotlib.patches import Patch
 
-from open_r1.answer_polygons import last_polygon
+from open_r1.answers.polygons import last_polygon
 from open_r1.coordinates import COORDINATES
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.images import load_images

@@ -24,14 +24,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_r1.answer_replies import has_eaten_backslash, parse_object
 from open_r1.answers import has_think_format
+from open_r1.answers.replies import has_eaten_backslash, parse_object
 from open_r1.check import check_gold
-from open_r1.endpoint import Endpoint, shrunk
+from open_r1.endpoint.client import Endpoint, shrunk
+from open_r1.endpoint.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
+from open_r1.endpoint.journal import Journal
 from open_r1.errors import DataError, Problem
-from open_r1.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
 from open_r1.images import open_image
-from open_r1.journal import Journal
 from open_r1.jsonl_index import decode_row
 from open_r1.paths import ImageFolder
 from open_r1.records import Record

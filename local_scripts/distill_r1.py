@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from open_r1.answer_replies import split_reasoning
 from open_r1.answers import final_text, has_think_format
-from open_r1.endpoint import Endpoint
+from open_r1.answers.replies import split_reasoning
+from open_r1.endpoint.client import Endpoint
+from open_r1.endpoint.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
+from open_r1.endpoint.journal import Journal
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
-from open_r1.journal import Journal
 from open_r1.paths import ImageFolder
 from open_r1.rewards import METHODS
 from open_r1.rows import Record

@@ -23,9 +23,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from open_r1.coco import Picture, Wanted, read_pictures, rows_of
-from open_r1.downloads import download, unzip
 from open_r1.errors import DataError, Problem
+from open_r1.importers.coco import Picture, Wanted, read_pictures, rows_of
+from open_r1.importers.downloads import download, unzip
 from open_r1.polygons import BASES, RAYS
 
 SERVER = "http://images.cocodataset.org"

@@ -22,9 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from refcoco_forms import READERS, SPLITS, Convert, Region, Sources
-
 from open_r1.errors import DataError, Problem, shorten
+from open_r1.importers.refcoco import READERS, SPLITS, Convert, Region, Sources
 from open_r1.turns import IMAGE_TAG, refuse
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.answer_boxes import last_box, parse_boxes
 from open_r1.answers import (
     extract_answer,
     final_text,
@@ -24,6 +23,7 @@ from open_r1.answers import (
     parse_yes_no,
     same_number,
 )
+from open_r1.answers.boxes import last_box, parse_boxes
 from open_r1.rewards.math import is_math, to_latex
 
 COMPLETIONS = Path(__file__).parents[2] / "shared" / "data" / "completions"
@@ -38,7 +38,7 @@ def load(name: str) -> list[dict]:
 
 
 def test_light_modules_load_no_torch_and_no_sympy() -> None:
-    modules = "open_r1.answers, open_r1.answer_boxes, open_r1.rewards.adapter, open_r1.rewards.pool, open_r1.score"
+    modules = "open_r1.answers, open_r1.answers.boxes, open_r1.rewards.adapter, open_r1.rewards.pool, open_r1.score"
     code = f"import sys, {modules}; print(*sorted({{'torch', 'transformers', 'trl', 'sympy'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

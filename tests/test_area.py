@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from open_r1.answer_area import has_two_decimals, parse_area
+from open_r1.answers.area import has_two_decimals, parse_area
 from open_r1.errors import DataError
 from open_r1.records import load_records
 from open_r1.rewards import METHODS, REWARDS, gold_completion, gold_score

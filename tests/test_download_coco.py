@@ -21,9 +21,9 @@ from conftest import REPO
 from PIL import Image
 
 from open_r1.check import main as doctor
-from open_r1.coco import ORDINALS, Instance, Picture, Wanted, read_pictures, rows_of, targets
-from open_r1.downloads import download, unzip
 from open_r1.errors import DataError
+from open_r1.importers.coco import ORDINALS, Instance, Picture, Wanted, read_pictures, rows_of, targets
+from open_r1.importers.downloads import download, unzip
 
 SCRIPT = "local_scripts/download_coco_dataset.py"
 sys.path.insert(0, str(REPO / "local_scripts"))

@@ -13,11 +13,11 @@ import pytest
 from fake_endpoint import KEY, FakeEndpoint, Reply, Script, serving
 from PIL import Image
 
-from open_r1.answer_replies import parse_object
-from open_r1.endpoint import Answer, Endpoint, EndpointError, RequestFailed, credentials, wire_messages
+from open_r1.answers.replies import parse_object
+from open_r1.endpoint.client import Answer, Endpoint, EndpointError, RequestFailed, credentials, wire_messages
+from open_r1.endpoint.harvest import GIVE_UP_AFTER, Asker, Kept, Rejected, harvest
+from open_r1.endpoint.journal import Journal, journal_key
 from open_r1.errors import DataError, UsageError
-from open_r1.harvest import GIVE_UP_AFTER, Asker, Kept, Rejected, harvest
-from open_r1.journal import Journal, journal_key
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -117,7 +117,7 @@ def test_what_no_retry_can_mend_stops_at_once_and_keeps_the_key(monkeypatch, cap
 
 
 def test_the_key_is_in_no_repr_and_no_debug_log():
-    code = "from open_r1.endpoint import Endpoint\n"
+    code = "from open_r1.endpoint.client import Endpoint\n"
     code += "e = Endpoint('m'); print(e, e.chat([{'role': 'user', 'content': 'a'}]))"
     with serving(lambda request, served: Reply("good")) as server:
         env = {**os.environ, **server.environment(), "OPENAI_LOG": "debug"}

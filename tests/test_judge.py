@@ -14,7 +14,7 @@ import pytest
 from fake_endpoint import FakeEndpoint, Reply, Script, serving, text_of
 
 from open_r1.check import check_gold
-from open_r1.endpoint import EndpointError
+from open_r1.endpoint.client import EndpointError
 from open_r1.rewards import METHODS, accuracy, gold_score, judge
 from open_r1.rewards.adapter import BatchReward, RewardError
 from open_r1.rows import Record

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from open_r1.answer_polygons import parse_polygons
+from open_r1.answers.polygons import parse_polygons
 from open_r1.masks import decode, encode, iou, rasterise, read_segmentation
 from open_r1.polygons import BASES, RAYS, Polygon, ceiling, corners, deepest_point, fit, radii, to_rle, write
 from open_r1.tasks.seg import SHAPES, draw

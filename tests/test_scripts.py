@@ -53,14 +53,14 @@ def test_the_readme_lists_every_flag_as_the_code_has_it():
     run_script("local_scripts/flags_table.py", "--check")
 
 
-LIGHT = "errors paths rows turns records jsonl_index conversation coordinates images answers answer_boxes check"
+LIGHT = "errors paths rows turns records jsonl_index conversation coordinates images answers answers.boxes check"
 LIGHT += " survey lengths score"
-LIGHT += " answer_chars answer_area rewards.cipher rewards.area"
+LIGHT += " answers.chars answers.area rewards.cipher rewards.area"
 LIGHT += " tasks.decoder tasks.decode_words tasks.decode_sequences tasks.area"
-LIGHT += " answer_detections answer_units rewards.detection rewards.length rewards.repetition"
+LIGHT += " answers.detections answers.units rewards.detection rewards.length rewards.repetition"
 LIGHT += " tasks.detection tasks.gui"
-LIGHT += " endpoint journal harvest answer_replies rewards.judge"
-LIGHT += " masks polygons answer_polygons rewards.masks tasks.seg coco downloads"
+LIGHT += " endpoint.client endpoint.journal endpoint.harvest answers.replies rewards.judge"
+LIGHT += " masks polygons answers.polygons rewards.masks tasks.seg importers.coco importers.downloads"
 LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
 
 

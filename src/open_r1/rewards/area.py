@@ -2,8 +2,8 @@
 
 from fractions import Fraction
 
-from open_r1.answer_area import has_two_decimals, parse_area
 from open_r1.answers import final_text
+from open_r1.answers.area import has_two_decimals, parse_area
 from open_r1.rewards.base import bad_gold, gold_text
 from open_r1.rewards.format import format_reward
 from open_r1.rows import Record

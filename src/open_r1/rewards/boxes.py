@@ -1,8 +1,9 @@
 """Referring expressions: IoU of the answered box with the gold box, in pixels of the original image. (VLM-R1)"""
 
 from collections.abc import Sequence
+from typing import Any
 
-from open_r1.answer_boxes import last_box, parse_boxes
+from open_r1.answers.boxes import last_box, parse_boxes
 from open_r1.coordinates import space_of, to_original
 from open_r1.errors import shorten
 from open_r1.rewards.base import bad_gold, gold_text
@@ -43,11 +44,22 @@ def rec(completion: str, record: Record) -> float:
 
 def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
     """The box that a completion answers with, in pixels of the original image; None without one."""
+    where, box = frame(record), last_box(completion)
+    return None if box is None else to_original(box.xyxy, **where)
+
+
+def frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:
+    """The frame of the model's numbers, as `to_original` and `from_original` take it: family, size, pixel limits.
+
+    `wh` is the original image's (width, height) in pixels where it is known, else `image_wh(record)`.
+
+    >>> frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
+    {'family': 'qwen3_vl', 'image_wh': (640, 425)}
+    """
     family = record.extra.get("model_family") or "original"
-    wh = (1.0, 1.0) if space_of(family) == "original" else image_wh(record)
+    size = wh or ((1.0, 1.0) if space_of(family) == "original" else image_wh(record))
     limits = {name: record.extra[name] for name in ("min_pixels", "max_pixels") if record.extra.get(name)}
-    box = last_box(completion)
-    return None if box is None else to_original(box.xyxy, family, wh, **limits)
+    return {"family": family, "image_wh": size, **limits}
 
 
 def gold_box(record: Record) -> tuple[float, ...]:

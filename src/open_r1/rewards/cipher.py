@@ -6,7 +6,7 @@ The row's extra field `coded` holds the message as coded, without spaces. In dir
 
 from rapidfuzz.distance import Levenshtein
 
-from open_r1.answer_chars import parse_chars, parse_message, same_case
+from open_r1.answers.chars import parse_chars, parse_message, same_case
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import bad_gold, gold_text
 from open_r1.rows import Record
@@ -65,7 +65,7 @@ def similarity(text: str | None, record: Record) -> float:
 
 
 def gold_message(record: Record) -> str:
-    """The message, as `answer_chars.same_case` writes it. Raises DataError (field `solution`) for other than letters
+    """The message, as `answers.chars.same_case` writes it. Raises DataError (field `solution`) for other than letters
     and spaces or `_`.
 
     >>> gold_message(Record("1", (), "", (), "Cat dog"))

@@ -17,12 +17,12 @@ import numpy as np
 import orjson
 from pycocotools import mask
 
-from open_r1.answer_boxes import Box
-from open_r1.answer_detections import parse_detections, says_nothing, unfenced
 from open_r1.answers import final_text, normalize
-from open_r1.coordinates import space_of, to_original
+from open_r1.answers.boxes import Box
+from open_r1.answers.detections import parse_detections, says_nothing, unfenced
+from open_r1.coordinates import to_original
 from open_r1.rewards.base import bad_gold, gold_text
-from open_r1.rewards.boxes import image_wh, iou
+from open_r1.rewards.boxes import frame, iou
 from open_r1.rows import Record
 
 # The three of COCOeval (pycocotools, Params.setDetParams), bit for bit.
@@ -96,11 +96,8 @@ def gold_detections(record: Record) -> list[Box]:
 
 def answered_detections(completion: str, record: Record) -> list[Box] | None:
     """All boxes that a completion answers with, in pixels of the original image; None where it answers nothing."""
-    family = record.extra.get("model_family") or "original"
-    wh = (1.0, 1.0) if space_of(family) == "original" else image_wh(record)
-    limits = {name: record.extra[name] for name in ("min_pixels", "max_pixels") if record.extra.get(name)}
-    boxes = parse_detections(final_text(completion))
-    return boxes and [Box(to_original(box.xyxy, family, wh, **limits), box.label) for box in boxes]
+    where, boxes = frame(record), parse_detections(final_text(completion))
+    return boxes and [Box(to_original(box.xyxy, **where), box.label) for box in boxes]
 
 
 def show_detections(completion: str, record: Record) -> list[dict[str, Any]] | None:

@@ -18,9 +18,9 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any
 
-from open_r1.answer_replies import parse_object, split_reasoning
 from open_r1.answers import final_text, normalize
-from open_r1.endpoint import Endpoint, EndpointError, RequestFailed
+from open_r1.answers.replies import parse_object, split_reasoning
+from open_r1.endpoint.client import Endpoint, EndpointError, RequestFailed
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.text import same_words
 from open_r1.rows import Record

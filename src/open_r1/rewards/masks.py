@@ -6,12 +6,13 @@ A row's gold answer is a polygon that `open_r1.polygons` fitted to the true mask
 
 from typing import Any
 
-from open_r1.answer_polygons import last_polygon, parse_polygons
+from open_r1.answers.polygons import last_polygon, parse_polygons
 from open_r1.coordinates import from_original
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.masks import Rle, Size, iou, read_segmentation
 from open_r1.polygons import Polygon, to_rle
 from open_r1.rewards.base import bad_gold, gold_text
+from open_r1.rewards.boxes import frame
 from open_r1.rows import Record
 
 _NO_SIZE = (0.0, 0.0)
@@ -55,10 +56,8 @@ def frame_size(record: Record, size: Size) -> tuple[float, float]:
     >>> frame_size(Record("1", (), "", (), "", {"model_family": "qwen3_vl"}), (425, 640))
     (1000.0, 1000.0)
     """
-    family = record.extra.get("model_family") or "original"
-    limits = {name: record.extra[name] for name in ("min_pixels", "max_pixels") if record.extra.get(name)}
     height, width = size
-    _, _, right, bottom = from_original((0, 0, width, height), family, (width, height), **limits)
+    _, _, right, bottom = from_original((0, 0, width, height), **frame(record, (width, height)))
     return bottom, right
 
 

@@ -5,7 +5,7 @@ single boxes for lists of detections; here a JSON object is one word, so a list 
 the same box over and over does. Scripts without spaces are read by characters.
 """
 
-from open_r1.answer_units import statements
+from open_r1.answers.units import statements
 from open_r1.rows import Record
 
 NGRAM = 3

@@ -15,7 +15,7 @@ from open_r1.images import load_images
 from open_r1.records import Record
 from open_r1.rewards import gold_completion
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.boxes import gold_box, image_wh
+from open_r1.rewards.boxes import frame, gold_box, image_wh
 
 IGNORED = -100  # label of a token without loss
 IN_PIXELS = ("rec", "iou")  # methods whose gold is a box in pixels of the original image
@@ -44,9 +44,7 @@ def taught(record: Record) -> str:
 
 def family_box(record: Record) -> list[int]:
     """The gold box in the model family's coordinates, rounded."""
-    limits = {name: record.extra[name] for name in ("min_pixels", "max_pixels") if record.extra.get(name)}
-    family = record.extra.get("model_family") or "original"
-    return [round(side) for side in from_original(gold_box(record), family, image_wh(record), **limits)]
+    return [round(side) for side in from_original(gold_box(record), **frame(record, image_wh(record)))]
 
 
 @dataclass(frozen=True)

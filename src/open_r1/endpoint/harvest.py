@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from open_r1.endpoint import Answer, Endpoint, EndpointError, RequestFailed
-from open_r1.journal import Journal, journal_key
+from open_r1.endpoint.client import Answer, Endpoint, EndpointError, RequestFailed
+from open_r1.endpoint.journal import Journal, journal_key
 
 UNANSWERED = "unanswered"
 GIVE_UP_AFTER = 20  # questions in a row without an answer: the endpoint is down

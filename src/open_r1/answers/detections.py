@@ -1,13 +1,13 @@
 """Detections in model text: every box with its label, or the plain statement that there is no object.
 
-Boxes are read by `open_r1.answer_boxes`; what is decided here is when an answer without boxes is an answer.
+Boxes are read by `open_r1.answers.boxes`; what is decided here is when an answer without boxes is an answer.
 """
 
 import json
 from dataclasses import replace
 
-from open_r1.answer_boxes import Box, parse_boxes
 from open_r1.answers import normalize
+from open_r1.answers.boxes import Box, parse_boxes
 
 MAX_STATEMENT = 60  # characters of a text that says that there is nothing
 _NOTHING = {"none", "nothing", *(f"no {noun}{verb}" for noun in ("object", "objects") for verb in ("", " found"))}

@@ -1,4 +1,5 @@
-"""The only place that reads model text: tags, option letters, yes or no, numbers. (Boxes: `open_r1.answer_boxes`.)
+"""The only place that reads model text. Here: tags, option letters, yes or no, numbers; beside it, one file a kind:
+boxes, detections, polygons, spelled letters, areas, words, an endpoint's replies.
 
 Rewards and evals read with the same functions. All of them take time linear in the text, whatever the text.
 """
