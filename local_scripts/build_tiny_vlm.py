@@ -1,24 +1,29 @@
-"""Build `assets/tiny-vlm`: a real Qwen2.5-VL of 1.3 M parameters that reads handwritten digits, on a CPU, seeded.
+"""Build the embedded models: real Qwen2.5-VLs of 1.3 M parameters that see a little, on a CPU, seeded.
 
-    python local_scripts/build_tiny_vlm.py --out assets/tiny-vlm            # about 20 minutes on 2 cores
+    python local_scripts/build_tiny_vlm.py --out assets/tiny-vlm                    # about 20 minutes on 2 cores
+    OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 local_scripts/build_tiny_vlm.py --lessons shapes \\
+        --out assets/tiny-vlm-shapes                                                # about 40 minutes on 2 cores
 
-What it is taught, in order, on scikit-learn's training digits only (the held-out fifth is never seen):
-  1. eyes: one, then up to two, then up to three digits; think what is seen, answer as asked;
+What each is taught, in order (`digit_lessons.py`, `shape_lessons.py`):
+  1. eyes: from easy pictures to hard ones; think what is seen, answer as asked;
   2. habits: a short fine-tuning in which it answers as asked only some of the time (`HABITS`), as a pretrained
-     model that reads well but does not follow the task would. GRPO has that to unlearn, and nothing else to teach.
+     model that sees well but does not follow the task would. GRPO has that to unlearn, and nothing else to teach.
 
-What it is not taught: language, other pictures, other questions. It is a machine for tests and for watching GRPO work.
+What they are not taught: language, other pictures, other questions. They are machines for tests and for watching
+GRPO work.
 """
 
 import argparse
 import json
 import math
-import time
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+import digit_lessons
+import shape_lessons
 import torch
+from teaching import rank, teach
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
@@ -31,8 +36,7 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from open_r1.tasks.digits import DIGITS, QUESTIONS, Source, answer, draw, sklearn_source
-from open_r1.tasks.rec import REC
+LESSONS = {"digits": digit_lessons, "shapes": shape_lessons}
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 SPECIAL += ["<|video_pad|>"]
@@ -44,23 +48,9 @@ CHAT_TEMPLATE = (
     "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# Per question: how often each way of answering is shown in the last stage. The habit shown most is the greedy one.
-HABITS = {
-    "list": {"asked": 0.45, "as_read": 0.25, "largest": 0.10, "talk": 0.20},
-    "sum": {"asked": 0.30, "as_read": 0.50, "largest": 0.05, "talk": 0.15},
-}
 
 
-def completion(kind: str, digits: list[int], habit: str) -> str:
-    """What the teacher says about the digits (left to right) under a habit."""
-    seen = f"I see {' '.join(map(str, digits))}."
-    if habit == "talk":
-        return seen
-    said = {"asked": answer(kind, digits), "as_read": str(digits), "largest": str(max(digits))}[habit]
-    return f"<think>{seen}</think><answer>{said}</answer>"
-
-
-def build_tokenizer() -> Qwen2Tokenizer:
+def build_tokenizer(corpus: Iterator[str]) -> Qwen2Tokenizer:
     """Qwen2's own pre-tokenizer over a byte-level BPE learned on the prompts, so that saving and reloading agree."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Sequence(
@@ -75,7 +65,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
         min_frequency=2,
         show_progress=False,
     )
-    trained.train_from_iterator(corpus(), trainer)
+    trained.train_from_iterator(corpus, trainer)
     state = json.loads(trained.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=state["vocab"],
@@ -85,20 +75,6 @@ def build_tokenizer() -> Qwen2Tokenizer:
         extra_special_tokens=SPECIAL[1:],
     )
     return tokenizer
-
-
-def corpus() -> Iterator[str]:
-    """Texts whose words the tokenizer should know whole: prompts of digits and boxes, and the teacher's answers."""
-    prompts = [p.format(question=q) for t in (DIGITS, REC) for p in t.prompts.values() for q in QUESTIONS.values()]
-    samples = [completion(k, [7, 2, 4], h) for k, habits in HABITS.items() for h in habits]
-    extra = ["Please provide the bounding box coordinate of the region this sentence describes: the person.", "user"]
-    extra += [
-        "How many different items are there in the image?",
-        "assistant",
-        "system",
-        '{"bbox_2d": [12, 34, 56, 78]}',
-    ]
-    yield from (prompts + samples + extra) * 4
 
 
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
@@ -156,108 +132,39 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     )
 
 
-def sample(source: Source, rng: np.random.Generator, most: int, habits: bool) -> tuple[str, object, str]:
-    """(kind, image, completion) of one teaching example with up to `most` digits."""
-    chosen = rng.integers(len(source.labels), size=rng.integers(1, most + 1))
-    digits = source.labels[chosen].tolist()
-    kind = ("list", "sum")[rng.integers(2)]
-    ways = HABITS[kind] if habits else {"asked": 1.0}
-    habit = rng.choice(list(ways), p=list(ways.values()))
-    return kind, draw(source.images[chosen], rng), completion(kind, digits, habit)
-
-
-def prompt_text(processor: Qwen2_5_VLProcessor, kind: str) -> str:
-    text = DIGITS.prompts["think"].replace("{question}", QUESTIONS[kind])
-    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
-    return processor.apply_chat_template([message], add_generation_prompt=True)
-
-
-def batch(processor: Qwen2_5_VLProcessor, examples: list[tuple[str, object, str]]) -> dict[str, torch.Tensor]:
-    """Model inputs with labels on the completions only (right padded: every prompt is told apart by its labels)."""
-    texts = [prompt_text(processor, kind) + said + "<|im_end|>" for kind, _, said in examples]
-    inputs = processor(
-        text=texts, images=[[i] for _, i, _ in examples], padding=True, padding_side="right", return_tensors="pt"
-    )
-    said_tokens = processor.tokenizer([said + "<|im_end|>" for _, _, said in examples])["input_ids"]
-    labels = torch.full_like(inputs["input_ids"], -100)
-    for row, tokens in enumerate(said_tokens):
-        end = int(inputs["attention_mask"][row].sum())
-        labels[row, end - len(tokens) : end] = torch.tensor(tokens)
-    return {**inputs, "labels": labels}
-
-
-def teach(
-    model,
-    processor,
-    source: Source,
-    steps: int,
-    stages: list[tuple[float, int]],
-    lr: float,
-    seed: int,
-    habits: bool,
-    size: int = 32,
-) -> None:
-    """`stages` are (share of the steps by which it ends, most digits); AdamW with a one-cycle rate."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    rng, began, model = np.random.default_rng([seed, int(habits)]), time.time(), model.train()
-    for step in range(steps):
-        most = next(m for share, m in stages if step < share * steps)
-        inputs = batch(processor, [sample(source, rng, most, habits) for _ in range(size)])
-        loss = model(**inputs).loss
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step(), schedule.step(), optimizer.zero_grad()
-        if step % 100 == 0 or step == steps - 1:
-            print(
-                f"{'habits' if habits else 'eyes'} step {step} digits<={most} loss {loss.item():.4f} "
-                f"{time.time() - began:.0f} s",
-                flush=True,
-            )
-
-
-@torch.no_grad()
-def exact(model, processor, source: Source, rows: int = 256) -> dict[str, float]:
-    """Greedy share of exact answers per question on images of `source` (the whole completion of habit `asked`)."""
-    model.eval()
-    rng, right, total = np.random.default_rng(12345), {"list": 0, "sum": 0}, {"list": 0, "sum": 0}
-    for _ in range(rows // 32):
-        examples = [sample(source, rng, 3, False) for _ in range(32)]
-        inputs = processor(
-            text=[prompt_text(processor, k) for k, _, _ in examples],
-            padding=True,
-            return_tensors="pt",
-            images=[[i] for _, i, _ in examples],
-            padding_side="left",
-        )
-        out = model.generate(**inputs, max_new_tokens=40, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-        for (kind, _, said), text in zip(examples, processor.batch_decode(out, skip_special_tokens=True), strict=True):
-            total[kind] += 1
-            right[kind] += text.split("<answer>")[-1] == said.split("<answer>")[-1]
-    return {kind: right[kind] / total[kind] for kind in right}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("assets/tiny-vlm"))
-    parser.add_argument("--eye_steps", type=int, default=4500)
-    parser.add_argument("--habit_steps", type=int, default=400)
+    parser.add_argument("--lessons", choices=sorted(LESSONS), default="digits")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--eye_steps", type=int, help="default: the lessons' own")
+    parser.add_argument("--habit_steps", type=int, help="default: the lessons' own")
+    parser.add_argument("--eyes", type=Path, help="where the model after its eyes is kept; taken from there if it is")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if "LOCAL_RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
     torch.manual_seed(args.seed)
-    source = sklearn_source()
-    tokenizer = build_tokenizer()
+    lessons = LESSONS[args.lessons]
+    tokenizer = build_tokenizer(lessons.corpus())
     processor, model = build_processor(tokenizer), build_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
-    train, held_out = source.split(False), source.split(True)
-    eyes = [(0.15, 1), (0.35, 2), (1.0, 3)]
-    teach(model, processor, train, args.eye_steps, eyes, args.lr, args.seed, habits=False)
-    print("eyes, held out:", exact(model, processor, held_out))
-    teach(model, processor, train, args.habit_steps, [(1.0, 3)], args.lr / 3, args.seed, habits=True)
-    print("habits, held out:", exact(model, processor, held_out))
-    model.save_pretrained(args.out)
-    processor.save_pretrained(args.out)
+    if args.eyes and args.eyes.exists():
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.eyes, dtype=torch.float32)
+        processor = Qwen2_5_VLProcessor.from_pretrained(args.eyes)
+    else:
+        steps = args.eye_steps or lessons.EYE_STEPS
+        teach(model, lessons.batches(processor, steps, args.seed, habits=False), steps, args.lr, "eyes")
+        if args.eyes and rank() == 0:
+            model.save_pretrained(args.eyes)
+            processor.save_pretrained(args.eyes)
+    print("eyes, held out:", lessons.accuracy(model, processor))
+    steps = args.habit_steps or lessons.HABIT_STEPS
+    teach(model, lessons.batches(processor, steps, args.seed, habits=True), steps, args.lr / 3, "habits")
+    print("habits, held out:", lessons.accuracy(model, processor))
+    if rank() == 0:
+        model.save_pretrained(args.out)
+        processor.save_pretrained(args.out)
 
 
 if __name__ == "__main__":
