@@ -23,8 +23,9 @@ from open_r1.arguments import TaskArguments, VLMConfig
 from open_r1.errors import UsageError
 from open_r1.evaluation import answer_batches, wilson
 from open_r1.models import load_processor
+from open_r1.paths import split_paths
 from open_r1.records import load_records
-from open_r1.rewards import METHODS, REWARDS
+from open_r1.rewards import METHODS, REWARDS, prepare
 from open_r1.tasks import TASKS
 from open_r1.trainer.run import annotator
 
@@ -101,8 +102,14 @@ def summarize(lines: list[dict[str, Any]], task: Any, limit: int) -> dict[str, A
 
 
 def main() -> None:
+    parser = options()
+    args = parser.parse_args()
     try:
-        summary = evaluate(options().parse_args())
+        prepare(split_paths(args.reward_method) if args.reward_method else ())
+    except ValueError as error:
+        parser.error(f"--reward_method: {error}")
+    try:
+        summary = evaluate(args)
     except UsageError as error:
         sys.exit(str(error))
     print(json.dumps(summary, indent=2))

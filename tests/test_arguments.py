@@ -32,7 +32,7 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
         (["--use_vllm", "true"], "--use_vllm: got true, expected false: TRL 1.16 sends vLLM prompts whose image"),
         (
             ["--reward_funcs", "accurcy"],
-            "reward: got 'accurcy', expected one of accuracy, format; did you mean 'accur",
+            "did you mean 'accuracy'",
         ),
         (["--reward_funcs", "mine.py:f"], "reward file: got mine.py, expected a Python file"),
         (["--reward_method", "mcq:mth"], "reward method: got 'mth', expected one of default, math"),

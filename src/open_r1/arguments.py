@@ -18,7 +18,7 @@ from accelerate import PartialState
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from open_r1.paths import split_paths
-from open_r1.rewards import get_method
+from open_r1.rewards import prepare
 from open_r1.rewards.adapter import load_reward
 from open_r1.tasks import TASKS
 
@@ -265,9 +265,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
         raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
     for name in data.reward_funcs or ():
         load_reward(name)
-    for name in split_paths(data.reward_method, "--reward_method") if data.reward_method else ():
-        if (method := get_method(name)).ready:
-            method.ready()
+    prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
     lora = sorted(n for n in given if n.startswith("lora_") or n in ("use_rslora", "use_dora"))
     if lora and not model.use_peft:
         raise ValueError(f"--{lora[0]}: acts only with --use_peft true; add it, or remove --{lora[0]}")

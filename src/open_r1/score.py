@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.rewards import METHODS, get_method
-from open_r1.rewards.pool import WORKERS, stats
+from open_r1.rewards import METHODS, get_method, prepare
+from open_r1.rewards.adapter import lost_gradings
+from open_r1.rewards.pool import WORKERS
 from open_r1.rows import Record
 from open_r1.tasks import TASKS
 from open_r1.turns import solution_text
@@ -139,14 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     method = TASKS[args.task].method if args.task else args.reward_method
     try:
-        get_method(method)
+        prepare([method])
         summary = score_file(args.rows, args.out, method)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{method}: {summary}")
-    lost = {name: count for name, count in stats().items() if count}
+    lost = {name: int(count) for name, count in lost_gradings().items() if count and name != "judge/asked"}
     if summary.errors or lost:
-        gradings = "".join(f", {count} {name} in grading (scored as wrong)" for name, count in lost.items())
+        gradings = "".join(f", {count} {name} (scored as wrong)" for name, count in lost.items())
         print(f"{summary.errors} rows with an error, see `error` in {args.out}{gradings}", file=sys.stderr)
     return int(summary.errors > 0)
 

@@ -5,7 +5,7 @@ Importing this loads neither torch nor sympy.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from open_r1.answers import extract_answer
@@ -45,6 +45,7 @@ __all__ = [
     "get_rewards",
     "gold_completion",
     "gold_score",
+    "prepare",
 ]
 
 T = TypeVar("T")
@@ -100,6 +101,14 @@ def get_rewards(names: Sequence[str]) -> list[Reward]:
 def get_method(name: str | None) -> Method:
     """The accuracy method of this name ("default" for None); raises ValueError as `get_rewards` does."""
     return known(name or "default", METHODS, "reward method")
+
+
+def prepare(names: Iterable[str]) -> None:
+    """Refuse methods that cannot grade here: raises ValueError for an unknown name, and for one that lacks something
+    outside of the rows, such as a judge's endpoint."""
+    for name in names:
+        if (method := get_method(name)).ready:
+            method.ready()
 
 
 def known(name: str, table: Mapping[str, T], kind: str) -> T:

@@ -1,8 +1,9 @@
 """The cosine length reward: right answers earn more the shorter they are, wrong ones lose less the longer they are.
 
 After the cosine reward of "Demystifying Long Chain-of-Thought Reasoning in LLMs" (arXiv:2502.03373), with VLM-R1's
-values. Two things differ from theirs: whether the answer is right is asked of the row's accuracy method (VLM-R1 takes every
-answer for right), and lengths beyond the limit count as the limit (there the cosine turns around and pays again).
+values. Two things differ from theirs: whether the answer is right is asked of the row's accuracy method (VLM-R1 takes
+every answer for right), and lengths beyond the limit count as the limit (there the cosine turns around and pays
+again).
 """
 
 import math
