@@ -18,7 +18,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,8 @@ from typing import Any
 from open_r1.answers import has_think_format
 from open_r1.answers.replies import has_eaten_backslash, parse_object
 from open_r1.check import check_gold
-from open_r1.endpoint.client import Endpoint, shrunk
-from open_r1.endpoint.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
-from open_r1.endpoint.journal import Journal
+from open_r1.endpoint.client import shrunk
+from open_r1.endpoint.harvest import Asker, Kept, Rejected, add_flags, run_harvest
 from open_r1.errors import DataError, Problem
 from open_r1.images import open_image
 from open_r1.jsonl_index import decode_row
@@ -193,19 +191,11 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="JSONL in any of the repository's line formats")
     parser.add_argument("--image_folder", type=Path, help="default: the folder of ROWS")
-    parser.add_argument("--out", type=Path, required=True, help="JSONL of the kept rows")
-    parser.add_argument("--rejected", type=Path, help="default: OUT.rejected.jsonl")
-    parser.add_argument("--journal", type=Path, help="every answer so far; default: OUT.journal.jsonl")
-    parser.add_argument("--model", required=True, help="model behind $OPENAI_BASE_URL")
     parser.add_argument("--reward_method", help="accuracy method of rows that name none; default: default")
     parser.add_argument("--hide_answer", action="store_true", help="the endpoint does not see the row's answer")
     parser.add_argument("--max_repairs", type=int, default=2, help="requests after an unreadable reply")
-    parser.add_argument("--limit", type=int, help="only the first so many rows")
-    parser.add_argument("--workers", type=int, default=8, help="requests under way at once")
     parser.add_argument("--max_pixels", type=int, default=2359296, help="larger pictures are sent smaller")
-    parser.add_argument("--max_tokens", type=int, help="of a reply; default: the endpoint's")
-    parser.add_argument("--temperature", type=float, help="default: the endpoint's")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds of one attempt")
+    add_flags(parser)
     return parser
 
 
@@ -213,14 +203,9 @@ def run(args: argparse.Namespace) -> int:
     """Exit status: 0, or 1 where a row stayed unanswered."""
     get_method(args.reward_method)
     records = load_rows(args.rows, args.image_folder or args.rows.parent, args.reward_method)[: args.limit]
-    endpoint = Endpoint(args.model, timeout=args.timeout, concurrency=args.workers)
-    with closing(Journal(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
-        asker = Asker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
-        work = partial(create, asker=asker, args=args)
-        results = harvest(records, work, lambda record: record.where, args.workers, args.model)
-    write_results(results, args.out, args.rejected or args.out.with_suffix(".rejected.jsonl"))
-    print(summary(results, journal))
-    return exit_status(results)
+    status, said = run_harvest(records, partial(create, args=args), args)
+    print(said)
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,9 +18,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,7 @@ import numpy as np
 
 from open_r1.answers import final_text, has_think_format
 from open_r1.answers.replies import split_reasoning
-from open_r1.endpoint.client import Endpoint
-from open_r1.endpoint.harvest import Asker, Kept, Rejected, exit_status, harvest, summary, write_results
-from open_r1.endpoint.journal import Journal
+from open_r1.endpoint.harvest import Asker, Kept, Rejected, add_flags, run_harvest
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.paths import ImageFolder
 from open_r1.rewards import METHODS
@@ -180,17 +176,9 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="CLEVR's scenes.json")
     parser.add_argument("--image_folder", type=Path, help="check before asking that every picture is there")
-    parser.add_argument("--out", type=Path, required=True, help="JSONL of the kept traces")
-    parser.add_argument("--rejected", type=Path, help="default: OUT.rejected.jsonl")
-    parser.add_argument("--journal", type=Path, help="every answer so far; default: OUT.journal.jsonl")
-    parser.add_argument("--model", required=True, help="reasoning model behind $OPENAI_BASE_URL")
     parser.add_argument("--by_attribute", type=int, default=1, help="questions of a scene beside its total")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="only the first so many scenes")
-    parser.add_argument("--workers", type=int, default=8, help="requests under way at once")
-    parser.add_argument("--max_tokens", type=int, help="of a reply; default: the endpoint's")
-    parser.add_argument("--temperature", type=float, help="default: the endpoint's")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds of one attempt")
+    add_flags(parser)
     return parser
 
 
@@ -202,14 +190,9 @@ def run(args: argparse.Namespace) -> int:
         for i, scene in enumerate(scenes)
         for question in questions(scene, f"{args.scenes}:scenes[{i}]", args.seed, args.by_attribute)
     ]
-    endpoint = Endpoint(args.model, timeout=args.timeout, concurrency=args.workers)
-    with closing(Journal(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
-        asker = Asker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
-        work = partial(distil, asker=asker)
-        results = harvest(asked, work, lambda question: question.where, args.workers, args.model)
-    write_results(results, args.out, args.rejected or args.out.with_suffix(".rejected.jsonl"))
-    print(summary(results, journal))
-    return exit_status(results)
+    status, said = run_harvest(asked, distil, args)
+    print(said)
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:

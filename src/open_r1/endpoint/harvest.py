@@ -6,9 +6,11 @@ files come out as if it had never stopped. (torch-free)
 
 import json
 import os
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +80,32 @@ def harvest(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return results
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """The flags of a script that asks an endpoint about its rows; `run_harvest` reads them."""
+    parser.add_argument("--out", type=Path, required=True, help="JSONL of what is kept")
+    parser.add_argument("--rejected", type=Path, help="default: OUT.rejected.jsonl")
+    parser.add_argument("--journal", type=Path, help="every answer so far; default: OUT.journal.jsonl")
+    parser.add_argument("--model", required=True, help="model behind $OPENAI_BASE_URL")
+    parser.add_argument("--limit", type=int, help="only the first so many rows, or scenes")
+    parser.add_argument("--workers", type=int, default=8, help="requests under way at once")
+    parser.add_argument("--max_tokens", type=int, help="of a reply; default: the endpoint's")
+    parser.add_argument("--temperature", type=float, help="default: the endpoint's")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds of one attempt")
+
+
+def run_harvest(items: Sequence[T], work: Callable[[T, Asker], Kept | Rejected], args: Namespace) -> tuple[int, str]:
+    """`work(item, asker)` of every item, which has its place as `where`; the files that `add_flags` names.
+
+    Returns the exit status (1 where a question stayed unanswered) and the counts in one line.
+    """
+    endpoint = Endpoint(args.model, timeout=args.timeout, concurrency=args.workers)
+    with closing(Journal(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
+        asker = Asker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
+        results = harvest(items, lambda item: work(item, asker), lambda item: item.where, args.workers, args.model)
+    write_results(results, args.out, args.rejected or args.out.with_suffix(".rejected.jsonl"))
+    return exit_status(results), summary(results, journal)
 
 
 def _attempt(work: Callable[[T], Kept | Rejected], item: T, where: str) -> Kept | Rejected:
