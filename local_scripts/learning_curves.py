@@ -26,6 +26,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -129,6 +130,7 @@ def make_data(task: str, scale: Scale, data: Path) -> None:
         run([*script, *sizes, *EXPERIMENTS[task].options], data.parent / "data.log")
 
 
+@cache
 def evaluator() -> ModuleType:
     """eval/evaluate.py, imported once: its start takes longer than 256 rows do."""
     spec = spec_from_file_location("evaluate", REPO / "eval/evaluate.py")

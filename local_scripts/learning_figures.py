@@ -48,9 +48,9 @@ def _reward_panel(axis: Axes, results: Results) -> None:
     axis.plot(steps, curves_ST.mean(0), color="C0", linewidth=2)
     before, after = accuracies(results, "before", "heldout")[0], accuracies(results, "grpo", "heldout")
     name = results["task"].replace("_", " ")
-    axis.set_title(f"{name}: {results['metric']} {before:.2f} → {np.mean(after):.2f}", fontsize=11)
+    axis.set_title(f"{name}: {results['metric']}, {before:.2f} → {np.mean(after):.2f}", fontsize=11)
     axis.set_xlabel("step")
-    axis.set_ylabel(f"reward ({len(curves)} seed{'s' * (len(curves) > 1)})")
+    axis.set_ylabel(f"reward, {len(curves)} seed{'s' * (len(curves) > 1)}")
     axis.grid(alpha=0.3)
 
 
@@ -62,7 +62,7 @@ def _accuracy_panel(axis: Axes, all_results: Sequence[Results]) -> None:
         _bar(axis, place + 0.2, after, COLORS["grpo"], (min(after), max(after)))
     names = [results["task"].replace("_", "\n") for results in all_results]
     axis.set_xticks(range(len(names)), names, fontsize=9)
-    axis.set_ylim(0, 1)
+    axis.set_ylim(0, 1.1)
     axis.set_title("held-out accuracy: before (95 % interval),\nafter GRPO (range over seeds)", fontsize=10)
     axis.grid(alpha=0.3, axis="y")
 
@@ -76,10 +76,12 @@ def draw_methods(all_results: Sequence[Results], path: Path) -> None:
         for place, split in enumerate(SPLITS):
             for k, method in enumerate(NAMES):
                 values = accuracies(results, method, split)
-                _bar(axis, place + (k - 1) * 0.27, values, COLORS[method], (min(values), max(values)), width=0.25)
+                if values:
+                    _bar(axis, place + (k - 1) * 0.27, values, COLORS[method], (min(values), max(values)), width=0.25)
         axis.set_xticks(range(len(SPLITS)), list(SPLITS.values()))
         axis.set_ylim(0, 1.05)
-        axis.set_title(f"{results['task']}: {results['metric']}", fontsize=11)
+        seeds = ", ".join(f"{len(accuracies(results, m, 'ood'))} of {NAMES[m]}" for m in ("sft", "grpo"))
+        axis.set_title(f"{results['task']}: {results['metric']} (seeds: {seeds})", fontsize=11)
         axis.grid(alpha=0.3, axis="y")
     figure.axes[0].legend(figure.axes[0].patches[: len(NAMES)], list(NAMES.values()), loc="upper left", fontsize=9)
     _save(figure, path)
