@@ -1,6 +1,6 @@
 """Run GRPO on the embedded models, task by task and seed by seed, and draw what was learned.
 
-    python local_scripts/learning_curves.py                      # all tasks, seeds 0 1 2; about 45 minutes on 2 cores
+    python local_scripts/learning_curves.py                      # all tasks, seeds 0 1 2; about 30 minutes on 2 cores
     python local_scripts/learning_curves.py --tasks rec --seeds 0
     python local_scripts/learning_curves.py --smoke --out output/learning-smoke
 

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("script", type=Path)
     parser.add_argument("--task_type")
     parser.add_argument("--model_name_or_path", required=True)
+    parser.add_argument("--val_split_ratio", type=float)
     args, _ = parser.parse_known_args()
     task = args.task_type or ("rec" if args.script.stem == "grpo_rec" else "default")
     model = args.model_name_or_path if Path(args.model_name_or_path).is_dir() else "assets/tiny-vlm"
@@ -65,6 +66,8 @@ def main() -> None:
     make_data(STAND_INS.get(task, task), out / "data")
     flags = ["--model_name_or_path", model, "--output_dir", out, *SMALL.split()]
     flags += SMALL_GROUPS.split() if args.script.stem.startswith("grpo") else ["--per_device_train_batch_size", 2]
+    if args.val_split_ratio:
+        flags += ["--val_split_ratio", 0.5, "--eval_steps", 2, "--per_device_eval_batch_size", 4]
     if args.script.stem == "grpo":
         flags += ["--dataset_name", as_hub_dataset(out / "data")]
     else:

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from open_r1.errors import DataError, Problem
+from open_r1.errors import DataError, Problem, UsageError
 from open_r1.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.paths import drive_hint, folder_problem, split_paths
 from open_r1.rows import Record, parse_row
@@ -86,11 +86,11 @@ class RecordDataset(Sequence[Record]):
     def split(self, val_split_ratio: float, seed: int) -> tuple["RecordDataset", "RecordDataset"]:
         """(train, val), disjoint, each in file order; val has round(ratio * N) rows drawn from `seed`.
 
-        Raises ValueError where the ratio is outside [0, 1) or leaves one side empty although ratio > 0.
+        Raises UsageError where the ratio is outside [0, 1) or leaves one side empty although ratio > 0.
         """
         count = round(val_split_ratio * len(self)) if 0 <= val_split_ratio < 1 else -1
         if count < 0 or (val_split_ratio > 0 and not 0 < count < len(self)):
-            raise ValueError(
+            raise UsageError(
                 f"--val_split_ratio: got {val_split_ratio} for {len(self)} rows, expected a value in [0, 1) "
                 "that leaves a row on each side"
             )
