@@ -11,12 +11,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from rich.progress import track
-from transformers import HfArgumentParser
 
 from open_r1.tasks import TASKS
 from open_r1.tasks.task import Example, Generator
@@ -25,14 +24,25 @@ from open_r1.turns import IMAGE_TAG
 SYNTHETIC = {name: task.generator for name, task in TASKS.items() if task.generator}
 
 
-@dataclass
-class Written:
-    """What is written, and where."""
+BOOLEANS = {"true": True, "false": False}
 
-    out: str = field(metadata={"help": "Folder of the dataset."})
-    rows: int = field(default=2000, metadata={"help": "Rows of the training split."})
-    heldout_rows: int = field(default=256, metadata={"help": "Rows of each other split."})
-    seed: int = field(default=0, metadata={"help": "Another seed gives another dataset."})
+
+def add_options(parser: argparse.ArgumentParser, generator: type[Generator]) -> None:
+    """A flag for each option of a generator, with its type, default and help; `--dark` alone is `--dark true`."""
+    hints = get_type_hints(generator)
+    for option in fields(generator):
+        kind = next(kind for kind in get_args(hints[option.name]) or (hints[option.name],) if kind is not type(None))
+        flag = {"type": kind}
+        if kind is bool:
+            flag = {"type": str.lower, "choices": BOOLEANS, "nargs": "?", "const": "true"}
+        default = "" if option.default is None else f" Default: {str(option.default).lower()}."
+        parser.add_argument(f"--{option.name}", **flag, help=option.metadata["help"] + default)
+
+
+def made(generator: type[Generator], args: argparse.Namespace) -> Generator:
+    """The generator with the options that were given."""
+    given = {option.name: getattr(args, option.name) for option in fields(generator)}
+    return generator(**{name: BOOLEANS.get(value, value) for name, value in given.items() if value is not None})
 
 
 def rows_of(example: Example, split: str, index: int) -> Iterator[dict[str, Any]]:
@@ -68,16 +78,29 @@ def write_split(out: Path, split: str, generator: Generator, rows: int, seed: in
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def parser_of(task: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"make_dataset.py {task}", allow_abbrev=False)
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the dataset.")
+    parser.add_argument("--rows", type=int, default=2000, help="Rows of the training split. Default: 2000.")
+    parser.add_argument("--heldout_rows", type=int, default=256, help="Rows of each other split. Default: 256.")
+    parser.add_argument("--seed", type=int, default=0, help="Another seed gives another dataset. Default: 0.")
+    add_options(parser, SYNTHETIC[task])
+    return parser
+
+
 def main() -> None:
     chooser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     chooser.add_argument("task", choices=sorted(SYNTHETIC))
     task = chooser.parse_args(sys.argv[1:2]).task
-    parser = HfArgumentParser((Written, SYNTHETIC[task]), prog=f"make_dataset.py {task}", allow_abbrev=False)
-    written, generator = parser.parse_args_into_dataclasses(sys.argv[2:])
-    out = Path(written.out)
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    parser = parser_of(task)
+    args = parser.parse_args(sys.argv[2:])
+    try:
+        generator = made(SYNTHETIC[task], args)
+    except ValueError as error:
+        parser.error(str(error))
+    (args.out / "images").mkdir(parents=True, exist_ok=True)
     for split in generator.splits:
-        write_split(out, split, generator, written.rows if split == "train" else written.heldout_rows, written.seed)
+        write_split(args.out, split, generator, args.rows if split == "train" else args.heldout_rows, args.seed)
 
 
 if __name__ == "__main__":

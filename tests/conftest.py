@@ -1,6 +1,7 @@
 """Paths and small data that several tests share."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def tiny() -> str:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.jsonl (64 rows), heldout.jsonl (64 rows) and their images."""
     out = tmp_path_factory.mktemp("digits")
-    run_script("local_scripts/make_dataset.py", "digits", "--out", out, "--rows", 64, "--heldout_rows", 64)
+    make_dataset("digits", out, "--rows", 64, "--heldout_rows", 64)
     return out
 
 
@@ -64,3 +65,10 @@ def run_script(script: str, *args: object, check: bool = True, **kwargs: object)
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, **kwargs)
     assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done
+
+
+def make_dataset(task: str, out: Path, *options: object) -> None:
+    """local_scripts/make_dataset.py in this process: it costs a digits dataset four seconds to import scikit-learn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["make_dataset.py", task, "--out", str(out), *map(str, options)])
+        runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import make_dataset
 
 from open_r1.answers.area import has_two_decimals, parse_area
 from open_r1.errors import DataError
@@ -182,7 +182,7 @@ def test_a_gold_that_is_no_area_names_row_and_field(gold: str):
 
 def test_gold_earns_the_maximum_and_garbage_the_minimum(tmp_path):
     options = ("--size", 112, "--dark", "--low", 5, "--rotation", 45, "--rows", 40, "--heldout_rows", 20)
-    run_script("local_scripts/make_dataset.py", "area", "--out", tmp_path, *options)
+    make_dataset("area", tmp_path, *options)
     rows = load_records([tmp_path / "train.jsonl", tmp_path / "heldout.jsonl"], tmp_path, reward_methods=AREA.method)
     assert len(rows) == 60 and math.isclose(len({row.solution for row in rows}), 60, abs_tol=2)
     for row in rows:

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import make_dataset
 from PIL import Image
 
 from open_r1.errors import DataError
@@ -188,7 +188,7 @@ def test_direct_answers_are_not_asked_to_spell():
 @pytest.mark.parametrize("name", ["decode_words", "decode_sequences"])
 def test_gold_earns_the_maximum_of_every_reward(tmp_path, name: str):
     task, options = TASKS[name], ("--alphabet", 6, "--size", 84, "--dark", "--rows", 40, "--heldout_rows", 20)
-    run_script("local_scripts/make_dataset.py", name, "--out", tmp_path, *options)
+    make_dataset(name, tmp_path, *options)
     files = [tmp_path / "train.jsonl", tmp_path / "heldout.jsonl"]
     rows = load_records(files, tmp_path, reward_methods=task.method)
     assert len(rows) == 60 and set(json.loads(files[0].read_text().splitlines()[0])) >= {"coded", "message"}

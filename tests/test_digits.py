@@ -4,25 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import make_dataset
 
 from open_r1.tasks.digits import DigitImages, draw, mnist_source, sklearn_source
 
 
 def test_rows_depend_on_seed_and_index_alone(tmp_path):
     for name, rows, seed in (("short", 10, 0), ("long", 31, 0), ("other", 10, 1)):
-        run_script(
-            "local_scripts/make_dataset.py",
-            "digits",
-            "--out",
-            tmp_path / name,
-            "--rows",
-            rows,
-            "--heldout_rows",
-            4,
-            "--seed",
-            seed,
-        )
+        make_dataset("digits", tmp_path / name, "--rows", rows, "--heldout_rows", 4, "--seed", seed)
     lines = {n: (tmp_path / n / "train.jsonl").read_text().splitlines() for n in ("short", "long", "other")}
     assert [len(lines[n]) for n in ("short", "long")] == [10, 31]
     assert lines["long"][:10] == lines["short"] != lines["other"]

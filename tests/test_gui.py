@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import make_dataset
 
 from open_r1.check import check_gold
 from open_r1.conversation import image_count, messages
@@ -85,7 +85,7 @@ def test_held_out_windows_have_other_colours():
 def test_written_rows_depend_on_seed_and_index_alone_and_pass_the_doctor(tmp_path):
     for name, rows in (("short", 4), ("long", 9)):
         flags = ("--rows", rows, "--heldout_rows", 3, "--no_defect", "true")
-        run_script("local_scripts/make_dataset.py", "gui", "--out", tmp_path / name, *flags)
+        make_dataset("gui", tmp_path / name, *flags)
     short, long = ((tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("short", "long"))
     assert len(long) == 9 and long[:4] == short
     for image in json.loads(short[3])["image"]:

@@ -284,15 +284,10 @@ def assert_same_training(one: VLMGRPOTrainer, other: VLMGRPOTrainer) -> None:
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
-    [
-        "",
-        *(
-            pytest.param(flags, marks=pytest.mark.slow)
-            for flags in ("--beta 0.04", "--num_iterations 2 --steps_per_generation 6", "--steps_per_generation 4")
-        ),
-    ],
+    ["", "--beta 0.04", "--num_iterations 2 --steps_per_generation 6", "--steps_per_generation 4"],
     ids=["plain", "reference", "iterations", "misaligned"],
 )
 def test_training_is_the_same_with_and_without(tiny, mixed, tmp_path, flags):

@@ -49,6 +49,7 @@ def test_shell_scripts_stop_at_the_first_error_and_are_executable(script: Path):
     assert "set -euo pipefail" in script.read_text() and os.access(script, os.X_OK)
 
 
+@pytest.mark.slow
 def test_the_readme_lists_every_flag_as_the_code_has_it():
     run_script("local_scripts/flags_table.py", "--check")
 

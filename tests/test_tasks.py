@@ -1,12 +1,10 @@
 """Every task: gold earns the maximum of each of its rewards on each generated row, garbage the minimum."""
 
-import runpy
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO
+from conftest import make_dataset
 
 from open_r1.check import main as doctor
 from open_r1.records import Record, load_records
@@ -31,10 +29,7 @@ GARBAGE = (
 def dataset(request, tmp_path_factory) -> tuple[str, Path]:
     """(task, folder) of a small dataset with the generator's own defaults."""
     out = tmp_path_factory.mktemp(request.param)
-    argv = ["make_dataset.py", request.param, "--out", str(out), "--rows", "24", "--heldout_rows", "24"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", argv)
-        runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")
+    make_dataset(request.param, out, "--rows", 24, "--heldout_rows", 24)
     return request.param, out
 
 
