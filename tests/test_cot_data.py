@@ -198,6 +198,7 @@ def test_the_answer_can_be_hidden_and_the_rows_limited(create, tmp_path):
     assert not any("and its answer" in text_of(request["messages"][0]) for request in server.requests)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_kill_9_and_pays_for_nothing_twice(create, tmp_path):
     rows, workers = write_rows(tmp_path, counting(40)), 4
     flags = ["--model", "m", "--out", str(tmp_path / "cot.jsonl"), "--workers", str(workers)]

@@ -291,6 +291,7 @@ def test_local_files_become_rows_that_the_doctor_passes(tmp_path, capsys):
     assert doctor(["--data_file_paths", files, "--image_folders", folder, "--task_type", "seg"]) == 0
 
 
+@pytest.mark.slow
 def test_rows_continue_after_a_kill(tmp_path, capsys):
     """Killed once 512 pictures are saved; half a line stands behind them."""
     notes = coco(tmp_path / "instances.json", 600, tmp_path / "images", most=1)

@@ -103,6 +103,7 @@ def test_the_order_of_groups_changes_nothing(trainer):
     assert_equal(loss_and_gradients(trainer, permute_groups(batch, 4)), loss_and_gradients(trainer, batch))
 
 
+@pytest.mark.slow
 def test_a_model_of_no_known_family_trains_row_by_row_and_says_so(tiny, mixed, tmp_path, monkeypatch):
     monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--beta", "0.04")
@@ -318,6 +319,7 @@ def test_a_frozen_vision_tower_runs_once_a_prompt_in_all_passes(tiny, mixed, tmp
     assert_equal((loss, gradients), loss_and_gradients(trainer, batch))
 
 
+@pytest.mark.slow
 def test_processes_of_the_data_loader_leave_pictures_to_the_trainer(tiny, mixed, tmp_path):
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "2", "--dataloader_num_workers", "1")
     trainer.train()

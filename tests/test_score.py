@@ -87,6 +87,7 @@ def test_a_bad_row_is_named_and_the_others_are_scored(
     assert "1 rows with an error" in err
 
 
+@pytest.mark.slow
 def test_the_command_and_its_wrong_arguments(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", [{"completion": "4", "gold": "4"}, {"completion": "5", "gold": "4"}])
     command = [sys.executable, "-m", "open_r1.score", "--rows", str(source), "--out", str(tmp_path / "out.jsonl")]
