@@ -31,10 +31,10 @@ from open_r1.errors import DataError, Problem, shorten
 from open_r1.paths import ImageFolder
 from open_r1.rewards import METHODS
 from open_r1.rows import Record
+from open_r1.tasks.counting import ALL as TOTAL
 from open_r1.turns import IMAGE_TAG
 
 ATTRIBUTES = ("size", "color", "material", "shape")  # in the order of English adjectives
-TOTAL = "How many different items are there in the image?"
 PROMPT = """A picture shows these objects, and nothing else:
 {objects}
 

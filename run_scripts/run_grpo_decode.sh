@@ -16,8 +16,7 @@ if [ -z "${SMOKE:-}" ] && [ ! -e "$DATA/train.jsonl" ]; then
   "${VENV:-$PWD/.venv}/bin/python" local_scripts/make_dataset.py "$TASK" --out "$DATA" --rows 20000 ${WORDS:+--words "$WORDS"}
 fi
 
-gpus=$( { nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU' || true)
-NPROC=${NPROC:-$((gpus > 3 ? 3 : gpus > 0 ? gpus : 1))} exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type "$TASK" \
+MOST=3 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type "$TASK" \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \

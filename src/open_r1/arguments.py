@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from accelerate import PartialState
+from transformers import TrainingArguments
 from trl import GRPOConfig, ModelConfig, TrlParser
 
 from open_r1.paths import split_paths
@@ -150,25 +151,34 @@ class GRPOArguments(GRPOConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.bf16 is None and not self.fp16:
-            self.bf16 = torch.cuda.is_available() and not self.use_cpu
-        self.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
         check_groups(self.per_device_train_batch_size, self.num_generations)
-        if self.deepspeed:
-            self._place_deepspeed()
+        fit_machine(self)
         super().__post_init__()
 
-    def _place_deepspeed(self) -> None:
-        """DeepSpeed needs a launcher; without CUDA it runs over gloo, which transformers does not set up itself."""
-        if "LOCAL_RANK" not in os.environ:
-            raise ValueError(
-                "--deepspeed: got a script started by python, expected torchrun, which places the ranks; start it by "
-                "torchrun --nproc_per_node N, or leave --deepspeed out"
-            )
-        if self.use_cpu or not torch.cuda.is_available():
-            os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
-            PartialState(backend="gloo")
-            self.use_cpu, self.accelerator_config = False, {"use_configured_state": True}
+
+def fit_machine(training: TrainingArguments) -> None:
+    """Settings that depend on where a run is started: bf16 only on CUDA unless asked for, and DeepSpeed's place.
+
+    Raises ValueError for DeepSpeed without a launcher.
+    """
+    if training.bf16 is None and not training.fp16:
+        training.bf16 = torch.cuda.is_available() and not training.use_cpu
+    training.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
+    if training.deepspeed:
+        _place_deepspeed(training)
+
+
+def _place_deepspeed(training: TrainingArguments) -> None:
+    """DeepSpeed needs a launcher; without CUDA it runs over gloo, which transformers does not set up itself."""
+    if "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            "--deepspeed: got a script started by python, expected torchrun, which places the ranks; start it by "
+            "torchrun --nproc_per_node N, or leave --deepspeed out"
+        )
+    if training.use_cpu or not torch.cuda.is_available():
+        os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
+        PartialState(backend="gloo")
+        training.use_cpu, training.accelerator_config = False, {"use_configured_state": True}
 
 
 @dataclass

@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 8 src/open_r1/sft_jsonl.py \\
         --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
         --data_file_paths a.jsonl:b.jsonl --image_folders images/a:images/b --reward_method mcq:math \\
-        --learning_rate 2e-5 --lr_scheduler_type cosine --warmup_ratio 0.1 --num_train_epochs 1 \\
+        --learning_rate 2e-5 --lr_scheduler_type cosine --warmup_steps 0.1 --num_train_epochs 1 \\
         --output_dir output/my-sft --deepspeed local_scripts/zero3.json
 
 The lines are those of `grpo_jsonl.py`, text rows, image rows and rows of several images mixed. A solution that holds
@@ -14,20 +14,18 @@ TRL's SFTTrainer that trains; the final model is in `output_dir/checkpoint`. All
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
-import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer, TrlParser
 
-from open_r1.arguments import JsonlArguments, VLMConfig, flag_names, unknown_flags, unknown_keys
+from open_r1.arguments import JsonlArguments, VLMConfig, fit_machine, flag_names, unknown_flags, unknown_keys
 from open_r1.errors import UsageError
 from open_r1.lengths import refuse_long_prompts
 from open_r1.models import freeze_vision, load_model, load_processor, lora_config
 from open_r1.records import load_records
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves
-from open_r1.trainer.run import FINAL, annotator, checkpoint_to_resume, save_configuration
+from open_r1.trainer.run import annotator, train_and_save
 from open_r1.trainer.sft import Collator
 
 # Flags of `JsonlArguments` that mean nothing here -> why.
@@ -47,12 +45,10 @@ class SFTArguments(SFTConfig):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: rows are numbers."})
 
     def __post_init__(self) -> None:
-        if self.bf16 is None and not self.fp16:
-            self.bf16 = torch.cuda.is_available() and not self.use_cpu
-        self.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
         if self.packing or self.padding_free or self.max_length is not None:
             raise ValueError("--packing, --padding_free, --max_length: cannot act on rows with images; leave them out")
         self.dataset_kwargs = {"skip_prepare_dataset": True}
+        fit_machine(self)
         super().__post_init__()
 
 
@@ -97,9 +93,7 @@ def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig)
         callbacks=[Curves(training.output_dir)],
         peft_config=lora_config(model_args, model),
     )
-    save_configuration(trainer, data, training, model_args)
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
-    trainer.save_model(str(Path(training.output_dir) / FINAL))
+    train_and_save(trainer, data, training, model_args)
     return trainer
 
 

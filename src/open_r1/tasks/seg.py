@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw
 
 from open_r1.masks import encode
 from open_r1.polygons import angles, ceiling, fit, write
+from open_r1.tasks.shapes import COLORS
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
 SUM = {
     "chebyshev": "c0 + c1 cos(t) + c2 cos(2t) + ...",
     "fourier": "a0 + a1 cos(t) + b1 sin(t) + a2 cos(2t) + b2 sin(2t) + ...",
 }
-COLORS = {"red": (255, 40, 40), "green": (40, 220, 60), "blue": (70, 110, 255), "yellow": (255, 230, 40)}
 
 
 def question(target: str, basis: str, terms: int) -> str:

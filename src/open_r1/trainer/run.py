@@ -7,11 +7,10 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import transformers
 import yaml
-from transformers import ProcessorMixin, ProgressCallback
+from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.images import original_size
@@ -68,10 +67,15 @@ def run_grpo(
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress)
     show_preflight(trainer)
+    train_and_save(trainer, task, training, model_args)
+    return trainer
+
+
+def train_and_save(trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig) -> None:
+    """Configuration, training from a checkpoint where asked for, final model: how each task script ends."""
     save_configuration(trainer, task, training, model_args)
     trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
     trainer.save_model(str(Path(training.output_dir) / FINAL))
-    return trainer
 
 
 def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> Callable[[Record], Record]:
@@ -90,13 +94,15 @@ def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> C
     return annotate
 
 
-def checkpoint_to_resume(training: GRPOArguments) -> str | bool | None:
+def checkpoint_to_resume(training: TrainingArguments) -> str | bool | None:
     """`--resume_from_checkpoint`: true for the newest in the output folder, a folder, or nothing."""
     asked = training.resume_from_checkpoint
     return {"true": True, "false": None}.get(str(asked).lower(), asked)
 
 
-def save_configuration(trainer: Any, task: TaskArguments, training: GRPOArguments, model_args: VLMConfig) -> None:
+def save_configuration(
+    trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
+) -> None:
     """`resolved_config.yaml` beside the checkpoints: every flag with its value, secrets blanked, and versions."""
     if not trainer.accelerator.is_main_process:
         return
