@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -266,10 +267,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
     if training.use_vllm:
-        raise ValueError(
-            "--use_vllm: got true, expected false: TRL 1.16 sends vLLM prompts whose image tokens are already "
-            "expanded, and vLLM expands them again, so every rollout would be about another picture; leave it out"
-        )
+        check_vllm(training, model)
     held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
     if held_out and training.eval_strategy == "no":
         raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
@@ -279,6 +277,26 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
     lora = sorted(n for n in given if n.startswith("lora_") or n in ("use_rslora", "use_dora"))
     if lora and not model.use_peft:
         raise ValueError(f"--{lora[0]}: acts only with --use_peft true; add it, or remove --{lora[0]}")
+
+
+def check_vllm(training: GRPOArguments, model: VLMConfig) -> None:
+    """Refuse vLLM flags that could not act. Raises ValueError with what to do."""
+    if find_spec("vllm") is None:
+        raise ValueError("--use_vllm: got true, but vLLM is not installed; run bash setup.sh --vllm, or leave it out")
+    if training.vllm_enable_sleep_mode and not torch.cuda.is_available():
+        raise ValueError("--vllm_enable_sleep_mode: got true, but vLLM sleeps on CUDA devices alone; remove it")
+    if training.vllm_mode == "server" and (training.vllm_enable_sleep_mode or training.vllm_tensor_parallel_size > 1):
+        raise ValueError(
+            "--vllm_enable_sleep_mode, --vllm_tensor_parallel_size: act with --vllm_mode colocate only; give the "
+            "server's own to run_scripts/vllm_server.sh"
+        )
+    if model.load_in_4bit or model.load_in_8bit:
+        raise ValueError("--use_vllm: got quantized weights (--load_in_4bit, --load_in_8bit); leave one of them out")
+    if training.fsdp:
+        raise ValueError("--use_vllm: got --fsdp, expected --deepspeed, whose weights vLLM is given; use DeepSpeed")
+    mode = training.vllm_importance_sampling_mode
+    if training.loss_type == "vespo" and training.vllm_importance_sampling_correction and "token" not in mode:
+        raise ValueError(f"--vllm_importance_sampling_mode: got {mode}, expected a token_ mode with --loss_type vespo")
 
 
 def check_groups(batch: int, group: int) -> None:

@@ -25,6 +25,7 @@ from open_r1.arguments import GRPOArguments, TaskArguments
 from open_r1.conversation import fill, messages
 from open_r1.models import bare, image_token_ids
 from open_r1.records import Record
+from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import score, with_features
 from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, groups_of, merge_images, row_numbers
@@ -55,7 +56,9 @@ class VLMGRPOTrainer(GRPOTrainer):
     ):
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
         banned = image_token_ids(model, processor)
-        args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
+        use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
+        if not use_vllm:
+            args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
         super().__init__(
             model=model,
             reward_funcs=list(rewards),
@@ -66,6 +69,7 @@ class VLMGRPOTrainer(GRPOTrainer):
             callbacks=callbacks,
             peft_config=peft_config,
         )
+        self.use_vllm = args.use_vllm = use_vllm
         self.rollouts = Rollouts(args.output_dir, task.rollout_groups, self.accelerator.process_index)
         self.savings = savings(self, bare(self.model))
         if self.savings["shared_prefix"]:
@@ -82,17 +86,20 @@ class VLMGRPOTrainer(GRPOTrainer):
         self.data_collator = self.loader.want
         self._old_pass_due = False  # TRL is about to ask for old log-probs that are not needed
         self._updates_seen, self._micro_steps = -1, 0
+        self.engine = EngineRollouts(self, banned) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
         examples = self.loader.take(inputs)
-        self._prompts = self._on_device(examples)
+        self._examples, self._prompts = examples, self._on_device(examples)
         generate_every = self.args.steps_per_generation * self.num_iterations
         misaligned = self.args.gradient_accumulation_steps % generate_every != 0
         self._old_pass_due = misaligned and not self.use_vllm and self.savings["reuse_old_logps"]
         output = super()._generate_and_score_completions([example.columns() for example in examples])
         output["prompts"] = self._prompts
+        if self.engine is not None:
+            self.engine.check(self._metrics["train" if self.model.training else "eval"])
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in examples]))
         if self.model.training:
@@ -118,6 +125,9 @@ class VLMGRPOTrainer(GRPOTrainer):
         return [ids[number] for number in group], None, {}
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.engine is not None:
+            with profiling_context(self, "vLLM.generate"):
+                return self.engine.rollout(self._examples, self._step)
         if not self.savings["prefill_once"]:
             types = {name: [p.types[name].tolist() for p in self._prompts] for name in self._prompts[0].types}
             fields = merge_images(self._prompts, packed=False) | types

