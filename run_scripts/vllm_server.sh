@@ -29,4 +29,4 @@ export VLLM_SERVER_DEV_MODE=1
 exec python -m vllm.entrypoints.openai.api_server --model "$model" --dtype "${DTYPE:-$dtype}" \
   --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" \
   --worker-extension-cls open_r1.engines.worker.WeightSync --logprobs-mode processed_logprobs \
-  --generation-config vllm --enable-prefix-caching "${flags[@]}" "$@"
+  --generation-config vllm --enable-prefix-caching --trust-request-mm-kwargs "${flags[@]}" "$@"
