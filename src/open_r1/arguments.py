@@ -19,6 +19,7 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 from trl import GRPOConfig, ModelConfig, TrlParser
 
+from open_r1.engine_config import check_engine_config
 from open_r1.paths import split_paths
 from open_r1.rewards import prepare
 from open_r1.rewards.adapter import load_reward
@@ -176,8 +177,11 @@ def _place_deepspeed(training: TrainingArguments) -> None:
             "--deepspeed: got a script started by python, expected torchrun, which places the ranks; start it by "
             "torchrun --nproc_per_node N, or leave --deepspeed out"
         )
-    if training.use_cpu or not torch.cuda.is_available():
+    on_cpu = training.use_cpu or not torch.cuda.is_available()
+    if on_cpu:
         os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
+    check_engine_config(training.deepspeed)  # the first to import DeepSpeed
+    if on_cpu:
         PartialState(backend="gloo")
         training.use_cpu, training.accelerator_config = False, {"use_configured_state": True}
 

@@ -24,6 +24,7 @@ from open_r1.lengths import refuse_long_prompts
 from open_r1.models import freeze_vision, load_model, load_processor, lora_config
 from open_r1.records import load_records
 from open_r1.tasks import TASKS
+from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
 from open_r1.trainer.run import annotator, train_and_save
 from open_r1.trainer.sft import Collator
@@ -93,6 +94,7 @@ def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig)
         callbacks=[Curves(training.output_dir)],
         peft_config=lora_config(model_args, model),
     )
+    share_vision(trainer)
     train_and_save(trainer, data, training, model_args)
     return trainer
 

@@ -25,6 +25,7 @@ from open_r1.arguments import GRPOArguments, TaskArguments
 from open_r1.conversation import fill, messages
 from open_r1.models import bare, image_token_ids
 from open_r1.records import Record
+from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import score, with_features
@@ -75,6 +76,7 @@ class VLMGRPOTrainer(GRPOTrainer):
         if self.savings["shared_prefix"]:
             for shared in filter(None, (self.model, self.ref_model)):
                 share_prefixes(bare(self.accelerator.unwrap_model(shared)))
+        share_vision(self)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
             conversation=lambda record, pictures: fill(messages(record, instruction), pictures),

@@ -119,10 +119,15 @@ def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
     """The prompt with its image features, computed once for all passes; for a frozen vision tower only."""
     if not prompt.images:
         return prompt
-    takes = signature(backbone.get_image_features).parameters
-    fields = {name: value for name, value in prompt.images.items() if name in takes}
     with torch.no_grad():
-        return replace(prompt, features=backbone.get_image_features(**fields, return_dict=True))
+        return replace(prompt, features=image_features(backbone, prompt.images))
+
+
+def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -> Any:
+    """The vision tower's output for a processor's image fields."""
+    takes = signature(backbone.get_image_features).parameters
+    fields = {name: value for name, value in images.items() if name in takes}
+    return backbone.get_image_features(**fields, return_dict=True)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def savings(trainer: Any, model: PreTrainedModel) -> Savings:
         "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
         if trainer.aux_loss_enabled
         else shared_prefix.why_not(model),
-        "prefill_once": other_engine(args) or generation.why_not(model, args.cache_implementation),
+        "prefill_once": other_engine(trainer) or generation.why_not(model, args.cache_implementation),
         "skip_zero_advantages": acts_without_advantage(trainer),
         "reuse_old_logps": shared_prefix.dropout_of(model),
         "reuse_vision_features": vision_changes(trainer, model),
@@ -44,9 +44,12 @@ def savings(trainer: Any, model: PreTrainedModel) -> Savings:
     return Savings({flag: reason if getattr(args, flag) else f"--{flag} false" for flag, reason in reasons.items()})
 
 
-def other_engine(args: GRPOArguments) -> str | None:
+def other_engine(trainer: Any) -> str | None:
+    args: GRPOArguments = trainer.args
     if args.use_vllm:
         return "vLLM generates"
+    if trainer.is_fsdp_enabled:
+        return "FSDP gathers its weights in whole calls of the model only"
     return "continuous batching generates" if args.use_transformers_continuous_batching else None
 
 
@@ -67,8 +70,12 @@ def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
         return missing
     if any(p.requires_grad for p in vision_parameters(model)):
         return "the vision tower trains; --freeze_vision_modules true freezes it"
-    spread = zero3(trainer) or trainer.is_fsdp_enabled
-    return "the engine spreads the vision tower over the ranks" if spread else None
+    return "the engine spreads the vision tower over the ranks" if spread(trainer) else None
+
+
+def spread(trainer: Any) -> bool:
+    """Whether each rank holds a part of the weights only."""
+    return zero3(trainer) or trainer.is_fsdp_enabled
 
 
 def zero3(trainer: Any) -> bool:
