@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from test_trainer import make_trainer
 
@@ -52,6 +53,7 @@ def says(trainer: VLMGRPOTrainer) -> Any:
 
 
 def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrainer:
+    AcceleratorState._reset_state()  # accelerate takes one engine a process, and this one starts several trainers
     ranks = 1 if engine == "one" else 2
     steps = PROMPTS // 2 // ranks  # micro-batches of two groups
     size = ["--per_device_train_batch_size", str(2 * GROUP), "--gradient_accumulation_steps", str(steps)]

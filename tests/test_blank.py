@@ -4,9 +4,12 @@ import families
 import pytest
 import torch
 from test_families import NAMES, completions, group_prompts, scored
+from transformers import AutoProcessor, GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from open_r1.trainer.blank import show_blank
+from open_r1.models import family_of
+from open_r1.trainer.blank import blank_image, show_blank
+from open_r1.trainer.generation import rollout
 from open_r1.trainer.prompts import prompt_of
 from open_r1.trainer.shared_prefix import share_prefixes
 
@@ -48,14 +51,20 @@ def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
         assert torch.equal(gradient, plain.get(name, torch.zeros_like(gradient))), name
 
 
-def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(model, monkeypatch):
+def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(model):
     backbone, ran = model.base_model, []
-    plain = backbone.get_image_features
-    backbone.get_image_features = lambda *a, pixel_values, **k: (
-        ran.append(1) or plain(*a, pixel_values=pixel_values, **k)
-    )
-    handle = show_blank(backbone, {"pixel_values": blank_of(model)["pixel_values"], **blank_of(model)})
-    for groups in (MIXED, TEXT, MIXED[:1], TEXT[:1]):
+    tower = next(m for name, m in model.named_modules() if f"{name}.".endswith(family_of(model).vision[0]))
+    counted = tower.register_forward_pre_hook(lambda *_: ran.append(1))
+    handle = show_blank(backbone, blank_of(model))
+    for groups in (MIXED, TEXT):
         passed(model, groups, shared=True)
+    assert len(ran) == 2
+    rollout(model, backbone, group_prompts(model, TEXT), GenerationConfig(max_new_tokens=4, pad_token_id=0), [2])
+    assert len(ran) == 3  # the prefill, and no step after it
     handle.remove()
-    assert ran == [1] * 4
+    counted.remove()
+
+
+def test_the_blank_image_is_small(tiny):
+    processor = AutoProcessor.from_pretrained(tiny)
+    assert blank_image(processor)["image_grid_thw"].tolist() == [[1, 4, 4]]  # 56 / 14 patches a side

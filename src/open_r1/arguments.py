@@ -19,7 +19,7 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 from trl import GRPOConfig, ModelConfig, TrlParser
 
-from open_r1.engine_config import check_engine_config
+from open_r1.engine_config import check_engine_config, skip_inference_build
 from open_r1.paths import split_paths
 from open_r1.rewards import prepare
 from open_r1.rewards.adapter import load_reward
@@ -182,6 +182,7 @@ def _place_deepspeed(training: TrainingArguments) -> None:
         os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
     check_engine_config(training.deepspeed)  # the first to import DeepSpeed
     if on_cpu:
+        skip_inference_build()
         PartialState(backend="gloo")
         training.use_cpu, training.accelerator_config = False, {"use_configured_state": True}
 

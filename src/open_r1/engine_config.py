@@ -60,8 +60,17 @@ def check_engine_config(given: str | dict[str, Any]) -> None:
         raise ValueError(f"--deepspeed: got {given}, expected a JSON file; correct the path") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{place}:{error.lineno}: got no JSON ({error.msg}), expected DeepSpeed's settings") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{place}: got no JSON object ({type(config).__name__}), expected DeepSpeed's settings")
     if complaints := ignored_keys(config):
         raise ValueError("\n".join(f"{place}: {complaint}" for complaint in complaints))
+
+
+def skip_inference_build() -> None:
+    """On the CPU DeepSpeed would compile an all-reduce that only inference calls, which can take minutes."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def ignored_keys(config: dict[str, Any]) -> list[str]:
