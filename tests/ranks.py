@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from test_trainer import make_trainer
 
+from open_r1 import sft_jsonl
 from open_r1.trainer.grpo import VLMGRPOTrainer
 
 REPO = Path(__file__).resolve().parents[1]
@@ -24,9 +25,10 @@ TINY = str(REPO / "assets" / "tiny-vlm")
 GROUP, PROMPTS = 4, 8  # completions a prompt, prompts a step over all ranks
 # AdamW moves a weight by lr * g / (|g| + eps): rounding noise of 1e-8 in a gradient of that size would move it by lr
 # with the default eps of 1e-8, whatever the engine. With 1e-4 it moves it by lr * 1e-4, and real gradients still act.
-FLAGS = "--use_cpu true --bf16 false --shuffle_dataset false --max_steps 3 --num_iterations 2 --beta 0.04"
-FLAGS += " --learning_rate 2e-4 --lr_scheduler_type constant --adam_epsilon 1e-4 --weight_decay 0.01 --seed 5"
-FLAGS += " --report_to none --gradient_checkpointing true --ds3_gather_for_generation false"
+OPTIMIZER = "--use_cpu true --bf16 false --learning_rate 2e-4 --lr_scheduler_type constant --adam_epsilon 1e-4"
+OPTIMIZER += " --weight_decay 0.01 --seed 5 --report_to none --gradient_checkpointing true --disable_tqdm true"
+FLAGS = f"{OPTIMIZER} --shuffle_dataset false --max_steps 3 --num_iterations 2 --beta 0.04"
+FLAGS += " --ds3_gather_for_generation false"
 ENGINES = {
     "ddp": "",
     "zero1": f"--deepspeed {REPO}/local_scripts/zero1.json",
@@ -84,6 +86,16 @@ def greedy(trainer: VLMGRPOTrainer) -> list[list[int]]:
     return gather_object(said)
 
 
+def sft(engine: str, out: Path, data: Path) -> None:
+    """Two steps of supervised fine-tuning on the same rows, so at first on text alone on one of two ranks."""
+    AcceleratorState._reset_state()
+    argv = f"--model_name_or_path {TINY} --data_file_paths {data} --image_folders {data.parent} --task_type digits"
+    argv += f" --output_dir {out / 'sft'} --per_device_train_batch_size 4 --max_steps 2 --save_strategy no"
+    argv += f" --gradient_accumulation_steps {2 if engine == 'one' else 1} --train_sampling_strategy sequential"
+    argv += f" {OPTIMIZER} {ENGINES.get(engine, '')}"
+    keep(sft_jsonl.run_sft(*sft_jsonl.parse(argv.split())), out / "sft.pt")
+
+
 def main(engine: str, out: Path, data: Path) -> None:
     saves = ("--save_strategy", "steps", "--save_steps", "2")
     trainer = trainer_for(engine, out / "run", data, *saves)
@@ -103,6 +115,7 @@ def main(engine: str, out: Path, data: Path) -> None:
     quiet._generate_single_turn, quiet.reward_funcs = says(quiet), [paid_for_images]
     quiet.train()
     keep(quiet, out / "quiet.pt")
+    sft(engine, out, data)
     if trainer.accelerator.is_main_process:
         (out / "results.json").write_text(json.dumps(results))
 
