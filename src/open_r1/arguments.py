@@ -159,15 +159,27 @@ class GRPOArguments(GRPOConfig):
 
 
 def fit_machine(training: TrainingArguments) -> None:
-    """Settings that depend on where a run is started: bf16 only on CUDA unless asked for, and DeepSpeed's place.
+    """Settings that depend on where a run is started: bf16 only on CUDA unless asked for, and the engine's place.
 
-    Raises ValueError for DeepSpeed without a launcher.
+    Raises ValueError for DeepSpeed without a launcher or with a key that it would ignore, and for FSDP on the CPU.
     """
     if training.bf16 is None and not training.fp16:
         training.bf16 = torch.cuda.is_available() and not training.use_cpu
+    training.fsdp = {"true": True, "false": None}.get(str(training.fsdp).lower(), training.fsdp)
     training.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
     if training.deepspeed:
         _place_deepspeed(training)
+    if training.fsdp:
+        _place_fsdp(training)
+
+
+def _place_fsdp(training: TrainingArguments) -> None:
+    """accelerate 1.15 shards on accelerators only: asked for FSDP on the CPU it runs DDP without a word."""
+    if training.use_cpu or not torch.cuda.is_available():
+        raise ValueError(
+            "--fsdp: got true on the CPU, expected CUDA devices: accelerate would run DDP instead, each rank with all "
+            "weights; use --deepspeed local_scripts/zero3.json, which shards on the CPU too, or leave --fsdp out"
+        )
 
 
 def _place_deepspeed(training: TrainingArguments) -> None:
