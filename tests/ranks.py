@@ -90,12 +90,12 @@ def keep(trainer: VLMGRPOTrainer, path: Path) -> None:
 def greedy(trainer: VLMGRPOTrainer) -> list[list[int]]:
     """What the trained model says, by the trainer's own generation, to text rows on one rank and image rows on the
     other; the completions of all ranks."""
-    trainer.generation_config.do_sample = False
+    trainer.generation_config.do_sample, trainer.generation_config.max_new_tokens = False, 40
     ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     mine = [{"split": "train", "row": n} for n in range(2, 6)][rank * 4 // ranks : (rank + 1) * 4 // ranks]
     trainer._prompts = trainer._on_device(trainer.loader.take(mine))
     said, _ = VLMGRPOTrainer._generate_single_turn(trainer, [p.ids.tolist() for p in trainer._prompts], None, {}, 1)
-    return gather_object(said)
+    return gather_object(said)  # some end long before others, and so do ranks
 
 
 def sft(engine: str, out: Path, data: Path) -> None:

@@ -90,3 +90,11 @@ def test_a_run_does_not_start_with_such_a_file(tmp_path: Path, monkeypatch, caps
         parse(JsonlArguments, [*needed, "--use_cpu", "true", "--bf16", "false", "--deepspeed", str(path)])
     assert end.value.code == 2
     assert f"{path}: gradient_cliping: no setting of DeepSpeed" in capsys.readouterr().err
+
+
+def test_fsdp_on_the_cpu_is_refused_for_what_accelerate_would_do(tmp_path, capsys):
+    needed = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--output_dir", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        parse(JsonlArguments, [*needed, "--use_cpu", "true", "--bf16", "false", "--fsdp", "true"])
+    said = capsys.readouterr().err
+    assert "--fsdp: got true on the CPU" in said and "zero3.json" in said

@@ -33,6 +33,8 @@ def share_vision(trainer: Trainer) -> None:
     models = [
         bare(trainer.accelerator.unwrap_model(m)) for m in (trainer.model, getattr(trainer, "ref_model", None)) if m
     ]
+    for model in models if trainer.is_fsdp_enabled else ():
+        model._is_fsdp_managed_module = True  # accelerate does not say so, and a rank would stop at its own last row
     if trainer.accelerator.num_processes > 1 and (spread(trainer) or vision_trains(models[0])):
         blank = blank_image(trainer.processing_class)
         for model in models:

@@ -1,0 +1,53 @@
+"""A DeepSpeed checkpoint -> a plain model folder in float32, from the master weights that its ranks saved.
+
+    python local_scripts/consolidate_zero.py output/my-run/checkpoint-100 output/my-run/merged
+
+`checkpoint-N` is itself a model folder where `stage3_gather_16bit_weights_on_model_save` was on (as in the files
+beside this script), in the type that was trained in. This script is for the float32 masters, and for runs without it.
+DeepSpeed's own `zero_to_fp32.py` reads the same files, but writes no safetensors of a model whose embeddings are tied.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+
+def consolidate(checkpoint: Path, out: Path) -> None:
+    """Write model and processor to `out`. Raises ValueError where the saved names are not those of the model."""
+    config = AutoConfig.from_pretrained(checkpoint)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    result = model.load_state_dict(get_fp32_state_dict_from_zero_checkpoint(checkpoint), strict=False, assign=True)
+    model.tie_weights()
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if missing or result.unexpected_keys:
+        raise ValueError(
+            f"{checkpoint}: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}; expected all weights of a "
+            f"{config.model_type}. A LoRA checkpoint holds its adapter ready to use: merge that instead"
+        )
+    if (checkpoint / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint)
+    model.save_pretrained(out)
+    AutoProcessor.from_pretrained(checkpoint).save_pretrained(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    if not (args.checkpoint / "latest").is_file() or not (args.checkpoint / "config.json").is_file():
+        sys.exit(f"{args.checkpoint}: expected a checkpoint-N of a DeepSpeed run, with config.json and `latest` in it")
+    try:
+        consolidate(args.checkpoint, args.out)
+    except ValueError as error:
+        sys.exit(str(error))
+    sys.stderr.write(f"{args.out}: float32 weights, configuration and processor\n")
+
+
+if __name__ == "__main__":
+    main()
