@@ -6,8 +6,9 @@ unknown flag or YAML key ends the program with status 2, its place, and the near
 
 import difflib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +44,20 @@ RETIRED: dict[str, str] = {
 RETIRED_WITH_JSONL = {
     "dataset_name": "remove it: this script reads --data_file_paths and --image_folders; grpo.py reads --dataset_name",
 }
+
+# Flags of TRL's ModelConfig that could not act -> what to do.
+NO_QUANTIZATION = (
+    "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
+)
+IDLE = {
+    "load_in_8bit": NO_QUANTIZATION,
+    "load_in_4bit": NO_QUANTIZATION,
+    "bnb_4bit_quant_type": NO_QUANTIZATION,
+    "use_bnb_nested_quant": NO_QUANTIZATION,
+    "bnb_4bit_quant_storage": NO_QUANTIZATION,
+    "lora_task_type": "the model is always one that generates; remove it",
+}
+ALL_LINEAR = "all-linear"
 
 Parsed = TypeVar("Parsed")
 
@@ -206,6 +221,16 @@ class VLMConfig(ModelConfig):
     LoRA has no dropout unless asked for: with it no two passes agree, and prefixes cannot be shared.
     """
 
+    lora_vision: bool = field(
+        default=False, metadata={"help": "Adapt vision tower and projector too, not the language model alone."}
+    )
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Layers by the ends of their names (q_proj v_proj), one regular expression of whole names, or "
+            "all-linear, the default."
+        },
+    )
     lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout; above 0 it turns --shared_prefix off."})
 
     dtype: str | None = field(
@@ -216,26 +241,50 @@ class VLMConfig(ModelConfig):
         },
     )
 
+    def __post_init__(self) -> None:
+        names = self.lora_target_modules
+        super().__post_init__()  # makes a string of one name, which peft takes for a pattern of whole names
+        if isinstance(names, list) and (len(names) > 1 or re.fullmatch(r"[\w.]+", names[0])):
+            self.lora_target_modules = names
+
+
+def lora_flags() -> list[str]:
+    """The flags that shape an adapter."""
+    return [f.name for f in fields(VLMConfig) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
+
 
 def parse(data_class: type[Parsed], argv: Sequence[str] | None = None) -> tuple[Parsed, GRPOArguments, VLMConfig]:
     """Flags and YAML into (data and task, training, model) arguments; exits with status 2 on what cannot act."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    return parse_classes((data_class, GRPOArguments, VLMConfig), check_values, argv)
+
+
+def parse_classes(
+    classes: tuple[type, ...],
+    check: Callable[[Any, Any, VLMConfig, set[str]], None],
+    argv: Sequence[str] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> tuple[Any, ...]:
+    """Flags and YAML into `classes` (data, training, model), then `check`ed; `refused` are flags that mean nothing in
+    this script -> why. Exits with status 2 on what cannot act."""
+    argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
     parser = TrlParser(
-        (data_class, GRPOArguments, VLMConfig),
+        classes,
         allow_abbrev=False,
         conflict_handler="resolve",
         usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
     )
-    known = {name for cls in (data_class, GRPOArguments, VLMConfig) for name in (f.name for f in fields(cls))}
-    complaints = unknown_flags(argv, known, data_class) + unknown_keys(argv, known, data_class)
+    known = {f.name for cls in classes for f in fields(cls)} - set(refused)
+    retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
+    replaced = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
+    complaints = unknown_flags(argv, known, replaced) + unknown_keys(argv, known, replaced)
     if complaints:
         parser.exit(2, "\n".join(complaints) + "\n")
     try:
-        data, training, model = parser.parse_args_and_config(argv)
-        check_values(data, training, model, given=set(flag_names(argv)))
+        parsed = parser.parse_args_and_config(argv)
+        check(*parsed, given=set(flag_names(argv)))
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
-    return data, training, model
+    return parsed
 
 
 def flag_names(argv: Sequence[str]) -> list[str]:
@@ -247,12 +296,12 @@ def flag_names(argv: Sequence[str]) -> list[str]:
     return [a[2:].split("=")[0].replace("-", "_") for a in argv if a.startswith("--") and len(a) > 2]
 
 
-def unknown_flags(argv: Sequence[str], known: set[str], data_class: type) -> list[str]:
+def unknown_flags(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
     allowed = known | {"config", "help"} | {f"no_{name}" for name in known}
-    return [complaint(f"--{n}", n, known, data_class) for n in flag_names(argv) if n not in allowed]
+    return [complaint(f"--{n}", n, known, replaced) for n in flag_names(argv) if n not in allowed]
 
 
-def unknown_keys(argv: Sequence[str], known: set[str], data_class: type) -> list[str]:
+def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
     """Complaints about the keys of the `--config` file, each with its line."""
     if "--config" not in argv:
         return []
@@ -263,24 +312,20 @@ def unknown_keys(argv: Sequence[str], known: set[str], data_class: type) -> list
     if not isinstance(root, yaml.MappingNode):
         return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
     keys = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}") for key, _ in root.value]
-    return [complaint(place, key, known, data_class) for key, place in keys if key not in known | {"env"}]
+    return [complaint(place, key, known, replaced) for key, place in keys if key not in known | {"env"}]
 
 
-def complaint(place: str, name: str, known: set[str], data_class: type) -> str:
+def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str]) -> str:
     """One sentence about a flag that does not exist here."""
-    replaced = RETIRED | (RETIRED_WITH_JSONL if issubclass(data_class, JsonlArguments) else {})
     if name in replaced:
-        return f"{place}: no longer a flag; {replaced[name]}"
+        return f"{place}: {replaced[name]}"
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
 
 
 def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
-    if not model.model_name_or_path:
-        raise ValueError("--model_name_or_path: got nothing, expected a hub name or a folder")
-    if isinstance(data, JsonlArguments) and not data.data_file_paths:
-        raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
+    check_sources(data, model)
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
     if training.use_vllm:
@@ -291,9 +336,28 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
     for name in data.reward_funcs or ():
         load_reward(name)
     prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
-    lora = sorted(n for n in given if n.startswith("lora_") or n in ("use_rslora", "use_dora"))
-    if lora and not model.use_peft:
-        raise ValueError(f"--{lora[0]}: acts only with --use_peft true; add it, or remove --{lora[0]}")
+    check_lora(data, model, given)
+
+
+def check_sources(data: Any, model: VLMConfig) -> None:
+    """Refuse a run without model or data. Raises ValueError."""
+    if not model.model_name_or_path:
+        raise ValueError("--model_name_or_path: got nothing, expected a hub name or a folder")
+    if isinstance(data, JsonlArguments) and not data.data_file_paths:
+        raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
+
+
+def check_lora(data: Any, model: VLMConfig, given: set[str]) -> None:
+    """Refuse flags of the adapter that could not act, from the command line or YAML. Raises ValueError."""
+    default = VLMConfig()
+    changed = [f.name for f in fields(VLMConfig) if getattr(model, f.name) != getattr(default, f.name)]
+    for name in changed:
+        if name in IDLE:
+            raise ValueError(f"--{name}: got {getattr(model, name)}, cannot act: {IDLE[name]}")
+    if not model.use_peft and (idle := [name for name in lora_flags() if name in given or name in changed]):
+        raise ValueError(f"--{idle[0]}: acts only with --use_peft true; add it, or remove --{idle[0]}")
+    if model.lora_vision and data.freeze_vision_modules:
+        raise ValueError("--lora_vision, --freeze_vision_modules: got true for both, which contradict; remove one")
 
 
 def check_vllm(training: GRPOArguments, model: VLMConfig) -> None:

@@ -6,15 +6,16 @@ known coordinate space, its vision modules have a name, and groups of it were se
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
-from trl import get_peft_config
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
 from open_r1.errors import UsageError
+from open_r1.lora import adapter_config, load_adapter, refuse_adapter_flags
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
 def family_of(model: PreTrainedModel) -> Family:
     """The model's entry in `FAMILIES`, by its configuration, never by its path. Raises UsageError for others."""
     if missing := no_family(model):
@@ -58,17 +62,20 @@ def no_family(model: PreTrainedModel) -> str | None:
     return None if kind in FAMILIES else f"model_type {kind!r} has no entry in open_r1.models.FAMILIES"
 
 
-def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedModel:
-    """The policy, in `weights_dtype`, with sdpa attention unless told otherwise."""
+def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedModel | PeftModel:
+    """The policy, in `weights_dtype`, with sdpa attention unless told otherwise; an adapter around its base model."""
     kwargs: dict[str, Any] = {
         "dtype": weights_dtype(model_args, training),
         "attn_implementation": model_args.attn_implementation or "sdpa",
-        "revision": model_args.model_revision,
         "trust_remote_code": training.trust_remote_code,
         **(training.model_init_kwargs or {}),
     }
     training.model_init_kwargs = None  # acted on here; the trainer's reference model copies dtype and attention
-    return AutoModelForImageTextToText.from_pretrained(model_args.model_name_or_path, **kwargs)
+    name, revision = model_args.model_name_or_path, model_args.model_revision
+    if adapter_config(name, revision) is None:
+        return AutoModelForImageTextToText.from_pretrained(name, revision=revision, **kwargs)
+    refuse_adapter_flags(model_args)
+    return load_adapter(name, trained=True, **kwargs)
 
 
 def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code: bool = False) -> ProcessorMixin:
@@ -76,9 +83,10 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
 
     Raises UsageError where a pixel flag cannot act on this processor, or the checkpoint has no chat template.
     """
+    name, revision = processor_source(model_args.model_name_or_path, model_args.model_revision)
     processor = AutoProcessor.from_pretrained(
-        model_args.model_name_or_path,
-        revision=model_args.model_revision,
+        name,
+        revision=revision,
         padding_side="left",
         trust_remote_code=trust_remote_code,
     )
@@ -93,6 +101,14 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
     if task.max_anyres_num is not None:
         set_tiles(processor, task.max_anyres_num)
     return processor
+
+
+def processor_source(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """(name, revision) of what the processor is loaded from: for an adapter without one of its own, the base model."""
+    config = adapter_config(name, revision)
+    if config is None or any((Path(name) / file).is_file() for file in PROCESSOR_FILES):
+        return name, revision
+    return config["base_model_name_or_path"], config.get("revision")
 
 
 def set_pixel_limits(processor: ProcessorMixin, min_pixels: int | None, max_pixels: int | None) -> None:
@@ -129,6 +145,10 @@ def set_tiles(processor: ProcessorMixin, tiles: int) -> None:
 def freeze_vision(model: PreTrainedModel) -> int:
     """Stop training the vision tower and projector; returns how many parameters that were."""
     frozen = vision_parameters(model)
+    if isinstance(model, PeftModel) and any(p.requires_grad for p in frozen):
+        raise UsageError(
+            "--freeze_vision_modules: got true, but the adapter has layers in the vision modules; remove it"
+        )
     for parameter in frozen:
         parameter.requires_grad_(False)
     return sum(p.numel() for p in frozen)
@@ -140,25 +160,9 @@ def vision_parameters(model: PreTrainedModel) -> list[torch.nn.Parameter]:
     return [p for name, p in model.named_parameters() if any(part in name for part in parts)]
 
 
-def lora_config(model_args: VLMConfig, model: PreTrainedModel) -> LoraConfig | None:
-    """`--use_peft` and its flags; targets the linear layers of the language model unless told otherwise."""
-    config = get_peft_config(model_args)
-    if config is not None and config.target_modules is None:
-        config.target_modules = language_linears(model)
-    return config
-
-
-def language_linears(model: PreTrainedModel) -> list[str]:
-    """Full names of the language model's linear layers (the head left out: log-probs read its weight directly)."""
-    head = model.get_output_embeddings()
-    vision = family_of(model).vision
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and module is not head
-        and not any(part in f"{name}." for part in vision)
-    ]
+def vision_parts(model: PreTrainedModel) -> tuple[str, ...]:
+    """Parts of vision parameters' names; () for a model of no known family."""
+    return () if no_family(model) else family_of(model).vision
 
 
 def bare(model: torch.nn.Module) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on your own JSONL files and image folders: the loss is on the last assistant turn alone.
+"""Supervised fine-tuning on your own JSONL files and image folders: the loss is on the assistant's turns alone.
 
     torchrun --nproc_per_node 8 src/open_r1/sft_jsonl.py \\
         --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct \\
@@ -7,33 +7,53 @@
         --output_dir output/my-sft --deepspeed local_scripts/zero3.json
 
 The lines are those of `grpo_jsonl.py`, text rows, image rows and rows of several images mixed. A solution that holds
-`<answer>` tags (a distilled trace) is taught as it stands, any other inside the tags that the prompt asks for. It is
-TRL's SFTTrainer that trains; the final model is in `output_dir/checkpoint`. All flags: `--help`.
+`<answer>` tags (a distilled trace) is taught as it stands, any other inside the tags that the prompt asks for; earlier
+assistant turns are taught as they stand. With `--padding_free true` a batch is one sequence, exactly. It is TRL's
+SFTTrainer that trains; the final model is in `output_dir/checkpoint`. All flags: `--help`.
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer, TrlParser
+from trl import SFTConfig, SFTTrainer
 
-from open_r1.arguments import JsonlArguments, VLMConfig, fit_machine, flag_names, unknown_flags, unknown_keys
+from open_r1.arguments import JsonlArguments, VLMConfig, check_lora, check_sources, fit_machine, parse_classes
 from open_r1.errors import UsageError
 from open_r1.lengths import refuse_long_prompts
-from open_r1.models import freeze_vision, load_model, load_processor, lora_config
+from open_r1.lora import lora_config
+from open_r1.models import bare, family_of, freeze_vision, load_model, load_processor, vision_parts
 from open_r1.records import load_records
 from open_r1.tasks import TASKS
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
 from open_r1.trainer.run import annotator, train_and_save
-from open_r1.trainer.sft import Collator
+from open_r1.trainer.sft import Collator, PackingCollator
+from open_r1.trainer.shared_prefix import share_prefixes, why_not
 
-# Flags of `JsonlArguments` that mean nothing here -> why.
+# Flags of `JsonlArguments` and TRL's SFTConfig that mean nothing here -> why.
+NOT_SAMPLED = "nothing is sampled here; remove it"
+ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
+ROWS = "rows become tokens in this script, whole and one by one; remove it"
 REFUSED = {
     "reward_funcs": "nothing is rewarded here; remove it",
-    "rollout_groups": "nothing is sampled here; remove it",
+    "rollout_groups": NOT_SAMPLED,
     "val_split_ratio": "nothing is held out here; use eval/evaluate.py on a file of held-out rows",
+    "packing": "TRL cuts rows into sequences of one length, which would part images from their tokens; "
+    "--padding_free true makes one sequence of each batch, without padding and with the same loss",
+    "packing_strategy": ROWS,
+    "eval_packing": ROWS,
+    "max_length": "rows are never cut; --max_prompt_length refuses long ones; remove it",
+    "truncation_mode": ROWS,
+    "dataset_text_field": ROWS,
+    "dataset_kwargs": ROWS,
+    "dataset_num_proc": ROWS,
+    "shuffle_dataset": "rows are drawn in another order each epoch already; remove it",
+    "pad_to_multiple_of": ROWS,
+    "completion_only_loss": ON_ANSWERS,
+    "assistant_only_loss": ON_ANSWERS,
 }
 
 
@@ -44,10 +64,11 @@ class SFTArguments(SFTConfig):
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
     max_length: int | None = field(default=None, metadata={"help": "Not used: rows are never cut."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: rows are numbers."})
+    padding_free: bool = field(
+        default=False, metadata={"help": "Compute the rows of a batch as one sequence, without padding; exact."}
+    )
 
     def __post_init__(self) -> None:
-        if self.packing or self.padding_free or self.max_length is not None:
-            raise ValueError("--packing, --padding_free, --max_length: cannot act on rows with images; leave them out")
         self.dataset_kwargs = {"skip_prepare_dataset": True}
         fit_machine(self)
         super().__post_init__()
@@ -55,25 +76,29 @@ class SFTArguments(SFTConfig):
 
 def parse(argv: Sequence[str] | None = None) -> tuple[JsonlArguments, SFTArguments, VLMConfig]:
     """Flags and YAML; exits with status 2 on what cannot act."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    classes = (JsonlArguments, SFTArguments, VLMConfig)
-    parser = TrlParser(classes, allow_abbrev=False, conflict_handler="resolve")
-    known = {f.name for cls in classes for f in fields(cls)} - set(REFUSED)
-    complaints = unknown_flags(argv, known, JsonlArguments) + unknown_keys(argv, known, JsonlArguments)
-    complaints = [f"--{name}: {why}" for name, why in REFUSED.items() if name in flag_names(argv)] or complaints
-    if complaints:
-        parser.exit(2, "\n".join(complaints) + "\n")
-    try:
-        data, training, model = parser.parse_args_and_config(argv)
-        if not model.model_name_or_path or not data.data_file_paths:
-            raise ValueError("--model_name_or_path, --data_file_paths: got nothing for one of them, expected both")
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f"{error}\n")
-    return data, training, model
+    return parse_classes((JsonlArguments, SFTArguments, VLMConfig), check_values, argv, REFUSED)
+
+
+def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, given: set[str]) -> None:
+    """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    check_sources(data, model)
+    check_lora(data, model, given)
+    if training.padding_free and training.label_smoothing_factor:
+        raise ValueError(
+            f"--label_smoothing_factor: got {training.label_smoothing_factor}, cannot act with --padding_free true, "
+            "where no logits are kept; remove one of them"
+        )
 
 
 def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> SFTTrainer:
     """Train on all rows of the data; everything a run leaves is under `training.output_dir`."""
+    trainer = make_trainer(data, training, model_args)
+    train_and_save(trainer, data, training, model_args)
+    return trainer
+
+
+def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> SFTTrainer:
+    """Rows, processor, model and TRL's trainer."""
     task = TASKS[data.task_type]
     instruction = task.prompts[data.prompt_mode]
     methods = data.reward_method or task.method
@@ -85,18 +110,32 @@ def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig)
     if data.freeze_vision_modules:
         freeze_vision(model)
     annotate = annotator(model.config.model_type, processor, data.prompt_mode)
+    collator = Collator(records, processor, instruction, annotate, data.image_workers)
+    packed, training.padding_free = training.padding_free, False  # TRL's own takes no rows with images
     trainer = SFTTrainer(
         model=model,
         args=training,
         processing_class=processor,
         train_dataset=Dataset.from_dict({"row": range(len(records))}),
-        data_collator=Collator(records, processor, instruction, annotate, data.image_workers),
+        data_collator=collator,
         callbacks=[Curves(training.output_dir)],
-        peft_config=lora_config(model_args, model),
+        peft_config=lora_config(model_args, model, vision_parts(model)),
     )
     share_vision(trainer)
-    train_and_save(trainer, data, training, model_args)
+    if packed:
+        training.padding_free = True
+        pack_batches(trainer, collator)
     return trainer
+
+
+def pack_batches(trainer: SFTTrainer, collator: Collator) -> None:
+    """`--padding_free true`: batches as one sequence. Raises UsageError for models where that would not be exact."""
+    model: Any = bare(trainer.model)
+    if reason := why_not(model) or ("--router_aux_loss_coef counts padding" if trainer.aux_loss_enabled else None):
+        raise UsageError(f"--padding_free: got true, cannot act: {reason}; remove one of them")
+    rope = getattr(model.base_model, "get_rope_index", None)
+    trainer.data_collator = PackingCollator(collator, rope, family_of(model).images_see_themselves)
+    share_prefixes(model)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ predicts nothing. A suffix token sees its own prefix and the suffix up to itself
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -72,6 +72,11 @@ class Layout:
     prefix_tokens: int  # of all prefixes together
     blocks: torch.Tensor | None
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
+
+    def to(self, device: torch.device, **options: Any) -> "Layout":
+        """A copy there; batches of a data loader are moved by this name."""
+        moved = {name: value.to(device, **options) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **moved, masks={})
 
     @property
     def padded(self) -> bool:

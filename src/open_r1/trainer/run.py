@@ -15,7 +15,8 @@ from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArgu
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.images import original_size
 from open_r1.lengths import refuse_long_prompts
-from open_r1.models import FAMILIES, freeze_vision, load_model, load_processor, lora_config, pixel_limits
+from open_r1.lora import lora_config
+from open_r1.models import FAMILIES, freeze_vision, load_model, load_processor, pixel_limits, vision_parts
 from open_r1.records import Record
 from open_r1.rewards.adapter import BatchReward, load_reward
 from open_r1.rewards.pool import warm_up
@@ -61,7 +62,7 @@ def run_grpo(
         args=training,
         task=task,
         callbacks=[Curves(training.output_dir)],
-        peft_config=lora_config(model_args, model),
+        peft_config=lora_config(model_args, model, vision_parts(model)),
     )
     if not training.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
