@@ -32,7 +32,7 @@ from open_r1.trainer.run import annotator
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="hub name or folder of a checkpoint")
+    parser.add_argument("--model", required=True, help="hub name or folder of a checkpoint, or of an adapter")
     parser.add_argument("--data_file_paths", required=True, help="JSONL files separated by colons")
     parser.add_argument("--image_folders", help="image folders separated by colons")
     parser.add_argument("--task", default="default", choices=sorted(TASKS))

@@ -4,6 +4,7 @@
 # set the two paths below (or in the environment), then: bash run_scripts/run_grpo_rec_lora.sh [more flags]
 #
 # Dropout 0.05 is theirs; with it no two passes agree, so prefixes are not shared. --lora_dropout 0 is several times faster.
+# A plain model of it: python local_scripts/merge_lora.py output/RUN_NAME/checkpoint --out output/RUN_NAME/merged
 # Where the run is placed, and SMOKE=1, are said in launch.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

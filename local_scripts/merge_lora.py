@@ -1,0 +1,68 @@
+"""Make a plain model folder of a LoRA adapter: what vLLM serves, and what can be trained with a new adapter.
+
+    python local_scripts/merge_lora.py output/my-run/checkpoint --out output/my-run/merged
+
+The folder holds weights, generation configuration, processor, chat template and pixel limits. Weights are merged in
+float32 and written in the base model's own type, or `--dtype`. Nothing is overwritten.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoProcessor, PreTrainedModel
+
+from open_r1.errors import UsageError
+from open_r1.lora import adapted, adapter_config, load_adapter
+from open_r1.models import processor_source
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("adapter", help="folder or hub name of a LoRA adapter")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--base", help="hub name or folder of the base model; default: the one the adapter names")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: the base model's type")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the base model")
+    return parser
+
+
+def merge(args: argparse.Namespace) -> str:
+    """Write `args.out`; returns what was done, in words. Raises UsageError where that cannot be."""
+    config = adapter_config(args.adapter)
+    if config is None:
+        raise UsageError(f"ADAPTER: got {args.adapter}, which has no adapter_config.json, expected a LoRA adapter")
+    if args.out.exists():
+        raise UsageError(f"--out: got {args.out}, which exists, expected a new folder; nothing is overwritten")
+    base, code = args.base or config["base_model_name_or_path"], {"trust_remote_code": args.trust_remote_code}
+    model = load_adapter(args.adapter, base, dtype=torch.float32, **code)
+    layers = adapted(model)
+    dtype = args.dtype or str(AutoConfig.from_pretrained(base, **code).dtype or "float32").removeprefix("torch.")
+    merged = model.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
+    save(merged, args)
+    count = ", ".join(f"{number} {kind}" for kind, number in layers.items())
+    return f"{args.out}: {base} with {args.adapter} merged in ({count}), {dtype}"
+
+
+def save(model: PreTrainedModel, args: argparse.Namespace) -> None:
+    """Model and processor, under another name until both are written."""
+    name, revision = processor_source(args.adapter)
+    if args.base and name != args.adapter:
+        name, revision = args.base, None
+    processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=args.trust_remote_code)
+    partial = args.out.with_name(f"{args.out.name}.partial")
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    partial.rename(args.out)
+
+
+def main() -> None:
+    try:
+        print(merge(options().parse_args()))
+    except UsageError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
