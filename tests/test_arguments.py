@@ -29,7 +29,6 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
         (["--no_cuda"], "--no_cuda: no longer a flag; use --use_cpu true"),
         (["--is_reward_customized_from_vlm_module", "true"], "no longer a flag; remove it: --task_type chooses"),
         (["--dataset_name", "this_is_not_used"], "--dataset_name: no longer a flag; remove it: this script reads"),
-        (["--use_vllm", "true"], "--use_vllm: got true, expected false: TRL 1.16 sends vLLM prompts whose image"),
         (
             ["--reward_funcs", "accurcy"],
             "did you mean 'accuracy'",
