@@ -6,6 +6,7 @@ generation rank 1 holds text alone, in the second rank 0 does.
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO, run_script
+from conftest import REPO
 from ranks import ENGINES
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 pytestmark = pytest.mark.distributed
 TEXT_ROWS = range(4, 12)
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5  # of a weight, which a step moves by up to the learning rate of 2e-4; seen: 1.2e-7
 
 
 def free_port() -> str:
@@ -79,11 +80,11 @@ def reloaded(folder: Path) -> dict[str, torch.Tensor]:
 def test_the_weights_are_those_of_one_process(one, two, tiny, run):
     expected, got = (torch.load(folder / f"{run}.pt") for folder in (one, two))
     assert difference(expected, got) < TOLERANCE
-    assert difference(expected, reloaded(Path(tiny))) > 2 * TOLERANCE  # it moved
+    assert difference(expected, reloaded(Path(tiny))) > 10 * TOLERANCE  # it moved
 
 
 def test_the_losses_are_those_of_one_process(one, two):
-    assert results(two)["losses"] == pytest.approx(results(one)["losses"], abs=TOLERANCE)
+    assert results(two)["losses"] == pytest.approx(results(one)["losses"], abs=1e-4)
 
 
 def test_ranks_generate_what_one_process_generates(one, two):
@@ -107,9 +108,7 @@ def test_a_checkpoint_becomes_a_model_folder(one, two):
 def test_the_masters_of_a_checkpoint_become_a_model_folder(two, tmp_path):
     checkpoint = two / "run" / "checkpoint-2"
     if not (checkpoint / "latest").exists():
-        done = run_script("local_scripts/consolidate_zero.py", checkpoint, tmp_path, check=False)
-        assert done.returncode == 1 and "expected a checkpoint-N of a DeepSpeed run" in done.stderr
-        return
-    run_script("local_scripts/consolidate_zero.py", checkpoint, tmp_path)
+        pytest.skip("no checkpoint of DeepSpeed")
+    runpy.run_path(str(REPO / "local_scripts" / "consolidate_zero.py"))["consolidate"](checkpoint, tmp_path)
     assert difference(reloaded(tmp_path), reloaded(checkpoint)) == 0  # trained in float32, so these are the masters
     assert AutoProcessor.from_pretrained(tmp_path).image_processor is not None
