@@ -123,7 +123,7 @@ def test_micro_batches_hold_whole_groups(trainer, monkeypatch):
     seen = []
     for step in range(3):
         monkeypatch.setattr(trainer, "_step", step)
-        seen.append(trainer._prepare_inputs([])["advantages"])
+        seen.append(trainer._prepare_inputs(rows(*range(6), group=4))["advantages"])
     assert all(len(set(part[:4].tolist())) == len(set(part[4:].tolist())) == 1 for part in seen)
     assert sorted(torch.cat(seen).tolist()) == groups.tolist()
 

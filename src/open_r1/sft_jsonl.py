@@ -29,6 +29,8 @@ from open_r1.records import load_records
 from open_r1.tasks import TASKS
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
+from open_r1.trainer.checkpoints import Resume, plan_resume
+from open_r1.trainer.resume import Resumable
 from open_r1.trainer.run import annotator, train_and_save
 from open_r1.trainer.sft import Collator, PackingCollator
 from open_r1.trainer.shared_prefix import share_prefixes, why_not
@@ -90,10 +92,16 @@ def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig,
         )
 
 
-def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> SFTTrainer:
+class VLMSFTTrainer(Resumable, SFTTrainer):
+    """TRL's trainer, resumed exactly; `plan` says from where."""
+
+    plan: Resume
+
+
+def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
     """Train on all rows of the data; everything a run leaves is under `training.output_dir`."""
     trainer = make_trainer(data, training, model_args)
-    train_and_save(trainer, data, training, model_args)
+    train_and_save(trainer, data, training, model_args, trainer.plan)
     return trainer
 
 
@@ -103,6 +111,7 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
     instruction = task.prompts[data.prompt_mode]
     methods = data.reward_method or task.method
     records = load_records(data.data_file_paths, data.image_folders, reward_methods=methods)
+    resume = plan_resume(records, data, training, model_args)
     processor = load_processor(model_args, data, training.trust_remote_code)
     if data.max_prompt_length is not None:
         refuse_long_prompts(records, processor, instruction, data.max_prompt_length)
@@ -112,7 +121,7 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
     annotate = annotator(model.config.model_type, processor, data.prompt_mode)
     collator = Collator(records, processor, instruction, annotate, data.image_workers)
     packed, training.padding_free = training.padding_free, False  # TRL's own takes no rows with images
-    trainer = SFTTrainer(
+    trainer = VLMSFTTrainer(
         model=model,
         args=training,
         processing_class=processor,
@@ -125,6 +134,7 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
     if packed:
         training.padding_free = True
         pack_batches(trainer, collator)
+    trainer.plan = resume
     return trainer
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from open_r1.report.curves import draw_curves
+from open_r1.report.lines import keep_lines
 from open_r1.report.rollouts import write_rollouts
 
 SECONDS_BETWEEN_DRAWINGS = 60
@@ -32,10 +33,24 @@ class Progress(ProgressCallback):
 
 
 class Curves(TrainerCallback):
-    """Appends each log to `metrics.jsonl`; redraws curves and rollouts page each minute and at the end."""
+    """Appends each log to `metrics.jsonl`; redraws curves and rollouts page each minute and at the end.
+
+    A resumed run first drops what was logged and sampled after its checkpoint, as it will log and sample that again:
+    lines of `metrics.jsonl` of later steps, and groups of `rollouts.jsonl` sampled once the checkpoint's step had been
+    made (a group's step is the number of optimizer steps before it). `seconds` goes on from the last line kept.
+    """
 
     def __init__(self, output_dir: str):
         self.folder, self.drawn, self.began = Path(output_dir), time.monotonic(), time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or not state.global_step:
+            return
+        keep_lines(self.folder / "rollouts.jsonl", lambda group: group["step"] < state.global_step)
+        kept = keep_lines(self.folder / "metrics.jsonl", lambda line: line["step"] <= state.global_step)
+        self.began = time.monotonic() - (kept or {}).get("seconds", 0.0)
 
     def on_log(
         self,

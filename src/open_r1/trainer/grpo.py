@@ -6,7 +6,8 @@ What differs from TRL 1.16, and why:
   - rollout, old, reference and policy passes compute a group's prompt once (`generation`, `shared_prefix`);
   - micro-batches are made of whole groups (TRL shuffles rows, which scatters a group over micro-batches);
   - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
-  - no token that stands for an image can be sampled (TRL bans one of the four).
+  - no token that stands for an image can be sampled (TRL bans one of the four);
+  - a run that was stopped continues exactly (`resume`).
 """
 
 import math
@@ -30,12 +31,13 @@ from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import score, with_features
 from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, groups_of, merge_images, row_numbers
+from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts
 from open_r1.trainer.savings import savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
 
 
-class VLMGRPOTrainer(GRPOTrainer):
+class VLMGRPOTrainer(Resumable, GRPOTrainer):
     """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
 
     `instruction` is the task's prompt template with `{question}`; rewards are `open_r1.rewards.adapter.BatchReward`s.
@@ -174,6 +176,9 @@ class VLMGRPOTrainer(GRPOTrainer):
 
     # --------------------------------------------------------------------------------------------------- training
 
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        return EpochSampler.like(super()._get_train_sampler(dataset))
+
     def _prepare_inputs(self, generation_batch: list[Row]) -> dict[str, Any]:
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
@@ -181,8 +186,8 @@ class VLMGRPOTrainer(GRPOTrainer):
             self._updates_seen, self._micro_steps = self.state.global_step, 0
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = permute_groups(self._generate_and_score_completions(generation_batch), self.num_generations)
-            self._buffered_inputs = split_tensor_dict(batch, steps)
+            batch = self._generate_and_score_completions(generation_batch) | {"rows": generation_batch}
+            self._buffered_inputs = split_tensor_dict(permute_groups(batch, self.num_generations), steps)
             self._add_old_logps(self._buffered_inputs)
         self._micro_steps += 1
         return self._buffered_inputs[self._step % steps]

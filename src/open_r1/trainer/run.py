@@ -22,6 +22,7 @@ from open_r1.rewards.adapter import BatchReward, load_reward
 from open_r1.rewards.pool import warm_up
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves, Progress
+from open_r1.trainer.checkpoints import Resume, plan_resume
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.preflight import show_preflight
 
@@ -43,6 +44,7 @@ def run_grpo(
     rewards = [BatchReward(name, load_reward(name)) for name in task.reward_funcs or declared.rewards]
     if training.reward_weights is None and not task.reward_funcs:
         training.reward_weights = list(declared.weights)
+    resume = plan_resume(records, task, training, model_args)
     warm_up()  # grading workers start before CUDA does
 
     processor = load_processor(model_args, task, training.trust_remote_code)
@@ -68,14 +70,17 @@ def run_grpo(
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress)
     show_preflight(trainer)
-    train_and_save(trainer, task, training, model_args)
+    train_and_save(trainer, task, training, model_args, resume)
     return trainer
 
 
-def train_and_save(trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig) -> None:
+def train_and_save(
+    trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig, resume: Resume
+) -> None:
     """Configuration, training from a checkpoint where asked for, final model: how each task script ends."""
     save_configuration(trainer, task, training, model_args)
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
+    trainer.facts = resume.facts
+    trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
     trainer.save_model(str(Path(training.output_dir) / FINAL))
 
 
@@ -93,12 +98,6 @@ def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> C
         return record.with_extra(**known, **size)
 
     return annotate
-
-
-def checkpoint_to_resume(training: TrainingArguments) -> str | bool | None:
-    """`--resume_from_checkpoint`: true for the newest in the output folder, a folder, or nothing."""
-    asked = training.resume_from_checkpoint
-    return {"true": True, "false": None}.get(str(asked).lower(), asked)
 
 
 def save_configuration(
