@@ -5,9 +5,11 @@ from importlib.metadata import version
 
 import torch
 import trl.trainer.grpo_trainer as upstream
-from transformers import DynamicCache, masking_utils
+from transformers import DynamicCache, Trainer, masking_utils
 from trl import GRPOTrainer
-from trl.trainer.utils import add_fused_lm_head, split_tensor_dict
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head, split_tensor_dict
+
+from open_r1.trainer.resume import COUNTERS
 
 
 def parameters(function) -> list[str]:
@@ -82,3 +84,27 @@ def test_the_logs_hold_one_entry_a_completion_gathered_over_ranks():
 def test_lists_are_split_with_the_tensors():
     _, second = split_tensor_dict({"x": torch.arange(4), "prompts": list("abcd"), "n": torch.tensor(4)}, 2)
     assert second["x"].tolist() == [2, 3] and second["prompts"] == ["c", "d"] and second["n"] == 4
+
+
+def test_the_state_of_a_rank_is_saved_before_old_checkpoints_go_and_restored_before_the_first_step():
+    saving = inspect.getsource(Trainer._save_checkpoint)
+    assert saving.index("self._save_rng_state(output_dir)") < saving.index("rotate_checkpoints(")
+    epoch = inspect.getsource(Trainer._run_epoch)
+    assert epoch.count("self._load_rng_state(resume_from_checkpoint)") == 2
+    assert epoch.rindex("self._load_rng_state(") < epoch.index("self.training_step(")
+    loop = inspect.getsource(Trainer._inner_training_loop)
+    assert "self._run_epoch(\n                model=model,\n                epoch=epoch," in loop
+    assert parameters(Trainer._maybe_log_save_evaluate)[0] == "self"
+
+
+def test_what_a_resume_puts_back_still_exists():
+    source = "".join(inspect.getsource(method) for method in (Trainer._inner_training_loop, GRPOTrainer.__init__))
+    assert [name for name in COUNTERS if f"self.{name} = " not in source] == []
+    for name in ("_buffered_inputs = None", "_metrics = {", "_logs = {"):
+        assert f"self.{name}" in source
+    assert not hasattr(RepeatSampler, "set_epoch")
+
+
+def test_transformers_still_loads_checkpoints_under_the_names_in_the_file_and_passes_over_the_missing():
+    assert "model.load_state_dict(state_dict, False)" in inspect.getsource(Trainer._load_from_checkpoint)
+    assert "model.load_state_dict(state_dict, False)" in inspect.getsource(Trainer._load_best_model)
