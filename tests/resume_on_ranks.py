@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from test_trainer import make_trainer
 
@@ -18,6 +19,7 @@ FLAGS += "--max_completion_length 4 --num_train_epochs 2 --beta 0.04 --sync_ref_
 
 
 def train(tiny: str, data: Path, out: Path, config: str, *flags: str, checkpoint: Path | None = None) -> dict:
+    AcceleratorState._reset_state()  # as in a new process: it takes one engine's settings only once
     trainer = make_trainer(tiny, data, out, *FLAGS.split(), "--deepspeed", config, *flags)
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     trainer.save_model(str(out / "checkpoint"))

@@ -202,13 +202,16 @@ def test_what_was_written_after_the_checkpoint_is_dropped_and_the_clock_goes_on(
 # ------------------------------------------------------------------------------------------------------------ refusals
 
 PLAIN = "trainer_state.json model.safetensors optimizer.pt scheduler.pt rng_state.pth run_state_0.pt"
-RANKS = "trainer_state.json latest rng_state_0.pth rng_state_1.pth run_state_0.pt run_state_1.pt " + " ".join(
-    f"global_step2/{name}"
-    for name in (
-        "zero_pp_rank_0_mp_rank_00_model_states.pt",
-        "zero_pp_rank_1_mp_rank_00_model_states.pt",
-        "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
-        "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt",
+RANKS = (
+    "trainer_state.json latest scheduler.pt rng_state_0.pth rng_state_1.pth run_state_0.pt run_state_1.pt "
+    + " ".join(
+        f"global_step2/{name}"
+        for name in (
+            "zero_pp_rank_0_mp_rank_00_model_states.pt",
+            "zero_pp_rank_1_mp_rank_00_model_states.pt",
+            "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+            "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt",
+        )
     )
 )
 

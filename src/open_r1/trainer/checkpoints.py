@@ -23,7 +23,9 @@ from open_r1.records import Record
 
 logger = logging.getLogger(__name__)
 
-STATE = "run_state.json"  # {"engine", "ranks", "zero_stage", "facts"} by rank 0; beside it each rank's run_state_N.pt
+# {"engine", "ranks", "zero_stage", "own_scheduler": whether DeepSpeed keeps it, "facts"}, written by rank 0; beside it
+# lies each rank's run_state_N.pt.
+STATE = "run_state.json"
 REFERENCE = "reference.safetensors"  # weights of a reference model that follows the policy (--sync_ref_model)
 
 # Flags that change what a run computes. Others (where it saves and logs, how it evaluates, how long it goes on, what
@@ -199,11 +201,13 @@ def deepspeed_files(folder: Path, ranks: int) -> list[str]:
     """Of ZeRO 1 to 3: a part of the optimizer for each rank, and of the weights too under ZeRO-3."""
     latest = folder / "latest"
     tag = latest.read_text(encoding="utf-8").strip() if latest.exists() else "global_step*"
-    stage = read_state(folder).get("zero_stage")
+    state = read_state(folder)
+    stage = state.get("zero_stage")
     weights = [f"{tag}/*zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in range(ranks)]
     parts = [f"{tag}/*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(ranks)]
     whole = [f"{tag}/mp_rank_00_model_states.pt"]
-    return ["latest", *(weights if stage == 3 else whole), *(parts if stage != 0 else [])]
+    scheduler = [] if state.get("own_scheduler") else ["scheduler.pt"]
+    return ["latest", *scheduler, *(weights if stage == 3 else whole), *(parts if stage != 0 else [])]
 
 
 # --------------------------------------------------------------------------------------------------------- differences

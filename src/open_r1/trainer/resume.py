@@ -260,7 +260,7 @@ def save_run_state(trainer: Any, folder: Path) -> None:
         engine = "deepspeed" if trainer.is_deepspeed_enabled else "fsdp" if trainer.is_fsdp_enabled else "plain"
         plugin = trainer.args.deepspeed_plugin
         about = {"engine": engine, "ranks": trainer.args.world_size, "zero_stage": plugin and plugin.zero_stage}
-        about |= {"facts": trainer.facts}
+        about |= {"own_scheduler": not (folder / "scheduler.pt").exists(), "facts": trainer.facts}
         (folder / STATE).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
