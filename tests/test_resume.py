@@ -59,13 +59,10 @@ def weights(trainer) -> dict[str, torch.Tensor]:
 
 
 def history(trainer) -> list[dict]:
-    """What was logged, without times."""
-    untimed = [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in logged(trainer)]
+    """What training logged, without times; an epoch's evaluation comes after the save at its last step."""
+    logged = [line for line in trainer.state.log_history if not any("eval" in key for key in line)]
+    untimed = [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in logged]
     return [{k: str(v) for k, v in line.items()} for line in untimed]
-
-
-def logged(trainer) -> list[dict]:
-    return trainer.state.log_history
 
 
 def assert_same(resumed, whole) -> None:
