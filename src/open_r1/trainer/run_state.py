@@ -1,0 +1,207 @@
+"""What a rank holds at the end of an optimizer step beside weights, optimizer and scheduler: copied, put back, saved.
+
+`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, and what waits for the
+next log; the prompts are made from the rows again. transformers saves the random state.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from open_r1.trainer.checkpoints import REFERENCE, STATE
+from open_r1.trainer.savings import zero3
+
+# Attributes of transformers' and TRL's trainers that change from step to step and that nobody else saves.
+COUNTERS = (
+    "_step",
+    "_tr_loss",
+    "_total_loss_scalar",
+    "_globalstep_last_logged",
+    "_total_train_tokens",
+    "_current_train_step_time",
+)
+
+
+# -------------------------------------------------------------------------------------------------------------- random
+
+
+def random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def own_random_state() -> Iterator[None]:
+    """What happens within leaves the random state as it was."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
+# ----------------------------------------------------------------------------------------------------- state of a rank
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A rank's state at the end of an optimizer step, beside weights, optimizer and scheduler.
+
+    `counters` of `COUNTERS`; `metrics` and `logs` what TRL has gathered for the next log; `window` the micro-batches
+    of the generation window that is open, None between two windows; `tokens` seen by the whole run.
+    """
+
+    random: dict[str, Any]
+    counters: dict[str, Any]
+    metrics: dict[str, list[Any]]
+    logs: dict[str, Any]
+    window: list[dict[str, Any]] | None
+    tokens: int
+
+
+def run_state(trainer: Any) -> RunState:
+    """A copy of what changes; tensors of the window are shared, as nothing writes into them."""
+    counters = {name: getattr(trainer, name) for name in COUNTERS if hasattr(trainer, name)}
+    return RunState(
+        random_state(),
+        {name: value.clone() if torch.is_tensor(value) else value for name, value in counters.items()},
+        {name: list(values) for name, values in trainer._metrics["train"].items()},
+        plain_logs(trainer._logs) if getattr(trainer, "log_completions", False) else {},
+        [dict(part) for part in trainer._buffered_inputs] if inside_window(trainer) else None,
+        trainer.state.num_input_tokens_seen,
+    )
+
+
+def put_back(trainer: Any, state: RunState) -> None:
+    """Make the trainer what it was."""
+    for name, value in state.counters.items():
+        setattr(trainer, name, value.clone().to(trainer.args.device) if torch.is_tensor(value) else value)
+    trainer._metrics["train"].clear()
+    for name, values in state.metrics.items():
+        trainer._metrics["train"][name] = list(values)
+    for name, values in state.logs.items():
+        fill(trainer._logs[name], values)
+    if hasattr(trainer, "_buffered_inputs"):
+        trainer._buffered_inputs = state.window
+    trainer.state.num_input_tokens_seen = state.tokens
+    set_random_state(state.random)
+
+
+def inside_window(trainer: Any) -> bool:
+    """Whether completions that were generated are still to be used."""
+    if getattr(trainer, "_buffered_inputs", None) is None:
+        return False
+    return trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations) != 0
+
+
+def plain_logs(logs: dict[str, Any]) -> dict[str, Any]:
+    """Texts and numbers of TRL's table of completions, without its pictures."""
+    kept = {name: values for name, values in logs.items() if name != "images"}
+    return {n: {k: list(v) for k, v in x.items()} if isinstance(x, dict) else list(x) for n, x in kept.items()}
+
+
+def fill(log: Any, values: Any) -> None:
+    if isinstance(values, dict):
+        for name in values:
+            fill(log[name], values[name])
+    else:
+        log.clear()
+        log.extend(values)
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def save_run_state(trainer: Any, folder: Path) -> None:
+    """This rank's `run_state_{rank}.pt` (transformers saves the random state), and rank 0's `run_state.json`."""
+    state, rank = run_state(trainer), trainer.accelerator.process_index
+    kept = {"counters": state.counters, "metrics": state.metrics, "logs": state.logs, "window": strip(state.window)}
+    torch.save(kept, folder / f"run_state_{rank}.pt")
+    save_reference(trainer, folder)
+    if rank == 0:
+        engine = "deepspeed" if trainer.is_deepspeed_enabled else "fsdp" if trainer.is_fsdp_enabled else "plain"
+        plugin = trainer.args.deepspeed_plugin
+        about = {"engine": engine, "ranks": trainer.args.world_size, "zero_stage": plugin and plugin.zero_stage}
+        about |= {"own_scheduler": not (folder / "scheduler.pt").exists(), "facts": trainer.facts}
+        (folder / STATE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def load_run_state(trainer: Any, folder: Path) -> None:
+    kept = torch.load(folder / f"run_state_{trainer.accelerator.process_index}.pt", map_location="cpu")
+    kept["window"] = dress(trainer, kept["window"])
+    put_back(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **kept))
+    load_reference(trainer, folder)
+
+
+def strip(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """The micro-batches without their prompts; copies, as a view would be saved with all that it is a view of."""
+    if window is None:
+        return None
+    return [
+        {name: v.detach().cpu().clone() if torch.is_tensor(v) else v for name, v in part.items() if name != "prompts"}
+        for part in window
+    ]
+
+
+def dress(trainer: Any, window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """The micro-batches with their prompts made anew from `rows`, on the device."""
+    if window is None:
+        return None
+    rows = [row for part in window for row in part["rows"]]
+    prompts = iter(trainer._on_device(trainer.loader.take(rows)))
+    device = trainer.accelerator.device
+    return [
+        {name: v.to(device) if torch.is_tensor(v) else v for name, v in part.items()}
+        | {"prompts": list(islice(prompts, len(part["rows"])))}
+        for part in window
+    ]
+
+
+def save_reference(trainer: Any, folder: Path) -> None:
+    """The reference model where it follows the policy; elsewhere it is the model that the run began with."""
+    if not getattr(trainer.args, "sync_ref_model", False):
+        return
+    weights = {}
+    for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
+        with gathered(trainer, parameter):
+            if trainer.accelerator.is_main_process:
+                weights[name] = parameter.detach().cpu().clone()
+    if weights:
+        save_file(weights, folder / REFERENCE)
+
+
+def load_reference(trainer: Any, folder: Path) -> None:
+    if not getattr(trainer.args, "sync_ref_model", False):
+        return
+    writes = trainer.accelerator.is_main_process or not zero3(trainer)
+    weights = load_file(folder / REFERENCE) if writes else {}
+    for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
+        with gathered(trainer, parameter), torch.no_grad():
+            if writes:
+                parameter.copy_(weights[name])
+
+
+def gathered(trainer: Any, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
+    """Within it the parameter is whole; under ZeRO-3 what rank 0 writes into it reaches all ranks."""
+    if not zero3(trainer):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
