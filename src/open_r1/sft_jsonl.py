@@ -105,7 +105,7 @@ def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig)
     return trainer
 
 
-def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> SFTTrainer:
+def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
     """Rows, processor, model and TRL's trainer."""
     task = TASKS[data.task_type]
     instruction = task.prompts[data.prompt_mode]

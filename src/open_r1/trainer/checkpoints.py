@@ -38,7 +38,7 @@ SHAPING: dict[str, str] = {
     "repetition_penalty use_vllm beta loss_type epsilon epsilon_high delta importance_sampling_level scale_rewards "
     "reward_weights mask_truncated_completions top_entropy_quantile entropy_coef use_adaptive_entropy sync_ref_model "
     "ref_model_sync_steps ref_model_mixup_alpha optim learning_rate lr_scheduler_type warmup_steps weight_decay "
-    "adam_beta1 adam_beta2 adam_epsilon max_grad_norm bf16 fp16",
+    "adam_beta1 adam_beta2 adam_epsilon max_grad_norm bf16 fp16 padding_free",
     "model": "model_name_or_path dtype use_peft lora_r lora_alpha lora_dropout lora_target_modules",
 }
 
