@@ -39,7 +39,7 @@ SHAPING: dict[str, str] = {
     "reward_weights mask_truncated_completions top_entropy_quantile entropy_coef use_adaptive_entropy sync_ref_model "
     "ref_model_sync_steps ref_model_mixup_alpha optim learning_rate lr_scheduler_type warmup_steps weight_decay "
     "adam_beta1 adam_beta2 adam_epsilon max_grad_norm bf16 fp16 padding_free",
-    "model": "model_name_or_path dtype use_peft lora_r lora_alpha lora_dropout lora_target_modules",
+    "model": "model_name_or_path dtype use_peft lora_r lora_alpha lora_dropout lora_vision lora_target_modules",
 }
 
 # Engine -> files it writes beside `COMMON`, given the folder and the number of ranks; "a|b" is one of the two.
