@@ -2,10 +2,15 @@
 # Starts a task script under torchrun; the recipes beside it call this one.
 #
 #   bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --flag value ...
+#   NNODES=2 NODE_RANK=1 MASTER_ADDR=node0 bash run_scripts/run_grpo_rec.sh      # the second of two machines
 #
-# NPROC (default: all GPUs of this machine, or 1), NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT place the run.
-# MOST=n: a recipe made for n GPUs takes no more of them by itself.
-# SMOKE=1: the same in small, two steps of the tiny VLM on made-up rows, to see that a recipe works on this machine.
+# NPROC        ranks on each machine, the same number on all; default: its GPUs (of CUDA_VISIBLE_DEVICES where that is
+#              set), on a single machine no more than the recipe is made for; 1 without a GPU
+# NNODES       machines, default 1; several need NODE_RANK (0, 1, ...) and MASTER_ADDR (machine 0, as the others see it)
+# MASTER_PORT  where they meet, default 29500; one machine finds a free port by itself
+# MADE_FOR     GPUs that a recipe's flags are for. With another number gradient accumulation follows, so that the global
+#              batch stays, and stderr says so; --gradient_accumulation_steps behind a recipe is taken as it is.
+# SMOKE=1      the same in small, two steps of the tiny VLM on made-up rows, to see that a recipe works on this machine
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=${VENV:-$PWD/.venv}/bin:$PATH
@@ -16,10 +21,6 @@ if [ -n "${SMOKE:-}" ]; then
   small=$(python local_scripts/smoke.py "$@")
   mapfile -t small <<< "$small"
   set -- "$@" "${small[@]}"
-  export HF_HUB_OFFLINE=1 NPROC=${NPROC:-1}
+  export HF_HUB_OFFLINE=1 NPROC=${NPROC:-1} MADE_FOR=
 fi
-
-gpus=$( { nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU' || true)
-gpus=$((gpus > 0 ? gpus : 1)) most=${MOST:-$gpus}
-exec torchrun --nproc_per_node="${NPROC:-$((gpus < most ? gpus : most))}" --nnodes="${NNODES:-1}" \
-  --node_rank="${NODE_RANK:-0}" --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-12345}" "$@"
+exec python -m open_r1.launch "$@"

@@ -13,15 +13,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 DATA=${DATA:-data/area}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-7B-GRPO-area}
 read -ra options <<< "${OPTIONS:-}"
-if [ -z "${SMOKE:-}" ] && [ ! -e "$DATA/train.jsonl" ]; then
-  "${VENV:-$PWD/.venv}/bin/python" local_scripts/make_dataset.py area --out "$DATA" --rows 20000 "${options[@]}"
+if [ -z "${SMOKE:-}" ]; then
+  bash run_scripts/make_data.sh area "$DATA" --rows 20000 "${options[@]}"
 fi
 
-NPROC=${NPROC:-1} exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type area \
+MADE_FOR=1 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type area \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-7B-Instruct}" \
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \
-  --num_generations 8 --per_device_train_batch_size 8 --max_steps 1000 \
+  --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 1 --max_steps 1000 \
   --max_completion_length 1024 --learning_rate 1e-5 --temperature 0.6 --bf16 true --dtype bfloat16 \
   --gradient_checkpointing true --beta 0.05 \
   --sync_ref_model true --ref_model_mixup_alpha 0.1 --ref_model_sync_steps 200 --save_steps 100 "$@"

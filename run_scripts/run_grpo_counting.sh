@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 RUN_NAME=${RUN_NAME:-Qwen2-VL-2B-GRPO-CLEVR-70k}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type counting \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type counting \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2-VL-2B-Instruct}" \
   --dataset_name "${DATASET:-leonardPKU/clevr_cogen_a_train}" \

@@ -12,11 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TASK=${TASK:-decode_sequences}
 DATA=${DATA:-data/$TASK}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-$TASK}
-if [ -z "${SMOKE:-}" ] && [ ! -e "$DATA/train.jsonl" ]; then
-  "${VENV:-$PWD/.venv}/bin/python" local_scripts/make_dataset.py "$TASK" --out "$DATA" --rows 20000 ${WORDS:+--words "$WORDS"}
+if [ -z "${SMOKE:-}" ]; then
+  bash run_scripts/make_data.sh "$TASK" "$DATA" --rows 20000 ${WORDS:+--words "$WORDS"}
 fi
 
-MOST=3 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type "$TASK" \
+MADE_FOR=3 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type "$TASK" \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \

@@ -10,11 +10,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DATA=${DATA:-data/digits}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-digits}
-if [ -z "${SMOKE:-}" ] && [ ! -e "$DATA/train.jsonl" ]; then
-  "${VENV:-$PWD/.venv}/bin/python" local_scripts/make_dataset.py digits --out "$DATA" --rows 20000 ${MNIST:+--mnist "$MNIST"}
+if [ -z "${SMOKE:-}" ]; then
+  bash run_scripts/make_data.sh digits "$DATA" --rows 20000 ${MNIST:+--mnist "$MNIST"}
 fi
 
-MOST=2 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type digits \
+MADE_FOR=2 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type digits \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \

@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 RUN_NAME=${RUN_NAME:-Qwen2-VL-7B-GRPO-GEOQA}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type math \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type math \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2-VL-7B-Instruct}" \
   --dataset_name "${DATASET:-leonardPKU/GEOQA_R1V_Train_8K}" \

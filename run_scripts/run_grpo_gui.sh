@@ -13,7 +13,7 @@ data_paths=${data_paths:-"path/to/gui_multi-image.jsonl"}
 image_folders=${image_folders:-"path/to/gui_multi-image"}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-GUI}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type gui --reward_method all_match \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type gui --reward_method all_match \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$data_paths" --image_folders "$image_folders" \

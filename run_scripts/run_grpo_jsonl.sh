@@ -12,7 +12,7 @@ image_folders=${image_folders:-"path/to/images:path/to/more_images"}
 reward_method=${reward_method:-default}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$data_paths" --image_folders "$image_folders" --reward_method "$reward_method" \

@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 RUN_NAME=${RUN_NAME:-Qwen2-VL-2B-GRPO-8k}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type math \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type math \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2-VL-2B-Instruct}" \
   --dataset_name "${DATASET:-lmms-lab/multimodal-open-r1-8k-verified}" \

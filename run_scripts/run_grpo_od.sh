@@ -13,7 +13,7 @@ image_folders=${image_folders:-"path/to/images"}
 reward_method=${reward_method:-odLength}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-OD}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type od --reward_method "$reward_method" \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type od --reward_method "$reward_method" \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$data_paths" --image_folders "$image_folders" \

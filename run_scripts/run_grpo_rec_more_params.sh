@@ -12,7 +12,7 @@ data_paths=${data_paths:-"path/to/refcoco_train.jsonl:path/to/refcocop_train.jso
 image_folders=${image_folders:-"path/to/coco:path/to/coco:path/to/coco"}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-REC-more-params}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo_rec.py \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_rec.py \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$data_paths" --image_folders "$image_folders" \

@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 DATA=${DATA:-data/coco}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-SEG}
 
-exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type seg \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type seg \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2.5-VL-3B-Instruct}" \
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \

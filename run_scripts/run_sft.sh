@@ -13,7 +13,7 @@ data_paths=${data_paths:-"path/to/traces.jsonl"}
 image_folders=${image_folders:-"path/to/clevr/images"}
 RUN_NAME=${RUN_NAME:-Qwen2-VL-2B-SFT}
 
-exec bash run_scripts/launch.sh src/open_r1/sft_jsonl.py --task_type counting \
+MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/sft_jsonl.py --task_type counting \
   --output_dir "output/$RUN_NAME" --run_name "$RUN_NAME" \
   --model_name_or_path "${MODEL:-Qwen/Qwen2-VL-2B-Instruct}" \
   --data_file_paths "$data_paths" --image_folders "$image_folders" \

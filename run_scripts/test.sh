@@ -18,7 +18,7 @@ export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARAL
 if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
-  shellcheck setup.sh run_scripts/*.sh eval/*.sh .ci/run
+  shellcheck setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
   exec python -m pytest -m "not gpu" --durations=15 "$@"
 fi
 exec python -m pytest "$@"

@@ -1,0 +1,95 @@
+"""Peak memory of a rollout and of a training step on the CPU, measured, beside what `open_r1.plan` says of it.
+
+    python local_scripts/measure_memory.py --size 45m --image-tokens 256 --text-tokens 50 --completion 128
+    python local_scripts/measure_memory.py --size 45m --gradient-checkpointing
+
+The model is that of `bench_grpo.py`: random weights, float32, one process. Counted is resident memory above what the
+libraries hold before the model is built, after one whole step, so that the optimizer has its moments.
+"""
+
+import argparse
+import json
+import random
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import bench_grpo as bench
+import torch
+import transformers
+
+from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.models import load_processor
+from open_r1.trainer.grpo import VLMGRPOTrainer
+
+
+def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VLMGRPOTrainer:
+    processor = load_processor(VLMConfig(model_name_or_path=str(bench.TINY)), TaskArguments(max_pixels=1 << 40))
+    records = bench.make_records(shape, processor, folder, 8 * shape.prompts, seed=0)
+    trainer = VLMGRPOTrainer(
+        model=bench.build_model(args.size, "cpu", "float32", seed=0),
+        processor=processor,
+        rewards=[partial(bench.chance, random.Random(0))],
+        records=records,
+        eval_records=None,
+        instruction="{question}",
+        annotate=lambda record: record,
+        args=GRPOArguments(
+            output_dir=str(folder / "out"),
+            per_device_train_batch_size=shape.rows,
+            num_generations=shape.group,
+            max_completion_length=shape.completion,
+            generation_kwargs={"min_new_tokens": shape.completion},
+            gradient_checkpointing=args.gradient_checkpointing,
+            learning_rate=1e-6,
+            beta=args.beta,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        task=TaskArguments(),
+    )
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    if args.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    return trainer
+
+
+def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[str, int]:
+    """Bytes above the libraries' own: `state`, and the peaks of `rollout` and `training`."""
+    transformers.logging.set_verbosity_error()
+    torch.nn.functional.linear(torch.ones(8, 8), torch.ones(8, 8))
+    baseline = bench.start_of_peak("cpu")
+    trainer = trainer_of(args, shape, folder)
+    rows = bench.rows_of(trainer)
+    bench.step(trainer, rows)
+    peaks = {"baseline": baseline, "state": bench.start_of_peak("cpu") - baseline}
+    batch = trainer._generate_and_score_completions(next(rows))
+    peaks["rollout"] = bench.end_of_peak("cpu") - baseline
+    trainer.state.global_step += 1
+    bench.start_of_peak("cpu")
+    bench.update(trainer, batch)
+    trainer.optimizer.step()
+    peaks["training"] = bench.end_of_peak("cpu") - baseline
+    return peaks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=bench.SIZES, default="45m")
+    parser.add_argument("--image-tokens", type=int, default=256)
+    parser.add_argument("--text-tokens", type=int, default=50)
+    parser.add_argument("--completion", type=int, default=128)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=1)
+    parser.add_argument("--beta", type=float, default=0.0)
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    args = parser.parse_args()
+    shape = bench.Shape(args.image_tokens, args.text_tokens, args.completion, args.group, args.prompts)
+    with TemporaryDirectory() as folder:
+        print(json.dumps(measure(args, shape, Path(folder))))
+
+
+if __name__ == "__main__":
+    main()
