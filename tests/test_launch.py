@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -221,19 +222,22 @@ def test_two_nodes_on_loopback_finish_a_recipe(tmp_path):
     env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NPROC": "1"}
     nodes = [
         subprocess.Popen(
-            ["bash", "run_scripts/run_grpo_digits.sh"],
+            ["bash", "run_scripts/run_grpo_area.sh"],
             cwd=REPO,
             env=env | {"NODE_RANK": str(rank), "SMOKE_DIR": str(tmp_path / str(rank))},
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=open(tmp_path / f"{rank}.log", "w"),  # noqa: SIM115
+            start_new_session=True,
         )
         for rank in range(2)
     ]
     try:
-        said = [node.communicate(timeout=300)[1] for node in nodes]
+        for node in nodes:
+            node.wait(timeout=400)
     finally:
         for node in nodes:
-            node.kill()
+            if node.poll() is None:
+                os.killpg(node.pid, signal.SIGKILL)
+    said = [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
     assert [node.returncode for node in nodes] == [0, 0], said[0][-3000:] + said[1][-3000:]
     assert "launch.sh: 2 ranks (2 nodes x 1), global batch 2 x 4 x 1 = 8 completions" in said[0]
     assert "launch.sh" not in said[1]  # said once a run
