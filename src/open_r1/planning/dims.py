@@ -102,23 +102,28 @@ def read_dims(name: str) -> tuple[Dims, Any]:
 
 def per_image(config: Any, max_pixels: int, tokens: int | None = None, tiles: int = TILES) -> tuple[int, int]:
     """(patches, tokens) of the largest image: of `max_pixels` where images are resized by area, of `tiles` tiles and
-    the whole image where they are cut, of one fixed size else; `tokens` where they are known. Raises UsageError."""
-    vision = config.vision_config
-    merge, patch = getattr(vision, "spatial_merge_size", None), side(vision.patch_size)
-    if merge:
-        found = tokens or max_pixels // (patch * merge) ** 2
-        return found * merge**2, found
-    patches = (side(vision.image_size) // patch) ** 2
-    if config.model_type == "internvl":
-        count = int(patches * config.downsample_ratio**2)
-        found = tokens or count * (tiles + 1 if tiles > 1 else 1)
-        return found * patches // count, found
-    if hasattr(config, "mm_tokens_per_image"):
-        found = tokens or config.mm_tokens_per_image
-        return found * patches // config.mm_tokens_per_image, found
+    the whole image where they are cut, of one fixed size else; or of `tokens`. Raises UsageError where it is unknown.
+    """
+    vision, each = config.vision_config, patches_per_token(config)
+    patch = side(vision.patch_size)
+    if tokens is None and hasattr(vision, "spatial_merge_size"):
+        tokens = max_pixels // patch**2 // each
+    elif tokens is None and (config.model_type == "internvl" or hasattr(config, "mm_tokens_per_image")):
+        cut = tiles + 1 if config.model_type == "internvl" and tiles > 1 else 1
+        tokens = cut * (side(vision.image_size) // patch) ** 2 // each
     if tokens is None:
         raise UsageError(
-            f"--image_tokens: got nothing, expected the tokens of an image, as {config.model_type} resizes in a way of "
-            f"its own; python -m open_r1.check --model counts prompts"
+            f"--image_tokens: got nothing, expected the tokens of an image, as {config.model_type} resizes in its own "
+            f"way; python -m open_r1.check --model counts prompts"
         )
-    return tokens * getattr(config, "scale_factor", 1) ** 2, tokens
+    return tokens * each, tokens
+
+
+def patches_per_token(config: Any) -> int:
+    """Vision patches that become one token of the language model."""
+    vision = config.vision_config
+    if merge := getattr(vision, "spatial_merge_size", None):
+        return merge**2
+    if hasattr(config, "mm_tokens_per_image"):
+        return (side(vision.image_size) // side(vision.patch_size)) ** 2 // config.mm_tokens_per_image
+    return round(1 / getattr(config, "downsample_ratio", 1 / getattr(config, "scale_factor", 1)) ** 2)

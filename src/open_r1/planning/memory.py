@@ -142,7 +142,7 @@ def buffers(dims: Dims, run: Run) -> float:
 
 
 def norm_bytes(run: Run) -> int:
-    """Of a number of a layer's input that autograd keeps for a norm: input, normalised and scaled, in float32 or not."""
+    """Of a number of a layer's input that autograd keeps for a norm: input, normalised, scaled."""
     if run.compute == run.weights == FLOAT:
         return 12
     return 8 if run.weights == 2 else 14  # 4 + 2 + 2; under autocast the stream stays float32: 4 + 4 + 4 + 2
@@ -289,8 +289,7 @@ def host(dims: Dims, run: Run) -> dict[str, float]:
     weights *= 2 if run.reference and not run.lora_r else 1
     saving = dims.parameters * run.weights if e.stage == 3 else 0  # rank 0 gathers the model to write it
     parts = {"base": HOST_BASE * ranks, "optimizer": optimizer, "weights": weights}
-    rest = max(loading, saving) if e.offload_optimizer else max(loading, saving)
-    return parts | {"loading or saving": rest}
+    return parts | {"loading or saving": max(loading, saving)}
 
 
 def total(parts: dict[str, float]) -> float:

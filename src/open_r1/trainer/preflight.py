@@ -1,12 +1,16 @@
 """The short table before training: what is about to run, and what it needs."""
 
+import torch
+from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
 from open_r1.errors import UsageError
 from open_r1.lengths import prompt_tokens
-from open_r1.records import Record
+from open_r1.models import no_family
+from open_r1.planning.dims import dims_of, patches_per_token
+from open_r1.planning.memory import ENGINES, FLOAT, GIB, Engine, Run, rollout, state, total, training
 from open_r1.trainer.grpo import VLMGRPOTrainer
 
 SAMPLED_ROWS = 32
@@ -34,6 +38,7 @@ def facts_of(trainer: VLMGRPOTrainer) -> dict[str, str]:
             f"lower --per_device_train_batch_size, --gradient_accumulation_steps or --steps_per_generation"
         )
     sample = [records[i] for i in range(0, len(records), max(1, len(records) // SAMPLED_ROWS))][:SAMPLED_ROWS]
+    tokens = [prompt_tokens(record, trainer.processing_class, trainer.instruction) for record in sample]
     evaluated = len(trainer.records["eval"] or ())
     return {
         "rows": f"{len(records):,}"
@@ -48,12 +53,13 @@ def facts_of(trainer: VLMGRPOTrainer) -> dict[str, str]:
         "parameters": parameters(trainer.model),
         "groups per step": f"{prompts // max(1, args.steps_per_generation // args.gradient_accumulation_steps)} of "
         f"{args.num_generations} completions",
-        "tokens per group": group_tokens(trainer, sample),
+        "tokens per group": f"prompt {spread(tokens)}, completions at most "
+        f"{args.num_generations * trainer.max_completion_length:,}",
         "rewards": ", ".join(
             f"{name} x {weight:g}"
             for name, weight in zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)
         ),
-        "memory per device": memory(trainer),
+        "memory per device": memory(trainer, max(tokens)),
         "computed once": "\n".join(trainer.savings.lines()),
     }
 
@@ -78,29 +84,58 @@ def counts(model: PreTrainedModel) -> tuple[int, int]:
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-def group_tokens(trainer: VLMGRPOTrainer, sample: list[Record]) -> str:
-    """Prompt tokens (from up to `SAMPLED_ROWS` rows) once, and G completions of at most the allowed length."""
-    prompts = [prompt_tokens(record, trainer.processing_class, trainer.instruction) for record in sample]
-    completions = trainer.args.num_generations * trainer.max_completion_length
-    return f"prompt {spread(prompts)}, completions at most {completions:,}"
-
-
-def memory(trainer: VLMGRPOTrainer) -> str:
-    """Weights, gradients, AdamW's two moments (and DeepSpeed's float32 masters), the reference model; sharded by ZeRO.
-
-    Activations and the KV cache come on top: they depend on lengths not known before the first rollouts.
-    """
-    plugin = trainer.args.deepspeed_plugin
-    stage, ranks = (plugin.zero_stage if plugin else 0), trainer.accelerator.num_processes
+def memory(trainer: VLMGRPOTrainer, longest: int) -> str:
+    """What a device holds all the time, and the planner's peaks of rollout and training for prompts of `longest`."""
+    engine, ranks = engine_of(trainer), trainer.accelerator.num_processes
     size = next(trainer.model.parameters()).element_size()
-    total, trained = counts(trainer.model)
-    shards = {"weights": stage >= 3, "gradients": stage >= 2, "optimizer": stage >= 1, "reference": stage >= 3}
-    needed = {
-        "weights": total * size,
-        "gradients": trained * size,
-        "optimizer": trained * (12 if size == 2 and plugin else 8),
-        "reference": total * size if trainer.ref_model is not None else 0,
-    }
-    gib = {name: bytes_ / (ranks if shards[name] else 1) / 2**30 for name, bytes_ in needed.items()}
-    parts = ", ".join(f"{name} {value:.2f}" for name, value in gib.items() if value)
-    return f"{sum(gib.values()):.2f} GiB ({parts}), activations and KV cache on top"
+    total_, trained = counts(trainer.model)
+    parts = state(total_, trained, size, engine, ranks, trainer.ref_model is not None)
+    words = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in parts.items() if bytes_)
+    held = f"{total(parts) / GIB:.2f} GiB ({words})"
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel) or no_family(model):
+        return f"{held}, activations and KV cache on top"
+    dims, run = dims_of(model), run_of(trainer, longest, engine, size)
+    return f"{held}; planned peaks: rollout {gib(rollout(dims, run))}, training {gib(training(dims, run))} GiB"
+
+
+def gib(parts: dict[str, float]) -> str:
+    return f"{total(parts) / GIB:.2f}"
+
+
+def engine_of(trainer: VLMGRPOTrainer) -> Engine:
+    """As the planner knows it. FSDP shards all that ZeRO-3 does."""
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    if plugin is None:
+        return ENGINES["zero3" if trainer.is_fsdp_enabled else "none"]
+    offloaded = [
+        plugin.deepspeed_config["zero_optimization"].get(f"offload_{what}") for what in ("optimizer", "param")
+    ]
+    there = [bool(where) and where.get("device", "none") != "none" for where in offloaded]
+    return Engine("deepspeed", plugin.zero_stage, None, *there)
+
+
+def run_of(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -> Run:
+    """This run as the planner takes it; of the longest prompt all tokens count as an image's, which is too much."""
+    args, device = trainer.args, trainer.accelerator.device
+    low = trainer.accelerator.mixed_precision in ("bf16", "fp16") or size == 2
+    return Run(
+        prompt=longest,
+        patches=longest * patches_per_token(trainer.model.config),
+        completion=trainer.max_completion_length,
+        group=args.num_generations,
+        batch=args.per_device_train_batch_size,
+        steps=args.steps_per_generation,
+        gpus=trainer.accelerator.num_processes,
+        engine=engine,
+        weights=size,
+        compute=2 if low else FLOAT,
+        checkpointing=args.gradient_checkpointing,
+        reference=trainer.ref_model is not None,
+        gather=args.ds3_gather_for_generation,
+        vllm=args.vllm_mode if args.use_vllm else None,
+        vllm_share=args.vllm_gpu_memory_utilization,
+        vllm_sleep=args.vllm_enable_sleep_mode,
+        device="cuda" if device.type == "cuda" else "cpu",
+        device_bytes=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0.0,
+    )
