@@ -3,8 +3,8 @@
     python local_scripts/measure_memory.py --size 45m --image-tokens 256 --text-tokens 50 --completion 128
     python local_scripts/measure_memory.py --size 45m --gradient-checkpointing
 
-The model is that of `bench_grpo.py`: random weights, float32, one process. Counted is resident memory above what Python
-and its libraries hold after a step of a model of 1 M parameters, and after one whole step of this model, so that the
+The model is that of `bench_grpo.py`: random weights, float32, one process. Counted is resident memory above what the
+libraries hold after a step of a model of 1 M parameters, and after one whole step of this model, so that the
 optimizer has its moments.
 """
 

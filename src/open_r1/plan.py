@@ -4,8 +4,9 @@
         --completion 1024 --group 8
 
 No weights are read. Rollout and training come one after the other, so each has its own bar, and the larger one must
-fit. What is given (--engine, --batch, --gradient_checkpointing) is kept, the rest is searched, the fastest way first,
-and the global batch stays. Exit status 0: it fits; 1: nothing fits, and how much would; 2: wrong usage.
+fit with a tenth to spare. What is given (--engine, --batch, --gradient_checkpointing) is kept, the rest is searched,
+the fastest way first, and the global batch stays. Exit status 0: it fits; 1: nothing does, and how much would; 2: wrong
+usage.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from rich.text import Text
 from open_r1.errors import UsageError
 from open_r1.planning.dims import TILES, Dims, per_image, read_dims
 from open_r1.planning.memory import ENGINES, GIB, Run, total, trained
-from open_r1.planning.propose import SLOWER, Planned, flags, gpus_needed, plan, propose, with_vllm
+from open_r1.planning.propose import SLOWER, SPARE, Planned, flags, gpus_needed, plan, propose, with_vllm
 
 WIDTH = 60  # columns of a bar that is a device's whole memory
 COLOURS = ("blue", "cyan", "green", "magenta", "yellow", "red", "bright_blue", "bright_cyan", "bright_black", "white")
@@ -143,7 +144,7 @@ def engine_table(dims: Dims, base: Run, options: dict[str, Any]) -> Table:
             plan(dims, with_vllm(dims, r, options["tensor_parallel"], options["vllm_share"])) for r in runs
         )
         peaks = (with_.rollout, with_.training, without.training)
-        fits = [total(parts) <= base.device_bytes for parts in peaks]
+        fits = [total(parts) <= (1 - SPARE) * base.device_bytes for parts in peaks]
         cells = [Text(f"{total(p) / GIB:.1f}", "green" if ok else "red") for p, ok in zip(peaks, fits, strict=True)]
         table.add_row(engine.name, *cells, f"{total(with_.host) / GIB:.0f}")
     return table

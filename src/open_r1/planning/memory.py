@@ -17,7 +17,6 @@ TILE = (4096, 32768)  # tokens and vocabulary of a tile of TRL's fused head
 TILE_COPIES = {"cuda": 1, "cpu": 7}  # without Triton a tile goes through torch, a copy for each operation
 ROOM = 128  # tokens by which a KV cache grows, see open_r1.trainer.generation.RoomyLayer
 DEVICE_BASE = {"cuda": 2 * GIB, "cpu": 0}  # CUDA context, NCCL, cuBLAS workspaces
-FRAGMENTS = 0.05  # share of a device's memory that its allocator cannot use
 HOST_BASE = 4 * GIB  # a rank's Python, libraries, CUDA's part on the host, images under way
 PINNED = 1.5  # offloaded states take so much more than their size (DeepSpeed's documentation, "Memory Requirements")
 
@@ -169,7 +168,8 @@ def text_layer(dims: Dims, run: Run) -> float:
     heads = t.heads // t.kv_heads
     masks = (1 if groups == 1 else run.batch) * heads * run.completion * (run.prompt + run.completion)
     kept = attention + masks + tokens * feed_forward(t)
-    return kept * run.compute + 2 * tokens * t.hidden * norm_bytes(run)
+    cast = tokens * (5 * t.hidden + width + t.intermediate) * FLOAT if run.lora_r else 0  # inputs of float32 adapters
+    return kept * run.compute + 2 * tokens * t.hidden * norm_bytes(run) + cast
 
 
 def vision_layer(dims: Dims, run: Run) -> float:
@@ -242,7 +242,7 @@ def stepping(dims: Dims, run: Run) -> float:
 
 
 def base(run: Run) -> float:
-    return DEVICE_BASE[run.device] + FRAGMENTS * run.device_bytes
+    return DEVICE_BASE[run.device]
 
 
 def rollout(dims: Dims, run: Run) -> dict[str, float]:

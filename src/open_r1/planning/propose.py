@@ -12,6 +12,7 @@ from open_r1.planning.memory import ENGINES, GIB, Run, host, kv_cache, rollout, 
 SLOWER = {"none": 1.0, "zero2": 1.02, "zero3": 1.15, "zero2_offload": 1.4, "zero3_offload": 2.2}
 RECOMPUTED = 1.3
 UNGATHERED = 4.0  # every layer of every token's forward pass is gathered
+SPARE = 0.1  # of a device stays free: fragments, and what a plan does not know
 ASLEEP = 1.05  # vLLM leaves the device and comes back
 MOST_GPUS = 1024
 
@@ -30,7 +31,9 @@ class Planned:
         return max(total(self.rollout), total(self.training))
 
     def fits(self, host_bytes: float | None) -> bool:
-        return self.peak <= self.run.device_bytes and (host_bytes is None or total(self.host) <= host_bytes)
+        return self.peak <= (1 - SPARE) * self.run.device_bytes and (
+            host_bytes is None or total(self.host) <= host_bytes
+        )
 
 
 def plan(dims: Dims, run: Run) -> Planned:
