@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a task script under torchrun; the recipes beside it call this one.
+# Starts a task script, under torchrun where it takes that; the recipes beside it call this one.
 #
 #   bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --flag value ...
 #   NNODES=2 NODE_RANK=1 MASTER_ADDR=node0 bash run_scripts/run_grpo_rec.sh      # the second of two machines

@@ -13,7 +13,7 @@ import yaml
 from conftest import REPO
 
 from open_r1.errors import UsageError
-from open_r1.launch import follow, gpus_here, place
+from open_r1.launch import Placement, follow, gpus_here, place, starter
 
 TWO = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "node0"}
 RECIPES = sorted(path.name for path in (REPO / "run_scripts").glob("run_*.sh"))
@@ -99,13 +99,19 @@ def test_only_visible_gpus_count():
     assert counts == [0, 0, 1, 3, 1]
 
 
+def test_one_rank_needs_no_torchrun_but_for_its_engine():
+    alone = Placement(nproc=1)
+    assert starter(alone, ["x.py", "--bf16", "true"]) == ["python"]
+    assert starter(alone, ["x.py", "--deepspeed", "y.json"])[0] == starter(Placement(2), ["x.py"])[0] == "torchrun"
+
+
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment whose torchrun says what it was given, and nothing else."""
+    """An environment in which what starts a script says what it was given, and nothing else."""
     bin_ = tmp_path_factory.mktemp("venv") / "bin"
     bin_.mkdir()
     executable(bin_ / "torchrun", 'printf "%s\\n" "$@"')
-    executable(bin_ / "python", f'exec {sys.executable} "$@"')
+    executable(bin_ / "python", f'case $1 in src/*) printf "%s\\n" "$@";; *) exec {sys.executable} "$@";; esac')
     return bin_.parent
 
 

@@ -205,7 +205,9 @@ def test_the_readme_table_is_the_planners():
 
 # Measured by local_scripts/measure_memory.py on 2026-11-21 (float32, 2 cores); MB above the libraries' own:
 # (image tokens, text tokens, completion, checkpointing): (rollout, training)
-MEASURED: dict[tuple[int, int, int, bool], tuple[float, float]] = {}
+MEASURED: dict[tuple[int, int, int, bool], tuple[float, float]] = {
+    (256, 50, 128, False): (610.8, 1578.6),
+}
 
 
 def planned_45m(image: int, text: int, completion: int, checkpointing: bool) -> tuple[float, float]:

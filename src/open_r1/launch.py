@@ -1,4 +1,4 @@
-"""Places a run: environment and a recipe's flags -> one `torchrun`, with the recipe's global batch kept. (torch-free)
+"""Places a run: environment and a recipe's flags -> one command, with the recipe's global batch kept. (torch-free)
 
     MADE_FOR=8 NPROC=2 python -m open_r1.launch src/open_r1/grpo_jsonl.py --gradient_accumulation_steps 2 ...
 
@@ -162,8 +162,19 @@ def gpus_here(env: Mapping[str, str]) -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
+def starter(placement: Placement, argv: Sequence[str]) -> list[str]:
+    """What starts the script: torchrun, but for one rank without DeepSpeed, which DDP would only cost the memory of its
+    buckets (as much as the gradients).
+
+    >>> starter(Placement(1), ["x.py"]), starter(Placement(2), ["x.py"])[0]
+    (['python'], 'torchrun')
+    """
+    engine = any(arg.split("=")[0] in ("--deepspeed", "--fsdp") for arg in argv)
+    return ["torchrun", *placement.flags()] if engine or placement.ranks > 1 else ["python"]
+
+
 def main(argv: Sequence[str]) -> None:
-    """Says where the run goes and what its batch is, on stderr, and becomes torchrun."""
+    """Says where the run goes and what its batch is, on stderr, and becomes that command."""
     try:
         placement = place(os.environ, gpus_here(os.environ))
         made_for = number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
@@ -174,7 +185,8 @@ def main(argv: Sequence[str]) -> None:
     unit = "rows" if "sft" in os.path.basename(argv[0] if argv else "") else "completions"  # noqa: PTH119
     if placement.node_rank == 0:
         print(f"launch.sh: {placement}, global batch {batch} {unit}{remark}", file=sys.stderr)
-    os.execvp("torchrun", ["torchrun", *placement.flags(), *argv, *batch.added])
+    command = [*starter(placement, argv), *argv, *batch.added]
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 No weights are read. Rollout and training come one after the other, so each has its own bar, and the larger one must
 fit with a tenth to spare. What is given (--engine, --batch, --gradient_checkpointing) is kept, the rest is searched,
-the fastest way first, and the global batch stays. Exit status 0: it fits; 1: nothing does, and how much would; 2: wrong
-usage.
+the fastest way first, and the global batch stays. Exit status 0: it fits; 1: nothing does, and how much would; 2:
+wrong usage.
 """
 
 import argparse
