@@ -101,8 +101,9 @@ def test_only_visible_gpus_count():
 
 def test_one_rank_needs_no_torchrun_but_for_its_engine():
     alone = Placement(nproc=1)
-    assert starter(alone, ["x.py", "--bf16", "true"]) == ["python"]
-    assert starter(alone, ["x.py", "--deepspeed", "y.json"])[0] == starter(Placement(2), ["x.py"])[0] == "torchrun"
+    assert starter(alone, ["x.py", "--bf16", "true"], gpus=1) == ["python"]
+    assert starter(alone, ["x.py", "--deepspeed", "y.json"], gpus=1)[0] == "torchrun"
+    assert starter(alone, ["x.py"], gpus=8)[0] == starter(Placement(2), ["x.py"], gpus=1)[0] == "torchrun"
 
 
 @pytest.fixture(scope="module")

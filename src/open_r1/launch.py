@@ -162,21 +162,22 @@ def gpus_here(env: Mapping[str, str]) -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def starter(placement: Placement, argv: Sequence[str]) -> list[str]:
-    """What starts the script: torchrun, but for one rank without DeepSpeed, which DDP would only cost the memory of its
-    buckets (as much as the gradients).
+def starter(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
+    """What starts the script: torchrun, but for one rank without an engine, whom DDP would only cost the memory of its
+    buckets (as much as the gradients). Where a lone process sees `gpus` > 1, transformers would use them all.
 
-    >>> starter(Placement(1), ["x.py"]), starter(Placement(2), ["x.py"])[0]
+    >>> starter(Placement(1), ["x.py"], gpus=1), starter(Placement(2), ["x.py"], gpus=2)[0]
     (['python'], 'torchrun')
     """
     engine = any(arg.split("=")[0] in ("--deepspeed", "--fsdp") for arg in argv)
-    return ["torchrun", *placement.flags()] if engine or placement.ranks > 1 else ["python"]
+    return ["torchrun", *placement.flags()] if engine or max(placement.ranks, gpus) > 1 else ["python"]
 
 
 def main(argv: Sequence[str]) -> None:
     """Says where the run goes and what its batch is, on stderr, and becomes that command."""
     try:
-        placement = place(os.environ, gpus_here(os.environ))
+        gpus = gpus_here(os.environ)
+        placement = place(os.environ, gpus)
         made_for = number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
         batch = follow(argv, placement.ranks, made_for)
     except UsageError as error:
@@ -185,7 +186,7 @@ def main(argv: Sequence[str]) -> None:
     unit = "rows" if "sft" in os.path.basename(argv[0] if argv else "") else "completions"  # noqa: PTH119
     if placement.node_rank == 0:
         print(f"launch.sh: {placement}, global batch {batch} {unit}{remark}", file=sys.stderr)
-    command = [*starter(placement, argv), *argv, *batch.added]
+    command = [*starter(placement, argv, gpus), *argv, *batch.added]
     os.execvp(command[0], command)
 
 
