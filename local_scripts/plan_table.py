@@ -9,14 +9,11 @@ The configurations are those in assets/configs: the published dimensions, so tha
 import argparse
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from open_r1.plan import build_parser, check, run_of, search
-from open_r1.planning.dims import Dims, read_dims
+from open_r1.plan import build_parser, check, command, run_of, search
+from open_r1.planning.dims import read_dims
 from open_r1.planning.memory import GIB, total
-from open_r1.planning.propose import flags
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -42,25 +39,24 @@ ROWS = (
     Row("8 x 80 GB", "7B, vLLM", "--gpus 8 --use_vllm"),
     Row("2 x 8 x 80 GB", "32B", "--gpus 16 --nodes 2"),
     Row("2 x 8 x 80 GB", "72B, LoRA", "--gpus 16 --nodes 2 --use_peft --engine zero3"),
-    Row("4 x 8 x 80 GB", "72B, vLLM server", "--gpus 32 --nodes 4 --global_batch 256 --use_vllm --vllm_mode server"),
+    Row(
+        "4 x 8 x 80 GB, and those of a vLLM server",
+        "72B, vLLM",
+        "--gpus 32 --nodes 4 --global_batch 256 --use_vllm --vllm_mode server",
+    ),
 )
-
-
-@cache
-def sizes(folder: str) -> tuple[Dims, Any]:
-    return read_dims(folder)
 
 
 def line(row: Row) -> str:
     folder = str(ROOT / "assets" / "configs" / f"Qwen2.5-VL-{row.size.split(',')[0]}")
     args = build_parser().parse_args(["--model", folder, *row.arguments.split()])
     check(args)
-    dims, config = sizes(folder)
+    dims, config = read_dims(folder)
     found, least, _ = search(dims, args, run_of(args, config))
     planned = found or least
     assert planned is not None
     peaks = ", ".join(f"{total(parts) / GIB:.0f}" for parts in (planned.rollout, planned.training))
-    said = f"`{' '.join(flags(planned))}`" if found else "does not fit; the smallest need is on the right"
+    said = f"`{' '.join(command(planned, args))}`" if found else "does not fit; the smallest need is on the right"
     asked = f"{row.size} (`{row.arguments}`)"
     return f"| {row.machine} | {asked} | {said} | {peaks} | {total(planned.host) / GIB:.0f} |"
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 from conftest import REPO, run_script
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from open_r1.errors import UsageError
 from open_r1.planning import memory, propose
-from open_r1.planning.dims import Dims, Tower, per_image, read_dims
+from open_r1.planning.dims import Dims, Tower, dims_of, per_image, read_dims
 from open_r1.planning.memory import ENGINES, GIB, Run, total
 
 TOWER = Tower(layers=4, hidden=8, intermediate=16, heads=4, kv_heads=2, head_dim=2, gated=True, parameters=1000)
@@ -34,27 +36,17 @@ def test_parameters_of_published_models_are_exact(size, parameters, vision):
     assert dims.vision.gated and dims.text.gated and dims.patch == 14
 
 
-def test_other_families_are_read(families_dims):
-    for name, (dims, image) in families_dims.items():
-        assert dims.text.layers > 0 and dims.vision.parameters > 0 and dims.linears, name
-        assert image[0] >= image[1] > 0, name
-
-
-@pytest.fixture(scope="module")
-def families_dims():
-    from transformers import InternVLConfig, Qwen2VLConfig, Qwen3VLConfig
-
-    found = {}
-    for config in (Qwen2VLConfig(), Qwen3VLConfig(), InternVLConfig()):
-        import torch
-        from transformers import AutoModelForImageTextToText
-
-        from open_r1.planning.dims import dims_of
-
-        with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config)
-        found[config.model_type] = dims_of(model), per_image(config, max_pixels=28 * 28 * 4)
-    return found
+@pytest.mark.parametrize(
+    ("kind", "image"),
+    [("qwen2_vl", (1024, 256)), ("internvl", (1024, 256)), ("qwen3_vl", (784, 196))],  # patches of 14, 14, 16 pixels
+)
+def test_other_families_are_read(kind, image):
+    config = AutoConfig.for_model(kind)
+    with torch.device("meta"):
+        dims = dims_of(AutoModelForImageTextToText.from_config(config))
+    assert per_image(config, max_pixels=448 * 448, tiles=1) == image
+    assert dims.text.layers == config.text_config.num_hidden_layers and len(dims.linears) == 7 * dims.text.layers
+    assert 0 < dims.vision.parameters < dims.text.parameters and not dims.vision.gated
 
 
 def test_lora_counts_adapters_of_language_linears_alone():
@@ -139,9 +131,9 @@ def test_the_proposal_fits_and_keeps_the_global_batch(capsys):
     assert 8 * int(given["per_device_train_batch_size"]) * int(given["gradient_accumulation_steps"]) == 128
     assert (REPO / given["deepspeed"]).is_file()
     assert max(plan["totals"]["rollout"], plan["totals"]["training"]) <= 0.9 * 80 * GIB
-    from open_r1.arguments import GRPOArguments
+    from open_r1.arguments import GRPOArguments, TaskArguments
 
-    assert set(given) <= set(GRPOArguments.__dataclass_fields__)
+    assert set(given) <= {*GRPOArguments.__dataclass_fields__, *TaskArguments.__dataclass_fields__}
 
 
 def test_rollout_and_training_are_bars_of_their_own(capsys):
@@ -197,6 +189,7 @@ def test_an_image_whose_tokens_are_unknown_has_to_be_told():
     assert per_image(LlavaOnevisionConfig(), max_pixels=10**6, tokens=729) == (729, 729)
 
 
+@pytest.mark.slow
 def test_the_readme_table_is_the_planners():
     if "<!-- plan: begin" not in (REPO / "README.md").read_text():
         pytest.skip("README.md has no place for the table")
@@ -207,6 +200,8 @@ def test_the_readme_table_is_the_planners():
 # (image tokens, text tokens, completion, checkpointing): (rollout, training)
 MEASURED: dict[tuple[int, int, int, bool], tuple[float, float]] = {
     (256, 50, 128, False): (610.8, 1578.6),
+    (256, 50, 128, True): (607.8, 815.9),
+    (512, 48, 64, False): (651.7, 1656.3),
 }
 
 

@@ -131,6 +131,13 @@ def search(dims: Dims, args: argparse.Namespace, run: Run) -> tuple[Planned | No
     return *propose(dims, run, args.global_batch, **options), options
 
 
+def command(planned: Planned, args: argparse.Namespace) -> list[str]:
+    """The flags that make this setting, those asked for included."""
+    by_area = args.images_per_row and hasattr(read_dims(args.model)[1].vision_config, "spatial_merge_size")
+    asked = f"--beta {args.beta:g}"
+    return [*flags(planned), f"--max_pixels {args.max_pixels} {asked}" if by_area and not args.image_tokens else asked]
+
+
 def engine_table(dims: Dims, base: Run, options: dict[str, Any]) -> Table:
     """Every engine with the same batch: peaks with gradient checkpointing and without."""
     table = Table(title=f"GiB a GPU; batch {base.batch}, accumulation {base.steps}")
@@ -179,7 +186,7 @@ def show(console: Console, dims: Dims, args: argparse.Namespace, run: Run) -> in
     console.print(bar("host", least.host, host_limit, "a node" if options["host_bytes"] else "a node (not checked)"))
     if found:
         console.print("\nThese flags fit:")
-        for line in flags(found):
+        for line in command(found, args):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
         return 0
     console.print("\n" + shortfall(dims, args, run, least, options), highlight=False, soft_wrap=True)
@@ -193,17 +200,17 @@ def shortfall(dims: Dims, args: argparse.Namespace, run: Run, least: Planned, op
     enough = f"{gpus} GPUs of {args.gpu_memory:g} GiB would do" if gpus else "more GPUs of this size do not help"
     return (
         f"Nothing fits {args.gpus} x {args.gpu_memory:g} GiB. The smallest need is {need}, with "
-        f"{'; '.join(flags(least))}. {enough}; fewer --max_pixels, a shorter --completion, --use_peft or "
+        f"{'; '.join(command(least, args))}. {enough}; fewer --max_pixels, a shorter --completion, --use_peft or "
         f"--beta 0 need less."
     )
 
 
-def as_json(dims: Dims, planned: Planned | None, least: Planned | None) -> str:
+def as_json(dims: Dims, args: argparse.Namespace, planned: Planned | None, least: Planned | None) -> str:
     """The chosen setting, bytes by part, and the flags."""
     shown = planned or least
     assert shown is not None
     peaks = {"rollout": shown.rollout, "training": shown.training, "host": shown.host}
-    facts = {"fits": planned is not None, "flags": flags(shown), "parameters": dims.parameters}
+    facts = {"fits": planned is not None, "flags": command(shown, args), "parameters": dims.parameters}
     return json.dumps(facts | {"bytes": peaks, "totals": {name: total(parts) for name, parts in peaks.items()}})
 
 
@@ -221,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.json:
             return show(console, dims, args, run)
         found, least, _ = search(dims, args, run)
-        print(as_json(dims, found, least))
+        print(as_json(dims, args, found, least))
         return 0 if found else 1
     except (UsageError, OSError) as error:
         parser.error(str(error))

@@ -1,6 +1,7 @@
 """Sizes of a vision-language model from its configuration alone: the model is built without memory for its weights."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -93,6 +94,7 @@ def side(size: int | list[int] | tuple[int, ...]) -> int:
     return size if isinstance(size, int) else size[0]
 
 
+@cache
 def read_dims(name: str) -> tuple[Dims, Any]:
     """(sizes, configuration) of a model folder or hub name; no weights are read."""
     config = AutoConfig.from_pretrained(name)
