@@ -80,6 +80,11 @@ class Run:
         return self.batch * self.steps
 
 
+def language_alone(run: Run) -> bool:
+    """Nothing flows back into the vision tower."""
+    return run.freeze_vision or run.lora_r > 0
+
+
 def trained(dims: Dims, run: Run) -> int:
     """Parameters that the optimizer moves."""
     if run.lora_r:
@@ -190,7 +195,7 @@ def activations(dims: Dims, run: Run) -> float:
     t, v, groups = dims.text, dims.vision, run.batch // run.group
     tokens = groups * (run.prompt - 1) + run.batch * run.completion
     towers = [(t.layers, text_layer(dims, run), tokens * t.hidden * stream_bytes(run))]
-    if not (run.freeze_vision or run.lora_r):
+    if not language_alone(run):
         towers.append((v.layers, vision_layer(dims, run), groups * run.patches * v.hidden * stream_bytes(run)))
     if run.checkpointing:
         return sum(layers * entry for layers, _, entry in towers) + max(layer for _, layer, _ in towers)
@@ -217,16 +222,16 @@ def pixels(dims: Dims, run: Run) -> float:
 def training(dims: Dims, run: Run) -> dict[str, float]:
     """Bytes of a device at the peak of a training step."""
     held = states(dims, run)
-    kept, inside = activations(dims, run), head(dims, run)
-    inside = max(inside, layer_backward(dims, run))
-    if run.steps == 1 and run.engine.stage == 0:  # gradients come as activations go
-        grown = held.pop("gradients")
-        parts = {"activations": kept, "head and backward": inside}
-        if grown > kept + inside:
-            parts = {"gradients": grown, "activations": 0.0, "head and backward": inside}
+    kept, inside = activations(dims, run), layer_backward(dims, run)
+    at_head = max(head(dims, run), inside)
+    if run.steps == 1 and run.engine.stage == 0:  # gradients come as activations go: the peak is at either end
+        grown, last = held.pop("gradients"), (text_layer if language_alone(run) else vision_layer)(dims, run)
+        parts = {"activations": kept, "head and backward": at_head}
+        if grown + last + inside > kept + at_head:
+            parts = {"gradients": grown, "activations": last, "head and backward": inside}
     else:
         step = 0.0 if run.engine.offload_optimizer else stepping(dims, run)
-        parts = {"activations": kept, "head and backward": max(inside, step - kept)}
+        parts = {"activations": kept, "head and backward": max(at_head, step - kept)}
     asleep = run.vllm != "colocate" or run.vllm_sleep
     parts |= {"engine": buffers(dims, run), "pixels": pixels(dims, run)}
     parts["vLLM"] = 0.0 if asleep else run.vllm_share * run.device_bytes
