@@ -22,6 +22,8 @@ import transformers
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.models import load_processor
+from open_r1.planning.dims import dims_of, patches_per_token
+from open_r1.planning.memory import FLOAT, Run, rollout, total, training
 from open_r1.trainer.grpo import VLMGRPOTrainer
 
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt
@@ -82,7 +84,25 @@ def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[
     bench.update(trainer, batch)
     trainer.optimizer.step()
     peaks["training"] = bench.end_of_peak("cpu") - baseline
-    return peaks
+    return peaks | planned(trainer, args, shape)
+
+
+def planned(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: bench.Shape) -> dict[str, int]:
+    """The planner's bytes for the same."""
+    run = Run(
+        prompt=shape.image_tokens + shape.text_tokens,
+        patches=shape.image_tokens * patches_per_token(trainer.model.config),
+        completion=shape.completion,
+        group=shape.group,
+        batch=shape.rows,
+        weights=FLOAT,
+        compute=FLOAT,
+        checkpointing=args.gradient_checkpointing,
+        reference=args.beta > 0,
+        device="cpu",
+    )
+    dims = dims_of(trainer.model)
+    return {"planned_rollout": int(total(rollout(dims, run))), "planned_training": int(total(training(dims, run)))}
 
 
 def main() -> None:

@@ -229,3 +229,13 @@ def test_a_plan_agrees_with_the_peak_measured_now():
     peaks = json.loads(done.stdout.splitlines()[-1])
     for planned, name in zip(planned_45m(512, 48, 64, True), ("rollout", "training"), strict=True):
         assert planned * 1e6 == pytest.approx(peaks[name], rel=0.25)
+        assert planned * 1e6 == pytest.approx(peaks[f"planned_{name}"], rel=1e-6)  # the same by hand and of the model
+
+
+def test_a_token_of_a_mixture_goes_through_so_many_experts():
+    config = AutoConfig.for_model("qwen3_vl_moe")
+    text = config.text_config
+    text.num_hidden_layers = 2
+    with torch.device("meta"):
+        dims = dims_of(AutoModelForImageTextToText.from_config(config))
+    assert dims.text.intermediate == text.num_experts_per_tok * text.moe_intermediate_size

@@ -15,7 +15,8 @@ TILES = 12  # most tiles an image of a model that cuts images into tiles, plus o
 
 @dataclass(frozen=True)
 class Tower:
-    """A stack of transformer layers; `gated`: its feed-forward part multiplies two projections."""
+    """A stack of transformer layers; `gated`: its feed-forward part multiplies two projections; `intermediate` counts
+    the experts that a token goes through."""
 
     layers: int
     hidden: int
@@ -68,11 +69,13 @@ def dims_of(model: PreTrainedModel) -> Dims:
 def tower(config: Any, parameters: int, gated: bool) -> Tower:
     hidden = first(config, "embed_dim", "hidden_size")  # Qwen2-VL calls its vision tower's width embed_dim
     heads = first(config, "num_attention_heads", "num_heads")
-    ratio = getattr(config, "mlp_ratio", None)
+    wide = getattr(config, "intermediate_size", None) or int(hidden * config.mlp_ratio)
+    if chosen := getattr(config, "num_experts_per_tok", None):  # a token goes through so many experts
+        wide = chosen * (getattr(config, "moe_intermediate_size", None) or wide)
     return Tower(
         layers=first(config, "num_hidden_layers", "depth"),
         hidden=hidden,
-        intermediate=getattr(config, "intermediate_size", None) or int(hidden * ratio),
+        intermediate=wide,
         heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or hidden // heads,
