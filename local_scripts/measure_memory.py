@@ -23,7 +23,8 @@ import transformers
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.models import load_processor
 from open_r1.planning.dims import dims_of, patches_per_token
-from open_r1.planning.memory import FLOAT, Run, rollout, total, training
+from open_r1.planning.memory import rollout, total, training
+from open_r1.planning.settings import FLOAT, Run
 from open_r1.trainer.grpo import VLMGRPOTrainer
 
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt

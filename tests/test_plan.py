@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from open_r1.errors import UsageError
 from open_r1.planning import memory, propose
 from open_r1.planning.dims import Dims, Tower, dims_of, per_image, read_dims
-from open_r1.planning.memory import ENGINES, GIB, Run, total
+from open_r1.planning.memory import GIB, total
+from open_r1.planning.settings import ENGINES, Run
 
 TOWER = Tower(layers=4, hidden=8, intermediate=16, heads=4, kv_heads=2, head_dim=2, gated=True, parameters=1000)
 DIMS = Dims("toy", TOWER, replace(TOWER, kv_heads=4, parameters=200), vocab=100, patch=14, linears=((8, 16), (16, 8)))

@@ -22,8 +22,9 @@ from rich.text import Text
 
 from open_r1.errors import UsageError
 from open_r1.planning.dims import TILES, Dims, per_image, read_dims
-from open_r1.planning.memory import ENGINES, GIB, Run, total, trained
+from open_r1.planning.memory import GIB, total, trained
 from open_r1.planning.propose import SLOWER, SPARE, Planned, flags, gpus_needed, plan, propose, with_vllm
+from open_r1.planning.settings import ENGINES, Run
 
 WIDTH = 60  # columns of a bar that is a device's whole memory
 COLOURS = ("blue", "cyan", "green", "magenta", "yellow", "red", "bright_blue", "bright_cyan", "bright_black", "white")

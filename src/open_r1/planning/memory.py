@@ -6,12 +6,10 @@ that of `open_r1.trainer.packing`: a prompt once, then its G completions. How ne
 `tests/test_plan.py` (CPU) by `local_scripts/measure_memory.py`.
 """
 
-from dataclasses import dataclass
-
 from open_r1.planning.dims import Dims, Tower
+from open_r1.planning.settings import FLOAT, Engine, Run
 
 GIB = 2**30
-FLOAT = 4
 LIVE_ZERO3 = 10**9  # parameters that ZeRO-3 may keep gathered (stage3_max_live_parameters), and of a step's sub-group
 TILE = (4096, 32768)  # tokens and vocabulary of a tile of TRL's fused head
 TILE_COPIES = {"cuda": 1, "cpu": 7}  # without Triton a tile goes through torch, a copy for each operation
@@ -19,65 +17,6 @@ ROOM = 128  # tokens by which a KV cache grows, see open_r1.trainer.generation.R
 DEVICE_BASE = {"cuda": 2 * GIB, "cpu": 0}  # CUDA context, NCCL, cuBLAS workspaces
 HOST_BASE = 4 * GIB  # a rank's Python, libraries, CUDA's part on the host, images under way
 PINNED = 1.5  # offloaded states take so much more than their size (DeepSpeed's documentation, "Memory Requirements")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Who shards what: ZeRO's stage (0: DDP, or one process), what lies in the host's memory, its JSON file."""
-
-    name: str
-    stage: int
-    file: str | None = None
-    offload_optimizer: bool = False
-    offload_weights: bool = False
-
-    @property
-    def deepspeed(self) -> bool:
-        return self.stage > 0
-
-
-ENGINES: dict[str, Engine] = {
-    "none": Engine("none", 0),
-    "zero1": Engine("zero1", 1, "local_scripts/zero1.json"),
-    "zero2": Engine("zero2", 2, "local_scripts/zero2.json"),
-    "zero3": Engine("zero3", 3, "local_scripts/zero3.json"),
-    "zero2_offload": Engine("zero2_offload", 2, "local_scripts/zero2_offload.json", offload_optimizer=True),
-    "zero3_offload": Engine(
-        "zero3_offload", 3, "local_scripts/zero3_offload.json", offload_optimizer=True, offload_weights=True
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One setting, all that memory depends on beside the model; bytes of a number are 2 (bfloat16) or 4 (float32)."""
-
-    prompt: int  # tokens, images included
-    patches: int  # vision patches of a row
-    completion: int
-    group: int
-    batch: int  # completions of a device's forward pass: whole groups
-    steps: int = 1  # gradient accumulation; a generation is so many batches
-    gpus: int = 1
-    nodes: int = 1
-    engine: Engine = ENGINES["none"]
-    weights: int = FLOAT  # bytes of a weight
-    compute: int = 2  # bytes of a computed number (2 with float32 weights: autocast)
-    checkpointing: bool = True
-    reference: bool = False
-    lora_r: int = 0
-    freeze_vision: bool = False
-    gather: bool = True  # ZeRO-3 gathers all weights for rollouts with transformers
-    vllm: str | None = None  # None, "colocate" or "server"
-    vllm_share: float = 0.3  # of a device
-    vllm_sleep: bool = False  # vLLM leaves the device between rollouts
-    device: str = "cuda"
-    device_bytes: float = 0.0
-
-    @property
-    def rows(self) -> int:
-        """Completions that a device samples at once."""
-        return self.batch * self.steps
 
 
 def language_alone(run: Run) -> bool:
@@ -97,6 +36,7 @@ def state(total: int, moving: int, size: int, engine: Engine, ranks: int, refere
 
     DeepSpeed keeps float32 masters beside 16-bit weights; what it offloads is not on the device.
 
+    >>> from open_r1.planning.settings import ENGINES
     >>> {name: bytes_ / 1e9 for name, bytes_ in state(10**9, 10**9, 2, ENGINES["zero3"], 8, reference=True).items()}
     {'weights': 0.25, 'gradients': 0.25, 'optimizer': 1.5, 'reference': 0.25}
     """

@@ -6,7 +6,8 @@ from itertools import product
 from typing import Any
 
 from open_r1.planning.dims import Dims
-from open_r1.planning.memory import ENGINES, GIB, Run, host, kv_cache, rollout, total, training
+from open_r1.planning.memory import GIB, host, kv_cache, rollout, total, training
+from open_r1.planning.settings import ENGINES, Run
 
 # A step's time against the fastest way, in rough numbers: what is tried first, not a forecast.
 SLOWER = {"none": 1.0, "zero2": 1.02, "zero3": 1.15, "zero2_offload": 1.4, "zero3_offload": 2.2}

@@ -10,7 +10,8 @@ from open_r1.errors import UsageError
 from open_r1.lengths import prompt_tokens
 from open_r1.models import no_family
 from open_r1.planning.dims import dims_of, patches_per_token
-from open_r1.planning.memory import ENGINES, FLOAT, GIB, Engine, Run, rollout, state, total, training
+from open_r1.planning.memory import GIB, rollout, state, total, training
+from open_r1.planning.settings import ENGINES, FLOAT, Engine, Run
 from open_r1.trainer.grpo import VLMGRPOTrainer
 
 SAMPLED_ROWS = 32
