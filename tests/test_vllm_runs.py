@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,11 +53,11 @@ def logged(out: Path, name: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def even(tiny, tmp_path_factory) -> str:
-    """The tiny VLM, untrained, with attention heads that two ranks can share (vision: 4 instead of 3)."""
+    """The tiny VLM with attention heads that two ranks can share: its weights with 4 heads in the eye instead of 3."""
     out = tmp_path_factory.mktemp("even")
     config = AutoConfig.from_pretrained(tiny)
     config.vision_config.num_heads = 4
-    AutoModelForImageTextToText.from_config(config).save_pretrained(out)
+    AutoModelForImageTextToText.from_pretrained(tiny, config=config).save_pretrained(out)
     AutoProcessor.from_pretrained(tiny).save_pretrained(out)
     return str(out)
 
@@ -82,17 +83,30 @@ def serve(model: str, port: int, log: Path) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PORT": str(port), "OMP_NUM_THREADS": "1", "VENV": sys.prefix, "HF_HUB_OFFLINE": "1"}
     command = ["bash", "run_scripts/vllm_server.sh", model, "--max-model-len", "256", "--max-num-seqs", "64"]
     with open(log, "w") as out:
-        return subprocess.Popen(command, cwd=REPO, env=env, stdout=out, stderr=out)
+        return subprocess.Popen(command, cwd=REPO, env=env, stdout=out, stderr=out, start_new_session=True)
+
+
+class Served:
+    """One server for the tests of this file, which kill it and start it anew."""
+
+    def __init__(self, model: str, folder: Path):
+        self.model, self.folder, self.port = model, folder, free_port()
+        self.start()
+
+    def start(self) -> None:
+        self.process = serve(self.model, self.port, self.folder / "log.txt")
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @pytest.fixture(scope="module")
 def server(tiny, tmp_path_factory):
-    """(port, process) of one server for all tests; the last of them kills it."""
-    port = free_port()
-    process = serve(tiny, port, tmp_path_factory.mktemp("server") / "log.txt")
-    yield port, process
-    process.kill()
-    process.wait()
+    served = Served(tiny, tmp_path_factory.mktemp("server"))
+    yield served
+    if served.process.returncode is None:
+        served.kill()
 
 
 def on_server(port: int, patience: int = 300) -> str:
@@ -104,7 +118,7 @@ def on_server(port: int, patience: int = 300) -> str:
 
 def test_a_server_has_the_policys_weights_at_each_step(server, tiny, mixed, tmp_path):
     out = tmp_path / "run"
-    flags = f"{on_server(server[0])} {ZERO3} --max_pixels 6272"  # images are resized as the trainer resizes them
+    flags = f"{on_server(server.port)} {ZERO3} --max_pixels 6272"  # images are resized as the trainer resizes them
     ended(start(tiny, mixed, out, flags, ranks=2), out)
     differences = logged(out, DIFFERENCE)
     assert len(differences) == 3 and max(differences) < 1e-3
@@ -112,20 +126,35 @@ def test_a_server_has_the_policys_weights_at_each_step(server, tiny, mixed, tmp_
 
 def test_a_server_of_another_model_is_refused(server, repo, mixed, tmp_path):
     out = tmp_path / "run"
-    log = ended(start(str(repo / "assets" / "tiny-vlm-shapes"), mixed, out, on_server(server[0])), out, status=1)
+    log = ended(start(str(repo / "assets" / "tiny-vlm-shapes"), mixed, out, on_server(server.port)), out, status=1)
     assert "serves another model than" in log and "vllm_server.sh" in log and "Traceback" not in log
 
 
-def test_a_server_that_dies_ends_the_run_with_a_checkpoint(server, tiny, mixed, tmp_path):
-    out, (port, process) = tmp_path / "run", server
-    run = start(tiny, mixed, out, f"{on_server(port, patience=20)} --max_steps 1000")
+def wait_for_steps(run: subprocess.Popen[str], out: Path, steps: int) -> None:
     deadline = time.monotonic() + 400
-    while not (out / "metrics.jsonl").exists() or len(logged(out, DIFFERENCE)) < 2:
+    while not (out / "metrics.jsonl").exists() or len(logged(out, DIFFERENCE)) < steps:
         assert run.poll() is None and time.monotonic() < deadline, Path(f"{out}.log").read_text()[-4000:]
-        time.sleep(0.2)
-    process.kill()
+        time.sleep(0.1)
+
+
+def test_a_server_started_anew_is_given_the_weights_again(server, tiny, mixed, tmp_path):
+    out = tmp_path / "run"
+    run = start(tiny, mixed, out, f"{on_server(server.port)} --max_steps 12")
+    wait_for_steps(run, out, 2)
+    server.kill()
+    server.start()
+    log = ended(run, out)
+    differences = logged(out, DIFFERENCE)
+    assert "meeting it again" in log and len(differences) == 12 and max(differences) < 1e-3
+
+
+def test_a_server_that_dies_ends_the_run_with_a_checkpoint(server, tiny, mixed, tmp_path):
+    out = tmp_path / "run"
+    run = start(tiny, mixed, out, f"{on_server(server.port, patience=20)} --max_steps 1000")
+    wait_for_steps(run, out, 2)
+    server.kill()
     log = ended(run, out, status=1)
-    assert f"no vLLM server answered at http://127.0.0.1:{port} for 20 s" in log and "Traceback" not in log
+    assert f"no vLLM server answered at http://127.0.0.1:{server.port} for 20 s" in log and "Traceback" not in log
     (checkpoint,) = out.glob("checkpoint-*")
     assert f"--resume_from_checkpoint {checkpoint}" in log
     state = json.loads((checkpoint / "trainer_state.json").read_text())

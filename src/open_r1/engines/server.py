@@ -9,6 +9,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,7 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.arguments import GRPOArguments
-from open_r1.engines.channel import broadcast, channel
+from open_r1.engines.channel import broadcast, channel, meeting_point
 from open_r1.engines.requests import Completion, EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.engines.weights import Weights, shapes
 from open_r1.models import pixel_limits
@@ -44,6 +45,7 @@ class Server:
         self.url = (args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}").rstrip("/")
         self.patience, self.pixels = args.vllm_server_timeout, pixel_fields(processor)
         self.synced: str | None = None
+        self.point: Any = None
         self.session = requests.Session()
         self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
         self.stale = False
@@ -75,11 +77,18 @@ class Server:
 
     def open_channel(self) -> Any:
         """The process group of this rank and the server's workers, met on a port of this machine."""
-        ranks = self.get("/get_world_size")["world_size"] + 1
-        host, port = address_towards(self.url), self.args.vllm_group_port
-        joining = Background(lambda: self.rpc("policy_join", host, str(port), str(ranks)))
-        group = channel(host, port, 0, ranks, next(self.model.parameters()).device)
-        joining.result(self.patience)
+        ranks, seconds = self.get("/get_world_size")["world_size"] + 1, self.patience
+        host, port, meeting = address_towards(self.url), self.args.vllm_group_port, uuid.uuid4().hex
+        try:
+            self.point = self.point or meeting_point(host, port, leads=True, seconds=seconds)
+            joining = Background(lambda: self.rpc("policy_join", host, str(port), meeting, str(ranks), str(seconds)))
+            group = channel(self.point, meeting, 0, ranks, next(self.model.parameters()).device, seconds)
+        except RuntimeError as error:
+            way = f"no way for weights from {host}:{port} to {self.url}"
+            raise EngineError(
+                f"--vllm_group_port: {way}: {error}; choose a free port that the server reaches"
+            ) from error
+        joining.result(seconds)
         return group
 
     # -------------------------------------------------------------------------------------------------------- weights

@@ -13,7 +13,7 @@ from vllm.config import set_current_vllm_config
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from open_r1.engines.channel import broadcast, channel
+from open_r1.engines.channel import broadcast, channel, meeting_point
 
 
 def reload(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -44,9 +44,10 @@ class WeightSync:
             "synced": getattr(self, "policy_version", None),
         }
 
-    def policy_join(self, host: str, port: str, ranks: str) -> None:
-        """Meet the trainer at host:port; this worker is rank 1 + its own."""
-        self.policy_channel = channel(host, int(port), 1 + self.rank, int(ranks), self.device)
+    def policy_join(self, host: str, port: str, meeting: str, ranks: str, seconds: str) -> None:
+        """Meet the trainer, which listens on host:port; this worker is rank 1 + its own."""
+        point = meeting_point(host, int(port), leads=False, seconds=float(seconds))
+        self.policy_channel = channel(point, meeting, 1 + self.rank, int(ranks), self.device, float(seconds))
 
     def policy_load(self, announced: str, version: str) -> None:
         """Load the weights that the trainer sends, one after the other as announced: (name, dtype, shape) each."""

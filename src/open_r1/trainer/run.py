@@ -5,6 +5,7 @@ The task scripts differ in where their records come from, and in nothing else.
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.engines.requests import EngineError
 from open_r1.images import original_size
 from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
@@ -25,6 +27,7 @@ from open_r1.trainer.callbacks import Curves, Progress
 from open_r1.trainer.checkpoints import Resume, plan_resume
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.preflight import show_preflight
+from open_r1.trainer.resume import save_checkpoint_now
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +80,18 @@ def run_grpo(
 def train_and_save(
     trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig, resume: Resume
 ) -> None:
-    """Configuration, training from a checkpoint where asked for, final model: how each task script ends."""
+    """Configuration, training from a checkpoint where asked for, final model: how each task script ends.
+
+    A run that loses its engine ends the process with a checkpoint and status 1.
+    """
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
-    trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
+    except EngineError as error:
+        saved = save_checkpoint_now(trainer)
+        go_on = f"continue with --resume_from_checkpoint {saved}" if saved else "nothing was trained"
+        sys.exit(f"{error}\nThe run ended after step {trainer.state.global_step}; {go_on}")
     trainer.save_model(str(Path(training.output_dir) / FINAL))
 
 
