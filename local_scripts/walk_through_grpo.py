@@ -22,8 +22,9 @@ import torch
 from transformers import PrinterCallback
 from walk_through_sections import sections, totals
 
-from open_r1.arguments import JsonlArguments, parse
+from open_r1.arguments import JsonlArguments
 from open_r1.errors import UsageError
+from open_r1.flags import parse
 from open_r1.models import load_model, load_processor
 from open_r1.records import load_records
 from open_r1.rewards.adapter import BatchReward, load_reward

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, parse, weights_dtype
+from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, weights_dtype
+from open_r1.flags import parse
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--bf16", "false"]
 

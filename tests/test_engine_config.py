@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from conftest import REPO
 
-from open_r1.arguments import JsonlArguments, parse
+from open_r1.arguments import JsonlArguments
 from open_r1.engine_config import check_engine_config, ignored_keys
+from open_r1.flags import parse
 
 FILES = sorted((REPO / "local_scripts").glob("zero*.json"))
 PLANTED = [

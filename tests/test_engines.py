@@ -12,11 +12,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
-from open_r1.arguments import JsonlArguments, parse
+from open_r1.arguments import JsonlArguments
 from open_r1.engines import server as server_module
 from open_r1.engines.requests import EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.engines.server import Server, check_version, data_url, wire_messages
 from open_r1.engines.weights import policy_weights, shapes
+from open_r1.flags import parse
 from open_r1.models import load_processor
 from open_r1.trainer.engine import EngineRollouts
 

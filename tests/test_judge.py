@@ -267,7 +267,8 @@ def test_trl_hands_log_metric_to_rewards_and_logs_it():
 @pytest.fixture
 def parse() -> Callable[..., Any]:
     """The flags of grpo_jsonl.py; imported here, since the other tests need neither torch nor TRL."""
-    from open_r1.arguments import JsonlArguments, parse
+    from open_r1.arguments import JsonlArguments
+    from open_r1.flags import parse
 
     return lambda argv: parse(JsonlArguments, argv)
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from conftest import REPO, run_script
 
-from open_r1.arguments import JsonlArguments, parse
+from open_r1.arguments import JsonlArguments
+from open_r1.flags import parse
 from open_r1.sft_jsonl import parse as parse_sft
 from open_r1.tasks import TASKS
 

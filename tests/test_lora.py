@@ -16,8 +16,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl.trainer.utils import add_fused_lm_head
 
 from open_r1 import grpo_jsonl, sft_jsonl
-from open_r1.arguments import JsonlArguments, TaskArguments, VLMConfig, parse
+from open_r1.arguments import JsonlArguments, TaskArguments, VLMConfig
 from open_r1.errors import UsageError
+from open_r1.flags import parse
 from open_r1.lora import adapter_config, load_adapter, lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
 from open_r1.trainer.grpo import VLMGRPOTrainer

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from open_r1 import images
-from open_r1.arguments import JsonlArguments, parse
+from open_r1.arguments import JsonlArguments
+from open_r1.flags import parse
 from open_r1.models import load_model, load_processor
 from open_r1.records import load_records
 from open_r1.tasks import TASKS

@@ -20,8 +20,9 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from open_r1.arguments import JsonlArguments, VLMConfig, check_lora, check_sources, fit_machine, parse_classes
+from open_r1.arguments import JsonlArguments, VLMConfig, fit_machine
 from open_r1.errors import UsageError
+from open_r1.flags import check_lora, check_sources, parse_classes
 from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.models import bare, family_of, freeze_vision, load_model, load_processor, vision_parts

@@ -1,0 +1,180 @@
+"""From a command line and `--config FILE.yaml` (the command line wins) to arguments that can act.
+
+Every accepted flag acts. A flag of older projects that has no counterpart is answered with what replaced it; an
+unknown flag or YAML key ends the program with status 2, its place, and the nearest known name.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from trl import TrlParser
+
+from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, lora_flags
+from open_r1.paths import split_paths
+from open_r1.rewards import prepare
+from open_r1.rewards.adapter import load_reward
+
+# Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
+RETIRED: dict[str, str] = {
+    "overwrite_output_dir": "remove it: a run never deletes a folder; choose another --output_dir, or continue one "
+    "with --resume_from_checkpoint true",
+    "logging_dir": "remove it: curves and metrics.jsonl go to --output_dir; a tracker is chosen by --report_to",
+    "vllm_device": "use --use_vllm true --vllm_mode colocate (or server) and CUDA_VISIBLE_DEVICES",
+    "vllm_max_model_len": "use --vllm_max_model_length",
+    "is_reward_customized_from_vlm_module": "remove it: --task_type chooses prompt and rewards, --reward_method the "
+    "accuracy method",
+    "torch_dtype": "use --dtype",
+    "evaluation_strategy": "use --eval_strategy",
+    "no_cuda": "use --use_cpu true",
+    "tokenizer_name_or_path": "remove it: the processor is loaded from --model_name_or_path",
+}
+# The same flag can be real in one script and without meaning in another.
+RETIRED_WITH_JSONL = {
+    "dataset_name": "remove it: this script reads --data_file_paths and --image_folders; grpo.py reads --dataset_name",
+}
+
+# Flags of TRL's ModelConfig that could not act -> what to do.
+NO_QUANTIZATION = (
+    "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
+)
+IDLE = {
+    "load_in_8bit": NO_QUANTIZATION,
+    "load_in_4bit": NO_QUANTIZATION,
+    "bnb_4bit_quant_type": NO_QUANTIZATION,
+    "use_bnb_nested_quant": NO_QUANTIZATION,
+    "bnb_4bit_quant_storage": NO_QUANTIZATION,
+    "lora_task_type": "the model is always one that generates; remove it",
+}
+Parsed = TypeVar("Parsed")
+
+
+def parse(data_class: type[Parsed], argv: Sequence[str] | None = None) -> tuple[Parsed, GRPOArguments, VLMConfig]:
+    """Flags and YAML into (data and task, training, model) arguments; exits with status 2 on what cannot act."""
+    return parse_classes((data_class, GRPOArguments, VLMConfig), check_values, argv)
+
+
+def parse_classes(
+    classes: tuple[type, ...],
+    check: Callable[[Any, Any, VLMConfig, set[str]], None],
+    argv: Sequence[str] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> tuple[Any, ...]:
+    """Flags and YAML into `classes` (data, training, model), then `check`ed; `refused` are flags that mean nothing in
+    this script -> why. Exits with status 2 on what cannot act."""
+    argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
+    parser = TrlParser(
+        classes,
+        allow_abbrev=False,
+        conflict_handler="resolve",
+        usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
+    )
+    known = {f.name for cls in classes for f in fields(cls)} - set(refused)
+    retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
+    replaced = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
+    complaints = unknown_flags(argv, known, replaced) + unknown_keys(argv, known, replaced)
+    if complaints:
+        parser.exit(2, "\n".join(complaints) + "\n")
+    try:
+        parsed = parser.parse_args_and_config(argv)
+        check(*parsed, given=set(flag_names(argv)))
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"{error}\n")
+    return parsed
+
+
+def flag_names(argv: Sequence[str]) -> list[str]:
+    """Names of the flags on a command line, dashes as underscores.
+
+    >>> flag_names(["--lora-r", "8", "--bf16=true", "x"])
+    ['lora_r', 'bf16']
+    """
+    return [a[2:].split("=")[0].replace("-", "_") for a in argv if a.startswith("--") and len(a) > 2]
+
+
+def unknown_flags(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
+    allowed = known | {"config", "help"} | {f"no_{name}" for name in known}
+    return [complaint(f"--{n}", n, known, replaced) for n in flag_names(argv) if n not in allowed]
+
+
+def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
+    """Complaints about the keys of the `--config` file, each with its line."""
+    if "--config" not in argv:
+        return []
+    path = Path(argv[list(argv).index("--config") + 1])
+    if not path.is_file():
+        return [f"--config: got {path}, expected a YAML file; correct the path"]
+    root = yaml.compose(path.read_text(encoding="utf-8"))
+    if not isinstance(root, yaml.MappingNode):
+        return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
+    keys = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}") for key, _ in root.value]
+    return [complaint(place, key, known, replaced) for key, place in keys if key not in known | {"env"}]
+
+
+def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str]) -> str:
+    """One sentence about a flag that does not exist here."""
+    if name in replaced:
+        return f"{place}: {replaced[name]}"
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
+
+
+def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
+    """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    check_sources(data, model)
+    if isinstance(data, HubArguments) and not data.dataset_name:
+        raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
+    if training.use_vllm:
+        check_vllm(training)
+    held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
+    if held_out and training.eval_strategy == "no":
+        raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
+    for name in data.reward_funcs or ():
+        load_reward(name)
+    prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
+    check_lora(data, model, given)
+
+
+def check_sources(data: Any, model: VLMConfig) -> None:
+    """Refuse a run without model or data. Raises ValueError."""
+    if not model.model_name_or_path:
+        raise ValueError("--model_name_or_path: got nothing, expected a hub name or a folder")
+    if isinstance(data, JsonlArguments) and not data.data_file_paths:
+        raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
+
+
+def check_lora(data: Any, model: VLMConfig, given: set[str]) -> None:
+    """Refuse flags of the adapter that could not act, from the command line or YAML. Raises ValueError."""
+    default = VLMConfig()
+    changed = [f.name for f in fields(VLMConfig) if getattr(model, f.name) != getattr(default, f.name)]
+    for name in changed:
+        if name in IDLE:
+            raise ValueError(f"--{name}: got {getattr(model, name)}, cannot act: {IDLE[name]}")
+    if not model.use_peft and (idle := [name for name in lora_flags() if name in given or name in changed]):
+        raise ValueError(f"--{idle[0]}: acts only with --use_peft true; add it, or remove --{idle[0]}")
+    if model.lora_vision and data.freeze_vision_modules:
+        raise ValueError("--lora_vision, --freeze_vision_modules: got true for both, which contradict; remove one")
+
+
+def check_vllm(training: GRPOArguments) -> None:
+    """Refuse vLLM flags that could not act. Raises ValueError with what to do."""
+    if find_spec("vllm") is None:
+        raise ValueError("--use_vllm: got true, but vLLM is not installed; run bash setup.sh --vllm, or leave it out")
+    if training.vllm_enable_sleep_mode and not torch.cuda.is_available():
+        raise ValueError("--vllm_enable_sleep_mode: got true, but vLLM sleeps on CUDA devices alone; remove it")
+    if training.vllm_mode == "server" and (training.vllm_enable_sleep_mode or training.vllm_tensor_parallel_size > 1):
+        raise ValueError(
+            "--vllm_enable_sleep_mode, --vllm_tensor_parallel_size: act with --vllm_mode colocate only; give the "
+            "server's own to run_scripts/vllm_server.sh"
+        )
+    if training.fsdp:
+        raise ValueError("--use_vllm: got --fsdp, expected --deepspeed, whose weights vLLM is given; use DeepSpeed")
+    mode = training.vllm_importance_sampling_mode
+    if training.loss_type == "vespo" and training.vllm_importance_sampling_correction and "token" not in mode:
+        raise ValueError(f"--vllm_importance_sampling_mode: got {mode}, expected a token_ mode with --loss_type vespo")
