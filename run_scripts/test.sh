@@ -19,6 +19,9 @@ if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
   shellcheck setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
-  exec python -m pytest -m "not gpu" --durations=15 "$@"
+  python -m pytest -m "not gpu and not vllm" --durations=15 "$@"
+  # TRL imports vLLM wherever it is installed, which costs every process seconds: an environment of its own
+  VENV=$VENV-vllm bash setup.sh --dev --vllm
+  exec "$VENV-vllm/bin/python" -m pytest -m "vllm and not gpu" --durations=15 "$@"
 fi
 exec python -m pytest "$@"
