@@ -1,15 +1,26 @@
 """Paths and small data that several tests share."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What placing an engine writes into the environment is gone after the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
