@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,12 @@ def mixed(digits: Path) -> Path:
     path = digits / "mixed.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def run_script(script: str, *args: object, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:

@@ -7,14 +7,13 @@ generation rank 1 holds text alone, in the second rank 0 does.
 import json
 import os
 import runpy
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, free_port
 from ranks import ENGINES
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -23,16 +22,10 @@ TEXT_ROWS = range(4, 12)
 TOLERANCE = 1e-5  # of a weight, which a step moves by up to the learning rate of 2e-4; seen: 1.2e-7
 
 
-def free_port() -> str:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return str(held.getsockname()[1])
-
-
 def launch(engine: str, out: Path, data: Path) -> Path:
     alone = [sys.executable]
     ranks = [f"{sys.prefix}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    command = alone if engine == "one" else [*ranks, "--master_port", free_port()]
+    command = alone if engine == "one" else [*ranks, "--master_port", str(free_port())]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests"), "PYTHONWARNINGS": "ignore"}
     command = [*command, str(REPO / "tests" / "ranks.py"), engine, str(out), str(data)]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=500)

@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPO
+from conftest import REPO, free_port
 
 from open_r1.errors import UsageError
 from open_r1.launch import Placement, follow, gpus_here, place, starter
@@ -218,16 +217,10 @@ def test_slurm_refuses_what_is_no_recipe(fake, tmp_path):
     assert done.returncode == 2 and "expected the name of a recipe" in done.stderr
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
 @pytest.mark.distributed
 def test_two_nodes_on_loopback_finish_a_recipe(tmp_path):
     env = {**os.environ, "SMOKE": "1", "VENV": sys.prefix, "OMP_NUM_THREADS": "1", "NNODES": "2"}
-    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NPROC": "1"}
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NPROC": "1"}
     nodes = [
         subprocess.Popen(
             ["bash", "run_scripts/run_grpo_area.sh"],

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO
+from conftest import REPO, free_port
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
@@ -22,12 +21,6 @@ FLAGS += " --report_to none --save_strategy no --gradient_accumulation_steps 1 -
 ZERO3 = f"--deepspeed {REPO}/local_scripts/zero3.json"
 LORA = "--use_peft true --lora_r 8 --beta 0.04 --learning_rate 3e-2"
 DIFFERENCE = "sampling/sampling_logp_difference/mean"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start(tiny: str, data: Path, out: Path, flags: str, ranks: int = 1) -> subprocess.Popen[str]:

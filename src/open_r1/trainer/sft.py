@@ -107,7 +107,7 @@ class Collator:
             end = int(mask_BT[row].sum())
             for number in range(
                 len(parts) - 1, 0, -1
-            ):  # from the end: images before the first answer need no counting
+            ):  # from the end, so that the first prompt's images stay uncounted
                 tokens = self.tokens(parts[number])
                 start = end - len(tokens)
                 if ids_BT[row, start:end].tolist() != tokens:
