@@ -2,7 +2,7 @@
 # The main job on a CPU, from nothing: sets up, makes 2,000 rows of handwritten digits, checks them, evaluates the
 # embedded tiny VLM on 256 held-out rows, trains it with GRPO, evaluates again, and says where to look.
 #
-#   bash run_scripts/quickstart.sh
+#   bash run_scripts/quickstart.sh [more flags of grpo_jsonl.py]
 #   SEED=1 OUT=output/seed1 bash run_scripts/quickstart.sh
 #
 # STEPS and ROWS change the length of the run and the size of the data.

@@ -20,7 +20,7 @@ flags=()
 if nvidia-smi -L 2>/dev/null | grep -q GPU; then
   dtype=bfloat16
 else
-  dtype=float32 flags+=(--enforce-eager)
+  dtype=float32 flags+=(--enforce-eager --no-enable-chunked-prefill)
   export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=${VLLM_CPU_OMP_THREADS_BIND:-nobind}
 fi
 

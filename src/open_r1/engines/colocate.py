@@ -90,6 +90,8 @@ class Colocate:
 def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
     """What vLLM is started with."""
     on_cpu = not torch.cuda.is_available()
+    # vLLM 0.31 takes a draw back where a prompt was computed in part, which a seeded generator of the CPU cannot do
+    prefill = {"enable_chunked_prefill": False} if on_cpu else {"max_num_batched_tokens": BATCHED_TOKENS}
     no_videos = {"limit_mm_per_prompt": {"image": 999, "video": 0}} if hasattr(model.config, "video_token_id") else {}
     return {
         "load_format": LOAD_FORMAT,
@@ -98,7 +100,6 @@ def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, i
         "gpu_memory_utilization": args.vllm_gpu_memory_utilization,
         "max_model_len": args.vllm_max_model_length,
         "max_num_seqs": args.per_device_train_batch_size * args.steps_per_generation * args.vllm_tensor_parallel_size,
-        "max_num_batched_tokens": BATCHED_TOKENS,
         "enable_prefix_caching": True,
         "enable_sleep_mode": args.vllm_enable_sleep_mode,
         "enforce_eager": on_cpu,
@@ -109,6 +110,7 @@ def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, i
         "generation_config": "vllm",
         "seed": rank[0] // args.vllm_tensor_parallel_size,
         "disable_log_stats": True,
+        **prefill,
         **no_videos,
     }
 
