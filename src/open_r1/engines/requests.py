@@ -75,8 +75,8 @@ class Sampling:
             "repetition_penalty": self.repetition_penalty,
             "max_tokens": self.max_tokens,
             "stop_token_ids": list(self.stops),
-            "logit_bias": {str(token): BANNED for token in self.banned},
             **self.extra,
+            "logit_bias": {**self.extra.get("logit_bias", {}), **{str(token): BANNED for token in self.banned}},
         }
 
 
