@@ -7,6 +7,7 @@ What differs from TRL 1.16, and why:
   - micro-batches are made of whole groups (TRL shuffles rows, which scatters a group over micro-batches);
   - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
   - no token that stands for an image can be sampled (TRL bans one of the four);
+  - vLLM is started and asked by `engine` (TRL's colocated engine is given expanded prompts, which it expands again);
   - a run that was stopped continues exactly (`resume`).
 """
 
