@@ -30,6 +30,7 @@ from open_r1.records import load_records
 from open_r1.rewards.adapter import BatchReward, load_reward
 from open_r1.tasks import TASKS
 from open_r1.trainer.grpo import VLMGRPOTrainer
+from open_r1.trainer.rollouts import newest
 from open_r1.trainer.run import annotator
 
 UPDATES = 2  # on the same completions: in the first, every ratio is 1
@@ -45,7 +46,7 @@ class Watched(VLMGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
-        self.sampled = self._latest(len(inputs)) | {"batch": output}
+        self.sampled = newest(self, len(inputs)) | {"batch": output}
         return output
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:

@@ -267,6 +267,16 @@ def test_an_engine_lost_twice_ends_the_run(model):
         rollouts(Flaky(times=2), model).rollout([], step=0)
 
 
+def test_a_failure_of_vllms_own_ends_the_run_on_all_ranks(model, monkeypatch):
+    def generate(asked: Any, sampling: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    made = rollouts(Flaky(0), model)
+    monkeypatch.setattr(made.engine, "generate", generate)
+    with pytest.raises(EngineError, match="vLLM failed: RuntimeError: out of memory"):
+        made.rollout([], step=0)
+
+
 def test_rollouts_of_another_model_are_refused(model):
     made = rollouts(Flaky(0), model)
     made.check({"sampling/sampling_logp_difference/mean": [1.4, 0.02]})

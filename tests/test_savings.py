@@ -15,9 +15,9 @@ from trl import GRPOTrainer
 from open_r1.models import FAMILIES, freeze_vision, load_model
 from open_r1.trainer import generation, shared_prefix
 from open_r1.trainer.generation import rollout
-from open_r1.trainer.grpo import VLMGRPOTrainer, permute_groups
+from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.logps import padded
-from open_r1.trainer.prompts import Prompt, merge_images
+from open_r1.trainer.prompts import Prompt, merge_images, permute_groups
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 

@@ -184,6 +184,7 @@ def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_pa
     [
         "--rollout_groups 2",
         "--val_split_ratio 0.1",
+        "--eval_strategy steps",
         "--packing true",
         "--max_length 64",
         "--assistant_only_loss true",

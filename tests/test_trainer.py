@@ -14,8 +14,8 @@ from open_r1.flags import parse
 from open_r1.models import load_model, load_processor
 from open_r1.records import load_records
 from open_r1.tasks import TASKS
-from open_r1.trainer.grpo import VLMGRPOTrainer, permute_groups
-from open_r1.trainer.prompts import Prompt
+from open_r1.trainer.grpo import VLMGRPOTrainer
+from open_r1.trainer.prompts import Prompt, permute_groups
 
 
 def count_characters(completions, **_):

@@ -1,5 +1,7 @@
 """vLLM's rollouts are the policy's: the same prompts, the same log-probs, before and after the weights change."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,9 +19,15 @@ KINDS = {"one image": (0, 3), "text": (1, 4), "two images of different sizes": (
 
 
 @pytest.fixture(scope="module")
-def trainer(tiny, mixed, tmp_path_factory) -> VLMGRPOTrainer:
-    """One engine in this process; text rows, rows of one image, rows of two images of different sizes."""
-    return make_trainer(tiny, mixed, tmp_path_factory.mktemp("run"), *FLAGS.split())
+def trainer(tiny, mixed, tmp_path_factory) -> Iterator[VLMGRPOTrainer]:
+    """One engine in this process; text rows, rows of one image, rows of two images of different sizes.
+
+    The engine's rank and port are in the environment, where what later tests start must not find them.
+    """
+    before = dict(os.environ)
+    yield make_trainer(tiny, mixed, tmp_path_factory.mktemp("run"), *FLAGS.split())
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

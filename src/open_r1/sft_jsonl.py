@@ -86,6 +86,9 @@ def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig,
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
     check_sources(data, model)
     check_lora(data, model, given)
+    if training.eval_strategy != "no":
+        got, why = training.eval_strategy.value, REFUSED["val_split_ratio"]
+        raise ValueError(f"--eval_strategy: got {got}, expected no: {why}")
     if training.padding_free and training.label_smoothing_factor:
         raise ValueError(
             f"--label_smoothing_factor: got {training.label_smoothing_factor}, cannot act with --padding_free true, "

@@ -71,12 +71,15 @@ class EngineRollouts:
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
     def together(self, call: Callable[[], Value]) -> Value:
-        """What `call` returns here; raises on all ranks what it raised on any."""
+        """What `call` returns here; raises on all ranks an EngineError that says what it raised on any."""
         value, error = None, None
         try:
             value = call()
         except EngineError as raised:
             error = raised
+        except Exception as raised:  # vLLM's own; the other ranks wait for this one
+            logger.exception("vLLM failed")
+            error = EngineError(f"vLLM failed: {type(raised).__name__}: {raised}")
         errors = [e for e in gather_object([error and (type(error), str(error))]) if e is not None]
         if errors:
             kind, text = min(errors, key=lambda e: issubclass(e[0], EngineLost))

@@ -11,7 +11,6 @@ What differs from TRL 1.16, and why:
   - a run that was stopped continues exactly (`resume`).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,9 +30,18 @@ from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import score, with_features
-from open_r1.trainer.prompts import Example, Prompt, PromptLoader, Row, groups_of, merge_images, row_numbers
+from open_r1.trainer.prompts import (
+    Example,
+    Prompt,
+    PromptLoader,
+    Row,
+    groups_of,
+    merge_images,
+    permute_groups,
+    row_numbers,
+)
 from open_r1.trainer.resume import EpochSampler, Resumable
-from open_r1.trainer.rollouts import Rollouts
+from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
 
@@ -108,7 +116,7 @@ class VLMGRPOTrainer(Resumable, GRPOTrainer):
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in examples]))
         if self.model.training:
-            self.rollouts.add(self.state.global_step, examples, self._latest(len(inputs)), self.num_generations)
+            self.rollouts.add(self.state.global_step, examples, newest(self, len(inputs)), self.num_generations)
         return output
 
     def _on_device(self, examples: list[Example]) -> list[Prompt]:
@@ -158,22 +166,6 @@ class VLMGRPOTrainer(Resumable, GRPOTrainer):
     def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
         # named images only here: TRL would put a column of that name into the prompts a second time
         return super()._calculate_rewards([{**e, "images": e["pictures"]} for e in inputs], *args, **kwargs)
-
-    def _latest(self, count: int) -> dict[str, Any]:
-        """This rank's `count` newest completions with rewards and advantages; TRL logs those of all ranks in order."""
-        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
-
-        def mine(values: Any) -> list[Any]:
-            return list(values)[-ranks * count :][rank * count : (rank + 1) * count]
-
-        return {
-            "completions": [c[0]["content"] for c in mine(self._logs["completion"])],
-            "rewards": {
-                name: [None if math.isnan(value) else value for value in mine(values)]  # NaN: does not apply
-                for name, values in self._logs["rewards"].items()
-            },
-            "advantages": mine(self._logs["advantages"]),
-        }
 
     # --------------------------------------------------------------------------------------------------- training
 
@@ -263,21 +255,3 @@ class VLMGRPOTrainer(Resumable, GRPOTrainer):
     def _score(self, model: torch.nn.Module, *batch: Any, **options: Any) -> Any:
         with self.accelerator.autocast():
             return score(model, self._backbone(model), *batch, shared=self.savings["shared_prefix"], **options)
-
-
-def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
-    """Shuffle whole groups of `group` consecutive rows; tensors without a batch dimension stay.
-
-    >>> _ = torch.manual_seed(0)
-    >>> permute_groups({"x": torch.arange(6), "y": list("aabbcc"), "n": torch.tensor(6)}, group=2)
-    {'x': tensor([4, 5, 0, 1, 2, 3]), 'y': ['c', 'c', 'a', 'a', 'b', 'b'], 'n': tensor(6)}
-    """
-    rows = len(next(v for v in batch.values() if isinstance(v, list) or (torch.is_tensor(v) and v.ndim)))
-    order = torch.arange(rows).view(-1, group)[torch.randperm(rows // group)].flatten()
-
-    def permute(value: Any) -> Any:
-        if torch.is_tensor(value):
-            return value[order.to(value.device)] if value.ndim else value
-        return [value[i] for i in order.tolist()] if isinstance(value, list) else value
-
-    return {key: permute(value) for key, value in batch.items()}

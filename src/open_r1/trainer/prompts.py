@@ -62,6 +62,24 @@ def groups_of(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
     return [rows[0] for rows in runs], [number for number, rows in enumerate(runs) for _ in rows]
 
 
+def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
+    """Shuffle whole groups of `group` consecutive rows; tensors without a batch dimension stay.
+
+    >>> _ = torch.manual_seed(0)
+    >>> permute_groups({"x": torch.arange(6), "y": list("aabbcc"), "n": torch.tensor(6)}, group=2)
+    {'x': tensor([4, 5, 0, 1, 2, 3]), 'y': ['c', 'c', 'a', 'a', 'b', 'b'], 'n': tensor(6)}
+    """
+    rows = len(next(v for v in batch.values() if isinstance(v, list) or (torch.is_tensor(v) and v.ndim)))
+    order = torch.arange(rows).view(-1, group)[torch.randperm(rows // group)].flatten()
+
+    def permute(value: Any) -> Any:
+        if torch.is_tensor(value):
+            return value[order.to(value.device)] if value.ndim else value
+        return [value[i] for i in order.tolist()] if isinstance(value, list) else value
+
+    return {key: permute(value) for key, value in batch.items()}
+
+
 @dataclass(frozen=True)
 class Example:
     """A row ready for its rollout; `conversation` as texts, `<image>` where a picture stands."""

@@ -7,6 +7,7 @@ A line of `rollouts.jsonl` is one group:
 
 import hashlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -75,6 +76,23 @@ class Rollouts:
         if not path:
             raise UsageError("DEBUG_MODE=true: got no LOG_PATH, expected the file to write rollouts to; set LOG_PATH")
         append(Path(path if self.rank == 0 else f"{path}.rank{self.rank}"), "".join(entries))
+
+
+def newest(trainer: Any, count: int) -> dict[str, Any]:
+    """This rank's `count` newest completions with rewards and advantages; TRL logs those of all ranks in order."""
+    ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+
+    def mine(values: Any) -> list[Any]:
+        return list(values)[-ranks * count :][rank * count : (rank + 1) * count]
+
+    return {
+        "completions": [completion[0]["content"] for completion in mine(trainer._logs["completion"])],
+        "rewards": {
+            name: [None if math.isnan(value) else value for value in mine(values)]  # NaN: does not apply
+            for name, values in trainer._logs["rewards"].items()
+        },
+        "advantages": mine(trainer._logs["advantages"]),
+    }
 
 
 def append(path: Path, text: str) -> None:
