@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,22 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared" / "data"
 
 
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """What is written into the environment within is gone afterwards."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(autouse=True)
 def same_environment() -> Iterator[None]:
-    """What placing an engine writes into the environment is gone after the test."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    """Placing an engine writes into the environment."""
+    with environment_kept():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
+
+from open_r1.trainer.shared_prefix import share_prefixes
 
 VOCABULARY = 128
 PAD, BOS, EOS, IMAGE, VIDEO, START, END, NEWLINE, FAKE, GLOBAL = range(10)
@@ -255,3 +258,11 @@ def prompt(model: PreTrainedModel, images: int, text: int, seed: int) -> Batch:
     ids = torch.tensor([list(_interleaved(words, runs, random))])
     types = {TYPE_IDS[family]: (ids == IMAGE).long()} if family in TYPE_IDS else {}
     return {"input_ids": ids, **types, **fields}
+
+
+def ready(family: str) -> PreTrainedModel:
+    """The family's model as the trainer makes it: with the fused head, its groups sharing prefixes."""
+    model = FAMILIES[family]()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    share_prefixes(model)
+    return model

@@ -5,23 +5,18 @@ import pytest
 import torch
 from test_families import NAMES, completions, group_prompts, scored
 from transformers import AutoProcessor, GenerationConfig
-from trl.trainer.utils import add_fused_lm_head
 
 from open_r1.models import family_of
 from open_r1.trainer.blank import blank_image, show_blank
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.prompts import prompt_of
-from open_r1.trainer.shared_prefix import share_prefixes
 
 TEXT, MIXED = [(0, 7, 2), (0, 9, 1)], [(1, 9, 2), (0, 9, 1)]  # prompts as (images, text tokens, completions)
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request):
-    model = families.FAMILIES[request.param]()
-    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-    share_prefixes(model)
-    return model
+    return families.ready(request.param)
 
 
 def passed(model, groups, shared: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

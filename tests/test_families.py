@@ -4,12 +4,10 @@ import families
 import pytest
 import torch
 from transformers import GenerationConfig
-from trl.trainer.utils import add_fused_lm_head
 
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.logps import Scored, score, with_features
 from open_r1.trainer.prompts import Prompt, prompt_of
-from open_r1.trainer.shared_prefix import share_prefixes
 
 NAMES = list(families.FAMILIES)
 # prompts as (images, text tokens, completions); G = 1, text only, several images, and one-token completions
@@ -19,10 +17,7 @@ LENGTHS = [5, 1, 3, 4, 2, 6, 1, 6]
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request):
-    model = families.FAMILIES[request.param]()
-    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-    share_prefixes(model)
-    return model
+    return families.ready(request.param)
 
 
 def group_prompts(model, groups=GROUPS) -> list[Prompt]:

@@ -1,11 +1,11 @@
 """vLLM's rollouts are the policy's: the same prompts, the same log-probs, before and after the weights change."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import environment_kept
 from test_trainer import make_trainer, rows
 
 from open_r1.trainer.generation import rollout
@@ -24,10 +24,8 @@ def trainer(tiny, mixed, tmp_path_factory) -> Iterator[VLMGRPOTrainer]:
 
     The engine's rank and port are in the environment, where what later tests start must not find them.
     """
-    before = dict(os.environ)
-    yield make_trainer(tiny, mixed, tmp_path_factory.mktemp("run"), *FLAGS.split())
-    os.environ.clear()
-    os.environ.update(before)
+    with environment_kept():
+        yield make_trainer(tiny, mixed, tmp_path_factory.mktemp("run"), *FLAGS.split())
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ switched off. An adapter given as `--model_name_or_path` is trained on, and the 
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -99,11 +100,11 @@ def targets(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ..
     """Full names of the layers that get an adapter: all linear ones by default, of the language model alone without
     `--lora_vision`; never the head, whose weight log-probs read directly."""
     asked, flag = model_args.lora_target_modules, "lora_target_modules"
-    layers = dict(model.named_modules())
-    head = next((name for name, module in layers.items() if module is model.get_output_embeddings()), None)
     if asked in (None, ALL_LINEAR):
-        found = [name for name, module in layers.items() if isinstance(module, torch.nn.Linear) and name != head]
+        found = list(linear_layers(model))
     else:
+        layers = dict(model.named_modules())
+        head = next((name for name, module in layers.items() if module is model.get_output_embeddings()), None)
         found = _each_matched(flag, [asked] if isinstance(asked, str) else asked, layers, pattern=asked)
         if wrong := [name for name in found if name == head or not isinstance(layers[name], ADAPTABLE)]:
             why = (
@@ -113,6 +114,12 @@ def targets(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ..
             )
             raise UsageError(f"--{flag}: got {asked!r}, which matches {wrong[0]}; {why}")
     return _only_allowed(flag, found, model_args, vision)
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
+    """All linear layers but the head, by full name: what an adapter gets unless layers are named."""
+    head = model.get_output_embeddings()
+    return {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
 
 
 def _each_matched(flag: str, asked: Iterable[str], names: Iterable[str], pattern: Any = None) -> list[str]:
@@ -163,6 +170,5 @@ def _refuse_tied(saved: list[str], model: PreTrainedModel) -> None:
 
 def adapted(model: PeftModel) -> dict[str, int]:
     """For people: kind of adapted layer -> how many, by the last part of their names."""
-    names = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if ".lora_" in name}
     layers = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
-    return {kind: sum(layer.endswith(f".{kind}") for layer in layers) for kind in sorted(names)}
+    return dict(sorted(Counter(layer.rsplit(".", 1)[-1] for layer in layers).items()))

@@ -44,7 +44,6 @@ class Server:
         self.point: Any = None
         self.session = requests.Session()
         self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
-        self.stale = False
         self.meet()
 
     def meet(self) -> None:

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from open_r1.errors import UsageError
+from open_r1.lora import linear_layers
 from open_r1.models import family_of
 
 TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image
@@ -55,7 +56,6 @@ def dims_of(model: PreTrainedModel) -> Dims:
     gates = [name for name, _ in model.named_modules() if name.endswith("gate_proj")]
     gated = [any(part in name for part in parts) for name in gates]
     text, vision = model.config.get_text_config(), model.config.vision_config
-    linears = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
     return Dims(
         name=model.config._name_or_path or model.config.model_type,
         text=tower(text, sum(n for n, seen in sizes if not seen), gated=False in gated),
@@ -64,8 +64,8 @@ def dims_of(model: PreTrainedModel) -> Dims:
         patch=side(vision.patch_size),
         linears=tuple(  # those that `--use_peft` adapts by default
             (module.in_features, module.out_features)
-            for name, module in linears
-            if module is not model.get_output_embeddings() and not any(part in f"{name}." for part in parts)
+            for name, module in linear_layers(model).items()
+            if not any(part in f"{name}." for part in parts)
         ),
     )
 

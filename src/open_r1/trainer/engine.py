@@ -29,7 +29,7 @@ class EngineRollouts:
 
     def __init__(self, trainer: Any, banned: Sequence[int]):
         self.trainer, self.args, self.loader = trainer, trainer.args, trainer.loader
-        self.run, self.synced = gather_object([uuid.uuid4().hex])[0], None
+        self.run = gather_object([uuid.uuid4().hex])[0]
         self.sampling = sampling_of(trainer, banned)
         accelerator = trainer.accelerator
         rank = (accelerator.process_index, accelerator.local_process_index, accelerator.num_processes)
@@ -38,6 +38,12 @@ class EngineRollouts:
         self.engine = self.together(
             lambda: start(bare(trainer.model), trainer.processing_class, self.args, rank, weights)
         )
+        self.synced = None if self.engine.stale else self.policy  # a colocated engine starts from the policy's weights
+
+    @property
+    def policy(self) -> str:
+        """The policy's name, another one after each optimizer step."""
+        return f"{self.run}/{self.trainer.state.global_step}"
 
     def rollout(self, examples: Sequence[Example], step: int) -> tuple[list[list[int]], list[list[float]]]:
         """Token ids and log-probs of one completion a row; rows of a group hold the same Example.
@@ -57,10 +63,9 @@ class EngineRollouts:
         return [c.ids for c in said], [c.logps for c in said]
 
     def attempt(self, asked: Sequence[Request]) -> list[list[Completion]]:
-        policy = f"{self.run}/{self.trainer.state.global_step}"
-        if self.synced != policy or self.engine.stale:
-            self.together(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), policy))
-            self.synced = policy
+        if self.synced != self.policy or self.engine.stale:
+            self.together(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), self.policy))
+            self.synced = self.policy
         return self.together(lambda: self.engine.generate(asked, self.sampling))
 
     def request(self, example: Example, count: int, label: str) -> Request:
