@@ -8,18 +8,14 @@ options, the seed and i alone, so a longer dataset starts with the shorter one.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
-
-from rich.progress import track
+from typing import get_args, get_type_hints
 
 from open_r1.tasks import TASKS
-from open_r1.tasks.task import Example, Generator
-from open_r1.turns import IMAGE_TAG
+from open_r1.tasks.files import write_split
+from open_r1.tasks.task import Generator
 
 SYNTHETIC = {name: task.generator for name, task in TASKS.items() if task.generator}
 
@@ -45,39 +41,6 @@ def made(generator: type[Generator], args: argparse.Namespace) -> Generator:
     return generator(**{name: BOOLEANS.get(value, value) for name, value in given.items() if value is not None})
 
 
-def rows_of(example: Example, split: str, index: int) -> Iterator[dict[str, Any]]:
-    """The JSONL rows of example `index`, in VLM-R1's line format; the generator's extra fields ride along."""
-    names = image_names(example, split, index)
-    for k, asked in enumerate(example.asked):
-        tags = "" if IMAGE_TAG in asked.question else IMAGE_TAG * len(names)
-        yield {
-            "id": f"{split}-{index * len(example.asked) + k}",
-            "image": names[0] if len(names) == 1 else names,
-            "conversations": [
-                {"from": "human", "value": tags + asked.question},
-                {"from": "gpt", "value": asked.answer},
-            ],
-            **asked.extra,
-        }
-
-
-def image_names(example: Example, split: str, index: int) -> list[str]:
-    """Paths of an example's pictures below the dataset's folder."""
-    stem = f"images/{split}_{index:06d}"
-    return [f"{stem}.png"] if len(example.images) == 1 else [f"{stem}_{k}.png" for k in range(len(example.images))]
-
-
-def write_split(out: Path, split: str, generator: Generator, rows: int, seed: int) -> None:
-    per_example = len(generator.example(seed, split, 0).asked)
-    with open(out / f"{split}.jsonl", "w", encoding="utf-8") as lines:
-        for index in track(range(-(-rows // per_example)), description=f"{split}: {rows} rows"):
-            example = generator.example(seed, split, index)
-            for name, image in zip(image_names(example, split, index), example.images, strict=True):
-                image.save(out / name)
-            for row in list(rows_of(example, split, index))[: rows - index * per_example]:
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
 def parser_of(task: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"make_dataset.py {task}", allow_abbrev=False)
     parser.add_argument("--out", type=Path, required=True, help="Folder of the dataset.")
@@ -98,7 +61,6 @@ def main() -> None:
         generator = made(SYNTHETIC[task], args)
     except ValueError as error:
         parser.error(str(error))
-    (args.out / "images").mkdir(parents=True, exist_ok=True)
     for split in generator.splits:
         write_split(args.out, split, generator, args.rows if split == "train" else args.heldout_rows, args.seed)
 
