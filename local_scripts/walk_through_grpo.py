@@ -22,6 +22,7 @@ import torch
 from transformers import PrinterCallback
 from walk_through_sections import sections, totals
 
+from open_r1.annotation import annotator
 from open_r1.arguments import JsonlArguments
 from open_r1.errors import UsageError
 from open_r1.flags import parse
@@ -31,7 +32,6 @@ from open_r1.rewards.adapter import BatchReward, load_reward
 from open_r1.tasks import TASKS
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.rollouts import newest
-from open_r1.trainer.run import annotator
 
 UPDATES = 2  # on the same completions: in the first, every ratio is 1
 

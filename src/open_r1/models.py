@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
 from open_r1.errors import UsageError
@@ -170,8 +170,8 @@ def bare(model: torch.nn.Module) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def image_token_ids(model: PreTrainedModel, processor: ProcessorMixin) -> list[int]:
-    """Tokens that stand for images or frame them; a completion must never contain one."""
+def image_token_ids(config: PreTrainedConfig, processor: ProcessorMixin) -> list[int]:
+    """Tokens that stand for images or frame them; a completion must never contain one. `config` is the model's."""
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    ids = {getattr(model.config, name, None) for name in names} | {getattr(processor, "image_token_id", None)}
+    ids = {getattr(config, name, None) for name in names} | {getattr(processor, "image_token_id", None)}
     return sorted(ids - {None})

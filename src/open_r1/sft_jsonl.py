@@ -20,6 +20,7 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from open_r1.annotation import annotator
 from open_r1.arguments import JsonlArguments, VLMConfig, fit_machine
 from open_r1.errors import UsageError
 from open_r1.flags import check_lora, check_sources, parse_classes
@@ -32,7 +33,7 @@ from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
 from open_r1.trainer.checkpoints import Resume, plan_resume
 from open_r1.trainer.resume import Resumable
-from open_r1.trainer.run import annotator, train_and_save
+from open_r1.trainer.run import train_and_save
 from open_r1.trainer.sft import Collator, PackingCollator
 from open_r1.trainer.shared_prefix import share_prefixes, why_not
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 from trl.trainer.utils import ensure_master_addr_port
-from vllm import LLM, SamplingParams
+from vllm import LLM
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
-from vllm.sampling_params import StructuredOutputsParams
 
 from open_r1.arguments import GRPOArguments
+from open_r1.engines.offline import common_options, completion, in_this_process, prompt, sampling_params
 from open_r1.engines.requests import Completion, EngineError, Request, Sampling, check_prompt
 from open_r1.engines.weights import Weights
 from open_r1.engines.worker import reload
@@ -89,39 +89,29 @@ class Colocate:
 
 def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
     """What vLLM is started with."""
-    on_cpu = not torch.cuda.is_available()
-    # vLLM 0.31 takes a draw back where a prompt was computed in part, which a seeded generator of the CPU cannot do
-    prefill = {"enable_chunked_prefill": False} if on_cpu else {"max_num_batched_tokens": BATCHED_TOKENS}
-    no_videos = {"limit_mm_per_prompt": {"image": 999, "video": 0}} if hasattr(model.config, "video_token_id") else {}
     return {
+        **common_options(model.config),
         "load_format": LOAD_FORMAT,
         "dtype": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "tensor_parallel_size": args.vllm_tensor_parallel_size,
         "gpu_memory_utilization": args.vllm_gpu_memory_utilization,
         "max_model_len": args.vllm_max_model_length,
         "max_num_seqs": args.per_device_train_batch_size * args.steps_per_generation * args.vllm_tensor_parallel_size,
-        "enable_prefix_caching": True,
         "enable_sleep_mode": args.vllm_enable_sleep_mode,
-        "enforce_eager": on_cpu,
         "model_impl": args.vllm_model_impl,
         "trust_remote_code": args.trust_remote_code,
         "distributed_executor_backend": "external_launcher",
         "logprobs_mode": "processed_logprobs",  # after temperature and bans, as tokens are drawn
-        "generation_config": "vllm",
         "seed": rank[0] // args.vllm_tensor_parallel_size,
-        "disable_log_stats": True,
-        **prefill,
-        **no_videos,
+        **({"max_num_batched_tokens": BATCHED_TOKENS} if torch.cuda.is_available() else {}),
     }
 
 
 def place(rank: tuple[int, int, int]) -> None:
     """The environment of an engine inside a trainer's process: (rank, local rank, ranks)."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    os.environ |= dict(zip(names, map(str, rank), strict=True)) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    if not torch.cuda.is_available():
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the trainer's threads need the cores too
+    os.environ |= dict(zip(names, map(str, rank), strict=True))
+    in_this_process()
     ensure_master_addr_port()
     # warns at each sync of every layer that has buffers alone
     logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
@@ -146,27 +136,6 @@ class PolicyLoader(BaseModelLoader):
         loaded = model.load_weights(POLICY["weights"]())
         if missing := expected - (expected if loaded is None else loaded):
             raise EngineError(f"vLLM's {type(model).__name__} has weights the policy lacks: {sorted(missing)[:5]}")
-
-
-# ---------------------------------------------------------------------------------------------------------- requests
-
-
-def prompt(request: Request) -> dict[str, Any]:
-    images = {"multi_modal_data": {"image": list(request.pictures)}} if request.pictures else {}
-    return {"prompt_token_ids": request.ids, **images}
-
-
-def sampling_params(sampling: Sampling, request: Request) -> SamplingParams:
-    fields = sampling.fields()
-    fields["logit_bias"] = {int(token): bias for token, bias in fields["logit_bias"].items()}
-    regex = {"structured_outputs": StructuredOutputsParams(regex=sampling.regex)} if sampling.regex else {}
-    return SamplingParams(n=request.n, seed=request.seed, logprobs=0, detokenize=False, **fields, **regex)
-
-
-def completion(output: Any) -> Completion:
-    ids = list(output.token_ids)
-    logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]
-    return Completion(ids, logps)
 
 
 class TensorParallel:

@@ -70,10 +70,8 @@ class EngineRollouts:
 
     def request(self, example: Example, count: int, label: str) -> Request:
         """Its seed depends on run seed, step and row alone: a resumed run draws what the whole one would have."""
-        chat = self.loader.conversation(example.record, example.pictures)
-        ids = self.loader.unexpanded(chat)
         seed = random.Random(f"{self.args.seed}/{label}/{example.record.where}").getrandbits(31)
-        return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
+        return self.loader.request(example, count, seed)
 
     def together(self, call: Callable[[], Value]) -> Value:
         """What `call` returns here; raises on all ranks an EngineError that says what it raised on any."""

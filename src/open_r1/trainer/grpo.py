@@ -67,7 +67,7 @@ class VLMGRPOTrainer(Resumable, GRPOTrainer):
         peft_config: Any = None,
     ):
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
-        banned = image_token_ids(model, processor)
+        banned = image_token_ids(model.config, processor)
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
         if not use_vllm:
             args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}

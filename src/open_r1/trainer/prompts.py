@@ -21,6 +21,7 @@ from torch.utils.data import get_worker_info
 from transformers import ProcessorMixin
 
 from open_r1.conversation import plain_messages
+from open_r1.engines.requests import Request
 from open_r1.images import load_images
 from open_r1.records import Record
 
@@ -132,10 +133,12 @@ class PromptLoader:
             self.batches.popitem(last=False)
         return [examples[key_of(row)] for row in rows]
 
-    def unexpanded(self, chat: list[dict[str, Any]]) -> list[int]:
-        """Token ids of a conversation with one token where an image stands, as engines with processors want it."""
+    def request(self, example: Example, count: int, seed: int) -> Request:
+        """What an engine with a processor of its own is asked: one token stands for each image."""
+        chat = self.conversation(example.record, example.pictures)
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
-        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
     def _load(self, unique: dict[Any, Row]) -> dict[Any, Example]:
         records = [self.record_of(row) for row in unique.values()]

@@ -6,19 +6,19 @@ The task scripts differ in where their records come from, and in nothing else.
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import transformers
 import yaml
-from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainingArguments
 
+from open_r1.annotation import annotator
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.engines.requests import EngineError
-from open_r1.images import original_size
 from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
-from open_r1.models import FAMILIES, freeze_vision, load_model, load_processor, pixel_limits, vision_parts
+from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
 from open_r1.records import Record
 from open_r1.rewards.adapter import BatchReward, load_reward
 from open_r1.rewards.pool import warm_up
@@ -93,22 +93,6 @@ def train_and_save(
         go_on = f"continue with --resume_from_checkpoint {saved}" if saved else "nothing was trained"
         sys.exit(f"{error}\nThe run ended after step {trainer.state.global_step}; {go_on}")
     trainer.save_model(str(Path(training.output_dir) / FINAL))
-
-
-def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> Callable[[Record], Record]:
-    """What rewards need beyond the row: original image size (w, h) in pixels, the family of the model's coordinates
-    and its pixel limits, the prompt mode."""
-    low, high = pixel_limits(processor)
-    family = FAMILIES[model_type].coordinates if model_type in FAMILIES else model_type
-    known = {"model_family": family, "min_pixels": low, "max_pixels": high, "prompt_mode": prompt_mode}
-
-    def annotate(record: Record) -> Record:
-        size = (
-            {"image_wh": original_size(record.folder, record.images[0], where=record.where)} if record.images else {}
-        )
-        return record.with_extra(**known, **size)
-
-    return annotate
 
 
 def save_configuration(

@@ -27,7 +27,7 @@ def taught(record: Record) -> str:
     """What a model is taught to say to a row: its solution where that holds `<answer>` tags, else the gold answer in
     the tags of the prompt mode. A gold box of `rec` is written in the coordinates of the model's family.
 
-    `record.extra` holds what `open_r1.trainer.run.annotator` adds. Raises DataError for a gold that is none.
+    `record.extra` holds what `open_r1.annotation.annotator` adds. Raises DataError for a gold that is none.
 
     >>> taught(Record("1", (), "", (), "3", {"prompt_mode": "direct"}))
     '<answer>3</answer>'
