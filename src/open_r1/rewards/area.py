@@ -39,6 +39,16 @@ def is_near(score: float) -> bool:
     return score >= BEST - (BEST - WORST) * WITHIN - 1e-9
 
 
+def relative_error(completion: str, record: Record) -> float | None:
+    """|answer - gold| / gold; None without a number, which the parse rate counts.
+
+    >>> relative_error("<answer>150.00</answer>", Record("1", (), "", (), "200.00"))
+    0.25
+    """
+    gold, answer = gold_area(record), parse_area(final_text(completion))
+    return None if answer is None else float(abs(answer - gold) / gold)
+
+
 def parsed_area(completion: str, record: Record) -> float | None:
     """The number that `area` reads."""
     value = parse_area(final_text(completion))

@@ -9,7 +9,7 @@ from typing import Any
 from open_r1.answers.polygons import last_polygon, parse_polygons
 from open_r1.coordinates import from_original
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.masks import Rle, Size, iou, read_segmentation
+from open_r1.masks import Rle, Size, iou, overlap, read_segmentation
 from open_r1.polygons import Polygon, to_rle
 from open_r1.rewards.base import bad_gold, gold_text
 from open_r1.rewards.boxes import frame
@@ -34,13 +34,31 @@ def mask_iou(completion: str, record: Record) -> float:
     >>> [mask_iou(f"<answer>{text}</answer>", Record("1", (), "", (), gold)) for text in (gold, half, "20")]
     [1.0, 1.0, 0.0]
     """
+    answer, truth = _masks(completion, record)
+    return 0.0 if answer is None else iou(answer, truth)
+
+
+def intersection(completion: str, record: Record) -> float:
+    """Pixels of the original image in both the answered polygon and the true mask; their sums make cIoU."""
+    answer, truth = _masks(completion, record)
+    return 0.0 if answer is None else float(overlap(answer, truth)[0])
+
+
+def union(completion: str, record: Record) -> float:
+    """Pixels of the original image in the answered polygon or the true mask; of the mask alone without an answer."""
+    answer, truth = _masks(completion, record)
+    return float(overlap(truth if answer is None else answer, truth)[1])
+
+
+def _masks(completion: str, record: Record) -> tuple[Rle | None, Rle]:
+    """(the answer's mask, None where it has none of the gold's form; the truth)."""
     gold = gold_polygon(record)
     size = (int(gold.size[0]), int(gold.size[1]))
     answer = last_polygon(completion, frame_size(record, size))
     truth = true_mask(record, gold, size)
     if answer is None or answer.basis != gold.basis or len(answer.coeffs) != len(gold.coeffs):
-        return 0.0
-    return iou(to_rle(answer, size), truth)
+        return None, truth
+    return to_rle(answer, size), truth
 
 
 def answered_polygon(completion: str, record: Record) -> dict[str, Any] | None:

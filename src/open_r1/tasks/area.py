@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from open_r1.rewards.area import is_near
+from open_r1.rewards.area import is_near, relative_error
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
 AXIS = 50.0  # both axes run from 0 to here
@@ -174,5 +174,6 @@ AREA = Task(
     weights=(1.0, 1.0, 1.0),
     is_right=is_near,
     metric="within 10 %",
+    measures={"relative_error": relative_error},
     generator=Areas,
 )

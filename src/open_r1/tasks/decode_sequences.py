@@ -7,6 +7,7 @@
 
 from dataclasses import dataclass, field
 
+from open_r1.rewards.cipher import decode_chars
 from open_r1.tasks.decoder import CodedMessages
 from open_r1.tasks.task import Task
 
@@ -31,5 +32,6 @@ DECODE_SEQUENCES = Task(
     },
     rewards=("decode_chars", "decode_answer", "format", "decode_partial"),
     weights=(1.0, 1.0, 1.0, 1.0),
+    measures={"chars": decode_chars},
     generator=CodedSequences,
 )

@@ -9,6 +9,7 @@ The second makes words of three out of six letters in pictures of 84x56 pixels, 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from open_r1.rewards.cipher import decode_chars
 from open_r1.tasks.decoder import CodedMessages
 from open_r1.tasks.task import Task
 
@@ -31,5 +32,6 @@ DECODE_WORDS = Task(
     },
     rewards=("decode_chars", "decode_answer", "format", "decode_partial"),
     weights=(1.0, 1.0, 1.0, 1.0),
+    measures={"chars": decode_chars},
     generator=CodedWords,
 )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from open_r1.rewards.detection import od_ap, od_ap50
 from open_r1.tasks.shapes import SIZES, SPLITS, Item, Kind, pairs, scene
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
@@ -70,5 +71,6 @@ OD = Task(
     },
     is_right=lambda precision: precision >= 0.5,
     metric="mean average precision of the picture at least 0.5",
+    measures={"ap": od_ap, "ap50": od_ap50},
     generator=DetectedShapes,
 )

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from open_r1.rewards.boxes import rec
 from open_r1.tasks.shapes import SIZES, SPLITS, Kind, pairs, scene
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
@@ -66,5 +67,6 @@ REC = Task(
     },
     is_right=lambda iou: iou > 0.5,
     metric="IoU > 0.5",
+    measures={"mean_iou": rec},
     generator=ReferredShapes,
 )

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from open_r1.masks import encode
 from open_r1.polygons import angles, ceiling, fit, write
+from open_r1.rewards.masks import gold_ceiling, intersection, mask_iou, union
 from open_r1.tasks.shapes import COLORS
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 
@@ -123,5 +124,12 @@ SEG = Task(
     },
     is_right=lambda iou: iou > 0.5,
     metric="IoU > 0.5",
+    measures={
+        "gIoU": mask_iou,
+        "intersection": intersection,
+        "union": union,
+        "ceiling": lambda completion, record: gold_ceiling(record),
+    },
+    ratios={"cIoU": ("intersection", "union")},
     generator=OutlinedShapes,
 )

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from open_r1.conversation import PROMPTS
+from open_r1.rows import Record
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Task:
 
     `prompts` map `--prompt_mode` to an instruction holding `{question}`. `rewards` and `weights` are parallel and
     name entries of `open_r1.rewards.REWARDS`. `method` names an entry of `open_r1.rewards.METHODS`; its score says
-    through `is_right` whether an evaluated answer counts, which `metric` says in words.
+    through `is_right` whether an evaluated answer counts, which `metric` says in words. `measures` are what an
+    evaluation reports beside it: (completion, record) -> a number, its mean taken over the rows that have one;
+    `ratios` are quotients of the sums of two measures, which then have no mean of their own.
     """
 
     name: str
@@ -73,4 +76,6 @@ class Task:
     weights: tuple[float, ...] = (1.0, 1.0)
     is_right: Callable[[float], bool] = full_score
     metric: str = "exact answers"
+    measures: Mapping[str, Callable[[str, Record], float | None]] = field(default_factory=dict)
+    ratios: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     generator: type[Generator] | None = None
