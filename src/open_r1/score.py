@@ -4,7 +4,8 @@
     python -m open_r1.score --task digits --rows completions.jsonl --out scored.jsonl
 
 A row holds `completion`, `gold`, and whatever its method needs: `options`; for boxes `model_family` and `image_wh`
-([width, height] of the original image), `min_pixels`, `max_pixels`. A row's own `accu_reward_method` wins. The output
+([width, height] of the original image), `min_pixels`, `max_pixels`, and where the gold is no xyxy box, `gold_format`
+xywh. A row's own `accu_reward_method` wins. The output
 repeats each row with `score` and `parsed` (letter, number, box in pixels of the original, text; null for nothing), or
 with `error`. Exit status 1 where a row could not be graded, 2 where the arguments are wrong. Needs no torch.
 """
@@ -22,6 +23,7 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from open_r1.answers.boxes import parse_boxes
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards import METHODS, get_method, prepare
 from open_r1.rewards.adapter import lost_gradings
@@ -65,8 +67,8 @@ def score_line(line: bytes, where: str, method: str) -> dict[str, Any]:
     """
     row: dict[str, Any] = {}
     try:
-        row = _row(line, where)
-        completion, record = _completion(row, where), _record(row, where)
+        row = decode_saved(line, where)
+        completion, record = read_saved(row, where)
         chosen = get_method(record.accu_reward_method or method)
         return {**row, "score": chosen.score(completion, record), "parsed": chosen.parse(completion, record)}
     except (ValueError, TypeError) as error:  # a field is missing (DataError) or of a wrong type
@@ -84,7 +86,19 @@ def score_file(rows: Path, out: Path, method: str) -> Summary:
     return summary
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
+def read_saved(row: dict[str, Any], where: str) -> tuple[str, Record]:
+    """A row's completion, and the record it is graded against; a gold box of `gold_format` xywh becomes xyxy.
+
+    Raises DataError for fields that are missing or of a wrong type.
+    """
+    if isinstance(row.get("completion"), str):
+        return row["completion"], _record(row, where)
+    got = shorten(row["completion"]) if "completion" in row else "no such field"
+    raise DataError([Problem(where, "completion", got, "the model's text", "write it as text")])
+
+
+def decode_saved(line: bytes, where: str) -> dict[str, Any]:
+    """The object of a line, without the results of an earlier scoring; raises DataError where it is none."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -94,19 +108,26 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in RESULTS}  # of an earlier scoring
 
 
-def _completion(row: dict[str, Any], where: str) -> str:
-    if isinstance(row.get("completion"), str):
-        return row["completion"]
-    got = shorten(row["completion"]) if "completion" in row else "no such field"
-    raise DataError([Problem(where, "completion", got, "the model's text", "write it as text")])
-
-
 def _record(row: dict[str, Any], where: str) -> Record:
-    gold = solution_text(row.get("gold"), "gold", where)
+    gold = solution_text(_gold(row, where), "gold", where)
     extra = {key: value for key, value in row.items() if key not in ("completion", "gold", "accu_reward_method")}
     return Record(
         where, (), "", (), gold, extra, where, row.get("accu_reward_method") and str(row["accu_reward_method"])
     )
+
+
+def _gold(row: dict[str, Any], where: str) -> Any:
+    """The gold, a box as [x1, y1, x2, y2] whatever `gold_format` says it is."""
+    form, gold = row.get("gold_format", "xyxy"), row.get("gold")
+    if form not in ("xyxy", "xywh"):
+        raise DataError([Problem(where, "gold_format", shorten(form), "xyxy or xywh", "write one of them")])
+    if form == "xyxy":
+        return gold
+    boxes = parse_boxes(str(gold))
+    if len(boxes) != 1:
+        raise DataError([Problem(where, "gold", shorten(gold), "one box [x, y, width, height]", "correct the gold")])
+    x, y, width, height = boxes[0].xyxy
+    return [x, y, x + width, y + height]
 
 
 def _scored(lines: Iterator[tuple[int, bytes]], name: str, method: str) -> Iterator[dict[str, Any]]:
