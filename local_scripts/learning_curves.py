@@ -26,14 +26,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from learning_figures import draw_curves, draw_methods
 
+from open_r1.evaluation import script
 from open_r1.report.curves import read_metrics, series
 from open_r1.tasks import TASKS
 
@@ -130,18 +128,9 @@ def make_data(task: str, scale: Scale, data: Path) -> None:
         run([*script, *sizes, *EXPERIMENTS[task].options], data.parent / "data.log")
 
 
-@cache
-def evaluator() -> ModuleType:
-    """eval/evaluate.py, imported once: its start takes longer than 256 rows do."""
-    spec = spec_from_file_location("evaluate", REPO / "eval/evaluate.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def evaluate(task: str, model: str | Path, data: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """By split, the summary of `eval/evaluate.py`."""
-    script, found = evaluator(), {}
+    """By split, the figures of `eval/evaluate.py`; in this process, as its start takes longer than 256 rows do."""
+    found = {}
     for split in EXPERIMENTS[task].splits:
         flags = {
             "model": model,
@@ -153,7 +142,8 @@ def evaluate(task: str, model: str | Path, data: Path, out: Path) -> dict[str, d
             "batch_size": 64,
         }
         words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
-        found[split] = script.evaluate(script.options().parse_args(words))
+        summary = script.run(script.parser_of(None).parse_args([*words, "--prompt_mode", "think"]))
+        found[split] = summary["think"]
     return found
 
 

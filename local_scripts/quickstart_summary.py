@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args()
-    before, after = (read(args.folder / name / "summary.json") for name in ("before", "after"))
+    before, after = (read(args.folder / name / "summary.json")["think"] for name in ("before", "after"))
     seconds = train_seconds(args.folder)
     summary = {"seed": args.seed, "before": before, "after": after, "train_seconds": seconds}
     (args.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

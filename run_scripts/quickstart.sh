@@ -26,7 +26,7 @@ python -m open_r1.check --data_file_paths "$DATA/train.jsonl:$DATA/heldout.jsonl
 
 evaluate() {
   python eval/evaluate.py --model "$1" --task digits --data_file_paths "$DATA/heldout.jsonl" --image_folders "$DATA" \
-    --output_dir "$2" --max_completion_length 40 --batch_size 64 > /dev/null
+    --output_dir "$2" --max_completion_length 40 --batch_size 64 --overwrite > /dev/null
 }
 echo "Before GRPO: greedy answers on held-out rows"
 evaluate "$MODEL" "$OUT/before"

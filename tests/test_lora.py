@@ -18,6 +18,7 @@ from trl.trainer.utils import add_fused_lm_head
 from open_r1 import grpo_jsonl, sft_jsonl
 from open_r1.arguments import JsonlArguments, TaskArguments, VLMConfig
 from open_r1.errors import UsageError
+from open_r1.evaluation.script import parser_of, run
 from open_r1.flags import parse
 from open_r1.lora import adapter_config, load_adapter, lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
@@ -25,8 +26,8 @@ from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.logps import score
 from open_r1.trainer.shared_prefix import share_prefixes
 
-sys.path[:0] = [str(REPO / "local_scripts"), str(REPO / "eval")]
-merge_lora, evaluate = importlib.import_module("merge_lora"), importlib.import_module("evaluate")
+sys.path.insert(0, str(REPO / "local_scripts"))
+merge_lora = importlib.import_module("merge_lora")
 GRPO, SFT = (lambda argv: parse(JsonlArguments, argv)), sft_jsonl.parse
 
 
@@ -296,7 +297,7 @@ def test_evaluation_takes_an_adapter_and_the_merged_model_alike(plain, tiny, dig
     for model in (folder, tmp_path / "merged", tiny):
         flags = f"--model {model} --data_file_paths {digits}/heldout.jsonl --image_folders {digits} --task digits"
         flags += f" --limit 4 --max_completion_length 6 --device cpu --output_dir {tmp_path}/{len(said)}"
-        evaluate.evaluate(evaluate.options().parse_args(flags.split()))
+        run(parser_of(None).parse_args(flags.split()))
         lines = (tmp_path / str(len(said)) / "predictions.jsonl").read_text().splitlines()
         said.append([json.loads(line)["completion"] for line in lines])
     assert said[0] == said[1] != said[2] and len(said[0]) == 4

@@ -98,7 +98,7 @@ def test_jsonl_run_leaves_a_checkpoint_that_answers_as_it_lies_there(tiny, mixed
         "--max_completion_length",
         8,
     )
-    assert json.loads((tmp_path / "eval" / "summary.json").read_text())["n"] == 4
+    assert json.loads((tmp_path / "eval" / "summary.json").read_text())["think"]["n"] == 4
 
 
 def test_a_run_continues_from_its_newest_checkpoint(tiny, digits, tmp_path):

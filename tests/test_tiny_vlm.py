@@ -1,6 +1,7 @@
 """The embedded models: small, real Qwen2.5-VLs, the same after save and reload, seeing well and answering as asked
 only some of the time."""
 
+import json
 import re
 import sys
 
@@ -11,11 +12,9 @@ from conftest import REPO
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from open_r1.answers.boxes import last_box
-from open_r1.evaluation import answer_batches
-from open_r1.records import load_records
-from open_r1.rewards import METHODS
+from open_r1.evaluation.script import parser_of, run
+from open_r1.report.lines import read_lines
 from open_r1.rewards.boxes import iou
-from open_r1.tasks import TASKS
 
 TEXTS = [
     "What digits are in this image? [1, 2]",
@@ -58,16 +57,15 @@ def test_tokens_are_the_same_after_save_and_reload(asset, tmp_path):
         assert processor.tokenizer.decode(ids) == text
 
 
-def test_it_reads_well_and_answers_as_asked_some_of_the_time(digits):
-    model, processor = load("tiny-vlm")
-    records = load_records(str(digits / "heldout.jsonl"), str(digits), reward_methods="digits")
-    batches = answer_batches(model, processor, records, TASKS["digits"].prompts["think"], 64, 40)
-    answers = [pair for batch in batches for pair in batch]
-    seen = [text.split("I see ")[-1].split(".")[0] for _, text, _ in answers]
-    read = [s == " ".join(map(str, record.extra["digits"])) for s, (record, _, _) in zip(seen, answers, strict=True)]
-    right = [METHODS["digits"].score(text, record) for record, text, _ in answers]
+def test_it_reads_well_and_answers_as_asked_some_of_the_time(tiny, digits, tmp_path):
+    flags = f"--model {tiny} --task digits --data_file_paths {digits}/heldout.jsonl --image_folders {digits}"
+    flags += f" --output_dir {tmp_path} --batch_size 64 --max_completion_length 40 --by digits"
+    figures = run(parser_of(None).parse_args(flags.split()))["think"]
+    lines = read_lines(tmp_path / "predictions.jsonl")
+    seen = [line["completion"].split("I see ")[-1].split(".")[0] for line in lines]
+    read = [s == " ".join(map(str, json.loads(line["by"]["digits"]))) for s, line in zip(seen, lines, strict=True)]
     assert sum(read) / len(read) > 0.9
-    assert 0.2 < sum(right) / len(right) <= 0.65
+    assert 0.2 < figures["accuracy"] <= 0.65 and figures["n"] == 64
 
 
 def sees_items(extra, text):

@@ -75,6 +75,14 @@ class RecordDataset(Sequence[Record]):
         raw = os.pread(self._file(source_index).fileno(), length, offset)
         return parse_row(decode_row(raw, where), where, line, source.folder or "", source.method)
 
+    def source_of_rows(self) -> np.ndarray:
+        """(N,) which of `sources` each row is from."""
+        return self._places_N3[:, 0]
+
+    def lines(self) -> np.ndarray:
+        """(N,) the line of each row in its file, counted from 1."""
+        return self._lines_N
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_files": {}}
 

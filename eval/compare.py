@@ -1,0 +1,86 @@
+"""Do two evaluations differ by more than chance? The same rows, answered by two models, compared row by row.
+
+    python eval/compare.py output/before output/after [--show 10] [--out compare.json]
+
+A and B are output folders of the scripts of `eval/`. For each prompt mode: accuracies, their difference with a 95 %
+interval (bootstrap over rows), the exact test of McNemar (of the rows that one alone got right), and the same for the
+mean score. Rows are matched by split, line and gold answer; a row that only one of them has ends it, or is left out
+with --common.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from open_r1.errors import UsageError, shorten
+from open_r1.evaluation.comparison import Rows, compare, read_rows
+
+
+def matched(a: Rows, b: Rows, common: bool) -> list[tuple[str, str]]:
+    """The rows of both. Raises UsageError where they are not the same, or hold other gold answers."""
+    both = [key for key in a if key in b]
+    alone = len(a) + len(b) - 2 * len(both)
+    if not both or (alone and not common):
+        raise UsageError(
+            f"got {len(both)} rows in both and {alone} in one alone, expected the same rows; use --common"
+        )
+    other = [key for key in both if a[key][0]["solution"] != b[key][0]["solution"]]
+    if other:
+        raise UsageError(f"{other[0][1]}: got two gold answers, expected the same data ({len(other)} such rows)")
+    return both
+
+
+def show(found: dict[str, Any], names: tuple[str, str], console: Console) -> None:
+    for mode, result in found.items():
+        table = Table(title=f"{mode}: {result['rows']} rows")
+        for column in ("", names[0], names[1], "difference [95 % interval]", "p"):
+            table.add_column(column, no_wrap=True)
+        for name in ("accuracy", "mean_score"):
+            part = result[name]
+            gap = f"{part['difference']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}]"
+            table.add_row(name.replace("_", " "), f"{part['a']:.3f}", f"{part['b']:.3f}", gap, f"{part['p']:.2g}")
+        console.print(table)
+        console.print(
+            f"right in both {result['both']}, in the first alone {result['only_a']}, in the second alone "
+            f"{result['only_b']}, in neither {result['neither']}"
+        )
+
+
+def show_rows(a: Rows, b: Rows, keys: list[tuple[str, str]], most: int, console: Console) -> None:
+    """Rows that one alone got right, with both answers."""
+    changed = [key for key in keys if a[key][0]["right"] != b[key][0]["right"]]
+    for key in changed[:most]:
+        console.print(f"\n{key[1]} ({key[0]}), gold {shorten(a[key][0]['solution'])}", markup=False)
+        for name, rows in (("A", a), ("B", b)):
+            line = rows[key][0]
+            console.print(f"  {name} {'right' if line['right'] else 'wrong'}: {line['completion']}", markup=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("a", type=Path, help="output folder of an evaluation")
+    parser.add_argument("b", type=Path, help="output folder of another one on the same rows")
+    parser.add_argument("--common", action="store_true", help="compare the rows that both have")
+    parser.add_argument("--show", type=int, default=0, metavar="N", help="print N rows that one alone got right")
+    parser.add_argument("--out", type=Path, help="JSON file of the result")
+    args = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        a, b = read_rows(args.a), read_rows(args.b)
+        keys = matched(a, b, args.common)
+        found = compare(a, b, keys)
+    except UsageError as error:
+        sys.exit(f"{args.a}, {args.b}: {error}")
+    show(found, (args.a.name, args.b.name), console)
+    show_rows(a, b, keys, args.show, console)
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

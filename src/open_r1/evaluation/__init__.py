@@ -1,0 +1,1 @@
+"""One evaluator behind every script of `eval/`: the rows, prompts, parser and rewards of training."""

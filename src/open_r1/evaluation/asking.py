@@ -1,0 +1,158 @@
+"""Batches of rows to an engine, its completions to the journal; loading and scoring go on beside generation."""
+
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import AutoConfig, ProcessorMixin
+
+from open_r1.annotation import annotator
+from open_r1.conversation import fill, messages
+from open_r1.evaluation.journal import Journal, Line
+from open_r1.evaluation.predictions import graded
+from open_r1.evaluation.settings import Settings, task_of_files
+from open_r1.lora import adapter_config
+from open_r1.records import Record, RecordDataset
+from open_r1.rewards.pool import WORKERS
+from open_r1.trainer.prompts import Example, PromptLoader
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are answered together in one prompt mode."""
+
+    mode: str
+    rows: tuple[int, ...]
+
+
+def answer_all(
+    todo: Sequence[Batch],
+    records: RecordDataset,
+    labels: Sequence[str],
+    settings: Settings,
+    processor: ProcessorMixin,
+    journal: Journal,
+    local_rank: int | None,
+) -> None:
+    """Answer, score and write batch after batch: the next one is loaded and the last one scored in the background."""
+    engine = backend(settings.backend)(settings, processor, loader_of(records, settings, processor), local_rank)
+    wanted = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in todo]
+    scorer = Scorer(records, labels, settings, processor, engine.ends)
+    written: Future[list[Line]] | None = None
+    with bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as behind:
+        task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in todo), right="")
+        for number, batch in enumerate(todo):
+            examples = engine.loader.take(wanted[number])
+            if number + 1 < len(todo):
+                engine.loader.want(wanted[number + 1])
+            since = time.monotonic()
+            seeds = [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]
+            ids = engine.answer(examples, seeds)
+            seconds = time.monotonic() - since
+            if written is not None:
+                written.result()
+            written = behind.submit(scorer.write, journal, batch, examples, ids, seconds)
+            progress.update(task, advance=len(batch.rows), right=scorer.so_far())
+        if written is not None:
+            written.result()
+
+
+def backend(name: str) -> Any:
+    """vLLM is imported only where it answers."""
+    if name == "vllm":
+        from open_r1.evaluation.vllm_engine import VLLM
+
+        return VLLM
+    from open_r1.evaluation.transformers_engine import Transformers
+
+    return Transformers
+
+
+def loader_of(records: RecordDataset, settings: Settings, processor: ProcessorMixin) -> Any:
+    """What makes an engine's loader, given the model's `get_rope_index` or None."""
+    annotate = {mode: annotator(model_type(settings), processor, mode) for mode in settings.modes}
+    tasks = task_of_files(settings)
+
+    def record_of(row: dict[str, Any]) -> Record:
+        return annotate[row["split"]](records[row["row"]])
+
+    def conversation(record: Record, pictures: Sequence[Any]) -> list[dict[str, Any]]:
+        prompts = tasks[file_of(record)].prompts
+        return fill(messages(record, prompts[record.extra["prompt_mode"]]), pictures)
+
+    return lambda rope: PromptLoader(record_of, conversation, processor, rope, settings.image_workers, {})
+
+
+def model_type(settings: Settings) -> str:
+    """`config.model_type`, of the base model for an adapter."""
+    adapter = adapter_config(settings.model)
+    name = adapter["base_model_name_or_path"] if adapter else settings.model
+    return AutoConfig.from_pretrained(name, trust_remote_code=settings.trust_remote_code).model_type
+
+
+def file_of(record: Record) -> str:
+    return record.where.rpartition(":")[0]
+
+
+def seed_of(seed: int, mode: str, label: str) -> int:
+    """Of a row's samples: no other row's, whatever is answered before."""
+    return random.Random(f"{seed}/{mode}/{label}").getrandbits(31)
+
+
+class Scorer:
+    """Completions' token ids -> lines in the journal; the fields of a line are those of `predictions`."""
+
+    def __init__(
+        self,
+        records: RecordDataset,
+        labels: Sequence[str],
+        settings: Settings,
+        processor: ProcessorMixin,
+        ends: Sequence[int],
+    ):
+        self.labels, self.settings, self.tokenizer, self.ends = labels, settings, processor.tokenizer, set(ends)
+        self.tasks = task_of_files(settings)
+        self.threads = ThreadPoolExecutor(
+            2 * WORKERS, thread_name_prefix="grades"
+        )  # a judge or a pool may be waited for
+        self.right = self.seen = 0
+
+    def write(
+        self, journal: Journal, batch: Batch, examples: Sequence[Example], ids: list[list[list[int]]], seconds: float
+    ) -> None:
+        count = sum(map(len, ids))
+        items = [
+            (batch.mode, self.labels[row], sample, example.record, tokens, seconds / count)
+            for row, example, samples in zip(batch.rows, examples, ids, strict=True)
+            for sample, tokens in enumerate(samples)
+        ]
+        lines = list(self.threads.map(lambda item: self._line(*item), items))
+        journal.add(lines)
+        self.right, self.seen = self.right + sum(line["right"] for line in lines), self.seen + len(lines)
+
+    def _line(self, mode: str, label: str, sample: int, record: Record, ids: list[int], seconds: float) -> Line:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return {
+            "row": label,
+            "split": label.rpartition(":")[0],
+            "sample": sample,
+            **graded(text, record, self.tasks[file_of(record)], mode, self.settings.by),
+            "tokens": len(ids),
+            "truncated": not ids or ids[-1] not in self.ends,
+            "seconds": round(seconds, 6),
+        }
+
+    def so_far(self) -> str:
+        return f"right so far: {self.right / self.seen:.3f}" if self.seen else ""
+
+
+def bar() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[right]}"), console=console, disable=not console.is_terminal)

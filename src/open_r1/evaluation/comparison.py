@@ -1,0 +1,62 @@
+"""Two evaluations of the same rows -> how far apart they are, and whether chance explains it. (torch-free)"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from open_r1.errors import UsageError
+from open_r1.evaluation.journal import NAME, SUMMARY, Key, Line
+from open_r1.evaluation.statistics import mcnemar, paired_difference
+from open_r1.report.lines import read_lines
+
+Rows = dict[Key, list[Line]]  # (prompt mode, row) -> its samples
+
+
+def read_rows(folder: Path) -> Rows:
+    """The rows of an evaluation that ended; raises UsageError for a folder without one."""
+    if not (folder / NAME).is_file() or not (folder / SUMMARY).is_file():
+        raise UsageError(
+            f"{folder}: got no {NAME} and {SUMMARY}, expected the output folder of an evaluation that ended"
+        )
+    rows: Rows = {}
+    for line in read_lines(folder / NAME):
+        rows.setdefault((line["mode"], line["row"]), []).append(line)
+    return rows
+
+
+def compare(a: Rows, b: Rows, keys: Sequence[Key]) -> dict[str, Any]:
+    """By prompt mode: accuracies and mean scores of both, their differences (b - a), and in how many rows each is
+    right.
+
+    A row counts as right where most of its samples are. With one sample a row p is McNemar's, else that of random
+    signs.
+    """
+    modes = list(dict.fromkeys(mode for mode, _ in keys))
+    return {mode: _mode([(a[key], b[key]) for key in keys if key[0] == mode]) for mode in modes}
+
+
+def _mode(pairs: Sequence[tuple[list[Line], list[Line]]]) -> dict[str, Any]:
+    right = [[share(lines, "right") for lines in pair] for pair in pairs]
+    score = [[share(lines, "score") for lines in pair] for pair in pairs]
+    most = [(a > 0.5, b > 0.5) for a, b in right]
+    counts = {
+        "both": most.count((True, True)),
+        "only_a": most.count((True, False)),
+        "only_b": most.count((False, True)),
+        "neither": most.count((False, False)),
+    }
+    single = all(len(a) == len(b) == 1 for a, b in pairs)
+    p = {"p": mcnemar(counts["only_a"], counts["only_b"])} if single else {}
+    return {"rows": len(pairs), **counts, "accuracy": _difference(right) | p, "mean_score": _difference(score)}
+
+
+def _difference(values: Sequence[Sequence[float]]) -> dict[str, float]:
+    a, b = ([pair[i] for pair in values] for i in (0, 1))
+    found = paired_difference(a, b)
+    means = {"a": sum(a) / len(a), "b": sum(b) / len(b)}
+    return means | {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p}
+
+
+def share(lines: Sequence[Line], field: str) -> float:
+    """The mean of a field over a row's samples."""
+    return sum(float(line[field]) for line in lines) / len(lines)

@@ -1,0 +1,67 @@
+"""Saved completions of any project -> scored by ours, without a model. (torch-free)
+
+A row holds `completion` and `gold`, for boxes `image_wh`, `model_family` and, where the gold is not
+[x1, y1, x2, y2], `gold_format` "xywh"; a row's own `accu_reward_method` wins over the task's.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from open_r1.errors import DataError, Problem, UsageError
+from open_r1.evaluation.journal import NAME, encode, write_whole
+from open_r1.evaluation.predictions import Line, graded, summarize
+from open_r1.rewards.pool import WORKERS
+from open_r1.score import decode_saved, read_saved
+from open_r1.tasks import TASKS
+
+
+def rescore(
+    path: Path, task: str, method: str | None, mode: str, by: Sequence[str], out: Path | None
+) -> tuple[list[Line], dict[str, Any]]:
+    """(graded lines, summary); the lines are written to the folder `out` where one is given.
+
+    Raises DataError with every problem of every row, UsageError for a file without rows.
+    """
+    began, problems = time.monotonic(), []
+    with ThreadPoolExecutor(2 * WORKERS) as threads:
+        found = list(threads.map(lambda item: _graded(*item, task, method, mode, by), _numbered(path)))
+    for line in found:
+        if isinstance(line, DataError):
+            problems += line.problems
+    if problems:
+        raise DataError(problems)
+    if not found:
+        raise UsageError(f"{path}: got no rows, expected JSONL with `completion` and `gold`")
+    lines = [line for line in found if not isinstance(line, DataError)]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / NAME, b"".join(map(encode, lines)))
+    settings = {"from_predictions": str(path), "tasks": [task], "methods": [method or TASKS[task].method]}
+    return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
+
+
+def _numbered(path: Path) -> Iterator[tuple[bytes, str, int]]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield line, f"{path}:{number}", number
+
+
+def _graded(
+    raw: bytes, where: str, number: int, task: str, method: str | None, mode: str, by: Sequence[str]
+) -> Line | DataError:
+    try:
+        completion, record = read_saved(decode_saved(raw, where), where)
+        record = record if record.accu_reward_method or not method else replace(record, accu_reward_method=method)
+        line = graded(completion, record, TASKS[task], mode, by)
+    except DataError as error:
+        return error
+    except ValueError as error:  # a box without the size of its image, a family that nobody knows
+        remedy = "add what is missing, or correct it"
+        return DataError([Problem(where, "row", str(error), "what its accuracy method needs", remedy)])
+    label = Path(where.rpartition(":")[0]).stem
+    return {"row": f"{label}:{number}", "split": label, "sample": 0, **line}

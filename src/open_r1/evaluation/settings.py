@@ -1,0 +1,176 @@
+"""What is evaluated and how: the flags that every script of `eval/` shares, and what they become."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from open_r1.errors import UsageError
+from open_r1.paths import split_paths
+from open_r1.recipe import read_recipe
+from open_r1.rewards import known, prepare
+from open_r1.tasks import TASKS, Task
+
+MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
+COMPLETION = 2048  # tokens, where the checkpoint does not say what it was trained with
+BATCH = {"hf": 32, "vllm": 256}  # completions generated together
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One evaluation. Each of `tasks` belongs to one of the data files; `methods` likewise (None: the task's)."""
+
+    model: str
+    data_file_paths: list[str]
+    image_folders: str | None
+    output_dir: Path
+    tasks: list[str]
+    methods: list[str]
+    prompt_mode: str
+    max_completion_length: int
+    num_samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    max_pixels: int | None = None
+    min_pixels: int | None = None
+    max_anyres_num: int | None = None
+    limit: int | None = None
+    by: list[str] = field(default_factory=list)
+    backend: str = "hf"
+    batch_size: int = 32
+    dtype: str = "auto"
+    device: str = "auto"
+    attn_implementation: str = "sdpa"
+    trust_remote_code: bool = False
+    image_workers: int = 2
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    overwrite: bool = False
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return MODES[self.prompt_mode]
+
+    def shaping(self) -> dict[str, Any]:
+        """What changes an answer or its score: predictions made with other values cannot be continued."""
+        idle = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
+        idle |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
+        kept = {name: value for name, value in asdict(self).items() if name not in idle}
+        return json.loads(json.dumps(kept))
+
+
+def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: bool = True) -> None:
+    """The shared flags; `task` is a script's own, `data` false where the script makes or finds the rows itself."""
+    add = parser.add_argument
+    add("--model", help="hub name, or folder of a checkpoint or of an adapter")
+    add("--output_dir", type=Path, help="folder of predictions.jsonl and summary.json; a run there is continued")
+    add("--from_predictions", type=Path, metavar="FILE", help="score saved completions instead: JSONL, no model")
+    if data:
+        add("--data_file_paths", help="JSONL files separated by colons, each a split")
+        add("--image_folders", help="image folders separated by colons, one for each file or one for all")
+    if task is None:
+        add("--task", help=f"for all files, or one for each: {', '.join(TASKS)} (default: the checkpoint's)")
+    add("--prompt_mode", choices=MODES, help="think first, answer directly, or both (default: the checkpoint's)")
+    add("--reward_method", help="accuracy method for all files, or one for each (default: the task's)")
+    add("--max_completion_length", type=int, help=f"tokens (default: the checkpoint's, else {COMPLETION})")
+    add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
+    add("--temperature", type=float, help="default: 0, greedy; with --num_samples over 1: 1.0")
+    add("--top_p", type=float, default=1.0)
+    add("--top_k", type=int, default=0, help="0: all tokens")
+    add("--seed", type=int, default=0, help="of sampling")
+    add("--max_pixels", type=int, help="largest image area after resizing (default: the checkpoint's)")
+    add("--min_pixels", type=int, help="smallest image area after resizing (default: the checkpoint's)")
+    add("--max_anyres_num", type=int, help="most tiles an image (InternVL; default: the checkpoint's)")
+    add("--limit", type=int, help="only the first so many rows of each file")
+    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
+    add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM")
+    add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
+    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    add("--device", default="auto", help="auto, cpu, cuda:0, ...")
+    add("--attn_implementation", default="sdpa", help="sdpa, flash_attention_2, eager, ...")
+    add("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    add("--image_workers", type=int, default=2, help="threads that open and process images")
+    add("--tensor_parallel_size", type=int, default=1, help="GPUs that hold the model together (vLLM)")
+    add("--gpu_memory_utilization", type=float, default=0.9, help="share of the GPU that vLLM takes")
+    add("--max_model_len", type=int, help="longest prompt and completion together (vLLM; default: the model's)")
+    add("--overwrite", action="store_true", help="drop predictions of another evaluation in the same folder")
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The settings behind the flags, with the checkpoint's own for what was not given.
+
+    Raises UsageError (or ValueError for an unknown name) for what cannot act.
+    """
+    for name in ("model", "data_file_paths", "output_dir"):
+        if not getattr(args, name):
+            raise UsageError(f"--{name}: got nothing, expected a value; see --help")
+    recipe, paths = read_recipe(args.model), split_paths(args.data_file_paths, "--data_file_paths")
+    tasks = per_file(args.task or recipe.task_type or "default", paths, "--task")
+    given = args.reward_method or (None if args.task else recipe.reward_method)
+    taught = split_paths(given, "--reward_method") if given else []
+    single = taught if args.reward_method or len(set(taught)) == 1 else []  # training files are not these files
+    methods = per_file(single[:1] if len(set(single)) == 1 else single, paths, "--reward_method") if single else None
+    for task in tasks:
+        known(task, TASKS, "--task")
+    methods = methods or [TASKS[task].method for task in tasks]
+    prepare(methods)
+    own = {f for f in Settings.__dataclass_fields__ if hasattr(args, f)}
+    settings = Settings(
+        **{name: getattr(args, name) for name in own - {"data_file_paths", "temperature", "batch_size"}}
+        | {
+            "data_file_paths": paths,
+            "tasks": tasks,
+            "methods": methods,
+            "prompt_mode": args.prompt_mode or recipe.prompt_mode or "think",
+            "max_completion_length": args.max_completion_length or recipe.max_completion_length or COMPLETION,
+            "max_anyres_num": args.max_anyres_num or recipe.max_anyres_num,
+            "temperature": args.temperature if args.temperature is not None else float(args.num_samples > 1),
+            "batch_size": args.batch_size or BATCH[args.backend],
+        }
+    )
+    check(settings)
+    return settings
+
+
+def per_file(value: str | Sequence[str], paths: Sequence[str], flag: str) -> list[str]:
+    """One entry for each file, from one for all or one for each; raises UsageError for another number.
+
+    >>> per_file("rec", ["a.jsonl", "b.jsonl"], "--task"), per_file("rec:od", ["a.jsonl", "b.jsonl"], "--task")
+    (['rec', 'rec'], ['rec', 'od'])
+    """
+    parts = split_paths(value, flag)
+    if len(parts) not in (1, len(paths)):
+        raise UsageError(
+            f"{flag}: got {len(parts)} entries for {len(paths)} files, expected one for all or one for each; "
+            "separate them with colons, in the order of the files"
+        )
+    return parts * len(paths) if len(parts) == 1 else parts
+
+
+def check(settings: Settings) -> None:
+    """Raises UsageError for values that cannot act."""
+    if settings.num_samples < 1 or (settings.num_samples > 1 and settings.temperature <= 0):
+        raise UsageError(
+            f"--num_samples: got {settings.num_samples} at --temperature {settings.temperature}, expected at least 1, "
+            "and a temperature above 0 for several: greedy answers are all the same"
+        )
+    for name in ("max_completion_length", "batch_size", "limit", "image_workers"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name}: got {value}, expected at least 1")
+    if settings.backend != "vllm" and (settings.tensor_parallel_size > 1 or settings.max_model_len):
+        raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
+
+
+def task_of_files(settings: Settings) -> dict[str, Task]:
+    """The task of each data file."""
+    return {path: TASKS[task] for path, task in zip(settings.data_file_paths, settings.tasks, strict=True)}
+
+
+def with_data(settings: Settings, paths: Sequence[str], folder: str) -> Settings:
+    return replace(settings, data_file_paths=list(paths), image_folders=folder)

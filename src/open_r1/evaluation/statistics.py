@@ -1,0 +1,93 @@
+"""How sure an accuracy is, what k tries are worth, and whether two runs on the same rows differ. (torch-free)"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest, norm
+
+Z = float(norm.ppf(0.975))  # two-sided 95 %
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A share with its 95 % interval, all in [0, 1], of n rows."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.accuracy:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.n})"
+
+
+def wilson(right: float, n: int) -> Interval:
+    """Wilson's score interval (1927) of `right` out of `n`; raises ValueError for n = 0.
+
+    Where each row was answered several times, `right` is the sum of the rows' shares and n still counts rows, as
+    answers to one row are no independent draws: the interval is then a little too wide, never too narrow.
+
+    >>> print(wilson(9, 10))
+    0.900 [0.596, 0.982] (n = 10)
+    """
+    if n == 0:
+        raise ValueError("an interval needs at least one row, got 0")
+    share, shrink = right / n, 1 + Z * Z / n
+    centre = (share + Z * Z / (2 * n)) / shrink
+    half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / shrink
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def pass_at_k(right: int, n: int, k: int) -> float:
+    """Chance that at least one of k answers is right, drawn without return from n of which `right` are.
+
+    1 - C(n - right, k) / C(n, k): the unbiased estimate of Chen et al. 2021 (arXiv:2107.03374), equation 1.
+
+    >>> pass_at_k(1, n=4, k=1), pass_at_k(1, n=4, k=2), pass_at_k(3, n=4, k=2)
+    (0.25, 0.5, 1.0)
+    """
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p-value that neither of two models answers the same rows better (McNemar 1947).
+
+    Rows that both or neither got right say nothing; of the others each model should have half, a fair coin's throws.
+
+    >>> mcnemar(0, 5), mcnemar(3, 3)  # 2 / 2**5
+    (0.0625, 1.0)
+    """
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of B minus mean of A over the same rows, its 95 % interval, and the p-value of no difference."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_difference(a_N: Sequence[float], b_N: Sequence[float], seed: int = 0) -> Difference:
+    """By rows: a percentile bootstrap for the interval, random signs for p (both over `RESAMPLES` draws of `seed`).
+
+    Raises ValueError where the rows differ in number or there is none.
+
+    >>> paired_difference([0, 0, 0, 0], [1, 1, 1, 1]).mean
+    1.0
+    """
+    if len(a_N) != len(b_N) or not len(a_N):
+        raise ValueError(f"paired rows: got {len(a_N)} and {len(b_N)}, expected the same rows, at least one")
+    rng, d_N = np.random.default_rng(seed), np.asarray(b_N, float) - np.asarray(a_N, float)
+    means, flipped = np.empty(RESAMPLES), np.empty(RESAMPLES)
+    for k in range(RESAMPLES):  # a draw at a time: N may be a hundred thousand
+        means[k] = d_N[rng.integers(len(d_N), size=len(d_N))].mean()
+        flipped[k] = (d_N * rng.choice((-1.0, 1.0), size=len(d_N))).mean()
+    low, high = np.quantile(means, (0.025, 0.975))
+    extreme = np.sum(np.abs(flipped) >= abs(d_N.mean()) - 1e-12)
+    return Difference(float(d_N.mean()), float(low), float(high), float((extreme + 1) / (RESAMPLES + 1)))

@@ -1,0 +1,96 @@
+"""Completions by transformers: the rollouts of training (one prefill a prompt), greedy or sampled."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, ProcessorMixin
+
+from open_r1.errors import UsageError
+from open_r1.evaluation.settings import Settings
+from open_r1.models import bare, image_token_ids
+from open_r1.trainer.generation import rollout, up_to_end, why_not
+from open_r1.trainer.logps import padded
+from open_r1.trainer.prompts import Example, Prompt, PromptLoader, merge_images
+
+
+class Transformers:
+    """A model on one device, or spread over the GPUs of this process by accelerate where it has several."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        processor: ProcessorMixin,
+        loader: Callable[[Any], PromptLoader],
+        local_rank: int | None = None,
+    ):
+        self.model = load(settings, local_rank)
+        self.backbone = bare(self.model).base_model
+        self.loader = loader(getattr(self.backbone, "get_rope_index", None))
+        self.ends = end_tokens(self.model, processor)
+        self.config = generation_config(settings, processor, self.ends, image_token_ids(self.model.config, processor))
+        self.samples = settings.num_samples
+        self.shares = why_not(bare(self.model), None) is None
+
+    @torch.inference_mode()
+    def answer(self, examples: Sequence[Example], seeds: Sequence[int]) -> list[list[list[int]]]:
+        """Token ids (C,) of each sample of each example, up to and with the end token; drawn with the first seed.
+
+        Raises UsageError where the GPU's memory does not suffice.
+        """
+        torch.manual_seed(seeds[0])
+        prompts = [e.prompt.to(self.model.device) for e in examples]
+        prompts = [prompt for prompt in prompts for _ in range(self.samples)]
+        try:
+            ids = self._rows(prompts)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UsageError(
+                f"--batch_size: got {len(prompts)} completions at once, expected fewer: the GPU's memory is full "
+                f"({error}); start again with half of it, which goes on where this stopped"
+            ) from error
+        return [ids[start : start + self.samples] for start in range(0, len(ids), self.samples)]
+
+    def _rows(self, prompts: list[Prompt]) -> list[list[int]]:
+        if self.shares:
+            return rollout(self.model, self.backbone, prompts, self.config, self.ends)
+        inputs = padded(prompts, self.config.pad_token_id) | merge_images(prompts, packed=False)
+        out = self.model.generate(**inputs, generation_config=self.config)
+        return [up_to_end(row, self.ends) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def load(settings: Settings, local_rank: int | None) -> PreTrainedModel:
+    """The model, or the adapter around its base model, ready to answer; on the rank's own GPU under torchrun."""
+    device = settings.device
+    if device == "auto" and local_rank is not None:
+        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    return AutoModelForImageTextToText.from_pretrained(
+        settings.model,
+        dtype=settings.dtype,
+        device_map=device,
+        attn_implementation=settings.attn_implementation,
+        trust_remote_code=settings.trust_remote_code,
+    ).eval()
+
+
+def end_tokens(model: PreTrainedModel, processor: ProcessorMixin) -> list[int]:
+    """The tokens that end a completion: the checkpoint's, and the tokenizer's."""
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return list(dict.fromkeys([processor.tokenizer.eos_token_id, *ends]))
+
+
+def generation_config(
+    settings: Settings, processor: ProcessorMixin, ends: list[int], banned: list[int]
+) -> GenerationConfig:
+    """Every value said: a checkpoint's own (a repetition penalty, a tiny temperature) would decide otherwise."""
+    drawn = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
+    return GenerationConfig(
+        max_new_tokens=settings.max_completion_length,
+        do_sample=settings.temperature > 0,
+        **(drawn if settings.temperature > 0 else {}),
+        repetition_penalty=1.0,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        eos_token_id=ends,
+        suppress_tokens=banned,
+        disable_compile=True,
+    )
