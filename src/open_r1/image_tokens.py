@@ -1,0 +1,255 @@
+"""Where in a picture each image token lies, by family, and what is said about tokens drawn over the picture.
+
+Tokens of a picture lie in one or more grids: Qwen-VL has one of merged patches, InternVL, SmolVLM, Idefics 3 and
+LLaVA-OneVision have the whole picture and tiles of it. Aria's tokens are learned queries over all patches; they lie
+where its projector looked. Coordinates are fractions of the picture's width and height, (0, 0) its upper left corner.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt, log
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from open_r1.errors import UsageError
+
+Shape = tuple[int, int]  # (width, height) of a picture in pixels
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+Fields = dict[str, torch.Tensor]  # what a processor gives for one conversation
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A grid of image tokens over a part of a picture.
+
+    `at` (N,) are the tokens' places in the prompt, row by row. `box` is what the grid covers; it goes beyond the
+    picture where that was padded. `spread` (N, rows x columns), where tokens are not cells themselves, is the share
+    that each token has of each cell.
+    """
+
+    at: np.ndarray
+    rows: int
+    columns: int
+    box: Box = WHOLE
+    spread: np.ndarray | None = None
+
+
+def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[Shape]) -> list[list[Tile]]:
+    """The tiles of each picture of a prompt: `fields` are the processor's, a batch of one, `shapes` the pictures'.
+
+    Raises UsageError for a family whose layout is not known, and where tokens and pictures do not match.
+    """
+    family = model.config.model_type
+    if family not in LAYOUTS:
+        raise UsageError(
+            f"the layout of image tokens: got model_type {family!r}, expected one of {', '.join(LAYOUTS)}; "
+            "describe it in open_r1.image_tokens.LAYOUTS"
+        )
+    ids = fields["input_ids"][0].cpu().numpy()
+    at = np.flatnonzero(ids == model.config.image_token_id)
+    return LAYOUTS[family](model, ids, at, fields, shapes) if shapes else []
+
+
+def draw_over(values: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
+    """`values` (C, P) of a prompt's tokens -> (C, rows, columns) over the picture, on the grid of the finest tile.
+
+    A token's value is divided among the cells it covers, so sums stay, but for what lies on padding.
+
+    >>> tiles = [Tile(np.array([0]), 1, 1), Tile(np.array([1, 2]), 2, 1, (0.0, 0.0, 0.5, 1.0))]
+    >>> draw_over(np.array([[0.4, 0.1, 0.5]]), tiles)
+    array([[[0.2, 0.1],
+            [0.6, 0.1]]])
+    """
+    rows = max(round(tile.rows / (tile.box[3] - tile.box[1])) for tile in tiles)
+    columns = max(round(tile.columns / (tile.box[2] - tile.box[0])) for tile in tiles)
+    return np.sum([_drawn(values[:, tile.at], tile, rows, columns) for tile in tiles], axis=0)
+
+
+def _drawn(values: np.ndarray, tile: Tile, rows: int, columns: int) -> np.ndarray:
+    cells = values if tile.spread is None else values @ tile.spread
+    left, top, right, bottom = tile.box
+    down, across = overlap(tile.rows, top, bottom, rows), overlap(tile.columns, left, right, columns)
+    return down @ cells.reshape(-1, tile.rows, tile.columns) @ across.T
+
+
+def overlap(cells: int, low: float, high: float, onto: int) -> np.ndarray:
+    """(onto, cells): the share of each of `cells` equal parts of [low, high] in each of `onto` equal parts of [0, 1].
+
+    >>> overlap(3, 0.0, 1.0, 2)
+    array([[1. , 0.5, 0. ],
+           [0. , 0.5, 1. ]])
+    """
+    mine, theirs = np.linspace(low, high, cells + 1), np.linspace(0, 1, onto + 1)[:, None]
+    common = np.minimum(mine[1:], theirs[1:]) - np.maximum(mine[:-1], theirs[:-1])
+    return common.clip(min=0) / ((high - low) / cells)
+
+
+def arrangement(tiles: int, shape: Shape) -> tuple[int, int]:
+    """(rows, columns) of `tiles` equal parts that come nearest to a picture's shape.
+
+    It is the arrangement of transformers' processors for InternVL and Idefics 3, which choose the number of tiles so.
+
+    >>> arrangement(6, (900, 600)), arrangement(4, (100, 400))
+    ((2, 3), (4, 1))
+    """
+    possible = [(rows, tiles // rows) for rows in range(1, tiles + 1) if tiles % rows == 0]
+    return min(possible, key=lambda grid: abs(log(grid[1] / grid[0] * shape[1] / shape[0])))
+
+
+def _cut(parts: Sequence[np.ndarray], shape: Shape) -> list[Tile]:
+    """Square grids of a picture's parts in rows, the whole picture last; where it is alone it was not cut."""
+    *cut, whole = parts
+    rows, columns = arrangement(len(cut), shape) if cut else (1, 1)
+    boxes = [
+        (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return [_square(part, box) for part, box in zip(cut, boxes[: len(cut)], strict=True)] + [_square(whole)]
+
+
+def _square(at: np.ndarray, box: Box = WHOLE) -> Tile:
+    return Tile(at, isqrt(len(at)), isqrt(len(at)), box)
+
+
+def _runs(at: np.ndarray) -> list[np.ndarray]:
+    """Places one behind the other, together."""
+    return np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+
+
+def _divided(at: np.ndarray, counts: Sequence[int], family: str) -> list[np.ndarray]:
+    """Places in parts of so many. Raises UsageError where that is not all of them."""
+    if sum(counts) != len(at):
+        expected = " + ".join(map(str, counts))
+        raise UsageError(
+            f"image tokens of {family}: got {len(at)} in the prompt, expected {expected}; "
+            "set the processor not to cut or crop pictures"
+        )
+    return np.split(at, np.cumsum(counts)[:-1])
+
+
+def _grids(model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Any) -> list[list[Tile]]:
+    """Qwen-VL: merged patches of a picture of any size."""
+    grids = (fields["image_grid_thw"][:, 1:] // model.config.vision_config.spatial_merge_size).tolist()
+    parts = _divided(at, [rows * columns for rows, columns in grids], model.config.model_type)
+    return [[Tile(part, *grid)] for part, grid in zip(parts, grids, strict=True)]
+
+
+def _tiled(
+    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
+) -> list[list[Tile]]:
+    """InternVL: a picture's tiles and the whole picture in one run."""
+    runs = _of_each(_runs(at), shapes, model)
+    each = model.config.image_seq_length
+    return [_cut(np.split(run, len(run) // each), shape) for run, shape in zip(runs, shapes, strict=True)]
+
+
+def _framed(
+    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
+) -> list[list[Tile]]:
+    """Idefics 3 and SmolVLM: a run for each tile behind the token of its row and column, then one for the whole
+    picture behind another token."""
+    frames = _runs(at)
+    names = [ids[frame[0] - 1] for frame in frames]
+    ends = [number + 1 for number, name in enumerate(names) if name == names[-1]]
+    parts = _of_each([frames[start:end] for start, end in pairwise([0, *ends])], shapes, model)
+    return [_cut(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _anyres(
+    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
+) -> list[list[Tile]]:
+    """LLaVA-OneVision: pictures among others stand padded to squares, each with one token at its end; one that is
+    alone stands whole, then in rows of finer tokens with one at the end of each."""
+    vision = model.config.vision_config
+    side = vision.image_size // vision.patch_size
+    if len(shapes) > 1:
+        parts = _divided(at, [side * side + 1] * len(shapes), model.config.model_type)
+        return [[_square(part[:-1], _padded(shape))] for part, shape in zip(parts, shapes, strict=True)]
+    crops = fields["pixel_values"].shape[1]
+    features, newline = torch.zeros(crops, side * side, 1), torch.ones(1)
+    packed, _ = model.base_model.pack_image_features(
+        [features], fields["image_sizes"].cpu(), newline, vision_aspect_ratio=model.config.vision_aspect_ratio
+    )
+    whole, fine = _divided(at, [side * side, len(packed[0]) - side * side], model.config.model_type)
+    rows = int(packed[0].sum())
+    fine = fine.reshape(rows, -1)[:, :-1]
+    return [[_square(whole), Tile(fine.flatten(), *fine.shape)]]
+
+
+def _padded(shape: Shape) -> Box:
+    """A square around a picture, the picture in its middle.
+
+    >>> _padded((200, 100))
+    (0.0, -0.5, 1.0, 1.5)
+    """
+    wide, high = (max(shape) / side / 2 for side in shape)
+    return 0.5 - wide, 0.5 - high, 0.5 + wide, 0.5 + high
+
+
+def _crops(
+    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
+) -> list[list[Tile]]:
+    """Gemma 3: a square grid for each picture."""
+    parts = _divided(at, [model.config.mm_tokens_per_image] * len(shapes), model.config.model_type)
+    return [[_square(part)] for part in parts]
+
+
+def _queries(
+    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
+) -> list[list[Tile]]:
+    """Aria: the projector's attention from each token to each patch, over the patches that are not padding."""
+    looked = _projector_attention(model, fields)  # (pictures, N, patches)
+    parts = _divided(at, [looked.shape[1]] * len(looked), model.config.model_type)
+    parts, patch = _of_each(parts, shapes, model), model.config.vision_config.patch_size
+    tiles = []
+    for part, weights, mask in zip(parts, looked, fields["pixel_mask"].cpu().numpy(), strict=True):
+        height, width = int(mask[:, 0].sum()), int(mask[0].sum())
+        rows, columns = -(-height // patch), -(-width // patch)
+        cells = weights.reshape(len(part), mask.shape[0] // patch, -1)[:, :rows, :columns]
+        box = (0.0, 0.0, columns * patch / width, rows * patch / height)
+        tiles.append([Tile(part, rows, columns, box, cells.reshape(len(part), -1))])
+    return tiles
+
+
+def _projector_attention(model: PreTrainedModel, fields: Fields) -> np.ndarray:
+    kept: list[torch.Tensor] = []
+    projector = model.base_model.multi_modal_projector.cross_attn.multihead_attn
+    handle = projector.register_forward_hook(lambda module, args, output: kept.append(output[1]))
+    try:
+        with torch.no_grad():
+            model.base_model.get_image_features(fields["pixel_values"].to(model.dtype), fields["pixel_mask"])
+    finally:
+        handle.remove()
+    return kept[0].float().cpu().numpy()
+
+
+def _of_each(parts: list[Any], shapes: Sequence[Shape], model: PreTrainedModel) -> list[Any]:
+    if len(parts) != len(shapes):
+        raise UsageError(
+            f"image tokens of {model.config.model_type}: got {len(parts)} pictures in the prompt, expected "
+            f"{len(shapes)}; set the processor to cut pictures as its checkpoint does"
+        )
+    return parts
+
+
+Layout = Callable[[PreTrainedModel, np.ndarray, np.ndarray, Fields, Sequence[Shape]], list[list[Tile]]]
+
+# by `config.model_type`; arguments: model, token ids (P,), places of image tokens, the processor's fields, shapes
+LAYOUTS: dict[str, Layout] = {
+    "qwen2_vl": _grids,
+    "qwen2_5_vl": _grids,
+    "qwen3_vl": _grids,
+    "qwen3_vl_moe": _grids,
+    "internvl": _tiled,
+    "smolvlm": _framed,
+    "idefics3": _framed,
+    "llava_onevision": _anyres,
+    "gemma3": _crops,
+    "aria": _queries,
+}
