@@ -22,40 +22,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from open_r1.errors import UsageError
-from open_r1.image_tokens import Fields, Shape, draw_over, locate
+from open_r1.image_tokens import Fields, Shape, draw_over, known_layout, locate
+from open_r1.report.heat import Attention
 
 WATCHED = "watched"  # its name in transformers' attention registry
 TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Where the prediction of each of C completion tokens looked: weights in [0, 1].
-
-    Row t is of the query that predicts token t, which stands one place before it: what the token was chosen from.
-    `images[k][t]` (rows, columns) lies over picture k; `prompt[t]` (T,) over the prompt's other tokens `asked`,
-    special ones included; `said[t]` (C,) over the completion, zero from token t on. Together they are 1 but for
-    `rest[t]`: image tokens that end a row or show padding.
-    """
-
-    tokens: list[str]
-    asked: list[str]
-    images: list[np.ndarray]
-    prompt: np.ndarray
-    said: np.ndarray
-    layer: int
-    layers: int
-    head: int | None  # None: the mean of all
-
-    @property
-    def on_images(self) -> np.ndarray:
-        """(C, pictures): the share of each picture."""
-        return np.stack([image.sum(axis=(1, 2)) for image in self.images], axis=1)
-
-    @property
-    def rest(self) -> np.ndarray:
-        """(C,): what lies on image tokens without a place in their picture."""
-        return 1 - self.on_images.sum(axis=1) - self.prompt.sum(axis=1) - self.said.sum(axis=1)
 
 
 def attend(
@@ -70,12 +41,10 @@ def attend(
     """Attention of `completion` (C token ids) to one prompt: `fields` are the processor's for a batch of one, `shapes`
     the (width, height) of its pictures. `layer` is the middle one by default, `head` the mean of all.
 
-    Raises UsageError for a layer or head that the model has not, an empty completion, and families without a known
-    layout of image tokens.
+    Raises UsageError as `chosen_layer` does, and for an empty completion.
     """
+    layer = chosen_layer(model, layer, head)
     pictures = locate(model, fields, shapes)
-    layers = model.config.get_text_config().num_hidden_layers
-    layer = layers // 2 if layer is None else layer
     rows = attention_rows(model, fields, completion, layer, head).numpy()
     ids = fields["input_ids"][0]
     text = (ids != model.config.image_token_id).nonzero()[:, 0].cpu().numpy()
@@ -86,9 +55,25 @@ def attend(
         prompt=rows[:, text],
         said=np.pad(rows[:, len(ids) :], ((0, 0), (0, 1))),  # the last token predicts nothing
         layer=layer,
-        layers=layers,
+        layers=model.config.get_text_config().num_hidden_layers,
         head=head,
     )
+
+
+def chosen_layer(model: PreTrainedModel, layer: int | None, head: int | None) -> int:
+    """The layer, the middle one for None. Raises UsageError for a layer or head that the model has not, and for a
+    family without a known layout of image tokens."""
+    known_layout(model)
+    text = model.config.get_text_config()
+    layer = text.num_hidden_layers // 2 if layer is None else layer
+    head_or_any = 0 if head is None else head
+    for flag, number, count in (
+        ("--layer", layer, text.num_hidden_layers),
+        ("--head", head_or_any, text.num_attention_heads),
+    ):
+        if not 0 <= number < count:
+            raise UsageError(f"{flag}: got {number}, expected 0 to {count - 1}; choose one that the model has")
+    return layer
 
 
 @torch.no_grad()
@@ -97,11 +82,8 @@ def attention_rows(
 ) -> torch.Tensor:
     """(C, P + C - 1) float32 on the CPU: weights of the queries that predict the completion's tokens. They sum to 1.
 
-    Raises UsageError as `attend` does.
+    Raises UsageError for an empty completion.
     """
-    text = model.config.get_text_config()
-    _within("--layer", layer, text.num_hidden_layers)
-    _within("--head", head or 0, text.num_attention_heads)
     if not len(completion):
         raise UsageError("completion: got no token, expected one or more; ask something else, or give --completion")
     ids, said = fields["input_ids"], torch.tensor(completion[:-1], device=fields["input_ids"].device)[None]
@@ -114,11 +96,6 @@ def attention_rows(
     with watched(model):
         model.base_model(**inputs, use_cache=False, watch=watch)
     return watch.rows.cpu()
-
-
-def _within(flag: str, number: int, count: int) -> None:
-    if not 0 <= number < count:
-        raise UsageError(f"{flag}: got {number}, expected 0 to {count - 1}, which is what the model has")
 
 
 @dataclass

@@ -44,15 +44,21 @@ def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[Shape]) -> l
 
     Raises UsageError for a family whose layout is not known, and where tokens and pictures do not match.
     """
+    layout = known_layout(model)
+    ids = fields["input_ids"][0].cpu().numpy()
+    at = np.flatnonzero(ids == model.config.image_token_id)
+    return layout(model, ids, at, fields, shapes) if shapes else []
+
+
+def known_layout(model: PreTrainedModel) -> "Layout":
+    """The family's entry in `LAYOUTS`. Raises UsageError for others."""
     family = model.config.model_type
     if family not in LAYOUTS:
         raise UsageError(
             f"the layout of image tokens: got model_type {family!r}, expected one of {', '.join(LAYOUTS)}; "
             "describe it in open_r1.image_tokens.LAYOUTS"
         )
-    ids = fields["input_ids"][0].cpu().numpy()
-    at = np.flatnonzero(ids == model.config.image_token_id)
-    return LAYOUTS[family](model, ids, at, fields, shapes) if shapes else []
+    return LAYOUTS[family]
 
 
 def draw_over(values: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:

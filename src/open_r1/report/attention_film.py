@@ -1,0 +1,102 @@
+"""`Attention` -> frames, a GIF, an MP4: pictures under heat, below them the completion with the token. (torch-free)"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from open_r1.errors import UsageError
+from open_r1.report.heat import HIGH, Attention, heat
+
+WIDTH, PICTURES, LINES, LINE = 960, 360, 3, 28  # pixels: of a frame, height of its pictures, lines of text, height
+SECONDS = 0.4  # of a token
+
+
+def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Image.Image]:
+    """One RGB image a token, all of one size with even sides."""
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 18)
+    words = [token.replace("\n", "↵ ") for token in attention.tokens]
+    places = flow([font.getlength(word) for word in words], WIDTH - 20)
+    boxes = side_by_side([picture.size for picture in pictures])
+    for step in range(len(words)):
+        frame = Image.new("RGB", (WIDTH, PICTURES + LINES * LINE + 16), "black")
+        for picture, weights, (x, width, height) in zip(pictures, attention.images, boxes, strict=True):
+            shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+            frame.paste(heat(shown, weights[step]), (x, (PICTURES - height) // 2))
+        _write(ImageDraw.Draw(frame), words, places, step, font)
+        yield frame
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, words: list[str], places: list[tuple[float, int]], step: int, font: ImageFont.ImageFont
+) -> None:
+    """The lines around the current token, what is said so far in white and the token green."""
+    first = max(0, places[step][1] - LINES + 2)
+    for number, (word, (x, line)) in enumerate(zip(words, places, strict=True)):
+        if first <= line < first + LINES:
+            colour = HIGH if number == step else "white" if number < step else (110, 110, 110)
+            draw.text((10 + x, PICTURES + 8 + (line - first) * LINE), word, colour, font)
+
+
+def flow(widths: Sequence[float], room: float) -> list[tuple[float, int]]:
+    """(x, line) of words set one behind the other in lines of `room`.
+
+    >>> flow([40, 50, 30], 100)
+    [(0, 0), (40, 0), (0, 1)]
+    """
+    places, x, line = [], 0, 0
+    for width in widths:
+        if x and x + width > room:
+            x, line = 0, line + 1
+        places.append((x, line))
+        x += width
+    return places
+
+
+def side_by_side(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """(x, width, height) in a frame of pictures of these (width, height), as large as fits into equal columns.
+
+    >>> side_by_side([(100, 100), (200, 100)])
+    [(60, 360, 360), (480, 480, 240)]
+    """
+    room = WIDTH // len(sizes)
+    scales = [min(room / width, PICTURES / height) for width, height in sizes]
+    fitted = [
+        (max(1, int(width * scale)), max(1, int(height * scale)))
+        for (width, height), scale in zip(sizes, scales, strict=True)
+    ]
+    return [(number * room + (room - width) // 2, width, height) for number, (width, height) in enumerate(fitted)]
+
+
+def write_gif(path: Path, images: Iterator[Image.Image]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    next(images).save(path, save_all=True, append_images=images, duration=int(1000 * SECONDS), loop=0)
+
+
+def require_ffmpeg() -> str:
+    """Its path. Raises UsageError where it is not installed."""
+    if (found := shutil.which("ffmpeg")) is None:
+        raise UsageError(
+            "--mp4: got no ffmpeg on PATH, expected one; install it (apt-get install ffmpeg), or use --gif"
+        )
+    return found
+
+
+def write_mp4(path: Path, images: Iterator[Image.Image]) -> None:
+    """H.264 by ffmpeg, a frame at a time. Raises UsageError where it is missing or fails."""
+    ffmpeg, first = require_ffmpeg(), next(images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*first.size), "-r", str(1 / SECONDS), "-i", "-"]
+    command = [ffmpeg, "-loglevel", "error", "-y", *raw, "-pix_fmt", "yuv420p", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
+        with suppress(BrokenPipeError):  # it ended early, and says why
+            for image in chain([first], images):
+                encoder.stdin.write(image.tobytes())
+        said = encoder.communicate()[1].decode(errors="replace").strip()
+    if encoder.returncode:
+        raise UsageError(f"--mp4: got status {encoder.returncode} from ffmpeg ({said[-300:]}), expected 0; use --gif")
