@@ -5,7 +5,7 @@ LLaVA-OneVision have the whole picture and tiles of it. Aria's tokens are learne
 where its projector looked. Coordinates are fractions of the picture's width and height, (0, 0) its upper left corner.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt, log
@@ -39,6 +39,44 @@ class Tile:
     spread: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Pictures in a prompt: its token `ids` (P,), the places `at` of all image tokens, the pictures' shapes."""
+
+    model: PreTrainedModel
+    ids: np.ndarray
+    at: np.ndarray
+    fields: Fields
+    shapes: Sequence[Shape]
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    def divided(self, counts: Sequence[int]) -> list[np.ndarray]:
+        """`at` in parts of so many. Raises UsageError where that is not all of them."""
+        if sum(counts) != len(self.at):
+            expected = " + ".join(map(str, counts))
+            raise UsageError(
+                f"image tokens of {self.config.model_type}: got {len(self.at)} in the prompt, expected {expected}; "
+                "set the processor not to cut or crop pictures"
+            )
+        return np.split(self.at, np.cumsum(counts)[:-1])
+
+    def runs(self) -> list[np.ndarray]:
+        """`at` in parts that stand one behind the other."""
+        return np.split(self.at, np.flatnonzero(np.diff(self.at) > 1) + 1)
+
+    def of_each(self, parts: list[Any]) -> Iterator[tuple[Any, Shape]]:
+        """One of the parts with each picture's shape. Raises UsageError where they are not as many."""
+        if len(parts) != len(self.shapes):
+            raise UsageError(
+                f"image tokens of {self.config.model_type}: got {len(parts)} pictures in the prompt, expected "
+                f"{len(self.shapes)}; set the processor to cut pictures as its checkpoint does"
+            )
+        return zip(parts, self.shapes, strict=True)
+
+
 def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[Shape]) -> list[list[Tile]]:
     """The tiles of each picture of a prompt: `fields` are the processor's, a batch of one, `shapes` the pictures'.
 
@@ -47,10 +85,10 @@ def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[Shape]) -> l
     layout = known_layout(model)
     ids = fields["input_ids"][0].cpu().numpy()
     at = np.flatnonzero(ids == model.config.image_token_id)
-    return layout(model, ids, at, fields, shapes) if shapes else []
+    return layout(Shown(model, ids, at, fields, shapes)) if shapes else []
 
 
-def known_layout(model: PreTrainedModel) -> "Layout":
+def known_layout(model: PreTrainedModel) -> Callable[[Shown], list[list[Tile]]]:
     """The family's entry in `LAYOUTS`. Raises UsageError for others."""
     family = model.config.model_type
     if family not in LAYOUTS:
@@ -123,68 +161,46 @@ def _square(at: np.ndarray, box: Box = WHOLE) -> Tile:
     return Tile(at, isqrt(len(at)), isqrt(len(at)), box)
 
 
-def _runs(at: np.ndarray) -> list[np.ndarray]:
-    """Places one behind the other, together."""
-    return np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
-
-
-def _divided(at: np.ndarray, counts: Sequence[int], family: str) -> list[np.ndarray]:
-    """Places in parts of so many. Raises UsageError where that is not all of them."""
-    if sum(counts) != len(at):
-        expected = " + ".join(map(str, counts))
-        raise UsageError(
-            f"image tokens of {family}: got {len(at)} in the prompt, expected {expected}; "
-            "set the processor not to cut or crop pictures"
-        )
-    return np.split(at, np.cumsum(counts)[:-1])
-
-
-def _grids(model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Any) -> list[list[Tile]]:
+def _grids(shown: Shown) -> list[list[Tile]]:
     """Qwen-VL: merged patches of a picture of any size."""
-    grids = (fields["image_grid_thw"][:, 1:] // model.config.vision_config.spatial_merge_size).tolist()
-    parts = _divided(at, [rows * columns for rows, columns in grids], model.config.model_type)
+    grids = (shown.fields["image_grid_thw"][:, 1:] // shown.config.vision_config.spatial_merge_size).tolist()
+    parts = shown.divided([rows * columns for rows, columns in grids])
     return [[Tile(part, *grid)] for part, grid in zip(parts, grids, strict=True)]
 
 
-def _tiled(
-    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
-) -> list[list[Tile]]:
+def _tiled(shown: Shown) -> list[list[Tile]]:
     """InternVL: a picture's tiles and the whole picture in one run."""
-    runs = _of_each(_runs(at), shapes, model)
-    each = model.config.image_seq_length
-    return [_cut(np.split(run, len(run) // each), shape) for run, shape in zip(runs, shapes, strict=True)]
+    each = shown.config.image_seq_length
+    return [_cut(np.split(run, len(run) // each), shape) for run, shape in shown.of_each(shown.runs())]
 
 
-def _framed(
-    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
-) -> list[list[Tile]]:
+def _framed(shown: Shown) -> list[list[Tile]]:
     """Idefics 3 and SmolVLM: a run for each tile behind the token of its row and column, then one for the whole
     picture behind another token."""
-    frames = _runs(at)
-    names = [ids[frame[0] - 1] for frame in frames]
+    frames = shown.runs()
+    names = [shown.ids[frame[0] - 1] for frame in frames]
     ends = [number + 1 for number, name in enumerate(names) if name == names[-1]]
-    parts = _of_each([frames[start:end] for start, end in pairwise([0, *ends])], shapes, model)
-    return [_cut(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+    parts = [frames[start:end] for start, end in pairwise([0, *ends])]
+    return [_cut(part, shape) for part, shape in shown.of_each(parts)]
 
 
-def _anyres(
-    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
-) -> list[list[Tile]]:
+def _anyres(shown: Shown) -> list[list[Tile]]:
     """LLaVA-OneVision: pictures among others stand padded to squares, each with one token at its end; one that is
     alone stands whole, then in rows of finer tokens with one at the end of each."""
-    vision = model.config.vision_config
+    vision = shown.config.vision_config
     side = vision.image_size // vision.patch_size
-    if len(shapes) > 1:
-        parts = _divided(at, [side * side + 1] * len(shapes), model.config.model_type)
-        return [[_square(part[:-1], _padded(shape))] for part, shape in zip(parts, shapes, strict=True)]
-    crops = fields["pixel_values"].shape[1]
-    features, newline = torch.zeros(crops, side * side, 1), torch.ones(1)
-    packed, _ = model.base_model.pack_image_features(
-        [features], fields["image_sizes"].cpu(), newline, vision_aspect_ratio=model.config.vision_aspect_ratio
+    if len(shown.shapes) > 1:
+        parts = shown.divided([side * side + 1] * len(shown.shapes))
+        return [[_square(part[:-1], _padded(shape))] for part, shape in shown.of_each(parts)]
+    features = torch.zeros(shown.fields["pixel_values"].shape[1], side * side, 1)
+    packed, _ = shown.model.base_model.pack_image_features(
+        [features],
+        shown.fields["image_sizes"].cpu(),
+        image_newline=torch.ones(1),
+        vision_aspect_ratio=shown.config.vision_aspect_ratio,
     )
-    whole, fine = _divided(at, [side * side, len(packed[0]) - side * side], model.config.model_type)
-    rows = int(packed[0].sum())
-    fine = fine.reshape(rows, -1)[:, :-1]
+    whole, fine = shown.divided([side * side, len(packed[0]) - side * side])
+    fine = fine.reshape(int(packed[0].sum()), -1)[:, :-1]
     return [[_square(whole), Tile(fine.flatten(), *fine.shape)]]
 
 
@@ -198,23 +214,18 @@ def _padded(shape: Shape) -> Box:
     return 0.5 - wide, 0.5 - high, 0.5 + wide, 0.5 + high
 
 
-def _crops(
-    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
-) -> list[list[Tile]]:
+def _crops(shown: Shown) -> list[list[Tile]]:
     """Gemma 3: a square grid for each picture."""
-    parts = _divided(at, [model.config.mm_tokens_per_image] * len(shapes), model.config.model_type)
-    return [[_square(part)] for part in parts]
+    return [[_square(part)] for part in shown.divided([shown.config.mm_tokens_per_image] * len(shown.shapes))]
 
 
-def _queries(
-    model: PreTrainedModel, ids: np.ndarray, at: np.ndarray, fields: Fields, shapes: Sequence[Shape]
-) -> list[list[Tile]]:
+def _queries(shown: Shown) -> list[list[Tile]]:
     """Aria: the projector's attention from each token to each patch, over the patches that are not padding."""
-    looked = _projector_attention(model, fields)  # (pictures, N, patches)
-    parts = _divided(at, [looked.shape[1]] * len(looked), model.config.model_type)
-    parts, patch = _of_each(parts, shapes, model), model.config.vision_config.patch_size
+    looked = _projector_attention(shown.model, shown.fields)  # (pictures, N, patches)
+    parts = [part for part, _ in shown.of_each(shown.divided([looked.shape[1]] * len(looked)))]
+    masks, patch = shown.fields["pixel_mask"].cpu().numpy(), shown.config.vision_config.patch_size
     tiles = []
-    for part, weights, mask in zip(parts, looked, fields["pixel_mask"].cpu().numpy(), strict=True):
+    for part, weights, mask in zip(parts, looked, masks, strict=True):
         height, width = int(mask[:, 0].sum()), int(mask[0].sum())
         rows, columns = -(-height // patch), -(-width // patch)
         cells = weights.reshape(len(part), mask.shape[0] // patch, -1)[:, :rows, :columns]
@@ -224,6 +235,7 @@ def _queries(
 
 
 def _projector_attention(model: PreTrainedModel, fields: Fields) -> np.ndarray:
+    """(pictures, N, patches), the mean of its heads, which torch computes anyway."""
     kept: list[torch.Tensor] = []
     projector = model.base_model.multi_modal_projector.cross_attn.multihead_attn
     handle = projector.register_forward_hook(lambda module, args, output: kept.append(output[1]))
@@ -235,19 +247,8 @@ def _projector_attention(model: PreTrainedModel, fields: Fields) -> np.ndarray:
     return kept[0].float().cpu().numpy()
 
 
-def _of_each(parts: list[Any], shapes: Sequence[Shape], model: PreTrainedModel) -> list[Any]:
-    if len(parts) != len(shapes):
-        raise UsageError(
-            f"image tokens of {model.config.model_type}: got {len(parts)} pictures in the prompt, expected "
-            f"{len(shapes)}; set the processor to cut pictures as its checkpoint does"
-        )
-    return parts
-
-
-Layout = Callable[[PreTrainedModel, np.ndarray, np.ndarray, Fields, Sequence[Shape]], list[list[Tile]]]
-
-# by `config.model_type`; arguments: model, token ids (P,), places of image tokens, the processor's fields, shapes
-LAYOUTS: dict[str, Layout] = {
+# by `config.model_type`
+LAYOUTS: dict[str, Callable[[Shown], list[list[Tile]]]] = {
     "qwen2_vl": _grids,
     "qwen2_5_vl": _grids,
     "qwen3_vl": _grids,

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from open_r1.errors import UsageError
 from open_r1.report.heat import HIGH, Attention, heat
 
-WIDTH, PICTURES, LINES, LINE = 960, 360, 3, 28  # pixels: of a frame, height of its pictures, lines of text, height
+WIDTH, PICTURES = 960, 360  # pixels of a frame: its width, the height of its pictures
+LINES, LINE = 3, 28  # lines of text below them, and pixels of each
+HEIGHT = PICTURES + LINES * LINE + 16
 SECONDS = 0.4  # of a token
 
 
@@ -24,7 +26,7 @@ def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Im
     places = flow([font.getlength(word) for word in words], WIDTH - 20)
     boxes = side_by_side([picture.size for picture in pictures])
     for step in range(len(words)):
-        frame = Image.new("RGB", (WIDTH, PICTURES + LINES * LINE + 16), "black")
+        frame = Image.new("RGB", (WIDTH, HEIGHT), "black")
         for picture, weights, (x, width, height) in zip(pictures, attention.images, boxes, strict=True):
             shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
             frame.paste(heat(shown, weights[step]), (x, (PICTURES - height) // 2))
