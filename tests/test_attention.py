@@ -26,13 +26,14 @@ from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageP
 from open_r1.attention import attend, attention_rows, chosen_layer, pieces
 from open_r1.conversation import fill, messages
 from open_r1.errors import UsageError
-from open_r1.image_tokens import draw_over, locate
+from open_r1.image_tokens import locate
 from open_r1.images import open_image
 from open_r1.report.attention_film import HEIGHT, WIDTH, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat
 from open_r1.rows import parse_row
 from open_r1.tasks import TASKS
+from open_r1.tiles import draw_over
 
 NAMES = list(families.FAMILIES)
 SAID = [20, 30, 40, 50, 21]
@@ -194,6 +195,9 @@ def test_what_does_not_fit_is_refused():
         chosen_layer(model, None, -1)
     with pytest.raises(UsageError, match="completion: got no token"):
         attention_rows(model, fields, [], 0)
+    assert chosen_layer(model, None, None) == 1
+    model.config.text_config.layer_types = ["full_attention", "sliding_attention", "sliding_attention"]
+    assert chosen_layer(model, None, None) == 0 and chosen_layer(model, 2, 3) == 2
     model.config.model_type = "other"
     with pytest.raises(UsageError, match="got model_type 'other', expected one of qwen2_vl, "):
         chosen_layer(model, None, None)

@@ -62,6 +62,7 @@ LIGHT += " answers.detections answers.units rewards.detection rewards.length rew
 LIGHT += " tasks.detection tasks.gui"
 LIGHT += " endpoint.client endpoint.journal endpoint.harvest answers.replies rewards.judge"
 LIGHT += " masks polygons answers.polygons rewards.masks tasks.seg importers.coco importers.downloads"
+LIGHT += " tiles report.heat report.attention_page report.attention_film"
 LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
 
 

@@ -2,8 +2,8 @@
 
 One teacher-forced pass over prompt and completion computes every layer as sdpa does, and of the chosen layer also the
 rows of the queries that predict completion tokens, head by head, so that what is kept is one (C, P + C - 1) float32
-matrix, whatever the number of layers and heads: 68 MB for 1,000 tokens behind a prompt of 16,000, and while a head is
-added to the mean three times that. No logits are computed.
+matrix, whatever the number of layers and heads: 68 MB for 1,000 tokens behind a prompt of 16,000, four times that while
+a head is added to the mean, and as much again for the maps made of it. No logits are computed.
 
 After r1_vlm's attention demo (one middle layer, mean over heads, the last query over the image tokens), which runs
 `generate` with all attentions kept instead.
@@ -22,8 +22,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from open_r1.errors import UsageError
-from open_r1.image_tokens import Fields, Shape, draw_over, known_layout, locate
+from open_r1.image_tokens import Fields, Shape, known_layout, locate
 from open_r1.report.heat import Attention
+from open_r1.tiles import draw_over
 
 WATCHED = "watched"  # its name in transformers' attention registry
 TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")
@@ -61,18 +62,18 @@ def attend(
 
 
 def chosen_layer(model: PreTrainedModel, layer: int | None, head: int | None) -> int:
-    """The layer, the middle one for None. Raises UsageError for a layer or head that the model has not, and for a
-    family without a known layout of image tokens."""
+    """The layer; for None the middle one of those that see the whole prompt, not a window. Raises UsageError for a
+    layer or head that the model has not, and for a family without a known layout of image tokens."""
     known_layout(model)
     text = model.config.get_text_config()
-    layer = text.num_hidden_layers // 2 if layer is None else layer
-    head_or_any = 0 if head is None else head
-    for flag, number, count in (
-        ("--layer", layer, text.num_hidden_layers),
-        ("--head", head_or_any, text.num_attention_heads),
-    ):
-        if not 0 <= number < count:
-            raise UsageError(f"{flag}: got {number}, expected 0 to {count - 1}; choose one that the model has")
+    numbers = range(text.num_hidden_layers)
+    if layer is None:
+        kinds = getattr(text, "layer_types", None) or ["full_attention"] * len(numbers)
+        whole = [number for number in numbers if kinds[number] == "full_attention"] or numbers
+        layer = whole[len(whole) // 2]
+    for flag, number, known in (("--layer", layer, numbers), ("--head", head, range(text.num_attention_heads))):
+        if number is not None and number not in known:
+            raise UsageError(f"{flag}: got {number}, expected {known[0]} to {known[-1]}; choose one of those")
     return layer
 
 
@@ -115,7 +116,7 @@ class Watch:
         visible = at <= at[self.first :, None] if seen is None else seen[0, 0, self.first :]
         self.rows = query.new_zeros(len(visible), length)
         for head in heads:
-            scores = query[head] @ key[head * len(key) // len(query)].T * scaling
+            scores = (query[head] * scaling) @ key[head * len(key) // len(query)].T
             self.rows += scores.masked_fill_(~visible, -torch.inf).softmax(dim=-1).div_(len(heads))
 
 
