@@ -22,6 +22,7 @@ from transformers import (
     SmolVLMImageProcessor,
 )
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
+from transformers.models.idefics3.processing_idefics3 import get_image_prompt_string
 
 from open_r1.attention import attend, attention_rows, chosen_layer, pieces
 from open_r1.conversation import fill, messages
@@ -60,6 +61,7 @@ def test_rows_are_those_of_eager_attention(family):
         attention_rows(model, fields, SAID, layer) for layer in range(model.config.get_text_config().num_hidden_layers)
     ]
     third = attention_rows(model, fields, SAID, 1, head=3)
+    torch.testing.assert_close(attention_rows(model, fields, SAID[:1], 0), ours[0][:1, : 1 - len(SAID)])
     assert model.config.get_text_config()._attn_implementation == before
     eager = eager_attentions(model, fields)
     for mine, theirs in zip(ours, eager, strict=True):
@@ -126,6 +128,15 @@ def runs_of(family, fields, tokens, pictures):
     known = [count(fields[name]) for name, count in counts.items() if name in fields]
     each = known[0] if known else [tokens // pictures] * pictures
     return [[families.START, *[families.IMAGE] * n, families.END] for n in each]
+
+
+@pytest.mark.parametrize("grid", [(0, 0), (1, 2), (2, 1), (2, 2)])
+def test_idefics_writes_tiles_as_assumed(grid):
+    words = {"<fake_token_around_image>": families.FAKE, "<image>": families.IMAGE, "<global-img>": families.GLOBAL}
+    words |= {"\n": families.NEWLINE}
+    words |= {f"<row_{r + 1}_col_{c + 1}>": families.ROW_COLUMN + 2 * r + c for r in range(2) for c in range(2)}
+    text = get_image_prompt_string(*grid, 4, *list(words)[:3])
+    assert [words[word] for word in re.findall(r"<.*?>|\n", text)] == families._idefics_run(*grid)
 
 
 def shown(model, processor, pictures):

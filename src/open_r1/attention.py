@@ -2,8 +2,8 @@
 
 One teacher-forced pass over prompt and completion computes every layer as sdpa does, and of the chosen layer also the
 rows of the queries that predict completion tokens, head by head, so that what is kept is one (C, P + C - 1) float32
-matrix, whatever the number of layers and heads: 68 MB for 1,000 tokens behind a prompt of 16,000, four times that while
-a head is added to the mean, and as much again for the maps made of it. No logits are computed.
+matrix, whatever the number of layers and heads: 68 MB for 1,000 tokens behind a prompt of 16,000, four times that
+while a head is added to the mean, and as much again for the maps made of it. No logits are computed.
 
 After r1_vlm's attention demo (one middle layer, mean over heads, the last query over the image tokens), which runs
 `generate` with all attentions kept instead.
@@ -40,7 +40,7 @@ def attend(
     head: int | None = None,
 ) -> Attention:
     """Attention of `completion` (C token ids) to one prompt: `fields` are the processor's for a batch of one, `shapes`
-    the (width, height) of its pictures. `layer` is the middle one by default, `head` the mean of all.
+    the (width, height) of its pictures, `layer` and `head` as `chosen_layer` takes them; no head is the mean of all.
 
     Raises UsageError as `chosen_layer` does, and for an empty completion.
     """
@@ -87,7 +87,8 @@ def attention_rows(
     """
     if not len(completion):
         raise UsageError("completion: got no token, expected one or more; ask something else, or give --completion")
-    ids, said = fields["input_ids"], torch.tensor(completion[:-1], device=fields["input_ids"].device)[None]
+    ids = fields["input_ids"]
+    said = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
     inputs = {**fields, "input_ids": torch.cat([ids, said], dim=1)}
     for name in TOKEN_FIELDS:
         if name in fields:
