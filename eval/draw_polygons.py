@@ -33,8 +33,9 @@ from open_r1.polygons import corners
 from open_r1.records import Record, load_records
 from open_r1.rewards import gold_completion
 from open_r1.rewards.masks import frame_size, gold_polygon, mask_iou, true_mask
+from open_r1.rewards.outlines import ANSWERED, GOLD
 
-GOLD, TRUTH, SAID = "#2ecc40", "#ffdc00", "#ff4136"
+TRUTH = "#ffdc00"
 
 
 def read_predictions(path: Path) -> dict[str, str]:
@@ -77,7 +78,7 @@ def draw(record: Record, completion: str | None, path: Path) -> None:
         answer = last_polygon(completion, frame_size(record, size))
         title.append(f"prediction: IoU {mask_iou(completion, record):.2f}" if answer else "prediction: no outline")
         drawn = corners(answer, size) if answer else np.zeros((0, 2))
-        entries += outline(axis, drawn, SAID, "--", "prediction")
+        entries += outline(axis, drawn, ANSWERED, "--", "prediction")
     axis.set(xlim=(0, size[1]), ylim=(size[0], 0))
     axis.set_title("\n".join(title), fontsize=9)
     axis.legend(handles=entries, loc="lower right", fontsize=8)

@@ -292,7 +292,7 @@ def test_gold_and_predictions_are_drawn(rows, monkeypatch, capsys):
     drawn = sorted((folder / "vis").iterdir())
     assert [path.name for path in drawn] == ["00000_row_0.png", "00001_row_1.png", "00002_row_2.png"]
     # the legend's line is about 20 x 2 px; an outline is much longer
-    green, red = ([count(path, color) for path in drawn] for color in (draw_polygons.GOLD, draw_polygons.SAID))
+    green, red = ([count(path, color) for path in drawn] for color in (draw_polygons.GOLD, draw_polygons.ANSWERED))
     assert red[0] > 300 > red[1] >= 0 == red[2]  # drawn over its gold; not readable: the legend alone; none
     assert min(green[1:]) > 300
     assert "3 pictures, 2 predictions" in capsys.readouterr().out

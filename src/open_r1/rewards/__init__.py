@@ -6,20 +6,20 @@ Importing this loads neither torch nor sympy.
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from open_r1.answers import extract_answer
 from open_r1.errors import DataError, Problem
 from open_r1.rewards.area import area, area_format, parsed_area, two_decimals
 from open_r1.rewards.base import Method, Reward, gold_text
-from open_r1.rewards.boxes import answered_box, rec
+from open_r1.rewards.boxes import answered_box, rec, rec_outlines
 from open_r1.rewards.cipher import decode, decode_answer, decode_chars, decode_partial, parse_decoded, spelling
-from open_r1.rewards.detection import od_ap, od_ap50, od_length, show_detections, weighted_sum
+from open_r1.rewards.detection import detection_outlines, od_ap, od_ap50, od_length, show_detections, weighted_sum
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.judge import llm
 from open_r1.rewards.judge import ready as judge_is_ready
 from open_r1.rewards.length import length_reward
-from open_r1.rewards.masks import answered_polygon, gold_ceiling, mask_iou
+from open_r1.rewards.masks import answered_polygon, gold_ceiling, mask_iou, polygon_outlines
 from open_r1.rewards.math import score_math
 from open_r1.rewards.repetition import repetition
 from open_r1.rewards.text import (
@@ -45,6 +45,8 @@ __all__ = [
     "get_rewards",
     "gold_completion",
     "gold_score",
+    "method_of",
+    "parsed",
     "prepare",
 ]
 
@@ -57,14 +59,14 @@ METHODS: dict[str, Method] = {
     "yes_no": Method(yes_no, parse=parse_yes_no_answer),
     "all_match": Method(all_match),
     "digits": Method(digits, parse=parse_digits),
-    "rec": Method(rec, parse=answered_box),
-    "iou": Method(rec, parse=answered_box),  # VLM-R1's other name of it
-    "mask_iou": Method(mask_iou, parse=answered_polygon, gold_earns=gold_ceiling),
-    "od_ap": Method(od_ap, parse=show_detections),
-    "od_ap50": Method(od_ap50, parse=show_detections),
-    "odLength": Method(od_length, parse=show_detections),
-    "weighted_sum": Method(weighted_sum, parse=show_detections),
-    "map": Method(od_ap, parse=show_detections),  # of any fence in the text in VLM-R1, of the final answer here
+    "rec": Method(rec, parse=answered_box, outlines=rec_outlines),
+    "iou": Method(rec, parse=answered_box, outlines=rec_outlines),  # VLM-R1's other name of it
+    "mask_iou": Method(mask_iou, parse=answered_polygon, gold_earns=gold_ceiling, outlines=polygon_outlines),
+    "od_ap": Method(od_ap, parse=show_detections, outlines=detection_outlines),
+    "od_ap50": Method(od_ap50, parse=show_detections, outlines=detection_outlines),
+    "odLength": Method(od_length, parse=show_detections, outlines=detection_outlines),
+    "weighted_sum": Method(weighted_sum, parse=show_detections, outlines=detection_outlines),
+    "map": Method(od_ap, parse=show_detections, outlines=detection_outlines),  # VLM-R1: of any fence of the text
     "decode": Method(decode, parse=parse_decoded, thought=spelling),
     "llm": Method(llm, ready=judge_is_ready),
     "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),
@@ -77,7 +79,16 @@ def accuracy(completion: str, record: Record) -> float:
     >>> accuracy("<answer>yes</answer>", Record("1", (), "", (), "Yes", accu_reward_method="yes_no"))
     1.0
     """
-    return _method_of(record).score(completion, record)
+    return method_of(record).score(completion, record)
+
+
+def parsed(completion: str, record: Record) -> Any:
+    """What the record's accuracy method reads from a completion, as JSON; None where it reads nothing.
+
+    >>> parsed("<answer>(B)</answer>", Record("1", (), "", (), "A", accu_reward_method="mcq"))
+    'B'
+    """
+    return method_of(record).parse(completion, record)
 
 
 REWARDS: dict[str, Reward] = {
@@ -128,7 +139,7 @@ def _hint(name: str, table: Mapping[str, object]) -> str:
     return f"did you mean {nearest[0]!r}?" if nearest else "correct the name"
 
 
-def _method_of(record: Record) -> Method:
+def method_of(record: Record) -> Method:
     """The row's own method; an unknown name is a defect of the row."""
     name = record.accu_reward_method
     if name and name not in METHODS:
@@ -139,7 +150,7 @@ def _method_of(record: Record) -> Method:
 
 def _chosen(record: Record, method: str | None) -> Method:
     """The method of this name, or else the row's own."""
-    return _method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
+    return method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
 
 
 def gold_completion(record: Record, method: str | None = None) -> str:

@@ -1,6 +1,6 @@
 """What rewards and accuracy methods are, and the two ways a row can be malformed for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,26 @@ from open_r1.rows import Record
 Reward = Callable[[str, Record], float | None]
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A closed line on one of a record's pictures, for people: the corners of a box or of a polygon.
+
+    `points` are (x, y) in [0, 1] of the displayed original image's width and height; `image` counts the pictures.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    label: str | None = None
+    image: int = 0
+
+
 def read_final_text(completion: str, record: Record) -> Any:
     """What most methods read: the final text, or None where there is none."""
     return final_text(completion) or None
+
+
+def nothing_to_draw(completion: str, record: Record) -> tuple[Outline, ...]:
+    """The outlines of a method whose answers lie nowhere on a picture."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -24,7 +41,7 @@ class Method:
     A malformed completion scores `minimum`; a malformed record raises DataError. `ready` raises ValueError, before
     training, where the method lacks something outside of the rows: a judge's endpoint. `thought` gives what a perfect
     completion thinks before it answers. `gold_earns` says what a row's own gold answer earns where that is less than
-    `maximum`: a polygon is not the mask.
+    `maximum`: a polygon is not the mask. `outlines` are what a completion answers with on the picture.
     """
 
     score: Callable[[str, Record], float]
@@ -34,6 +51,18 @@ class Method:
     thought: Callable[[Record], str] = lambda record: "..."
     ready: Callable[[], None] | None = None
     gold_earns: Callable[[Record], float] | None = None
+    outlines: Callable[[str, Record], tuple[Outline, ...]] = nothing_to_draw
+
+
+def outline(points: Iterable[tuple[float, float]], wh: tuple[float, float], label: str | None = None) -> Outline:
+    """An outline of corners in pixels of an image of `wh` (width, height), moved inside of it.
+
+    >>> outline([(0, 0), (320, 0), (320, 900)], (640, 425))
+    Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), label=None, image=0)
+    """
+    width, height = wh
+    inside = ((min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)) for x, y in points)
+    return Outline(tuple(inside), label)
 
 
 def gold_text(record: Record) -> str:

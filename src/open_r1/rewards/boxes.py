@@ -6,7 +6,7 @@ from typing import Any
 from open_r1.answers.boxes import last_box, parse_boxes
 from open_r1.coordinates import space_of, to_original
 from open_r1.errors import shorten
-from open_r1.rewards.base import bad_gold, gold_text
+from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rows import Record
 
 
@@ -46,6 +46,22 @@ def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
     """The box that a completion answers with, in pixels of the original image; None without one."""
     where, box = frame(record), last_box(completion)
     return None if box is None else to_original(box.xyxy, **where)
+
+
+def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """`answered_box` on the first picture.
+
+    >>> rec_outlines("[0, 0, 320, 425]", Record("1", ("a.png",), "", (), "", {"image_wh": [640, 425]}))
+    (Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), label=None, image=0),)
+    """
+    box = answered_box(completion, record)
+    return () if box is None else (box_outline(box, record),)
+
+
+def box_outline(box: Sequence[float], record: Record, label: str | None = None) -> Outline:
+    """The four corners of (x1, y1, x2, y2) in pixels of the original image; ValueError as `image_wh`."""
+    x1, y1, x2, y2 = box
+    return outline([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], image_wh(record), label)
 
 
 def frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from open_r1.answers import final_text, normalize
 from open_r1.answers.boxes import Box
 from open_r1.answers.detections import parse_detections, says_nothing, unfenced
 from open_r1.coordinates import to_original
-from open_r1.rewards.base import bad_gold, gold_text
-from open_r1.rewards.boxes import frame, iou
+from open_r1.rewards.base import Outline, bad_gold, gold_text
+from open_r1.rewards.boxes import box_outline, frame, iou
 from open_r1.rows import Record
 
 # The three of COCOeval (pycocotools, Params.setDetParams), bit for bit.
@@ -104,6 +104,11 @@ def show_detections(completion: str, record: Record) -> list[dict[str, Any]] | N
     """`answered_detections` as JSON."""
     boxes = answered_detections(completion, record)
     return None if boxes is None else [{"bbox_2d": list(box.xyxy), "label": box.label} for box in boxes]
+
+
+def detection_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """`answered_detections` on the first picture, with their labels."""
+    return tuple(box_outline(box.xyxy, record, box.label) for box in answered_detections(completion, record) or ())
 
 
 def average_precision(gold_G4: np.ndarray, ranked_D4: np.ndarray, thresholds_T: np.ndarray = THRESHOLDS_T) -> float:

@@ -10,8 +10,8 @@ from open_r1.answers.polygons import last_polygon, parse_polygons
 from open_r1.coordinates import from_original
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.masks import Rle, Size, iou, overlap, read_segmentation
-from open_r1.polygons import Polygon, to_rle
-from open_r1.rewards.base import bad_gold, gold_text
+from open_r1.polygons import Polygon, corners, to_rle
+from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.boxes import frame
 from open_r1.rows import Record
 
@@ -63,9 +63,22 @@ def _masks(completion: str, record: Record) -> tuple[Rle | None, Rle]:
 
 def answered_polygon(completion: str, record: Record) -> dict[str, Any] | None:
     """What `mask_iou` reads, in the frame of the stated or filled-in `size`; None without a polygon."""
-    gold = gold_polygon(record)
-    polygon = last_polygon(completion, frame_size(record, (int(gold.size[0]), int(gold.size[1]))))
+    polygon = _answered(completion, record)
     return None if polygon is None else vars(polygon)
+
+
+def polygon_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """The corners of the polygon that `mask_iou` reads, on the first picture."""
+    polygon = _answered(completion, record)
+    if polygon is None:
+        return ()
+    height, width = polygon.size
+    return (outline(corners(polygon).tolist(), (width, height)),)
+
+
+def _answered(completion: str, record: Record) -> Polygon | None:
+    gold = gold_polygon(record)
+    return last_polygon(completion, frame_size(record, (int(gold.size[0]), int(gold.size[1]))))
 
 
 def frame_size(record: Record, size: Size) -> tuple[float, float]:
