@@ -91,7 +91,7 @@ def completion(
         **(sampling or {"temperature": None, "top_p": None, "top_k": None}),
         max_new_tokens=args.max_completion_length,
         repetition_penalty=1.0,
-        suppress_tokens=image_token_ids(model, processor),
+        suppress_tokens=image_token_ids(model.config, processor),
     )
     return out[0, fields["input_ids"].shape[1] :].tolist()
 
