@@ -15,6 +15,8 @@ import torch
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
+from open_r1.recipe import copy_recipe
+
 
 def consolidate(checkpoint: Path, out: Path) -> None:
     """Write model and processor to `out`. Raises ValueError where the saved names are not those of the model."""
@@ -33,6 +35,7 @@ def consolidate(checkpoint: Path, out: Path) -> None:
         model.generation_config = GenerationConfig.from_pretrained(checkpoint)
     model.save_pretrained(out)
     AutoProcessor.from_pretrained(checkpoint).save_pretrained(out)
+    copy_recipe(str(checkpoint), out)
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python local_scripts/merge_lora.py output/my-run/checkpoint --out output/my-run/merged
 
-The folder holds weights, generation configuration, processor, chat template and pixel limits. Weights are merged in
-float32 and written in the base model's own type, or `--dtype`. Nothing is overwritten.
+The folder holds weights, generation configuration, processor, chat template, pixel limits and recipe. Weights are
+merged in float32 and written in the base model's own type, or `--dtype`. Nothing is overwritten.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel
 from open_r1.errors import UsageError
 from open_r1.lora import adapted, adapter_config, load_adapter
 from open_r1.models import processor_source
+from open_r1.recipe import copy_recipe
 
 
 def options() -> argparse.ArgumentParser:
@@ -54,6 +55,7 @@ def save(model: PreTrainedModel, args: argparse.Namespace) -> None:
     partial = args.out.with_name(f"{args.out.name}.partial")
     model.save_pretrained(partial)
     processor.save_pretrained(partial)
+    copy_recipe(args.adapter, partial)
     partial.rename(args.out)
 
 

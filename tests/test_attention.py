@@ -22,7 +22,7 @@ from transformers import (
     SmolVLMImageProcessor,
 )
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
-from transformers.models.idefics3.processing_idefics3 import get_image_prompt_string
+from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
 from open_r1.attention import attend, attention_rows, chosen_layer, pieces
 from open_r1.conversation import fill, messages

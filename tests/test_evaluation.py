@@ -144,7 +144,7 @@ def test_a_run_that_is_killed_goes_on(tiny, digits, whole, tmp_path):
 
 def test_predictions_made_otherwise_are_refused_or_dropped(tiny, digits, tmp_path):
     evaluate(tiny, digits, tmp_path, "--limit", 2)
-    with pytest.raises(UsageError, match="prompt_mode was 'think', is 'direct'.*--overwrite"):
+    with pytest.raises(UsageError, match=r"prompt_mode was 'think', is 'direct'.*--overwrite"):
         evaluate(tiny, digits, tmp_path, "--limit", 2, "--prompt_mode", "direct")
     summary = evaluate(tiny, digits, tmp_path, "--limit", 2, "--prompt_mode", "direct", "--overwrite")
     assert "think" not in summary and summary["direct"]["n"] == 2

@@ -46,6 +46,13 @@ def read_recipe(model: str) -> Recipe:
         raise UsageError(f"{path}: got {error}, expected the JSON that a run writes; remove the file") from error
 
 
+def copy_recipe(model: str, folder: Path) -> None:
+    """A model's recipe for what is made of it, where it has one."""
+    recipe = read_recipe(model)
+    if recipe != Recipe():
+        recipe.save(folder)
+
+
 def _from_hub(model: str) -> Path | None:
     from transformers.utils import cached_file
 

@@ -32,6 +32,7 @@ from open_r1.tasks import TASKS
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
 from open_r1.trainer.checkpoints import Resume, plan_resume
+from open_r1.trainer.publish import Published
 from open_r1.trainer.resume import Resumable
 from open_r1.trainer.run import train_and_save
 from open_r1.trainer.sft import Collator, PackingCollator
@@ -97,7 +98,7 @@ def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig,
         )
 
 
-class VLMSFTTrainer(Resumable, SFTTrainer):
+class VLMSFTTrainer(Resumable, Published, SFTTrainer):
     """TRL's trainer, resumed exactly; `plan` says from where."""
 
     plan: Resume

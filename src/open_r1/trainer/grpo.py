@@ -40,13 +40,14 @@ from open_r1.trainer.prompts import (
     permute_groups,
     row_numbers,
 )
+from open_r1.trainer.publish import Published
 from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
 
 
-class VLMGRPOTrainer(Resumable, GRPOTrainer):
+class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
     """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
 
     `instruction` is the task's prompt template with `{question}`; rewards are `open_r1.rewards.adapter.BatchReward`s.

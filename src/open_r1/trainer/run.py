@@ -27,11 +27,10 @@ from open_r1.trainer.callbacks import Curves, Progress
 from open_r1.trainer.checkpoints import Resume, plan_resume
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.preflight import show_preflight
+from open_r1.trainer.publish import FINAL, card_of, recipe_of
 from open_r1.trainer.resume import save_checkpoint_now
 
 logger = logging.getLogger(__name__)
-
-FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 
 
 def run_grpo(
@@ -86,6 +85,8 @@ def train_and_save(
     """
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
+    trainer.recipe = recipe_of(task, training, model_args)
+    trainer.card = card_of(trainer, task, training, model_args)
     try:
         trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
     except EngineError as error:

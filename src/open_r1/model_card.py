@@ -1,0 +1,133 @@
+"""The model card of a checkpoint: what it is, how to ask it about a picture, how it was made, how good it is.
+(torch-free)
+
+A run writes it beside the weights each time it saves. Evaluations come later, so they are put in by hand:
+
+    python -m open_r1.model_card output/run/checkpoint output/run/eval [more output folders of eval/ scripts]
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from open_r1.errors import UsageError
+from open_r1.recipe import Recipe
+
+NAME, CURVES = "README.md", "reward_curve.png"
+BEGIN, END = "<!-- evaluations: begin -->", "<!-- evaluations: end -->"
+SECRET = re.compile(r"token|secret|password|api_?key", re.IGNORECASE)
+PAGES = Environment(
+    loader=PackageLoader("open_r1.report", "pages"), undefined=StrictUndefined, keep_trailing_newline=True
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says beyond the recipe. `rewards` are (name, weight); `data` names the files or the dataset."""
+
+    method: str
+    name: str
+    instruction: str
+    data: Sequence[str]
+    rows: int
+    data_sha256: str
+    command: str
+    ranks: int
+    versions: Mapping[str, str]
+    rewards: Sequence[tuple[str, float]] = ()
+    hub_dataset: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_card(
+    folder: Path, card: Card, recipe: Recipe, run: Path, step: int, history: Sequence[Mapping[str, Any]]
+) -> None:
+    """`folder/README.md`, and beside it the run's curves where they are drawn.
+
+    `history` are the metrics that the run logged; those of evaluations during training make the first table.
+    """
+    if (run / CURVES).is_file():
+        shutil.copyfile(run / CURVES, folder / CURVES)
+    evaluated = [line for line in history if any(key.startswith("eval_reward") for key in line)]
+    text = PAGES.get_template("model_card.md").render(
+        card=card,
+        recipe=recipe,
+        step=step,
+        hub_base=recipe.base_model if recipe.base_model and not Path(recipe.base_model).exists() else None,
+        prompt=json.dumps(card.instruction, ensure_ascii=False),
+        curves=(folder / CURVES).is_file(),
+        evaluated=evaluated[-1] if evaluated else None,
+        begin=BEGIN,
+        end=END,
+    )
+    (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """A command as it was typed, values of secret flags left out.
+
+    >>> command_line(["grpo.py", "--hub_token", "hf_1", "--seed", "3", "--api_key=x"])
+    'grpo.py --hub_token ... --seed 3 --api_key=...'
+    """
+    words, hide = [], False
+    for word in argv:
+        flag, equals, _ = word.partition("=")
+        secret = flag.startswith("--") and bool(SECRET.search(flag))
+        words.append("..." if hide else f"{flag}=..." if secret and equals else word)
+        hide = secret and not equals
+    return " ".join(words)
+
+
+def evaluation_table(folders: Sequence[Path]) -> str:
+    """Markdown of the summaries in output folders of `eval/` scripts. Raises UsageError for a folder without one."""
+    head = "| evaluation | rows | accuracy, 95 % interval | parsed | format | tokens |"
+    lines = [head, "|---|---|---|---|---|---|"]
+    for folder in folders:
+        path = folder / "summary.json"
+        if not path.is_file():
+            raise UsageError(f"{folder}: got no summary.json, expected the output folder of a script of eval/")
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        for mode in (mode for mode in ("think", "direct") if mode in summary):
+            lines += [_row(f"{folder.name}, {mode}: {split}", part) for split, part in summary[mode]["splits"].items()]
+    return "\n".join(lines)
+
+
+def _row(name: str, part: Mapping[str, Any]) -> str:
+    interval = f"{part['accuracy']:.3f} [{part['low']:.3f}, {part['high']:.3f}] ({part['metric']})"
+    tokens = f"{part['mean_tokens']:.0f}" if "mean_tokens" in part else ""
+    return f"| {name} | {part['n']} | {interval} | {part['parse_rate']:.1%} | {part['format_rate']:.1%} | {tokens} |"
+
+
+def add_evaluations(checkpoint: Path, folders: Sequence[Path]) -> Path:
+    """Put the table of these evaluations into the checkpoint's card; returns its path. Raises UsageError for none."""
+    path = checkpoint / NAME
+    if not path.is_file() or BEGIN not in (text := path.read_text(encoding="utf-8")):
+        raise UsageError(f"{path}: got no model card of this project, expected a checkpoint that a run saved")
+    before, rest = text.split(BEGIN, 1)
+    path.write_text(f"{before}{BEGIN}\n{evaluation_table(folders)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m open_r1.model_card", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("checkpoint", type=Path, help="folder of a saved model")
+    parser.add_argument("evaluations", type=Path, nargs="+", help="output folders of scripts of eval/")
+    args = parser.parse_args(arguments)
+    try:
+        sys.stdout.write(f"{add_evaluations(args.checkpoint, args.evaluations)}\n")
+    except UsageError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

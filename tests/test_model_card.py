@@ -1,0 +1,163 @@
+"""What lies beside the weights: a card whose snippet runs, with evaluations, without secrets; and what is pushed."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import run_script
+from transformers import TrainingArguments
+
+from open_r1.errors import UsageError
+from open_r1.evaluation.journal import save_summary
+from open_r1.evaluation.predictions import summarize
+from open_r1.model_card import Card, add_evaluations, command_line, write_card
+from open_r1.recipe import Recipe, copy_recipe, read_recipe
+from open_r1.tasks import TASKS
+from open_r1.trainer import publish
+from open_r1.trainer.publish import Published
+
+RECIPE = Recipe("seg", "think", "mask_iou", 12, base_model="Qwen/Qwen2.5-VL-3B-Instruct")
+CARD = Card(
+    method="GRPO",
+    name="me/model",
+    instruction=TASKS["seg"].prompts["think"],  # holds braces and quotes
+    data=["train.jsonl"],
+    rows=7,
+    data_sha256="ab" * 32,
+    command=command_line(["grpo_jsonl.py", "--hub_token", "hf_secret"]),
+    ranks=2,
+    versions={"torch": "2"},
+    rewards=[("accuracy", 1.0), ("format", 0.5)],
+    settings={"beta": 0.04},
+)
+HISTORY = [{"step": 2, "reward": 1.0}, {"step": 4, "eval_reward": 0.25, "eval_rewards/format/mean": 0.5}]
+
+
+@pytest.fixture
+def card(tmp_path) -> Path:
+    (tmp_path / "reward_curve.png").write_bytes(b"png")
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    write_card(folder, CARD, RECIPE, tmp_path, step=4, history=HISTORY)
+    return folder / "README.md"
+
+
+def test_it_says_what_the_model_is_and_how_it_was_made(card):
+    text = card.read_text()
+    assert text.startswith("---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\nbase_model: Qwen/")
+    for fact in (
+        "`accuracy` (1), `format` (0.5)",
+        "`mask_iou`",
+        "train.jsonl: 7 rows, sha256 abab",
+        "4 steps on 2 ranks",
+    ):
+        assert fact in text
+    assert "reward 0.250, rewards/format/mean 0.500" in text and (card.parent / "reward_curve.png").is_file()
+    assert "hf_secret" not in text and "--hub_token ..." in text
+
+
+def test_its_snippet_asks_the_model_about_a_picture(card, tiny, digits, capsys):
+    code = card.read_text().split("```python\n")[1].split("```")[0]
+    picture = next((digits / "images").glob("*.png"))
+    code = code.replace('"me/model"', repr(tiny)).replace("picture.png", str(picture))
+    script = card.with_name("snippet.py")
+    script.write_text(code)
+    found = runpy.run_path(str(script))
+    assert found["prompt"] == TASKS["seg"].prompts["think"].replace("{question}", "What is in this picture?")
+    assert len(found["ids"][0]) > found["inputs"]["input_ids"].shape[1] and capsys.readouterr().out.strip()
+
+
+def line(right: bool) -> dict:
+    said = {"mode": "think", "row": f"val:{right}", "split": "val", "task": "seg", "sample": 0, "right": right}
+    return (
+        said
+        | {"score": float(right), "format": 1.0, "parsed": "x", "measures": {}, "by": {}, "tokens": 9}
+        | {"truncated": False}
+    )
+
+
+def test_evaluations_are_put_in_again_and_again(card, tmp_path):
+    for rights in ([True, False], [True, True]):
+        save_summary(tmp_path / "eval", summarize([line(right) | {"row": f"v:{i}"} for i, right in enumerate(rights)]))
+        add_evaluations(card.parent, [tmp_path / "eval"])
+    text = card.read_text()
+    assert "| eval, think: val | 2 | 1.000 [0.342, 1.000] (IoU > 0.5) | 100.0% | 100.0% | 9 |" in text
+    assert text.count("| eval,") == 1 and "No evaluation" not in text and "## How it was made" in text
+
+
+def test_what_is_no_card_or_no_evaluation_is_refused(card, tmp_path):
+    with pytest.raises(UsageError, match=r"no summary\.json"):
+        add_evaluations(card.parent, [tmp_path])
+    with pytest.raises(UsageError, match="no model card of this project"):
+        add_evaluations(tmp_path, [tmp_path])
+
+
+def test_a_recipe_goes_with_what_is_made_of_the_model(tmp_path):
+    (tmp_path / "merged").mkdir()
+    copy_recipe(str(tmp_path), tmp_path / "merged")
+    assert not (tmp_path / "merged" / "recipe.json").exists()
+    RECIPE.save(tmp_path)
+    copy_recipe(str(tmp_path), tmp_path / "merged")
+    assert read_recipe(str(tmp_path / "merged")) == RECIPE
+
+
+# ---------------------------------------------------------------------------------- pushing
+
+
+class Done:
+    def done(self):
+        return True
+
+
+@pytest.fixture
+def pushed(monkeypatch, tmp_path):
+    """(a trainer whose uploads are written down, the uploads)."""
+    uploads = []
+    api = SimpleNamespace(upload_folder=lambda **options: uploads.append(options) or Done())
+    monkeypatch.setattr(publish, "hf_api", lambda: api)
+    trainer = Published()
+    trainer.args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer.hub_model_id, trainer.push_in_progress = "me/model", None
+    trainer.state = SimpleNamespace(global_step=5)
+    trainer.is_world_process_zero = lambda: True
+    trainer._finish_current_push = lambda: None
+    return trainer, uploads
+
+
+def test_the_model_folder_is_pushed_not_the_run(pushed, tmp_path):
+    trainer, uploads = pushed
+    trainer.push_to_hub("Model save")
+    assert [Path(upload["folder_path"]) for upload in uploads] == [tmp_path / "checkpoint"]
+    assert "training_args.bin" in uploads[0]["ignore_patterns"] and uploads[0]["repo_id"] == "me/model"
+
+
+STRATEGIES = {
+    "end": [],
+    "every_save": [None],
+    "checkpoint": [None, "last-checkpoint"],
+    "all_checkpoints": [None, "checkpoint-5"],
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_checkpoints_are_pushed_as_the_strategy_says(pushed, tmp_path, strategy):
+    trainer, uploads = pushed
+    trainer.args.hub_strategy = strategy
+    trainer._push_from_checkpoint(str(tmp_path / "checkpoint-5"))
+    assert [upload.get("path_in_repo") for upload in uploads] == STRATEGIES[strategy]
+    for upload in uploads:
+        assert "training_args.bin" in upload["ignore_patterns"]
+        assert ("optimizer*" in upload["ignore_patterns"]) == ("path_in_repo" not in upload)
+
+
+@pytest.mark.slow
+def test_every_checkpoint_of_a_run_has_card_and_recipe(tiny, digits, tmp_path):
+    flags = f"--task_type digits --data_file_paths {digits}/train.jsonl --image_folders {digits} --bf16 false"
+    flags += " --num_generations 4 --per_device_train_batch_size 8 --max_completion_length 20 --max_steps 1"
+    flags += " --save_steps 1 --gradient_checkpointing false"
+    run_script("src/open_r1/grpo_jsonl.py", "--model_name_or_path", tiny, "--output_dir", tmp_path, *flags.split())
+    for folder in ("checkpoint-1", "checkpoint"):
+        assert read_recipe(str(tmp_path / folder)) == Recipe("digits", "think", "digits", 20, base_model=tiny)
+        assert "`accuracy` (1), `format` (1)" in (tmp_path / folder / "README.md").read_text()
+    assert not (tmp_path / "README.md").exists()
