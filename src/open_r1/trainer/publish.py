@@ -28,23 +28,20 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
 
 
 class Published:
-    """Mixed into a trainer, before TRL's class; `recipe` and `card` are set before training."""
+    """Mixed into a trainer, before TRL's class; the task scripts set `about`, what lies beside the weights."""
 
-    recipe: Recipe
-    card: Card
+    about: tuple[Recipe, Card] | None = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        self.describe(Path(output_dir or self.args.output_dir))
-
-    def describe(self, folder: Path) -> None:
-        """Recipe and card beside the weights."""
-        self.recipe.save(folder)
-        run, state = Path(self.args.output_dir), self.state
-        write_card(folder, self.card, self.recipe, run, state.global_step, state.log_history)
+        if self.about is not None:
+            recipe, card = self.about
+            folder, run = Path(output_dir or self.args.output_dir), Path(self.args.output_dir)
+            recipe.save(folder)
+            write_card(folder, card, recipe, run, self.state.global_step, self.state.log_history)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """TRL's goes to the run's folder, where there is no model; `describe` has written ours."""
+        """TRL's goes to the run's folder, where there is no model; ours is saved with the weights."""
 
     def push_to_hub(self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any) -> Any:
         """Upload the final model's folder, which `save_model` has just written."""

@@ -85,8 +85,7 @@ def train_and_save(
     """
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
-    trainer.recipe = recipe_of(task, training, model_args)
-    trainer.card = card_of(trainer, task, training, model_args)
+    trainer.about = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
     try:
         trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
     except EngineError as error:
