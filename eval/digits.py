@@ -4,7 +4,7 @@ question.
     python eval/digits.py --model output/digits/checkpoint --output_dir output/digits-eval
     python eval/digits.py --model M --data_file_paths heldout.jsonl --image_folders data/digits --output_dir OUT
 
-Without files, 256 held-out rows of scikit-learn's handwritten digits are made.
+Without files, 256 held-out rows of UCI's handwritten digits are made.
 """
 
 from open_r1.evaluation.made import add_made_rows, made_rows

@@ -1,4 +1,4 @@
-"""What `build_tiny_vlm.py --lessons digits` teaches, on scikit-learn's training digits only (the held-out fifth is
+"""What `build_tiny_vlm.py --lessons digits` teaches, on UCI's training digits only (the held-out fifth is
 never seen): one, then up to two, then up to three digits; then habits."""
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from teaching import Lesson, answers, batch
 
-from open_r1.tasks.digits import DIGITS, QUESTIONS, Source, answer, draw, sklearn_source
+from open_r1.tasks.digits import DIGITS, QUESTIONS, Source, answer, draw, uci_source
 from open_r1.tasks.rec import REC
 
 EYE_STEPS, HABIT_STEPS = 4500, 400
@@ -55,7 +55,7 @@ def lesson(source: Source, rng: np.random.Generator, most: int, habits: bool) ->
 
 
 def batches(processor: Any, steps: int, seed: int, habits: bool, size: int = 32) -> Iterator[dict[str, torch.Tensor]]:
-    source, rng = sklearn_source().split(False), np.random.default_rng([seed, int(habits)])
+    source, rng = uci_source().split(False), np.random.default_rng([seed, int(habits)])
     for step in range(steps):
         most = 3 if habits else next(m for share, m in STAGES if step < share * steps)
         yield batch(processor, [lesson(source, rng, most, habits) for _ in range(size)])
@@ -63,7 +63,7 @@ def batches(processor: Any, steps: int, seed: int, habits: bool, size: int = 32)
 
 def accuracy(model: Any, processor: Any, rows: int = 256) -> dict[str, float]:
     """Greedy share of exact answers per question on held-out digits (the whole completion of habit `asked`)."""
-    source, rng = sklearn_source().split(True), np.random.default_rng(12345)
+    source, rng = uci_source().split(True), np.random.default_rng(12345)
     right: dict[str, list[bool]] = {"list": [], "sum": []}
     for _ in range(rows // 32):
         asked = [lesson(source, rng, 3, False) for _ in range(32)]

@@ -3,7 +3,7 @@
 #
 # bash run_scripts/run_grpo_digits.sh [more flags]
 #
-# Makes its dataset in DATA when there is none; MNIST=folder draws MNIST's digits instead of scikit-learn's.
+# Makes its dataset in DATA when there is none; MNIST=folder draws MNIST's digits instead of UCI's.
 # Where the run is placed, and SMOKE=1, are said in launch.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -96,7 +96,7 @@ def run_script(script: str, *args: object, check: bool = True, **kwargs: object)
 
 
 def make_dataset(task: str, out: Path, *options: object) -> None:
-    """local_scripts/make_dataset.py in this process: it costs a digits dataset four seconds to import scikit-learn."""
+    """local_scripts/make_dataset.py in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["make_dataset.py", task, "--out", str(out), *map(str, options)])
         runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_dataset
 
-from open_r1.tasks.digits import DigitImages, draw, mnist_source, sklearn_source
+from open_r1.tasks.digits import DigitImages, draw, mnist_source, uci_source
 
 
 def test_rows_depend_on_seed_and_index_alone(tmp_path):
@@ -20,7 +20,7 @@ def test_rows_depend_on_seed_and_index_alone(tmp_path):
 
 
 def test_held_out_digits_are_disjoint_and_of_every_class():
-    source = sklearn_source()
+    source = uci_source()
     train, held_out = source.split(False), source.split(True)
     assert len(train.labels) + len(held_out.labels) == len(source.labels) == 1797
     assert set(held_out.labels) == set(train.labels) == set(range(10))
@@ -37,7 +37,7 @@ def test_gold_answers_are_the_digits_drawn():
 
 
 def test_digits_are_white_on_black_and_all_inside():
-    source = sklearn_source()
+    source = uci_source()
     rng = np.random.default_rng(0)
     picture = np.asarray(draw(source.images[:3], rng))
     assert picture.shape == (56, 112, 3)
