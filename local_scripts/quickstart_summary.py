@@ -37,7 +37,7 @@ def show(before: dict[str, Any], after: dict[str, Any], folder: Path, seconds: f
     console.print(table, width=None if console.is_terminal else 100)
     for name, what in (
         ("reward_curve.png", "reward, each reward function, length, groups without signal, by step"),
-        ("rollouts.html", "sampled groups with their images, completions, rewards and advantages"),
+        ("report.html", "curves, findings, settings, and sampled groups with images, boxes, rewards, advantages"),
         ("summary.json", "the table above"),
         ("metrics.jsonl", "every number of every step"),
         ("checkpoint", "the trained model with its processor"),

@@ -106,7 +106,7 @@ def test_recipe_runs_in_small(script, tmp_path):
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if "loss" in line] == [1, 2]
     if script != "run_sft.sh":
-        assert (folder / "rollouts.html").stat().st_size > 0 and (folder / "reward_curve.png").stat().st_size > 0
+        assert (folder / "report.html").stat().st_size > 0 and (folder / "reward_curve.png").stat().st_size > 0
     AutoProcessor.from_pretrained(folder / "checkpoint")
     if "lora_r" not in FLAGS[script]:
         AutoModelForImageTextToText.from_pretrained(folder / "checkpoint")

@@ -1,12 +1,22 @@
 """Curves and pages are made from files alone, also half-written ones, and show hostile text as text."""
 
+import itertools
 import json
+import shutil
 
 import pytest
+import yaml
 from PIL import Image
 
+import open_r1.report.page as page_module
+from open_r1.report.__main__ import main
 from open_r1.report.curves import draw_curves, read_metrics
-from open_r1.report.rollouts import write_rollouts
+from open_r1.report.lines import read_lines
+from open_r1.report.page import write_report
+from open_r1.report.runs import differences, read_runs
+from open_r1.rows import Record
+from open_r1.trainer.prompts import Example
+from open_r1.trainer.rollouts import Rollouts
 
 HOSTILE = '<script>alert("x")</script> \ud800 \u2028 {{ 7 * 7 }}'
 
@@ -52,13 +62,99 @@ def test_curves_are_a_picture(folder):
         assert picture.format == "PNG" and min(picture.size) > 300
 
 
-def test_the_page_is_self_contained_and_shows_hostile_text_as_text(folder):
-    page = write_rollouts(folder).read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page and "{{ 7 * 7 }}" in page
-    assert "http" not in page.replace("http-equiv", "") and "default-src 'none'" in page
-    assert "data:image/png;base64," in page and "train.jsonl:3" in page
-    assert page.index("&lt;answer&gt;3") < page.index("&lt;script&gt;")  # best advantage first
+def data_of(page: str, name: str) -> dict:
+    return json.loads(page.split(f'id="{name}">')[1].split("</script>")[0])
 
 
-def test_no_rollouts_no_page(tmp_path):
-    assert write_rollouts(tmp_path) is None
+def test_the_page_is_self_contained_and_holds_hostile_text_as_data(folder):
+    page = write_report([folder], folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<script") == 3 and "alert(" not in page.replace('alert(\\"x\\")', "")
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+    assert "default-src 'none'" in page and "unsafe-inline" not in page
+    (group,) = data_of(page, "data")["groups"]
+    assert [c["text"] for c in group["completions"]] == ["<answer>3</answer>", HOSTILE]  # best advantage first
+    assert data_of(page, "pictures")["a.png"].startswith("data:image/png;base64,")
+
+
+def test_a_picture_that_is_gone_and_numbers_that_are_none_do_not_stop_the_page(folder):
+    (folder / "rollout_images" / "a.png").unlink()
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('\n{"step": 9, "reward": NaN, "kl": Infinity, "entropy": 0.1}\n')
+    page = write_report([folder], folder / "report.html").read_text()
+    assert data_of(page, "pictures") == {}
+    assert data_of(page, "data")["runs"][0]["columns"]["entropy"][-1] == 0.1
+
+
+def test_a_folder_without_a_run_is_named(folder, tmp_path, capsys):
+    assert main([str(folder), str(tmp_path / "none")]) == 1
+    assert "none, without metrics.jsonl, expected the --output_dir of a run" in capsys.readouterr().err
+
+
+def test_several_runs_share_a_page_and_their_differences_are_listed(folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("other"))
+    for run, rate in ((folder, 1e-4), (other, 1e-5)):
+        flags = {"training": {"learning_rate": rate, "seed": 0, "output_dir": str(run)}}
+        (run / "resolved_config.yaml").write_text(yaml.safe_dump(flags))
+    runs = read_runs([folder, other])
+    assert differences(runs) == {"learning_rate": ["0.0001", "1e-05"]}
+    assert main([str(folder), str(other), "--out", str(tmp_path / "two.html")]) == 0
+    groups = data_of((tmp_path / "two.html").read_text(), "data")["groups"]
+    assert [group["run"] for group in groups] == [0, 1]
+
+
+def test_a_page_keeps_under_its_bound_and_says_so(folder, monkeypatch):
+    line = (folder / "rollouts.jsonl").read_text()
+    rows = [{**json.loads(line), "step": step} for step in range(100)]
+    (folder / "rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(page_module, "MAX_BYTES", 10 * len(line))
+    page = write_report([folder], folder / "report.html").read_text()
+    steps = [group["step"] for group in data_of(page, "data")["groups"]]
+    assert 5 <= len(steps) <= 10 and steps[0] == 0 and steps[-3:] == [97, 98, 99]
+    assert f"{len(steps)} of 100 stored groups are shown" in page
+
+
+# ------------------------------------------------------------------------------------------------- stored rollouts
+
+
+def store(folder, keep: int, steps: range, group: int = 2) -> Rollouts:
+    rollouts = Rollouts(str(folder), 1, rank=0, keep=keep)
+    for step in steps:
+        picture = Image.new("RGB", (8, 8), (step % 256, step // 256, 0))
+        record = Record("r", ("a.png",), "", (), "[0, 0, 4, 8]", {"image_wh": [8, 8]}, "a:1", "rec")
+        example = Example(record, [{"role": "user", "content": "where?"}], [picture], None)
+        scored = {
+            "completions": ["<answer>[0, 0, 8, 8]</answer>", HOSTILE],
+            "rewards": {"accuracy": [0.5, 0.0]},
+            "advantages": [1.0, -1.0],
+            **{"parsed": [(0.0, 0.0, 8.0, 8.0), None], "tokens": [9, 8], "truncated": [False, True]},
+        }
+        rollouts.add(step, [example] * group, scored, group)
+    return rollouts
+
+
+def test_a_group_is_stored_with_what_was_read_and_where_it_lies(tmp_path):
+    store(tmp_path, 100, range(1))
+    (group,) = read_lines(tmp_path / "rollouts.jsonl")
+    best, worst = group["completions"]
+    assert group["gold"] == [{"points": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]], "label": None, "image": 0}]
+    assert (
+        best["outlines"][0]["points"] == [[0, 0], [1, 0], [1, 1], [0, 1]] and best["parsed"] == "[0.0, 0.0, 8.0, 8.0]"
+    )
+    assert (worst["outlines"], worst["parsed"], worst["truncated"], worst["tokens"]) == ([], None, True, 8)
+
+
+def test_rollouts_are_bounded_newest_kept_and_pictures_with_them(tmp_path):
+    store(tmp_path, 40, range(100))  # 20 groups; thinned at 26, again after each 6
+    groups = read_lines(tmp_path / "rollouts.jsonl")
+    steps = [group["step"] for group in groups]
+    assert 20 <= len(steps) <= 25 and steps[0] == 0 and steps[-10:] == list(range(90, 100))
+    older = [b - a for a, b in itertools.pairwise(steps[:10])]
+    assert max(older) < 30  # evenly: 90 steps in 9 gaps of 10
+    assert {p.name for p in (tmp_path / "rollout_images").iterdir()} == {name for g in groups for name in g["images"]}
+
+
+def test_a_resumed_run_counts_what_is_there(tmp_path):
+    store(tmp_path, 40, range(24))
+    store(tmp_path, 40, range(24, 30))
+    assert len(read_lines(tmp_path / "rollouts.jsonl")) <= 25

@@ -46,7 +46,7 @@ def assert_trained(tiny: str, out: Path) -> None:
     after = dict(after.named_parameters())
     assert [name for name, weights in before.named_parameters() if weights.equal(after[name])] == []
     assert all(weights.isfinite().all() for weights in after.values())
-    for name in ("metrics.jsonl", "reward_curve.png", "rollouts.html", "resolved_config.yaml"):
+    for name in ("metrics.jsonl", "reward_curve.png", "report.html", "resolved_config.yaml"):
         assert (out / name).stat().st_size > 0
 
 

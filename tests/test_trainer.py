@@ -176,6 +176,8 @@ def test_a_run_moves_every_part_evaluates_and_leaves_what_it_promises(tiny, mixe
     for group in groups:
         assert abs(sum(c["advantage"] for c in group["completions"])) < 1e-3  # advantages are centred in a group
         assert all((tmp_path / "rollout_images" / name).exists() for name in group["images"])
+        assert all(0 < c["tokens"] <= 8 and c["truncated"] in (True, False) for c in group["completions"])
+    assert all(0 <= entry["parse_rate"] <= 1 for entry in trainer.state.log_history if "reward" in entry)
     assert (tmp_path / "debug.txt").read_text().count("Solution: ") == 24
 
 

@@ -23,6 +23,8 @@ def test_the_pinned_versions_are_the_ones_examined():
 def test_the_methods_that_are_overridden_exist_with_the_arguments_used():
     assert parameters(GRPOTrainer._prepare_inputs) == ["self", "generation_batch"]
     assert parameters(GRPOTrainer._generate_and_score_completions) == ["self", "inputs"]
+    rewards = ["self", "inputs", "prompts", "completions", "completion_ids_list"]
+    assert parameters(GRPOTrainer._calculate_rewards) == rewards
     logps = parameters(GRPOTrainer._get_per_token_logps_and_entropies)
     assert logps[:6] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"]
 

@@ -67,6 +67,12 @@ class TaskArguments:
         default=2,
         metadata={"help": "Groups of each generation written to rollouts.jsonl, with their images; 0 for none."},
     )
+    rollouts_to_keep: int = field(
+        default=10_000,
+        metadata={
+            "help": "Completions that stay in rollouts.jsonl: the newest, and older ones evenly spaced over training."
+        },
+    )
 
 
 @dataclass
@@ -99,6 +105,13 @@ class GRPOArguments(GRPOConfig):
     """TRL's GRPOConfig with defaults that fit one machine: bf16 only on CUDA, every step logged."""
 
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
+    stop_on: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Findings that end the run with a checkpoint, the final model and status 3, such as kl_exploding; "
+            "all are logged anyway."
+        },
+    )
     shared_prefix: bool = field(
         default=True,
         metadata={"help": "Compute a group's prompt and images once in policy, old and reference passes; exact."},

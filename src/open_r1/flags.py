@@ -18,6 +18,8 @@ from trl import TrlParser
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, lora_flags
 from open_r1.paths import split_paths
+from open_r1.report.diagnoses import DIAGNOSES
+from open_r1.rewards import known as look_up
 from open_r1.rewards import prepare
 from open_r1.rewards.adapter import load_reward
 
@@ -135,6 +137,14 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
     held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
     if held_out and training.eval_strategy == "no":
         raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
+    for name in training.stop_on or ():
+        look_up(name, DIAGNOSES, "--stop_on")
+    if data.rollouts_to_keep < training.num_generations:
+        got, least = data.rollouts_to_keep, training.num_generations
+        raise ValueError(
+            f"--rollouts_to_keep: got {got}, expected at least --num_generations {least}, one group; "
+            "--rollout_groups 0 keeps none"
+        )
     for name in data.reward_funcs or ():
         load_reward(name)
     prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())

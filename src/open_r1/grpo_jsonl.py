@@ -16,6 +16,7 @@ from open_r1.errors import UsageError
 from open_r1.flags import parse
 from open_r1.records import load_records
 from open_r1.tasks import TASKS
+from open_r1.trainer.health import end
 from open_r1.trainer.run import run_grpo
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         seed = training.seed if training.data_seed is None else training.data_seed
         train, held_out = records.split(data.val_split_ratio, seed) if data.val_split_ratio else (records, None)
-        run_grpo(train, held_out, data, training, model)
+        end(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
         sys.exit(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset.")
 

@@ -45,6 +45,7 @@ ROWS = "rows become tokens in this script, whole and one by one; remove it"
 REFUSED = {
     "reward_funcs": "nothing is rewarded here; remove it",
     "rollout_groups": NOT_SAMPLED,
+    "rollouts_to_keep": NOT_SAMPLED,
     "val_split_ratio": "nothing is held out here; use eval/evaluate.py on a file of held-out rows",
     "packing": "TRL cuts rows into sequences of one length, which would part images from their tokens; "
     "--padding_free true makes one sequence of each batch, without padding and with the same loss",

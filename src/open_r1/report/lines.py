@@ -26,12 +26,12 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """One line's object, or None where it is cut.
+    """One line's object, or None where it is cut. NaN and Infinity, which JSON does not have, are read as null.
 
-    >>> parse('{"step": 1}'), parse('{"step": 2, "rew{"step": 3}')
-    ({'step': 1}, None)
+    >>> parse('{"step": 1, "kl": Infinity}'), parse('{"step": 2, "rew{"step": 3}')
+    ({'step': 1, 'kl': None}, None)
     """
     try:
-        return json.loads(line)
+        return json.loads(line, parse_constant=lambda _: None)
     except json.JSONDecodeError:
         return None

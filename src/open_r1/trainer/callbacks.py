@@ -1,7 +1,6 @@
 """What a person sees while a run goes on: one progress line, `metrics.jsonl`, and curves redrawn as it grows."""
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 
 from open_r1.report.curves import draw_curves
 from open_r1.report.lines import keep_lines
-from open_r1.report.rollouts import write_rollouts
+from open_r1.report.page import write_report
+from open_r1.trainer.pace import Pace, line_of
 
 SECONDS_BETWEEN_DRAWINGS = 60
 SHOWN = {"reward": "reward", "completions/mean_length": "tokens", "frac_reward_zero_std": "no signal", "kl": "KL"}
@@ -33,7 +33,8 @@ class Progress(ProgressCallback):
 
 
 class Curves(TrainerCallback):
-    """Appends each log to `metrics.jsonl`; redraws curves and rollouts page each minute and at the end.
+    """Appends each log to `metrics.jsonl`; redraws curves and `report.html` at the end and each minute, or as seldom
+    as keeps that at 2 % of the time.
 
     A resumed run first drops what was logged and sampled after its checkpoint, as it will log and sample that again:
     lines of `metrics.jsonl` of later steps, and groups of `rollouts.jsonl` sampled once the checkpoint's step had been
@@ -41,7 +42,8 @@ class Curves(TrainerCallback):
     """
 
     def __init__(self, output_dir: str):
-        self.folder, self.drawn, self.began = Path(output_dir), time.monotonic(), time.monotonic()
+        self.folder, self.began = Path(output_dir), time.monotonic()
+        self.pace = Pace(SECONDS_BETWEEN_DRAWINGS, share=0.02)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -62,12 +64,12 @@ class Curves(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero:
             return
-        values = {key: value for key, value in (logs or {}).items() if not is_nan(value)}
-        line = {"step": state.global_step, "seconds": round(time.monotonic() - self.began, 3), **values}
+        seconds = round(time.monotonic() - self.began, 3)
+        line = line_of(state.global_step, {"seconds": seconds, **(logs or {})})
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if time.monotonic() - self.drawn > SECONDS_BETWEEN_DRAWINGS:
+        if self.pace.due():
             self._draw()
 
     def on_train_end(
@@ -77,15 +79,6 @@ class Curves(TrainerCallback):
             self._draw()
 
     def _draw(self) -> None:
-        draw_curves(self.folder)
-        write_rollouts(self.folder)
-        self.drawn = time.monotonic()
-
-
-def is_nan(value: Any) -> bool:
-    """Not a number, which JSON cannot hold; in a log it means that a metric did not apply.
-
-    >>> is_nan(float("nan")), is_nan(0.0), is_nan("nan")
-    (True, False, False)
-    """
-    return isinstance(value, float) and math.isnan(value)
+        with self.pace:
+            draw_curves(self.folder)
+            write_report([self.folder], self.folder / "report.html")

@@ -29,6 +29,7 @@ from open_r1.records import Record
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
+from open_r1.trainer.health import Health
 from open_r1.trainer.logps import score, with_features
 from open_r1.trainer.prompts import (
     Example,
@@ -41,6 +42,7 @@ from open_r1.trainer.prompts import (
     row_numbers,
 )
 from open_r1.trainer.publish import Published
+from open_r1.trainer.reading import log_parse_rate, read
 from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import savings, zero3
@@ -83,7 +85,10 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
             peft_config=peft_config,
         )
         self.use_vllm = args.use_vllm = use_vllm
-        self.rollouts = Rollouts(args.output_dir, task.rollout_groups, self.accelerator.process_index)
+        self.health = Health(args.output_dir, args.stop_on)
+        self.add_callback(self.health)
+        rank = self.accelerator.process_index
+        self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep)
         self.savings = savings(self, bare(self.model))
         if self.savings["shared_prefix"]:
             for shared in filter(None, (self.model, self.ref_model)):
@@ -117,7 +122,8 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in examples]))
         if self.model.training:
-            self.rollouts.add(self.state.global_step, examples, newest(self, len(inputs)), self.num_generations)
+            scored = newest(self, len(inputs)) | self._read
+            self.rollouts.add(self.state.global_step, examples, scored, self.num_generations)
         return output
 
     def _on_device(self, examples: list[Example]) -> list[Prompt]:
@@ -164,9 +170,15 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
             what = (model, bare(model).base_model, self._prompts, self.generation_config, self.eos_token_ids)
             return rollout(*what, **options), None
 
-    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
+    ) -> torch.Tensor:
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        self._read = read([e["record"] for e in inputs], completions, ids, ends)
+        log_parse_rate(self, self._read["parsed"])
         # named images only here: TRL would put a column of that name into the prompts a second time
-        return super()._calculate_rewards([{**e, "images": e["pictures"]} for e in inputs], *args, **kwargs)
+        with_images = [{**e, "images": e["pictures"]} for e in inputs]
+        return super()._calculate_rewards(with_images, prompts, completions, ids)
 
     # --------------------------------------------------------------------------------------------------- training
 

@@ -1,0 +1,156 @@
+// The browser of sampled groups: filtered all at once, drawn a page at a time.
+
+const PAGE = 6; // groups
+const SMALL = 160; // px under which a picture is shown pixel by pixel
+let pictures = null; // read when first needed: it is most of the page
+let found = [];
+let page = 0;
+
+function pictureOf(name) {
+  pictures = pictures || JSON.parse(byId("pictures").textContent);
+  return Object.hasOwn(pictures, name) ? pictures[name] : null;
+}
+
+function filters() {
+  const number = (id) => (byId(id).value === "" ? null : Number(byId(id).value));
+  return {
+    run: number("f-run"), equal: byId("f-equal").value, text: byId("f-text").value.toLowerCase(),
+    steps: [number("f-step-from") ?? -Infinity, number("f-step-to") ?? Infinity],
+    rewards: [number("f-reward-from") ?? -Infinity, number("f-reward-to") ?? Infinity],
+    truncated: byId("f-truncated").checked, unparsed: byId("f-unparsed").checked,
+  };
+}
+
+const isEqual = (group) => group.completions.every((c) => Math.abs(c.advantage) < 1e-6);
+const isUnparsed = (completion) => completion.parsed === null;
+
+function groupPasses(group, f) {
+  if (f.run !== null && group.run !== f.run) return false;
+  if (group.step < f.steps[0] || group.step > f.steps[1]) return false;
+  return !f.equal || (f.equal === "equal") === isEqual(group);
+}
+
+function completionPasses(completion, group, f) {
+  if (f.truncated && !completion.truncated) return false;
+  if (f.unparsed && !isUnparsed(completion)) return false;
+  if (completion.reward < f.rewards[0] || completion.reward > f.rewards[1]) return false;
+  return !f.text || completion.text.toLowerCase().includes(f.text) || group.prompt.toLowerCase().includes(f.text);
+}
+
+const meanReward = (group) => group.completions.reduce((sum, c) => sum + c.reward, 0) / group.completions.length;
+const ORDERS = {
+  new: (a, b) => b.step - a.step, old: (a, b) => a.step - b.step,
+  low: (a, b) => meanReward(a) - meanReward(b), high: (a, b) => meanReward(b) - meanReward(a),
+};
+
+function search() {
+  const f = filters();
+  found = DATA.groups.filter((group) => groupPasses(group, f) && group.completions.some((c) => completionPasses(c, group, f)));
+  found.sort(ORDERS[byId("f-order").value]);
+  page = 0;
+  drawPage();
+}
+
+function drawPage() {
+  const f = filters();
+  const shown = found.slice(page * PAGE, (page + 1) * PAGE);
+  const completions = found.reduce((sum, group) => sum + group.completions.filter((c) => completionPasses(c, group, f)).length, 0);
+  const range = found.length ? `${page * PAGE + 1}–${page * PAGE + shown.length} of ` : "";
+  byId("count").textContent = `${range}${found.length.toLocaleString("en")} groups, ${completions.toLocaleString("en")} completions`;
+  byId("previous").disabled = page === 0;
+  byId("next").disabled = (page + 1) * PAGE >= found.length;
+  const nothing = DATA.groups.length ? "No group matches these filters." : "No rollouts are stored: --rollout_groups 0, or a run that samples nothing.";
+  byId("groups").replaceChildren(...(shown.length ? shown.map((group) => groupCard(group, f)) : [el("p", { class: "empty" }, nothing)]));
+}
+
+function turn(by) {
+  const last = Math.max(0, Math.ceil(found.length / PAGE) - 1);
+  const next = Math.max(0, Math.min(last, page + by));
+  if (next === page) return;
+  page = next;
+  drawPage();
+  byId("filters").scrollIntoView({ block: "start" });
+}
+
+function groupCard(group, f) {
+  const frames = group.images.map((name, number) => frame(name, number));
+  const cards = group.completions.map((c) => completionCard(c, completionPasses(c, group, f)));
+  const choose = (chosen) => {
+    cards.forEach((card, i) => card.setAttribute("aria-pressed", i === chosen));
+    frames.forEach((one) => one.outline(group, chosen));
+  };
+  cards.forEach((card, i) => {
+    card.addEventListener("click", () => choose(i));
+    card.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      choose(i);
+    });
+  });
+  choose(Math.max(0, group.completions.findIndex((c) => completionPasses(c, group, f))));
+  const body = el("div", { class: frames.length ? "body" : "body textual" }, frames.length ? el("div", { class: "pictures" }, ...frames.map((one) => one.node)) : null,
+    el("div", {}, el("pre", { class: "prompt", tabindex: 0 }, group.prompt), el("div", { class: "completions" }, ...cards)));
+  return el("article", { class: "group" }, heading(group), body);
+}
+
+function heading(group) {
+  const run = DATA.runs.length > 1 ? el("span", {}, el("i", { class: "dot run" + (group.run % 6) }), DATA.runs[group.run].name) : null;
+  return el("header", {}, run, el("b", { class: "num" }, "step " + group.step), el("span", { class: "soft" }, group.where),
+    el("span", { class: "gold" }, "gold ", el("b", {}, group.solution.length > 160 ? group.solution.slice(0, 160) + "…" : group.solution)),
+    isEqual(group) ? el("span", { class: "tag" }, "all rewards equal") : null);
+}
+
+function frame(name, number) {
+  const uri = pictureOf(name);
+  if (!uri) return { node: el("div", { class: "frame missing" }, "picture " + (number + 1) + " is no longer stored"), outline: () => {} };
+  const image = el("img", { alt: "picture " + (number + 1), decoding: "async" });
+  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < SMALL));
+  image.src = uri;
+  const layer = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const labels = el("div", {});
+  const outline = (group, chosen) => {
+    const here = (outlines) => (outlines || []).filter((one) => one.image === number && one.points.length);
+    const gold = here(group.gold);
+    const said = group.completions.flatMap((c, i) => here(c.outlines).map((one) => ({ ...one, faint: i !== chosen })));
+    said.sort((a, b) => Number(b.faint) - Number(a.faint));
+    layer.replaceChildren(...said.filter((one) => one.faint).map((one) => polygon(one, "said faint")), ...gold.flatMap((one) => [polygon(one, "casing"), polygon(one, "gold")]), ...said.filter((one) => !one.faint).flatMap((one) => [polygon(one, "casing said"), polygon(one, "said")]));
+    labels.replaceChildren(...[...gold, ...said.filter((one) => !one.faint)].filter((one) => one.label).map(label));
+  };
+  return { node: el("div", { class: "frame" }, image, layer, labels), outline };
+}
+
+function polygon(one, kind) {
+  return svg("polygon", { class: kind, points: one.points.map((point) => point.join(",")).join(" ") });
+}
+
+function label(one) {
+  const node = el("span", { class: "label" }, one.label);
+  node.style.left = 100 * Math.min(...one.points.map(([x]) => x)) + "%";
+  node.style.top = 100 * Math.min(...one.points.map(([, y]) => y)) + "%";
+  return node;
+}
+
+function completionCard(c, passes) {
+  const side = c.advantage > 1e-6 ? "up" : c.advantage < -1e-6 ? "down" : "flat";
+  const parts = Object.entries(c.rewards).flatMap(([name, value]) => [el("span", {}, name), el("span", {}, value === null ? "–" : value.toFixed(3))]);
+  const tags = [c.truncated ? el("span", { class: "tag" }, "truncated") : null, isUnparsed(c) ? el("span", { class: "tag" }, "unparsed") : null].filter(Boolean);
+  const read = isUnparsed(c) || c.parsed === undefined ? null : el("div", { class: "read" }, "read: " + c.parsed);
+  return el("div", { class: passes ? "completion" : "completion dim", role: "button", tabindex: 0 },
+    el("div", { class: "score" }, el("span", {}, "reward ", el("b", {}, c.reward.toFixed(3))), el("span", { class: side, title: "advantage" }, signed(c.advantage))),
+    el("div", { class: "parts" }, ...parts), tags.length ? el("div", {}, ...tags) : null, el("pre", {}, c.text), read,
+    c.tokens === undefined ? null : el("div", { class: "soft num" }, c.tokens + " tokens"));
+}
+
+byId("run-label").hidden = DATA.runs.length < 2;
+byId("filters").addEventListener("input", debounced(search, 80));
+byId("filters").addEventListener("reset", () => setTimeout(search));
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("previous").addEventListener("click", () => turn(-1));
+byId("next").addEventListener("click", () => turn(1));
+addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, svg, pre, .scroll") || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key === "ArrowLeft") turn(-1);
+  if (event.key === "ArrowRight") turn(1);
+});
+search();
+document.documentElement.dataset.ready = "true";

@@ -1,0 +1,48 @@
+"""Fewer rollouts with the same story: the newest ones, and older ones evenly spaced over training. (torch-free)"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+from open_r1.report.lines import keep_lines, read_lines
+
+
+def evenly(steps: Sequence[int], most: int) -> list[int]:
+    """Indices of at most `most` of ascending steps, evenly spaced in steps, first and last kept.
+
+    >>> evenly([0, 1, 2, 3, 4, 100], 3), evenly([5, 6], 3), evenly([1, 2, 3], 1)
+    ([0, 5], [0, 1], [2])
+    >>> evenly(range(100), 5)
+    [0, 25, 50, 75, 99]
+    """
+    if len(steps) <= most:
+        return list(range(len(steps)))
+    gap = (steps[-1] - steps[0]) / max(most - 1, 1)
+    wanted = [steps[-1] - gap * i for i in reversed(range(most))]
+    return sorted({min(bisect_left(steps, step), len(steps) - 1) for step in wanted})
+
+
+def chosen(steps: Sequence[int], most: int) -> list[int]:
+    """Indices of at most `most` groups: half of them the newest, the others evenly over the steps before.
+
+    >>> chosen(range(10), 4)
+    [0, 7, 8, 9]
+    """
+    if len(steps) <= most:
+        return list(range(len(steps)))
+    newest = len(steps) - (most + 1) // 2
+    return [*evenly(steps[:newest], most // 2), *range(newest, len(steps))]
+
+
+def thin_rollouts(folder: Path, groups: int) -> int:
+    """Leave at most `groups` groups in `rollouts.jsonl`, and the pictures that they name; returns how many groups."""
+    path = folder / "rollouts.jsonl"
+    kept = set(chosen([line["step"] for line in read_lines(path)], groups))
+    numbers = count()
+    keep_lines(path, lambda _: next(numbers) in kept)
+    named = {name for line in read_lines(path) for name in line["images"]}
+    for picture in (folder / "rollout_images").glob("*"):
+        if picture.name not in named:
+            picture.unlink()
+    return len(kept)
