@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sets up everything: a virtual environment with the versions pinned in pyproject.toml, and this package, editable.
 #
-#   bash setup.sh [--dev] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cu126|cu128|cpu|...]
+#   bash setup.sh [--dev] [--browser] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cu126|cu128|cpu|...]
 #
+# --browser installs Debian's chromium where no chromium is found: the tests of pages open them in it.
 # VENV=dir   where the environment goes (default: .venv at the repository's root)
 # PYTHON=exe the interpreter that makes it (default: python3.11, then python3.12, then python3)
 # Running it again when nothing changed takes no time. A change of pyproject.toml or of the options installs again.
@@ -13,19 +14,20 @@ VENV=${VENV:-$PWD/.venv}
 VLLM_VERSION=0.31.0
 FLASH_ATTN_VERSION=2.8.3
 TRACKIO_VERSION=0.43.0
-dev="" vllm="" flash="" trackio="" backend=""
+dev="" browser="" vllm="" flash="" trackio="" backend=""
 
 fail() { echo "setup.sh: $*" >&2; exit 1; }
 
 while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
+    --browser) browser=1 ;;
     --vllm) vllm=1 ;;
     --flash-attn) flash=1 ;;
     --trackio) trackio=1 ;;
     --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
-    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown option $1; known: --dev --vllm --flash-attn --trackio --torch-backend" ;;
+    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown option $1; known: --dev --browser --vllm --flash-attn --trackio --torch-backend" ;;
   esac
   shift
 done
@@ -36,6 +38,16 @@ if [ -n "$flash" ] && ! has_cuda; then
   fail "--flash-attn: got a machine without a CUDA device, expected one (nvidia-smi lists none); leave it out: sdpa attention is the default and needs nothing"
 fi
 
+install_browser() {
+  if command -v chromium >/dev/null 2>&1; then return; fi
+  if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
+    fail "--browser: got no chromium, expected it on PATH (apt-get installs it as root only); install your system's chromium, or leave --browser out: the tests of pages are skipped then"
+  fi
+  echo "Installing chromium ..."
+  apt-get update -qq >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
+}
+
 find_python() {
   local exe
   for exe in ${PYTHON:-python3.11 python3.12 python3}; do
@@ -45,6 +57,8 @@ find_python() {
   done
   fail "got no Python 3.11 or 3.12 (tried: ${PYTHON:-python3.11 python3.12 python3}), expected one; install it or set PYTHON=path"
 }
+
+if [ -n "$browser" ]; then install_browser; fi
 
 if [ ! -x "$VENV/bin/python" ]; then
   python=$(find_python)

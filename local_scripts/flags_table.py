@@ -4,18 +4,14 @@ python local_scripts/flags_table.py            # rewrites README.md between its 
 python local_scripts/flags_table.py --check    # exit status 1 when README.md is not up to date
 """
 
-import argparse
 import re
-import sys
 from dataclasses import MISSING, Field, fields
-from pathlib import Path
 
+from readme_sections import Section
 from trl import GRPOConfig
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- flags: begin (local_scripts/flags_table.py) -->", "<!-- flags: end -->"
 HIDDEN = {"trust_remote_code"}  # in both TRL dataclasses; listed once
 
 
@@ -66,19 +62,5 @@ def tables() -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    old = README.read_text(encoding="utf-8")
-    head, _, rest = old.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    new = f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}"
-    if check and new != old:
-        sys.exit("README.md: the tables of flags are not up to date; run python local_scripts/flags_table.py")
-    if not check:
-        README.write_text(new, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    Section("flags", "local_scripts/flags_table.py", tables).run(__doc__)

@@ -1,23 +1,21 @@
 """Write the README's table of hardware and commands; every row's flags are the memory planner's.
 
-python local_scripts/plan_table.py            # rewrites README.md between its markers, or prints the table
+python local_scripts/plan_table.py            # rewrites README.md between its markers
 python local_scripts/plan_table.py --check    # exit status 1 when README.md is not up to date
 
 The configurations are those in assets/configs: the published dimensions, so that nothing is downloaded.
 """
 
-import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from readme_sections import Section
 
 from open_r1.plan import build_parser, check, command, run_of, search
 from open_r1.planning.dims import read_dims
 from open_r1.planning.memory import GIB, total
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
-BEGIN, END = "<!-- plan: begin (local_scripts/plan_table.py) -->", "<!-- plan: end -->"
 HEAD = "| GPUs | model | flags | rollout, training: GiB a GPU | main memory, GiB a node |"
 
 
@@ -65,23 +63,5 @@ def table() -> str:
     return "\n".join([HEAD, "|---|---|---|---|---|", *map(line, ROWS)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    asked = parser.parse_args().check
-    old = README.read_text(encoding="utf-8")
-    if BEGIN not in old:
-        if asked:
-            sys.exit(f"README.md: got no line {BEGIN}, expected it where the table belongs, and {END} behind it")
-        print(f"{BEGIN}\n\n{table()}\n\n{END}")
-        return
-    head, _, rest = old.partition(BEGIN)
-    new = f"{head}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
-    if asked and new != old:
-        sys.exit("README.md: the table of hardware is not up to date; run python local_scripts/plan_table.py")
-    if not asked:
-        README.write_text(new, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    Section("plan", "local_scripts/plan_table.py", table).run(__doc__)

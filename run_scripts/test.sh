@@ -12,7 +12,7 @@ VENV=${VENV:-$PWD/.venv}
 all=""
 if [ "${1:-}" = --all ]; then all=1; shift; fi
 
-VENV=$VENV bash setup.sh --dev
+VENV=$VENV bash setup.sh --dev ${all:+--browser}
 unset PYTHONDONTWRITEBYTECODE  # dozens of processes would compile torch and transformers anew
 export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
 if [ -n "$all" ]; then

@@ -3,12 +3,14 @@
 import json
 import os
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +102,29 @@ def make_dataset(task: str, out: Path, *options: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["make_dataset.py", task, "--out", str(out), *map(str, options)])
         runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium of the system; playwright's own cannot be downloaded everywhere."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium; bash setup.sh --dev --browser installs it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A new page, 1280 px wide. The test fails on any error in it, any message on its console, and any dialog."""
+    opened, said = browser.new_page(viewport={"width": 1280, "height": 900}), []
+    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    opened.on("pageerror", lambda error: said.append(f"error: {error}"))
+    opened.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    yield opened
+    opened.close()
+    assert said == []

@@ -1,6 +1,7 @@
 """The shell scripts: what they refuse, how they read, and that they are clean."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def bash(*command: object, **environment: str) -> subprocess.CompletedProcess[st
 
 def test_setup_refuses_what_it_does_not_know():
     done = bash("setup.sh", "--vlm")
-    assert done.returncode == 1 and "unknown option --vlm; known: --dev --vllm" in done.stderr
+    assert done.returncode == 1 and "unknown option --vlm; known: --dev --browser --vllm" in done.stderr
 
 
 def test_flash_attn_is_refused_without_cuda(tmp_path):
@@ -31,6 +32,13 @@ def test_flash_attn_is_refused_without_cuda(tmp_path):
     (tmp_path / "nvidia-smi").chmod(0o755)
     done = bash("setup.sh", "--flash-attn", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 1 and "expected one (nvidia-smi lists none)" in done.stderr
+
+
+def test_a_browser_that_cannot_be_installed_is_named(tmp_path):
+    for tool in ("bash", "dirname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    done = bash("setup.sh", "--browser", PATH=str(tmp_path))
+    assert done.returncode == 1 and "--browser: got no chromium, expected it on PATH" in done.stderr
 
 
 def test_setup_names_the_python_it_needs(tmp_path):
@@ -58,8 +66,9 @@ LIGHT = "errors paths rows turns records jsonl_index conversation coordinates im
 LIGHT += " survey lengths score"
 LIGHT += " answers.chars answers.area rewards.cipher rewards.area"
 LIGHT += " tasks.decoder tasks.decode_words tasks.decode_sequences tasks.area"
-LIGHT += " rewards.outlines answers.detections answers.units rewards.detection rewards.length rewards.repetition"
+LIGHT += " answers.detections answers.units rewards.detection rewards.length rewards.repetition"
 LIGHT += " tasks.detection tasks.gui"
+LIGHT += " rewards.outlines report.page report.health report.diagnoses report.thinning report.__main__"
 LIGHT += " endpoint.client endpoint.journal endpoint.harvest answers.replies rewards.judge"
 LIGHT += " masks polygons answers.polygons rewards.masks tasks.seg importers.coco importers.downloads"
 LIGHT += " tiles report.heat report.attention_page report.attention_film"
