@@ -125,13 +125,13 @@ function drawChart(figure, key, metric) {
   const width = Math.max(figure.clientWidth - 26, 200);
   const scale = scales(raw, metric, width);
   const values = smooth.map(({ run, points }) => el("span", {}, el("i", { class: "dot run" + (run % 6) }), short(points[points.length - 1][1])));
-  const title = el("h3", {}, titleOf(key), metric && metric.unit ? el("span", { class: "unit" }, metric.unit) : null);
+  const note = metric ? (metric.unit ? metric.unit + ". " : "") + "Healthy: " + metric.healthy.replaceAll("`", "") : "";
   const cursor = svg("line", { class: "cursor", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, visibility: "hidden" });
   const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: 0, "aria-label": titleOf(key) + ": newest " + values.map((v) => v.textContent).join(", ") },
     band(metric, scale, width), ...axes(scale, width, axis),
     ...raw.map(({ run, points }) => svg("path", { class: "raw s" + (run % 6), d: pathOf(fewer(points), scale.x, scale.y) })),
     ...smooth.map(({ run, points }) => svg("path", { class: "s" + (run % 6), d: pathOf(fewer(points), scale.x, scale.y) })), cursor);
-  figure.replaceChildren(el("figcaption", {}, title, el("span", { class: "values" }, ...values)), picture, metric ? el("p", { class: "note" }, "Healthy: " + metric.healthy.replaceAll("`", "")) : "");
+  figure.replaceChildren(el("figcaption", {}, el("h3", {}, titleOf(key)), el("span", { class: "values" }, ...values)), picture, el("p", { class: "note" }, note));
   addTip(figure, picture, cursor, raw, smooth, scale, axis);
 }
 

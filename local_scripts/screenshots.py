@@ -1,0 +1,125 @@
+"""Make the README's pictures of pages, from real runs of the embedded models: assets/figures/NAME.png.
+
+    python local_scripts/screenshots.py                       # all of them; trains for about two minutes first
+    python local_scripts/screenshots.py report_400_dark       # only those named
+    python local_scripts/screenshots.py --work output/shots   # where the runs go; one that is there is not made again
+
+Chromium is the system's (`bash setup.sh --dev --browser`).
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from open_r1.report.page import write_report
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture: which page (`make` gives its path, given the work folder), how it is opened, and how much of it."""
+
+    make: Callable[[Path], Path]
+    width: int
+    height: int
+    scheme: str
+    prepare: Callable[[Page], None] = lambda page: None
+
+
+def train(work: Path, name: str, *flags: str) -> Path:
+    """A run of the rec task at embedded scale, 60 steps; its folder."""
+    data, out = work / "data", work / name
+    if not data.exists():
+        call("local_scripts/make_dataset.py", "rec", "--out", data, "--rows", 500, "--heldout_rows", 8, "--seed", 0)
+    if not (out / "checkpoint").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        rows = ["--data_file_paths", data / "train.jsonl", "--image_folders", data, "--output_dir", out]
+        call("src/open_r1/grpo_jsonl.py", *TRAINING.split(), *rows, *flags)
+    return out
+
+
+TRAINING = (
+    "--model_name_or_path assets/tiny-vlm-shapes --task_type rec --max_steps 60 --lr_scheduler_type linear "
+    "--warmup_steps 5 --gradient_checkpointing false --save_strategy no --disable_tqdm true --num_generations 8 "
+    "--per_device_train_batch_size 64 --beta 0.01 --max_completion_length 48 --seed 0"
+)
+
+
+def call(script: str, *arguments: object) -> None:
+    subprocess.run([sys.executable, script, *map(str, arguments)], cwd=REPO, check=True, stdout=sys.stderr)
+
+
+def report(work: Path) -> Path:
+    """Two runs over one another: a learning rate that learns, and one with too few tokens for its answers."""
+    runs = [
+        train(work, "rec", "--learning_rate", "1e-4"),
+        train(work, "rec-short", "--learning_rate", "3e-5", "--max_completion_length", "30"),
+    ]
+    return write_report(runs, work / "report.html")
+
+
+def to_rollouts(page: Page) -> None:
+    """Groups of the first run of which some boxes hit."""
+    page.locator("#f-run").select_option("0")
+    page.locator("#f-equal").select_option("mixed")
+    page.wait_for_timeout(300)
+    page.locator("#rollouts").evaluate("node => node.scrollIntoView()")
+
+
+def to_first_group(page: Page) -> None:
+    to_rollouts(page)
+    page.locator(".group").first.evaluate("node => node.scrollIntoView()")
+
+
+SHOTS: dict[str, Shot] = {
+    "report_1280_light": Shot(report, 1280, 1180, "light"),
+    "report_rollouts_light": Shot(report, 1280, 1000, "light", to_rollouts),
+    "report_400_dark": Shot(report, 400, 1180, "dark", to_first_group),
+}
+
+
+def shoot(browser: Any, name: str, shot: Shot, work: Path) -> Path:
+    size = {"width": shot.width, "height": shot.height}
+    page = browser.new_page(viewport=size, color_scheme=shot.scheme, reduced_motion="reduce")
+    page.goto(shot.make(work).resolve().as_uri())
+    page.wait_for_selector("html[data-ready]")
+    shot.prepare(page)
+    page.wait_for_timeout(500)  # pictures are decoded
+    out = REPO / "assets" / "figures" / f"{name}.png"
+    page.screenshot(path=out)
+    page.close()
+    with Image.open(out) as picture:
+        picture.convert("RGB").save(out, optimize=True)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHOTS)}; default: all")
+    parser.add_argument("--work", type=Path, default=Path("output/screenshots"))
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(SHOTS):
+        parser.error(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SHOTS)}")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("chromium: got none on PATH, expected the system's; run bash setup.sh --dev --browser")
+    args.work.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for name in args.names or SHOTS:
+            out = shoot(browser, name, SHOTS[name], args.work)
+            print(f"{out.relative_to(REPO)}: {out.stat().st_size // 1000} kB")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
