@@ -27,7 +27,7 @@ from open_r1.rewards.outlines import ANSWERED, GOLD
 
 MAX_COMPLETIONS = 10_000  # on a page
 MAX_BYTES = 40 * 2**20  # of texts and pictures on a page; groups beyond are left out, and the page says so
-SCRIPTS = ("page.js", "charts.js", "rollouts.js")
+SCRIPTS = ("page.js", "charts.js", "distributions.js", "rollouts.js")
 TYPES = {".webp": "webp", ".png": "png"}
 PAGES = Environment(loader=PackageLoader("open_r1.report", "pages"), autoescape=True, undefined=StrictUndefined)
 

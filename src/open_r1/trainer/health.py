@@ -65,13 +65,17 @@ class Health(TrainerCallback):
 
 
 def end(trainer: Any) -> None:
-    """How a task script ends: with status 3 and the reason where `--stop_on` stopped the run."""
+    """How a task script ends: with the reason and status 3 where `--stop_on` stopped the run.
+
+    Rank 0 alone ends so, after all have saved: torchrun kills the others when one fails.
+    """
     finding, step = trainer.health.stopped, trainer.state.global_step
     if finding is None:
         return
+    trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
         sys.stderr.write(
             f"--stop_on {finding.name}: the run ended after step {step}: {finding.title}. {finding.evidence}\n"
             f"{finding.remedy}. To go on all the same: --resume_from_checkpoint true, without {finding.name}\n"
         )
-    sys.exit(STOPPED)
+        sys.exit(STOPPED)
