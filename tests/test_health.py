@@ -33,6 +33,7 @@ NAMES = {
     "clipped": "completions/clipped_ratio",
     "region": "clip_ratio/region_mean",
     "logp": "sampling/sampling_logp_difference/mean",
+    "timeouts": "grading/timeouts",
     "zero_std": "frac_reward_zero_std",
 }
 RISE = np.linspace(0, 1, 100)
@@ -48,6 +49,7 @@ SICK = {  # diagnosis -> a series that has it, and what its evidence says
     "kl_exploding": (lines(kl=0.02 + 0.5 * LATE), "kl is 0.52 over steps 91 to 100, 26 times its median before"),
     "entropy_collapse": (lines(entropy=0.5 - 0.49 * LATE), "fell from 0.5 over steps 1 to 10 to 0.01"),
     "clipping": (lines(region=0.5), "above 0.3"),
+    "gradings_lost": (lines(timeouts=200 * RISE), "grading/timeouts grew by 18 over steps 91 to 100"),
     "engine_differs": (lines(logp=0.1), "above 0.05"),
     "not_finite": ([{"step": 7, "not_finite": ["grad_norm"]}], "grad_norm: not a finite number in steps 7 to 7"),
 }

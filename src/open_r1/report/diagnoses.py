@@ -18,6 +18,7 @@ Lines = Sequence[Mapping[str, Any]]
 Check = Callable[[Lines], str | None]  # the evidence, or None where all is well
 Points = Sequence[tuple[int, float]]  # (step, value)
 
+LOST = ("grading/timeouts", "grading/crashes", "judge/failures", "judge/too_long")  # counts since the process began
 MUST_BE_FINITE = {"loss", "grad_norm", "reward", "kl", "entropy"}  # others may not apply in a step
 
 
@@ -181,6 +182,16 @@ def noise(part: Points) -> float:
     return max(4 * sqrt(fmean(steps) * 2 / WINDOW), (max(values) - min(values)) / 10)
 
 
+def gradings_lost(lines: Lines) -> str | None:
+    """One a step or more, over the newest window, of the gradings and verdicts that never came."""
+    newest = {key: points(lines[-WINDOW:], key) for key in LOST}
+    grown = {key: part[-1][1] - part[0][1] for key, part in newest.items() if len(part) == WINDOW}
+    if sum(grown.values()) < WINDOW:
+        return None
+    worst = max(grown, key=grown.__getitem__)
+    return f"{worst} grew by {grown[worst]:.0f} over {span(newest[worst])}"
+
+
 def not_finite(lines: Lines) -> str | None:
     bad = [(line["step"], key) for line in lines for key in line.get("not_finite", ()) if key in MUST_BE_FINITE]
     if not bad:
@@ -255,6 +266,13 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "clip_ratio/region_mean",
         beyond("clip_ratio/region_mean", 0.3),
         "Lower --learning_rate or --num_iterations, or widen --epsilon",
+    ),
+    "gradings_lost": Diagnosis(
+        "Answers are not graded",
+        "grading/timeouts",
+        gradings_lost,
+        "They pay nothing. Raise $OPEN_R1_GRADE_SECONDS (mathematics) or $JUDGE_SECONDS (judge), or lower "
+        "--max_completion_length",
     ),
     "engine_differs": Diagnosis(
         "vLLM samples from another policy",

@@ -98,6 +98,18 @@ HEALTH: dict[str, Metric] = {
         0.0,
         0.02,
     ),
+    "grading/timeouts": Metric(
+        "Gradings out of time",
+        "since the start",
+        "does not grow; not logged while there are none",
+        "Raise `$OPEN_R1_GRADE_SECONDS`, or lower `--max_completion_length`.",
+    ),
+    "judge/failures": Metric(
+        "Verdicts that never came",
+        "since the start",
+        "does not grow",
+        "Try the endpoint by hand; raise `$JUDGE_SECONDS`, lower `$JUDGE_CONCURRENCY`.",
+    ),
     "loss": Metric(
         "Loss",
         "",
@@ -118,7 +130,7 @@ HEALTH: dict[str, Metric] = {
     ),
     "step_time": Metric(
         "Time of a step",
-        "s",
+        "seconds",
         "steady, apart from the first steps",
         "Growing with the completions' length: `--use_vllm true`, or a smaller `--max_completion_length`.",
     ),

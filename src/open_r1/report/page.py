@@ -28,6 +28,7 @@ from open_r1.rewards.outlines import ANSWERED, GOLD
 MAX_COMPLETIONS = 10_000  # on a page
 MAX_BYTES = 40 * 2**20  # of texts and pictures on a page; groups beyond are left out, and the page says so
 SCRIPTS = ("page.js", "charts.js", "distributions.js", "rollouts.js")
+SMOOTHING = 0.8  # of curves, until a reader chooses another
 TYPES = {".webp": "webp", ".png": "png"}
 PAGES = Environment(loader=PackageLoader("open_r1.report", "pages"), autoescape=True, undefined=StrictUndefined)
 
@@ -61,6 +62,7 @@ def render(runs: Sequence[Run], made: str) -> str:
         script=Markup(script),
         style=Markup(style),
         hashes={"script": sha256(script), "style": sha256(style)},
+        smoothing=SMOOTHING,
         megabytes=MAX_BYTES // 2**20,
         made=made,
     )
@@ -111,14 +113,14 @@ def _rounded(value: Any) -> float | None:
 def facts(run: Run, shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the page says of a run in words and numbers."""
     _, rewards = series(run.lines, "reward")
-    recent = smooth(rewards)
+    recent = smooth(rewards, SMOOTHING)
     return {
         "name": run.name,
         "step": run.lines[-1]["step"] if run.lines else 0,
         "minutes": (run.lines[-1].get("seconds") or 0) / 60 if run.lines else 0,
         "first": rewards[0] if rewards else None,
         "last": recent[-1] if recent else None,
-        "accuracy": (smooth(series(run.lines, "rewards/accuracy/mean")[1]) or [None])[-1],
+        "accuracy": (smooth(series(run.lines, "rewards/accuracy/mean")[1], SMOOTHING) or [None])[-1],
         "findings": diagnose(run.lines),
         "groups": len(run.groups),
         "shown": len(shown),
