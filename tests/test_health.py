@@ -86,6 +86,13 @@ def test_published_curves_have_no_finding_at_any_step(path):
         assert [f for n in range(10, len(rewards) + 1, 10) for f in diagnose(rewards[:n])] == []
 
 
+def test_a_long_plateau_of_noise_is_no_trouble():
+    rng = np.random.default_rng(1)
+    rewards = 1.2 + 0.3 * rng.standard_normal(5000)
+    flat = [{"step": i, "reward": value, "kl": 0.1, "entropy": 0.2} for i, value in enumerate(rewards.tolist())]
+    assert [n for n in range(100, 5001, 100) if diagnose(flat[:n])] == []
+
+
 def test_metrics_that_are_missing_are_no_trouble():
     assert diagnose([]) == diagnose([{"step": 1}]) == diagnose(lines(loss=NOISE)) == []
 

@@ -159,27 +159,31 @@ def zero_gradient(lines: Lines) -> str | None:
     return f"grad_norm is exactly 0 in all of {span(newest)}"
 
 
-def fallen(key: str, by: Callable[[Points], float]) -> Check:
-    """A check of the newest window against the best one before; `by` is how far it may fall, given all points."""
+def fallen(key: str) -> Check:
+    """A check of the newest steps against the best ones before: lower by 0.1 and by more than noise.
+
+    A run is seen in at most 20 parts, so that among many there is not always a best one by chance.
+    """
 
     def check(lines: Lines) -> str | None:
         part = points(lines, key)
-        windows = [part[i : i + WINDOW] for i in range(0, len(part) - 2 * WINDOW + 1, WINDOW)]
+        size = max(WINDOW, len(part) // 20)
+        windows = [part[i : i + size] for i in range(0, len(part) - 2 * size + 1, size)]
         if not windows:
             return None
-        best, newest = max(windows, key=mean), part[-WINDOW:]
-        if mean(best) - mean(newest) < by(part):
+        best, newest = max(windows, key=mean), part[-size:]
+        if mean(best) - mean(newest) < max(0.1, noise(part, size)):
             return None
         return f"{key} was {mean(best):.3g} over {span(best)} and is {mean(newest):.3g} over {span(newest)}"
 
     return check
 
 
-def noise(part: Points) -> float:
-    """Four standard errors of a window's mean, taken from the differences of neighbours, and a tenth of the range."""
+def noise(part: Points, size: int) -> float:
+    """Four standard errors of the difference of two means of `size` values; neighbours tell how values scatter."""
     values = [value for _, value in part]
-    steps = [(b - a) ** 2 / 2 for a, b in pairwise(values)]
-    return max(4 * sqrt(fmean(steps) * 2 / WINDOW), (max(values) - min(values)) / 10)
+    scatter = fmean((b - a) ** 2 / 2 for a, b in pairwise(values))
+    return 4 * sqrt(scatter * 2 / size)
 
 
 def gradings_lost(lines: Lines) -> str | None:
@@ -240,13 +244,13 @@ DIAGNOSES: dict[str, Diagnosis] = {
     "parse_rate_falling": Diagnosis(
         "Fewer answers can be read than before",
         "parse_rate",
-        fallen("parse_rate", by=lambda part: max(0.1, noise(part))),
+        fallen("parse_rate"),
         "Keep format in --reward_funcs, lower --learning_rate, raise --beta",
     ),
     "reward_falling": Diagnosis(
         "The reward falls",
         "reward",
-        fallen("reward", by=lambda part: max(0.1, noise(part))),
+        fallen("reward"),
         "Lower --learning_rate, raise --beta, or go back to a checkpoint before it",
     ),
     "kl_exploding": Diagnosis(
