@@ -9,7 +9,8 @@ from conftest import REPO, make_dataset, run_script
 
 from open_r1.arguments import JsonlArguments
 from open_r1.flags import parse
-from open_r1.report.diagnoses import DIAGNOSES, WINDOW, diagnose
+from open_r1.report.checks import WINDOW
+from open_r1.report.diagnoses import DIAGNOSES, diagnose
 from open_r1.report.health import HEALTH
 from open_r1.trainer.pace import Pace
 

@@ -4,7 +4,7 @@ import math
 import time
 from typing import Any
 
-from open_r1.report.diagnoses import MUST_BE_FINITE
+from open_r1.report.checks import MUST_BE_FINITE
 
 
 class Pace:
