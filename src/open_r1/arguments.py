@@ -147,6 +147,8 @@ def fit_machine(training: TrainingArguments) -> None:
     if training.bf16 is None and not training.fp16:
         training.bf16 = torch.cuda.is_available() and not training.use_cpu
     training.fsdp = {"true": True, "false": None}.get(str(training.fsdp).lower(), training.fsdp)
+    # without it torchrun's ranks on a machine without accelerators would train apart, into one folder
+    training.use_cpu |= int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
     training.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
     if training.deepspeed:
         _place_deepspeed(training)

@@ -105,9 +105,7 @@ class DigitImages:
     """One to three digits in a picture, and both questions about them."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "heldout")
-    mnist: str | None = field(
-        default=None, metadata={"help": "Folder with MNIST idx files instead of UCI's digits."}
-    )
+    mnist: str | None = field(default=None, metadata={"help": "Folder with MNIST idx files instead of UCI's digits."})
 
     def example(self, seed: int, split: str, index: int) -> Example:
         rng, source = example_rng(seed, self.splits, split, index), _source(self.mnist, split == "heldout")
