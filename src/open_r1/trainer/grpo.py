@@ -30,7 +30,7 @@ from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.health import Health
-from open_r1.trainer.logps import score, with_features
+from open_r1.trainer.logps import Scored, in_parts, score, with_features
 from open_r1.trainer.prompts import (
     Example,
     Prompt,
@@ -45,7 +45,7 @@ from open_r1.trainer.publish import Published
 from open_r1.trainer.reading import log_parse_rate, read
 from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
-from open_r1.trainer.savings import savings, zero3
+from open_r1.trainer.savings import moves_policy, savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
 
 
@@ -222,18 +222,14 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         return loss
 
     def _with_signal(self, inputs: dict[str, Any]) -> list[Prompt | None]:
-        """The prompts of a micro-batch, None for rows that cannot move the policy: their advantage is zero.
-
-        Engines of several ranks need a forward pass in each micro-batch, so there the shortest row stays.
-        """
+        """The prompts of a micro-batch, None for rows that cannot move the policy."""
         prompts = inputs["prompts"]
         if not (self.savings["skip_zero_advantages"] and self.model.training):
             return prompts
-        moving = (inputs["advantages"] != 0).tolist()
-        if not any(moving) and self.accelerator.distributed_type != DistributedType.NO:
-            lengths = inputs["completion_mask"].sum(dim=1).tolist()
-            shortest = min(range(len(prompts)), key=lambda i: len(prompts[i].ids) + lengths[i])
-            moving[shortest] = True
+        lengths = inputs["completion_mask"].sum(dim=1).tolist()
+        alone = self.accelerator.distributed_type == DistributedType.NO
+        tokens = [len(prompt.ids) + said for prompt, said in zip(prompts, lengths, strict=True)]
+        moving = moves_policy(inputs["advantages"].tolist(), tokens, alone)
         return [prompt if moves else None for prompt, moves in zip(prompts, moving, strict=True)]
 
     def _get_per_token_logps_and_entropies(
@@ -255,15 +251,14 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         prompts = self._prompts if pixel_values is None else pixel_values
         completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
         options = {"output_router_logits": True} if compute_aux_loss else {}
-        size, parts = batch_size or len(prompts), []
-        for rows in (slice(start, start + size) for start in range(0, len(prompts), size)):
+
+        def part(rows: slice) -> Scored:
             batch = (prompts[rows], completions[rows], lengths[rows])
-            parts.append(self._score(model, *batch, entropy=compute_entropy, **options))
-        self._logps = torch.cat([part.logps for part in parts])
-        entropies = torch.cat([part.entropies for part in parts]) if compute_entropy else None
-        aux_loss = torch.stack([part.aux_loss for part in parts]).mean() if compute_aux_loss else None
-        logps, self._logps = self._logps, self._logps.detach()
-        return logps, entropies, aux_loss
+            return self._score(model, *batch, entropy=compute_entropy, **options)
+
+        scored = in_parts(part, len(prompts), batch_size)
+        self._logps = scored.logps.detach()
+        return scored.logps, scored.entropies, scored.aux_loss if compute_aux_loss else None
 
     def _score(self, model: torch.nn.Module, *batch: Any, **options: Any) -> Any:
         with self.accelerator.autocast():

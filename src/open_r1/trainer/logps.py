@@ -1,6 +1,6 @@
 """Log-probs of completions, by packed groups or by padded rows; the same numbers either way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,19 @@ class Scored:
     logps: torch.Tensor
     entropies: torch.Tensor | None
     aux_loss: torch.Tensor | None
+
+
+def in_parts(part: Callable[[slice], Scored], rows: int, size: int | None) -> Scored:
+    """The scores of all rows, computed `size` rows at a time (None: all at once)."""
+    size = size or rows
+    parts = [part(slice(start, start + size)) for start in range(0, rows, size)]
+    entropies = [p.entropies for p in parts if p.entropies is not None]
+    losses = [p.aux_loss for p in parts if p.aux_loss is not None]
+    return Scored(
+        torch.cat([p.logps for p in parts]),
+        torch.cat(entropies) if entropies else None,
+        torch.stack(losses).mean() if losses else None,
+    )
 
 
 def score(

@@ -3,6 +3,7 @@
 A model or a setting for which one of them would not be exact leaves it off, and the table before training says why.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,3 +82,17 @@ def spread(trainer: Any) -> bool:
 def zero3(trainer: Any) -> bool:
     plugin = trainer.accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3
+
+
+def moves_policy(advantages: Sequence[float], lengths: Sequence[int], alone: bool) -> list[bool]:
+    """Which rows of a micro-batch move the policy: those whose advantage is not zero.
+
+    Engines of several ranks need a forward pass in each micro-batch, so there the shortest row stays where none moves.
+
+    >>> moves_policy([0.0, 1.5], [9, 9], alone=True), moves_policy([0.0, 0.0], [9, 4], alone=False)
+    ([False, True], [False, True])
+    """
+    moving = [advantage != 0 for advantage in advantages]
+    if not any(moving) and not alone:
+        moving[min(range(len(lengths)), key=lengths.__getitem__)] = True
+    return moving
