@@ -63,7 +63,7 @@ def test_the_readme_lists_every_flag_as_the_code_has_it():
 
 
 LIGHT = "errors paths rows turns records jsonl_index conversation coordinates images answers answers.boxes check"
-LIGHT += " survey lengths score"
+LIGHT += " survey lengths score unanswered"
 LIGHT += " answers.chars answers.area rewards.cipher rewards.area"
 LIGHT += " tasks.decoder tasks.decode_words tasks.decode_sequences tasks.area"
 LIGHT += " answers.detections answers.units rewards.detection rewards.length rewards.repetition"

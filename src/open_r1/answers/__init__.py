@@ -45,6 +45,15 @@ def final_text(completion: str) -> str:
     return "" if "<think>" in rest or "<answer>" in rest else rest.strip()
 
 
+def thought(completion: str) -> str:
+    """What follows the first `<think>`, up to `</think>` or, where it was cut off, to the end; "" without one.
+
+    >>> thought("<think> 2 + 1 </think><answer>3</answer>"), thought("<think>2 +"), thought("3")
+    ('2 + 1', '2 +', '')
+    """
+    return completion.partition("<think>")[2].partition("</think>")[0].strip()
+
+
 def has_think_format(completion: str) -> bool:
     """Exactly one `<think>...</think>`, then one `<answer>...</answer>` that is not blank; else only whitespace.
 

@@ -134,7 +134,8 @@ class Scorer:
         ]
         lines = list(self.threads.map(lambda item: self._line(*item), items))
         journal.add(lines)
-        self.right, self.seen = self.right + sum(line["right"] for line in lines), self.seen + len(lines)
+        right = [line["right"] for line in lines if line["right"] is not None]
+        self.right, self.seen = self.right + sum(right), self.seen + len(right)
 
     def _line(self, mode: str, label: str, sample: int, record: Record, ids: list[int], seconds: float) -> Line:
         text = self.tokenizer.decode(ids, skip_special_tokens=True)

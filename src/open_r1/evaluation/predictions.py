@@ -3,6 +3,7 @@
 A line holds `row` (file:line), `mode`, `sample`, `split`, `task`, `id`, `completion`, `solution`, `score` (of the
 accuracy method), `right`, `format`, `parsed` (what the method read, null for nothing), `tokens`, `truncated`,
 `seconds` (its share of its batch's generation), `measures` (the task's further ones) and `by` (the fields of `--by`).
+Of a row without gold `solution`, `score` and `right` are null.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from open_r1.evaluation.statistics import pass_at_k, wilson
 from open_r1.rewards import REWARDS, get_method
 from open_r1.rows import Record
 from open_r1.tasks import TASKS, Task
+from open_r1.unanswered import has_gold
 
 Line = dict[str, Any]
 
@@ -22,19 +24,19 @@ def graded(completion: str, record: Record, task: Task, mode: str, by: Sequence[
     Raises DataError for a gold that its method cannot use, and for a row without a field of `by`.
     """
     method = get_method(record.accu_reward_method or task.method)
-    asked = record.with_extra(prompt_mode=mode)
-    score = method.score(completion, asked)
+    asked, known = record.with_extra(prompt_mode=mode), has_gold(record)
+    score = method.score(completion, asked) if known else None
     return {
         "mode": mode,
         "task": task.name,
         "id": record.id,
         "completion": completion,
-        "solution": record.solution,
+        "solution": record.solution if known else None,
         "score": score,
-        "right": bool(task.is_right(score)),
+        "right": bool(task.is_right(score)) if known else None,
         "format": REWARDS["format"](completion, asked),
         "parsed": method.parse(completion, asked),
-        "measures": {name: measure(completion, asked) for name, measure in task.measures.items()},
+        "measures": {name: measure(completion, asked) for name, measure in task.measures.items() if known},
         "by": {name: str(record.extra.get(name)) for name in by},
     }
 

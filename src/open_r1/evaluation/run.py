@@ -30,7 +30,7 @@ PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank;
 
 
 def evaluate(settings: Settings) -> tuple[list[Line], dict[str, Any]] | None:
-    """(lines of all rows, summary); None on ranks other than 0.
+    """(lines of all rows, summary of those with gold); None on ranks other than 0.
 
     Raises UsageError for what cannot act, DataError for rows that cannot be used.
     """
@@ -54,7 +54,8 @@ def evaluate(settings: Settings) -> tuple[list[Line], dict[str, Any]] | None:
     }
     journal.wait(order, PATIENCE)
     lines = journal.join(order)
-    return lines, summarize(lines) | about_run(settings, processor, lines, began)
+    scored = [line for line in lines if line["right"] is not None]
+    return lines, summarize(scored) | about_run(settings, processor, lines, began)
 
 
 # --------------------------------------------------------------------------------------------------------------- rows

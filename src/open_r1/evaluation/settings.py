@@ -67,18 +67,33 @@ class Settings:
 def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: bool = True) -> None:
     """The shared flags; `task` is a script's own, `data` false where the script makes or finds the rows itself."""
     add = parser.add_argument
-    add("--model", help="hub name, or folder of a checkpoint or of an adapter")
     add("--output_dir", type=Path, help="folder of predictions.jsonl and summary.json; a run there is continued")
     add("--from_predictions", type=Path, metavar="FILE", help="score saved completions instead: JSONL, no model")
     if data:
         add("--data_file_paths", help="JSONL files separated by colons, each a split")
         add("--image_folders", help="image folders separated by colons, one for each file or one for all")
+    add_asking(parser, task)
+    add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
+    add("--limit", type=int, help="only the first so many rows of each file")
+    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
+    add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM")
+    add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
+    add("--image_workers", type=int, default=2, help="threads that open and process images")
+    add("--tensor_parallel_size", type=int, default=1, help="GPUs that hold the model together (vLLM)")
+    add("--gpu_memory_utilization", type=float, default=0.9, help="share of the GPU that vLLM takes")
+    add("--max_model_len", type=int, help="longest prompt and completion together (vLLM; default: the model's)")
+    add("--overwrite", action="store_true", help="drop predictions of another evaluation in the same folder")
+
+
+def add_asking(parser: argparse.ArgumentParser, task: str | None = None) -> None:
+    """The flags of the model and of how it is asked."""
+    add = parser.add_argument
+    add("--model", help="hub name, or folder of a checkpoint or of an adapter")
     if task is None:
         add("--task", help=f"for all files, or one for each: {', '.join(TASKS)} (default: the checkpoint's)")
     add("--prompt_mode", choices=MODES, help="think first, answer directly, or both (default: the checkpoint's)")
     add("--reward_method", help="accuracy method for all files, or one for each (default: the task's)")
     add("--max_completion_length", type=int, help=f"tokens (default: the checkpoint's, else {COMPLETION})")
-    add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
     add("--temperature", type=float, help="default: 0, greedy; with --num_samples over 1: 1.0")
     add("--top_p", type=float, default=1.0)
     add("--top_k", type=int, default=0, help="0: all tokens")
@@ -86,19 +101,10 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--max_pixels", type=int, help="largest image area after resizing (default: the checkpoint's)")
     add("--min_pixels", type=int, help="smallest image area after resizing (default: the checkpoint's)")
     add("--max_anyres_num", type=int, help="most tiles an image (InternVL; default: the checkpoint's)")
-    add("--limit", type=int, help="only the first so many rows of each file")
-    add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
-    add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM")
-    add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     add("--device", default="auto", help="auto, cpu, cuda:0, ...")
     add("--attn_implementation", default="sdpa", help="sdpa, flash_attention_2, eager, ...")
     add("--trust_remote_code", action="store_true", help="run code that comes with the model")
-    add("--image_workers", type=int, default=2, help="threads that open and process images")
-    add("--tensor_parallel_size", type=int, default=1, help="GPUs that hold the model together (vLLM)")
-    add("--gpu_memory_utilization", type=float, default=0.9, help="share of the GPU that vLLM takes")
-    add("--max_model_len", type=int, help="longest prompt and completion together (vLLM; default: the model's)")
-    add("--overwrite", action="store_true", help="drop predictions of another evaluation in the same folder")
 
 
 def settings_of(args: argparse.Namespace) -> Settings:

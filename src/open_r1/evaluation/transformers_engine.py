@@ -33,8 +33,9 @@ class Transformers:
         self.shares = why_not(bare(self.model), None) is None
 
     @torch.inference_mode()
-    def answer(self, examples: Sequence[Example], seeds: Sequence[int]) -> list[list[list[int]]]:
+    def answer(self, examples: Sequence[Example], seeds: Sequence[int], **options: Any) -> list[list[list[int]]]:
         """Token ids (C,) of each sample of each example, up to and with the end token; drawn with the first seed.
+        `options` go to `generate`.
 
         Raises UsageError where the GPU's memory does not suffice.
         """
@@ -42,7 +43,7 @@ class Transformers:
         prompts = [e.prompt.to(self.model.device) for e in examples]
         prompts = [prompt for prompt in prompts for _ in range(self.samples)]
         try:
-            ids = self._rows(prompts)
+            ids = self._rows(prompts, **options)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
                 f"--batch_size: got {len(prompts)} completions at once, expected fewer: the GPU's memory is full "
@@ -50,11 +51,11 @@ class Transformers:
             ) from error
         return [ids[start : start + self.samples] for start in range(0, len(ids), self.samples)]
 
-    def _rows(self, prompts: list[Prompt]) -> list[list[int]]:
+    def _rows(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
         if self.shares:
-            return rollout(self.model, self.backbone, prompts, self.config, self.ends)
+            return rollout(self.model, self.backbone, prompts, self.config, self.ends, **options)
         inputs = padded(prompts, self.config.pad_token_id) | merge_images(prompts, packed=False)
-        out = self.model.generate(**inputs, generation_config=self.config)
+        out = self.model.generate(**inputs, generation_config=self.config, **options)
         return [up_to_end(row, self.ends) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 

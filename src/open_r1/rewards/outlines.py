@@ -12,7 +12,7 @@ from open_r1.rewards import gold_completion, method_of
 from open_r1.rewards.base import Outline, nothing_to_draw
 from open_r1.rows import Record
 
-__all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "gold_outlines"]
+__all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "draws", "gold_outlines"]
 
 GOLD, ANSWERED = "#2ecc40", "#ff4136"
 CASING = "#000000"  # drawn under every line: readable on any ground
@@ -41,9 +41,18 @@ def gold_outlines(record: Record) -> tuple[Outline, ...]:
     >>> gold_outlines(Record("1", ("a.png",), "", (), "3"))
     ()
     """
-    if method_of(record).outlines is nothing_to_draw:
+    if not draws(record):
         return ()
     return answered_outlines(gold_completion(record), record.with_extra(model_family="original"))
+
+
+def draws(record: Record) -> bool:
+    """Whether answers to the record lie on its pictures.
+
+    >>> draws(Record("1", ("a.png",), "", (), "3")), draws(Record("1", ("a.png",), "", (), "", {}, "", "rec"))
+    (False, True)
+    """
+    return bool(record.images) and method_of(record).outlines is not nothing_to_draw
 
 
 def draw_outlines(

@@ -1,0 +1,160 @@
+"""Ask a model about pictures: its thinking and its answer, what the task's parser reads, boxes and polygons drawn.
+
+    python eval/infer.py --model output/rec/checkpoint --image street.jpg --question "Where is the red car?" --task rec
+    python eval/infer.py --model M --image a.jpg b.jpg --question "Before: <image> After: <image> What changed?"
+    python eval/infer.py --model M --data_file_paths rows.jsonl --image_folders images --out output/answers
+
+Pictures stand at the `<image>` tags of the question, or before it where it has none. With `--gold` the answer is
+scored too. Drawings go to `--out`, as large as the pictures: green is gold, red and dashed what was answered. A
+checkpoint of ours says which task, prompt mode and token budget it was trained with; flags win over that.
+
+With `--data_file_paths` every row of a file is answered as `eval/evaluate.py` does it, into `OUT/predictions.jsonl`
+(a run that was stopped goes on), and drawn into `OUT/drawn`; rows may lack a gold answer and are then not scored.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from open_r1.answers import final_text, thought
+from open_r1.errors import UsageError
+from open_r1.evaluation.drawn import draw_lines
+from open_r1.evaluation.journal import NAME, save_summary
+from open_r1.evaluation.run import evaluate
+from open_r1.evaluation.script import show
+from open_r1.evaluation.settings import BATCH, add_asking, settings_of
+from open_r1.inference import Answer, Asker, Question, asking_settings, printable
+from open_r1.paths import split_paths
+from open_r1.rewards.outlines import draws
+from open_r1.unanswered import with_stand_ins
+
+ONE, ROWS = ("image", "question", "gold"), ("image_folders", "limit", "backend", "batch_size", "overwrite")
+WIDE = 100_000  # columns of a file: no line is broken
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--image", type=Path, nargs="+", help="one picture or several")
+    add("--question", help="<image> where each picture stands, or pictures come first")
+    add("--gold", help="the right answer: the task's rewards are shown, and its outlines drawn")
+    add("--data_file_paths", help="instead of a question: JSONL files separated by colons, each row answered")
+    add("--image_folders", help="image folders separated by colons, one for each file or one for all")
+    add("--out", "--output_dir", dest="out", type=Path, default=Path("output/infer"), help="folder of what is written")
+    add("--limit", type=int, help="only the first so many rows of each file")
+    add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM, for rows")
+    add("--batch_size", type=int, help="rows answered together (default: 32, with vLLM 256)")
+    add("--overwrite", action="store_true", help="drop other predictions in the same folder")
+    add_asking(parser)
+    return parser
+
+
+def main() -> None:
+    parser = options()
+    args = parser.parse_args()
+    try:
+        idle = ONE if args.data_file_paths else ROWS
+        if given := [f"--{name}" for name in idle if getattr(args, name) != parser.get_default(name)]:
+            other = "without" if args.data_file_paths else "with"
+            raise UsageError(f"{', '.join(given)}: got a value, which acts {other} --data_file_paths only; remove it")
+        answer_rows(args) if args.data_file_paths else answer_one(args)
+    except (ValueError, OSError) as error:  # UsageError is a ValueError
+        sys.exit(printable(str(error)))
+
+
+# ------------------------------------------------------------------------------------------------------- one question
+
+
+def answer_one(args: argparse.Namespace) -> None:
+    if not args.question:
+        raise UsageError("--question: got nothing, expected one, or rows with --data_file_paths; see --help")
+    question, settings = Question(args.question, tuple(args.image or ()), args.gold), asking_settings(args)
+    question.record(settings.methods[0])  # what cannot be asked is refused before a model is loaded
+    asker, console = Asker(settings), Console(width=None if sys.stdout.isatty() else WIDE)
+    for mode in settings.modes:
+        said = asker.ask(question, replace(settings, prompt_mode=mode))
+        if len(settings.modes) > 1:
+            console.print(grid({"mode": mode}))
+        save_drawings(follow(said, console), args.out, mode, console)
+
+
+def follow(said: Iterator[str | Answer], console: Console) -> Answer:
+    """Show the text while it comes, on a terminal, then the answer, which is returned."""
+    with Live(console=console, refresh_per_second=12, transient=True) as live:
+        for now in said:
+            if isinstance(now, str):
+                live.update(talk(now))
+    console.print(talk(now.completion), facts(now), sep="")
+    return now
+
+
+def talk(completion: str) -> Group:
+    """Thinking and answer apart; the whole completion where it is neither."""
+    parts = {"thinking": thought(completion), "answer": final_text(completion)}
+    return grid({name: text for name, text in parts.items() if text} or {"said": completion}, strong="answer")
+
+
+def facts(answer: Answer) -> Group:
+    rewards = [f"{name} {'-' if value is None else f'{value:.3f}'} x {w:g}" for name, w, value in answer.rewards()]
+    cut = ", cut off: raise --max_completion_length" if answer.truncated else ""
+    known = {
+        "read": json.dumps(answer.parsed, ensure_ascii=False) if answer.parsed is not None else "nothing",
+        "tokens": f"{len(answer.ids)} in {answer.seconds:.1f} s{cut}",
+        "rewards": ", ".join(rewards),
+    }
+    return grid({name: text for name, text in known.items() if text})
+
+
+def grid(rows: dict[str, str], strong: str = "") -> Group:
+    """Labels and texts side by side; nothing in a text is markup."""
+    return Group(*(line(name, text, "bold" if name == strong else "") for name, text in rows.items()))
+
+
+def line(name: str, text: str, style: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=9, style="cyan")
+    table.add_column(overflow="fold")
+    table.add_row(name, Text(printable(text), style=style))
+    return table
+
+
+def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> None:
+    """`OUT/NUMBER_NAME_MODE.png` of each picture, where the task answers with places on pictures."""
+    if not draws(answer.record):
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for number, (name, picture) in enumerate(zip(answer.record.images, answer.drawn(), strict=True), 1):
+        path = out / f"{number}_{Path(name).stem}_{mode}.png"
+        picture.save(path)
+        console.print(grid({"drawn": str(path)}))
+
+
+# --------------------------------------------------------------------------------------------------------------- rows
+
+
+def answer_rows(args: argparse.Namespace) -> None:
+    """`OUT/predictions.jsonl` and `OUT/drawn`; under torchrun rank 0 draws."""
+    paths = with_stand_ins(split_paths(args.data_file_paths, "--data_file_paths"), args.out / "rows")
+    args.data_file_paths, args.output_dir, args.num_samples = paths, args.out, 1
+    settings = settings_of(args)
+    if (found := evaluate(settings)) is None:
+        return
+    lines, summary = found
+    save_summary(args.out, summary)
+    drawn = draw_lines(lines, settings, args.out / "drawn")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    show(summary, console)
+    console.print(f"{len(lines)} answers: {args.out / NAME}", highlight=False, soft_wrap=True)
+    console.print(f"{drawn} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
