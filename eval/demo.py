@@ -1,0 +1,41 @@
+"""A page to ask a model about pictures: tokens as they come, what is read, boxes drawn, rewards, attention.
+
+    python eval/demo.py --model assets/tiny-vlm --task digits          # then open http://127.0.0.1:7860
+
+Upload pictures, or draw an example of the task, which brings its question and gold answer. The page is served to this
+machine alone unless `--host` says otherwise, keeps what it was shown for an hour, and loads nothing from elsewhere.
+Needs `bash setup.sh --demo`.
+"""
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+
+from open_r1.evaluation.settings import add_asking
+from open_r1.inference import Asker, asking_settings, printable
+from open_r1.tasks import TASKS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves everybody who reaches this machine")
+    parser.add_argument("--port", type=int, default=7860)
+    add_asking(parser)
+    args = parser.parse_args()
+    if find_spec("gradio") is None:
+        sys.exit("eval/demo.py: gradio is not installed; run bash setup.sh --demo")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from open_r1.demo.page import build
+    from open_r1.demo.serve import serve
+
+    try:
+        asker = Asker(asking_settings(args))
+        generator = TASKS[asker.settings.tasks[0]].generator
+        serve(build(asker, generator and generator()), args.host, args.port)
+    except (ValueError, OSError) as error:  # UsageError is a ValueError; a port that is taken an OSError
+        sys.exit(printable(str(error)))
+
+
+if __name__ == "__main__":
+    main()

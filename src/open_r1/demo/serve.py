@@ -1,0 +1,60 @@
+"""How the demo is served: to this machine unless told otherwise, and with nothing loaded from elsewhere."""
+
+from typing import Any
+
+import gradio as gr
+from fastapi.middleware import Middleware
+
+from open_r1.demo.page import STYLE
+from open_r1.images import MAX_FILE_BYTES
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'"
+)
+WAITING, SESSIONS = 16, 32  # visitors in the queue; visitors whose last answer is kept
+
+
+class Guarded:
+    """Tells browsers to load nothing from elsewhere, whatever stands on the page."""
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+
+def theme() -> gr.themes.Base:
+    """Quiet, with fonts that every system has."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    return gr.themes.Base(primary_hue="teal", neutral_hue="slate", radius_size="lg", **fonts).set(
+        block_border_width="1px",
+        block_shadow="none",
+    )
+
+
+def serve(page: gr.Blocks, host: str, port: int | None, block: bool = True, quiet: bool = False) -> str:
+    """Serve the page, until interrupted where it blocks; its address. Raises OSError for a port that is taken."""
+    page.queue(max_size=WAITING).launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        allowed_paths=[],
+        max_file_size=MAX_FILE_BYTES,
+        state_session_capacity=SESSIONS,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        css=STYLE,
+        theme=theme(),
+        prevent_thread_lock=not block,
+        quiet=quiet,
+        app_kwargs={"middleware": [Middleware(Guarded)]},
+    )
+    return page.local_url
