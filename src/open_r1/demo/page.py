@@ -139,12 +139,10 @@ def connect(page: gr.Blocks, desk: Desk, asked: dict[str, Any], said: dict[str, 
     outputs = [said[name] for name in ("said", "read", "length", "drawn", "rewards", "answer")]
     traces = [said[name] for name in ("seen", "slider", "token", "heat")]
     buttons = [asked["ask"], asked["stop"], said["look"]]
-    (
-        asked["ask"]
-        .click(begun, None, [*buttons, *traces], queue=False, **quiet)
-        .then(desk.ask, inputs, outputs, **model, show_progress="hidden")
-        .then(ended, said["answer"], buttons, queue=False, **quiet)
-    )
+    begin = asked["ask"].click(begun, None, [*buttons, *traces], queue=False, **quiet)
+    answered = begin.then(desk.ask, inputs, outputs, **model, show_progress="hidden")
+    for end in (answered.success, answered.failure):  # Gradio's `then` does not run after an error
+        end(ended, said["answer"], buttons, queue=False, **quiet)
     asked["stop"].click(desk.stop, queue=False, **quiet)
     page.unload(desk.stop)
     said["look"].click(desk.look, said["answer"], traces, **model, show_progress_on=[said["look"]])
