@@ -321,7 +321,7 @@ def test_hostile_text_is_shown_as_text(page, site, monkeypatch):
     wait_for(page, "length", "tokens")
     assert value(page, "said") == HOSTILE.replace("\0", "\\x00").replace("\ud800", "\\ud800")
     page.click("#look:enabled")
-    page.wait_for_selector("#token .highlighted")
+    page.wait_for_selector("#token .highlighted .text")
     page.locator("#gold textarea, #gold input").first.fill(HOSTILE.replace("\0", "").replace("\ud800", ""))
     monkeypatch.undo()
     page.click("#ask")

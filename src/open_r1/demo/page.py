@@ -15,14 +15,16 @@ HOUR = 3600  # seconds that pictures and answers are kept
 STYLE = """
 .gradio-container {max-width: 1120px !important; margin: 0 auto !important}
 #said textarea, #read textarea, #token {font-family: var(--font-mono)}
-#drawn img, #heat img, #pictures img {image-rendering: pixelated; max-height: 460px; object-fit: contain !important}
+#pictures img {image-rendering: pixelated}
+#drawn img, #heat img, #pictures img {max-height: 320px; object-fit: contain !important}
 #drawn .grid-wrap, #heat .grid-wrap, #pictures .grid-wrap {
   min-height: 0 !important; max-height: none !important; padding-top: 34px}
 #drawn .thumbnail-lg, #heat .thumbnail-lg, #pictures .thumbnail-lg {aspect-ratio: auto !important; height: auto}
 #token .textfield {display: block; font-size: 0}
 #token .token-container, #token .token, #token .text {display: inline; margin: 0; padding: 0}
 #token .text {font-size: var(--text-md); white-space: pre-wrap}
-#token .highlighted {padding: 2px 0; color: inherit !important}
+#token .highlighted {color: inherit !important}
+#token .highlighted .text {padding: 3px 0; background: inherit; border-radius: 3px}
 """
 
 
@@ -86,7 +88,7 @@ def left(asker: Asker, generator: Generator | None) -> dict[str, Any]:
 def right() -> dict[str, Any]:
     """What is answered."""
     parts: dict[str, Any] = {name: gr.State(None, time_to_live=HOUR) for name in ("answer", "seen")}
-    parts["said"] = gr.Textbox(label="The model says", lines=5, max_lines=16, interactive=False, elem_id="said")
+    parts["said"] = gr.Textbox(label="The model says", lines=4, max_lines=16, interactive=False, elem_id="said")
     with gr.Row():
         parts["read"] = gr.Textbox(label="Read as the answer", interactive=False, min_width=150, elem_id="read")
         parts["length"] = gr.Textbox(label="Length", interactive=False, min_width=150, elem_id="length")
