@@ -18,6 +18,7 @@ from conftest import REPO, free_port, run_script
 from PIL import Image, ImageColor
 
 from open_r1.evaluation.settings import add_asking
+from open_r1.images import MAX_FILE_BYTES
 from open_r1.inference import Asker, Stream, asking_settings
 from open_r1.rewards.outlines import ANSWERED
 from open_r1.tasks import TASKS
@@ -88,7 +89,7 @@ def test_a_visitor_stops_what_that_visitor_asked(desk, tmp_path):
     [
         (2, "<b>many</b>", "got &#x27;&lt;b&gt;many&lt;/b&gt;&#x27;, expected an integer"),
         (1, "", "expected non-empty text"),
-        (6, 0, "--max_completion_length: got 0"),
+        (6, None, "--max_completion_length: got 0"),
         (0, [("x.png", None)] * 17, "pictures: got 17, expected at most 16"),
     ],
 )
@@ -141,6 +142,8 @@ def test_it_serves_this_machine_alone_and_none_of_its_files(site):
     assert answer.status_code == 200 and "default-src 'self'" in answer.headers["content-security-policy"]
     for path in (REPO / "pyproject.toml", "pyproject.toml", "assets/tiny-vlm/config.json", "/etc/passwd"):
         assert httpx.get(f"{site}gradio_api/file={path}").status_code in (403, 404), path
+    large = httpx.post(f"{site}gradio_api/upload", files={"files": ("a.png", bytes(MAX_FILE_BYTES + 1))})
+    assert large.status_code == 413
     assert site.startswith("http://127.0.0.1:")
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.2", int(site.rstrip("/").rpartition(":")[2])))

@@ -149,12 +149,12 @@ class Asker:
         yield Answer(text, tuple(ids), truncated, seconds, example, TASKS[settings.tasks[0]])
 
     def _example(self, question: Question, settings: Settings) -> Example:
-        number = max(self.rows, default=-1) + 1
-        self.rows[number] = question.record(settings.methods[0])
-        (example,) = self.engine.loader.take([{"split": settings.modes[0], "row": number}])
-        for old in [row for row in self.rows if row < number - 64]:
-            del self.rows[old]
-        return example
+        record = question.record(settings.methods[0])
+        with self.turn:
+            number = max(self.rows, default=0) + 1  # the loader never works on a number twice
+            self.rows.clear()
+            self.rows[number] = record
+            return self.engine.loader.take([{"split": settings.modes[0], "row": number}])[0]
 
     def _generate(self, example: Example, settings: Settings, stream: "Stream") -> None:
         banned = image_token_ids(self.engine.model.config, self.processor)

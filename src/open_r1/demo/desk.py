@@ -30,12 +30,14 @@ class Desk:
     generator: Generator | None
     stops: dict[str, threading.Event] = field(default_factory=dict)
 
-    def draw(self, number: int) -> tuple[list[Image.Image], str, str, Mapping[str, Any]]:
-        """Held-out example `number` of the task: pictures, question, gold, further fields of its row."""
+    def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any]]:
+        """Held-out example `number` (an emptied field is None) of the task: pictures, question, gold, further fields
+        of its row."""
+        number = int(number or 0)
         split = "heldout" if "heldout" in self.generator.splits else self.generator.splits[-1]
         questions = len(self.generator.example(0, split, 0).asked)
-        example = self.generator.example(0, split, int(number) // questions)
-        asked = example.asked[int(number) % questions]
+        example = self.generator.example(0, split, number // questions)
+        asked = example.asked[number % questions]
         return list(example.images), asked.question, asked.answer, asked.extra
 
     def ask(
@@ -46,14 +48,14 @@ class Desk:
         extra: Mapping[str, Any],
         mode: str,
         temperature: float,
-        tokens: int,
-        seed: int,
+        tokens: int | None,
+        seed: int | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """What `shown` gives, first empty, then with the text so far, last with all of it."""
         paths = tuple(Path(path) for path, _ in pictures or ())
-        known = {"prompt_mode": mode, "temperature": temperature, "max_completion_length": int(tokens)}
-        settings = replace(self.asker.settings, **known, seed=int(seed))
+        known = {"prompt_mode": mode, "temperature": temperature, "max_completion_length": int(tokens or 0)}
+        settings = replace(self.asker.settings, **known, seed=int(seed or 0))
         stop = self.stops[request.session_hash] = threading.Event()
         yield "", "", "", hidden(), hidden(), None
         try:
