@@ -32,9 +32,11 @@ def main() -> None:
     try:
         asker = Asker(asking_settings(args))
         generator = TASKS[asker.settings.tasks[0]].generator
-        serve(build(asker, generator and generator()), args.host, args.port)
-    except (ValueError, OSError) as error:  # UsageError is a ValueError; a port that is taken an OSError
+        page = build(asker, generator and generator())
+        print(f"{serve(page, args.host, args.port)} (Ctrl-C ends it)", flush=True)
+    except (ValueError, OSError) as error:  # UsageError is a ValueError
         sys.exit(printable(str(error)))
+    page.block_thread()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def served(model: Path, task: str) -> Iterator[str]:
     add_asking(parser)
     words = ["--model", str(model), "--task", task, "--max_completion_length", "64"]
     page = build(Asker(asking_settings(parser.parse_args(words))), TASKS[task].generator())
-    yield serve(page, "127.0.0.1", None, block=False, quiet=True)
+    yield serve(page, "127.0.0.1", None)
     page.close(verbose=False)
 
 

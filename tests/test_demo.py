@@ -3,8 +3,12 @@
 import argparse
 import io
 import json
+import runpy
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import REPO, free_port, run_script
+from conftest import REPO, free_port
 from PIL import Image, ImageColor
 
 from open_r1.evaluation.settings import add_asking
@@ -133,7 +137,7 @@ def serving(asker: Asker) -> Iterator[str]:
 
     page = build(asker, TASKS[asker.settings.tasks[0]].generator())
     assert not page.analytics_enabled
-    yield serve(page, "127.0.0.1", free_port(), block=False, quiet=True)
+    yield serve(page, "127.0.0.1", free_port())
     page.close(verbose=False)
 
 
@@ -149,16 +153,25 @@ def test_it_serves_this_machine_alone_and_none_of_its_files(site):
         probe.connect(("127.0.0.2", int(site.rstrip("/").rpartition(":")[2])))
 
 
+@pytest.mark.parametrize(
+    ("task", "message"), [("digits", "--port: got 127.0.0.1:"), ("digit", "did you mean 'digits'")]
+)
+def test_the_command_says_what_cannot_act(site, monkeypatch, tiny, task, message):
+    """A port that is taken, by the site, and a task that nobody knows."""
+    words = ["--model", tiny, "--task", task, "--port", site.rstrip("/").rpartition(":")[2]]
+    monkeypatch.setattr(sys, "argv", ["demo.py", *words])
+    with pytest.raises(SystemExit, match=message):
+        runpy.run_path(str(REPO / "eval" / "demo.py"), run_name="__main__")
+
+
 @pytest.mark.slow
-def test_the_command_refuses_what_cannot_act(tiny):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = run_script("eval/demo.py", "--model", tiny, "--task", "digits", "--port", port, check=False)
-    assert done.returncode == 1 and f"{port}" in done.stderr and "Traceback" not in done.stderr
-    done = run_script("eval/demo.py", "--model", tiny, "--task", "digit", check=False)
-    assert done.returncode == 1 and "did you mean 'digits'?" in done.stderr and "Traceback" not in done.stderr
+def test_the_command_serves_until_it_is_interrupted(tiny):
+    command = [sys.executable, str(REPO / "eval" / "demo.py"), "--model", tiny, "--task", "digits"]
+    with subprocess.Popen([*command, "--port", str(free_port())], stdout=subprocess.PIPE, text=True) as running:
+        address = running.stdout.readline().split()[0]
+        assert httpx.get(address).status_code == 200 and address.startswith("http://127.0.0.1:")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
 
 
 # ------------------------------------------------------------------------------------------------------- the page

@@ -6,6 +6,7 @@ import gradio as gr
 from fastapi.middleware import Middleware
 
 from open_r1.demo.page import STYLE
+from open_r1.errors import UsageError
 from open_r1.images import MAX_FILE_BYTES
 
 POLICY = (
@@ -40,22 +41,28 @@ def theme() -> gr.themes.Base:
     )
 
 
-def serve(page: gr.Blocks, host: str, port: int | None, block: bool = True, quiet: bool = False) -> str:
-    """Serve the page, until interrupted where it blocks; its address. Raises OSError for a port that is taken."""
-    page.queue(max_size=WAITING).launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        allowed_paths=[],
-        max_file_size=MAX_FILE_BYTES,
-        state_session_capacity=SESSIONS,
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        css=STYLE,
-        theme=theme(),
-        prevent_thread_lock=not block,
-        quiet=quiet,
-        app_kwargs={"middleware": [Middleware(Guarded)]},
-    )
+def serve(page: gr.Blocks, host: str, port: int | None) -> str:
+    """Serve the page in the background; its address. Raises UsageError for a host or port that cannot be had."""
+    try:
+        page.queue(max_size=WAITING).launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            allowed_paths=[],
+            max_file_size=MAX_FILE_BYTES,
+            state_session_capacity=SESSIONS,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            css=STYLE,
+            theme=theme(),
+            prevent_thread_lock=True,
+            quiet=True,
+            app_kwargs={"middleware": [Middleware(Guarded)]},
+        )
+    except OSError as error:
+        raise UsageError(
+            f"--host, --port: got {host}:{port}, which cannot be served ({error}), expected an address of this "
+            "machine and a free port; choose another --port"
+        ) from error
     return page.local_url
