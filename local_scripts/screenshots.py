@@ -19,20 +19,26 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from open_r1.demo.page import build
+from open_r1.demo.serve import serve
+from open_r1.evaluation.settings import add_asking
+from open_r1.inference import Asker, asking_settings
 from open_r1.report.page import write_report
+from open_r1.tasks import TASKS
+from open_r1.tasks.digits import QUESTIONS
 
 REPO = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: which page (`make` gives its path, given the work folder), how it is opened, and how much of it."""
+    """A picture: `show` opens what it shows, given a page and the work folder; `whole`: not the window alone."""
 
-    make: Callable[[Path], Path]
+    show: Callable[[Page, Path], None]
     width: int
     height: int
     scheme: str
-    prepare: Callable[[Page], None] = lambda page: None
+    whole: bool = False
 
 
 def train(work: Path, name: str, *flags: str) -> Path:
@@ -58,44 +64,82 @@ def call(script: str, *arguments: object) -> None:
     subprocess.run([sys.executable, script, *map(str, arguments)], cwd=REPO, check=True, stdout=sys.stderr)
 
 
-def report(work: Path) -> Path:
+def report(page: Page, work: Path) -> None:
     """Two runs over one another: a learning rate that learns, and one with too few tokens for its answers."""
     runs = [
         train(work, "rec", "--learning_rate", "1e-4"),
         train(work, "rec-short", "--learning_rate", "3e-5", "--max_completion_length", "30"),
     ]
-    return write_report(runs, work / "report.html")
+    page.goto(write_report(runs, work / "report.html").resolve().as_uri())
+    page.wait_for_selector("html[data-ready]")
 
 
-def to_rollouts(page: Page) -> None:
+def rollouts(page: Page, work: Path) -> None:
     """Groups of the first run of which some boxes hit."""
+    report(page, work)
     page.locator("#f-run").select_option("0")
     page.locator("#f-equal").select_option("mixed")
     page.wait_for_timeout(300)
     page.locator("#rollouts").evaluate("node => node.scrollIntoView()")
 
 
-def to_first_group(page: Page) -> None:
-    to_rollouts(page)
+def first_group(page: Page, work: Path) -> None:
+    rollouts(page, work)
     page.locator(".group").first.evaluate("node => node.scrollIntoView()")
+
+
+def attention(page: Page, work: Path) -> None:
+    """The tiny model reading two digits, at the first one."""
+    folder, out = work / "digits", work / "attention.html"
+    if not folder.exists():
+        call("local_scripts/make_dataset.py", "digits", "--out", folder, "--rows", 2, "--heldout_rows", 2, "--seed", 0)
+    words = ["--model", "assets/tiny-vlm", "--task", "digits", "--question", QUESTIONS["list"], "--out", out]
+    call("eval/attention.py", *words, "--image", folder / "images" / "heldout_000000.png")
+    page.goto(out.resolve().as_uri())
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+
+
+def demo(model: str, task: str, example: int) -> Callable[[Page, Path], None]:
+    """A held-out example of the task is drawn, asked about, and the attention shown."""
+
+    def show(page: Page, work: Path) -> None:
+        words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
+        parser = argparse.ArgumentParser()
+        add_asking(parser)
+        served = build(Asker(asking_settings(parser.parse_args(words))), TASKS[task].generator())
+        page.goto(serve(served, "127.0.0.1", None))
+        page.get_by_label("Number of the example").fill(str(example))
+        page.get_by_role("button", name="Draw an example").click()
+        page.wait_for_selector("#pictures img")
+        page.wait_for_function("document.querySelector('#question textarea').value")
+        page.click("#ask")
+        page.click("#look:enabled")
+        page.wait_for_selector("#heat img")
+        page.mouse.move(0, 0)
+        page.evaluate("document.activeElement.blur()")
+        page.wait_for_timeout(800)  # colours of buttons fade
+
+    return show
 
 
 SHOTS: dict[str, Shot] = {
     "report_1280_light": Shot(report, 1280, 1180, "light"),
-    "report_rollouts_light": Shot(report, 1280, 1000, "light", to_rollouts),
-    "report_400_dark": Shot(report, 400, 1180, "dark", to_first_group),
+    "report_rollouts_light": Shot(rollouts, 1280, 1000, "light"),
+    "report_400_dark": Shot(first_group, 400, 1180, "dark"),
+    "attention_light": Shot(attention, 900, 700, "light", whole=True),
+    "demo_1280_light": Shot(demo("tiny-vlm-shapes", "rec", 7), 1280, 900, "light", whole=True),
+    "demo_400_dark": Shot(demo("tiny-vlm", "digits", 0), 400, 900, "dark", whole=True),
 }
 
 
 def shoot(browser: Any, name: str, shot: Shot, work: Path) -> Path:
     size = {"width": shot.width, "height": shot.height}
     page = browser.new_page(viewport=size, color_scheme=shot.scheme, reduced_motion="reduce")
-    page.goto(shot.make(work).resolve().as_uri())
-    page.wait_for_selector("html[data-ready]")
-    shot.prepare(page)
+    shot.show(page, work)
     page.wait_for_timeout(500)  # pictures are decoded
     out = REPO / "assets" / "figures" / f"{name}.png"
-    page.screenshot(path=out)
+    page.screenshot(path=out, full_page=shot.whole)
     page.close()
     with Image.open(out) as picture:
         picture.convert("RGB").save(out, optimize=True)

@@ -16,6 +16,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared" / "data"
+HERE = ("http://127.0.0.1", "file:", "data:", "blob:")  # what a page may ask for
 
 
 @contextmanager
@@ -120,11 +121,14 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A new page, 1280 px wide. The test fails on any error in it, any message on its console, and any dialog."""
-    opened, said = browser.new_page(viewport={"width": 1280, "height": 900}), []
-    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    opened.on("pageerror", lambda error: said.append(f"error: {error}"))
-    opened.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    """A new page, 1280 px wide. The test fails on an error in it or on its console, on a dialog, and on a request that
+    leaves this machine."""
+    opened, wrong = browser.new_page(viewport={"width": 1280, "height": 900}), []
+    opened.set_default_timeout(15_000)
+    opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    opened.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    opened.on("request", lambda asked: None if asked.url.startswith(HERE) else wrong.append(f"asked for {asked.url}"))
     yield opened
     opened.close()
-    assert said == []
+    assert wrong == []

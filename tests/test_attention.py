@@ -361,3 +361,24 @@ def test_the_command_line_looks_generates_and_refuses(digits, tmp_path):
     assert "".join(data["tokens"]) == "</script> 你好"
     refused = look(*asked, "--layer", 4, check=False)
     assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith("--layer: got 4, expected 0 to 3")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_steps_and_plays_in_a_browser(page, tmp_path, width, scheme):
+    from playwright.sync_api import expect
+
+    page_of(tmp_path / "a.html", made(6), model="<script>alert(1)</script>")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto((tmp_path / "a.html").as_uri())
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#step").input_value() == "1"
+    page.keyboard.press("End")
+    assert page.locator("#step").input_value() == "5"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Home")
+    page.keyboard.press(" ")
+    expect(page.locator("#step")).to_have_value(re.compile("[2-5]"))
+    assert "<script>alert(1)</script>" in page.inner_text("body")

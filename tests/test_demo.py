@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -175,32 +174,6 @@ def test_the_command_serves_until_it_is_interrupted(tiny):
 
 
 # ------------------------------------------------------------------------------------------------------- the page
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium) -> Iterator[Any]:
-    """A page that reports errors of the console and scripts, dialogs, and requests that leave this machine."""
-    page, wrong = chromium.new_page(viewport={"width": 1280, "height": 900}), []
-    page.set_default_timeout(15_000)
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
-    page.on(
-        "request", lambda r: None if r.url.startswith(("http://127.0.0.1", "data:", "blob:")) else wrong.append(r.url)
-    )
-    yield page
-    page.close()
-    assert not wrong
 
 
 class Gate:
