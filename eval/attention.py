@@ -15,10 +15,10 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from open_r1.arguments import TaskArguments, VLMConfig
-from open_r1.attention import attend, chosen_layer
+from open_r1.attention.layout import Fields
+from open_r1.attention.maps import attend, chosen_layer
 from open_r1.conversation import fill, messages
 from open_r1.errors import UsageError
-from open_r1.image_tokens import Fields
 from open_r1.images import open_image
 from open_r1.models import image_token_ids, load_processor
 from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, write_mp4

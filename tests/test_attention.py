@@ -24,17 +24,17 @@ from transformers import (
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
-from open_r1.attention import attend, attention_rows, chosen_layer, pieces
+from open_r1.attention.layout import locate
+from open_r1.attention.maps import attend, attention_rows, chosen_layer, pieces
+from open_r1.attention.tiles import draw_over
 from open_r1.conversation import fill, messages
 from open_r1.errors import UsageError
-from open_r1.image_tokens import locate
 from open_r1.images import open_image
 from open_r1.report.attention_film import HEIGHT, WIDTH, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat
 from open_r1.rows import parse_row
 from open_r1.tasks import TASKS
-from open_r1.tiles import draw_over
 
 NAMES = list(families.FAMILIES)
 SAID = [20, 30, 40, 50, 21]

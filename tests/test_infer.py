@@ -14,7 +14,7 @@ from conftest import REPO, make_dataset, run_script
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from open_r1.attention import attend
+from open_r1.attention.maps import attend
 from open_r1.conversation import fill, messages
 from open_r1.errors import UsageError
 from open_r1.evaluation.script import parser_of, run

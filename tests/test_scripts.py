@@ -71,7 +71,7 @@ LIGHT += " tasks.detection tasks.gui"
 LIGHT += " rewards.outlines report.page report.health report.diagnoses report.thinning report.__main__"
 LIGHT += " endpoint.client endpoint.journal endpoint.harvest answers.replies rewards.judge"
 LIGHT += " masks polygons answers.polygons rewards.masks tasks.seg importers.coco importers.downloads"
-LIGHT += " tiles report.heat report.attention_page report.attention_film"
+LIGHT += " attention.tiles report.heat report.attention_page report.attention_film"
 LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
 
 

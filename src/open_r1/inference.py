@@ -22,7 +22,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from open_r1.answers import final_text, thought
 from open_r1.arguments import VLMConfig
-from open_r1.attention import attend, chosen_layer
+from open_r1.attention.maps import attend, chosen_layer
 from open_r1.evaluation.asking import loader_of
 from open_r1.evaluation.run import limits
 from open_r1.evaluation.settings import Settings, settings_of

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from open_r1.attention.tiles import WHOLE, Box, Tile
 from open_r1.errors import UsageError
-from open_r1.tiles import WHOLE, Box, Tile
 
 Shape = tuple[int, int]  # (width, height) of a picture in pixels
 Fields = dict[str, torch.Tensor]  # what a processor gives for one conversation
@@ -77,7 +77,7 @@ def known_layout(model: PreTrainedModel) -> Callable[[Shown], list[list[Tile]]]:
     if family not in LAYOUTS:
         raise UsageError(
             f"the layout of image tokens: got model_type {family!r}, expected one of {', '.join(LAYOUTS)}; "
-            "describe it in open_r1.image_tokens.LAYOUTS"
+            "describe it in open_r1.attention.layout.LAYOUTS"
         )
     return LAYOUTS[family]
 

@@ -21,10 +21,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from open_r1.attention.layout import Fields, Shape, known_layout, locate
+from open_r1.attention.tiles import draw_over
 from open_r1.errors import UsageError
-from open_r1.image_tokens import Fields, Shape, known_layout, locate
 from open_r1.report.heat import Attention
-from open_r1.tiles import draw_over
 
 WATCHED = "watched"  # its name in transformers' attention registry
 TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")

@@ -1,0 +1,1 @@
+"""What each token of a completion looked at: rows of attention, and where image tokens lie on their pictures."""
