@@ -123,7 +123,7 @@ def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: i
     size = squarest(shape.image_tokens)
     if size:
         Image.new("RGB", size).save(folder / "blank.png")
-    blank = Record("blank", ("blank.png",) if size else (), str(folder), (Turn("user", ""),), solution="")
+    blank = Record("blank", ("blank.png",) if size else (), str(folder), (Turn("user", ""),), solution="-")
     template = prompt_tokens(blank, processor, None) - shape.image_tokens
     if shape.text_tokens <= template:
         raise ValueError(
@@ -136,7 +136,7 @@ def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: i
         for name in images:
             coarse = Image.frombytes("RGB", (16, 16), rng.randbytes(16 * 16 * 3))
             coarse.resize(size, Image.Resampling.BICUBIC).save(folder / name)
-        records.append(Record(str(i), images, str(folder), (Turn("user", question),), solution=""))
+        records.append(Record(str(i), images, str(folder), (Turn("user", question),), solution="-"))
     tokens = prompt_tokens(records[-1], processor, None)
     assert tokens == shape.image_tokens + shape.text_tokens, tokens
     return records

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 import open_r1.report.page as page_module
+from open_r1.errors import DataError
 from open_r1.report.__main__ import main
 from open_r1.report.curves import draw_curves, read_metrics
 from open_r1.report.lines import read_lines
@@ -16,6 +17,7 @@ from open_r1.report.page import write_report
 from open_r1.report.runs import differences, read_runs
 from open_r1.rows import Record
 from open_r1.trainer.prompts import Example
+from open_r1.trainer.reading import read
 from open_r1.trainer.rollouts import Rollouts
 
 HOSTILE = '<script>alert("x")</script> \ud800 \u2028 {{ 7 * 7 }}'
@@ -117,11 +119,13 @@ def test_a_page_keeps_under_its_bound_and_says_so(folder, monkeypatch):
 # ------------------------------------------------------------------------------------------------- stored rollouts
 
 
-def store(folder, keep: int, steps: range, group: int = 2) -> Rollouts:
-    rollouts = Rollouts(str(folder), 1, rank=0, keep=keep)
+def store(
+    folder, keep: int, steps: range, group: int = 2, gold: str = "[0, 0, 4, 8]", graded: bool = True
+) -> Rollouts:
+    rollouts = Rollouts(str(folder), 1, rank=0, keep=keep, graded=graded)
     for step in steps:
         picture = Image.new("RGB", (8, 8), (step % 256, step // 256, 0))
-        record = Record("r", ("a.png",), "", (), "[0, 0, 4, 8]", {"image_wh": [8, 8]}, "a:1", "rec")
+        record = Record("r", ("a.png",), "", (), gold, {"image_wh": [8, 8]}, "a:1", "rec")
         example = Example(record, [{"role": "user", "content": "where?"}], [picture], None)
         scored = {
             "completions": ["<answer>[0, 0, 8, 8]</answer>", HOSTILE],
@@ -142,6 +146,17 @@ def test_a_group_is_stored_with_what_was_read_and_where_it_lies(tmp_path):
         best["outlines"][0]["points"] == [[0, 0], [1, 0], [1, 1], [0, 1]] and best["parsed"] == "[0.0, 0.0, 8.0, 8.0]"
     )
     assert (worst["outlines"], worst["parsed"], worst["truncated"], worst["tokens"]) == ([], None, True, 8)
+
+
+def test_a_gold_that_no_grading_reads_may_be_of_any_kind(tmp_path):
+    """A user's own reward on rows whose golds are no boxes, with a task that expects boxes."""
+    with pytest.raises(DataError):
+        store(tmp_path, 100, range(1), gold="a cat")
+    store(tmp_path, 100, range(1), gold="a cat", graded=False)
+    (group,) = read_lines(tmp_path / "rollouts.jsonl")
+    assert group["gold"] == group["completions"][0]["outlines"] == []
+    row = Record("r", (), "", (), "a cat", {"image_wh": [8, 8]}, "a:1", "od_ap")
+    assert read([row], ["<answer>so</answer>"], [[1]], {1}, graded=False)["parsed"] == ["so"]
 
 
 def test_rollouts_are_bounded_newest_kept_and_pictures_with_them(tmp_path):

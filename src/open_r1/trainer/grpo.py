@@ -87,8 +87,9 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         self.use_vllm = args.use_vllm = use_vllm
         self.health = Health(args.output_dir, args.stop_on)
         self.add_callback(self.health)
+        self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
-        self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep)
+        self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
         self.savings = savings(self, bare(self.model))
         if self.savings["shared_prefix"]:
             for shared in filter(None, (self.model, self.ref_model)):
@@ -174,7 +175,7 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
     ) -> torch.Tensor:
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        self._read = read([e["record"] for e in inputs], completions, ids, ends)
+        self._read = read([e["record"] for e in inputs], completions, ids, ends, self.graded)
         log_parse_rate(self, self._read["parsed"])
         # named images only here: TRL would put a column of that name into the prompts a second time
         with_images = [{**e, "images": e["pictures"]} for e in inputs]

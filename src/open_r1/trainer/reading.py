@@ -7,20 +7,28 @@ import torch
 
 from open_r1.rewards import parsed
 from open_r1.rewards.adapter import Completion, completion_text
+from open_r1.rewards.base import read_final_text
 from open_r1.rows import Record
 
 
 def read(
-    records: Sequence[Record], completions: Sequence[Completion], ids: Sequence[Sequence[int]], ends: Collection[int]
+    records: Sequence[Record],
+    completions: Sequence[Completion],
+    ids: Sequence[Sequence[int]],
+    ends: Collection[int],
+    graded: bool = True,
 ) -> dict[str, list[Any]]:
     """Parallel lists, one entry a completion: `parsed` (None: nothing), `tokens`, `truncated` (no end token came).
+
+    Where accuracy is not `graded` the gold may be none that its method could use: what is read is the final text.
 
     >>> row = Record("1", (), "", (), "A", accu_reward_method="mcq")
     >>> read([row, row], ["(B)", "Well"], [[5, 9], [5, 5]], ends={9})
     {'parsed': ['B', None], 'tokens': [2, 2], 'truncated': [False, True]}
     """
+    parse = parsed if graded else read_final_text
     return {
-        "parsed": [parsed(completion_text(c), record) for c, record in zip(completions, records, strict=True)],
+        "parsed": [parse(completion_text(c), record) for c, record in zip(completions, records, strict=True)],
         "tokens": [len(row) for row in ids],
         "truncated": [row[-1] not in ends for row in ids],
     }

@@ -25,6 +25,7 @@ from open_r1.errors import UsageError
 from open_r1.report.lines import read_lines
 from open_r1.report.thinning import thin_rollouts
 from open_r1.rewards.outlines import Outline, answered_outlines, gold_outlines
+from open_r1.rows import Record
 from open_r1.trainer.prompts import Example
 
 MAX_SIDE = 448  # pixels of a saved picture's longer side
@@ -35,11 +36,11 @@ SLACK = 1.25  # of the completions to keep, until the file is thinned
 
 class Rollouts:
     """The first `groups` groups of each generation on rank 0, about `keep` completions in all; and everything to
-    LOG_PATH when DEBUG_MODE=true."""
+    LOG_PATH when DEBUG_MODE=true. Outlines are drawn where accuracy is `graded`: else golds may be of another kind."""
 
-    def __init__(self, output_dir: str, groups: int, rank: int, keep: int):
+    def __init__(self, output_dir: str, groups: int, rank: int, keep: int, graded: bool = True):
         self.folder, self.groups, self.rank = Path(output_dir), groups if rank == 0 else 0, rank
-        self.keep, self.stored = keep, None
+        self.keep, self.stored, self.graded = keep, None, graded
 
     def add(self, step: int, examples: list[Example], scored: dict[str, Any], group: int) -> None:
         """`examples` and the lists of `scored` are parallel, one entry a completion, groups of `group` in a row."""
@@ -68,7 +69,7 @@ class Rollouts:
             "prompt": plain_text(example.conversation),
             "images": [self._save(image) for image in example.pictures],
             "solution": record.solution,
-            "gold": as_json(gold_outlines(record)),
+            "gold": as_json(gold_outlines(record) if self.graded else ()),
             "completions": [
                 {
                     "text": scored["completions"][i],
@@ -77,11 +78,14 @@ class Rollouts:
                     "parsed": short(scored["parsed"][i]),
                     "tokens": scored["tokens"][i],
                     "truncated": scored["truncated"][i],
-                    "outlines": as_json(answered_outlines(scored["completions"][i], record)),
+                    "outlines": self._outlines(scored["completions"][i], record),
                 }
                 for i in rows
             ],
         }
+
+    def _outlines(self, completion: str, record: Record) -> list[dict[str, Any]]:
+        return as_json(answered_outlines(completion, record) if self.graded else ())
 
     def _save(self, image: Image.Image) -> str:
         small = image.copy()
