@@ -119,13 +119,11 @@ def test_a_page_keeps_under_its_bound_and_says_so(folder, monkeypatch):
 # ------------------------------------------------------------------------------------------------- stored rollouts
 
 
-def store(
-    folder, keep: int, steps: range, group: int = 2, gold: str = "[0, 0, 4, 8]", graded: bool = True
-) -> Rollouts:
+def store(folder, keep: int, steps: range, group: int = 2, method: str = "rec", graded: bool = True) -> Rollouts:
     rollouts = Rollouts(str(folder), 1, rank=0, keep=keep, graded=graded)
     for step in steps:
         picture = Image.new("RGB", (8, 8), (step % 256, step // 256, 0))
-        record = Record("r", ("a.png",), "", (), gold, {"image_wh": [8, 8]}, "a:1", "rec")
+        record = Record("r", ("a.png",), "", (), "[0, 0, 4, 8]", {"image_wh": [8, 8]}, "a:1", method)
         example = Example(record, [{"role": "user", "content": "where?"}], [picture], None)
         scored = {
             "completions": ["<answer>[0, 0, 8, 8]</answer>", HOSTILE],
@@ -149,13 +147,13 @@ def test_a_group_is_stored_with_what_was_read_and_where_it_lies(tmp_path):
 
 
 def test_a_gold_that_no_grading_reads_may_be_of_any_kind(tmp_path):
-    """A user's own reward on rows whose golds are no boxes, with a task that expects boxes."""
+    """A user's own reward on rows whose golds are boxes, with a task that expects polygons."""
     with pytest.raises(DataError):
-        store(tmp_path, 100, range(1), gold="a cat")
-    store(tmp_path, 100, range(1), gold="a cat", graded=False)
+        store(tmp_path, 100, range(1), method="mask_iou")
+    store(tmp_path, 100, range(1), method="mask_iou", graded=False)
     (group,) = read_lines(tmp_path / "rollouts.jsonl")
     assert group["gold"] == group["completions"][0]["outlines"] == []
-    row = Record("r", (), "", (), "a cat", {"image_wh": [8, 8]}, "a:1", "od_ap")
+    row = Record("r", (), "", (), "[0, 0, 4, 8]", {"image_wh": [8, 8]}, "a:1", "mask_iou")
     assert read([row], ["<answer>so</answer>"], [[1]], {1}, graded=False)["parsed"] == ["so"]
 
 
