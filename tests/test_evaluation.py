@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conftest import REPO, run_script
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from open_r1.conversation import fill, messages
-from open_r1.errors import UsageError
+from open_r1.errors import DataError, UsageError
 from open_r1.evaluation.journal import Journal
 from open_r1.evaluation.run import split_names
 from open_r1.evaluation.script import parser_of, run
@@ -154,6 +155,18 @@ def test_a_larger_limit_goes_on_and_a_smaller_one_counts_less(tiny, digits, tmp_
     for limit in (4, 9, 2):
         assert evaluate(tiny, digits, tmp_path, "--limit", limit)["think"]["n"] == limit
     assert len(read_lines(tmp_path / "predictions.jsonl")) == 9
+
+
+def test_a_picture_that_cannot_be_read_is_named(tiny, digits, tmp_path):
+    """Pictures are opened in other processes; rows before it are kept."""
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG broken")
+    shutil.copy(next((digits / "images").glob("*.png")), tmp_path / "good.png")
+    names = ["good.png", "good.png", "bad.png"]
+    rows = [{"problem": "Which?", "solution": "1", "image": name} for name in names]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"rows\.jsonl:3: .*bad\.png"):
+        evaluate(tiny, tmp_path, tmp_path / "out", "--batch_size", 1, data="rows.jsonl")
+    assert [line["row"] for line in read_lines(tmp_path / "out" / "predictions.jsonl")] == ["rows:1", "rows:2"]
 
 
 # ---------------------------------------------------------------------------------------------- several ranks

@@ -15,6 +15,7 @@ from transformers import AutoConfig, ProcessorMixin
 from open_r1.annotation import annotator
 from open_r1.conversation import fill, messages
 from open_r1.evaluation.journal import Journal, Line
+from open_r1.evaluation.loading import in_processes, in_threads
 from open_r1.evaluation.predictions import graded
 from open_r1.evaluation.settings import Settings, task_of_files
 from open_r1.lora import adapter_config
@@ -43,14 +44,13 @@ def answer_all(
     """Answer, score and write batch after batch: the next one is loaded and the last one scored in the background."""
     engine = backend(settings.backend)(settings, processor, loader_of(records, settings, processor), local_rank)
     wanted = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in todo]
+    by_vllm, workers = settings.backend == "vllm", settings.image_workers
+    loaded = in_threads(engine.loader, wanted) if by_vllm else in_processes(engine.loader, wanted, workers)
     scorer = Scorer(records, labels, settings, processor, engine.ends)
     written: Future[list[Line]] | None = None
     with bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as behind:
         task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in todo), right="")
-        for number, batch in enumerate(todo):
-            examples = engine.loader.take(wanted[number])
-            if number + 1 < len(todo):
-                engine.loader.want(wanted[number + 1])
+        for batch, examples in zip(todo, loaded, strict=True):
             since = time.monotonic()
             seeds = [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]
             ids = engine.answer(examples, seeds)

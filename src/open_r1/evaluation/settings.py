@@ -78,7 +78,7 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
     add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM")
     add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
-    add("--image_workers", type=int, default=2, help="threads that open and process images")
+    add("--image_workers", type=int, default=2, help="processes that open and process images (vLLM: threads)")
     add("--tensor_parallel_size", type=int, default=1, help="GPUs that hold the model together (vLLM)")
     add("--gpu_memory_utilization", type=float, default=0.9, help="share of the GPU that vLLM takes")
     add("--max_model_len", type=int, help="longest prompt and completion together (vLLM; default: the model's)")

@@ -121,8 +121,7 @@ class PromptLoader:
         """Start on these rows unless they are under way; a collate function, so it returns them."""
         keys = unique_keys(rows)
         if keys not in self.batches and get_worker_info() is None:  # a data loader's own process would do it in vain
-            unique = {key_of(row): row for row in rows}
-            self.batches[keys] = self.lead.submit(self._load, unique)
+            self.batches[keys] = self.lead.submit(self.load, rows)
         return rows
 
     def take(self, rows: list[Row]) -> list[Example]:
@@ -140,7 +139,9 @@ class PromptLoader:
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
-    def _load(self, unique: dict[Any, Row]) -> dict[Any, Example]:
+    def load(self, rows: list[Row]) -> dict[Any, Example]:
+        """The Example of each unique row, made now. Raises DataError for images that cannot be read."""
+        unique = {key_of(row): row for row in rows}
         records = [self.record_of(row) for row in unique.values()]
         pictures = load_images(records, workers=self.workers)
         return dict(zip(unique, self.pool.map(self._example, records, pictures), strict=True))
