@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from rich.console import Console
@@ -172,11 +172,18 @@ def default_cache_dir() -> Path:
 
 def _sources(files: Paths, folders: Paths | None, methods: Paths | None) -> list[Source]:
     paths = split_paths(files, "--data_file_paths")
-    per_file = [_per_file(folders, paths, "--image_folders"), _per_file(methods, paths, "--reward_method")]
-    return [Source(*fields) for fields in zip(paths, *per_file, strict=True)]
+    columns = [per_file(folders, paths, "--image_folders"), per_file(methods, paths, "--reward_method")]
+    return [Source(*fields) for fields in zip(paths, *columns, strict=True)]
 
 
-def _per_file(value: Paths | None, paths: list[str], flag: str) -> list[str | None]:
+def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
+    """One entry for each file, from one for all or one for each, None where there is none.
+
+    Raises DataError for another number of entries.
+
+    >>> per_file("rec", ["a.jsonl", "b.jsonl"], "--task"), per_file("rec:od", ["a.jsonl", "b.jsonl"], "--task")
+    (['rec', 'rec'], ['rec', 'od'])
+    """
     if value is None or value == "":
         return [None] * len(paths)
     parts = split_paths(value, flag)

@@ -3,13 +3,14 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from open_r1.errors import UsageError
 from open_r1.paths import split_paths
-from open_r1.recipe import read_recipe
+from open_r1.recipe import Recipe, read_recipe
+from open_r1.records import per_file
 from open_r1.rewards import known, prepare
 from open_r1.tasks import TASKS, Task
 
@@ -116,14 +117,12 @@ def settings_of(args: argparse.Namespace) -> Settings:
         if not getattr(args, name):
             raise UsageError(f"--{name}: got nothing, expected a value; see --help")
     recipe, paths = read_recipe(args.model), split_paths(args.data_file_paths, "--data_file_paths")
+    if twice := {path for path in paths if paths.count(path) > 1}:
+        raise UsageError(f"--data_file_paths: got {twice.pop()} twice, expected each file once; remove one")
     tasks = per_file(args.task or recipe.task_type or "default", paths, "--task")
-    given = args.reward_method or (None if args.task else recipe.reward_method)
-    taught = split_paths(given, "--reward_method") if given else []
-    single = taught if args.reward_method or len(set(taught)) == 1 else []  # training files are not these files
-    methods = per_file(single[:1] if len(set(single)) == 1 else single, paths, "--reward_method") if single else None
     for task in tasks:
         known(task, TASKS, "--task")
-    methods = methods or [TASKS[task].method for task in tasks]
+    methods = methods_of(args, recipe, paths, tasks)
     prepare(methods)
     own = {f for f in Settings.__dataclass_fields__ if hasattr(args, f)}
     settings = Settings(
@@ -143,19 +142,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return settings
 
 
-def per_file(value: str | Sequence[str], paths: Sequence[str], flag: str) -> list[str]:
-    """One entry for each file, from one for all or one for each; raises UsageError for another number.
-
-    >>> per_file("rec", ["a.jsonl", "b.jsonl"], "--task"), per_file("rec:od", ["a.jsonl", "b.jsonl"], "--task")
-    (['rec', 'rec'], ['rec', 'od'])
-    """
-    parts = split_paths(value, flag)
-    if len(parts) not in (1, len(paths)):
-        raise UsageError(
-            f"{flag}: got {len(parts)} entries for {len(paths)} files, expected one for all or one for each; "
-            "separate them with colons, in the order of the files"
-        )
-    return parts * len(paths) if len(parts) == 1 else parts
+def methods_of(args: argparse.Namespace, recipe: Recipe, paths: list[str], tasks: Sequence[str]) -> list[str]:
+    """--reward_method; else the checkpoint's, where it was one for all rows and --task does not ask for another; else
+    the tasks'."""
+    if args.reward_method:
+        return per_file(args.reward_method, paths, "--reward_method")
+    taught = set(split_paths(recipe.reward_method)) if recipe.reward_method and not args.task else set()
+    return [*taught] * len(paths) if len(taught) == 1 else [TASKS[task].method for task in tasks]
 
 
 def check(settings: Settings) -> None:
@@ -176,7 +169,3 @@ def check(settings: Settings) -> None:
 def task_of_files(settings: Settings) -> dict[str, Task]:
     """The task of each data file."""
     return {path: TASKS[task] for path, task in zip(settings.data_file_paths, settings.tasks, strict=True)}
-
-
-def with_data(settings: Settings, paths: Sequence[str], folder: str) -> Settings:
-    return replace(settings, data_file_paths=list(paths), image_folders=folder)
