@@ -19,7 +19,8 @@ if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
   shellcheck setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
-  python -m pytest -m "not gpu and not vllm" --durations=15 "$@"
+  # two files of tests at a time: most of what they do is to start Python on one core
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest -n 2 --dist loadfile -m "not gpu and not vllm" --durations=15 "$@"
   # TRL imports vLLM wherever it is installed, which costs every process seconds: an environment of its own
   VENV=$VENV-vllm bash setup.sh --dev --vllm
   exec "$VENV-vllm/bin/python" -m pytest -m "vllm and not gpu" --durations=15 "$@"

@@ -105,9 +105,9 @@ def make_dataset(task: str, out: Path, *options: object) -> None:
         runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium of the system; playwright's own cannot be downloaded everywhere."""
+    """Headless Chromium of the system, playwright's own cannot be downloaded everywhere; not left idle for minutes."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("there is no chromium; bash setup.sh --dev --browser installs it")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPO, run_script
+from conftest import REPO, free_port, run_script
 from datasets import Dataset, Features, Image, Value
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -311,7 +311,7 @@ def test_the_recipe_for_own_rows_runs_zero3_on_two_ranks(tiny, digits, tmp_path)
 
 def bash(script: str, *flags: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """A recipe as users start it, with the environment of this interpreter."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "29581", "VENV": sys.prefix, **environment}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port()), "VENV": sys.prefix, **environment}
     command = ["bash", script, *map(str, flags)]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]
