@@ -7,6 +7,7 @@ is banned: a random model would put a hundredth of its mass on those.
 """
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,9 @@ def build(family: str, out: Path) -> Path:
 
 
 def main(family: str, out: Path, data: Path) -> None:
-    trainer = make_trainer(str(build(family, out / "model")), data, out / "run", *FLAGS.split())
+    model = str(build(family, out / "model"))
+    os.chdir(data.parent)  # seeds follow from the name of the data: an image token drawn by chance would end it
+    trainer = make_trainer(model, Path(data.name), out / "run", *FLAGS.split())
     trainer.engine.sampling = replace(trainer.engine.sampling, banned=())
     trainer.model.train()
     largest = []
