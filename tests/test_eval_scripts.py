@@ -119,6 +119,13 @@ def test_a_bad_row_is_named_and_nothing_is_written(script, tmp_path, line):
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
+def test_a_file_or_a_model_that_is_not_there_is_named(script, tmp_path):
+    with pytest.raises(SystemExit, match=r"nowhere\.jsonl"):
+        script("refcoco", "--from_predictions", tmp_path / "nowhere.jsonl")
+    with pytest.raises(SystemExit, match="no-such-model"):
+        script("digits", "--model", tmp_path / "no-such-model", "--rows", 2)
+
+
 def test_detections_of_all_pictures_count_together(script, tmp_path):
     """Two pictures, one gold box each, the second not found: COCO's recall ends at one half, so AP = 51/101."""
     gold = json.dumps([{"bbox_2d": [0, 0, 10, 10], "label": "cat"}])

@@ -43,7 +43,7 @@ def main(
     args = parser.parse_args(argv)
     try:
         summary = run(args, find, finish)
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, OSError) as error:  # OSError: no such file, no such model
         sys.exit(str(error))
     if summary is not None:
         show(summary, Console(width=None if sys.stdout.isatty() else 140))
