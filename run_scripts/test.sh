@@ -15,14 +15,15 @@ if [ "${1:-}" = --all ]; then all=1; shift; fi
 VENV=$VENV bash setup.sh --dev ${all:+--browser}
 unset PYTHONDONTWRITEBYTECODE  # dozens of processes would compile torch and transformers anew
 export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
+# two files of tests at a time: most of what they do is to start Python on one core
+both=(-n 2 --dist loadfile)
 if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
   shellcheck setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
-  # two files of tests at a time: most of what they do is to start Python on one core
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest -n 2 --dist loadfile -m "not gpu and not vllm" --durations=15 "$@"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest "${both[@]}" -m "not gpu and not vllm" --durations=15 "$@"
   # TRL imports vLLM wherever it is installed, which costs every process seconds: an environment of its own
   VENV=$VENV-vllm bash setup.sh --dev --vllm
   exec "$VENV-vllm/bin/python" -m pytest -m "vllm and not gpu" --durations=15 "$@"
 fi
-exec python -m pytest "$@"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec python -m pytest "${both[@]}" "$@"
