@@ -170,6 +170,12 @@ def bare(model: torch.nn.Module) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
+def end_tokens(declared: int | list[int] | None, processor: ProcessorMixin) -> list[int]:
+    """The tokens that end a completion: the tokenizer's, then those that a generation configuration declares."""
+    several = [declared] if isinstance(declared, int) else list(declared or [])
+    return list(dict.fromkeys([processor.tokenizer.eos_token_id, *several]))
+
+
 def image_token_ids(config: PreTrainedConfig, processor: ProcessorMixin) -> list[int]:
     """Tokens that stand for images or frame them; a completion must never contain one. `config` is the model's."""
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")

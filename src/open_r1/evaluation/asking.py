@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def answer_all(
     wanted = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in todo]
     by_vllm, workers = settings.backend == "vllm", settings.image_workers
     loaded = in_threads(engine.loader, wanted) if by_vllm else in_processes(engine.loader, wanted, workers)
-    scorer = Scorer(records, labels, settings, processor, engine.ends)
+    scorer = Scorer(labels, settings, processor, engine.ends)
     written: Future[list[Line]] | None = None
     with bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as behind:
         task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in todo), right="")
@@ -76,8 +76,7 @@ def backend(name: str) -> Any:
 
 def loader_of(records: RecordDataset, settings: Settings, processor: ProcessorMixin) -> Any:
     """What makes an engine's loader, given the model's `get_rope_index` or None."""
-    annotate = {mode: annotator(model_type(settings), processor, mode) for mode in settings.modes}
-    tasks = task_of_files(settings)
+    annotate, tasks = annotators(settings, processor), task_of_files(settings)
 
     def record_of(row: dict[str, Any]) -> Record:
         return annotate[row["split"]](records[row["row"]])
@@ -87,6 +86,12 @@ def loader_of(records: RecordDataset, settings: Settings, processor: ProcessorMi
         return fill(messages(record, prompts[record.extra["prompt_mode"]]), pictures)
 
     return lambda rope: PromptLoader(record_of, conversation, processor, rope, settings.image_workers, {})
+
+
+def annotators(settings: Settings, processor: ProcessorMixin) -> dict[str, Callable[[Record], Record]]:
+    """Prompt mode -> what gives a record what parsers and rewards need."""
+    kind = model_type(settings)
+    return {mode: annotator(kind, processor, mode) for mode in settings.modes}
 
 
 def model_type(settings: Settings) -> str:
@@ -108,19 +113,11 @@ def seed_of(seed: int, mode: str, label: str) -> int:
 class Scorer:
     """Completions' token ids -> lines in the journal; the fields of a line are those of `predictions`."""
 
-    def __init__(
-        self,
-        records: RecordDataset,
-        labels: Sequence[str],
-        settings: Settings,
-        processor: ProcessorMixin,
-        ends: Sequence[int],
-    ):
+    def __init__(self, labels: Sequence[str], settings: Settings, processor: ProcessorMixin, ends: Sequence[int]):
         self.labels, self.settings, self.tokenizer, self.ends = labels, settings, processor.tokenizer, set(ends)
         self.tasks = task_of_files(settings)
-        self.threads = ThreadPoolExecutor(
-            2 * WORKERS, thread_name_prefix="grades"
-        )  # a judge or a pool may be waited for
+        # a judge or a pool may be waited for
+        self.threads = ThreadPoolExecutor(2 * WORKERS, thread_name_prefix="grades")
         self.right = self.seen = 0
 
     def write(

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from open_r1.annotation import annotator
 from open_r1.arguments import VLMConfig
-from open_r1.evaluation.asking import model_type
+from open_r1.evaluation.asking import annotators
 from open_r1.evaluation.journal import Line
 from open_r1.evaluation.run import chosen, limits, row_labels
 from open_r1.evaluation.settings import Settings
@@ -39,7 +38,7 @@ def drawable(lines: Sequence[Line], settings: Settings) -> Iterator[tuple[str, R
     rows = {label: row for row, label in enumerate(row_labels(records))}
     model = VLMConfig(model_name_or_path=settings.model)
     processor = load_processor(model, limits(settings), settings.trust_remote_code)
-    annotate = {mode: annotator(model_type(settings), processor, mode) for mode in settings.modes}
+    annotate = annotators(settings, processor)
     for line in lines:
         record = records[rows[line["row"]]]
         if draws(record):

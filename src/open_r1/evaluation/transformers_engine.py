@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import Settings
-from open_r1.models import bare, image_token_ids
+from open_r1.models import bare, end_tokens, image_token_ids
 from open_r1.trainer.generation import rollout, up_to_end, why_not
 from open_r1.trainer.logps import padded
 from open_r1.trainer.prompts import Example, Prompt, PromptLoader, merge_images
@@ -27,7 +27,7 @@ class Transformers:
         self.model = load(settings, local_rank)
         self.backbone = bare(self.model).base_model
         self.loader = loader(getattr(self.backbone, "get_rope_index", None))
-        self.ends = end_tokens(self.model, processor)
+        self.ends = end_tokens(self.model.generation_config.eos_token_id, processor)
         self.config = generation_config(settings, processor, self.ends, image_token_ids(self.model.config, processor))
         self.samples = settings.num_samples
         self.shares = why_not(bare(self.model), None) is None
@@ -71,13 +71,6 @@ def load(settings: Settings, local_rank: int | None) -> PreTrainedModel:
         attn_implementation=settings.attn_implementation,
         trust_remote_code=settings.trust_remote_code,
     ).eval()
-
-
-def end_tokens(model: PreTrainedModel, processor: ProcessorMixin) -> list[int]:
-    """The tokens that end a completion: the checkpoint's, and the tokenizer's."""
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    return list(dict.fromkeys([processor.tokenizer.eos_token_id, *ends]))
 
 
 def generation_config(

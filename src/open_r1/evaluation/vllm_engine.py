@@ -18,7 +18,7 @@ from open_r1.engines.requests import Sampling, check_prompt
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import Settings
 from open_r1.lora import adapter_config
-from open_r1.models import image_token_ids
+from open_r1.models import end_tokens, image_token_ids
 from open_r1.trainer.prompts import Example, PromptLoader
 
 
@@ -41,7 +41,7 @@ class VLLM:
         from vllm import LLM
 
         config = AutoConfig.from_pretrained(settings.model, trust_remote_code=settings.trust_remote_code)
-        self.loader, self.ends = loader(None), end_tokens(settings.model, config, processor)
+        self.loader, self.ends = loader(None), end_tokens(declared_ends(settings.model, config), processor)
         self.samples, self.sampling = settings.num_samples, sampling_of(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
             link_checkpoint(settings.model, processor, Path(folder))
@@ -95,14 +95,12 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def end_tokens(model: str, config: Any, processor: ProcessorMixin) -> list[int]:
-    """The tokens that end a completion, as `transformers_engine` finds them on a loaded model."""
+def declared_ends(model: str, config: Any) -> int | list[int] | None:
+    """What transformers would read into a loaded model's generation configuration."""
     try:
-        ends = GenerationConfig.from_pretrained(model).eos_token_id
+        return GenerationConfig.from_pretrained(model).eos_token_id
     except OSError:  # a checkpoint without generation_config.json
-        ends = config.get_text_config().eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    return list(dict.fromkeys([processor.tokenizer.eos_token_id, *ends]))
+        return config.get_text_config().eos_token_id
 
 
 def sampling_of(settings: Settings, ends: Sequence[int], config: Any, processor: ProcessorMixin) -> Sampling:
