@@ -101,8 +101,8 @@ def test_only_visible_gpus_count():
 def test_one_rank_needs_no_torchrun_but_for_its_engine():
     alone = Placement(nproc=1)
     assert starter(alone, ["x.py", "--bf16", "true"], gpus=1) == ["python"]
-    assert starter(alone, ["x.py", "--deepspeed", "y.json"], gpus=1)[0] == "torchrun"
-    assert starter(alone, ["x.py"], gpus=8)[0] == starter(Placement(2), ["x.py"], gpus=1)[0] == "torchrun"
+    for placement, flags, gpus in ((alone, ["--deepspeed=y.json"], 1), (alone, [], 8), (Placement(2), [], 1)):
+        assert starter(placement, ["x.py", *flags], gpus)[:3] == ["python", "-m", "open_r1.agent"]
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,8 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment in which what starts a script says what it was given, and nothing else."""
     bin_ = tmp_path_factory.mktemp("venv") / "bin"
     bin_.mkdir()
-    executable(bin_ / "torchrun", 'printf "%s\\n" "$@"')
-    executable(bin_ / "python", f'case $1 in src/*) printf "%s\\n" "$@";; *) exec {sys.executable} "$@";; esac')
+    said = 'printf "%s\\n" "$@"'
+    executable(bin_ / "python", f'case "$1 $2" in src/*|*agent) {said};; *) exec {sys.executable} "$@";; esac')
     return bin_.parent
 
 

@@ -20,6 +20,7 @@ from open_r1.sft_jsonl import parse as parse_sft
 from open_r1.sft_jsonl import run_sft
 from open_r1.trainer import checkpoints
 from open_r1.trainer.callbacks import Curves
+from open_r1.trainer.manifest import write_manifest
 from open_r1.trainer.resume import EpochSampler, save_checkpoint_now
 
 SMALL = "--per_device_train_batch_size 4 --num_train_epochs 2 --max_completion_length 4 --logging_steps 2"
@@ -219,6 +220,7 @@ def make_checkpoint(folder: Path, names: str, **about) -> Path:
         (folder / name).write_text("global_step2" if name == "latest" else "{}")
     about = {"engine": "plain", "ranks": 1, "facts": {}} | about
     (folder / "run_state.json").write_text(json.dumps(about))
+    write_manifest(folder)
     return folder
 
 
@@ -263,6 +265,7 @@ def test_folders_that_cannot_be_continued_from_are_refused_with_a_way_out(tmp_pa
     make_checkpoint(complete, PLAIN)
     make_checkpoint(weights_alone, "trainer_state.json model.safetensors")
     (weights_alone / "run_state.json").unlink()
+    write_manifest(weights_alone)
     with pytest.raises(UsageError, match=r"lacks optimizer.pt, .*--save_only_model true.*\(checkpoint-1\)") as refused:
         checkpoints.named(weights_alone)
     assert f"--model_name_or_path {weights_alone} without" in str(refused.value)

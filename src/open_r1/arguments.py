@@ -101,7 +101,28 @@ class HubArguments(TaskArguments):
 
 
 @dataclass
-class GRPOArguments(GRPOConfig):
+class RunArguments:
+    """How a run is kept from being lost; shared by GRPO and SFT."""
+
+    hang_timeout: float = field(
+        default=1800.0,
+        metadata={
+            "help": "Seconds without progress after which a run writes the stacks of all ranks to OUTPUT_DIR/watchdog "
+            "and ends with status 4; 0 for never. It must allow one rollout, evaluation step or save; --ddp_timeout "
+            "is raised above it."
+        },
+    )
+    resume_unverified: bool = field(
+        default=False,
+        metadata={
+            "help": "Continue also from a checkpoint without manifest.json, of an older version or another program. "
+            "Only where you trust it: DeepSpeed's files can run code when they are loaded."
+        },
+    )
+
+
+@dataclass
+class GRPOArguments(RunArguments, GRPOConfig):
     """TRL's GRPOConfig with defaults that fit one machine: bf16 only on CUDA, every step logged."""
 
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
@@ -142,12 +163,16 @@ class GRPOArguments(GRPOConfig):
 def fit_machine(training: TrainingArguments) -> None:
     """Settings that depend on where a run is started: bf16 only on CUDA unless asked for, and the engine's place.
 
-    Raises ValueError for DeepSpeed without a launcher or with a key that it would ignore, and for FSDP on the CPU.
+    Raises ValueError for DeepSpeed without a launcher or with a key that it would ignore, for FSDP on the CPU, and for
+    a timeout that is none.
     """
+    if not 0 <= training.hang_timeout < float("inf"):
+        raise ValueError(f"--hang_timeout: got {training.hang_timeout}, expected seconds, or 0 for never")
     if training.bf16 is None and not training.fp16:
         training.bf16 = torch.cuda.is_available() and not training.use_cpu
     training.fsdp = {"true": True, "false": None}.get(str(training.fsdp).lower(), training.fsdp)
     # without it torchrun's ranks on a machine without accelerators would train apart, into one folder
+    training.ddp_timeout = max(training.ddp_timeout, int(training.hang_timeout) + 300)
     training.use_cpu |= int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
     training.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns where it cannot act
     if training.deepspeed:

@@ -28,6 +28,10 @@ class UsageError(ValueError):
     """A setting that cannot work; the message says what was got, what was expected, and what to set."""
 
 
+class RunEnded(UsageError):
+    """A run cannot go on; raised on all ranks alike, so that together they can leave a checkpoint."""
+
+
 class DataError(UsageError):
     """Input that cannot be used, with every `Problem` found; the message shows the first `MAX_SHOWN`."""
 

@@ -163,14 +163,16 @@ def gpus_here(env: Mapping[str, str]) -> int:
 
 
 def starter(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
-    """What starts the script: torchrun, but for one rank without an engine, whom DDP would only cost the memory of its
-    buckets (as much as the gradients). Where a lone process sees `gpus` > 1, transformers would use them all.
+    """What starts the script: `open_r1.agent`, a torchrun, but for one rank without an engine, whom DDP would only
+    cost the memory of its buckets (as much as the gradients). Where a lone process sees `gpus` > 1, transformers would
+    use them all.
 
-    >>> starter(Placement(1), ["x.py"], gpus=1), starter(Placement(2), ["x.py"], gpus=2)[0]
-    (['python'], 'torchrun')
+    >>> starter(Placement(1), ["x.py"], gpus=1), starter(Placement(2), ["x.py"], gpus=2)[:3]
+    (['python'], ['python', '-m', 'open_r1.agent'])
     """
     engine = any(arg.split("=")[0] in ("--deepspeed", "--fsdp") for arg in argv)
-    return ["torchrun", *placement.flags()] if engine or max(placement.ranks, gpus) > 1 else ["python"]
+    ranked = engine or max(placement.ranks, gpus) > 1
+    return ["python", "-m", "open_r1.agent", *placement.flags()] if ranked else ["python"]
 
 
 def main(argv: Sequence[str]) -> None:

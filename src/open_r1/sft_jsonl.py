@@ -21,7 +21,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from open_r1.annotation import annotator
-from open_r1.arguments import JsonlArguments, VLMConfig, fit_machine
+from open_r1.arguments import JsonlArguments, RunArguments, VLMConfig, fit_machine
 from open_r1.errors import UsageError
 from open_r1.flags import check_lora, check_sources, parse_classes
 from open_r1.lengths import refuse_long_prompts
@@ -32,6 +32,8 @@ from open_r1.tasks import TASKS
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
 from open_r1.trainer.checkpoints import Resume, plan_resume
+from open_r1.trainer.guard import Guarded
+from open_r1.trainer.lock import alone
 from open_r1.trainer.publish import Published
 from open_r1.trainer.resume import Resumable
 from open_r1.trainer.run import train_and_save
@@ -64,7 +66,7 @@ REFUSED = {
 
 
 @dataclass
-class SFTArguments(SFTConfig):
+class SFTArguments(RunArguments, SFTConfig):
     """TRL's SFTConfig with the defaults of `GRPOArguments`: bf16 only on CUDA, every step logged, nothing cut."""
 
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
@@ -99,7 +101,7 @@ def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig,
         )
 
 
-class VLMSFTTrainer(Resumable, Published, SFTTrainer):
+class VLMSFTTrainer(Guarded, Resumable, Published, SFTTrainer):
     """TRL's trainer, resumed exactly; `plan` says from where."""
 
     plan: Resume
@@ -107,8 +109,9 @@ class VLMSFTTrainer(Resumable, Published, SFTTrainer):
 
 def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
     """Train on all rows of the data; everything a run leaves is under `training.output_dir`."""
-    trainer = make_trainer(data, training, model_args)
-    train_and_save(trainer, data, training, model_args, trainer.plan)
+    with alone(training):
+        trainer = make_trainer(data, training, model_args)
+        train_and_save(trainer, data, training, model_args, trainer.plan)
     return trainer
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from PIL import Image
 
-from open_r1.errors import UsageError, shorten
+from open_r1.errors import RunEnded, shorten
 
 BANNED = -100.0  # added to the logit of a token that must not be sampled; vLLM's own limit
 
 
-class EngineError(UsageError):
+class EngineError(RunEnded):
     """The engine cannot go on: it is gone, or it does not compute what the trainer computes."""
 
 

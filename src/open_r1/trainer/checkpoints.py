@@ -1,8 +1,9 @@
 """Which checkpoint a run continues from, and whether it is fit for it; decided before a model is loaded.
 
-A `checkpoint-N` can be continued from when every file of the state of a run is there (`missing`), and when the flags
-and the data that shape a run are those it was saved under (`differences`). transformers checks neither: it goes on
-without optimizer, scheduler or random state where they are absent, and under other flags. All nodes share the folder.
+A `checkpoint-N` can be continued from when every file of the state of a run is there (`missing`) and holds the bytes
+that were written (`manifest`), and when the flags and the data that shape a run are those it was saved under
+(`differences`). transformers checks none of it: it goes on without optimizer, scheduler or random state where they are
+absent, and under other flags. All nodes share the folder.
 """
 
 import hashlib
@@ -10,23 +11,21 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
 from open_r1.arguments import TaskArguments, VLMConfig
 from open_r1.errors import UsageError, shorten
 from open_r1.records import Record
+from open_r1.trainer.contents import missing, read_state
+from open_r1.trainer.manifest import MANIFEST, damages
 
 logger = logging.getLogger(__name__)
-
-# {"engine", "ranks", "zero_stage", "own_scheduler": whether DeepSpeed keeps it, "facts"}, written by rank 0; beside it
-# lies each rank's run_state_N.pt.
-STATE = "run_state.json"
-REFERENCE = "reference.safetensors"  # weights of a reference model that follows the policy (--sync_ref_model)
 
 # Flags that change what a run computes. Others (where it saves and logs, how it evaluates, how long it goes on, what
 # is exact either way) may differ when it continues.
@@ -42,13 +41,6 @@ SHAPING: dict[str, str] = {
     "model": "model_name_or_path dtype use_peft lora_r lora_alpha lora_dropout lora_vision lora_target_modules",
 }
 
-# Engine -> files it writes beside `COMMON`, given the folder and the number of ranks; "a|b" is one of the two.
-ENGINES: dict[str, Callable[[Path, int], list[str]]] = {
-    "plain": lambda folder, ranks: [*weight_files(folder), "optimizer.pt", "scheduler.pt"],
-    "deepspeed": lambda folder, ranks: deepspeed_files(folder, ranks),
-    "fsdp": lambda folder, ranks: ["pytorch_model_fsdp*", "optimizer.bin|optimizer_0/*", "scheduler.pt"],
-}
-
 
 @dataclass(frozen=True)
 class Resume:
@@ -61,11 +53,11 @@ class Resume:
 def plan_resume(
     records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
 ) -> Resume:
-    """What `--resume_from_checkpoint` asks for: `true` for the newest complete checkpoint-N in --output_dir, a folder,
-    or nothing.
+    """What `--resume_from_checkpoint` asks for: `true` for the newest whole checkpoint-N in --output_dir, `auto` for it
+    where there is any checkpoint, a folder, or nothing.
 
-    Raises UsageError, without loading a model, where there is no such folder, where it is incomplete, where flags or
-    data differ from those it was saved under, and for flags that no checkpoint can be exact with.
+    Raises UsageError, without loading a model, where there is no such folder, where it lacks a file or holds a damaged
+    one, where flags or data differ from those it was saved under, and for flags that no checkpoint can be exact with.
     """
     facts = facts_of(records, task, training, model_args)
     fsdp = bool(training.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
@@ -81,7 +73,13 @@ def plan_resume(
         raise UsageError(
             "--ignore_data_skip: got true with --resume_from_checkpoint, expected false: rows would be repeated"
         )
-    folder = newest(Path(training.output_dir)) if asked.lower() == "true" else named(Path(asked))
+    ranks = (training.process_index, training.world_size)
+    if asked.lower() in ("true", "auto"):
+        if asked.lower() == "auto" and not checkpoints_in(Path(training.output_dir)):
+            return Resume(None, facts)
+        folder = newest(Path(training.output_dir), training.resume_unverified, ranks)
+    else:
+        folder = named(Path(asked), training.resume_unverified, ranks)
     refuse_differences(folder, facts)
     return Resume(folder, facts)
 
@@ -128,23 +126,24 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), key=lambda path: -int(path.name.split("-")[1]))
 
 
-def newest(output_dir: Path) -> Path:
-    """The newest complete checkpoint; incomplete ones that are newer are named in a warning."""
+def newest(output_dir: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
+    """The newest checkpoint without defects; newer ones are named in a warning with theirs."""
     found = checkpoints_in(output_dir)
-    lacking = {path: missing(path) for path in found}
+    wrong: list[str] = []
     for path in found:
-        if not lacking[path]:
+        if not (defects_ := defects(path, unverified, ranks)):
             return path
-        logger.warning("%s is left out: it lacks %s", path, ", ".join(lacking[path]))
+        wrong = wrong or defects_
+        logger.warning("%s is left out: %s", path, "; ".join(defects_))
     if found:
-        raise UsageError(incomplete("true", found[0], lacking[found[0]], found))
+        raise UsageError(unusable("true", found[0], wrong, []))
     raise UsageError(
         f"--resume_from_checkpoint: got true, expected a folder checkpoint-N in {output_dir}, found none; correct "
-        "--output_dir, or leave --resume_from_checkpoint out to start anew"
+        "--output_dir, write auto to begin anew where there is none, or leave --resume_from_checkpoint out"
     )
 
 
-def named(folder: Path) -> Path:
+def named(folder: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
     """A folder that the user named."""
     beside = checkpoints_in(folder if folder.is_dir() else folder.parent)
     if not folder.is_dir() or (beside and not (folder / "trainer_state.json").exists()):
@@ -153,61 +152,37 @@ def named(folder: Path) -> Path:
             f"--resume_from_checkpoint: got {folder}, expected a folder checkpoint-N{there}; correct the path, or "
             "write true for the newest in --output_dir"
         )
-    if lacking := missing(folder):
-        raise UsageError(incomplete(str(folder), folder, lacking, checkpoints_in(folder.parent)))
+    if wrong := defects(folder, unverified, ranks):
+        complete = [path.name for path in checkpoints_in(folder.parent) if path != folder and not missing(path)]
+        raise UsageError(unusable(str(folder), folder, wrong, complete))
     return folder
 
 
-def incomplete(asked: str, folder: Path, lacking: list[str], beside: list[Path]) -> str:
-    complete = [path.name for path in beside if not missing(path)]
+def unusable(asked: str, folder: Path, wrong: list[str], complete: list[str]) -> str:
     others = f"choose a complete one ({', '.join(complete)})" if complete else "there is no complete one beside it"
+    unknown = not (folder / MANIFEST).exists() and not missing(folder)
+    trust = "if you trust it, add --resume_unverified true (DeepSpeed's files can run code); " if unknown else ""
     return (
-        f"--resume_from_checkpoint: got {asked}, expected a checkpoint with the whole state of a run, but {folder} "
-        f"lacks {', '.join(lacking)}: it was made with --save_only_model true, by a save that broke off, or by "
-        f"another program; {others}, or start a new run from its weights: --model_name_or_path {folder} without "
-        "--resume_from_checkpoint"
+        f"--resume_from_checkpoint: got {asked}, expected a checkpoint with the whole state of a run, which {folder} "
+        f"is not: {'; '.join(wrong)}. {trust}{others}, or start a new run from its weights: --model_name_or_path "
+        f"{folder} without --resume_from_checkpoint"
     )
 
 
-def missing(folder: Path) -> list[str]:
-    """What a checkpoint lacks to be continued from; empty where it is complete."""
-    state = read_state(folder)
-    facts, ranks = state.get("facts", {}), state.get("ranks", 1)
-    engine = state.get("engine", "deepspeed" if (folder / "latest").exists() else "plain")
-    wanted = ["trainer_state.json", *ENGINES[engine](folder, ranks)]
-    wanted += ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
-    wanted += [STATE, *(f"run_state_{rank}.pt" for rank in range(ranks))]
-    wanted += [REFERENCE] if facts.get("--sync_ref_model") else []
-    wanted += ["entropy_ctrl_state.json"] if facts.get("--use_adaptive_entropy") else []
-    return [name for name in wanted if not any(any(folder.glob(one)) for one in name.split("|"))]
+def defects(folder: Path, unverified: bool, ranks: tuple[int, int]) -> list[str]:
+    """Why a checkpoint cannot be continued from; empty where it can. Ranks share the reading and agree.
 
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """`run_state.json`; empty where there is none, or only half of one."""
-    try:
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-
-
-def weight_files(folder: Path) -> list[str]:
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return ["model.safetensors|adapter_model.safetensors|pytorch_model*.bin"]
-
-
-def deepspeed_files(folder: Path, ranks: int) -> list[str]:
-    """Of ZeRO 1 to 3: a part of the optimizer for each rank, and of the weights too under ZeRO-3."""
-    latest = folder / "latest"
-    tag = latest.read_text(encoding="utf-8").strip() if latest.exists() else "global_step*"
-    state = read_state(folder)
-    stage = state.get("zero_stage")
-    weights = [f"{tag}/*zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in range(ranks)]
-    parts = [f"{tag}/*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(ranks)]
-    whole = [f"{tag}/mp_rank_00_model_states.pt"]
-    scheduler = [] if state.get("own_scheduler") else ["scheduler.pt"]
-    return ["latest", *scheduler, *(weights if stage == 3 else whole), *(parts if stage != 0 else [])]
+    `unverified` allows one without a manifest, never one that differs from its manifest.
+    """
+    sealed = (folder / MANIFEST).exists()
+    mine = [] if unverified and not sealed else damages(folder, *ranks)
+    lacking = missing(folder)
+    if lacking:
+        mine = [
+            f"it lacks {', '.join(lacking)} (--save_only_model true, a save that broke off, another program)",
+            *mine,
+        ]
+    return list(dict.fromkeys(gather_object(mine) if ranks[1] > 1 else mine))
 
 
 # --------------------------------------------------------------------------------------------------------- differences

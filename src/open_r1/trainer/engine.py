@@ -17,6 +17,7 @@ from open_r1.engines.requests import Completion, EngineError, EngineLost, Reques
 from open_r1.engines.weights import policy_weights
 from open_r1.models import bare, no_family, vision_parameters
 from open_r1.trainer.prompts import Example, groups_of
+from open_r1.trainer.together import together
 
 logger = logging.getLogger(__name__)
 
@@ -75,19 +76,17 @@ class EngineRollouts:
 
     def together(self, call: Callable[[], Value]) -> Value:
         """What `call` returns here; raises on all ranks an EngineError that says what it raised on any."""
-        value, error = None, None
-        try:
-            value = call()
-        except EngineError as raised:
-            error = raised
-        except Exception as raised:  # vLLM's own; the other ranks wait for this one
-            logger.exception("vLLM failed")
-            error = EngineError(f"vLLM failed: {type(raised).__name__}: {raised}")
-        errors = [e for e in gather_object([error and (type(error), str(error))]) if e is not None]
-        if errors:
-            kind, text = min(errors, key=lambda e: issubclass(e[0], EngineLost))
-            raise kind(text) from error
-        return value  # type: ignore[return-value]
+
+        def engine_says() -> Value:
+            try:
+                return call()
+            except EngineError:
+                raise
+            except Exception as raised:  # vLLM's own
+                logger.exception("vLLM failed")
+                raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
+
+        return together(engine_says)
 
     def check(self, metrics: dict[str, list[float]]) -> None:
         """Raises EngineError where the newest rollouts are not the policy's: TRL's mean difference of log-probs."""

@@ -29,6 +29,7 @@ from open_r1.records import Record
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
+from open_r1.trainer.guard import Guarded
 from open_r1.trainer.health import Health
 from open_r1.trainer.logps import Scored, in_parts, score, with_features
 from open_r1.trainer.prompts import (
@@ -47,9 +48,10 @@ from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import moves_policy, savings, zero3
 from open_r1.trainer.shared_prefix import share_prefixes
+from open_r1.trainer.together import Agreed, together
 
 
-class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
+class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
     """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
 
     `instruction` is the task's prompt template with `{question}`; rewards are `open_r1.rewards.adapter.BatchReward`s.
@@ -76,7 +78,7 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
             args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
         super().__init__(
             model=model,
-            reward_funcs=list(rewards),
+            reward_funcs=[Agreed(reward) for reward in rewards],
             args=args,
             train_dataset=row_numbers(records, "train"),
             eval_dataset=row_numbers(eval_records, "eval") if eval_records is not None else None,
@@ -111,7 +113,8 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
     # ------------------------------------------------------------------------------------------------- generation
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
-        examples = self.loader.take(inputs)
+        with self.watch.phase("data"):
+            examples = together(lambda: self.loader.take(inputs))
         self._examples, self._prompts = examples, self._on_device(examples)
         generate_every = self.args.steps_per_generation * self.num_iterations
         misaligned = self.args.gradient_accumulation_steps % generate_every != 0
@@ -145,7 +148,11 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         ids = [prompt.ids.tolist() for prompt in heads]
         return [ids[number] for number in group], None, {}
 
-    def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        with self.watch.phase("rollout"):
+            return self._completions(*args, **kwargs)
+
+    def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is not None:
             with profiling_context(self, "vLLM.generate"):
                 return self.engine.rollout(self._examples, self._step)
@@ -179,7 +186,8 @@ class VLMGRPOTrainer(Resumable, Published, GRPOTrainer):
         log_parse_rate(self, self._read["parsed"])
         # named images only here: TRL would put a column of that name into the prompts a second time
         with_images = [{**e, "images": e["pictures"]} for e in inputs]
-        return super()._calculate_rewards(with_images, prompts, completions, ids)
+        with self.watch.phase("reward"):
+            return super()._calculate_rewards(with_images, prompts, completions, ids)
 
     # --------------------------------------------------------------------------------------------------- training
 

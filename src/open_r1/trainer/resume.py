@@ -10,7 +10,8 @@ transformers restores optimizer, scheduler and random state. What it (5.17) and 
   - metrics and loss that wait for the next log, the sum behind `train_loss` -> the same file;
   - a reference model that follows the policy -> `reference.safetensors`;
   - an evaluation moves the random state of training -> it has its own;
-  - a run at its last step trains one more -> it does not.
+  - a run at its last step trains one more -> it does not;
+  - a save that is killed leaves half a checkpoint, which is then continued from -> `staging`, `manifest`.
 
 Seeds of vLLM requests follow from seed, step and row, so they need no state. The random state of CPU and CUDA is kept.
 """
@@ -24,9 +25,11 @@ import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
+from transformers.trainer_utils import rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
 from open_r1.trainer.run_state import RunState, load_run_state, own_random_state, put_back, run_state, save_run_state
+from open_r1.trainer.staging import staged
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,9 @@ class Resumable:
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
     finished: "RunState | None" = None  # as it was after the last finished optimizer step of this process
+    finished_at: int | None = None  # that step
     saved_at: int | None = None  # step of the newest checkpoint that this process wrote or continued from
+    staging: Path | None = None  # the folder that stands for the output folder while a checkpoint is written
 
     def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
@@ -59,16 +64,47 @@ class Resumable:
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        self.finished = run_state(self)
+        self.finished, self.finished_at = run_state(self), self.state.global_step
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with own_random_state():
             return super().evaluate(*args, **kwargs)
 
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """checkpoint-N in the output folder, whole or not at all. Raises SaveFailed."""
+        final = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with staged(self, final, manifest=True) as folder:
+            self.staging = folder.parent
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self.staging = None
+            self._name_best(folder, final)
+        self.saved_at = self.state.global_step
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+        if self.args.should_save:
+            limits = {"save_total_limit": self.args.save_total_limit, "use_mtime": True}
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(self.args.output_dir, best_model_checkpoint=best, **limits)
+
+    def _name_best(self, folder: Path, final: Path) -> None:
+        """Where the checkpoint being written is the best one, it is known by the name that it will have."""
+        if self.state.best_model_checkpoint == str(folder):
+            self.state.best_model_checkpoint = str(final)
+            if self.args.should_save:
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.staging) if self.staging else super()._get_output_dir(trial)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.staging:  # it would upload what is about to be renamed
+            super()._push_from_checkpoint(checkpoint_folder)
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         save_run_state(self, Path(output_dir))
-        self.saved_at = self.state.global_step
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -84,14 +120,15 @@ def save_checkpoint_now(trainer: Any) -> Path | None:
     undisturbed one. Returns the folder; None where this process has finished no step, so that there is nothing to save
     that was not there before. With --save_only_model true it holds the weights alone, as the user chose.
     """
-    if trainer.finished is None:
+    step = trainer.state.global_step
+    if trainer.finished is None and trainer.saved_at is None:
         return None
-    folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
-    if trainer.saved_at != trainer.state.global_step:
-        put_back(trainer, trainer.finished)
+    folder = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+    if trainer.saved_at != step:
+        if trainer.finished_at == step:  # else it ended while that step was logged or evaluated, with nothing begun
+            put_back(trainer, trainer.finished)
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
-    logger.warning("the run can be continued by --resume_from_checkpoint %s", folder)
     return folder
 
 

@@ -5,7 +5,6 @@ The task scripts differ in where their records come from, and in nothing else.
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from transformers import ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.annotation import annotator
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
-from open_r1.engines.requests import EngineError
 from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
@@ -25,10 +23,11 @@ from open_r1.rewards.pool import warm_up
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves, Progress
 from open_r1.trainer.checkpoints import Resume, plan_resume
+from open_r1.trainer.ending import train
 from open_r1.trainer.grpo import VLMGRPOTrainer
+from open_r1.trainer.lock import alone
 from open_r1.trainer.preflight import show_preflight
-from open_r1.trainer.publish import FINAL, card_of, recipe_of
-from open_r1.trainer.resume import save_checkpoint_now
+from open_r1.trainer.publish import card_of, recipe_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +40,28 @@ def run_grpo(
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
     """Train on `records`; everything a run leaves is under `training.output_dir`."""
+    if training.reward_weights is None and not task.reward_funcs:
+        training.reward_weights = list(TASKS[task.task_type].weights)
+    with alone(training):
+        resume = plan_resume(records, task, training, model_args)
+        warm_up()  # grading workers start before CUDA does
+        trainer = make_trainer(records, eval_records, task, training, model_args)
+        show_preflight(trainer)
+        train_and_save(trainer, task, training, model_args, resume)
+    return trainer
+
+
+def make_trainer(
+    records: Sequence[Record],
+    eval_records: Sequence[Record] | None,
+    task: TaskArguments,
+    training: GRPOArguments,
+    model_args: VLMConfig,
+) -> VLMGRPOTrainer:
+    """Rewards, processor, model and trainer."""
     declared = TASKS[task.task_type]
     instruction = declared.prompts[task.prompt_mode]
     rewards = [BatchReward(name, load_reward(name)) for name in task.reward_funcs or declared.rewards]
-    if training.reward_weights is None and not task.reward_funcs:
-        training.reward_weights = list(declared.weights)
-    resume = plan_resume(records, task, training, model_args)
-    warm_up()  # grading workers start before CUDA does
-
     processor = load_processor(model_args, task, training.trust_remote_code)
     for rows in (records, eval_records or ()) if task.max_prompt_length is not None else ():
         refuse_long_prompts(rows, processor, instruction, task.max_prompt_length)
@@ -71,28 +84,17 @@ def run_grpo(
     if not training.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Progress)
-    show_preflight(trainer)
-    train_and_save(trainer, task, training, model_args, resume)
     return trainer
 
 
 def train_and_save(
     trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig, resume: Resume
 ) -> None:
-    """Configuration, training from a checkpoint where asked for, final model: how each task script ends.
-
-    A run that loses its engine ends the process with a checkpoint and status 1.
-    """
+    """Configuration, training from a checkpoint where asked for, final model: how each task script ends."""
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
     trainer.about = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
-    try:
-        trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
-    except EngineError as error:
-        saved = save_checkpoint_now(trainer)
-        go_on = f"continue with --resume_from_checkpoint {saved}" if saved else "nothing was trained"
-        sys.exit(f"{error}\nThe run ended after step {trainer.state.global_step}; {go_on}")
-    trainer.save_model(str(Path(training.output_dir) / FINAL))
+    train(trainer, resume)
 
 
 def save_configuration(

@@ -1,0 +1,44 @@
+"""What a trainer does on the way for the watchdog and for those who ask it to stop: phases, and a look at each
+micro-batch."""
+
+from functools import cached_property
+from typing import Any
+
+from open_r1.trainer.preemption import StopSignals
+from open_r1.trainer.watchdog import Watchdog
+
+
+class Guarded:
+    """Mixed into a trainer, before TRL's class."""
+
+    @cached_property
+    def watch(self) -> Watchdog:
+        args = self.args
+        return Watchdog(args.output_dir, args.hang_timeout, args.process_index, args.world_size)
+
+    @cached_property
+    def signals(self) -> StopSignals:
+        return StopSignals()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises Stopped, on all ranks, before the micro-batch is begun."""
+        self.signals.check(self)
+        self.watch.enter("update", self.state.global_step)
+        return super().training_step(*args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        with self.watch.phase("data"):
+            return super().get_batch_samples(*args, **kwargs)
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        self.signals.check(self)
+        with self.watch.phase("evaluation"):
+            return super().prediction_step(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self.watch.phase("save"):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        with self.watch.phase("save"):
+            super().save_model(*args, **kwargs)

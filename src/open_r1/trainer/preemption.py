@@ -1,0 +1,67 @@
+"""SIGTERM and SIGINT: a run that is told to stop saves a checkpoint and ends with status 0; a second signal ends it.
+
+A signal reaches one rank, or all. Ranks ask each other at the start of each micro-batch, so that they stop at the same
+place; what the unfinished step has done is taken back (`resume.save_checkpoint_now`). transformers 5.17 saves nothing
+by default, and its own `enable_jit_checkpoint` overwrites the newest checkpoint without asking the other ranks.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+
+from open_r1.errors import RunEnded
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME = 1.0  # seconds within which signals are one: a launcher passes on what a terminal has already sent
+
+
+class Stopped(RunEnded):
+    """Somebody asked the run to stop."""
+
+
+class StopSignals:
+    """Which signal asked this rank to stop, and when; nothing so far."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self.at = 0.0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler. The second signal ends the process as if there were none."""
+        name = signal.Signals(number).name
+        if self.received is None:
+            self.received, self.at = signal.Signals(number), time.monotonic()
+            say(f"{name}: the run stops after the micro-batch it is in, and saves; a second signal ends it at once")
+        elif time.monotonic() - self.at > SAME:
+            say(f"{name}: ended at once, without saving")
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def check(self, trainer: Any) -> None:
+        """Raises Stopped on all ranks where any was asked; all call it."""
+        numbers = torch.tensor([int(self.received or 0)], device=trainer.accelerator.device)
+        number = int(trainer.accelerator.gather(numbers).max()) if trainer.accelerator.num_processes > 1 else numbers
+        if number:
+            raise Stopped(f"{signal.Signals(int(number)).name}: the run was asked to stop")
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Within it signals ask; before and afterwards they do what they did."""
+        before = {number: signal.signal(number, self) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def say(text: str) -> None:
+    """To stderr by the operating system alone: a handler may run within a write of the same stream."""
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode())

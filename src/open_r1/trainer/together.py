@@ -1,0 +1,67 @@
+"""Ranks that end together: what one rank alone met is raised on all of them.
+
+A rank that raises alone leaves the others in their next collective until `--ddp_timeout`.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from open_r1.errors import RunEnded, UsageError
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+def together(call: Callable[[], Value]) -> Value:
+    """What `call` returns here. All ranks call it, and none waits for another within `call`.
+
+    What it raises on a lone rank passes. Of several, where it raises on any, all raise RunEnded, or the kind of it
+    that was raised, with the words of those that failed.
+    """
+    if PartialState().num_processes == 1:
+        return call()
+    value, error = None, None
+    try:
+        value = call()
+    except Exception as raised:
+        error = raised
+        if not isinstance(raised, UsageError):
+            logger.exception("rank %d failed", PartialState().process_index)
+    found = [(kind, words) for kind, words in gather_object([summary(error)]) if words is not None]
+    if found:
+        kind = min((kind for kind, _ in found), key=lambda kind: len(kind.mro()))
+        raise kind("\n".join(dict.fromkeys(words for _, words in found))) from error
+    return value  # type: ignore[return-value]
+
+
+def summary(error: Exception | None) -> tuple[type[RunEnded], str | None]:
+    """What to raise on all ranks for an error of one, and its words; without an error no words."""
+    kind = type(error) if isinstance(error, RunEnded) else RunEnded
+    return kind, None if error is None else words_of(error)
+
+
+def words_of(error: Exception) -> str:
+    """
+    >>> words_of(KeyError("x")), words_of(UsageError("--flag: got 1, expected 2"))
+    ("KeyError: 'x'", '--flag: got 1, expected 2')
+    """
+    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """A reward as TRL calls it, on all ranks; what it raises on one, all raise."""
+
+    reward: Callable[..., list[float | None]]
+
+    @property
+    def __name__(self) -> str:
+        return self.reward.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
+        return together(lambda: self.reward(*args, **kwargs))
