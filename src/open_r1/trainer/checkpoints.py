@@ -53,8 +53,8 @@ class Resume:
 def plan_resume(
     records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
 ) -> Resume:
-    """What `--resume_from_checkpoint` asks for: `true` for the newest whole checkpoint-N in --output_dir, `auto` for it
-    where there is any checkpoint, a folder, or nothing.
+    """What `--resume_from_checkpoint` asks for: `true` for the newest whole checkpoint-N in --output_dir, `auto` for
+    it where there is any checkpoint, a folder, or nothing.
 
     Raises UsageError, without loading a model, where there is no such folder, where it lacks a file or holds a damaged
     one, where flags or data differ from those it was saved under, and for flags that no checkpoint can be exact with.

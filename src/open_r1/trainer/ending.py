@@ -44,15 +44,13 @@ def leave(trainer: Any, error: Exception) -> NoReturn:
     """End a run in `error`, with a checkpoint where that can be."""
     if trainer.accelerator.num_processes > 1 and not isinstance(error, RunEnded):
         end_alone(error)
-    step = trainer.state.global_step
-    how = f"The run ended after step {step}; {last_words(trainer, error)}"
-    if isinstance(error, Stopped):
-        sys.stderr.write(f"{error}. {how}\n")
-        sys.exit(0)
-    if isinstance(error, UsageError):
-        sys.exit(f"{error}\n{how}")
-    error.add_note(how)
-    raise error
+    how = f"The run ended after step {trainer.state.global_step}; {last_words(trainer, error)}"
+    if not isinstance(error, UsageError):
+        error.add_note(how)
+        raise error
+    if trainer.accelerator.is_main_process:
+        sys.stderr.write(f"{error}\n{how}\n")
+    sys.exit(0 if isinstance(error, Stopped) else 1)
 
 
 def last_words(trainer: Any, error: Exception) -> str:

@@ -29,8 +29,8 @@ class SaveFailed(RunEnded):
 def staged(trainer: Any, final: Path, manifest: bool) -> Iterator[Path]:
     """All ranks write into the folder it gives; afterwards it is `final`, in place of one that was there.
 
-    Raises SaveFailed where a rank cannot write. On all ranks, but under DeepSpeed and FSDP, whose ranks write between
-    collectives: there the rank that failed raises alone, and its end ends the others.
+    Raises SaveFailed, on all ranks, where one cannot write. Ranks of DeepSpeed and FSDP write between collectives:
+    there the one that failed raises OSError alone, and its end ends the others.
     """
     folder = final.parent / SAVING / final.name
     first = trainer.accelerator.is_main_process
@@ -48,8 +48,9 @@ def staged(trainer: Any, final: Path, manifest: bool) -> Iterator[Path]:
             shutil.rmtree(folder.parent, ignore_errors=True)  # a full disk has room again
             raise SaveFailed(could_not(final, error)) from error
 
-    alone = error is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
-    written() if alone else together(written)
+    if error is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise OSError(could_not(final, error)) from error
+    together(written)
     together(lambda: publish(folder, final, manifest) if first else None)
 
 

@@ -72,9 +72,11 @@ class Watchdog:
         self.file = open(self.path, "wb")  # noqa: SIM115 (open as long as the run)
         self.file.write(self.header())
         self.file.flush()
-        self.peers = Peers(self.rank, self.ranks) if self.ranks > 1 else None
+        if self.ranks > 1:  # a store of its own: another thread may wait in the first
+            self.peers = Peers(dist.distributed_c10d._get_default_store().clone(), self.rank, self.ranks)
         thread = threading.Thread(target=self.watch, name="watchdog", daemon=True)
         self.enter("update")
+        self.arm()  # the thread may never come to it
         thread.start()
         try:
             yield
@@ -89,11 +91,15 @@ class Watchdog:
     def watch(self) -> None:
         tick = min(TICK, self.timeout / 4)
         while not self.stopping.wait(tick):
-            faulthandler.dump_traceback_later(self.timeout + GRACE, exit=True, file=self.file)
+            self.arm()
             if trouble := self.trouble(tick):
                 self.end(trouble)
         if self.peers:
             self.peers.leave()
+
+    def arm(self) -> None:
+        """Set the C timer anew; it strikes where no thread could do so for that long."""
+        faulthandler.dump_traceback_later(self.timeout + GRACE, exit=True, file=self.file)
 
     def trouble(self, tick: float) -> str | None:
         """Why the run should end, or None."""
@@ -123,11 +129,8 @@ class Watchdog:
 class Peers:
     """Signs of life and a call for stacks, in the store by which torch's ranks met."""
 
-    def __init__(self, rank: int, ranks: int):
-        store = dist.distributed_c10d._get_default_store()
-        self.store = dist.PrefixStore(
-            "watchdog", store.clone()
-        )  # one of its own: another thread may wait in the first
+    def __init__(self, store: dist.Store, rank: int, ranks: int):
+        self.store = dist.PrefixStore("watchdog", store)
         self.rank, self.others = rank, [other for other in range(ranks) if other != rank]
         self.beats, self.seen = 0, dict.fromkeys(self.others, ("", 0.0))  # rank -> (newest sign, seconds since)
         self.failing = 0.0

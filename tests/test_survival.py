@@ -1,0 +1,352 @@
+"""What ends a run leaves a checkpoint to go on from exactly; damage is refused; hangs and deaths end in time."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch.distributed as dist
+from conftest import REPO
+from test_resume import PLAIN, SMALL, WINDOWS, assert_same, few, make_checkpoint, train  # noqa: F401 (few: a fixture)
+from test_trainer import make_trainer
+
+from open_r1 import grpo_jsonl
+from open_r1.errors import UsageError
+from open_r1.trainer import checkpoints, ending, lock, preemption, staging, watchdog
+from open_r1.trainer.checkpoints import Resume
+
+# ------------------------------------------------------------------------------------------------------ told to stop
+
+
+def stopped(tiny, few, out, window, *flags, step, where="training_step", error=None):  # noqa: F811
+    """A run that is told to stop, or fails, when `step` steps are done and it begins the next micro-batch but one."""
+    trainer = make_trainer(tiny, few, out, *SMALL.split(), *WINDOWS[window].split(), *flags)
+    whole, calls = getattr(trainer, where), []
+
+    def told(*args, **kwargs):
+        calls.extend([1] * (trainer.state.global_step == step))
+        if len(calls) == 2:
+            trainer.signals.received = signal.SIGTERM
+            if error is not None:
+                raise error
+        return whole(*args, **kwargs)
+
+    setattr(trainer, where, told)
+    with pytest.raises(BaseException) as ended:
+        ending.train(trainer, Resume(None, {}))
+    return ended.value
+
+
+@pytest.mark.parametrize("step", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_run_that_is_told_to_stop_ends_well_and_goes_on_exactly(tiny, few, tmp_path, capsys, step):  # noqa: F811
+    ended = stopped(tiny, few, tmp_path, "across steps", step=step)
+    assert isinstance(ended, SystemExit) and ended.code == 0
+    saved = tmp_path / f"checkpoint-{step}"
+    said = f"SIGTERM: the run was asked to stop\nThe run ended after step {step}; continue it with --resume_from_check"
+    assert said in capsys.readouterr().err and not (tmp_path / "saving").exists()
+    assert checkpoints.newest(tmp_path) == saved
+    resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
+    assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
+
+
+@pytest.mark.slow
+def test_so_does_one_that_is_told_during_an_evaluation(tiny, few, tmp_path):  # noqa: F811
+    ended = stopped(tiny, few, tmp_path, "longer than a step", step=4, where="prediction_step")
+    assert isinstance(ended, SystemExit) and ended.code == 0
+    resumed = train(tiny, few, tmp_path, "longer than a step", checkpoint=checkpoints.newest(tmp_path))
+    assert_same(resumed, train(tiny, few, tmp_path / "whole", "longer than a step"))
+
+
+@pytest.mark.slow
+def test_an_error_leaves_a_checkpoint_too_and_says_so(tiny, few, tmp_path):  # noqa: F811
+    ended = stopped(tiny, few, tmp_path, "across steps", step=2, error=KeyError("planted"))
+    assert isinstance(ended, KeyError)
+    saved = tmp_path / "checkpoint-2"
+    assert ended.__notes__ == [
+        f"The run ended after step 2; continue it with --resume_from_checkpoint {saved}, or auto"
+    ]
+    resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
+    assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
+
+
+def test_the_second_signal_ends_the_process_at_once_unless_it_is_the_first_one_again(monkeypatch, capfd):
+    now, killed = [100.0], []
+    monkeypatch.setattr(preemption.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(preemption.os, "kill", lambda process, number: killed.append(number))
+    before, handler = signal.getsignal(signal.SIGINT), preemption.StopSignals()
+    handler(signal.SIGTERM, None)
+    handler(signal.SIGINT, None)  # within a second: a launcher passed it on
+    assert killed == [] and handler.received == signal.SIGTERM
+    now[0] += 2
+    try:
+        handler(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert killed == [signal.SIGINT] and "SIGINT: ended at once, without saving" in capfd.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ whole, or left out
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a byte differs": (flip, "holds other bytes than were written|is damaged"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes, expected|is damaged"),
+    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"0"), "bytes, expected|is damaged"),
+    "gone": (Path.unlink, "is missing|there is no manifest.json"),
+}
+
+
+@pytest.mark.parametrize("name", [*PLAIN.split(), "run_state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_left_out_with_what_is_wrong(tmp_path, caplog, name, damage):
+    whole, damaged = (make_checkpoint(tmp_path / f"checkpoint-{step}", PLAIN) for step in (3, 6))
+    assert checkpoints.newest(tmp_path) == damaged
+    strike, said = DAMAGES[damage]
+    strike(damaged / name)
+    assert checkpoints.newest(tmp_path) == whole
+    assert re.search(rf"checkpoint-6 is left out: .*({said})", caplog.text)
+    with pytest.raises(UsageError, match=r"is not: .*\. (if you trust it.*)?choose a complete one \(checkpoint-3\)"):
+        checkpoints.named(damaged)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"files": 3}', '{"files": {"a": {}}}', "\udcff", '{"files": {"../x": 1}}']
+)
+def test_a_manifest_that_is_none_is_a_damage(tmp_path, text):
+    folder = make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
+    (folder / "manifest.json").write_text(text, errors="surrogateescape")
+    assert "manifest.json is damaged" in checkpoints.defects(folder, True, (0, 1))[0]
+
+
+def test_a_checkpoint_without_a_manifest_is_continued_from_on_demand_alone(tmp_path):
+    folder = make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(UsageError, match=r"there is no manifest\.json.*add --resume_unverified true"):
+        checkpoints.named(folder)
+    assert checkpoints.named(folder, unverified=True) == folder
+    (folder / "optimizer.pt").unlink()
+    with pytest.raises(UsageError, match=r"lacks optimizer\.pt"):
+        checkpoints.named(folder, unverified=True)
+
+
+def test_ranks_share_the_reading(tmp_path):
+    folder = make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
+    files = sorted(path.name for path in folder.iterdir() if path.name != "manifest.json")
+    flip(folder / files[1])
+    found = [checkpoints.damages(folder, rank, ranks=3) for rank in range(3)]
+    assert [bool(wrong) for wrong in found] == [False, True, False]
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_goes_with_the_next(tmp_path):
+    half = tmp_path / "saving" / "checkpoint-9"
+    make_checkpoint(half, PLAIN)
+    make_checkpoint(tmp_path / "checkpoint-3", PLAIN)
+    assert checkpoints.newest(tmp_path).name == "checkpoint-3"
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(is_main_process=True), is_deepspeed_enabled=False, is_fsdp_enabled=False
+    )
+    with staging.staged(trainer, tmp_path / "checkpoint-3", manifest=True) as folder:
+        assert (
+            list((tmp_path / "saving").iterdir()) == [folder] and checkpoints.newest(tmp_path).name == "checkpoint-3"
+        )
+        make_checkpoint(folder, PLAIN, facts={"new": True})
+    assert not (tmp_path / "saving").exists()
+    assert checkpoints.read_state(tmp_path / "checkpoint-3")["facts"] == {"new": True}
+    with (
+        pytest.raises(staging.SaveFailed, match=r"checkpoint-5 could not be written: OSError: .* No space left"),
+        staging.staged(trainer, tmp_path / "checkpoint-5", manifest=True) as folder,
+    ):
+        (folder / "model.safetensors").write_text("half")
+        raise OSError(28, "No space left on device")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3"]
+
+
+def test_auto_is_the_newest_checkpoint_or_a_new_run(few, tmp_path):  # noqa: F811
+    args = SimpleNamespace(
+        resume_from_checkpoint="auto", output_dir=str(tmp_path), fsdp=None, ignore_data_skip=False,
+        resume_unverified=False, process_index=0, world_size=1, deepspeed_plugin=None,
+    )  # fmt: skip
+    records = SimpleNamespace(sources=[], __len__=lambda: 0)
+    plan = lambda: checkpoints.plan_resume([], SimpleNamespace(), args, SimpleNamespace()).checkpoint  # noqa: E731
+    assert records and plan() is None
+    make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
+    assert plan() == tmp_path / "checkpoint-1"
+    (tmp_path / "checkpoint-1" / "optimizer.pt").unlink()
+    with pytest.raises(UsageError, match=r"lacks optimizer\.pt"):  # not silently from the start again
+        plan()
+
+
+# ------------------------------------------------------------------------------------------------------- one a folder
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path):
+    training = SimpleNamespace(output_dir=str(tmp_path), process_index=0)
+    with lock.alone(training):
+        said = (
+            rf"got {tmp_path}, where a run is going on \(process {os.getpid()} on .*\), expected a folder of its own"
+        )
+        with pytest.raises(UsageError, match=said), lock.alone(training):
+            pass
+    with lock.alone(training):
+        pass
+
+
+def test_a_run_into_a_folder_in_use_is_refused_before_a_model_is_loaded(tiny, few, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("open_r1.trainer.run.load_model", lambda *a: pytest.fail("a model was loaded"))
+    argv = f"--model_name_or_path {tiny} --data_file_paths {few} --image_folders {few.parent} --num_generations 4 "
+    argv += f"--per_device_train_batch_size 4 --output_dir {tmp_path}"
+    with lock.lock(tmp_path), pytest.raises(SystemExit, match="where a run is going on"):
+        grpo_jsonl.main(argv.split())
+
+
+# ----------------------------------------------------------------------------------------------------------- watchdog
+
+
+def test_ranks_hear_of_each_others_trouble_and_silence():
+    store = dist.HashStore()
+    one, two = watchdog.Peers(store, 0, 2), watchdog.Peers(store, 1, 2)
+    for _ in range(30):
+        assert one.trouble("rollout", tick=5) is None and two.trouble("update", tick=5) is None
+    said = [one.trouble("rollout", tick=5) for _ in range(10)]
+    assert said[:8] == [None] * 8 and said[8] == "rank 1 has died: no sign of it for 45 s"
+    two.trouble("save", tick=5)
+    assert [one.trouble("rollout", tick=5) for _ in range(20)] == [None] * 20  # one call may take long there
+    two.leave()
+    assert [one.trouble("rollout", tick=5) for _ in range(20)] == [None] * 20
+    two.call("rank 1: no progress")
+    assert one.trouble("rollout", tick=5) == "rank 1: no progress"
+
+
+def test_the_first_line_of_the_file_is_what_a_rank_does(tmp_path):
+    watch = watchdog.Watchdog(str(tmp_path), timeout=60, rank=3)
+    with watch.running():
+        watch.enter("update", step=7)
+        with watch.phase("rollout"):
+            with watch.phase("reward"):
+                inner = watch.path.read_text()
+            outer = watch.path.read_text()
+    assert re.fullmatch(rf"rank 3, process {os.getpid()}, step 7, phase reward since \S+ \S+ +\n", inner)
+    assert "phase rollout" in outer and "phase end" in watch.path.read_text()
+
+
+def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: int = 1) -> tuple[float, int, str]:
+    """(seconds after the last step that was logged, exit status, stderr) of `faulty_run.py`."""
+    argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
+    argv += f"--output_dir {out} --max_steps 9 --num_generations 4 --per_device_train_batch_size 4 --save_steps 2 "
+    argv += "--max_completion_length 4 --save_strategy steps --disable_tqdm true --bf16 false"
+    agent = ["-m", "open_r1.agent", "--standalone", "--local_addr=127.0.0.1", f"--nproc_per_node={ranks}"]
+    command = [sys.executable, *(agent if ranks > 1 else []), "tests/faulty_run.py", fault, "3", *argv.split()]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *map(str, flags)], cwd=REPO, text=True, capture_output=True, timeout=300, env=env)
+    return time.time() - (out / "metrics.jsonl").stat().st_mtime, done.returncode, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "phase", "function"),
+    [
+        ("reward hangs", "reward", "in sleep\n"),
+        ("data hangs", "data", "in sleep\n"),
+        ("reward holds the interpreter", "reward", "in sleep_with_the_interpreter\n"),
+    ],
+)
+def test_a_hang_ends_the_run_with_its_phase_and_stacks(tiny, digits, tmp_path, fault, phase, function):
+    seconds, status, said = faulty(fault, tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 4)
+    stacks = (tmp_path / "watchdog" / "rank0.txt").read_text()
+    assert f"step 3, phase {phase} since" in stacks and function in stacks
+    assert seconds < 30 and checkpoints.newest(tmp_path).name == "checkpoint-2"
+    if fault == "reward holds the interpreter":  # no thread can say so; the C timer has written the stacks
+        assert status == 1
+    else:
+        assert status == watchdog.HUNG and f"in phase {phase} of step 3 (--hang_timeout)" in said
+
+
+@pytest.mark.distributed
+def test_a_rank_that_hangs_ends_all_with_the_stacks_of_each(tiny, digits, tmp_path):
+    _, status, _ = faulty("update hangs", tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 6, ranks=2)
+    waiting, hanging = ((tmp_path / "watchdog" / f"rank{rank}.txt").read_text() for rank in (0, 1))
+    assert status == 1 and "in sleep\n" in hanging and "in check\n" in waiting  # of the signals: a collective
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("fault", ["dies", "update fails"])
+def test_a_rank_that_dies_ends_the_others_in_time(tiny, digits, tmp_path, fault):
+    seconds, status, _ = faulty(fault, tmp_path, tiny, digits / "train.jsonl", ranks=2)
+    assert status == 1 and seconds < 60 and checkpoints.newest(tmp_path).name == "checkpoint-2"
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("data is refused", "train.jsonl:7: image: got a file that was removed"), ("reward fails", "planted")],
+)
+def test_what_one_rank_meets_ends_all_with_a_checkpoint(tiny, digits, tmp_path, fault, said):
+    _, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", ranks=2)
+    saved = checkpoints.newest(tmp_path)
+    assert status == 1 and said in stderr and saved.name == "checkpoint-3" and "Nothing was trained" not in stderr
+    assert stderr.count(f"The run ended after step 3; continue it with --resume_from_checkpoint {saved}") == 1
+
+
+@pytest.mark.parametrize(
+    ("ranks", "flags"),
+    [
+        pytest.param(1, [], marks=pytest.mark.slow),
+        pytest.param(2, [], marks=pytest.mark.distributed),
+        pytest.param(2, ["--deepspeed", "local_scripts/zero2.json"], marks=pytest.mark.distributed),
+    ],
+)
+def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tiny, digits, tmp_path, ranks, flags):
+    _, status, stderr = faulty("disk is full", tmp_path, tiny, digits / "train.jsonl", *flags, ranks=ranks)
+    assert status == 1 and "checkpoint-4 could not be written" in stderr, stderr[-3000:]
+    assert checkpoints.newest(tmp_path).name == "checkpoint-2"
+    if not flags:
+        assert f"the last good checkpoint is {tmp_path}/checkpoint-2" in stderr and not (tmp_path / "saving").exists()
+
+
+# --------------------------------------------------------------------------------------------------- signals to ranks
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("whom", ["one rank", "the launcher"])
+def test_two_ranks_stop_together(tiny, digits, tmp_path, whom):
+    data = digits / "train.jsonl"
+    argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {digits} "
+    argv += f"--output_dir {tmp_path} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 4 "
+    argv += "--num_train_epochs 1000 --save_strategy no --disable_tqdm true --bf16 false"
+    env = {**os.environ, "NPROC": "2", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    command = ["bash", "run_scripts/launch.sh", "src/open_r1/grpo_jsonl.py", *argv.split()]
+    with open(tmp_path / "log", "w") as log:
+        run = subprocess.Popen(command, cwd=REPO, env=env, stderr=log, stdout=log, start_new_session=True)
+    try:
+        until(lambda: (tmp_path / "metrics.jsonl").exists(), run)
+        rank = re.search(r"process (\d+)", (tmp_path / "watchdog" / "rank1.txt").read_text())
+        os.kill(int(rank[1]) if whom == "one rank" else run.pid, signal.SIGTERM)
+        status = run.wait(timeout=100)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    said = (tmp_path / "log").read_text()
+    saved = checkpoints.newest(tmp_path)
+    assert status == 0, said[-3000:]
+    assert f"continue it with --resume_from_checkpoint {saved}, or auto" in said
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert saved.name == f"checkpoint-{lines[-1]['step']}"
+
+
+def until(true, run: subprocess.Popen) -> None:
+    begun = time.monotonic()
+    while not true():
+        assert run.poll() is None and time.monotonic() - begun < 120, "the run did not get there"
+        time.sleep(0.1)

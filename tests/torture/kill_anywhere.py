@@ -1,0 +1,142 @@
+"""Trial: a run killed at random moments, also while it saves, and resumed each time, ends as one never killed.
+
+    python tests/torture/kill_anywhere.py OUT [--kills 20] [--seed 0]
+
+Half of the kills strike at a random time after the first step of a process, the others within a save: as soon as its
+folder appears, and up to some milliseconds later. The weights of the final model, the optimizer's state in the last
+checkpoint and the lines of metrics.jsonl must be those of a run that nobody killed.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rows import Row, write
+
+REPO = Path(__file__).resolve().parents[2]
+STEPS, SAVE_EVERY = 60, 2
+FLAGS = (
+    f"--model_name_or_path assets/tiny-vlm --task_type digits --max_steps {STEPS} --num_generations 8 --beta 0 "
+    "--per_device_train_batch_size 16 --gradient_accumulation_steps 2 --steps_per_generation 4 --num_iterations 1 "
+    "--max_completion_length 24 --learning_rate 1e-4 --gradient_checkpointing false --save_strategy steps "
+    f"--save_steps {SAVE_EVERY} --save_total_limit 2 --disable_tqdm true --bf16 false --resume_from_checkpoint auto"
+)
+
+
+def start(out: Path, data: Path) -> subprocess.Popen[bytes]:
+    paths = ["--data_file_paths", str(data / "train.jsonl"), "--image_folders", str(data), "--output_dir", str(out)]
+    command = [sys.executable, "src/open_r1/grpo_jsonl.py", *FLAGS.split(), *paths]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with open(out.with_suffix(".log"), "ab") as log:
+        return subprocess.Popen(command, cwd=REPO, env=env, stdout=log, stderr=log)
+
+
+def wait(run: subprocess.Popen[bytes], until: Callable[[], bool]) -> bool:
+    """Whether it came true while the run was alive."""
+    while run.poll() is None:
+        if until():
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def kill_after_a_while(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> str:
+    """Some seconds after its first new line of metrics."""
+    before = size(out / "metrics.jsonl")
+    wait(run, lambda: size(out / "metrics.jsonl") > before)
+    end = time.monotonic() + rng.uniform(0, 3)
+    wait(run, lambda: time.monotonic() > end)
+    return "between saves"
+
+
+def kill_in_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> str:
+    """Up to 60 ms into a save, which takes about 100: after the first or the second of this process."""
+    for _ in range(rng.choice((1, 2))):
+        wait(run, lambda: not (out / "saving").exists())
+        wait(run, (out / "saving").exists)
+    end = time.monotonic() + rng.uniform(0, 0.06)
+    wait(run, lambda: time.monotonic() > end)
+    return "in a save"
+
+
+def kills(out: Path, data: Path, count: int, rng: random.Random) -> list[str]:
+    """Where each kill struck; the last process has ended by itself."""
+    struck = []
+    while True:
+        run = start(out, data)
+        if len(struck) == count:
+            if run.wait():
+                sys.exit(f"the last process ended with {run.returncode}: {out.with_suffix('.log')}")
+            return struck
+        choose = (kill_after_a_while, kill_in_a_save)[len(struck) % 2]
+        place = choose(run, out, rng)
+        if run.poll() is not None:
+            sys.exit(f"a process ended with {run.returncode} before it was killed: {out.with_suffix('.log')}")
+        saving = (out / "saving").exists()
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        struck.append("in a save" if saving else place)
+        there = sorted(path.name for path in out.glob("*checkpoint-*")) + ["half a one"] * saving
+        print(f"kill {len(struck)}: {place}; {', '.join(there) or 'no checkpoint yet'}", file=sys.stderr)
+
+
+def lines(out: Path) -> list[dict[str, object]]:
+    """metrics.jsonl without what is about time."""
+    read = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in read]
+
+
+def differences(whole: Path, killed: Path) -> list[str]:
+    import torch
+    from safetensors.torch import load_file
+
+    first, second = (load_file(out / "checkpoint" / "model.safetensors") for out in (whole, killed))
+    found = [name for name in first if not torch.equal(first[name], second[name])]
+    states = [
+        torch.load(out / f"checkpoint-{STEPS}" / "optimizer.pt", weights_only=True)["state"] for out in (whole, killed)
+    ]
+    for number, state in states[0].items():
+        found += [f"optimizer {number} {k}" for k, v in state.items() if not torch.equal(v, states[1][number][k])]
+    return found + ([] if lines(whole) == lines(killed) else ["metrics.jsonl"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    folder = args.out / "kill_anywhere"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make = [sys.executable, "local_scripts/make_dataset.py", "digits", "--out", str(folder / "data")]
+    subprocess.run([*make, "--rows", "96", "--heldout_rows", "4"], cwd=REPO, check=True, capture_output=True)
+    whole, killed = folder / "whole", folder / "killed"
+    if start(whole, folder / "data").wait():
+        sys.exit(f"the undisturbed run failed: {whole.with_suffix('.log')}")
+    struck = kills(killed, folder / "data", args.kills, random.Random(args.seed))
+    different = differences(whole, killed)
+    within = struck.count("in a save")
+    figure = f"{len(struck)} kills, {within} of them in a save, over {STEPS} steps: "
+    figure += f"{len(different)} differ" if different else "weights, optimizer and metrics bit-identical"
+    fault = "SIGKILL at any moment, also while a checkpoint is written"
+    happens = "checkpoints appear whole or not at all; --resume_from_checkpoint auto goes on from the newest, exactly"
+    write(args.out, "kill_anywhere", [Row(fault, happens, "tests/torture/kill_anywhere.py", figure)])
+    if different:
+        sys.exit(f"different: {different[:10]}")
+
+
+if __name__ == "__main__":
+    main()
