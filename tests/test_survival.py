@@ -220,7 +220,7 @@ def test_ranks_hear_of_each_others_trouble_and_silence():
     for _ in range(30):
         assert one.trouble("rollout", tick=5) is None and two.trouble("update", tick=5) is None
     said = [one.trouble("rollout", tick=5) for _ in range(10)]
-    assert said[:8] == [None] * 8 and said[8] == "rank 1 has died: no sign of it for 45 s"
+    assert said[:9] == [None] * 9 and said[9] == "rank 1 has died: no sign of it for 45 s"
     two.trouble("save", tick=5)
     assert [one.trouble("rollout", tick=5) for _ in range(20)] == [None] * 20  # one call may take long there
     two.leave()
