@@ -11,6 +11,7 @@ from readme_sections import Section
 from trl import GRPOConfig
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
+from open_r1.redaction import TOKEN_FLAGS
 
 HIDDEN = {"trust_remote_code"}  # in both TRL dataclasses; listed once
 
@@ -49,7 +50,7 @@ def own(cls: type, parent: type) -> list[Field]:
 def tables() -> str:
     base = {f.name for f in fields(GRPOConfig.__mro__[1])}
     grpo = [f for f in fields(GRPOArguments) if f.name not in base]
-    training = [f for f in fields(GRPOArguments) if f.name in base]
+    training = [f for f in fields(GRPOArguments) if f.name in base and f.name not in TOKEN_FLAGS]
     return "\n".join(
         [
             table("Task, rewards and images (all scripts)", list(fields(TaskArguments)), folded=False),

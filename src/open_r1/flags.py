@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from trl import TrlParser
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, lora_flags
 from open_r1.paths import split_paths
+from open_r1.redaction import TOKEN_FLAGS, holds_secret
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards import known as look_up
 from open_r1.rewards import prepare
@@ -77,10 +79,11 @@ def parse_classes(
         conflict_handler="resolve",
         usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
     )
-    known = {f.name for cls in classes for f in fields(cls)} - set(refused)
+    known = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
     retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
     replaced = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
-    complaints = unknown_flags(argv, known, replaced) + unknown_keys(argv, known, replaced)
+    replaced |= {name: f"no flag takes a secret; {where}" for name, where in TOKEN_FLAGS.items()}
+    complaints = unknown_flags(argv, known, replaced) + unknown_keys(argv, known, replaced) + secret_addresses(argv)
     if complaints:
         parser.exit(2, "\n".join(complaints) + "\n")
     try:
@@ -100,13 +103,30 @@ def flag_names(argv: Sequence[str]) -> list[str]:
     return [a[2:].split("=")[0].replace("-", "_") for a in argv if a.startswith("--") and len(a) > 2]
 
 
+def secret_addresses(argv: Sequence[str]) -> list[str]:
+    """A complaint about each word that is an address with a secret in it; the secret is not repeated.
+
+    >>> secret_addresses(["--vllm_server_base_url", "http://me:pw@host:8000"])[0][:75]
+    '--vllm_server_base_url: got an address with a user, password or token in it'
+    """
+    named = [(word.split("=")[0] if word.startswith("--") else before, word) for before, word in pairwise(["", *argv])]
+    return [secret_address(place) for place, word in named if holds_secret(word)]
+
+
+def secret_address(place: str) -> str:
+    return (
+        f"{place}: got an address with a user, password or token in it, expected one without: flags are seen by every "
+        "user of the machine and written down; a server's user and password may stand in ~/.netrc"
+    )
+
+
 def unknown_flags(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
     allowed = known | {"config", "help"} | {f"no_{name}" for name in known}
     return [complaint(f"--{n}", n, known, replaced) for n in flag_names(argv) if n not in allowed]
 
 
 def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
-    """Complaints about the keys of the `--config` file, each with its line."""
+    """Complaints about the keys of the `--config` file, and addresses with secrets in it, each with its line."""
     if "--config" not in argv:
         return []
     path = Path(argv[list(argv).index("--config") + 1])
@@ -115,8 +135,17 @@ def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, st
     root = yaml.compose(path.read_text(encoding="utf-8"))
     if not isinstance(root, yaml.MappingNode):
         return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
-    keys = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}") for key, _ in root.value]
-    return [complaint(place, key, known, replaced) for key, place in keys if key not in known | {"env"}]
+    lines = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}", value) for key, value in root.value]
+    unknown = [complaint(place, key, known, replaced) for key, place, _ in lines if key not in known | {"env"}]
+    return unknown + [secret_address(place) for key, place, value in lines if key != "env" and secrets_in(value)]
+
+
+def secrets_in(node: yaml.Node) -> bool:
+    """Whether a text below a node of YAML is an address with a secret in it."""
+    if isinstance(node, yaml.ScalarNode):
+        return holds_secret(node.value)
+    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    return any(map(secrets_in, parts))
 
 
 def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str]) -> str:

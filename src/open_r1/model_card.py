@@ -8,7 +8,6 @@ A run writes it beside the weights each time it saves. Evaluations come later, s
 
 import argparse
 import json
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,6 @@ from open_r1.recipe import Recipe
 
 NAME, CURVES = "README.md", "reward_curve.png"
 BEGIN, END = "<!-- evaluations: begin -->", "<!-- evaluations: end -->"
-SECRET = re.compile(r"token|secret|password|api_?key", re.IGNORECASE)
 PAGES = Environment(
     loader=PackageLoader("open_r1.report", "pages"), undefined=StrictUndefined, keep_trailing_newline=True
 )
@@ -69,21 +67,6 @@ def write_card(
         end=END,
     )
     (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def command_line(argv: Sequence[str]) -> str:
-    """A command as it was typed, values of secret flags left out.
-
-    >>> command_line(["grpo.py", "--hub_token", "hf_1", "--seed", "3", "--api_key=x"])
-    'grpo.py --hub_token ... --seed 3 --api_key=...'
-    """
-    words, hide = [], False
-    for word in argv:
-        flag, equals, _ = word.partition("=")
-        secret = flag.startswith("--") and bool(SECRET.search(flag))
-        words.append("..." if hide else f"{flag}=..." if secret and equals else word)
-        hide = secret and not equals
-    return " ".join(words)
 
 
 def evaluation_table(folders: Sequence[Path]) -> str:

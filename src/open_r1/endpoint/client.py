@@ -20,6 +20,7 @@ from PIL import Image
 
 from open_r1.conversation import fill
 from open_r1.errors import UsageError, shorten
+from open_r1.redaction import redacted, shown_url
 
 LONGEST_WAIT = 120  # seconds of a Retry-After that the openai package honours
 _REMEDY = {
@@ -111,7 +112,7 @@ class Endpoint:
         if not isinstance(error, APIError):
             return error
         status = getattr(error, "status_code", None)
-        said = shorten(str(error).replace(self._key, "[key]"), 300)
+        said = shorten(redacted(str(error).replace(self._key, "[key]")), 300)
         got = f"{self.place}, model {self.model!r}: got {f'status {status}, ' if status else ''}{said}"
         if status in _FATAL:
             return EndpointError(f"{got}, expected an answer; {_REMEDY[status]}")
@@ -121,7 +122,7 @@ class Endpoint:
 def credentials() -> tuple[str, str]:
     """($OPENAI_BASE_URL, $OPENAI_API_KEY). Raises EndpointError naming what is missing or malformed."""
     url, key = os.environ.get("OPENAI_BASE_URL", "").strip(), os.environ.get("OPENAI_API_KEY", "").strip()
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not is_address(url):
         got = f"got {shown_url(url)!r}" if url else "not set"
         raise EndpointError(
             f"OPENAI_BASE_URL: {got}, expected an address; export one, such as http://localhost:8000/v1"
@@ -132,14 +133,16 @@ def credentials() -> tuple[str, str]:
     return url, key
 
 
-def shown_url(url: str) -> str:
-    """An address as messages may show it: without user, password and query.
+def is_address(url: str) -> bool:
+    """Whether HTTP can be spoken there.
 
-    >>> shown_url("https://me:secret@host:8000/v1?key=secret")
-    'https://host:8000/v1'
+    >>> is_address("http://localhost:8000/v1"), is_address("localhost:8000"), is_address("http://me:p/w@host")
+    (True, False, False)
     """
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    try:
+        return urlsplit(url).scheme in ("http", "https") and (urlsplit(url).port or 80) > 0
+    except ValueError:  # a port that is no number, as where a password holds a slash
+        return False
 
 
 def wire_messages(messages: Sequence[dict[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What a saved model carries beside its weights, and what of a run goes to the hub: the model, never the rollouts.
 
-transformers 5.17 and TRL 1.16 write a card without pictures into the run's folder and upload all of that folder, with
-`training_args.bin`, which holds a hub token in clear. Here card and recipe lie in each model folder, and that is what
-is uploaded; `--hub_strategy` keeps its meaning.
+transformers 5.17 and TRL 1.16 write a card without pictures into the run's folder and upload all of that folder. Here
+card and recipe lie in each model folder, and that is what is uploaded; `--hub_strategy` keeps its meaning. There is no
+`training_args.bin`: a pickle of the arguments, with a hub token in clear, that nothing reads.
 """
 
 import importlib.metadata
@@ -10,18 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
 from open_r1.arguments import TaskArguments, VLMConfig
-from open_r1.model_card import Card, command_line, write_card
+from open_r1.model_card import Card, write_card
 from open_r1.paths import split_paths
 from open_r1.recipe import Recipe
+from open_r1.redaction import command_line, redacted
 from open_r1.tasks import TASKS
 
 FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 # Of a checkpoint-N: the state of a run. Not of the model.
-STATE_FILES = ["training_args.bin", "optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
+STATE_FILES = ["optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
 STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*"]
 SHOWN = "learning_rate num_generations per_device_train_batch_size gradient_accumulation_steps beta temperature seed"
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
@@ -33,10 +35,11 @@ class Published:
     about: tuple[Recipe, Card] | None = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder, run = Path(output_dir or self.args.output_dir), Path(self.args.output_dir)
         super()._save(output_dir, state_dict)
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         if self.about is not None:
             recipe, card = self.about
-            folder, run = Path(output_dir or self.args.output_dir), Path(self.args.output_dir)
             recipe.save(folder)
             write_card(folder, card, recipe, run, self.state.global_step, self.state.log_history)
 
@@ -62,7 +65,7 @@ class Published:
         jobs = [self.upload(folder, message, run_as_future=True)]
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             place = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name
-            whole = {"path_in_repo": place, "ignore_patterns": ["training_args.bin"], "run_as_future": True}
+            whole = {"path_in_repo": place, "ignore_patterns": None, "run_as_future": True}
             jobs.append(self.upload(folder, f"{message}, checkpoint", **whole))
         self.push_in_progress = PushInProgress(jobs)
 
@@ -99,7 +102,7 @@ def card_of(trainer: Any, task: TaskArguments, training: Any, model_args: VLMCon
         method="GRPO" if rewards else "SFT",
         name=training.hub_model_id or Path(training.output_dir).resolve().name,
         instruction=TASKS[task.task_type].prompts[task.prompt_mode],
-        data=[Path(name).name for name in split_paths(names)] if names else [str(hub)],
+        data=[Path(name).name for name in split_paths(names)] if names else [redacted(str(hub))],
         rows=trainer.facts["rows"],
         data_sha256=trainer.facts["sha256 of the data"],
         command=command_line(["python", *sys.argv]),

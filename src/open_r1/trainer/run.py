@@ -18,6 +18,7 @@ from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
 from open_r1.records import Record
+from open_r1.redaction import redacted_values
 from open_r1.rewards.adapter import BatchReward, load_reward
 from open_r1.rewards.pool import warm_up
 from open_r1.tasks import TASKS
@@ -107,6 +108,6 @@ def save_configuration(
     versions = {"transformers": transformers.__version__}
     path = Path(training.output_dir) / "resolved_config.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = json.loads(json.dumps(sections | {"versions": versions}, default=str))
+    plain = redacted_values(json.loads(json.dumps(sections | {"versions": versions}, default=str)))
     path.write_text(yaml.safe_dump(plain, sort_keys=True), encoding="utf-8")
     logger.info("configuration saved to %s", path)
