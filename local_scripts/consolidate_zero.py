@@ -4,22 +4,27 @@
 
 `checkpoint-N` is itself a model folder where `stage3_gather_16bit_weights_on_model_save` was on (as in the files
 beside this script), in the type that was trained in. This script is for the float32 masters, and for runs without it.
-DeepSpeed's own `zero_to_fp32.py` reads the same files, but writes no safetensors of a model whose embeddings are tied.
+DeepSpeed's own `zero_to_fp32.py` reads the same files, but writes no safetensors of a model whose embeddings are tied,
+and runs whatever code a file of another author holds: here files may hold weights alone.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from open_r1.recipe import copy_recipe
+from open_r1.weights_only import refuse_code
 
 
 def consolidate(checkpoint: Path, out: Path) -> None:
-    """Write model and processor to `out`. Raises ValueError where the saved names are not those of the model."""
+    """Write model and processor to `out`. Raises ValueError where the saved names are not those of the model, and
+    UnpicklingError where a file holds more than weights."""
+    refuse_code()
     config = AutoConfig.from_pretrained(checkpoint)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
@@ -47,6 +52,8 @@ def main() -> None:
         sys.exit(f"{args.checkpoint}: expected a checkpoint-N of a DeepSpeed run, with config.json and `latest` in it")
     try:
         consolidate(args.checkpoint, args.out)
+    except UnpicklingError as error:
+        sys.exit(f"{args.checkpoint}: got a file that holds code, expected weights alone; do not use it\n{error}")
     except ValueError as error:
         sys.exit(str(error))
     sys.stderr.write(f"{args.out}: float32 weights, configuration and processor\n")

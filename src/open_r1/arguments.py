@@ -11,6 +11,7 @@ from trl import GRPOConfig, ModelConfig
 
 from open_r1.engine_config import check_engine_config, skip_inference_build
 from open_r1.tasks import TASKS
+from open_r1.weights_only import refuse_code
 
 ALL_LINEAR = "all-linear"
 
@@ -201,6 +202,7 @@ def _place_deepspeed(training: TrainingArguments) -> None:
     if on_cpu:
         os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
     check_engine_config(training.deepspeed)  # the first to import DeepSpeed
+    refuse_code()
     if on_cpu:
         skip_inference_build()
         PartialState(backend="gloo")

@@ -144,7 +144,8 @@ def save_run_state(trainer: Any, folder: Path) -> None:
 
 
 def load_run_state(trainer: Any, folder: Path) -> None:
-    kept = torch.load(folder / f"run_state_{trainer.accelerator.process_index}.pt", map_location="cpu")
+    path = folder / f"run_state_{trainer.accelerator.process_index}.pt"
+    kept = torch.load(path, map_location="cpu", weights_only=True)
     kept["window"] = dress(trainer, kept["window"])
     put_back(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **kept))
     load_reference(trainer, folder)
