@@ -25,6 +25,7 @@ from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, wri
 from open_r1.report.attention_page import write_attention_page
 from open_r1.rows import parse_row
 from open_r1.tasks import TASKS
+from open_r1.trust import code_named
 
 
 def options() -> argparse.ArgumentParser:
@@ -47,6 +48,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--mp4", type=Path, help="also an MP4 (needs ffmpeg)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ...")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     return parser
 
 
@@ -60,8 +62,11 @@ def look(args: argparse.Namespace) -> None:
     conversation = fill(messages(record, TASKS[args.task].prompts[args.prompt_mode]), pictures)
 
     limits = TaskArguments(max_pixels=args.max_pixels, min_pixels=args.min_pixels)
-    processor = load_processor(VLMConfig(model_name_or_path=args.model), limits)
-    model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=args.dtype, device_map=args.device).eval()
+    processor = load_processor(VLMConfig(model_name_or_path=args.model), limits, args.trust_remote_code)
+    with code_named(args.model):
+        model = AutoModelForImageTextToText.from_pretrained(
+            args.model, dtype=args.dtype, device_map=args.device, trust_remote_code=args.trust_remote_code
+        ).eval()
     layer = chosen_layer(model, args.layer, args.head)
     fields = processor.apply_chat_template(
         [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"

@@ -18,14 +18,14 @@ from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoin
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from open_r1.recipe import copy_recipe
-from open_r1.weights_only import refuse_code
+from open_r1.trust import refuse_code
 
 
 def consolidate(checkpoint: Path, out: Path) -> None:
     """Write model and processor to `out`. Raises ValueError where the saved names are not those of the model, and
     UnpicklingError where a file holds more than weights."""
     refuse_code()
-    config = AutoConfig.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     result = model.load_state_dict(get_fp32_state_dict_from_zero_checkpoint(checkpoint), strict=False, assign=True)
@@ -39,7 +39,7 @@ def consolidate(checkpoint: Path, out: Path) -> None:
     if (checkpoint / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(checkpoint)
     model.save_pretrained(out)
-    AutoProcessor.from_pretrained(checkpoint).save_pretrained(out)
+    AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False).save_pretrained(out)
     copy_recipe(str(checkpoint), out)
 
 

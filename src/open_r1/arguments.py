@@ -11,7 +11,7 @@ from trl import GRPOConfig, ModelConfig
 
 from open_r1.engine_config import check_engine_config, skip_inference_build
 from open_r1.tasks import TASKS
-from open_r1.weights_only import refuse_code
+from open_r1.trust import refuse_code
 
 ALL_LINEAR = "all-linear"
 

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from open_r1.conversation import PROMPTS
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.images import open_image, original_size
 from open_r1.lengths import prompt_tokens
 from open_r1.records import Record, RecordDataset, scan_records, split_paths
@@ -96,7 +96,10 @@ def _sample(data: RecordDataset) -> RecordDataset:
 def _processor(model: str) -> Any:
     from transformers import AutoProcessor  # seconds to import, and needed for --model only
 
-    return AutoProcessor.from_pretrained(model)
+    from open_r1.trust import code_named
+
+    with code_named(model, "the doctor runs none"):
+        return AutoProcessor.from_pretrained(model, trust_remote_code=False)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -152,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args, task, console)
     except DataError as error:  # arguments that do not fit together
         return _report(error.problems, console)
+    except UsageError as error:
+        parser.error(str(error))
 
 
 def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:

@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedC
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
 from open_r1.errors import UsageError
 from open_r1.lora import adapter_config, load_adapter, refuse_adapter_flags
+from open_r1.trust import code_named
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,27 @@ def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedMode
     }
     training.model_init_kwargs = None  # acted on here; the trainer's reference model copies dtype and attention
     name, revision = model_args.model_name_or_path, model_args.model_revision
-    if adapter_config(name, revision) is None:
-        return AutoModelForImageTextToText.from_pretrained(name, revision=revision, **kwargs)
-    refuse_adapter_flags(model_args)
-    return load_adapter(name, trained=True, **kwargs)
+    with code_named(name):
+        if adapter_config(name, revision) is None:
+            return AutoModelForImageTextToText.from_pretrained(name, revision=revision, **kwargs)
+        refuse_adapter_flags(model_args)
+        return load_adapter(name, trained=True, **kwargs)
 
 
 def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code: bool = False) -> ProcessorMixin:
     """The processor with this run's pixel limits. It pads left: right padding would shift positions in generation.
 
-    Raises UsageError where a pixel flag cannot act on this processor, or the checkpoint has no chat template.
+    Raises UsageError where a pixel flag cannot act on this processor, the checkpoint has no chat template, or it
+    brings code that nobody asked to run.
     """
     name, revision = processor_source(model_args.model_name_or_path, model_args.model_revision)
-    processor = AutoProcessor.from_pretrained(
-        name,
-        revision=revision,
-        padding_side="left",
-        trust_remote_code=trust_remote_code,
-    )
+    with code_named(name):
+        processor = AutoProcessor.from_pretrained(
+            name,
+            revision=revision,
+            padding_side="left",
+            trust_remote_code=trust_remote_code,
+        )
     if not isinstance(processor, ProcessorMixin):
         raise UsageError(f"{model_args.model_name_or_path}: got a text model, expected one with an image processor")
     processor.tokenizer.padding_side = "left"

@@ -22,6 +22,7 @@ from open_r1.lora import adapter_config
 from open_r1.records import Record, RecordDataset
 from open_r1.rewards.pool import WORKERS
 from open_r1.trainer.prompts import Example, PromptLoader
+from open_r1.trust import code_named
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def model_type(settings: Settings) -> str:
     """`config.model_type`, of the base model for an adapter."""
     adapter = adapter_config(settings.model)
     name = adapter["base_model_name_or_path"] if adapter else settings.model
-    return AutoConfig.from_pretrained(name, trust_remote_code=settings.trust_remote_code).model_type
+    with code_named(name):
+        return AutoConfig.from_pretrained(name, trust_remote_code=settings.trust_remote_code).model_type
 
 
 def file_of(record: Record) -> str:

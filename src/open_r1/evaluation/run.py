@@ -39,7 +39,11 @@ def evaluate(settings: Settings) -> tuple[list[Line], dict[str, Any]] | None:
     processor = load_processor(
         VLMConfig(model_name_or_path=settings.model), limits(settings), settings.trust_remote_code
     )
-    about = {"data": digest(records), "weights": stamp(settings.model), **settings.shaping()}
+    about = {
+        "data": digest(records),
+        "weights": stamp(settings.model, settings.trust_remote_code),
+        **settings.shaping(),
+    }
     journal = Journal(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
     labels = row_labels(records)
     batches, done = list(batched(records, settings)), journal.done()
@@ -111,10 +115,12 @@ def batched(records: RecordDataset, settings: Settings) -> Iterator[Batch]:
             yield Batch(mode, tuple(range(start, min(start + size, len(records)))))
 
 
-def stamp(model: str) -> str:
+def stamp(model: str, trust_remote_code: bool = False) -> str:
     """What tells one checkpoint from another under the same name: sizes and times of its weights, or its commit."""
     if not Path(model).is_dir():
-        return str(AutoConfig.from_pretrained(model)._commit_hash) if adapter_config(model) is None else "hub adapter"
+        if adapter_config(model) is not None:
+            return "hub adapter"
+        return str(AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)._commit_hash)
     files = sorted(path for ending in ("safetensors", "bin") for path in Path(model).glob(f"*.{ending}"))
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -12,6 +12,7 @@ from open_r1.models import bare, end_tokens, image_token_ids
 from open_r1.trainer.generation import rollout, up_to_end, why_not
 from open_r1.trainer.logps import padded
 from open_r1.trainer.prompts import Example, Prompt, PromptLoader, merge_images
+from open_r1.trust import code_named
 
 
 class Transformers:
@@ -64,13 +65,15 @@ def load(settings: Settings, local_rank: int | None) -> PreTrainedModel:
     device = settings.device
     if device == "auto" and local_rank is not None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    return AutoModelForImageTextToText.from_pretrained(
-        settings.model,
-        dtype=settings.dtype,
-        device_map=device,
-        attn_implementation=settings.attn_implementation,
-        trust_remote_code=settings.trust_remote_code,
-    ).eval()
+    with code_named(settings.model):
+        model = AutoModelForImageTextToText.from_pretrained(
+            settings.model,
+            dtype=settings.dtype,
+            device_map=device,
+            attn_implementation=settings.attn_implementation,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    return model.eval()
 
 
 def generation_config(

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from open_r1.errors import UsageError
 from open_r1.lora import linear_layers
 from open_r1.models import family_of
+from open_r1.trust import code_named
 
 TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image
 
@@ -104,7 +105,8 @@ def side(size: int | list[int] | tuple[int, ...]) -> int:
 @cache
 def read_dims(name: str) -> tuple[Dims, Any]:
     """(sizes, configuration) of a model folder or hub name; no weights are read."""
-    config = AutoConfig.from_pretrained(name)
+    with code_named(name, "the planner runs none"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     with torch.device("meta"):
         return dims_of(AutoModelForImageTextToText.from_config(config)), config
 
