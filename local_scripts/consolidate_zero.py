@@ -11,7 +11,7 @@ and runs whatever code a file of another author holds: here files may hold weigh
 import argparse
 import sys
 from pathlib import Path
-from pickle import UnpicklingError
+from pickle import UnpicklingError  # nosec B403 # the exception alone
 
 import torch
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint

@@ -1,11 +1,17 @@
 """What lies beside the weights: a card whose snippet runs, with evaluations, without secrets; and what is pushed."""
 
+import ast
+import json
+import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from conftest import run_script
+from markdown_it import MarkdownIt
 from transformers import TrainingArguments
 
 from open_r1.errors import UsageError
@@ -76,6 +82,56 @@ def line(right: bool) -> dict:
         | {"score": float(right), "format": 1.0, "parsed": "x", "measures": {}, "by": {}, "tokens": 9}
         | {"truncated": False}
     )
+
+
+HOSTILE = [
+    "</script><img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1)) ![x](https://evil.example/x.png) <https://evil.example>",
+    "a\n\n# heading\n\n- list\n\n> quote",
+    "a\u2028b\u0085c | d | e ||",
+    "```\n</code>\n<b>",
+    "${x} {{ x }} {% x %} &lt;script&gt; &#60;b&#62; \\",
+    "https://evil.example www.evil.example",
+    "---\nlicense: mit\n--- # c: d",
+    "<!-- evaluations: begin --><!-- evaluations: end -->",
+    "\"; import os; os.system('x') #",
+]
+
+
+def shape(path: Path) -> tuple[list[str], list[str], dict]:
+    """(kinds of blocks, kinds of what stands in lines, the front matter) of a card as Markdown is read."""
+    front, _, rest = path.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+    blocks = MarkdownIt("commonmark").enable("table").parse(rest)
+    inside = [child.type for block in blocks for child in block.children or ()]
+    code = [block.content for block in blocks if block.type == "fence" and block.info == "python"]
+    ast.parse(code[0])
+    return [block.type for block in blocks], [kind for kind in inside if kind != "text"], yaml.safe_load(front)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_name_makes_html_links_or_structure(tmp_path, text):
+    def written(name: str, value: str) -> Path:
+        rewards, history = [(value, 1.0)], [{"step": 4, f"eval_rewards/{value}/mean": 0.5, "eval_reward": 0.1}]
+        card = replace(CARD, name=value, data=[value], command=value, rewards=rewards, hub_dataset=value)
+        card = replace(card, settings={"optim": value}, versions={"torch": value})
+        recipe = replace(RECIPE, base_model=value, task_type=value, reward_method=value)
+        folder = tmp_path / name
+        folder.mkdir()
+        write_card(folder, card, recipe, tmp_path, step=4, history=history)
+        part = {"splits": {value: summarize([line(True) | {"row": "val:1"}])["think"]["splits"]["val"]}}
+        (tmp_path / f"{name}.eval").mkdir()
+        (tmp_path / f"{name}.eval" / "summary.json").write_text(json.dumps({"think": part}))
+        add_evaluations(folder, [tmp_path / f"{name}.eval"])
+        return folder / "README.md"
+
+    blocks, inside, front = shape(written("plain", "plain"))
+    got = shape(written("hostile", text))
+    assert got[0] == blocks and got[1] == inside
+    assert got[2] == front | {"base_model": text, "datasets": [text]}
+    prose = re.sub(
+        r"^(```+).*?^\1$|`[^`\n]*`", "", (tmp_path / "hostile" / "README.md").read_text(), flags=re.M | re.S
+    )
+    assert "https://" not in prose.replace("\\://", "").partition("\n---\n")[2]
 
 
 def test_evaluations_are_put_in_again_and_again(card, tmp_path):

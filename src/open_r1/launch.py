@@ -158,7 +158,7 @@ def gpus_here(env: Mapping[str, str]) -> int:
         return next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
     if shutil.which("nvidia-smi") is None:
         return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True, check=False)
+    listed = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True, check=False)  # nosec B607 # on PATH
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
@@ -189,7 +189,7 @@ def main(argv: Sequence[str]) -> None:
     if placement.node_rank == 0:
         print(f"launch.sh: {placement}, global batch {batch} {unit}{remark}", file=sys.stderr)
     command = [*starter(placement, argv, gpus), *argv, *batch.added]
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # nosec B606 # what the user typed, started as typed
 
 
 if __name__ == "__main__":

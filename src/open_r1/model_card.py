@@ -19,12 +19,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from open_r1.errors import UsageError
 from open_r1.recipe import Recipe
+from open_r1.report import markdown
 
 NAME, CURVES = "README.md", "reward_curve.png"
 BEGIN, END = "<!-- evaluations: begin -->", "<!-- evaluations: end -->"
-PAGES = Environment(
-    loader=PackageLoader("open_r1.report", "pages"), undefined=StrictUndefined, keep_trailing_newline=True
+PAGES = Environment(  # nosec B701 # it is Markdown: `markdown.text` makes every value harmless
+    loader=PackageLoader("open_r1.report", "pages"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    finalize=markdown.text,
 )
+PAGES.filters |= {"code": markdown.code, "quoted": markdown.quoted, "yaml": markdown.yaml}
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,11 @@ def write_card(
         recipe=recipe,
         step=step,
         hub_base=recipe.base_model if recipe.base_model and not Path(recipe.base_model).exists() else None,
-        prompt=json.dumps(card.instruction, ensure_ascii=False),
+        command=markdown.block(card.command, "bash"),
         curves=(folder / CURVES).is_file(),
         evaluated=evaluated[-1] if evaluated else None,
-        begin=BEGIN,
-        end=END,
+        begin=markdown.Made(BEGIN),
+        end=markdown.Made(END),
     )
     (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -84,9 +89,10 @@ def evaluation_table(folders: Sequence[Path]) -> str:
 
 
 def _row(name: str, part: Mapping[str, Any]) -> str:
-    interval = f"{part['accuracy']:.3f} [{part['low']:.3f}, {part['high']:.3f}] ({part['metric']})"
+    interval = f"{part['accuracy']:.3f} [{part['low']:.3f}, {part['high']:.3f}] ({markdown.text(part['metric'])})"
     tokens = f"{part['mean_tokens']:.0f}" if "mean_tokens" in part else ""
-    return f"| {name} | {part['n']} | {interval} | {part['parse_rate']:.1%} | {part['format_rate']:.1%} | {tokens} |"
+    rates = f"{part['parse_rate']:.1%} | {part['format_rate']:.1%}"
+    return f"| {markdown.text(name)} | {part['n']} | {interval} | {rates} | {tokens} |"
 
 
 def add_evaluations(checkpoint: Path, folders: Sequence[Path]) -> Path:
@@ -94,7 +100,7 @@ def add_evaluations(checkpoint: Path, folders: Sequence[Path]) -> Path:
     path = checkpoint / NAME
     if not path.is_file() or BEGIN not in (text := path.read_text(encoding="utf-8")):
         raise UsageError(f"{path}: got no model card of this project, expected a checkpoint that a run saved")
-    before, rest = text.split(BEGIN, 1)
+    before, rest = text.rsplit(BEGIN, 1)
     path.write_text(f"{before}{BEGIN}\n{evaluation_table(folders)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
     return path
 

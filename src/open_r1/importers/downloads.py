@@ -65,9 +65,11 @@ def _size(path: Path) -> int:
 def _continue(url: str, part: Path, watch: Watch) -> bool:
     """Appends what the server sends after the end of `part`; whether that is all now."""
     have = _size(part)
+    if not url.startswith(("https://", "http://")):
+        raise _problem(url, "an address that is not of the web", "correct it", "http:// or https://")
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # nosec B310 # of the web, as checked above
     except urllib.error.HTTPError as error:
         if error.code != 416:  # nothing stands behind the part: it is whole, or of another file
             raise

@@ -7,7 +7,7 @@ the row has no answer, and raises DataError where it is defective.
 import io
 import json
 import math
-import pickle
+import pickle  # nosec B403 # PlainUnpickler alone reads, and refuses all code
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
