@@ -152,6 +152,42 @@ def test_it_serves_this_machine_alone_and_none_of_its_files(site):
         probe.connect(("127.0.0.2", int(site.rstrip("/").rpartition(":")[2])))
 
 
+HOST = "127.0.0.1:PORT"
+REQUESTS = {  # headers -> status
+    "its address": ({"Host": HOST}, 200),
+    "localhost": ({"Host": "localhost:PORT"}, 200),
+    "the other loopback": ({"Host": "[::1]:PORT"}, 200),
+    "a tunnel's port": ({"Host": "localhost:9000"}, 200),
+    "its own page": ({"Host": HOST, "Origin": "http://127.0.0.1:PORT"}, 200),
+    "a rebound name": ({"Host": "evil.example:PORT"}, 403),
+    "a name like an address": ({"Host": "127.0.0.1.evil.example"}, 403),
+    "a name with a user": ({"Host": "localhost@evil.example"}, 403),
+    "no name": ({"Host": ""}, 403),
+    "another site": ({"Host": HOST, "Origin": "https://evil.example"}, 403),
+    "another server here": ({"Host": HOST, "Origin": "http://127.0.0.1:1"}, 403),
+    "a page without origin": ({"Host": HOST, "Origin": "null"}, 403),
+}
+
+
+@pytest.mark.parametrize("path", ["", "config", "gradio_api/info", "gradio_api/upload", "gradio_api/queue/join"])
+def test_pages_of_other_sites_reach_nothing(site, path):
+    port = site.rstrip("/").rpartition(":")[2]
+    for name, (headers, status) in REQUESTS.items():
+        sent = {key: value.replace("PORT", port) for key, value in headers.items()}
+        answer = httpx.request("POST" if path.endswith(("upload", "join")) else "GET", site + path, headers=sent)
+        assert (answer.status_code == 403) == (status == 403), (name, answer.status_code, answer.text[:200])
+        assert status == 200 or ("expected" in answer.text and "content-security-policy" in answer.headers)
+
+
+def test_a_name_that_it_was_started_with_is_its_own():
+    from open_r1.demo.guard import Guarded
+
+    guard = Guarded(None, "Box.example")
+    said = {name: guard.refusal({"headers": [(b"host", name.encode())]}) for name in ("box.example", "other.example")}
+    assert said["box.example"] is None and "--host NAME" in said["other.example"]
+    assert guard.refusal({"headers": []}) and guard.refusal({"headers": [(b"host", b"localhost")] * 2})
+
+
 @pytest.mark.parametrize(
     ("task", "message"), [("digits", "--port: got 127.0.0.1:"), ("digit", "did you mean 'digits'")]
 )

@@ -1,35 +1,14 @@
 """How the demo is served: to this machine unless told otherwise, and with nothing loaded from elsewhere."""
 
-from typing import Any
-
 import gradio as gr
 from fastapi.middleware import Middleware
 
+from open_r1.demo.guard import Guarded
 from open_r1.demo.page import STYLE
 from open_r1.errors import UsageError
 from open_r1.images import MAX_FILE_BYTES
 
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
 WAITING, SESSIONS = 16, 32  # visitors in the queue; visitors whose last answer is kept
-
-
-class Guarded:
-    """Tells browsers to load nothing from elsewhere, whatever stands on the page."""
-
-    def __init__(self, app: Any):
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-            await send(message)
-
-        await self.app(scope, receive, guarded)
 
 
 def theme() -> gr.themes.Base:
@@ -58,7 +37,7 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
             theme=theme(),
             prevent_thread_lock=True,
             quiet=True,
-            app_kwargs={"middleware": [Middleware(Guarded)]},
+            app_kwargs={"middleware": [Middleware(Guarded, host=host)]},
         )
     except OSError as error:
         raise UsageError(

@@ -18,6 +18,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from open_r1.errors import DataError
+from open_r1.paths import ImageFolder
 from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import diagnose
 from open_r1.report.health import HEALTH
@@ -145,18 +147,22 @@ def weight(run: Run, groups: Sequence[dict[str, Any]]) -> int:
     """About how many bytes groups take on the page: texts, outlines, and each picture once as base64."""
     texts = sum(len(json.dumps(group)) for group in groups)
     names = {name for group in groups for name in group["images"]}
-    return texts + sum(path.stat().st_size * 4 // 3 for name in names if (path := picture(run, name)).exists())
+    return texts + sum(path.stat().st_size * 4 // 3 for name in names if (path := picture(run, name)))
 
 
-def picture(run: Run, name: str) -> Path:
-    return run.folder / "rollout_images" / Path(name).name
+def picture(run: Run, name: str) -> Path | None:
+    """The file of a picture; None for one that is gone, and for a name or link that leaves the run's folder."""
+    try:
+        path = Path(ImageFolder(str(run.folder)).resolve(f"rollout_images/{name}", ""))
+    except DataError:
+        return None
+    return path if path.suffix in TYPES else None
 
 
 def embedded(run: Run, groups: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]:
     """(name, data URI) of each picture once; one that is gone, as a run that goes on may thin, is left out."""
     for name in dict.fromkeys(name for group in groups for name in group["images"]):
-        path = picture(run, name)
-        if path.exists() and path.suffix in TYPES:
+        if path := picture(run, name):
             yield name, f"data:image/{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

@@ -1,11 +1,14 @@
 """Fewer rollouts with the same story: the newest ones, and older ones evenly spaced over training. (torch-free)"""
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
 from open_r1.report.lines import keep_lines, read_lines
+
+PICTURE = re.compile(r"[0-9a-f]{16}\.webp")  # what a run names its pictures; no other file is ever deleted
 
 
 def evenly(steps: Sequence[int], most: int) -> list[int]:
@@ -43,6 +46,6 @@ def thin_rollouts(folder: Path, groups: int) -> int:
     keep_lines(path, lambda _: next(numbers) in kept)
     named = {name for line in read_lines(path) for name in line["images"]}
     for picture in (folder / "rollout_images").glob("*"):
-        if picture.name not in named:
+        if PICTURE.fullmatch(picture.name) and picture.name not in named:
             picture.unlink()
     return len(kept)
