@@ -53,3 +53,48 @@ def test_missing_columns_and_splits_are_named(tmp_path):
         load_hub_records(str(tmp_path / "d"), None, "train", None)
     with pytest.raises(DataError, match=r"split: got 'test', expected one of train"):
         load_hub_records(str(tmp_path / "d"), None, "test", None)
+
+
+# ----------------------------------------------------------------------------------------------------- named files
+
+
+def naming(tmp_path, *paths: str | None, several: bool = False) -> str:
+    """A saved dataset whose rows name files, as a dataset of somebody else's may."""
+    named = {"bytes": Value("binary"), "path": Value("string")}  # as an image column is stored
+    files = [{"path": path, "bytes": None} for path in paths]
+    rows = {"problem": ["a?"] * len(paths), "solution": ["1"] * len(paths)}
+    if several:
+        return saved(tmp_path, rows | {"images": [[file] for file in files]}, List(named))
+    return saved(tmp_path, rows | {"image": files}, named)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_rows_name_files_of_their_own_dataset(tmp_path, several):
+    folder = tmp_path / "saved" / "pictures"
+    folder.mkdir(parents=True)
+    picture("red").save(folder / "a.png")
+    name = naming(tmp_path, str(folder / "a.png"), several=several)
+    (record,) = load_hub_records(name, None, "train", None)
+    assert load_images([record])[0][0].getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_rows_name_no_other_file_of_this_machine(tmp_path, several):
+    (tmp_path / "saved").mkdir()
+    picture("red").save(tmp_path / "secret.png")
+    (tmp_path / "saved" / "link.png").symlink_to(tmp_path / "secret.png")
+    bad = [tmp_path / "secret.png", tmp_path / "saved" / ".." / "secret.png", tmp_path / "saved" / "link.png"]
+    bad += ["/etc/passwd", "http://example.com/a.png", "file:///etc/passwd", "secret.png", "/dev/zero"]
+    name = naming(tmp_path, *map(str, bad), several=several)
+    with pytest.raises(DataError) as error:
+        load_hub_records(name, None, "train", None)
+    assert [p.where.rsplit(":")[-1] for p in error.value.problems] == [str(i) for i in range(len(bad))]
+    assert {p.field for p in error.value.problems} == {"image"}
+
+
+def test_a_column_of_paths_as_text_is_held_to_the_same(tmp_path):
+    rows = {"image": ["/etc/passwd", "http://example.com/a.png"], "problem": ["a?", "b?"], "solution": ["1", "2"]}
+    Dataset.from_dict(rows).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match="a picture inside the dataset, or a file below") as error:
+        load_hub_records(str(tmp_path / "saved"), None, "train", None)
+    assert len(error.value.problems) == 2

@@ -239,6 +239,20 @@ def test_limits_can_be_set(tmp_path: Path) -> None:
         ("gone.png", "expected an existing file under"),
         ("pipe.png", "a pipe, socket or device, expected a regular file; name an image file"),
         ("in", "a folder, expected a regular file"),
+        ("in/", "a folder, expected a regular file"),
+        ("in/.", "a folder, expected a regular file"),
+        (".", "a folder, expected a regular file"),
+        ("in/./../../secret.png", "without '..', drive, URL or NUL"),
+        ("in\\..\\..\\secret.png", "without '..', drive, URL or NUL"),
+        ("in/loopdir/secret.png", "symbolic links"),
+        ("\uff0e\uff0e/secret.png", "expected an existing file under"),  # dots to a person, and to NFKC
+        ("%2e%2e/secret.png", "expected an existing file under"),
+        ("DATA:image/png;base64,AAAA", "without '..', drive, URL or NUL"),
+        ("FILE:/etc/passwd", "without '..', drive, URL or NUL"),
+        ("~/secret.png", "expected an existing file under"),
+        ("$HOME/secret.png", "expected an existing file under"),
+        ("\ud800.png", "half a character, expected the name of a file under"),
+        ("a" * 300 + ".png", "File name too long"),
     ],
 )
 def test_paths(tmp_path: Path, path: str, message: str) -> None:
@@ -248,6 +262,7 @@ def test_paths(tmp_path: Path, path: str, message: str) -> None:
     (root / "out.png").symlink_to(tmp_path / "secret.png")
     (root / "outdir").symlink_to(tmp_path)
     (root / "loop.png").symlink_to(root / "loop.png")
+    (root / "in" / "loopdir").symlink_to(root / "in" / "loopdir")
     os.mkfifo(root / "pipe.png")
     for read in (open_image, original_size):
         with pytest.raises(DataError) as caught:

@@ -13,6 +13,7 @@ import pytest
 from open_r1 import jsonl_index
 from open_r1.errors import DataError
 from open_r1.records import Record, Turn, load_records, scan_records, split_paths
+from open_r1.rows import parse_row
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROW = {
@@ -509,3 +510,12 @@ def test_real_two_image_rows_lack_only_their_images(tmp_path: Path) -> None:
         pytest.skip("../shared/data/gui is absent")
     _, problems = scan_records(str(file), str(tmp_path), progress=False)
     assert {problem.field for problem in problems} == {"image"} and len(problems) == 2 * 1797
+
+
+@pytest.mark.parametrize("field", ["url", "path", "base64", "image_url"])
+def test_an_image_part_names_a_file_by_its_image_field_alone(field):
+    """Chat templates of transformers fetch or read the others, whatever they name."""
+    content = [{"type": "image", field: "http://example.com/a.png"}, {"type": "text", "text": "What?"}]
+    row = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "7"}], "image": "a.png"}
+    with pytest.raises(DataError, match=r"messages\[0\].content\[0\]: got .* rewrite the part"):
+        parse_row(row, "a.jsonl:1", 1)

@@ -1,19 +1,24 @@
 """`datasets` rows (columns image or images, problem, solution) -> `Record`s, as if they had come from a JSONL file.
 
 Pictures inside the dataset are written, when their row is first used, to a cache folder, so that every later step sees
-files below one folder: the same limits, the same once-per-image decoding.
+files below one folder: the same limits, the same once-per-image decoding. A row may also name a file: of the dataset's
+own folder, or of what `datasets` has downloaded, and of nothing else on this machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Image, List, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Image, List, config, load_dataset, load_from_disk
+from huggingface_hub.constants import HF_HUB_CACHE
 
-from open_r1.errors import DataError, Problem
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.paths import ImageFolder
 from open_r1.records import default_cache_dir
 from open_r1.rows import Record, parse_row
+
+BATCH = 1000  # rows whose image column is looked at together
 
 
 class HubRecords(Sequence[Record]):
@@ -28,6 +33,7 @@ class HubRecords(Sequence[Record]):
         self.dataset = undecoded(dataset, self.column) if self.column else dataset
         self.folder = default_cache_dir() / "hub_images" / dataset._fingerprint
         self.counts = image_counts(self.dataset, self.column)
+        self.roots = roots(name)
         self._check()
 
     def __len__(self) -> int:
@@ -48,7 +54,9 @@ class HubRecords(Sequence[Record]):
     def _spool(self, picture: dict[str, Any], name: str) -> str:
         path = self.folder / name
         if not path.exists():
-            data = picture["bytes"] if picture["bytes"] is not None else Path(picture["path"]).read_bytes()
+            data = picture["bytes"]
+            if data is None:
+                data = Path(place_of(picture["path"], self.roots, self.where)).read_bytes()
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{name}.part")
             partial.write_bytes(data)
@@ -58,6 +66,11 @@ class HubRecords(Sequence[Record]):
     def _check(self) -> None:
         problems: list[Problem] = []
         texts = self.dataset.remove_columns([self.column]) if self.column else self.dataset
+        for index, path in files_named(self.dataset, self.column):
+            try:
+                place_of(path, self.roots, f"{self.where}:{index}")
+            except DataError as error:
+                problems += error.problems
         for index, row in enumerate(texts):
             try:
                 self._record(row, index, [f"{index}_{k}" for k in range(self.counts[index])])
@@ -81,6 +94,41 @@ def image_counts(dataset: Dataset, column: str | None) -> list[int]:
     if isinstance(dataset.features[column], List):
         return pc.fill_null(pc.list_value_length(values), 0).to_pylist()
     return [int(valid) for valid in pc.is_valid(values).to_pylist()]
+
+
+def files_named(dataset: Dataset, column: str | None) -> Iterator[tuple[int, str]]:
+    """(row, path) of each picture that is a file's name, not bytes inside the dataset."""
+    if column is None:
+        return
+    shape = dataset.features[column]
+    names = dataset.with_format("arrow").select_columns([column])
+    for start in range(0, len(names), BATCH):
+        values = names[start : start + BATCH][column]
+        rows = range(start, start + len(values))
+        if isinstance(shape, List):
+            rows = [rows[i] for i in pc.list_parent_indices(values.combine_chunks()).to_pylist()]
+            values = pc.list_flatten(values)
+        inside, paths = (pc.struct_field(values, name) for name in ("bytes", "path"))
+        given = zip(rows, pc.is_valid(inside).to_pylist(), paths.to_pylist(), strict=True)
+        yield from ((row, path) for row, known, path in given if not known and path is not None)
+
+
+def roots(name: str) -> list[ImageFolder]:
+    """Folders whose files a dataset may name: its own, and what `datasets` and the hub's client have downloaded."""
+    folders = [config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE]
+    return [ImageFolder(str(Path(folder).absolute())) for folder in ([name] if Path(name).is_dir() else folders)]
+
+
+def place_of(path: str, allowed: Sequence[ImageFolder], where: str) -> str:
+    """The file that a row names. Raises DataError for one that is not below an allowed folder, a link out of it, a
+    pipe, a device or a URL."""
+    for folder in allowed:
+        for root in {folder.folder, folder.root}:
+            if path.startswith(f"{root}/"):
+                return folder.resolve(path.removeprefix(f"{root}/"), where)
+    expected = f"a picture inside the dataset, or a file below {' or '.join(one.folder for one in allowed)}"
+    remedy = "put the pictures into the dataset: Dataset.push_to_hub and to_parquet do so"
+    raise DataError([Problem(where, "image", shorten(path), expected, remedy)])
 
 
 def load_hub_records(name: str, config: str | None, split: str, method: str | None) -> HubRecords:

@@ -11,7 +11,7 @@ from open_r1.turns import refuse
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _UNSAFE = re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL
-    r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S
+    r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S
 )
 
 
@@ -107,6 +107,9 @@ class ImageFolder:
                 mode = Path(path).stat().st_mode if path else 0
         except OSError as error:
             raise self._missing(relative, where, error) from error
+        except UnicodeEncodeError as error:
+            got, remedy = f"{shorten(relative)}, half a character", "correct the path"
+            raise refuse(where, "image", got, f"the name of a file under {self.folder!r}", remedy) from error
         if not path:
             raise self._leaves(relative, where)
         if not stat.S_ISREG(mode):

@@ -14,6 +14,7 @@ import orjson
 from open_r1.errors import DataError, Problem, shorten
 
 IMAGE_TAG = "<image>"
+ELSEWHERE = {"url", "path", "base64", "image_url"}  # fields of an image part that chat templates would fetch or read
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
@@ -120,7 +121,7 @@ def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str
         if kind == "text" and isinstance(text, str):
             texts.append(text)
             slots += [None] * text.count(IMAGE_TAG)
-        elif kind == "image" and (path is None or (isinstance(path, str) and path.strip())):
+        elif kind == "image" and not ELSEWHERE & part.keys() and (path is None or _is_text(path)):
             texts.append(IMAGE_TAG)
             slots.append(path)
         else:
@@ -129,8 +130,12 @@ def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str
     return "".join(texts), slots
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _prompt_text(value: object, name: str, where: str) -> str:
-    if isinstance(value, str) and value.strip():
+    if _is_text(value):
         return value
     raise refuse(where, name, as_json(value), "non-empty text", "write the text, or remove the turn or row")
 
