@@ -2,19 +2,23 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from conftest import free_port
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from open_r1.arguments import JsonlArguments
 from open_r1.engines import server as server_module
 from open_r1.engines import wire
+from open_r1.engines.channel import broadcast, channel, meeting_point
 from open_r1.engines.requests import EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.engines.server import Server
 from open_r1.engines.weights import policy_weights, shapes
@@ -282,3 +286,27 @@ def test_rollouts_of_another_model_are_refused(model):
     made.check({"sampling/sampling_logp_difference/mean": [1.4, 0.02]})
     with pytest.raises(EngineError, match=r"differ from the policy's by 1\.40"):
         made.check({"sampling/sampling_logp_difference/mean": [0.02, 1.4]})
+
+
+def test_the_way_of_the_weights_is_open_to_those_alone_who_meet_on_it():
+    """Both sides on one machine: nothing that they open can be reached from another."""
+    before = listening()
+    port = free_port()
+    point = meeting_point("127.0.0.1", port, leads=True, seconds=20)
+    other = meeting_point("127.0.0.1", port, leads=False, seconds=20)
+    with ThreadPoolExecutor(2) as pool:
+        sides, cpu = enumerate((point, other)), torch.device("cpu")
+        joined = [pool.submit(channel, side, "meeting", rank, 2, cpu, 20) for rank, side in sides]
+        groups = [one.result() for one in joined]
+        sent = [pool.submit(broadcast, group, torch.full((3,), 7.0 - rank)) for rank, group in enumerate(groups)]
+        assert [one.result().tolist() for one in sent] == [[7.0] * 3] * 2
+    opened = listening() - before
+    assert ("127.0.0.1", port) in opened and {host for host, _ in opened} == {"127.0.0.1"}
+    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port} cannot be listened on"):
+        meeting_point("127.0.0.1", port, leads=True, seconds=1)
+
+
+def listening() -> set[tuple[str, int]]:
+    """(address, port) of what this process listens on."""
+    open_here = psutil.Process().net_connections(kind="inet")
+    return {(one.laddr.ip, one.laddr.port) for one in open_here if one.status == psutil.CONN_LISTEN}

@@ -5,19 +5,19 @@ started anew holds other weights, so after a lost connection the trainer meets i
 """
 
 import json
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.arguments import GRPOArguments
-from open_r1.engines.channel import broadcast, channel, meeting_point
+from open_r1.engines.channel import address_towards, broadcast, channel, meeting_point
 from open_r1.engines.requests import Completion, EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.engines.weights import Weights, shapes
 from open_r1.engines.wire import check_model, check_version, pixel_fields, wire_messages
@@ -73,7 +73,8 @@ class Server:
     def open_channel(self) -> Any:
         """The process group of this rank and the server's workers, met on a port of this machine."""
         ranks, seconds = self.get("/get_world_size")["world_size"] + 1, self.patience
-        host, port, meeting = address_towards(self.url), self.args.vllm_group_port, uuid.uuid4().hex
+        here = address_towards(urlsplit(self.url).hostname or "127.0.0.1")
+        host, port, meeting = here, self.args.vllm_group_port, uuid.uuid4().hex
         try:
             self.point = self.point or meeting_point(host, port, leads=True, seconds=seconds)
             joining = Background(lambda: self.rpc("policy_join", host, str(port), meeting, str(ranks), str(seconds)))
@@ -205,11 +206,3 @@ class Background(threading.Thread):
         if self.is_alive():
             raise EngineLost(f"no answer within {seconds:g} s")
         return self.value
-
-
-def address_towards(url: str) -> str:
-    """The address of this machine as the server at `url` reaches it."""
-    host = requests.utils.urlparse(url).hostname or "127.0.0.1"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))  # sends nothing
-        return str(probe.getsockname()[0])
