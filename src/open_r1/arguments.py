@@ -116,8 +116,8 @@ class RunArguments:
     resume_unverified: bool = field(
         default=False,
         metadata={
-            "help": "Continue also from a checkpoint without manifest.json, of an older version or another program. "
-            "Only where you trust it: DeepSpeed's files can run code when they are loaded."
+            "help": "Continue also from a checkpoint without manifest.json, of an older version or another program: "
+            "whether its files are whole cannot be told."
         },
     )
 

@@ -161,7 +161,7 @@ def named(folder: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1
 def unusable(asked: str, folder: Path, wrong: list[str], complete: list[str]) -> str:
     others = f"choose a complete one ({', '.join(complete)})" if complete else "there is no complete one beside it"
     unknown = not (folder / MANIFEST).exists() and not missing(folder)
-    trust = "if you trust it, add --resume_unverified true (DeepSpeed's files can run code); " if unknown else ""
+    trust = "to go on from it unverified, add --resume_unverified true; " if unknown else ""
     return (
         f"--resume_from_checkpoint: got {asked}, expected a checkpoint with the whole state of a run, which {folder} "
         f"is not: {'; '.join(wrong)}. {trust}{others}, or start a new run from its weights: --model_name_or_path "
