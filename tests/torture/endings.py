@@ -121,11 +121,17 @@ def machine_dies(folder: Path, data: Path) -> Row:
     out = folder / "machine"
     common = {"NNODES": "2", "NPROC": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     nodes = [launch(out, data, NODE_RANK=str(number), **common) for number in (0, 1)]
-    until(lambda: (out / "checkpoint-5").exists(), nodes[0])
-    os.killpg(nodes[1].pid, signal.SIGKILL)
-    begun = time.monotonic()
-    nodes[0].wait(timeout=100)
-    seconds = time.monotonic() - begun
+    try:
+        until((out / "checkpoint-5").exists, nodes[0])
+        for process in (nodes[1].pid, process_of(out, 1)):  # the launcher first, as it would end its rank well
+            os.kill(process, signal.SIGKILL)
+        begun = time.monotonic()
+        nodes[0].wait(timeout=100)
+        seconds = time.monotonic() - begun
+    finally:
+        for node in nodes:
+            if node.poll() is None:
+                node.kill()
     if seconds > 60 or nodes[0].returncode == 0:
         sys.exit(f"a machine dies: status {nodes[0].returncode} after {seconds:.0f} s")
     happens = "the other machine's ranks end too: by the broken connection, or for want of a sign of life in 45 s"
