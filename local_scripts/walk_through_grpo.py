@@ -28,7 +28,7 @@ from open_r1.errors import UsageError
 from open_r1.flags import parse
 from open_r1.models import load_model, load_processor
 from open_r1.records import load_records
-from open_r1.rewards.adapter import BatchReward, load_reward
+from open_r1.rewards.adapter import BatchReward
 from open_r1.tasks import TASKS
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.rollouts import newest
@@ -89,7 +89,7 @@ def make_trainer(args: argparse.Namespace, data: Path) -> Watched:
     return Watched(
         model=model,
         processor=processor,
-        rewards=[BatchReward(name, load_reward(name)) for name in task.rewards],
+        rewards=[BatchReward(name) for name in task.rewards],
         records=load_records(flags.data_file_paths, flags.image_folders, reward_methods=task.method),
         eval_records=None,
         instruction=task.prompts[flags.prompt_mode],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.rewards import pool
+from open_r1.rewards import pool, workers
 from open_r1.rewards.math import same_math
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -42,9 +42,9 @@ def test_hostile_answers_come_back_in_time(name: str) -> None:
 
 
 def test_timeouts_and_crashes_are_counted_and_the_pool_goes_on() -> None:
-    before = pool.stats()["timeouts"]
+    before = workers.stats()["timeouts"]
     assert pool.verify("$8$", "7**9**9**9") is False
-    assert pool.stats()["timeouts"] == before + 1
+    assert workers.stats()["timeouts"] == before + 1
     assert pool.verify("$8$", "$16/2$") is True
 
 
@@ -165,7 +165,7 @@ def test_the_training_script_is_not_imported_by_workers(tmp_path: Path) -> None:
 
 
 def test_shutdown_and_start_again() -> None:
-    pool.shutdown()
+    workers.shutdown()
     assert pool.verify("$21$", "$42/2$") is True
 
 

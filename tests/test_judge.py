@@ -218,7 +218,7 @@ def test_a_wrong_key_ends_the_run_and_names_the_row(use):
     with serving(lambda request, served: Reply(status=401)) as server:
         use(server)
         with pytest.raises(RewardError, match=r"a\.jsonl:7: reward accuracy: EndpointError: .*status 401"):
-            BatchReward("accuracy", accuracy)([""], ["a bus"], record=[record()])
+            BatchReward("accuracy")([""], ["a bus"], record=[record()])
 
 
 def test_one_answer_is_asked_about_once_and_few_at_a_time(use):
@@ -240,7 +240,7 @@ def test_failures_reach_the_metrics_of_a_run(use):
     logged: dict[str, float] = {}
     with serving(lambda request, served: verdict(request, True) if served else Reply("yes")) as server:
         use(server)
-        reward = BatchReward("accuracy", accuracy)
+        reward = BatchReward("accuracy")
         arguments = {"record": [record()], "log_metric": logged.__setitem__}
         assert reward([""], ["a red car"], **arguments) == [1.0] and not any(key.startswith("judge") for key in logged)
         assert reward([""], ["a bus"], **arguments) == [0.0]

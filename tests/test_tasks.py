@@ -9,7 +9,7 @@ from conftest import make_dataset
 from open_r1.check import main as doctor
 from open_r1.records import Record, load_records
 from open_r1.rewards import METHODS, gold_completion
-from open_r1.rewards.adapter import load_reward
+from open_r1.rewards.users import load_reward
 from open_r1.tasks import TASKS
 
 SYNTHETIC = [name for name, task in TASKS.items() if task.generator]

@@ -32,6 +32,32 @@ class TaskArguments:
         default=None,
         metadata={"help": "Rewards by name, or path/to/file.py:function. Default: those of the task."},
     )
+    reward_seconds: float = field(
+        default=30.0,
+        metadata={
+            "help": "Deadline of one call of your own reward (a row, or a batch in TRL's form); what exceeds it, or "
+            "ends its process, scores the function's attribute `minimum`, else 0. Ours have $OPEN_R1_GRADE_SECONDS."
+        },
+    )
+    reward_memory_gb: float = field(
+        default=4.0,
+        metadata={"help": "Memory that a process of your own reward may take beyond what loading its file took."},
+    )
+    rewards_in_process: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute your own rewards in the training process, for those that need its GPU or its state; "
+            "then nothing but the run's watchdog bounds them."
+        },
+    )
+    reward_errors: str = field(
+        default="stop",
+        metadata={
+            "help": "Where your own reward raises: stop the run with the row's place and the traceback, or skip: None "
+            "for that row, counted in grading/errors.",
+            "choices": ["stop", "skip"],
+        },
+    )
     reward_method: str | None = field(
         default=None,
         metadata={

@@ -5,6 +5,7 @@ unknown flag or YAML key ends the program with status 2, its place, and the near
 """
 
 import difflib
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -17,13 +18,13 @@ import torch
 import yaml
 from trl import TrlParser
 
-from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, lora_flags
+from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig, lora_flags
 from open_r1.paths import split_paths
 from open_r1.redaction import TOKEN_FLAGS, holds_secret
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards import known as look_up
 from open_r1.rewards import prepare
-from open_r1.rewards.adapter import load_reward
+from open_r1.rewards.users import load_reward, user_file
 
 # Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
 RETIRED: dict[str, str] = {
@@ -56,6 +57,7 @@ IDLE = {
     "bnb_4bit_quant_storage": NO_QUANTIZATION,
     "lora_task_type": "the model is always one that generates; remove it",
 }
+OF_USERS_REWARDS = ("reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors")
 Parsed = TypeVar("Parsed")
 
 
@@ -174,10 +176,24 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
             f"--rollouts_to_keep: got {got}, expected at least --num_generations {least}, one group; "
             "--rollout_groups 0 keeps none"
         )
-    for name in data.reward_funcs or ():
-        load_reward(name)
+    check_rewards(data, given)
     prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
     check_lora(data, model, given)
+
+
+def check_rewards(data: Any, given: set[str]) -> None:
+    """Refuse rewards that do not load, and bounds of users' rewards that could not act. Raises ValueError."""
+    for name in data.reward_funcs or ():
+        load_reward(name)
+    for name in OF_USERS_REWARDS[:2]:
+        if not 0 < (value := getattr(data, name)) < math.inf:
+            raise ValueError(f"--{name}: got {value:g}, expected a positive number")
+    set_here = [f.name for f in fields(TaskArguments) if f.name in given or getattr(data, f.name) != f.default]
+    bounds = [name for name in set_here if name in OF_USERS_REWARDS]
+    if bounds and not any(user_file(name)[0] for name in data.reward_funcs or ()):
+        raise ValueError(f"--{bounds[0]}: acts only on your own --reward_funcs path/to/file.py:function; remove it")
+    if data.rewards_in_process and (idle := [name for name in bounds if name in OF_USERS_REWARDS[:2]]):
+        raise ValueError(f"--{idle[0]}: does not act with --rewards_in_process true; remove one of the two")
 
 
 def check_sources(data: Any, model: VLMConfig) -> None:

@@ -27,7 +27,7 @@ from open_r1.answers.boxes import parse_boxes
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards import METHODS, get_method, prepare
 from open_r1.rewards.adapter import lost_gradings
-from open_r1.rewards.pool import WORKERS
+from open_r1.rewards.workers import WORKERS
 from open_r1.rows import Record
 from open_r1.tasks import TASKS
 from open_r1.turns import solution_text

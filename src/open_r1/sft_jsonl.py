@@ -45,7 +45,10 @@ NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
 ROWS = "rows become tokens in this script, whole and one by one; remove it"
 REFUSED = {
-    "reward_funcs": "nothing is rewarded here; remove it",
+    **dict.fromkeys(
+        ("reward_funcs", "reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors"),
+        "nothing is rewarded here; remove it",
+    ),
     "rollout_groups": NOT_SAMPLED,
     "rollouts_to_keep": NOT_SAMPLED,
     "val_split_ratio": "nothing is held out here; use eval/evaluate.py on a file of held-out rows",

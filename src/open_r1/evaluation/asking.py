@@ -20,7 +20,7 @@ from open_r1.evaluation.predictions import graded
 from open_r1.evaluation.settings import Settings, task_of_files
 from open_r1.lora import adapter_config
 from open_r1.records import Record, RecordDataset
-from open_r1.rewards.pool import WORKERS
+from open_r1.rewards.workers import WORKERS
 from open_r1.trainer.prompts import Example, PromptLoader
 from open_r1.trust import code_named
 

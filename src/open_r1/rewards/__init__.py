@@ -5,7 +5,7 @@ Importing this loads neither torch nor sympy.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from open_r1.answers import extract_answer
@@ -18,10 +18,10 @@ from open_r1.rewards.detection import detection_outlines, od_ap, od_ap50, od_len
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.judge import llm
 from open_r1.rewards.judge import ready as judge_is_ready
-from open_r1.rewards.length import length_reward
+from open_r1.rewards.length import WRONG, length_reward
 from open_r1.rewards.masks import answered_polygon, gold_ceiling, mask_iou, polygon_outlines
 from open_r1.rewards.math import score_math
-from open_r1.rewards.repetition import repetition
+from open_r1.rewards.repetition import MAX_PENALTY, repetition
 from open_r1.rewards.text import (
     all_match,
     default,
@@ -37,10 +37,12 @@ from open_r1.rows import Record
 
 __all__ = [
     "METHODS",
+    "MINIMA",
     "REWARDS",
     "Method",
     "Reward",
     "accuracy",
+    "asks",
     "get_method",
     "get_rewards",
     "gold_completion",
@@ -68,7 +70,7 @@ METHODS: dict[str, Method] = {
     "weighted_sum": Method(weighted_sum, parse=show_detections, outlines=detection_outlines),
     "map": Method(od_ap, parse=show_detections, outlines=detection_outlines),  # VLM-R1: of any fence of the text
     "decode": Method(decode, parse=parse_decoded, thought=spelling),
-    "llm": Method(llm, ready=judge_is_ready),
+    "llm": Method(llm, ready=judge_is_ready, asks=True),
     "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),
 }
 
@@ -101,6 +103,14 @@ REWARDS: dict[str, Reward] = {
     "decode_partial": decode_partial,
     "two_decimals": two_decimals,
     "area_format": area_format,
+}
+
+# The least that each pays, which is what a completion scores whose grading is lost.
+MINIMA: dict[str, Callable[[Record], float]] = {
+    **dict.fromkeys(REWARDS, lambda record: 0.0),
+    "accuracy": lambda record: method_of(record).minimum,
+    "length": lambda record: min(WRONG),
+    "repetition": lambda record: -MAX_PENALTY,
 }
 
 
@@ -146,6 +156,17 @@ def method_of(record: Record) -> Method:
         expected = f"one of {', '.join(METHODS)}"
         raise DataError([Problem(record.where, "accu_reward_method", repr(name), expected, _hint(name, METHODS))])
     return get_method(name)
+
+
+def asks(reward: str, record: Record) -> bool:
+    """This reward asks another machine about this row: its accuracy method does.
+
+    >>> row = Record("1", (), "", (), "3", accu_reward_method="llm")
+    >>> asks("length", row), asks("format", row)
+    (True, False)
+    """
+    method = METHODS.get(record.accu_reward_method or "default")
+    return reward in ("accuracy", "length") and method is not None and method.asks
 
 
 def _chosen(record: Record, method: str | None) -> Method:

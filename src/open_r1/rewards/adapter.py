@@ -1,25 +1,25 @@
-"""Rewards under TRL's batch contract: own rewards graded in parallel, users' files in either signature."""
+"""Rewards under TRL's batch contract: own ones and users', each in worker processes that a completion cannot hang.
 
-import importlib.util
-import inspect
-import math
-import sys
+What cannot leave the training process stays in it: the judge, and users' functions that need what is there.
+"""
+
+import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
+from functools import cached_property
 from typing import Any
 
-from open_r1.rewards import REWARDS, judge, known, pool
-from open_r1.rewards.pool import WORKERS
+from open_r1.errors import UsageError
+from open_r1.rewards import MINIMA, asks, judge, pool, workers
+from open_r1.rewards.grading import Grade, Job, Row, batch_in_worker, grade_batch, in_threads, in_workers
+from open_r1.rewards.users import OF_THE_TRAINER, load_reward, parameters, user_file
 from open_r1.rows import Record
 
-SIGNATURES = (
-    "(completion: str, record: Record[, images]) -> float | None for one completion, "
-    "or TRL's (completions, **columns) -> list of float | None"
-)
 Completion = str | list[dict[str, Any]]
+IN_PROCESS = "--rewards_in_process true computes it in the training process, without deadline and memory limit"
+
+logger = logging.getLogger(__name__)
+_warned: set[str] = set()
 
 
 class RewardError(RuntimeError):
@@ -27,16 +27,55 @@ class RewardError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What a user's reward may take, and what happens where it raises; see the flags of these names.
+
+    `seconds` are for one call, `memory_gb` (10^9 bytes) for a worker beyond what loading the user's file took.
+    """
+
+    seconds: float = 30.0
+    memory_gb: float = 4.0
+    in_process: bool = False
+    errors: str = "stop"
+
+
+@dataclass(frozen=True)
 class BatchReward:
-    """A reward as TRL calls it. `fn` is a `Reward`, one that also takes `images`, or has TRL's own signature."""
+    """A reward as TRL calls it, by its name as `load_reward` takes it: that is how a worker finds it too."""
 
     name: str
-    fn: Callable[..., Any]
+    bounds: Bounds = Bounds()
+
+    @cached_property
+    def fn(self) -> Callable[..., Any]:
+        """A `Reward`, one that also takes `images`, or one of TRL's own signature."""
+        return load_reward(self.name)
 
     @property
     def __name__(self) -> str:
         """What curves and logs call it: of a user's file the function alone."""
         return self.name.rpartition(":")[2]
+
+    @property
+    def here(self) -> bool:
+        """A user's function that needs the training process: by its flag, or for what TRL hands to it."""
+        return not self.own and (self.bounds.in_process or bool(parameters(self.fn) & OF_THE_TRAINER))
+
+    @property
+    def own(self) -> bool:
+        return self.name in MINIMA
+
+    def start(self) -> None:
+        """Start the workers, before CUDA does. Raises UsageError where they cannot load the user's file."""
+        if self.own:
+            pool.warm_up()
+        elif not self.here:
+            try:
+                workers.call(self._job.crew, self.bounds.seconds, load_reward, self.name)
+            except (RuntimeError, workers.Lost) as error:
+                raise UsageError(
+                    f"reward {self.name}: no worker process can load it: {error}\n{IN_PROCESS}"
+                ) from error
 
     def __call__(
         self,
@@ -51,50 +90,70 @@ class BatchReward:
 
         Raises RewardError, with the row's place where one row is at fault.
         """
-        parameters = _parameters(self.fn)
-        if "completions" in parameters:
-            columns = {"prompts": prompts, "completion_ids": completion_ids, "images": images, **_columns(record)}
-            return self._batch(completions, record, {**kwargs, **columns}, parameters)
-        extra = (
-            [(pictures,) for pictures in images or [None] * len(record)]
-            if "images" in parameters
-            else [()] * len(record)
-        )
-        rows = list(zip(map(completion_text, completions), record, extra, strict=True))
-        with ThreadPoolExecutor(2 * WORKERS) as threads:  # they wait for the grading workers
-            values = list(threads.map(self._one, rows))
+        wanted = parameters(self.fn)
+        batch = f"{record[0].where} and {len(record) - 1} more" if record else "an empty batch"
+        try:
+            if "completions" in wanted:
+                columns = {"prompts": prompts, "completion_ids": completion_ids, "images": images, **_columns(record)}
+                grades = self._batch({**kwargs, **columns, "completions": completions}, record, wanted)
+            else:
+                pictures = images or [None] * len(record)
+                extra = [(seen,) if "images" in wanted else () for seen in pictures]
+                grades = self._rows(list(zip(map(completion_text, completions), record, extra, strict=True)))
+        except workers.WorkerError as error:
+            raise RewardError(
+                f"{batch}: reward {self.name}: {error}{'' if self.own else chr(10) + IN_PROCESS}"
+            ) from error
+        whole = "completions" in wanted and len(set(grades)) == 1
+        places = [batch if whole else row.where for row in record]
+        values = [self._value(grade, place) for grade, place in zip(grades, places, strict=True)]
         for name, count in lost_gradings().items() if "log_metric" in kwargs else ():
             kwargs["log_metric"](name, count)
         return values
 
-    def _one(self, row: tuple[str, Record, tuple]) -> float | None:
-        text, record, extra = row
-        try:
-            return _checked(self.fn(text, record, *extra))
-        except Exception as error:
-            raise RewardError(f"{record.where}: reward {self.name}: {type(error).__name__}: {error}") from error
+    @property
+    def _job(self) -> Job:
+        if self.own:
+            return Job(self.name, workers.OWN, pool.deadline(), MINIMA[self.name])
+        crew = workers.Crew(user_file(self.name)[0], self.bounds.memory_gb * 1e9)
+        return Job(self.name, crew, self.bounds.seconds, lambda record: float(getattr(self.fn, "minimum", 0.0)))
 
-    def _batch(
-        self,
-        completions: Sequence[Completion],
-        record: Sequence[Record],
-        columns: dict[str, Any],
-        parameters: set[str],
-    ) -> list[float | None]:
-        wanted = columns if "**" in parameters else {key: columns[key] for key in columns if key in parameters}
-        place = f"{record[0].where} and {len(record) - 1} more" if record else "an empty batch"
-        try:
-            values = list(self.fn(completions=completions, **wanted))
-            if len(values) != len(completions):
-                raise ValueError(f"got {len(values)} values, expected one for each of {len(completions)} completions")
-            return [_checked(value) for value in values]
-        except Exception as error:
-            raise RewardError(f"{place}: reward {self.name}: {type(error).__name__}: {error}") from error
+    def _rows(self, rows: Sequence[Row]) -> list[Grade]:
+        if self.here:
+            return in_threads(self.fn, rows)
+        if not self.own:
+            return in_workers(self._job, rows)
+        keys = [(text, id(record)) for text, record, _ in rows]
+        unique = dict(zip(keys, rows, strict=True))  # what a group says twice is graded once
+        asking = {key: row for key, row in unique.items() if asks(self.name, row[1])}
+        others = {key: row for key, row in unique.items() if key not in asking}
+        grades = dict(zip(others, in_workers(self._job, list(others.values())), strict=True))
+        grades |= zip(asking, in_threads(self.fn, list(asking.values())), strict=True)
+        return [grades[key] for key in keys]
+
+    def _batch(self, columns: dict[str, Any], record: Sequence[Record], wanted: set[str]) -> list[Grade]:
+        given = columns if "**" in wanted else {key: columns[key] for key in columns if key in wanted}
+        if self.here:
+            return grade_batch(self.fn, given)
+        sent = {key: value for key, value in given.items() if key not in OF_THE_TRAINER}
+        return batch_in_worker(self._job, sent, record)
+
+    def _value(self, grade: Grade, place: str) -> float | None:
+        if grade.error is None:
+            return grade.value
+        message = f"{place}: reward {self.name}: {grade.error}"
+        if self.own or self.bounds.errors == "stop":
+            raise RewardError(message)
+        workers.count("errors")
+        if self.name not in _warned:
+            _warned.add(self.name)
+            logger.warning("%s\nIt scores None, as --reward_errors skip asks; more are counted, not shown", message)
+        return None
 
 
 def lost_gradings() -> dict[str, float]:
     """Gradings without a verdict in this process so far, as metrics of a run; none of a kind that had none yet."""
-    counts = {"grading": pool.stats(), "judge": judge.stats()}
+    counts = {"grading": workers.stats(), "judge": judge.stats()}
     return {
         f"{kind}/{name}": float(count)
         for kind, stats in counts.items()
@@ -118,55 +177,8 @@ def completion_text(completion: Completion) -> str:
     )
 
 
-def load_reward(name_or_path: str) -> Callable[..., Any]:
-    """A reward by name, or `path/to/file.py:function` of a user.
-
-    Raises ValueError for an unknown name, a file without the function, or a function of another signature (see
-    SIGNATURES), and FileNotFoundError.
-
-    >>> load_reward("format").__name__
-    'format_reward'
-    """
-    path, colon, function = name_or_path.rpartition(":")
-    if not colon or not path.endswith(".py"):
-        if name_or_path.endswith(".py"):
-            raise ValueError(f"reward: got {name_or_path!r}, expected {name_or_path}:function")
-        return known(name_or_path, REWARDS, "reward")
-    fn = getattr(_import_file(Path(path)), function, None)
-    if not callable(fn):
-        raise ValueError(f"reward {name_or_path}: {path} has no function {function!r}")
-    parameters = _parameters(fn)
-    if "completions" in parameters or {"completion", "record"} <= parameters:
-        return fn
-    raise ValueError(f"reward {name_or_path}: got {function}{inspect.signature(fn)}, expected {SIGNATURES}")
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"reward file: got {path}, expected a Python file; correct the path")
-    spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def _parameters(fn: Callable[..., Any]) -> set[str]:
-    """Parameter names, and "**" where the function takes any keyword."""
-    parameters = inspect.signature(fn).parameters.values()
-    return {"**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name for parameter in parameters}
-
-
 def _columns(record: Sequence[Record]) -> dict[str, list]:
     """Records as TRL's columns: `solution` and every extra field that any of them has, None where one has not."""
     names = dict.fromkeys(name for row in record for name in row.extra)
     columns = {name: [row.extra.get(name) for row in record] for name in names}
     return {**columns, "record": list(record), "solution": [row.solution for row in record]}
-
-
-def _checked(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or not math.isfinite(float(value)):
-        raise ValueError(f"returned {value!r}, expected a finite number or None")
-    return float(value)

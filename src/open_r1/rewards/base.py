@@ -41,7 +41,8 @@ class Method:
     A malformed completion scores `minimum`; a malformed record raises DataError. `ready` raises ValueError, before
     training, where the method lacks something outside of the rows: a judge's endpoint. `thought` gives what a perfect
     completion thinks before it answers. `gold_earns` says what a row's own gold answer earns where that is less than
-    `maximum`: a polygon is not the mask. `outlines` are what a completion answers with on the picture.
+    `maximum`: a polygon is not the mask. `outlines` are what a completion answers with on the picture. A method that
+    `asks` another machine has deadlines of its own, and stays in the process whose threads share its answers.
     """
 
     score: Callable[[str, Record], float]
@@ -50,6 +51,7 @@ class Method:
     parse: Callable[[str, Record], Any] = read_final_text
     thought: Callable[[Record], str] = lambda record: "..."
     ready: Callable[[], None] | None = None
+    asks: bool = False
     gold_earns: Callable[[Record], float] | None = None
     outlines: Callable[[str, Record], tuple[Outline, ...]] = nothing_to_draw
 

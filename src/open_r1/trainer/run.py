@@ -18,9 +18,6 @@ from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
 from open_r1.records import Record
-from open_r1.redaction import redacted_values
-from open_r1.rewards.adapter import BatchReward, load_reward
-from open_r1.rewards.pool import warm_up
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves, Progress
 from open_r1.trainer.checkpoints import Resume, plan_resume
@@ -45,24 +42,44 @@ def run_grpo(
         training.reward_weights = list(TASKS[task.task_type].weights)
     with alone(training):
         resume = plan_resume(records, task, training, model_args)
-        warm_up()  # grading workers start before CUDA does
-        trainer = make_trainer(records, eval_records, task, training, model_args)
+        rewards = start_rewards(task)
+        trainer = make_trainer(records, eval_records, rewards, task, training, model_args)
         show_preflight(trainer)
         train_and_save(trainer, task, training, model_args, resume)
     return trainer
 
 
+def start_rewards(task: TaskArguments) -> list[BatchReward]:
+    """The run's rewards, their workers started: before CUDA does, and before a model is loaded for nothing."""
+    bounds = Bounds(task.reward_seconds, task.reward_memory_gb, task.rewards_in_process, task.reward_errors)
+    rewards = [BatchReward(name, bounds) for name in task.reward_funcs or TASKS[task.task_type].rewards]
+    for reward in rewards:
+        reward.start()
+    return rewards
+
+
 def make_trainer(
     records: Sequence[Record],
     eval_records: Sequence[Record] | None,
+    rewards: Sequence[BatchReward],
     task: TaskArguments,
     training: GRPOArguments,
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
-    """Rewards, processor, model and trainer."""
-    declared = TASKS[task.task_type]
-    instruction = declared.prompts[task.prompt_mode]
+    """Processor, model and trainer."""
+    instruction = TASKS[task.task_type].prompts[task.prompt_mode]
+<<<<<<< HEAD
     rewards = [BatchReward(name, load_reward(name)) for name in task.reward_funcs or declared.rewards]
+=======
+    bounds = Bounds(task.reward_seconds, task.reward_memory_gb, task.rewards_in_process, task.reward_errors)
+    rewards = [BatchReward(name, bounds) for name in task.reward_funcs or declared.rewards]
+    if training.reward_weights is None and not task.reward_funcs:
+        training.reward_weights = list(declared.weights)
+    resume = plan_resume(records, task, training, model_args)
+    for reward in rewards:
+        reward.start()  # workers start before CUDA does
+
+>>>>>>> 3d34b0f (Every reward is graded in worker processes with a deadline and a memory limit; users' files too, with flags for their bounds and errors)
     processor = load_processor(model_args, task, training.trust_remote_code)
     for rows in (records, eval_records or ()) if task.max_prompt_length is not None else ():
         refuse_long_prompts(rows, processor, instruction, task.max_prompt_length)
