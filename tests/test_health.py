@@ -9,9 +9,10 @@ from conftest import REPO, make_dataset, run_script
 
 from open_r1.arguments import JsonlArguments
 from open_r1.flags import parse
-from open_r1.report.checks import WINDOW
+from open_r1.report.checks import LOST, WINDOW
 from open_r1.report.diagnoses import DIAGNOSES, diagnose
 from open_r1.report.health import HEALTH
+from open_r1.rewards import workers
 from open_r1.trainer.pace import Pace
 
 sys.path.insert(0, str(REPO / "local_scripts"))
@@ -66,6 +67,14 @@ def test_trouble_is_found_alone_with_its_evidence_and_a_flag_to_try(name):
     (finding,) = diagnose(series)
     assert finding.name == name and evidence in finding.evidence
     assert "--" in finding.remedy and DIAGNOSES[name].metric in HEALTH
+
+
+def test_every_count_of_lost_gradings_is_seen_and_explained():
+    for key in LOST:
+        (finding,) = diagnose([{"step": i, key: 2.0 * i} for i in range(1, 101)])
+        assert finding.name == "gradings_lost" and f"{key} grew by 18" in finding.evidence
+    assert {key for key in LOST if key.startswith("grading/")} == {f"grading/{name}" for name in workers.stats()}
+    assert {f"grading/{name}" for name in workers.stats()} <= set(HEALTH)
 
 
 @pytest.mark.parametrize("name", [name for name in SICK if name != "not_finite"])

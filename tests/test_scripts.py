@@ -72,7 +72,8 @@ LIGHT += " rewards.outlines report.page report.health report.diagnoses report.th
 LIGHT += " endpoint.client endpoint.journal endpoint.harvest answers.replies rewards.judge"
 LIGHT += " masks polygons answers.polygons rewards.masks tasks.seg importers.coco importers.downloads"
 LIGHT += " attention.tiles report.heat report.attention_page report.attention_film"
-LIGHT += " rewards rewards.adapter rewards.pool rewards.math tasks tasks.digits"
+LIGHT += " rewards rewards.adapter rewards.grading rewards.users rewards.workers rewards.forked rewards.pool rewards.math"
+LIGHT += " tasks tasks.digits"
 
 
 def test_the_upper_half_imports_neither_torch_nor_transformers_nor_trl():

@@ -35,7 +35,7 @@ class TaskArguments:
     reward_seconds: float = field(
         default=30.0,
         metadata={
-            "help": "Deadline of one call of your own reward (a row, or a batch in TRL's form); what exceeds it, or "
+            "help": "Deadline of one call of your own reward, of a row or in TRL's form a batch: what exceeds it, or "
             "ends its process, scores the function's attribute `minimum`, else 0. Ours have $OPEN_R1_GRADE_SECONDS."
         },
     )
@@ -46,8 +46,8 @@ class TaskArguments:
     rewards_in_process: bool = field(
         default=False,
         metadata={
-            "help": "Compute your own rewards in the training process, for those that need its GPU or its state; "
-            "then nothing but the run's watchdog bounds them."
+            "help": "Compute your own rewards in the training process, for those that need its GPU or its state: no "
+            "deadline, no memory limit, nothing but the run's watchdog bounds them."
         },
     )
     reward_errors: str = field(

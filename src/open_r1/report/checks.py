@@ -17,7 +17,8 @@ Lines = Sequence[Mapping[str, Any]]
 Check = Callable[[Lines], str | None]  # the evidence, or None where all is well
 Points = Sequence[tuple[int, float]]  # (step, value)
 
-LOST = ("grading/timeouts", "grading/crashes", "judge/failures", "judge/too_long")  # counts since the process began
+# Counts since the process began.
+LOST = ("grading/timeouts", "grading/crashes", "grading/errors", "judge/failures", "judge/too_long")
 MUST_BE_FINITE = {"loss", "grad_norm", "reward", "kl", "entropy"}  # others may not apply in a step
 
 

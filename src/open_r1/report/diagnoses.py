@@ -126,8 +126,8 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "Answers are not graded",
         "grading/timeouts",
         gradings_lost,
-        "They pay nothing. Raise $OPEN_R1_GRADE_SECONDS (mathematics) or $JUDGE_SECONDS (judge), or lower "
-        "--max_completion_length",
+        "They pay the least. Raise $OPEN_R1_GRADE_SECONDS (our rewards), --reward_seconds or --reward_memory_gb "
+        "(yours) or $JUDGE_SECONDS (judge), or lower --max_completion_length",
     ),
     "engine_differs": Diagnosis(
         "vLLM samples from another policy",

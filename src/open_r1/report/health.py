@@ -102,7 +102,19 @@ HEALTH: dict[str, Metric] = {
         "Gradings out of time",
         "since the start",
         "does not grow; not logged while there are none",
-        "Raise `$OPEN_R1_GRADE_SECONDS`, or lower `--max_completion_length`.",
+        "Raise `$OPEN_R1_GRADE_SECONDS` (ours) or `--reward_seconds` (yours), or lower `--max_completion_length`.",
+    ),
+    "grading/crashes": Metric(
+        "Gradings that ended their process",
+        "since the start",
+        "does not grow",
+        "Raise `--reward_memory_gb`; run your reward on these completions by hand.",
+    ),
+    "grading/errors": Metric(
+        "Gradings that raised",
+        "since the start",
+        "does not grow; only with `--reward_errors skip`",
+        "Read the traceback of the first one in the log; correct your reward.",
     ),
     "judge/failures": Metric(
         "Verdicts that never came",

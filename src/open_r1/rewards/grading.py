@@ -57,12 +57,12 @@ def in_workers(job: Job, rows: Sequence[Row]) -> list[Grade]:
 
 def _part(job: Job, rows: Sequence[Row]) -> list[Grade]:
     grades: list[Grade] = []
-    while rest := rows[len(grades) :]:
+    while len(rest := rows[len(grades) :]) > 1:
         try:
             grades += call(job.crew, job.seconds + AT_ONCE_SECONDS, grade_some, job.name, rest)
         except Lost:  # by which row?
             grades += [_alone(job, row) for row in rest]
-    return grades
+    return grades + [_alone(job, row) for row in rest]
 
 
 def _alone(job: Job, row: Row) -> Grade:

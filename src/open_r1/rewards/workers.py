@@ -157,17 +157,19 @@ def _start_worker(crew: Crew) -> None:
     _inside = True
     ignore_sigterm()
     sys.stdout.reconfigure(line_buffering=True)  # a user's print is seen at once, and not lost with the worker
-    import math_verify  # noqa: F401 (a second to import; the fork server has it already)
-
     for name in ("math_verify", "latex2sympy2_extended"):  # they warn of every text that they cannot parse
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if crew.file is not None:
-        from open_r1.rewards.users import import_file
+    try:
+        if crew.file is None:
+            from open_r1.rewards.pool import warm_parsers
 
-        try:
+            warm_parsers()
+        else:
+            from open_r1.rewards.users import import_file
+
             import_file(crew.file)
-        except BaseException:
-            _unloadable = traceback.format_exc()
+    except BaseException:
+        _unloadable = traceback.format_exc()
     _limit_memory(crew.memory_bytes)
 
 
