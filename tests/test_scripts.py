@@ -72,7 +72,9 @@ LIGHT += " rewards.outlines report.page report.health report.diagnoses report.th
 LIGHT += " endpoint.client endpoint.journal endpoint.harvest answers.replies rewards.judge"
 LIGHT += " masks polygons answers.polygons rewards.masks tasks.seg importers.coco importers.downloads"
 LIGHT += " attention.tiles report.heat report.attention_page report.attention_film"
-LIGHT += " rewards rewards.adapter rewards.grading rewards.users rewards.workers rewards.forked rewards.pool rewards.math"
+LIGHT += (
+    " rewards rewards.adapter rewards.grading rewards.users rewards.workers rewards.forked rewards.pool rewards.math"
+)
 LIGHT += " tasks tasks.digits"
 
 

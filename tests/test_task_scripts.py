@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,33 @@ def test_users_rewards_see_images_and_columns(tiny, digits, tmp_path):
     )
     first = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
     assert any("brightness" in key for key in first) and any("batch" in key for key in first)
+
+
+FAULTY_REWARDS = """
+import os
+def dies(completion, record):
+    return os._exit(1) if record.id in ("0", "1", "2", "3") else float(len(completion))
+def raises(completion, record):
+    raise LookupError("no such level")  # HERE
+"""
+
+
+def test_users_rewards_that_die_or_raise_do_what_the_flags_say(tiny, digits, tmp_path):
+    reward = tmp_path / "faulty.py"
+    reward.write_text(FAULTY_REWARDS)
+    flags = ["--data_file_paths", digits / "train.jsonl", "--image_folders", digits, "--reward_seconds", 20]
+    flags += ["--reward_funcs", f"{reward}:dies", f"{reward}:raises"]
+    stopped = train("grpo_jsonl.py", tiny, tmp_path / "stop", *flags, check=False)
+    assert stopped.returncode != 0 and 'faulty.py", line 6, in raises' in stopped.stderr
+    assert re.search(
+        r"RewardError: \S*train\.jsonl:\d+: reward \S*:raises: LookupError: no such level", stopped.stderr
+    )
+    out = tmp_path / "skip"
+    done = train("grpo_jsonl.py", tiny, out, *flags, "--reward_errors", "skip", "--max_steps", 8)
+    assert done.stderr.count("LookupError: no such level\n") == 2  # one warning: what was raised, and its traceback
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["grading/errors"] == 8 * 8 and last["grading/timeouts"] == 0
+    assert "Gradings that raised" in (out / "report.html").read_text()
 
 
 def test_lora_trains_its_adapter_only(tiny, digits, tmp_path):
