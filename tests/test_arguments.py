@@ -35,6 +35,10 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
             "did you mean 'accuracy'",
         ),
         (["--reward_funcs", "mine.py:f"], "reward file: got mine.py, expected a Python file"),
+        (["--reward_seconds", "3"], "--reward_seconds: acts only on your own --reward_funcs path/to/file.py:function"),
+        (["--reward_funcs", "format", "--reward_errors", "skip"], "--reward_errors: acts only on your own"),
+        (["--reward_seconds", "0"], "--reward_seconds: got 0, expected a positive number"),
+        (["--reward_memory_gb", "nan"], "--reward_memory_gb: got nan, expected a positive number"),
         (["--reward_method", "mcq:mth"], "reward method: got 'mth', expected one of default, math"),
         (["--val_split_ratio", "0.1"], "--val_split_ratio: acts only with --eval_strategy steps or epoch"),
         (["--lora_r", "64"], "--lora_r: acts only with --use_peft true"),
@@ -44,6 +48,16 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
 )
 def test_a_flag_that_cannot_act_is_answered(capsys, argv, said):
     assert said in refused(capsys, NEEDED + argv)
+
+
+def test_bounds_of_users_rewards_act_or_are_answered(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def f(completion, record): return 1.0\n")
+    flags = [*NEEDED, "--reward_funcs", f"{path}:f", "--reward_seconds", "5"]
+    data, _, _ = parse(JsonlArguments, [*flags, "--reward_memory_gb", "1.5", "--reward_errors", "skip"])
+    assert (data.reward_seconds, data.reward_memory_gb, data.reward_errors) == (5.0, 1.5, "skip")
+    said = refused(capsys, [*flags, "--rewards_in_process", "true"])
+    assert "--reward_seconds: does not act with --rewards_in_process true" in said
 
 
 def test_deepspeed_needs_a_launcher(capsys, monkeypatch):

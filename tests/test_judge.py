@@ -1,13 +1,10 @@
 """The accuracy method `llm`: what it asks, what it pays, and completions that try to be paid."""
 
-import inspect
 import json
 import re
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +13,7 @@ from fake_endpoint import FakeEndpoint, Reply, Script, serving, text_of
 from open_r1.check import check_gold
 from open_r1.endpoint.client import EndpointError
 from open_r1.rewards import METHODS, accuracy, gold_score, judge
-from open_r1.rewards.adapter import BatchReward, RewardError
+from open_r1.rewards.adapter import BatchReward, RewardError, lost_gradings
 from open_r1.rows import Record
 from open_r1.turns import Turn
 
@@ -236,29 +233,19 @@ def test_one_answer_is_asked_about_once_and_few_at_a_time(use):
     assert len(server.requests) == 4 and server.most_at_once <= 2
 
 
-def test_failures_reach_the_metrics_of_a_run(use):
-    logged: dict[str, float] = {}
+def test_failures_are_metrics_of_a_run(use):
     with serving(lambda request, served: verdict(request, True) if served else Reply("yes")) as server:
         use(server)
         reward = BatchReward("accuracy")
-        arguments = {"record": [record()], "log_metric": logged.__setitem__}
-        assert reward([""], ["a red car"], **arguments) == [1.0] and not any(key.startswith("judge") for key in logged)
-        assert reward([""], ["a bus"], **arguments) == [0.0]
-        assert reward([""], ["a tram"], **arguments) == [1.0]
-    assert {key: value for key, value in logged.items() if key.startswith("judge")} == {
+        assert reward([""], ["a red car"], record=[record()]) == [1.0]
+        assert not any(key.startswith("judge") for key in lost_gradings())
+        assert reward([""], ["a bus"], record=[record()]) == [0.0]
+        assert reward([""], ["a tram"], record=[record()]) == [1.0]
+    assert {key: value for key, value in lost_gradings().items() if key.startswith("judge")} == {
         "judge/asked": 2.0,
         "judge/failures": 1.0,
         "judge/too_long": 0.0,
     }
-
-
-def test_trl_hands_log_metric_to_rewards_and_logs_it():
-    from trl import GRPOTrainer
-
-    assert 'reward_kwargs["log_metric"] = self._log_metric' in inspect.getsource(GRPOTrainer._calculate_rewards)
-    trainer = SimpleNamespace(_pending_metrics=defaultdict(list))
-    GRPOTrainer._log_metric(trainer, "judge/failures", 1.0)
-    assert trainer._pending_metrics == {"judge/failures": [1.0]}
 
 
 # Before training.

@@ -1,7 +1,9 @@
 """What the trainer relies on in TRL 1.16 and transformers 5.17; a new release must pass this before its pin moves."""
 
 import inspect
+from collections import defaultdict
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import torch
 import trl.trainer.grpo_trainer as upstream
@@ -27,6 +29,14 @@ def test_the_methods_that_are_overridden_exist_with_the_arguments_used():
     assert parameters(GRPOTrainer._calculate_rewards) == rewards
     logps = parameters(GRPOTrainer._get_per_token_logps_and_entropies)
     assert logps[:6] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"]
+
+
+def test_counts_that_are_logged_with_the_rewards_are_metrics_of_the_step():
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert source.index("self._calculate_rewards(") < source.index("self._pending_metrics.clear()")
+    trainer = SimpleNamespace(_pending_metrics=defaultdict(list))
+    GRPOTrainer._log_metric(trainer, "grading/timeouts", 1.0)
+    assert trainer._pending_metrics == {"grading/timeouts": [1.0]}
 
 
 def test_pixel_values_reach_the_log_probs_unread_from_the_loss_and_are_absent_from_generation():

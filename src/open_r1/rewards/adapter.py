@@ -106,10 +106,7 @@ class BatchReward:
             ) from error
         whole = "completions" in wanted and len(set(grades)) == 1
         places = [batch if whole else row.where for row in record]
-        values = [self._value(grade, place) for grade, place in zip(grades, places, strict=True)]
-        for name, count in lost_gradings().items() if "log_metric" in kwargs else ():
-            kwargs["log_metric"](name, count)
-        return values
+        return [self._value(grade, place) for grade, place in zip(grades, places, strict=True)]
 
     @property
     def _job(self) -> Job:

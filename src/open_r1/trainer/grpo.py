@@ -26,6 +26,7 @@ from open_r1.arguments import GRPOArguments, TaskArguments
 from open_r1.conversation import fill, messages
 from open_r1.models import bare, image_token_ids
 from open_r1.records import Record
+from open_r1.rewards.adapter import lost_gradings
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.generation import rollout
@@ -187,7 +188,10 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
         # named images only here: TRL would put a column of that name into the prompts a second time
         with_images = [{**e, "images": e["pictures"]} for e in inputs]
         with self.watch.phase("reward"):
-            return super()._calculate_rewards(with_images, prompts, completions, ids)
+            rewards = super()._calculate_rewards(with_images, prompts, completions, ids)
+        for name, count in lost_gradings().items():
+            self._log_metric(name, count)
+        return rewards
 
     # --------------------------------------------------------------------------------------------------- training
 

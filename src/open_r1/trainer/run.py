@@ -68,18 +68,6 @@ def make_trainer(
 ) -> VLMGRPOTrainer:
     """Processor, model and trainer."""
     instruction = TASKS[task.task_type].prompts[task.prompt_mode]
-<<<<<<< HEAD
-    rewards = [BatchReward(name, load_reward(name)) for name in task.reward_funcs or declared.rewards]
-=======
-    bounds = Bounds(task.reward_seconds, task.reward_memory_gb, task.rewards_in_process, task.reward_errors)
-    rewards = [BatchReward(name, bounds) for name in task.reward_funcs or declared.rewards]
-    if training.reward_weights is None and not task.reward_funcs:
-        training.reward_weights = list(declared.weights)
-    resume = plan_resume(records, task, training, model_args)
-    for reward in rewards:
-        reward.start()  # workers start before CUDA does
-
->>>>>>> 3d34b0f (Every reward is graded in worker processes with a deadline and a memory limit; users' files too, with flags for their bounds and errors)
     processor = load_processor(model_args, task, training.trust_remote_code)
     for rows in (records, eval_records or ()) if task.max_prompt_length is not None else ():
         refuse_long_prompts(rows, processor, instruction, task.max_prompt_length)
