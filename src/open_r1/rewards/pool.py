@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from open_r1.rewards.workers import OWN, Lost, call, count, inside
 
+START_SECONDS = 60.0
 MAX_CHARS = 2_000  # of each side; 1 MB of digits takes sympy 622 MB
 
 
@@ -46,7 +47,7 @@ def verify(gold: str, answer: str, settings: Settings = DEFAULTS) -> bool:
 
 def warm_up() -> None:
     """Start the workers and wait for one grading: before CUDA starts, and so that the first step is not slow."""
-    verify("$1$", "$1$")
+    call(OWN, START_SECONDS, _verify, "$1$", "$1$", DEFAULTS)
 
 
 def deadline() -> float:
