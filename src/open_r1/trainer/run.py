@@ -18,6 +18,8 @@ from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
 from open_r1.records import Record
+from open_r1.redaction import redacted_values
+from open_r1.rewards.adapter import BatchReward, Bounds
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves, Progress
 from open_r1.trainer.checkpoints import Resume, plan_resume
