@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-$PWD/.venv} OUT=${1:-output/torture}
 
-VENV=$VENV bash setup.sh --dev
+VENV=$VENV bash setup.sh --dev --fuzz
 export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE
 mkdir -p "$OUT"

@@ -139,6 +139,13 @@ class RunArguments:
             "is raised above it."
         },
     )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder checkpoint-N, true for the newest whole one in --output_dir, or auto for that one where "
+            "there is any."
+        },
+    )
     resume_unverified: bool = field(
         default=False,
         metadata={
