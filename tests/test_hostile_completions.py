@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hostile import CONTENTS, GOLDS, HANGS, LARGE, completions, range_of, record, rewards_of
+from hostile_texts import CONTENTS, GOLDS, HANGS, LARGE, completions, range_of, record, rewards_of
 
 from open_r1.rewards import METHODS, REWARDS, gold_score, workers
 from open_r1.rewards.adapter import BatchReward

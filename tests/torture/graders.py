@@ -18,7 +18,7 @@ from rows import Row, write
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hostile import CONTENTS, HANGS, completions, range_of, record, rewards_of
+from hostile_texts import CONTENTS, HANGS, completions, range_of, record, rewards_of
 from test_users_rewards import FILE, records
 
 from open_r1.rewards import METHODS, workers
