@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import orjson
 
+from open_r1.builder_lock import one_builder
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.paths import ImageFolder
 from open_r1.rows import parse_row
@@ -67,16 +68,25 @@ def index_file(
     """Index of one file and all its problems; `report` is told the bytes read.
 
     An index without problems is cached, with the size and time of the file and the times of all image folders seen,
-    so a removed image is noticed (a changed one, or the far end of a link, is not: opening it tells).
+    so a removed image is noticed (a changed one, or the far end of a link, is not: opening it tells). Of processes
+    that start together, such as the ranks of a run, one validates a large file, and the others wait for its index.
     """
     entry = _entry(path, folder, cache_dir)
-    if (cached := _load(entry, path)) is not None:
-        report(Path(path).stat().st_size)
-        return cached, []
+    if (index := _load(entry, path)) is None:
+        if Path(path).stat().st_size < CACHE_FROM_BYTES:
+            return _scan(path, folder, ImageFolder(folder) if folder else None, report)
+        with one_builder(entry, f"validating {path}"):
+            if (index := _load(entry, path)) is None:  # nobody built it while this process waited
+                return _build(entry, path, folder, report)
+    report(Path(path).stat().st_size)
+    return index, []
+
+
+def _build(entry: Path, path: str, folder: str | None, report: Callable) -> tuple[Index, list[Problem]]:
     stamp = _stamp(path)
     images = ImageFolder(folder) if folder else None
     index, problems = _scan(path, folder, images, report)
-    if not problems and stamp["size"] >= CACHE_FROM_BYTES:
+    if not problems:
         _save(entry, index, {**stamp, "folders": _folder_times(images)})
     return index, problems
 

@@ -1,0 +1,53 @@
+"""One process builds a file that several need, the others wait for it. (torch-free)
+
+A lock of the system (flock) on a file beside the one to build: it ends with its process, however that ends.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def one_builder(path: Path, doing: str) -> Iterator[None]:
+    """Runs its block while no other process runs one for the same `path`; a wait is logged once, naming `doing`.
+
+    Look for `path` in the block: another may have built it meanwhile. Those who waited for a block that ended without
+    an error run theirs at the same time: if it left nothing to be shared, so would theirs. Where no lock can be had
+    (a folder that cannot be written, a file system without locks), the block runs at once, and a warning says so.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path.with_suffix(".lock"), "ab")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        log.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
+        yield
+        return
+    with file:
+        is_first = _acquire(file, path, doing)
+        yield
+        if is_first:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _acquire(file: IO[bytes], path: Path, doing: str) -> bool:
+    """Wait for the lock and keep it: True. False where it was removed meanwhile, by a block that ended."""
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another process is %s: waiting for it", doing)
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        log.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
+        return False
+    if os.fstat(file.fileno()).st_nlink:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
