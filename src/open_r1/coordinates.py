@@ -12,6 +12,7 @@ from collections.abc import Sequence
 MIN_SIDE = 28  # px; smaller sides are scaled up by `open_r1.images.open_image`
 MIN_PIXELS = 56 * 56
 MAX_PIXELS = 16384 * 28 * 28
+MAX_ASPECT = 200  # Qwen's processors refuse more
 
 # Model type (config.model_type) or a name users type -> space.
 COORDINATES: dict[str, str] = {
@@ -36,8 +37,8 @@ def smart_resize(
     >>> smart_resize(425, 640), smart_resize(425, 640, max_pixels=100_000)
     ((420, 644), (252, 364))
     """
-    if max(height, width) / min(height, width) > 200:
-        raise ValueError(f"image size: got {width}x{height}, expected sides within 1:200")
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(f"image size: got {width}x{height}, expected sides within 1:{MAX_ASPECT}")
     h, w = round(height / factor) * factor, round(width / factor) * factor
     if h * w > max_pixels:
         beta = math.sqrt(height * width / max_pixels)
@@ -104,7 +105,7 @@ def space_of(family: str) -> str:
     >>> space_of("qwen2_5_vl"), space_of("Qwen2.5-VL"), space_of("original")
     ('resized', 'resized', 'original')
     """
-    key = family.lower().replace(".", "_").replace("-", "_")
+    key = str(family).lower().replace(".", "_").replace("-", "_")
     if key not in COORDINATES:
         raise ValueError(f"model family: got {family!r}, expected one of {', '.join(COORDINATES)}; add it there")
     return COORDINATES[key]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from open_r1.coordinates import COORDINATES, from_original, shown_size, smart_resize, to_original
+from open_r1.coordinates import COORDINATES, MAX_ASPECT, from_original, shown_size, smart_resize, to_original
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.paths import ImageFolder
 from open_r1.rows import Record
@@ -23,7 +23,6 @@ __all__ = ["COORDINATES", "from_original", "load_images", "open_image", "origina
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS_DECODED = 64_000_000  # 192 MB as RGB; Pillow alone says nothing below 179 million
-MAX_ASPECT = 200  # Qwen's processors refuse more
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _PNG_EXIF = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation
 T = TypeVar("T")

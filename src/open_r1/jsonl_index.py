@@ -24,6 +24,7 @@ from open_r1.rows import parse_row
 from open_r1.turns import refuse
 
 CACHE_FROM_BYTES = 1 << 20  # smaller files are validated again each time: it takes milliseconds
+MAX_DEPTH = 254  # orjson's own limit for writing; Python's for showing a value lies above
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CONVERT = (
@@ -46,9 +47,16 @@ EMPTY = Index(*np.zeros((3, 0), np.int64))
 
 
 def decode_row(line: bytes, where: str) -> object:
-    """The JSON value of one line. Raises DataError for broken JSON and for bytes that are not UTF-8."""
+    """The JSON value of one line. Raises DataError for broken JSON, for bytes that are not UTF-8, and for a value
+    nested more deeply than MAX_DEPTH, which could be read and not be written again."""
     try:
-        return orjson.loads(line)
+        value = orjson.loads(line)
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+            orjson.dumps(value)
+        return value
+    except orjson.JSONEncodeError as error:
+        remedy = "store the field as text, or leave it out"
+        raise refuse(where, "line", f"JSON nested over {MAX_DEPTH} deep", "less nesting", remedy) from error
     except orjson.JSONDecodeError as error:
         try:
             line.decode()

@@ -91,7 +91,7 @@ def _read_polygons(value: object, size: Size) -> Rle:
 
 def _read_rle(value: Mapping[str, Any], size: Size) -> Rle:
     counts, stated = value.get("counts"), value.get("size")
-    if stated is None or list(stated) != list(size):
+    if not isinstance(stated, (list, tuple)) or list(stated) != list(size):
         raise ValueError(f"a run-length code of size {stated}, not the gold polygon's {list(size)} (height, width)")
     if isinstance(counts, list):
         _check_runs(counts, size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.turns import refuse
 
+_COLON = re.compile(r"\\?:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _UNSAFE = re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL
     r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S
@@ -38,15 +39,12 @@ def _listed(value: os.PathLike | Sequence[str | os.PathLike]) -> Sequence[str | 
 
 
 def _split_text(text: str) -> list[str]:
-    parts, start, i = [], 0, 0
-    while i < len(text):
-        if (i == start and _DRIVE.match(text, i)) or text.startswith("\\:", i):
-            i += 2
-        elif text[i] == ":":
-            parts.append(text[start:i])
-            start = i = i + 1
-        else:
-            i += 1
+    parts, start = [], 0
+    for colon in _COLON.finditer(text):
+        is_drive = colon.start() == start + 1 and _DRIVE.match(text, start)
+        if colon[0] == ":" and not is_drive:
+            parts.append(text[start : colon.start()])
+            start = colon.end()
     return [part.replace("\\:", ":") for part in [*parts, text[start:]]]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from open_r1.answers import final_text
 
-MAX_CHARS = 50_000  # the end of a longer text is read: the last box counts
+MAX_CHARS = 20_000  # the end of a longer text is read: the last box counts
 _NEAR = 400  # characters around a box in which the object that holds its label begins and ends
 
 _N = r"([-+]?\d{1,9}(?:\.\d{0,30})?)"

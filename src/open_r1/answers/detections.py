@@ -3,8 +3,9 @@
 Boxes are read by `open_r1.answers.boxes`; what is decided here is when an answer without boxes is an answer.
 """
 
-import json
 from dataclasses import replace
+
+import orjson
 
 from open_r1.answers import normalize
 from open_r1.answers.boxes import Box, parse_boxes
@@ -50,10 +51,11 @@ def says_nothing(text: str) -> bool:
 
 
 def _unescaped(label: str | None) -> str | None:
-    r"""JSON writers escape letters beyond ASCII; a label with another backslash in it stands as it is."""
+    r"""JSON writers escape letters beyond ASCII; a label with another backslash in it, or with half of a surrogate
+    pair, which nothing could write into a file, stands as it is."""
     if label is None or "\\u" not in label:
         return label
     try:
-        return json.loads(f'"{label}"')
-    except json.JSONDecodeError:
+        return orjson.loads(f'"{label}"')
+    except orjson.JSONDecodeError:
         return label

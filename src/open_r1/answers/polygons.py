@@ -20,7 +20,8 @@ _OBJECT = re.compile(r"\{[^{}]{0,4000}\}")
 def parse_polygons(text: str, size: tuple[float, float]) -> list[Polygon]:
     """All polygons of a text in order; `size` (height, width) is the frame of those that do not state theirs.
 
-    A polygon has a centre within its size, and 1 to 72 coefficients; each number is finite and at most 1e6 in size.
+    A polygon has a centre within its size, and 1 to 72 coefficients; each number is finite and at most 1e6 in size,
+    those of its size at least 1.
     Single quotes are read as double ones. "basis" is "chebyshev" unless stated. Other keys do not matter.
 
     >>> parse_polygons('{"centre": [5, 5.5], "coeffs": [2, 0.1], "size": [10, 20]}', (1000, 1000))
@@ -57,7 +58,7 @@ def _polygon(text: str, size: tuple[float, float]) -> Polygon | None:
     is_inside = 0 <= centre[0] <= stated[1] and 0 <= centre[1] <= stated[0]
     return (
         Polygon((centre[0], centre[1]), coeffs, (stated[0], stated[1]), basis)
-        if is_inside and min(stated) > 0
+        if is_inside and min(stated) >= 1
         else None
     )
 

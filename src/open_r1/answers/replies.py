@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+import orjson
+
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 # "\frac", "\theta", "\rho", "\beta", "\neq" behind a single backslash: JSON reads the first letter as a control code
 _EATEN = re.compile(r"[\b\f\r\t](?=[a-zA-Z])|\n(?=(?:eq|abla|eg|otin|parallel)\b)")
@@ -15,21 +17,24 @@ _EATEN = re.compile(r"[\b\f\r\t](?=[a-zA-Z])|\n(?=(?:eq|abla|eg|otin|parallel)\b
 def parse_object(text: str) -> dict[str, Any]:
     """The JSON object that a reply is, alone or in one code fence; raises ValueError saying what is wrong.
 
-    Nothing may stand around it, no key may occur twice.
+    Nothing may stand around it, no key may occur twice, and it can be written again: no NaN, no number beyond a
+    float's range, no half of a surrogate pair, no deep nesting.
 
     >>> parse_object('```json\\n{"a": 1}\\n```')
     {'a': 1}
     >>> parse_object('Sure: {"a": 1}')
     Traceback (most recent call last):
-    ValueError: it is no JSON object alone (Expecting value at character 1)
+    ValueError: it is no JSON object alone (unexpected character, expected a JSON value at character 1)
     """
     text = text.strip()
     fenced = _FENCED.fullmatch(text)
+    body = fenced[1] if fenced else text
     try:
-        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_distinct)
-    except json.JSONDecodeError as error:
+        orjson.dumps(orjson.loads(body))
+        value = json.loads(body, object_pairs_hook=_distinct)  # orjson keeps the last of equal keys
+    except orjson.JSONDecodeError as error:
         raise ValueError(f"it is no JSON object alone ({error.msg} at character {error.pos + 1})") from error
-    except RecursionError as error:
+    except (orjson.JSONEncodeError, RecursionError) as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")

@@ -87,6 +87,8 @@ def accuracy(completion: str, record: Record) -> float:
 def parsed(completion: str, record: Record) -> Any:
     """What the record's accuracy method reads from a completion, as JSON; None where it reads nothing.
 
+    Raises DataError and ValueError as the method does.
+
     >>> parsed("<answer>(B)</answer>", Record("1", (), "", (), "A", accu_reward_method="mcq"))
     'B'
     """

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from open_r1.answers.boxes import last_box, parse_boxes
-from open_r1.coordinates import space_of, to_original
-from open_r1.errors import shorten
+from open_r1.coordinates import MAX_ASPECT, space_of, to_original
+from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rows import Record
+
+MAX_SIDE = 1_000_000  # px of an image
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -49,7 +51,7 @@ def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
 
 
 def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """`answered_box` on the first picture.
+    """`answered_box` on the first picture. Raises DataError and ValueError as `rec`.
 
     >>> rec_outlines("[0, 0, 320, 425]", Record("1", ("a.png",), "", (), "", {"image_wh": [640, 425]}))
     (Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), label=None, image=0),)
@@ -69,13 +71,23 @@ def frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, An
 
     `wh` is the original image's (width, height) in pixels where it is known, else `image_wh(record)`.
 
+    Raises DataError for fields that are no such numbers, and ValueError for an unknown family.
+
     >>> frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
     {'family': 'qwen3_vl', 'image_wh': (640, 425)}
     """
     family = record.extra.get("model_family") or "original"
     size = wh or ((1.0, 1.0) if space_of(family) == "original" else image_wh(record))
-    limits = {name: record.extra[name] for name in ("min_pixels", "max_pixels") if record.extra.get(name)}
-    return {"family": family, "image_wh": size, **limits}
+    names = [name for name in ("min_pixels", "max_pixels") if record.extra.get(name)]
+    return {"family": family, "image_wh": size, **{name: _pixels(record, name) for name in names}}
+
+
+def _pixels(record: Record, name: str) -> int:
+    value = record.extra[name]
+    if type(value) is int and value > 0:
+        return value
+    remedy = "write the processor's limit, or remove the field"
+    raise DataError([Problem(record.where, name, shorten(value), "a positive number of pixels", remedy)])
 
 
 def gold_box(record: Record) -> tuple[float, ...]:
@@ -87,15 +99,21 @@ def gold_box(record: Record) -> tuple[float, ...]:
 
 
 def image_wh(record: Record) -> tuple[float, float]:
-    """(width, height) of the original image in pixels; raises ValueError naming the field where it is missing."""
+    """(width, height) of the original image in pixels.
+
+    Raises DataError (field `image_wh`) where it is missing or no image that `open_r1.images` opens.
+    """
     value = record.extra.get("image_wh") or [record.extra.get("width"), record.extra.get("height")]
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if not is_pair or not all(isinstance(side, (int, float)) and side > 0 for side in value):
-        raise ValueError(
-            f"{record.where}: image_wh: got {shorten(value)}, expected [width, height] of the original image "
-            f"in pixels; boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
-        )
-    return value[0], value[1]
+    if is_pair and all(_is_side(side) for side in value) and max(value) <= MAX_ASPECT * min(value):
+        return value[0], value[1]
+    expected = f"[width, height] of the original image in pixels, within 1:{MAX_ASPECT}"
+    remedy = f"boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
+    raise DataError([Problem(record.where, "image_wh", shorten(value), expected, remedy)])
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
 
 
 def _area(box: Sequence[float]) -> float:

@@ -52,7 +52,7 @@ def od_ap(completion: str, record: Record) -> float:
 
 
 def od_ap50(completion: str, record: Record) -> float:
-    """`od_ap` at the one IoU threshold .5.
+    """`od_ap` at the one IoU threshold .5. Raises DataError and ValueError as that does.
 
     >>> row = Record("1", (), "", (), '[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]')
     >>> od_ap50('[{"bbox_2d": [0, 0, 10, 5], "label": "cat"}, {"bbox_2d": [0, 0, 5, 5], "label": "dog"}]', row)
@@ -62,7 +62,10 @@ def od_ap50(completion: str, record: Record) -> float:
 
 
 def od_length(completion: str, record: Record) -> float:
-    """`od_ap` times min(1, gold boxes / answered boxes): boxes beyond the gold number cost, in any order."""
+    """`od_ap` times min(1, gold boxes / answered boxes): boxes beyond the gold number cost, in any order.
+
+    Raises DataError and ValueError as that does.
+    """
     return _score(completion, record, lambda gold, said: _mean_precision(gold, said) * min(1, len(gold) / len(said)))
 
 
@@ -71,6 +74,7 @@ def weighted_sum(completion: str, record: Record) -> float:
 
     Position is the sum of matched IoUs over the number of gold boxes, completeness 1 - (share of gold boxes missed +
     share of answered boxes without a match) / 2. In VLM-R1 a box of another label also made a match, of IoU 0.
+    Raises DataError and ValueError as `od_ap`.
 
     >>> row = Record("1", (), "", (), '[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]')
     >>> round(weighted_sum('[{"bbox_2d": [0, 0, 10, 8], "label": "cat"}]', row), 6)  # .7 * .8 + .3 * 1
@@ -107,7 +111,7 @@ def show_detections(completion: str, record: Record) -> list[dict[str, Any]] | N
 
 
 def detection_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """`answered_detections` on the first picture, with their labels."""
+    """`answered_detections` on the first picture, with their labels; raises DataError and ValueError as `od_ap`."""
     return tuple(box_outline(box.xyxy, record, box.label) for box in answered_detections(completion, record) or ())
 
 

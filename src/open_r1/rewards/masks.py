@@ -7,7 +7,7 @@ A row's gold answer is a polygon that `open_r1.polygons` fitted to the true mask
 from typing import Any
 
 from open_r1.answers.polygons import last_polygon, parse_polygons
-from open_r1.coordinates import from_original
+from open_r1.coordinates import MAX_ASPECT, from_original
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.masks import Rle, Size, iou, overlap, read_segmentation
 from open_r1.polygons import Polygon, corners, to_rle
@@ -15,6 +15,7 @@ from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.boxes import frame
 from open_r1.rows import Record
 
+MAX_PIXELS = 64_000_000  # of a mask, as of an image
 _NO_SIZE = (0.0, 0.0)
 
 
@@ -68,7 +69,7 @@ def answered_polygon(completion: str, record: Record) -> dict[str, Any] | None:
 
 
 def polygon_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The corners of the polygon that `mask_iou` reads, on the first picture."""
+    """The corners of the polygon that `mask_iou` reads, on the first picture; DataError and ValueError as there."""
     polygon = _answered(completion, record)
     if polygon is None:
         return ()
@@ -95,10 +96,15 @@ def frame_size(record: Record, size: Size) -> tuple[float, float]:
 def gold_polygon(record: Record) -> Polygon:
     """The one polygon of a record's solution; raises DataError (field `solution`) where it is not one."""
     polygons = parse_polygons(gold_text(record), _NO_SIZE)
-    if len(polygons) != 1 or any(side % 1 for side in polygons[0].size):
+    if len(polygons) != 1 or not _is_image(polygons[0].size):
         expected = 'one {"centre": [x, y], "coeffs": [...], "size": [height, width]}, centre in pixels of that image'
-        raise bad_gold(record, expected)
+        raise bad_gold(record, f"{expected}, which has at most {MAX_PIXELS} and sides within 1:{MAX_ASPECT}")
     return polygons[0]
+
+
+def _is_image(size: tuple[float, float]) -> bool:
+    whole = all(side % 1 == 0 for side in size)
+    return whole and size[0] * size[1] <= MAX_PIXELS and max(size) <= MAX_ASPECT * min(size)
 
 
 def true_mask(record: Record, gold: Polygon, size: Size) -> Rle:
