@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 from hostile import MAX_BYTES, ROWS, SLOW_SECONDS, SPLIT, TARGETS, attempt, is_slow, without_workers
+from hostile_tokens import FIELDS, NUMBERS, OBJECTS, SIGNS, TAGS, WORDS
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,74 +26,6 @@ from open_r1.rows import Record, parse_row
 EXAMPLES = 20  # of each target
 REPEATED = 100_000  # characters
 
-NUMBERS = [
-    "0",
-    "-0.0",
-    "1e308",
-    "-1e308",
-    "1e999",
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "9" * 5000,
-    "1e-320",
-    "5",
-    "٣",
-    "1/0",
-]
-TAGS = [
-    "<think>",
-    "</think>",
-    "<answer>",
-    "</answer>",
-    "<chars>",
-    "</chars>",
-    "<image>",
-    "<loc0001>",
-    "<box>",
-    "```json\n",
-]
-WORDS = [
-    "yes",
-    "no",
-    "The answer is (B).",
-    r"\boxed{",
-    r"\frac{1}{2}",
-    "A. 9 cm",
-    "√{2}π",
-    "None",
-    "50%",
-    "[0, 1]",
-    "$",
-    "\n",
-]
-SIGNS = [
-    "\0",
-    "\u202e",
-    "\ud800",
-    "\udc80",
-    "\ufeff",
-    "İ",
-    "ﷺ",
-    "e\u0301\u0316",
-    "\U0001f600",
-    "{",
-    "}",
-    "[",
-    "]",
-    '"',
-    "\\",
-    ":",
-]
-OBJECTS = [
-    '{"bbox_2d": [1, 2, 30, 40], "label": "cat"}',
-    '{"bbox_2d": [NaN, 1e999, 1e308, -1], "label": "\\ud800"}',
-    "<|ref|>cat<|/ref|><box>(1,2),(3,4)</box>",
-    '{"centre": [32, 24], "coeffs": [1e6, -1e6, 3], "size": [48, 64]}',
-    '{"centre": [0, 0], "coeffs": [NaN], "size": [1e-300, 1e6], "basis": []}',
-    '{"size": [48, 64], "counts": "oooooooo"}',
-]
-
 some_number = st.sampled_from(NUMBERS).map(str)
 boxes = st.lists(some_number, min_size=3, max_size=5).map(lambda numbers: f"[{', '.join(numbers)}]")
 pieces = st.one_of(*map(st.sampled_from, (NUMBERS, TAGS, WORDS, SIGNS, OBJECTS)), boxes, st.text(max_size=8))
@@ -107,8 +40,6 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(pieces, inner, max_size=3)),
     max_leaves=6,
 )
-FIELDS = ["id", "image", "images", "problem", "solution", "conversations", "messages", "accu_reward_method", "options"]
-FIELDS += ["image_wh", "model_family", "min_pixels", "max_pixels", "segmentation", "ceiling", "coded", "max_units"]
 turns = st.fixed_dictionaries(
     {}, optional=dict.fromkeys(("from", "value", "role", "content", "type", "text", "image"), values)
 )

@@ -11,8 +11,10 @@ from open_r1.turns import refuse
 
 _COLON = re.compile(r"\\?:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_UNSAFE = re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL
-    r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.S
+_UNSAFE = re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL, half a surrogate pair
+    r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)"
+    r"|.*[\0\ud800-\udc7f\udd00-\udfff]",
+    re.S,
 )
 
 
@@ -123,7 +125,7 @@ class ImageFolder:
         return path if path == self.root or path.startswith(self.root.rstrip("/") + "/") else ""
 
     def _unsafe(self, relative: str, where: str) -> DataError:
-        expected = f"a path relative to {self.folder!r} without '..', drive, URL or NUL"
+        expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a surrogate pair"
         remedy = "copy the image below the folder and write its relative path"
         return refuse(where, "image", shorten(relative), expected, remedy)
 

@@ -89,7 +89,7 @@ _FUNCTIONS = r"sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|frac|inf|and|or"
 _WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})\b)[a-zA-Z]{{2,}}(?:'[a-z]+)?")
 _VALUE = re.compile(r"(?<![\d.])\d+(?:[,\s]\d{3})*(?:\.\d+)?")
 _DELIMITED = re.compile(r"\$|\\boxed|\\\(|\\\[")
-_PLAIN = re.compile(r"[-+−]?[\d,]*\.?\d+")
+_PLAIN = re.compile(r"[-+−]?[\d,]*(?:\.\d+|(?<=\d))")
 _DATE = re.compile(r"\d+(?:[-/.:]\d+){2,}")
 
 
