@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sets up everything: a virtual environment with the versions pinned in pyproject.toml, and this package, editable.
 #
-#   bash setup.sh [--dev] [--browser] [--demo] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cu126|cu128|cpu|...]
+#   bash setup.sh [--dev] [--browser] [--fuzz] [--demo] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cpu|...]
 #
 # --browser installs Debian's chromium where no chromium is found: the tests of pages open them in it.
+# --fuzz installs what tests/torture/fuzz.py needs beside --dev.
 # VENV=dir   where the environment goes (default: .venv at the repository's root)
 # PYTHON=exe the interpreter that makes it (default: python3.11, then python3.12, then python3)
 # Running it again when nothing changed takes no time. A change of pyproject.toml or of the options installs again.
@@ -14,7 +15,7 @@ VENV=${VENV:-$PWD/.venv}
 VLLM_VERSION=0.31.0
 FLASH_ATTN_VERSION=2.8.3
 TRACKIO_VERSION=0.43.0
-dev="" browser="" demo="" vllm="" flash="" trackio="" backend=""
+dev="" browser="" fuzz="" demo="" vllm="" flash="" trackio="" backend=""
 
 fail() { echo "setup.sh: $*" >&2; exit 1; }
 
@@ -22,13 +23,14 @@ while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
     --browser) browser=1 ;;
+    --fuzz) fuzz=1 ;;
     --demo) demo=1 ;;
     --vllm) vllm=1 ;;
     --flash-attn) flash=1 ;;
     --trackio) trackio=1 ;;
     --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
-    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown option $1; known: --dev --browser --demo --vllm --flash-attn --trackio --torch-backend" ;;
+    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown option $1; known: --dev --browser --fuzz --demo --vllm --flash-attn --trackio --torch-backend" ;;
   esac
   shift
 done
@@ -70,7 +72,7 @@ PY=$VENV/bin/python
 
 # What is installed is described by pyproject.toml, this script and the options; earlier options stay installed.
 STAMP=$VENV/.open_r1_setup
-options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${demo:+demo} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
+options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${fuzz:+fuzz} ${demo:+demo} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
 state=$(cat pyproject.toml setup.sh | sha256sum | cut -d' ' -f1)
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(printf '%s\n%s' "$state $PWD" "$options")" ]; then
   echo "Up to date: $VENV"
@@ -103,6 +105,7 @@ PYTHON
         install -r "$VENV/vllm-requirements.txt" -e .
       fi ;;
   esac
+  case $options in *fuzz*) install -e '.[fuzz]' ;; esac
   case $options in *flash*) install --no-build-isolation "flash-attn==$FLASH_ATTN_VERSION" ;; esac
   case $options in *trackio*) install "trackio==$TRACKIO_VERSION" -e . ;; esac
   printf '%s\n%s' "$state $PWD" "$options" > "$STAMP"

@@ -34,7 +34,7 @@ def worse(data: bytes, rng: random.Random, longest: int) -> bytes:
     """The input after one to four format-aware changes, at most `longest` bytes."""
     for _ in range(rng.randint(1, 4)):
         data = rng.choice(_CHANGES)(data, rng)
-    if rng.random() < 0.002:
+    if rng.random() < 0.002 or longest > 10 * max(len(data), 1_000):
         data = _longer(data, rng, longest)
     return data[:longest]
 

@@ -24,7 +24,7 @@ def bash(*command: object, **environment: str) -> subprocess.CompletedProcess[st
 
 def test_setup_refuses_what_it_does_not_know():
     done = bash("setup.sh", "--vlm")
-    assert done.returncode == 1 and "unknown option --vlm; known: --dev --browser --demo --vllm" in done.stderr
+    assert done.returncode == 1 and "unknown option --vlm; known: --dev --browser --fuzz --demo --vllm" in done.stderr
 
 
 def test_flash_attn_is_refused_without_cuda(tmp_path):

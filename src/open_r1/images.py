@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,7 +23,10 @@ __all__ = ["COORDINATES", "from_original", "load_images", "open_image", "origina
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS_DECODED = 64_000_000  # 192 MB as RGB; Pillow alone says nothing below 179 million
+MAX_SCANS = 100  # of a JPEG, as in libtiff; encoders write about ten, and each goes over all pixels
+MAX_READS = 100_000  # of a file: a PNG of 64 MB has about 30,000
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+_ROWS = 256
 _PNG_EXIF = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ def open_image(
     A side under 28 px is scaled up to 28 with its aspect ratio (Qwen's patches need it); nothing is ever scaled down.
 
     Raises DataError (field `image`) for a path that leaves `folder`, and for files that are missing, no regular file,
-    empty, no image, truncated, or over the limits of bytes, pixels and aspect ratio (200).
+    empty, no image, truncated, or over the limits of bytes, pixels, aspect ratio (200) and scans of a JPEG (100).
     """
 
     def decode(image: Image.Image) -> Image.Image:
@@ -110,8 +113,9 @@ def _with_image(
         if size > max_bytes:
             raise refuse(f"{size} bytes", f"at most {max_bytes}", "save the image smaller")
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(_Bounded(file), formats=FORMATS) as image:
                 _check_shape(image.size, max_pixels, refuse)
+                _check_scans(image, os.pread(file.fileno(), size, 0), refuse)
                 return use(image)
         except DataError:
             raise
@@ -123,6 +127,23 @@ def _with_image(
         except Exception as error:
             got = f"a damaged image ({type(error).__name__}: {error})"
             raise refuse(got, "an image that decodes to its end", "copy the file again, or remove the row") from error
+
+
+class _Bounded:
+    """A file that is read in so many pieces at most: millions of tiny parts before the pixels would take minutes."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._left = MAX_READS
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(f"over {MAX_READS} parts")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _open(path: str, refuse: Callable[[str, str, str], DataError]) -> int:
@@ -146,6 +167,12 @@ def _check_shape(size: tuple[int, int], max_pixels: int, refuse: Callable[[str, 
         raise refuse(f"{width}x{height} pixels", f"sides within 1:{MAX_ASPECT}", "crop the image, or remove the row")
 
 
+def _check_scans(image: Image.Image, content: bytes, refuse: Callable[[str, str, str], DataError]) -> None:
+    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans > MAX_SCANS:
+        raise refuse(f"a JPEG of {scans} scans", f"at most {MAX_SCANS}", "save the image anew, or remove the row")
+
+
 def _exif(image: Image.Image) -> Image.Exif:
     """EXIF of an opened image. A PNG may carry it behind its pixels, so Pillow decodes those; here only if it does."""
     if image.format == "PNG" and "exif" not in image.info:
@@ -165,7 +192,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         converted = Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
     elif image.has_transparency_data:
-        layer = image.convert("RGBA")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
         converted = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     else:
         converted = image.convert("RGB")
@@ -188,4 +215,7 @@ def _to_8_bit(values_HW: np.ndarray, mode: str) -> np.ndarray:
     top = next((top for top in ranges if high <= top), None)
     if top is None or not low >= 0:
         raise ValueError(f"grey levels from {low:g} to {high:g} in mode {mode}, outside 0..65535")
-    return np.round(values_HW.astype(np.float64) * (255 / top)).astype(np.uint8)
+    levels_HW = np.empty(values_HW.shape, np.uint8)
+    for y in range(0, len(values_HW), _ROWS):  # as floats all at once, a picture would take eight times its memory
+        levels_HW[y : y + _ROWS] = np.round(values_HW[y : y + _ROWS].astype(np.float64) * (255 / top))
+    return levels_HW

@@ -125,7 +125,7 @@ class ImageFolder:
         return path if path == self.root or path.startswith(self.root.rstrip("/") + "/") else ""
 
     def _unsafe(self, relative: str, where: str) -> DataError:
-        expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a surrogate pair"
+        expected = f"a path relative to {self.folder!r} without '..', drive, URL or NUL"
         remedy = "copy the image below the folder and write its relative path"
         return refuse(where, "image", shorten(relative), expected, remedy)
 

@@ -30,6 +30,12 @@ KEPT = 4  # slowest inputs of each target
 FAILURES = 20
 REPORT_EVERY = 50_000
 SECONDS = 900
+LONG, SHORT_BYTES = 0.01, 4096  # one in a hundred may be of any length
+FIGURE = (
+    "{:,} inputs to {} parsers and rewards in {:.0f} s ({:.0f} s of CPU time), at least {:,} each; two thirds guided "
+    "by coverage, two thirds changed by format; {} foreign exceptions or slow answers; slowest {:.0f} ms of CPU time "
+    "({}); peak {} MB"
+)
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -124,6 +130,7 @@ class Trial:
         found = {
             "inputs": self.number,
             "seconds": time.monotonic() - self.began,
+            "cpu": time.process_time(),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "counts": self.counts,
             "slowest": slowest,
@@ -147,7 +154,8 @@ def worker(args: argparse.Namespace, corpus: str) -> None:
     def change(data: bytes, longest: int, seed: int) -> bytes:
         """A third goes to the target that had the least; half of the rest is changed by format, half by libFuzzer."""
         rng = random.Random(seed)
-        chance = rng.random()
+        chance, longest = rng.random(), longest if rng.random() < LONG else SHORT_BYTES
+        data = data[:longest]
         if chance < 1 / 3:
             name = min(trial.names, key=lambda name: trial.counts[name])
             return bytes([trial.names.index(name)]) + worse(rng.choice(usable[name]), rng, longest - 1)
@@ -194,9 +202,8 @@ def main(args: argparse.Namespace) -> int:
     for number, (name, (seconds, data)) in enumerate(slow.items(), 1):
         path = args.out / f"fuzz-slow-{number}.bin"
         path.write_bytes(data)
-        found["failures"].append(
-            {"target": name, "said": f"{seconds:.3f} s", "input": repr(data[:200]), "file": str(path)}
-        )
+        failure = {"target": name, "said": f"{seconds:.3f} s", "input": repr(data[:200]), "file": str(path)}
+        found["failures"].append(failure)
     return report(args, found, times)
 
 
@@ -209,12 +216,20 @@ def report(args: argparse.Namespace, found: dict, times: dict[str, tuple[float, 
         print("{target}: {said}\n  input {input}".format(**failure), file=sys.stderr)
         print(f'  python {__file__} OUT --reproduce "{failure["target"]}" {failure["file"]}', file=sys.stderr)
     slowest = max(times, key=lambda name: times[name][0])
-    figure = (
-        f"{found['inputs']:,} inputs to {len(times)} parsers and rewards in {found['seconds']:.0f} s, two thirds guided by "
-        f"coverage, two thirds changed by format, at least {min(found['counts'].get(name, 0) for name in times):,} each; "
-        f"{len(found['failures'])} foreign exceptions or slow answers; slowest {1e3 * times[slowest][0]:.0f} ms of CPU "
-        f"time ({slowest}); peak {found['peak_mb']} MB"
+    least = min(found["counts"].get(name, 0) for name in times)
+    wrong, slowest_ms = len(found["failures"]), 1e3 * times[slowest][0]
+    counts = (
+        found["inputs"],
+        len(times),
+        found["seconds"],
+        found["cpu"],
+        least,
+        wrong,
+        slowest_ms,
+        slowest,
+        found["peak_mb"],
     )
+    figure = FIGURE.format(*counts)
     happens = "a value in its range, or an error of ours that names the row; no answer over 50 ms"
     row = Row("hostile rows, answers, boxes, polygons, masks, paths", happens, "tests/torture/fuzz.py", figure)
     write(args.out, "fuzz", [row])
