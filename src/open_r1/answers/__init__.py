@@ -101,6 +101,8 @@ def folded(text: str) -> str:
     >>> folded("Cafe\\u0301 −3") == "caf\\u00e9 -3"
     True
     """
+    if text.isascii():
+        return text.lower()
     composed = unicodedata.normalize("NFC", _MARKS.sub(rf"\1{_JOINER}", text)).replace(_JOINER, "")
     return composed.replace("−", "-").casefold()
 
