@@ -29,7 +29,7 @@ sys.path.insert(0, str(TESTS))
 KEPT = 4  # slowest inputs of each target
 FAILURES = 20
 REPORT_EVERY = 50_000
-SECONDS = 900
+SECONDS = 1800
 LONG, SHORT_BYTES = 0.01, 4096  # one in a hundred may be of any length
 FIGURE = (
     "{:,} inputs to {} parsers and rewards in {:.0f} s ({:.0f} s of CPU time), at least {:,} each; two thirds guided "

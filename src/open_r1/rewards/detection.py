@@ -194,9 +194,11 @@ def _closest_pairs(gold_G4: np.ndarray, said_D4: np.ndarray) -> list[float]:
     options = enumerate(_options(gold_G4, said_D4))
     pairs = sorted(((near, d, g) for d, choices in options for near, g in choices if near > MIN_IOU), reverse=True)
     matches: dict[int, int] = {}  # gold box -> answered box
+    taken: set[int] = set()  # of the answered boxes
     for _, d, g in pairs:
-        if g not in matches and d not in matches.values():
+        if g not in matches and d not in taken:
             matches[g] = d
+            taken.add(d)
     # pycocotools' IoU of two equal boxes may be 1 - 1e-16
     return [float(iou(gold_G4[g], said_D4[d])) for g, d in matches.items()]
 
