@@ -11,10 +11,12 @@ from open_r1.turns import refuse
 
 _COLON = re.compile(r"\\?:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_UNSAFE = re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL, half a surrogate pair
-    r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)"
-    r"|.*[\0\ud800-\udc7f\udd00-\udfff]",
-    re.S,
+_UNSAFE = (
+    re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL, half a surrogate pair
+        r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)"
+        r"|.*[\0\ud800-\udc7f\udd00-\udfff]",
+        re.S,
+    )
 )
 
 
@@ -107,9 +109,6 @@ class ImageFolder:
                 mode = Path(path).stat().st_mode if path else 0
         except OSError as error:
             raise self._missing(relative, where, error) from error
-        except UnicodeEncodeError as error:
-            got, remedy = f"{shorten(relative)}, half a character", "correct the path"
-            raise refuse(where, "image", got, f"the name of a file under {self.folder!r}", remedy) from error
         if not path:
             raise self._leaves(relative, where)
         if not stat.S_ISREG(mode):
@@ -125,7 +124,7 @@ class ImageFolder:
         return path if path == self.root or path.startswith(self.root.rstrip("/") + "/") else ""
 
     def _unsafe(self, relative: str, where: str) -> DataError:
-        expected = f"a path relative to {self.folder!r} without '..', drive, URL or NUL"
+        expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
         remedy = "copy the image below the folder and write its relative path"
         return refuse(where, "image", shorten(relative), expected, remedy)
 
