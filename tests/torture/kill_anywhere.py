@@ -52,23 +52,21 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def kill_after_a_while(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> str:
+def wait_a_while(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
     """Some seconds after its first new line of metrics."""
     before = size(out / "metrics.jsonl")
     wait(run, lambda: size(out / "metrics.jsonl") > before)
     end = time.monotonic() + rng.uniform(0, 3)
     wait(run, lambda: time.monotonic() > end)
-    return "between saves"
 
 
-def kill_in_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> str:
+def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
     """Up to 60 ms into a save, which takes about 100: after the first or the second of this process."""
     for _ in range(rng.choice((1, 2))):
         wait(run, lambda: not (out / "saving").exists())
         wait(run, (out / "saving").exists)
     end = time.monotonic() + rng.uniform(0, 0.06)
     wait(run, lambda: time.monotonic() > end)
-    return "in a save"
 
 
 def kills(out: Path, data: Path, count: int, rng: random.Random) -> list[str]:
@@ -80,16 +78,16 @@ def kills(out: Path, data: Path, count: int, rng: random.Random) -> list[str]:
             if run.wait():
                 sys.exit(f"the last process ended with {run.returncode}: {out.with_suffix('.log')}")
             return struck
-        choose = (kill_after_a_while, kill_in_a_save)[len(struck) % 2]
-        place = choose(run, out, rng)
+        choose = (wait_a_while, wait_for_a_save)[len(struck) % 2]
+        choose(run, out, rng)
         if run.poll() is not None:
             sys.exit(f"a process ended with {run.returncode} before it was killed: {out.with_suffix('.log')}")
         saving = (out / "saving").exists()
         run.send_signal(signal.SIGKILL)
         run.wait()
-        struck.append("in a save" if saving else place)
+        struck.append("in a save" if saving else "between saves")
         there = sorted(path.name for path in out.glob("*checkpoint-*")) + ["half a one"] * saving
-        print(f"kill {len(struck)}: {place}; {', '.join(there) or 'no checkpoint yet'}", file=sys.stderr)
+        print(f"kill {len(struck)}: {struck[-1]}; {', '.join(there) or 'no checkpoint yet'}", file=sys.stderr)
 
 
 def lines(out: Path) -> list[dict[str, object]]:
