@@ -139,6 +139,14 @@ class RunArguments:
             "is raised above it."
         },
     )
+    on_nonfinite: str = field(
+        default="stop",
+        metadata={
+            "help": "What NaN or infinity in loss or gradient does: stop ends the run before the weights are touched, "
+            "with a checkpoint; skip leaves the step out, and stops after 10 in a row.",
+            "choices": ["stop", "skip"],
+        },
+    )
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={

@@ -90,6 +90,7 @@ def parse_classes(
         parser.exit(2, "\n".join(complaints) + "\n")
     try:
         parsed = parser.parse_args_and_config(argv)
+        check_choices(parsed)
         check(*parsed, given=set(flag_names(argv)))
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
@@ -156,6 +157,14 @@ def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str
         return f"{place}: {replaced[name]}"
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
+
+
+def check_choices(parsed: Sequence[Any]) -> None:
+    """Refuse a value that is none of a flag's choices: argparse looks at the command line alone, not at YAML."""
+    for part in parsed:
+        for name, choices in ((f.name, f.metadata.get("choices")) for f in fields(part)):
+            if choices and (got := getattr(part, name)) not in (None, *choices):
+                raise ValueError(f"--{name}: got {got}, expected one of {', '.join(map(str, choices))}")
 
 
 def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:

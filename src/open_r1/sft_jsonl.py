@@ -22,6 +22,7 @@ from trl import SFTConfig, SFTTrainer
 
 from open_r1.annotation import annotator
 from open_r1.arguments import JsonlArguments, RunArguments, VLMConfig, fit_machine
+from open_r1.context import limits_of, load_config
 from open_r1.errors import UsageError
 from open_r1.flags import check_lora, check_sources, parse_classes
 from open_r1.lengths import refuse_long_prompts
@@ -34,10 +35,12 @@ from open_r1.trainer.callbacks import Curves
 from open_r1.trainer.checkpoints import Resume, plan_resume
 from open_r1.trainer.guard import Guarded
 from open_r1.trainer.lock import alone
+from open_r1.trainer.moved import Moved
+from open_r1.trainer.nonfinite import Finite
 from open_r1.trainer.publish import Published
 from open_r1.trainer.resume import Resumable
 from open_r1.trainer.run import train_and_save
-from open_r1.trainer.sft import Collator, PackingCollator
+from open_r1.trainer.sft import Collator, PackingCollator, taught
 from open_r1.trainer.shared_prefix import share_prefixes, why_not
 
 # Flags of `JsonlArguments` and TRL's SFTConfig that mean nothing here -> why.
@@ -104,10 +107,16 @@ def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig,
         )
 
 
-class VLMSFTTrainer(Guarded, Resumable, Published, SFTTrainer):
+class VLMSFTTrainer(Finite, Guarded, Resumable, Published, SFTTrainer):
     """TRL's trainer, resumed exactly; `plan` says from where."""
 
     plan: Resume
+
+    def rows_of(self, inputs: dict[str, Any]) -> Any:
+        return inputs.pop("rows")
+
+    def where(self, row: Any) -> str:
+        return self.records[int(row)].where
 
 
 def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
@@ -126,12 +135,12 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
     records = load_records(data.data_file_paths, data.image_folders, reward_methods=methods)
     resume = plan_resume(records, data, training, model_args)
     processor = load_processor(model_args, data, training.trust_remote_code)
-    if data.max_prompt_length is not None:
-        refuse_long_prompts(records, processor, instruction, data.max_prompt_length)
+    annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
+    limits = limits_of(data, training, model_args)
+    refuse_long_prompts(records, processor, instruction, limits, lambda record: taught(annotate(record)))
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)
-    annotate = annotator(model.config.model_type, processor, data.prompt_mode)
     collator = Collator(records, processor, instruction, annotate, data.image_workers)
     packed, training.padding_free = training.padding_free, False  # TRL's own takes no rows with images
     trainer = VLMSFTTrainer(
@@ -143,6 +152,8 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
         callbacks=[Curves(training.output_dir)],
         peft_config=lora_config(model_args, model, vision_parts(model)),
     )
+    trainer.records = records
+    trainer.add_callback(Moved(trainer))
     share_vision(trainer)
     if packed:
         training.padding_free = True

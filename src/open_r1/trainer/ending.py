@@ -54,8 +54,8 @@ def leave(trainer: Any, error: Exception) -> NoReturn:
 
 
 def last_words(trainer: Any, error: Exception) -> str:
-    """How to continue; saves a checkpoint unless that is what failed."""
-    if not isinstance(error, SaveFailed):
+    """How to continue; saves a checkpoint unless that is what failed, or the weights are no longer those of a step."""
+    if not (isinstance(error, SaveFailed) or getattr(error, "damaged", False)):
         try:
             saved = save_checkpoint_now(trainer)
         except SaveFailed as failed:

@@ -74,11 +74,13 @@ def rollout(
     config: GenerationConfig,
     ends: Sequence[int],
     compact: bool = True,
+    witness: Any = None,
     **options: Any,
 ) -> list[list[int]]:
     """Token ids of one completion a row, up to and with its end token; rows of a group hold the same Prompt object.
 
-    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `options` go to `generate`.
+    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `witness` is an
+    `open_r1.trainer.agreement.Witness` or None; `options` go to `generate`.
     """
     heads, group = groups_of(prompts)
     share = torch.tensor(group, device=model.device)
@@ -89,6 +91,8 @@ def rollout(
     deltas = torch.stack([prompt.positions.max() + 1 - len(prompt.ids) for prompt in heads])[share, None]
     begin, rows, finished = ids.shape[1], torch.arange(len(ids)), {}
     while len(rows):
+        if witness is not None:
+            witness.rows = rows
         if hasattr(backbone, "rope_deltas"):
             backbone.rope_deltas = deltas  # M-RoPE: what to add to a token's place in the row
         ids = model.generate(
@@ -96,7 +100,7 @@ def rollout(
             attention_mask=mask,
             past_key_values=cache,
             generation_config=remaining(config, said=ids.shape[1] - begin),
-            stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] if compact else []),
+            stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] * compact + [witness] * (witness is not None)),
             **options,
         )
         said = ids[:, begin:]

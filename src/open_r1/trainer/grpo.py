@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
-from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_tensor_dict
 
 from open_r1.arguments import GRPOArguments, TaskArguments
@@ -29,10 +29,12 @@ from open_r1.records import Record
 from open_r1.rewards.adapter import lost_gradings
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.engine import EngineRollouts
-from open_r1.trainer.generation import rollout
 from open_r1.trainer.guard import Guarded
 from open_r1.trainer.health import Health
+from open_r1.trainer.image_tokens import refuse_drawn
 from open_r1.trainer.logps import Scored, in_parts, score, with_features
+from open_r1.trainer.moved import Moved
+from open_r1.trainer.nonfinite import Finite
 from open_r1.trainer.prompts import (
     Example,
     Prompt,
@@ -47,12 +49,13 @@ from open_r1.trainer.publish import Published
 from open_r1.trainer.reading import log_parse_rate, read
 from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
-from open_r1.trainer.savings import moves_policy, savings, zero3
+from open_r1.trainer.savings import savings, with_signal
 from open_r1.trainer.shared_prefix import share_prefixes
 from open_r1.trainer.together import Agreed, together
+from open_r1.trainer.transformers_rollout import transformers_rollout
 
 
-class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
+class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
     """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
 
     `instruction` is the task's prompt template with `{question}`; rewards are `open_r1.rewards.adapter.BatchReward`s.
@@ -73,7 +76,7 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
         peft_config: Any = None,
     ):
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
-        banned = image_token_ids(model.config, processor)
+        self.banned = banned = image_token_ids(model.config, processor)
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
         if not use_vllm:
             args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
@@ -90,6 +93,7 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
         self.use_vllm = args.use_vllm = use_vllm
         self.health = Health(args.output_dir, args.stop_on)
         self.add_callback(self.health)
+        self.add_callback(Moved(self))
         self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
         self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
@@ -109,6 +113,7 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
         self.data_collator = self.loader.want
         self._old_pass_due = False  # TRL is about to ask for old log-probs that are not needed
         self._updates_seen, self._micro_steps = -1, 0
+        self.agreed = False  # the first rollout was held against the trainer's own pass
         self.engine = EngineRollouts(self, banned) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
@@ -161,29 +166,14 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
             types = {name: [p.types[name].tolist() for p in self._prompts] for name in self._prompts[0].types}
             fields = merge_images(self._prompts, packed=False) | types
             return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
-        alone = not (zero3(self) and not self.args.ds3_gather_for_generation) and not self.is_fsdp_enabled
-        with (
-            profiling_context(self, "transformers.generate"),
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                generation_kwargs=self.generation_kwargs,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
-            self.accelerator.autocast(),
-        ):
-            # ranks that hold all weights need not step together, so rows that ended can leave the batch
-            options = {"compact": True, "synced_gpus": False} if alone else {"compact": False}
-            what = (model, bare(model).base_model, self._prompts, self.generation_config, self.eos_token_ids)
-            return rollout(*what, **options), None
+        return transformers_rollout(self), None
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
     ) -> torch.Tensor:
-        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        self._read = read([e["record"] for e in inputs], completions, ids, ends, self.graded)
+        ends, records = {*self.eos_token_ids, self._tokenizer.pad_token_id}, [e["record"] for e in inputs]
+        together(lambda: refuse_drawn(records, ids, self.banned, "vLLM" if self.use_vllm else "transformers"))
+        self._read = read(records, completions, ids, ends, self.graded)
         log_parse_rate(self, self._read["parsed"])
         # named images only here: TRL would put a column of that name into the prompts a second time
         with_images = [{**e, "images": e["pictures"]} for e in inputs]
@@ -226,7 +216,7 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
             part["old_per_token_logps"] = scored.logps
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        prompts = self._with_signal(inputs)
+        prompts = with_signal(self, inputs)
         if not any(prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
         loss = super()._compute_loss(model, {**inputs, "pixel_values": prompts})  # TRL hands these through unread
@@ -234,16 +224,11 @@ class VLMGRPOTrainer(Guarded, Resumable, Published, GRPOTrainer):
             inputs.setdefault("old_per_token_logps", self._logps)
         return loss
 
-    def _with_signal(self, inputs: dict[str, Any]) -> list[Prompt | None]:
-        """The prompts of a micro-batch, None for rows that cannot move the policy."""
-        prompts = inputs["prompts"]
-        if not (self.savings["skip_zero_advantages"] and self.model.training):
-            return prompts
-        lengths = inputs["completion_mask"].sum(dim=1).tolist()
-        alone = self.accelerator.distributed_type == DistributedType.NO
-        tokens = [len(prompt.ids) + said for prompt, said in zip(prompts, lengths, strict=True)]
-        moving = moves_policy(inputs["advantages"].tolist(), tokens, alone)
-        return [prompt if moves else None for prompt, moves in zip(prompts, moving, strict=True)]
+    def rows_of(self, inputs: dict[str, Any]) -> list[Row]:
+        return inputs.get("rows", ())  # an evaluation keeps none
+
+    def where(self, row: Row) -> str:
+        return self.records[row["split"]][row["row"]].where
 
     def _get_per_token_logps_and_entropies(
         self,

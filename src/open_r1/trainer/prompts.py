@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -24,6 +25,7 @@ from open_r1.conversation import plain_messages
 from open_r1.engines.requests import Request
 from open_r1.images import load_images
 from open_r1.records import Record
+from open_r1.trainer.image_tokens import refuse_unseen
 
 Row = dict[str, Any]  # {"split": "train" | "eval", "row": int}
 TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
@@ -125,7 +127,7 @@ class PromptLoader:
         return rows
 
     def take(self, rows: list[Row]) -> list[Example]:
-        """One Example a row, equal rows sharing theirs. Raises DataError for images that cannot be read."""
+        """One Example a row, equal rows sharing theirs. Raises DataError for images that cannot be read or seen."""
         keys = unique_keys(self.want(rows))
         examples = self.batches[keys].result()
         while next(iter(self.batches)) != keys:  # older batches are done with
@@ -140,7 +142,7 @@ class PromptLoader:
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
     def load(self, rows: list[Row]) -> dict[Any, Example]:
-        """The Example of each unique row, made now. Raises DataError for images that cannot be read."""
+        """The Example of each unique row, made now. Raises DataError for images that cannot be read or seen."""
         unique = {key_of(row): row for row in rows}
         records = [self.record_of(row) for row in unique.values()]
         pictures = load_images(records, workers=self.workers)
@@ -151,6 +153,8 @@ class PromptLoader:
             self.mine.processor = copy.deepcopy(self.processor)
         chat = self.conversation(record, pictures)
         prompt = process(self.mine.processor, chat, self.rope, self.template)
+        render = partial(self.mine.processor.apply_chat_template, chat, tokenize=False, **self.template)
+        refuse_unseen(record, prompt.ids, len(pictures), self.mine.processor, render)
         return Example(record, plain_messages(chat), pictures, prompt)
 
 

@@ -14,6 +14,7 @@ from transformers import ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.annotation import annotator
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.context import limits_of
 from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
@@ -71,8 +72,8 @@ def make_trainer(
     """Processor, model and trainer."""
     instruction = TASKS[task.task_type].prompts[task.prompt_mode]
     processor = load_processor(model_args, task, training.trust_remote_code)
-    for rows in (records, eval_records or ()) if task.max_prompt_length is not None else ():
-        refuse_long_prompts(rows, processor, instruction, task.max_prompt_length)
+    for rows in (records, eval_records or ()):
+        refuse_long_prompts(rows, processor, instruction, limits_of(task, training, model_args))
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)

@@ -29,6 +29,7 @@ COUNTERS = (
     "_total_train_tokens",
     "_current_train_step_time",
 )
+OURS = ("nonfinite_steps", "nonfinite_in_a_row")
 
 
 # -------------------------------------------------------------------------------------------------------------- random
@@ -64,8 +65,8 @@ def own_random_state() -> Iterator[None]:
 class RunState:
     """A rank's state at the end of an optimizer step, beside weights, optimizer and scheduler.
 
-    `counters` of `COUNTERS`; `metrics` and `logs` what TRL has gathered for the next log; `window` the micro-batches
-    of the generation window that is open, None between two windows; `tokens` seen by the whole run.
+    `counters` of `COUNTERS` and `OURS`; `metrics` and `logs` what TRL has gathered for the next log; `window` the
+    micro-batches of the generation window that is open, None between two windows; `tokens` seen by the whole run.
     """
 
     random: dict[str, Any]
@@ -78,7 +79,7 @@ class RunState:
 
 def run_state(trainer: Any) -> RunState:
     """A copy of what changes; tensors of the window are shared, as nothing writes into them."""
-    counters = {name: getattr(trainer, name) for name in COUNTERS if hasattr(trainer, name)}
+    counters = {name: getattr(trainer, name) for name in (*COUNTERS, *OURS) if hasattr(trainer, name)}
     return RunState(
         random_state(),
         {name: value.clone() if torch.is_tensor(value) else value for name, value in counters.items()},

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
 from open_r1.arguments import GRPOArguments
 from open_r1.models import no_family, vision_parameters
 from open_r1.trainer import generation, shared_prefix
+from open_r1.trainer.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,18 @@ def spread(trainer: Any) -> bool:
 def zero3(trainer: Any) -> bool:
     plugin = trainer.accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3
+
+
+def with_signal(trainer: Any, inputs: dict[str, Any]) -> list[Prompt | None]:
+    """The prompts of a micro-batch, None for rows that cannot move the policy."""
+    prompts = inputs["prompts"]
+    if not (trainer.savings["skip_zero_advantages"] and trainer.model.training):
+        return prompts
+    lengths = inputs["completion_mask"].sum(dim=1).tolist()
+    alone = trainer.accelerator.distributed_type == DistributedType.NO
+    tokens = [len(prompt.ids) + said for prompt, said in zip(prompts, lengths, strict=True)]
+    moving = moves_policy(inputs["advantages"].tolist(), tokens, alone)
+    return [prompt if moves else None for prompt, moves in zip(prompts, moving, strict=True)]
 
 
 def moves_policy(advantages: Sequence[float], lengths: Sequence[int], alone: bool) -> list[bool]:

@@ -16,6 +16,7 @@ from open_r1.records import Record
 from open_r1.rewards import gold_completion
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.boxes import frame, gold_box, image_wh
+from open_r1.trainer.image_tokens import refuse_unseen
 from open_r1.trainer.packing import blocks_of, lay_out
 from open_r1.trainer.prompts import Prompt, merge_images, prompt_of
 
@@ -51,7 +52,7 @@ def family_box(record: Record) -> list[int]:
 
 @dataclass(frozen=True)
 class Collator:
-    """Rows `{"row": i}` of `records` -> model inputs (B, T), padded on the right, with `labels`.
+    """Rows `{"row": i}` of `records` -> model inputs (B, T), padded on the right, with `labels` and the `rows` (B,).
 
     Images are opened here, so in the data loader's workers where there are any. Nothing is truncated.
     """
@@ -66,16 +67,20 @@ class Collator:
         batch = [self.annotate(self.records[row["row"]]) for row in rows]
         pictures = load_images(batch, workers=self.image_workers)
         pieces = [self.pieces(record, images) for record, images in zip(batch, pictures, strict=True)]
+        texts = ["".join(piece.text for piece in row) for row in pieces]
         shown: Any = {"images": pictures} if any(pictures) else {}
         inputs = self.processor(
-            text=["".join(piece.text for piece in row) for row in pieces],
+            text=texts,
             **shown,
             padding=True,
             padding_side="right",
             add_special_tokens=False,  # the chat template wrote them
             return_tensors="pt",
         )
-        return {**inputs, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
+        for record, ids, text, images in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
+            refuse_unseen(record, ids, len(images), self.processor, text)
+        labels = self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)
+        return {**inputs, "labels": labels, "rows": torch.tensor([row["row"] for row in rows])}
 
     def pieces(self, record: Record, images: Sequence[Any]) -> list["Piece"]:
         """What is shown and what is said in turn, as the chat template writes it, up to the end of the last turn.
@@ -158,9 +163,11 @@ class PackingCollator:
             raise UsageError(f"{where}: --padding_free: got an image behind an answer, which cannot see itself there")
         fields = [self.rows([row]) for row in rows]
         labels = [field.pop("labels")[0] for field in fields]
+        numbers = torch.cat([field.pop("rows") for field in fields])
         prompts = [prompt_of(field, self.rope) for field in fields]
         starts = [1 if self.late(row) else first_loss(said) - 1 for row, said in zip(rows, labels, strict=True)]
-        return pack_rows(prompts, labels, starts, self.bidirectional) | merge_images(prompts, packed=True)
+        packed = pack_rows(prompts, labels, starts, self.bidirectional) | merge_images(prompts, packed=True)
+        return packed | {"rows": numbers}
 
     def late(self, row: dict[str, int]) -> bool:
         """Does this row show an image behind an answer?"""

@@ -1,0 +1,40 @@
+"""The completions of a trainer's generation batch by transformers, under the engine that holds its weights."""
+
+from typing import Any
+
+from trl.extras.profiling import profiling_context
+from trl.models.utils import unwrap_model_for_generation
+
+from open_r1.models import bare
+from open_r1.trainer.agreement import check_agreement, witness_of
+from open_r1.trainer.generation import rollout
+from open_r1.trainer.savings import zero3
+
+
+def transformers_rollout(trainer: Any) -> list[list[int]]:
+    """Token ids of one completion for each of the trainer's prompts, up to and with its end token.
+
+    All ranks call it. Raises Disagreement, on all, where the first one is not what training computes.
+    """
+    args = trainer.args
+    alone = not (zero3(trainer) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
+    with (
+        profiling_context(trainer, "transformers.generate"),
+        unwrap_model_for_generation(
+            trainer.model_wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=args.ds3_gather_for_generation,
+            generation_kwargs=trainer.generation_kwargs,
+            gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+        ) as model,
+        trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
+        trainer.accelerator.autocast(),
+    ):
+        # ranks that hold all weights need not step together, so rows that ended can leave the batch
+        options = {"compact": True, "synced_gpus": False} if alone else {"compact": False}
+        what = (model, bare(model).base_model, trainer._prompts, trainer.generation_config, trainer.eos_token_ids)
+        witness = witness_of(trainer, model)
+        said = rollout(*what, witness=witness, **options)
+    if witness is not None:
+        check_agreement(trainer, witness, said)
+    return said
