@@ -463,7 +463,8 @@ def differences(monkeypatch) -> list[float]:
 def test_one_rollout_of_a_run_is_held_against_training(tiny, mixed, tmp_path, differences, flags):
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--use_cpu", "true", *flags.split())
     for rows in ([0, 1, 2], [2, 3, 4]):
-        trainer._prompts = trainer._on_device(trainer.loader.take(rows_of(*rows, group=4)))
+        trainer._examples = trainer.loader.take(rows_of(*rows, group=4))
+        trainer._prompts = trainer._on_device(trainer._examples)
         trainer._generate_single_turn([prompt.ids.tolist() for prompt in trainer._prompts], None, {})
     (difference,) = differences
     print(f"{flags}: {difference:.2g} nats")

@@ -156,7 +156,14 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         with self.watch.phase("rollout"):
-            return self._completions(*args, **kwargs)
+            drawn = self._completions(*args, **kwargs)
+        self.refuse_image_tokens(drawn[0])
+        return drawn
+
+    def refuse_image_tokens(self, ids: list[list[int]]) -> None:
+        """Raises ImageDrawn, on all ranks, where a completion of any holds one."""
+        records, engine = [example.record for example in self._examples], "vLLM" if self.use_vllm else "transformers"
+        together(lambda: refuse_drawn(records, ids, self.banned, engine))
 
     def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is not None:
@@ -171,9 +178,8 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
     ) -> torch.Tensor:
-        ends, records = {*self.eos_token_ids, self._tokenizer.pad_token_id}, [e["record"] for e in inputs]
-        together(lambda: refuse_drawn(records, ids, self.banned, "vLLM" if self.use_vllm else "transformers"))
-        self._read = read(records, completions, ids, ends, self.graded)
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        self._read = read([e["record"] for e in inputs], completions, ids, ends, self.graded)
         log_parse_rate(self, self._read["parsed"])
         # named images only here: TRL would put a column of that name into the prompts a second time
         with_images = [{**e, "images": e["pictures"]} for e in inputs]

@@ -36,5 +36,6 @@ def transformers_rollout(trainer: Any) -> list[list[int]]:
         witness = witness_of(trainer, model)
         said = rollout(*what, witness=witness, **options)
     if witness is not None:
+        trainer.refuse_image_tokens(said)  # a pass over them would fail in other words
         check_agreement(trainer, witness, said)
     return said
