@@ -155,7 +155,10 @@ def test_id_extra_and_method(folder: Path) -> None:
 LINE = "line: got "
 NO_TEXT = "expected non-empty text; write the text"
 NO_ANSWER = "expected a non-empty answer (text, number, list or object); write the answer as text"
-OUTSIDE = "expected a path relative to 'img' without '..', drive, URL, NUL or half a character; copy the image below the folder"
+OUTSIDE = (
+    "expected a path relative to 'img' without '..', drive, URL, NUL or half a character; "
+    "copy the image below the folder"
+)
 BAD_ROWS = [
     ('{"id": 1, ', [LINE, "expected one JSON object a line; correct the JSON"]),
     ('{"a": NaN}', [LINE, "expected one JSON object a line"]),
