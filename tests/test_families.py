@@ -66,7 +66,9 @@ def test_a_completion_does_not_see_another(model):
     said, changed = completions(3), completions(3)
     changed[1] = completions(1, seed=9)
     before, after = (scored(model, prompts, each, [6, 6, 6], shared=True).logps for each in (said, changed))
-    assert torch.equal(before[[0, 2]], after[[0, 2]]) and not torch.equal(before[1], after[1])
+    # a mixture of experts computes the tokens of an expert together, so that some processors round otherwise
+    torch.testing.assert_close(before[[0, 2]], after[[0, 2]], atol=1e-6, rtol=0)
+    assert (before[1] - after[1]).abs().max() > 1e-3
 
 
 def test_the_image_matters(model):

@@ -64,7 +64,7 @@ def test_every_loss_is_that_of_padded_rows(trainer, monkeypatch, loss):
     batch["old_per_token_logps"] = -torch.rand_like(batch["completion_mask"], dtype=torch.float32)
     packed = loss_and_gradients(trainer, batch)
     without(trainer, monkeypatch, "shared_prefix")
-    assert_equal(packed, loss_and_gradients(trainer, batch))
+    assert_equal(packed, loss_and_gradients(trainer, batch), tolerance=2e-5)  # 1.01e-5 seen, on one kind of CPU
 
 
 def test_padded_rows_are_trls(trainer, monkeypatch):
