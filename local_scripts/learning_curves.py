@@ -32,7 +32,8 @@ from typing import Any
 from learning_figures import draw_curves, draw_methods
 
 from open_r1.evaluation import script
-from open_r1.report.curves import read_metrics, series
+from open_r1.report.curves import series
+from open_r1.report.history import read_metrics
 from open_r1.tasks import TASKS
 
 REPO = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from open_r1.report.curves import read_metrics
+from open_r1.report.history import read_metrics
 
 SHOWN = {"accuracy": "accuracy", "format_rate": "format rate", "mean_tokens": "mean tokens"}
 

@@ -11,7 +11,8 @@ from PIL import Image
 import open_r1.report.page as page_module
 from open_r1.errors import DataError
 from open_r1.report.__main__ import main
-from open_r1.report.curves import draw_curves, read_metrics
+from open_r1.report.curves import draw_curves
+from open_r1.report.history import read_metrics
 from open_r1.report.lines import read_lines
 from open_r1.report.page import write_report
 from open_r1.report.runs import differences, read_runs

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from open_r1.report.lines import read_lines
+from open_r1.report.history import read_metrics
+from open_r1.report.lines import replacing
 
 TITLES = {
     "reward": "reward (weighted sum, mean over completions)",
@@ -15,14 +16,6 @@ TITLES = {
     "frac_reward_zero_std": "share of groups without signal (all rewards equal)",
     "kl": "KL to the reference (per token)",
 }
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` by step; where a resumed run logged a step again, its values win."""
-    lines: dict[int, dict[str, Any]] = {}
-    for entry in read_lines(folder / "metrics.jsonl"):
-        lines[entry["step"]] = lines.get(entry["step"], {}) | entry
-    return [lines[step] for step in sorted(lines)]
 
 
 def series(lines: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
@@ -64,7 +57,8 @@ def draw_curves(folder: Path) -> Path:
     for axis in axes[len(panels) + 1 :]:
         axis.set_axis_off()
     FigureCanvasAgg(figure)
-    figure.savefig(folder / "reward_curve.png", dpi=110)
+    with replacing(folder / "reward_curve.png") as file:
+        figure.savefig(file, dpi=110, format="png")
     return folder / "reward_curve.png"
 
 

@@ -1,37 +1,85 @@
-"""Reading the JSON lines that a run appends to, also after a crash in the middle of one. (torch-free)"""
+"""The JSON lines that a run appends to: written whole or not at all, read also after a crash in the middle of one.
+(torch-free)"""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+
+def each_line(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, one at a time. A line that a crash cut, alone or joined to its successor,
+    is left out."""
+    with open(path, "rb") as file:
+        for line in file:
+            if (row := parse(line)) is not None:
+                yield row
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines. A line that a crash cut, alone or joined to its successor, is left out."""
-    return [row for line in path.read_text(encoding="utf-8").splitlines() if (row := parse(line)) is not None]
+    """All of `each_line`."""
+    return list(each_line(path))
 
 
 def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """Leave the objects that are wanted in a file, where there is one; cut lines go. Returns the last one left."""
+    """Leave the objects that are wanted in a file, where there is one; cut lines go. Returns the last one left.
+
+    Raises OSError where the new file cannot be written; the old one is then as it was.
+    """
     if not path.exists():
         return None
-    last, rest = None, path.with_name(f"{path.name}.part")
-    with open(path, encoding="utf-8") as old, open(rest, "w", encoding="utf-8") as new:
+    last = None
+    with open(path, "rb") as old, replacing(path) as new:
         for line in old:
             if (row := parse(line)) is not None and wanted(row):
-                new.write(line if line.endswith("\n") else f"{line}\n")
+                new.write(line if line.endswith(b"\n") else line + b"\n")
                 last = row
-    rest.replace(path)
+        new.flush()
+        os.fsync(new.fileno())  # what it replaces cannot be made again
     return last
 
 
-def parse(line: str) -> dict[str, Any] | None:
+def append(path: Path, text: str) -> None:
+    """Add lines to a file, on a line of their own even where the last one was cut.
+
+    Raises OSError where there is no room for all of them; the file is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rest = memoryview(text.encode("utf-8", errors="backslashreplace"))
+    with open(path, "a+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                file.write(b"\n")
+            while rest:  # a disk that becomes full takes a part first
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is whole; nothing is left of it where that fails."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def parse(line: str | bytes) -> dict[str, Any] | None:
     """One line's object, or None where it is cut. NaN and Infinity, which JSON does not have, are read as null.
 
     >>> parse('{"step": 1, "kl": Infinity}'), parse('{"step": 2, "rew{"step": 3}')
     ({'step': 1, 'kl': None}, None)
     """
     try:
-        return json.loads(line, parse_constant=lambda _: None)
-    except json.JSONDecodeError:
+        row = json.loads(line, parse_constant=lambda _: None)
+    except ValueError:  # no JSON, or no UTF-8
         return None
+    return row if isinstance(row, dict) else None

@@ -23,6 +23,7 @@ from open_r1.paths import ImageFolder
 from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import diagnose
 from open_r1.report.health import HEALTH
+from open_r1.report.lines import replacing
 from open_r1.report.runs import Run, as_text, differences, read_runs
 from open_r1.report.thinning import chosen
 from open_r1.rewards.outlines import ANSWERED, GOLD
@@ -38,9 +39,8 @@ PAGES = Environment(loader=PackageLoader("open_r1.report", "pages"), autoescape=
 def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write the page of these run folders to `out`; raises UsageError as `read_runs`. Runs may still be going on."""
     page = render(read_runs(folders), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
-    part = out.with_name(f"{out.name}.part")
-    part.write_text(page, encoding="utf-8", errors="backslashreplace")
-    part.replace(out)  # whoever opens it meanwhile sees a whole page
+    with replacing(out) as file:  # whoever opens it meanwhile sees a whole page
+        file.write(page.encode("utf-8", errors="backslashreplace"))
     return out
 
 

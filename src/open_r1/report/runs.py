@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from open_r1.errors import UsageError
-from open_r1.report.curves import read_metrics
+from open_r1.report.history import read_metrics
 from open_r1.report.lines import read_lines
 
 PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags that differ and make no difference

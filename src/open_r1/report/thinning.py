@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from open_r1.report.lines import keep_lines, read_lines
+from open_r1.report.lines import each_line, keep_lines
 
 PICTURE = re.compile(r"[0-9a-f]{16}\.webp")  # what a run names its pictures; no other file is ever deleted
 
@@ -41,10 +41,10 @@ def chosen(steps: Sequence[int], most: int) -> list[int]:
 def thin_rollouts(folder: Path, groups: int) -> int:
     """Leave at most `groups` groups in `rollouts.jsonl`, and the pictures that they name; returns how many groups."""
     path = folder / "rollouts.jsonl"
-    kept = set(chosen([line["step"] for line in read_lines(path)], groups))
+    kept = set(chosen([line["step"] for line in each_line(path)], groups))
     numbers = count()
     keep_lines(path, lambda _: next(numbers) in kept)
-    named = {name for line in read_lines(path) for name in line["images"]}
+    named = {name for line in each_line(path) for name in line["images"]}
     for picture in (folder / "rollout_images").glob("*"):
         if PICTURE.fullmatch(picture.name) and picture.name not in named:
             picture.unlink()

@@ -8,8 +8,9 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from open_r1.report.curves import read_metrics
 from open_r1.report.diagnoses import Finding, diagnose
+from open_r1.report.history import History
+from open_r1.report.lines import each_line
 from open_r1.trainer.pace import Pace, line_of
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Health(TrainerCallback):
 
     def __init__(self, output_dir: str, stop_on: list[str] | None):
         self.folder, self.stop_on = Path(output_dir), frozenset(stop_on or ())
-        self.lines: dict[int, dict[str, Any]] = {}
+        self.history = History()
         self.told: set[str] = set()
         self.stopped: Finding | None = None
         self.pace = Pace(seconds=0, share=0.01)
@@ -34,7 +35,8 @@ class Health(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero and state.global_step and (self.folder / "metrics.jsonl").exists():
-            self.lines = {line["step"]: line for line in read_metrics(self.folder)}
+            for line in each_line(self.folder / "metrics.jsonl"):
+                self.history.add(line)
 
     def on_log(
         self,
@@ -55,11 +57,11 @@ class Health(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
     def _news(self, step: int, logs: dict[str, Any]) -> list[Finding]:
-        self.lines[step] = self.lines.get(step, {}) | line_of(step, logs)
+        self.history.add(line_of(step, logs))
         if not self.pace.due():
             return []
         with self.pace:
-            found = [finding for finding in diagnose(list(self.lines.values())) if finding.name not in self.told]
+            found = [finding for finding in diagnose(self.history.lines()) if finding.name not in self.told]
         self.told |= {finding.name for finding in found}
         return found
 

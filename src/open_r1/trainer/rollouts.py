@@ -22,10 +22,11 @@ from PIL import Image
 
 from open_r1.conversation import plain_text
 from open_r1.errors import UsageError
-from open_r1.report.lines import read_lines
+from open_r1.report.lines import append, each_line, replacing
 from open_r1.report.thinning import thin_rollouts
 from open_r1.rewards.outlines import Outline, answered_outlines, gold_outlines
 from open_r1.rows import Record
+from open_r1.trainer.forgiving import Forgiving
 from open_r1.trainer.prompts import Example
 
 MAX_SIDE = 448  # pixels of a saved picture's longer side
@@ -41,21 +42,24 @@ class Rollouts:
     def __init__(self, output_dir: str, groups: int, rank: int, keep: int, graded: bool = True):
         self.folder, self.groups, self.rank = Path(output_dir), groups if rank == 0 else 0, rank
         self.keep, self.stored, self.graded = keep, None, graded
+        self.forgiving = Forgiving()
 
     def add(self, step: int, examples: list[Example], scored: dict[str, Any], group: int) -> None:
         """`examples` and the lists of `scored` are parallel, one entry a completion, groups of `group` in a row."""
-        heads = range(0, len(examples), group)
-        lines = [self._group(step, examples[i], scored, range(i, i + group)) for i in heads[: self.groups]]
-        if lines:
-            append(self.folder / "rollouts.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-            self._bound(len(lines), group)
+        heads = range(0, len(examples), group)[: self.groups]
+        path = self.folder / "rollouts.jsonl"
+        if heads:
+            with self.forgiving(path, "its groups of these steps are left out"):
+                lines = [self._group(step, examples[i], scored, range(i, i + group)) for i in heads]
+                append(path, "".join(json.dumps(line) + "\n" for line in lines))
+                self._bound(len(lines), group)
         if os.environ.get("DEBUG_MODE", "").lower() == "true":
             self._debug([self._entry(step, e.record, scored, i) for i, e in enumerate(examples)])
 
     def _bound(self, added: int, group: int) -> None:
         """Thin the file once it holds a quarter more than `keep` completions."""
         if self.stored is None:  # a resumed run finds groups there
-            self.stored = len(read_lines(self.folder / "rollouts.jsonl")) - added
+            self.stored = sum(1 for _ in each_line(self.folder / "rollouts.jsonl")) - added
         self.stored += added
         if self.stored * group > SLACK * self.keep:
             self.stored = thin_rollouts(self.folder, max(self.keep // group, 1))
@@ -94,7 +98,8 @@ class Rollouts:
         path = self.folder / "rollout_images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            small.save(path, lossless=small.width * small.height <= LOSSLESS, quality=75)
+            with replacing(path) as file:
+                small.save(file, "webp", lossless=small.width * small.height <= LOSSLESS, quality=75)
         return name
 
     def _entry(self, step: int, record: Any, scored: dict[str, Any], i: int) -> str:
@@ -107,7 +112,9 @@ class Rollouts:
         path = os.environ.get("LOG_PATH")
         if not path:
             raise UsageError("DEBUG_MODE=true: got no LOG_PATH, expected the file to write rollouts to; set LOG_PATH")
-        append(Path(path if self.rank == 0 else f"{path}.rank{self.rank}"), "".join(entries))
+        log = Path(path if self.rank == 0 else f"{path}.rank{self.rank}")
+        with self.forgiving(log, "its rollouts of these steps are left out"):
+            append(log, "".join(entries))
 
 
 def as_json(outlines: Iterable[Outline]) -> list[dict[str, Any]]:
@@ -149,9 +156,3 @@ def newest(trainer: Any, count: int) -> dict[str, Any]:
         },
         "advantages": mine(trainer._logs["advantages"]),
     }
-
-
-def append(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)

@@ -1,0 +1,61 @@
+"""The metrics of a run by step, in bounded memory however long it is. (torch-free)
+
+A line takes about 2.5 KB. Of a long run the first and the newest steps stay whole, and those between evenly spaced;
+`metrics.jsonl` holds them all.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from open_r1.report.lines import each_line
+from open_r1.report.thinning import evenly
+
+MOST = 4_000  # steps that are left once there are a quarter more: more than a chart has pixels
+SLACK = 1.25
+ENDS = 100  # steps at either end of which each stays
+
+
+class History:
+    """Lines by step, at most `SLACK * most` of them; what is logged of a step a second time wins.
+
+    Steps with an evaluation, and those with numbers that were not finite, stay besides.
+    """
+
+    def __init__(self, most: int = MOST):
+        self.by_step: dict[int, dict[str, Any]] = {}
+        self.most, self.full = most, SLACK * most
+
+    def add(self, line: dict[str, Any]) -> None:
+        self.by_step[line["step"]] = self.by_step.get(line["step"], {}) | line
+        if len(self.by_step) > self.full:
+            self._thin()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """By step."""
+        return [self.by_step[step] for step in sorted(self.by_step)]
+
+    def _thin(self) -> None:
+        steps = sorted(self.by_step)
+        first, between, last = steps[:ENDS], steps[ENDS:-ENDS], steps[-ENDS:]
+        even = [between[i] for i in evenly(between, self.most - 2 * ENDS)]
+        told = [step for step in between if tells(self.by_step[step])]
+        self.by_step = {step: self.by_step[step] for step in sorted({*first, *even, *told, *last})}
+        self.full = SLACK * max(self.most, len(self.by_step))
+
+
+def tells(line: dict[str, Any]) -> bool:
+    """Whether a line holds what its neighbours do not.
+
+    >>> tells({"step": 1, "reward": 0.5}), tells({"step": 2, "eval_reward": 0.5})
+    (False, True)
+    """
+    return "not_finite" in line or any(key.startswith("eval_") for key in line)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` by step, fewer of a long run; where a resumed run logged a step again, its values
+    win. Raises FileNotFoundError without the file."""
+    history = History()
+    for line in each_line(folder / "metrics.jsonl"):
+        history.add(line)
+    return history.lines()
