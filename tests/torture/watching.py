@@ -1,11 +1,10 @@
 """A training run seen from outside: what /proc says of its process, and the step that its metrics have reached."""
 
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ def watch(
         child = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **threads, **(env or {})})
         try:
             while child.poll() is None:
-                with suppress(*GONE):
+                with suppress(*GONE, KeyError):  # the sizes of one that has just ended are gone
                     samples.append(sample(child.pid, time.monotonic() - began, next(counted)))
                     seen(samples[-1])
                 time.sleep(every)
@@ -75,7 +74,7 @@ def watch(
     return child.wait(), samples
 
 
-def count_lines(path: Path):
+def count_lines(path: Path) -> Iterator[int]:
     """How many whole lines a growing file has, each time it is asked."""
     lines = position = 0
     while True:
@@ -88,7 +87,7 @@ def count_lines(path: Path):
 
 
 def sample(pid: int, seconds: float, step: int) -> Sample:
-    """What /proc says now. Raises FileNotFoundError or ProcessLookupError where the process is gone."""
+    """What /proc says now. Raises KeyError, FileNotFoundError or ProcessLookupError where the process is gone."""
     status = sizes(pid, "status")
     below = sum(sizes(child, "status").get("VmRSS", 0) for child in descendants(pid))
     files = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
@@ -124,17 +123,11 @@ def between(samples: Sequence[Sample], first: int, last: int) -> list[Sample]:
     return found
 
 
-def growth(before: Sequence[Sample], after: Sequence[Sample], name: str) -> float:
-    """By what share the median of a size has grown."""
-    first, last = (median(getattr(s, name) for s in part) for part in (before, after))
-    return last / first - 1
+def middle(samples: Sequence[Sample], name: str) -> float:
+    """The median of a size."""
+    return median(getattr(s, name) for s in samples)
 
 
 def least(samples: Sequence[Sample], name: str) -> int:
     """The smallest of a count: what is open only for a moment, as while saving, does not matter."""
     return min(getattr(s, name) for s in samples)
-
-
-def read(path: Path) -> list[dict]:
-    """Every line of a file of JSON lines. Raises json.JSONDecodeError for one that is none."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

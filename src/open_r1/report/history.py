@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.report.lines import each_line
-from open_r1.report.thinning import evenly
 
-MOST = 4_000  # steps that are left once there are a quarter more: more than a chart has pixels
-SLACK = 1.25
+MOST = 5_000  # steps, more than a chart has pixels; half of them are left once there are more
 ENDS = 100  # steps at either end of which each stays
 
 
 class History:
-    """Lines by step, at most `SLACK * most` of them; what is logged of a step a second time wins.
+    """Lines by step, at most `most`; what is logged of a step a second time wins.
 
     Steps with an evaluation, and those with numbers that were not finite, stay besides.
     """
 
     def __init__(self, most: int = MOST):
         self.by_step: dict[int, dict[str, Any]] = {}
-        self.most, self.full = most, SLACK * most
+        self.most, self.full, self.stride = most, most, 1
 
     def add(self, line: dict[str, Any]) -> None:
         self.by_step[line["step"]] = self.by_step.get(line["step"], {}) | line
@@ -35,12 +33,14 @@ class History:
         return [self.by_step[step] for step in sorted(self.by_step)]
 
     def _thin(self) -> None:
+        """Multiples of a power of two: what an earlier thinning left is as even as what came since."""
         steps = sorted(self.by_step)
         first, between, last = steps[:ENDS], steps[ENDS:-ENDS], steps[-ENDS:]
-        even = [between[i] for i in evenly(between, self.most - 2 * ENDS)]
+        while len(even := [step for step in between if step % self.stride == 0]) > self.most // 2:
+            self.stride *= 2
         told = [step for step in between if tells(self.by_step[step])]
         self.by_step = {step: self.by_step[step] for step in sorted({*first, *even, *told, *last})}
-        self.full = SLACK * max(self.most, len(self.by_step))
+        self.full = max(self.most, 2 * len(self.by_step))
 
 
 def tells(line: dict[str, Any]) -> bool:

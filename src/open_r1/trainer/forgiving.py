@@ -56,4 +56,4 @@ class Metrics:
     def close(self) -> None:
         """Says how many lines the file lacks at the end of a run."""
         if lacking := self.dropped + len(self.waiting):
-            logger.warning("%s: lacks %d lines, as it could not be written", self.path, lacking)
+            logger.warning("%s: could not be written: %d lines are lacking", self.path, lacking)

@@ -1,0 +1,81 @@
+"""The quickstart for 2,000 steps: memory, open files and threads stay what they were, and its files are complete.
+
+    python tests/torture/soak.py OUT [--steps 2000]
+
+A run with the quickstart's flags, which also saves each 100 steps, is watched from outside each second; everything
+that it leaves is then read. OUT/soak_samples.json holds what was seen. Takes 12 to 20 minutes on one core.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from complete import problems
+from rows import Row, write
+from watching import MB, Sample, between, least, make_digits, middle, quickstart, watch
+
+MOST = 0.02  # growth of resident memory
+TEST = "tests/torture/soak.py"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="a new folder")
+    parser.add_argument("--steps", type=int, default=2000, help="500 or more")
+    args = parser.parse_args(argv)
+    run = args.out / "run"
+    if args.steps < 500 or run.exists():
+        parser.error(f"got {args.out} and {args.steps} steps, expected a new folder and 500 steps or more")
+    make_digits(args.out / "data", 2000)
+    saving = ("--save_strategy", "steps", "--save_steps", 100, "--save_total_limit", 2)
+    status, samples = watch(quickstart(args.out / "data", run, args.steps, *saving), run, seen=tell)
+    (args.out / "soak_samples.json").write_text(json.dumps([asdict(s) for s in samples]), encoding="utf-8")
+    if status:
+        sys.exit(f"the run ended with status {status}; see {run}.log")
+    checked = [memory(samples, args.steps), handles(samples, args.steps), files(run, args.steps)]
+    write(args.out, "soak", [row for row, _ in checked])
+    for row, kept in checked:
+        print("kept  " if kept else "BROKEN", row.fault, "|", row.figure, file=sys.stderr)
+    return 0 if all(kept for _, kept in checked) else 1
+
+
+def tell(sample: Sample) -> None:
+    if round(sample.seconds) % 60 == 0:
+        seen = f"{sample.rss / MB:.0f} MB, {sample.files} files, {sample.threads} threads"
+        print(f"{sample.seconds:5.0f} s: step {sample.step}: {seen}", file=sys.stderr)
+
+
+def memory(samples: Sequence[Sample], steps: int) -> tuple[Row, bool]:
+    """Medians over the hundred steps after the first 200, and over the last hundred.
+
+    RSS is judged. Its anonymous part is the heap alone. PSS follows who else has the same libraries loaded.
+    """
+    early, late = between(samples, 200, 300), between(samples, steps - 100, steps)
+    sizes = {name: (middle(early, name), middle(late, name)) for name in ("rss", "anon", "pss")}
+    said = ", ".join(f"{n} {a / MB:.1f} to {b / MB:.1f} MB ({b / a - 1:+.2%})" for n, (a, b) in sizes.items())
+    kept = sizes["rss"][1] / sizes["rss"][0] - 1 < MOST
+    happens = f"from steps 200-300 to the last 100 resident memory grows by less than {MOST:.0%}"
+    return Row("A long run", happens, TEST, f"{steps:,} steps: {said}"), kept
+
+
+def handles(samples: Sequence[Sample], steps: int) -> tuple[Row, bool]:
+    """The fewest within a window: more are open for a moment while saving."""
+    early, late = between(samples, 200, 300), between(samples, steps - 100, steps)
+    counts = {name: (least(early, name), least(late, name)) for name in ("files", "threads")}
+    figure = ", ".join(f"{name} {a} and {b}" for name, (a, b) in counts.items())
+    happens = "open files and threads are as many at the end as after 200 steps"
+    return Row("A long run", happens, TEST, figure), all(a == b for a, b in counts.values())
+
+
+def files(run: Path, steps: int) -> tuple[Row, bool]:
+    wrong = problems(run, steps)
+    happens = "metrics.jsonl has each step once with all its metrics; rollouts, report, curves and model can be read"
+    figure = "; ".join(wrong) or f"{steps:,} steps, report of {(run / 'report.html').stat().st_size / MB:.1f} MB"
+    return Row("A long run", happens, TEST, figure), not wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
