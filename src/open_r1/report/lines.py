@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def each_line(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines, one at a time. A line that a crash cut, alone or joined to its successor,
-    is left out."""
+def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line of a file of JSON lines with its object. A line that a crash cut, alone or joined to its successor, is
+    left out."""
     with open(path, "rb") as file:
         for line in file:
             if (row := parse(line)) is not None:
-                yield row
+                yield line, row
+
+
+def each_line(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of `whole_lines`, one at a time."""
+    return (row for _, row in whole_lines(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -31,9 +36,9 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str
     if not path.exists():
         return None
     last = None
-    with open(path, "rb") as old, replacing(path) as new:
-        for line in old:
-            if (row := parse(line)) is not None and wanted(row):
+    with replacing(path) as new:
+        for line, row in whole_lines(path):
+            if wanted(row):
                 new.write(line if line.endswith(b"\n") else line + b"\n")
                 last = row
         new.flush()

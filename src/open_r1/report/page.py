@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.environment import TemplateStream
 from markupsafe import Markup
 
 from open_r1.errors import DataError
@@ -24,7 +25,7 @@ from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import diagnose
 from open_r1.report.health import HEALTH
 from open_r1.report.lines import replacing
-from open_r1.report.runs import Run, as_text, differences, read_runs
+from open_r1.report.runs import Group, Run, as_text, differences, read_runs
 from open_r1.report.thinning import chosen
 from open_r1.rewards.outlines import ANSWERED, GOLD
 
@@ -40,26 +41,26 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write the page of these run folders to `out`; raises UsageError as `read_runs`. Runs may still be going on."""
     page = render(read_runs(folders), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
     with replacing(out) as file:  # whoever opens it meanwhile sees a whole page
-        file.write(page.encode("utf-8", errors="backslashreplace"))
+        page.dump(file, encoding="utf-8", errors="backslashreplace")
     return out
 
 
-def render(runs: Sequence[Run], made: str) -> str:
-    """The page's HTML."""
+def render(runs: Sequence[Run], made: str) -> TemplateStream:
+    """The page's HTML, part by part: a run makes it again and again beside its training, so it is never held whole."""
     script, style = static()
     shown = [fitting(run, len(runs)) for run in runs]
     pictures = {name: uri for run, groups in zip(runs, shown, strict=True) for name, uri in embedded(run, groups)}
     data = {
         "runs": [{"name": run.name, "columns": columns(run.lines)} for run in runs],
         "health": {key: asdict(metric) for key, metric in HEALTH.items()},
-        "groups": [as_shown(group, n, runs[n]) for n, groups in enumerate(shown) for group in groups],
     }
-    return PAGES.get_template("report.html").render(
+    groups = (embed(as_shown(group.parsed(), n, runs[n])) for n, groups in enumerate(shown) for group in groups)
+    return PAGES.get_template("report.html").stream(
         runs=[facts(run, groups) for run, groups in zip(runs, shown, strict=True)],
         differences=differences(runs),
         flags=[{name: as_text(value) for name, value in sorted(run.flags.items())} for run in runs],
         health=HEALTH,
-        data=embed(data),
+        data=Markup("").join((Markup('{"groups":['), Markup(",").join(groups), Markup("],"), embed(data)[1:])),
         pictures=embed(pictures),
         script=Markup(script),  # nosec B704 # files of this package
         style=Markup(style),  # nosec B704 # a file of this package
@@ -112,7 +113,7 @@ def _rounded(value: Any) -> float | None:
     return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else None
 
 
-def facts(run: Run, shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def facts(run: Run, shown: Sequence[Group]) -> dict[str, Any]:
     """What the page says of a run in words and numbers."""
     _, rewards = series(run.lines, "reward")
     recent = smooth(rewards, SMOOTHING)
@@ -131,10 +132,10 @@ def facts(run: Run, shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def fitting(run: Run, runs: int) -> list[dict[str, Any]]:
+def fitting(run: Run, runs: int) -> list[Group]:
     """The groups of a run that are shown: all, or as many as its share of the page holds (`thinning.chosen`)."""
-    groups, steps = run.groups, [group["step"] for group in run.groups]
-    most = MAX_COMPLETIONS // runs // max((len(group["completions"]) for group in groups), default=1)
+    groups, steps = run.groups, [group.step for group in run.groups]
+    most = MAX_COMPLETIONS // runs // max((group.completions for group in groups), default=1)
     while True:
         kept = [groups[i] for i in chosen(steps, most)]
         size = weight(run, kept)
@@ -143,10 +144,10 @@ def fitting(run: Run, runs: int) -> list[dict[str, Any]]:
         most = int(len(kept) * min(0.95, MAX_BYTES / runs / size))
 
 
-def weight(run: Run, groups: Sequence[dict[str, Any]]) -> int:
+def weight(run: Run, groups: Sequence[Group]) -> int:
     """About how many bytes groups take on the page: texts, outlines, and each picture once as base64."""
-    texts = sum(len(json.dumps(group)) for group in groups)
-    names = {name for group in groups for name in group["images"]}
+    texts = sum(len(group.line) for group in groups)
+    names = {name for group in groups for name in group.images}
     return texts + sum(path.stat().st_size * 4 // 3 for name in names if (path := picture(run, name)))
 
 
@@ -159,9 +160,9 @@ def picture(run: Run, name: str) -> Path | None:
     return path if path.suffix in TYPES else None
 
 
-def embedded(run: Run, groups: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+def embedded(run: Run, groups: Iterable[Group]) -> Iterable[tuple[str, str]]:
     """(name, data URI) of each picture once; one that is gone, as a run that goes on may thin, is left out."""
-    for name in dict.fromkeys(name for group in groups for name in group["images"]):
+    for name in dict.fromkeys(name for group in groups for name in group.images):
         if path := picture(run, name):
             yield name, f"data:image/{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: one progress line, `metrics.jsonl`, and curves redrawn as it grows."""
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ class Curves(TrainerCallback):
                 draw_curves(self.folder)
             with self.forgiving(page, "its page stays as it is; `python -m open_r1.report` makes it later"):
                 write_report([self.folder], page)
+            gc.collect()  # a figure refers to itself: many would wait, with their pixels, for the collector
 
 
 def forget(state: TrainerState) -> None:
