@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tell(sample: Sample) -> None:
-    if round(sample.seconds) % 60 == 0:
+    if sample.seconds % 60 < 1.5:
         seen = f"{sample.rss / MB:.0f} MB, {sample.files} files, {sample.threads} threads"
         print(f"{sample.seconds:5.0f} s: step {sample.step}: {seen}", file=sys.stderr)
 
