@@ -18,7 +18,7 @@ from pathlib import Path
 
 from complete import problems
 from rows import Row, write
-from watching import make_digits, quickstart, watch
+from watching import anew, make_digits, quickstart, watch
 
 MILLISECONDS = 20
 FAULT, TEST = "A slow disk and a busy machine", "tests/torture/slow.py"
@@ -28,15 +28,16 @@ SPIN = "import os\nstarter = os.getppid()\nwhile os.getppid() == starter: pass"
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="a new folder")
+    parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=60, help="a multiple of 20")
     args = parser.parse_args(argv)
-    out, compiler = args.out.resolve(), shutil.which("cc") or shutil.which("gcc")
-    if args.steps % 20 or (out / "slow").exists():
-        parser.error(f"got {args.out} and {args.steps} steps, expected a new folder and a multiple of 20 steps")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if args.steps % 20:
+        parser.error(f"--steps: got {args.steps}, expected a multiple of 20")
     if compiler is None:
-        write(out, "slow", [Row(FAULT, HAPPENS, TEST, "not run: it needs a C compiler")])
+        write(args.out, "slow", [Row(FAULT, HAPPENS, TEST, "not run: it needs a C compiler")])
         return 0
+    out = anew(args.out.resolve() / "slow")
     make_digits(out / "data", 256)
     library = slow_disk(compiler, out)
     usual, _ = trained(out, "usual", args.steps)
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _, after = trained(out, "slow", args.steps + 2)
     figure = f"{args.steps} steps in {usual:.0f} s undisturbed, in {slow:.0f} s beside {busy} spinning processes on a "
     figure += f"disk of {MILLISECONDS} ms a call and {64 / MILLISECONDS:.1f} MB/s; checkpoint-{args.steps} resumed"
-    write(out, "slow", [Row(FAULT, HAPPENS, TEST, "; ".join(wrong + after) or figure)])
+    write(args.out, "slow", [Row(FAULT, HAPPENS, TEST, "; ".join(wrong + after) or figure)])
     print("\n".join(wrong + after) or figure, file=sys.stderr)
     return 1 if wrong or after else 0
 

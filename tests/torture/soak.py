@@ -3,7 +3,7 @@
     python tests/torture/soak.py OUT [--steps 2000]
 
 A run with the quickstart's flags, which also saves each 100 steps, is watched from outside each second; everything
-that it leaves is then read. OUT/soak_samples.json holds what was seen. Takes 12 to 20 minutes on one core.
+that it leaves is then read. OUT/soak/samples.json holds what was seen. Takes 12 to 20 minutes on one core.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from complete import problems
 from rows import Row, write
-from watching import MB, Sample, between, least, make_digits, middle, quickstart, watch
+from watching import MB, Sample, anew, between, least, make_digits, middle, quickstart, watch
 
 MOST = 0.02  # growth of resident memory
 TEST = "tests/torture/soak.py"
@@ -23,16 +23,17 @@ TEST = "tests/torture/soak.py"
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="a new folder")
+    parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=2000, help="500 or more")
     args = parser.parse_args(argv)
-    run = args.out / "run"
-    if args.steps < 500 or run.exists():
-        parser.error(f"got {args.out} and {args.steps} steps, expected a new folder and 500 steps or more")
-    make_digits(args.out / "data", 2000)
+    if args.steps < 500:
+        parser.error(f"--steps: got {args.steps}, expected 500 or more")
+    folder = anew(args.out / "soak")
+    run = folder / "run"
+    make_digits(folder / "data", 2000)
     saving = ("--save_strategy", "steps", "--save_steps", 100, "--save_total_limit", 2)
-    status, samples = watch(quickstart(args.out / "data", run, args.steps, *saving), run, seen=tell)
-    (args.out / "soak_samples.json").write_text(json.dumps([asdict(s) for s in samples]), encoding="utf-8")
+    status, samples = watch(quickstart(folder / "data", run, args.steps, *saving), run, seen=tell)
+    (folder / "samples.json").write_text(json.dumps([asdict(s) for s in samples]), encoding="utf-8")
     if status:
         sys.exit(f"the run ended with status {status}; see {run}.log")
     checked = [memory(samples, args.steps), handles(samples, args.steps), files(run, args.steps)]

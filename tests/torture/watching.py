@@ -1,6 +1,7 @@
 """A training run seen from outside: what /proc says of its process, and the step that its metrics have reached."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,13 @@ class Sample:
     children: int
     files: int
     threads: int
+
+
+def anew(folder: Path) -> Path:
+    """An empty folder; what an earlier trial left there goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def make_digits(folder: Path, rows: int) -> None:
