@@ -16,7 +16,7 @@ import torch
 from ranks import place_fsdp, says, trainer_for
 from transformers import TrainerCallback
 
-from open_r1 import arguments
+from open_r1 import machine
 from open_r1.errors import UsageError
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.moved import fingerprint, written
@@ -87,7 +87,7 @@ def run(engine: str, out: Path, data: Path, name: str, *flags: str, spoiled: boo
 
 
 def main(engine: str, out: Path, data: Path) -> None:
-    arguments._place_fsdp = place_fsdp
+    machine._place_fsdp = place_fsdp
     run(engine, out, data, "skip", "--on_nonfinite", "skip")
     run(engine, out, data, "stop")
     run(engine, out, data, "still", "--learning_rate", "1e-20", "--weight_decay", "0", spoiled=False)

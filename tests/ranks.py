@@ -19,7 +19,7 @@ from test_trainer import make_trainer
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
-from open_r1 import arguments, sft_jsonl
+from open_r1 import machine, sft_jsonl
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.savings import spread
 
@@ -109,7 +109,7 @@ def sft(engine: str, out: Path, data: Path) -> None:
 
 
 def main(engine: str, out: Path, data: Path) -> None:
-    arguments._place_fsdp = place_fsdp
+    machine._place_fsdp = place_fsdp
     saves = ("--save_strategy", "steps", "--save_steps", "2")
     trainer = trainer_for(engine, out / "run", data, *saves)
     trainer._generate_single_turn = says(trainer)

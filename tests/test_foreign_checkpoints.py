@@ -15,8 +15,8 @@ from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file
 from test_trainer import make_trainer
 
-from open_r1 import arguments as arguments_module
-from open_r1.arguments import JsonlArguments, TaskArguments, _place_deepspeed
+from open_r1 import machine
+from open_r1.arguments import JsonlArguments, TaskArguments
 from open_r1.check import main as check
 from open_r1.errors import UsageError
 from open_r1.flags import parse
@@ -122,8 +122,10 @@ def test_files_of_deepspeed_run_nothing(tiny, tmp_path, trace, stage):
 @pytest.mark.slow
 def test_a_run_with_deepspeed_refuses_code(trace, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setattr(arguments_module, "PartialState", lambda **_: None)
-    _place_deepspeed(SimpleNamespace(use_cpu=True, deepspeed="local_scripts/zero2.json", accelerator_config=None))
+    monkeypatch.setattr(machine, "PartialState", lambda **_: None)
+    machine._place_deepspeed(
+        SimpleNamespace(use_cpu=True, deepspeed="local_scripts/zero2.json", accelerator_config=None)
+    )
     with pytest.raises(pickle.UnpicklingError):
         torch.load(trace.with_name("evil.pt"), weights_only=False)
     assert not trace.exists()

@@ -14,7 +14,7 @@ import psutil
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-SAME = 1.0  # seconds within which signals are one: a terminal and a cluster send them to several processes at once
+from open_r1.trainer.preemption import SAME
 
 
 class PassOn:

@@ -51,7 +51,7 @@ from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import savings, with_signal
 from open_r1.trainer.shared_prefix import share_prefixes
-from open_r1.trainer.together import Agreed, together
+from open_r1.trainer.together import CollectiveReward, together
 from open_r1.trainer.transformers_rollout import transformers_rollout
 
 
@@ -82,7 +82,7 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
             args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
         super().__init__(
             model=model,
-            reward_funcs=[Agreed(reward) for reward in rewards],
+            reward_funcs=[CollectiveReward(reward) for reward in rewards],
             args=args,
             train_dataset=row_numbers(records, "train"),
             eval_dataset=row_numbers(eval_records, "eval") if eval_records is not None else None,

@@ -19,7 +19,7 @@ import torch
 from open_r1.errors import RunEnded
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SAME = 1.0  # seconds within which signals are one: a launcher passes on what a terminal has already sent
+SAME = 1.0  # seconds within which signals are one: terminals, clusters and launchers send one to several processes
 
 
 class Stopped(RunEnded):

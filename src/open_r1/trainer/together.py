@@ -54,7 +54,7 @@ def words_of(error: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class Agreed:
+class CollectiveReward:
     """A reward as TRL calls it, on all ranks; what it raises on one, all raise."""
 
     reward: Callable[..., list[float | None]]
