@@ -188,7 +188,7 @@ def test_what_was_written_after_the_checkpoint_is_dropped_and_the_clock_goes_on(
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metrics) + '{"step": 4, "se')
     (tmp_path / "rollouts.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in (0, 0, 1, 2)))
     curves = Curves(str(tmp_path))
-    state = SimpleNamespace(is_world_process_zero=True, global_step=2)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=2, log_history=[])
     curves.on_train_begin(None, state, None)
     assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2, 2]
     assert [line["step"] for line in lines(tmp_path / "rollouts.jsonl")] == [0, 0, 1]  # 2: sampled by the third step
