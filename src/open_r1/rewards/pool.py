@@ -29,13 +29,16 @@ class Settings:
 DEFAULTS = Settings()
 
 
-@lru_cache(maxsize=65_536)
 def verify(gold: str, answer: str, settings: Settings = DEFAULTS) -> bool:
     """math-verify's verdict on the ends of two texts (`clip`); False where it takes too long or kills its worker.
 
     Safe to call from many threads, and faster so. Raises RuntimeError where workers do not start.
     """
-    gold, answer = clip(gold), clip(answer)
+    return _verdict(clip(gold), clip(answer), settings)
+
+
+@lru_cache(maxsize=4_096)  # at most 16 MB of texts
+def _verdict(gold: str, answer: str, settings: Settings) -> bool:
     if inside():
         return _verify(gold, answer, settings)
     try:
