@@ -21,7 +21,6 @@ from open_r1.trainer import prompts
 from open_r1.trainer.guard import Guarded
 from open_r1.trainer.resume import Resumable
 
-STEP = int(sys.argv[2])
 LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 done = 0  # optimizer steps
 
@@ -65,12 +64,12 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
 }
 
 
-def plant(place: tuple[Any, str], strike: Callable[..., None]) -> None:
+def plant(place: tuple[Any, str], strike: Callable[..., None], step: int) -> None:
     owner, name = place
     whole = getattr(owner, name)
 
     def struck(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if (LAST or strike is fill_the_disk) and done >= STEP:
+        if (LAST or strike is fill_the_disk) and done >= step:
             strike()
         return whole(self, *args, **kwargs)
 
@@ -83,8 +82,9 @@ def count(trainer: Any, *args: Any, **kwargs: Any) -> None:
     done = trainer.state.global_step
 
 
-log, Resumable._maybe_log_save_evaluate = Resumable._maybe_log_save_evaluate, count
+log = Resumable._maybe_log_save_evaluate
 
 if __name__ == "__main__":
-    plant(*FAULTS[sys.argv[1]])
+    Resumable._maybe_log_save_evaluate = count
+    plant(*FAULTS[sys.argv[1]], step=int(sys.argv[2]))
     grpo_jsonl.main(sys.argv[3:])
