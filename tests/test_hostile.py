@@ -158,3 +158,8 @@ def test_rows_that_no_reward_can_use_are_refused_with_their_field(
 def test_a_family_that_is_no_text_is_unknown() -> None:
     with pytest.raises(ValueError, match="model family: got 5, expected one of original"):
         METHODS["rec"].score("[1, 2, 3, 4]", Record("1", (), "", (), "[1, 2, 3, 4]", {"model_family": 5}))
+
+
+def test_a_run_length_code_of_endless_numbers_is_refused_at_once():
+    with pytest.raises(ValueError, match="a run of more than 60 bits"):
+        read_segmentation({"size": [48, 64], "counts": "o" * REPEATED}, (48, 64))  # each bit goes on to the next

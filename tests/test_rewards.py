@@ -184,7 +184,7 @@ def test_all_match_is_exact_but_for_case_and_space(answer: str, expected: float)
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"), [("[2,4]", 1), ("[4, 2]", 0), ("2, 4", 0), ("[2, 4, 4]", 0), ("6", 0)]
+    ("answer", "expected"), [("[2,4]", 1), ("[4, 2]", 0), ("2, 4", 0), ("[2, 4, 4]", 0), ("6", 0), ("[2,\x1d4]", 1)]
 )
 def test_digits(answer: str, expected: float) -> None:
     assert score("digits", f"<answer>{answer}</answer>", "[2, 4]") == expected

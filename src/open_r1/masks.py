@@ -15,6 +15,7 @@ Rle = dict[str, Any]  # {"size": [height, width], "counts": str}
 Size = tuple[int, int]  # height, width
 
 MAX_CORNER = 1e5  # px; pycocotools walks along every side of a polygon
+MAX_BITS = 60  # of a number of the compressed text, which cocoapi reads into a long
 
 
 def encode(mask: np.ndarray) -> Rle:
@@ -111,7 +112,7 @@ def _check_runs(runs: Sequence[object], size: Size) -> None:
 def _runs(counts: str) -> list[int]:
     """The runs of COCO's compressed text: five bits a character, low bits first, from the third on as differences.
 
-    Source: cocoapi, common/maskApi.c, rleFrString.
+    Source: cocoapi, common/maskApi.c, rleFrString. Raises ValueError for a number of more bits than it holds.
 
     >>> _runs("0120")  # the last is 1 + 0: none absent, one present, two absent, one present
     [0, 1, 2, 1]
@@ -122,6 +123,8 @@ def _runs(counts: str) -> list[int]:
         code = ord(character) - 48
         value |= (code & 31) << shift
         shift += 5
+        if shift > MAX_BITS:
+            raise ValueError(f"a run of more than {MAX_BITS} bits")
         if not code & 32:
             value -= (1 << shift) if code & 16 else 0
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))

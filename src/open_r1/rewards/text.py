@@ -170,7 +170,7 @@ def parse_integers(text: str) -> int | list[int] | None:
     is_list = text == f"[{text[1:-1]}]"
     if not _INTEGERS.fullmatch(inside) or ((len(inside) < len(text) or "," in inside) and not is_list):
         return None
-    values = [int(part) for part in inside.split(",")]
+    values = [int(part.strip()) for part in inside.split(",")]  # int() knows less white space than \s
     return values if is_list else values[0]
 
 
