@@ -30,7 +30,7 @@ try() {  # NAME [options]
 }
 
 try soak & soak=$!  # it takes longest, on one core; the rest takes turns on the other
-for name in images graders audit fuzz endings kill_anywhere; do
+for name in images graders audit shown fuzz endings kill_anywhere; do
   try "$name" || failed+=("$name")
 done
 wait "$soak" || failed+=(soak)

@@ -1,0 +1,171 @@
+"""Faults whose trial is a test of pytest: runs those tests, and gathers which fault each shows.
+
+    python tests/torture/shown.py OUT
+
+Damaged checkpoints, two runs in a folder, silent failures, secrets, ranks that share a cache, files that cannot be
+written. The figure is what pytest says of the tests named. Takes about three minutes.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree  # nosec B405 # pytest's own report
+
+from rows import Row, write
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`tests` are functions of `file`, a test module."""
+
+    fault: str
+    happens: str
+    file: str
+    tests: tuple[str, ...]
+
+
+FAULTS = [
+    Fault(
+        "a checkpoint lacks a file, holds a byte of another value, is cut, or is of other flags, data or ranks",
+        "left out with what is wrong, or refused before a model is loaded; never picked up silently",
+        "test_survival",
+        ("a_damaged_checkpoint_is_left_out_with_what_is_wrong", "a_manifest_that_is_none_is_a_damage"),
+    ),
+    Fault(
+        "two runs in one output folder",
+        "the second is refused with the first one's process and machine",
+        "test_survival",
+        ("a_folder_has_one_run_at_a_time", "a_run_into_a_folder_in_use_is_refused_before_a_model_is_loaded"),
+    ),
+    Fault(
+        "four ranks start on a large file that nobody has validated",
+        "one validates, the others wait for its index; where it is killed the next one does",
+        "test_builder_lock",
+        (
+            "one_of_four_ranks_validates_and_three_wait_for_its_index",
+            "where_the_validating_rank_is_killed_the_next_one_validates",
+        ),
+    ),
+    Fault(
+        "no room for metrics, curves, report or rollouts; a line cut by a kill",
+        "the run goes on with one warning, metrics wait in memory; cut lines are healed",
+        "test_long_runs",
+        (
+            "metrics_wait_for_room_and_are_said_to_once",
+            "a_full_disk_costs_curves_and_report_and_not_the_run",
+            "a_line_that_a_kill_cut_is_healed_by_a_resumed_run",
+        ),
+    ),
+    Fault(
+        "a trained weight does not move: no gradient, or lost in rounding",
+        "one warning with names, reason and remedy; where nothing moves the run ends",
+        "test_loud",
+        (
+            "weights_without_gradient_are_named_once_with_the_reason",
+            "a_weight_whose_gradient_is_lost_in_rounding_is_told_apart",
+            "a_run_in_which_nothing_can_move_ends",
+        ),
+    ),
+    Fault(
+        "NaN or infinity in loss or gradient",
+        "ends before the weights are touched, with rows and a checkpoint; --on_nonfinite skip leaves the step out, "
+        "counted, at most ten in a row",
+        "test_loud",
+        (
+            "a_run_stops_before_its_weights_are_touched",
+            "skipped_steps_leave_weights_and_moments_alone",
+            "ten_skipped_steps_in_a_row_stop",
+            "ranks_leave_the_same_steps_out",
+            "a_stopped_grpo_run_leaves_the_last_good_step_and_goes_on_from_it",
+        ),
+    ),
+    Fault(
+        "a chat template drops pictures; a completion holds an image token",
+        "an error that names the row, and the remedy",
+        "test_loud",
+        ("a_template_that_drops_pictures_is_named_with_the_row", "a_ban_that_did_not_act_ends_the_run"),
+    ),
+    Fault(
+        "rollouts of another model than the one trained",
+        "the run ends at the first rollout with the difference of log-probs",
+        "test_loud",
+        ("a_rollout_of_another_model_ends_the_run",),
+    ),
+    Fault(
+        "prompts over the model's context",
+        "refused before training with their count and places, never cut",
+        "test_lengths",
+        ("prompts_over_the_context_are_refused_without_any_flag",),
+    ),
+    Fault(
+        "rewards without variance",
+        "one warning with the remedy, in the report too",
+        "test_loud",
+        ("rewards_without_variance_are_warned_of_once",),
+    ),
+    Fault(
+        "keys and passwords in environment, addresses and flags",
+        "in no byte of the output folder, of logs or of reports",
+        "test_secrets",
+        (
+            "nothing_that_a_run_writes_or_says_holds_a_secret",
+            "nothing_that_an_evaluation_and_a_failed_start_say_holds_a_secret",
+        ),
+    ),
+    Fault(
+        "pickles that run code, in checkpoints and models of others; models with code of their own",
+        "nothing runs; code of a model needs --trust_remote_code",
+        "test_foreign_checkpoints",
+        ("",),
+    ),
+    Fault(
+        "HTML and Markdown in texts, names and ids",
+        "shown as text by report, model card and demo",
+        "test_hostile_names",
+        ("",),
+    ),
+]
+
+
+def run(selectors: Sequence[str], out: Path) -> dict[tuple[str, str], list[float | None]]:
+    """(module, function) -> seconds of each of its cases that passed, None for one that did not."""
+    report = out / "shown.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    subprocess.run([*command, *dict.fromkeys(selectors)], cwd=REPO)  # what failed stands in the report
+    found: dict[tuple[str, str], list[float | None]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):  # nosec B314 # pytest's own report
+        name = case.attrib["name"].partition("[")[0]
+        seconds = float(case.attrib["time"]) if len(case.findall("*")) == len(case.findall("system-*")) else None
+        found.setdefault((case.attrib["classname"].rpartition(".")[2], name), []).append(seconds)
+    return found
+
+
+def main() -> None:
+    out = Path(sys.argv[1]).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    selectors = [f"tests/{f.file}.py" + (f"::test_{test}" if test else "") for f in FAULTS for test in f.tests]
+    found, rows, broken = run(selectors, out), [], []
+    for fault in FAULTS:
+        mine = [cases for (module, name), cases in found.items() if module == fault.file and chosen(name, fault)]
+        times = [seconds for cases in mine for seconds in cases]
+        passed = [seconds for seconds in times if seconds is not None]
+        if len(passed) < len(times) or len(mine) < len(fault.tests):
+            broken.append(fault.fault)
+        names = ", ".join(f"test_{test}" for test in fault.tests if test)
+        figure = f"{len(passed)} of {len(times)} cases passed in {sum(passed):.0f} s"
+        rows.append(Row(fault.fault, fault.happens, f"tests/{fault.file}.py{'::' * bool(names)}{names}", figure))
+    write(out, "shown", rows)
+    if broken:
+        sys.exit(f"not shown: {broken}")
+
+
+def chosen(name: str, fault: Fault) -> bool:
+    return fault.tests == ("",) or name.removeprefix("test_") in fault.tests
+
+
+if __name__ == "__main__":
+    main()
