@@ -253,7 +253,13 @@ def test_the_rows_of_the_bad_micro_batch_alone_are_named(train):
 # ---------------------------------------------------------------------------------------------------- several ranks
 
 
-@pytest.fixture(scope="module", params=["ddp", "zero2", "zero3", "fsdp2"])
+ALL = pytest.mark.skipif("not os.environ.get('ALL_ENGINES')", reason="set ALL_ENGINES=1 to run every engine")
+
+
+@pytest.fixture(
+    scope="module",
+    params=["zero2", "zero3", pytest.param("ddp", marks=ALL), pytest.param("fsdp2", marks=ALL)],
+)
 def ranks(request, digits, tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
     """Run -> what each of two ranks saw, see `loud_on_ranks`."""
     rows = [json.loads(line) for line in (digits / "train.jsonl").read_text().splitlines()]

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import REPO, run_script
 
+sys.path.insert(0, str(REPO / "local_scripts"))
+import torture_table
+
 SHELL = [
     REPO / "setup.sh",
     REPO / ".ci" / "run",
@@ -83,3 +86,7 @@ def test_the_upper_half_imports_neither_torch_nor_transformers_nor_trl():
     code = f"import importlib, sys\nfor m in {modules}: importlib.import_module(m)\n"
     code += "heavy = {'torch', 'transformers', 'trl'} & set(sys.modules)\nassert not heavy, heavy"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO)
+
+
+def test_the_readme_shows_the_newest_table_of_trials():
+    assert torture_table.section().text() in (REPO / "README.md").read_text()

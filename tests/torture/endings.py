@@ -25,7 +25,7 @@ from test_survival import faulty, until  # noqa: E402
 from open_r1.trainer.checkpoints import checkpoints_in, defects  # noqa: E402
 
 TINY = str(REPO / "assets" / "tiny-vlm")
-PYTEST = "tests/test_survival.py::"
+HERE, PYTEST = "tests/torture/endings.py", "tests/test_survival.py::test_"
 HANG = "ends with status {status}, {seconds:.0f} s after its last step (--hang_timeout 6); stacks name the phase"
 END = "all ended {seconds:.0f} s after the last step; whole checkpoints: {checkpoints}"
 SAVED = "status {status}; whole checkpoints: {checkpoints}"
@@ -33,28 +33,36 @@ ONE_RANK = "the other ends too; the newest checkpoint goes on exactly"
 TOGETHER = "all ranks end with a checkpoint of the last finished step and the row's place"
 # fault, its name in faulty_run.py, ranks, flags, what happens, the test, the figure
 CASES = [
-    ("the data loader hangs", "data hangs", 1, 6, "stacks to watchdog/rank0.txt, status 4", "a_hang_ends", HANG),
-    ("a reward hangs", "reward hangs", 1, 6, "stacks to watchdog/rank0.txt, status 4", "a_hang_ends", HANG),
+    ("the data loader hangs", "data hangs", 1, 6, "stacks to watchdog/rank0.txt, status 4", HERE, HANG),
+    ("a reward hangs", "reward hangs", 1, 6, "stacks to watchdog/rank0.txt, status 4", f"{PYTEST}a_hang_ends*", HANG),
     (
         "a call hangs and holds the interpreter",
         "reward holds the interpreter",
         1,
         6,
         "a C timer writes the stacks and ends the run",
-        "a_hang_ends",
+        f"{PYTEST}a_hang_ends*",
         HANG,
     ),
-    ("one of two ranks hangs", "update hangs", 2, 6, "stacks of both ranks, both end", "a_rank_that_hangs", HANG),
-    ("one of two ranks is killed", "dies", 2, 1800, ONE_RANK, "a_rank_that_dies", END),
-    ("one of two ranks raises by itself", "update fails", 2, 1800, ONE_RANK, "a_rank_that_dies", END),
-    ("one of two ranks meets a bad row", "data is refused", 2, 1800, TOGETHER, "what_one_rank_meets", SAVED),
+    (
+        "one of two ranks hangs",
+        "update hangs",
+        2,
+        6,
+        "stacks of both ranks, both end",
+        f"{PYTEST}a_rank_that_hangs*",
+        HANG,
+    ),
+    ("one of two ranks is killed", "dies", 2, 1800, ONE_RANK, f"{PYTEST}a_rank_that_dies*", END),
+    ("one of two ranks raises by itself", "update fails", 2, 1800, ONE_RANK, HERE, END),
+    ("one of two ranks meets a bad row", "data is refused", 2, 1800, TOGETHER, f"{PYTEST}what_one_rank_meets*", SAVED),
     (
         "the disk is full in a save",
         "disk is full",
         1,
         1800,
         "status 1, which checkpoint is the last good one, nothing half",
-        "a_full_disk",
+        f"{PYTEST}a_full_disk*",
         SAVED,
     ),
 ]
@@ -77,7 +85,7 @@ def planted(folder: Path, data: Path) -> list[Row]:
         if status == 0 or seconds > 60:
             sys.exit(f"{fault}: status {status} after {seconds:.0f} s\n{said[-3000:]}")
         shown = figure.format(seconds=seconds, status=status, checkpoints=whole(out))
-        rows.append(Row(fault, happens, f"{PYTEST}test_{test}*", shown))
+        rows.append(Row(fault, happens, test, shown))
     return rows
 
 
@@ -111,7 +119,7 @@ def told(folder: Path, data: Path) -> list[Row]:
             sys.exit(f"{number.name} to {whom}: status {status}: {out.with_suffix('.log')}")
         figure = f"status 0 after {seconds:.1f} s; whole checkpoints: {whole(out)}"
         happens = "both ranks save the same step and end with status 0; a second signal ends them at once"
-        rows.append(Row(f"{number.name} to {whom}", happens, f"{PYTEST}test_two_ranks_stop_together", figure))
+        rows.append(Row(f"{number.name} to {whom}", happens, f"{PYTEST}two_ranks_stop_together", figure))
     return rows
 
 
@@ -136,7 +144,7 @@ def machine_dies(folder: Path, data: Path) -> Row:
         sys.exit(f"a machine dies: status {nodes[0].returncode} after {seconds:.0f} s")
     happens = "the other machine's ranks end too: by the broken connection, or for want of a sign of life in 45 s"
     figure = f"the other ended {seconds:.0f} s later; whole checkpoints: {whole(out)}"
-    return Row("one of two machines dies", happens, "tests/torture/endings.py", figure)
+    return Row("one of two machines dies", happens, HERE, figure)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ class Fault:
 
 FAULTS = [
     Fault(
-        "a checkpoint lacks a file, holds a byte of another value, is cut, or is of other flags, data or ranks",
+        "a checkpoint lacks a file, holds another byte, is cut or longer",
         "left out with what is wrong, or refused before a model is loaded; never picked up silently",
         "test_survival",
         ("a_damaged_checkpoint_is_left_out_with_what_is_wrong", "a_manifest_that_is_none_is_a_damage"),
