@@ -23,6 +23,7 @@ from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
 from open_r1.trainer import checkpoints, ending, lock, preemption, staging, watchdog
 from open_r1.trainer.checkpoints import Resume
+from open_r1.trainer.resume import save_checkpoint_now
 
 # ------------------------------------------------------------------------------------------------------ told to stop
 
@@ -56,6 +57,17 @@ def test_a_run_that_is_told_to_stop_ends_well_and_goes_on_exactly(tiny, few, tmp
     assert checkpoints.newest(tmp_path) == saved
     resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
+
+
+@pytest.mark.slow
+def test_one_that_goes_on_elsewhere_names_what_it_went_on_from(tiny, few, tmp_path):  # noqa: F811
+    train(tiny, few, tmp_path / "first", "across steps", "--save_strategy", "steps", "--save_steps", "2")
+    saved = tmp_path / "first" / "checkpoint-2"
+    trainer = make_trainer(tiny, few, tmp_path / "second", *SMALL.split(), *WINDOWS["across steps"].split())
+    trainer.signals.received = signal.SIGTERM
+    with pytest.raises(SystemExit):
+        ending.train(trainer, Resume(saved, {}))
+    assert save_checkpoint_now(trainer) == saved and not (tmp_path / "second" / "checkpoint-2").exists()
 
 
 @pytest.mark.slow

@@ -20,11 +20,12 @@ from open_r1.paths import split_paths
 from open_r1.recipe import Recipe
 from open_r1.redaction import command_line, redacted
 from open_r1.tasks import TASKS
+from open_r1.trainer.manifest import MANIFEST
 
 FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 # Of a checkpoint-N: the state of a run. Not of the model.
 STATE_FILES = ["optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
-STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*"]
+STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*", MANIFEST]
 SHOWN = "learning_rate num_generations per_device_train_batch_size gradient_accumulation_steps beta temperature seed"
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
 

@@ -41,6 +41,7 @@ class Resumable:
     finished: "RunState | None" = None  # as it was after the last finished optimizer step of this process
     finished_at: int | None = None  # that step
     saved_at: int | None = None  # step of the newest checkpoint that this process wrote or continued from
+    saved_in: Path | None = None  # its folder, of another run's output where that is continued elsewhere
     staging: Path | None = None  # the folder that stands for the output folder while a checkpoint is written
 
     def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
@@ -80,7 +81,7 @@ class Resumable:
             finally:
                 self.staging = None
             self._name_best(folder, final)
-        self.saved_at = self.state.global_step
+        self.saved_at, self.saved_in = self.state.global_step, final
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
@@ -109,7 +110,7 @@ class Resumable:
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             load_run_state(self, Path(checkpoint))
-            self.saved_at = self.state.global_step
+            self.saved_at, self.saved_in = self.state.global_step, Path(checkpoint)
         super()._load_rng_state(checkpoint)  # the last to be restored: everything before may draw numbers
 
 
@@ -123,13 +124,12 @@ def save_checkpoint_now(trainer: Any) -> Path | None:
     step = trainer.state.global_step
     if trainer.finished is None and trainer.saved_at is None:
         return None
-    folder = Path(trainer.args.output_dir) / f"checkpoint-{step}"
     if trainer.saved_at != step:
         if trainer.finished_at == step:  # else it ended while that step was logged or evaluated, with nothing begun
             put_back(trainer, trainer.finished)
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
-    return folder
+    return trainer.saved_in
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
