@@ -6,6 +6,7 @@ The fault strikes the last rank once STEP optimizer steps are done; a full disk 
 """
 
 import ctypes
+import itertools
 import os
 import resource
 import signal
@@ -13,6 +14,8 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from open_r1 import grpo_jsonl
 from open_r1.errors import DataError, Problem
@@ -23,6 +26,7 @@ from open_r1.trainer.resume import Resumable
 
 LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 done = 0  # optimizer steps
+groups = itertools.count()
 
 
 def sleep(*_: Any) -> None:
@@ -39,6 +43,12 @@ def die(*_: Any) -> None:
 
 def fail(*_: Any) -> None:
     raise RuntimeError("planted")
+
+
+def run_out_of_memory(*_: Any) -> None:
+    """At the second group of parameters: the first is the next step's already."""
+    if next(groups):
+        raise torch.OutOfMemoryError("planted")
 
 
 def refuse(*_: Any) -> None:
@@ -60,6 +70,7 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "update fails": ((Guarded, "training_step"), fail),
     "reward fails": ((BatchReward, "__call__"), fail),
     "data is refused": ((prompts.PromptLoader, "take"), refuse),
+    "step breaks off": ((torch.optim.AdamW, "_init_group"), run_out_of_memory),
     "disk is full": ((Resumable, "_save_checkpoint"), fill_the_disk),
 }
 

@@ -30,7 +30,6 @@ from open_r1.records import load_records
 from open_r1.rows import Record
 from open_r1.trainer import generation, nonfinite, transformers_rollout
 from open_r1.trainer.agreement import Disagreement
-from open_r1.trainer.ending import last_words
 from open_r1.trainer.generation import prefill
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.image_tokens import ImageDrawn, refuse_drawn, refuse_unseen, runs_of
@@ -185,7 +184,7 @@ def test_a_run_stops_before_its_weights_are_touched(train, fault, found, clip):
     train(good, max_grad_norm=clip, steps=2)
     with pytest.raises(NotFinite, match=rf"step 3: got {found}, expected a number\. Rows: rows\.jsonl:3\. Lower") as e:
         train(net, max_grad_norm=clip, steps=4)
-    assert not e.value.damaged and "--on_nonfinite skip" in str(e.value)
+    assert "The step was taken" not in str(e.value) and "--on_nonfinite skip" in str(e.value)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), good.parameters(), strict=True))
 
 
@@ -226,12 +225,10 @@ def test_a_loss_scaler_may_look_for_its_scale(train, monkeypatch):
         train(Net(bad(2)))
 
 
-def test_weights_that_were_touched_are_not_saved(train, monkeypatch, tmp_path):
-    monkeypatch.setattr(nonfinite, "stepped", lambda trainer: True)
-    with pytest.raises(NotFinite, match="The step was taken, so the weights may be of no use") as error:
+def test_a_step_that_was_taken_is_not_skipped(train, monkeypatch):
+    monkeypatch.setattr(nonfinite, "torn", lambda trainer: True)
+    with pytest.raises(NotFinite, match="The step was taken, so the weights may be of no use"):
         train(Net(bad(3)), on_nonfinite="skip")
-    trainer = SimpleNamespace(args=SimpleNamespace(output_dir=tmp_path))
-    assert last_words(trainer, error.value) == "nothing was saved"
 
 
 def test_a_deepspeed_file_that_takes_any_step_is_refused():

@@ -262,7 +262,8 @@ def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: 
     argv += f"--output_dir {out} --max_steps 9 --num_generations 4 --per_device_train_batch_size 4 --save_steps 2 "
     argv += "--max_completion_length 4 --save_strategy steps --disable_tqdm true --bf16 false"
     agent = ["-m", "open_r1.agent", "--standalone", "--local_addr=127.0.0.1", f"--nproc_per_node={ranks}"]
-    command = [sys.executable, *(agent if ranks > 1 else []), "tests/faulty_run.py", fault, "3", *argv.split()]
+    before = agent if ranks > 1 or "--deepspeed" in flags else []
+    command = [sys.executable, *before, "tests/faulty_run.py", fault, "3", *argv.split()]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, *map(str, flags)], cwd=REPO, text=True, capture_output=True, timeout=300, env=env)
     return time.time() - (out / "metrics.jsonl").stat().st_mtime, done.returncode, done.stderr
@@ -322,6 +323,23 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tiny, digits, t
     assert checkpoints.newest(tmp_path).name == "checkpoint-2"
     if not flags:
         assert f"the last good checkpoint is {tmp_path}/checkpoint-2" in stderr and not (tmp_path / "saving").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["--deepspeed", "local_scripts/zero2.json"], marks=pytest.mark.distributed),
+    ],
+)
+def test_weights_of_half_a_step_are_not_saved(tiny, digits, tmp_path, flags):
+    """As where memory runs out within a step: some weights are the next step's, the others not yet."""
+    _, status, stderr = faulty("step breaks off", tmp_path, tiny, digits / "train.jsonl", *flags)
+    assert status == 1 and checkpoints.newest(tmp_path).name == "checkpoint-2"
+    assert (
+        "The run ended after step 3; it had begun to change the weights for the next one, so they are not saved; the "
+        f"last good checkpoint is {tmp_path}/checkpoint-2: --resume_from_checkpoint auto"
+    ) in stderr, stderr[-3000:]
 
 
 # --------------------------------------------------------------------------------------------------- signals to ranks

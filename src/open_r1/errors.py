@@ -29,12 +29,7 @@ class UsageError(ValueError):
 
 
 class RunEnded(UsageError):
-    """A run cannot go on; raised on all ranks alike, so that together they can leave a checkpoint.
-
-    `damaged`: the weights are no longer those of the last finished step, so none is left.
-    """
-
-    damaged = False
+    """A run cannot go on; raised on all ranks alike, so that together they can leave a checkpoint."""
 
 
 class DataError(UsageError):

@@ -57,6 +57,15 @@ CASES = [
     ("one of two ranks raises by itself", "update fails", 2, 1800, ONE_RANK, HERE, END),
     ("one of two ranks meets a bad row", "data is refused", 2, 1800, TOGETHER, f"{PYTEST}what_one_rank_meets*", SAVED),
     (
+        "memory runs out within an optimizer step",
+        "step breaks off",
+        1,
+        1800,
+        "status 1; weights of half a step are not saved",
+        f"{PYTEST}weights_of_half_a_step*",
+        SAVED,
+    ),
+    (
         "the disk is full in a save",
         "disk is full",
         1,

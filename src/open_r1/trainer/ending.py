@@ -16,6 +16,7 @@ from open_r1.trainer.preemption import Stopped
 from open_r1.trainer.publish import FINAL
 from open_r1.trainer.resume import save_checkpoint_now
 from open_r1.trainer.staging import SaveFailed, staged
+from open_r1.trainer.torn import noting_steps, torn
 
 
 def train(trainer: Any, resume: Resume) -> None:
@@ -24,7 +25,7 @@ def train(trainer: Any, resume: Resume) -> None:
     Ends the process with status 0 where a signal asked it to stop, and with 1 where the run cannot go on; both say
     how to continue. Other errors pass, with that added.
     """
-    with trainer.watch.running(), trainer.signals.handled():
+    with trainer.watch.running(), trainer.signals.handled(), noting_steps(trainer):
         try:
             trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
             save_final(trainer)
@@ -54,8 +55,10 @@ def leave(trainer: Any, error: Exception) -> NoReturn:
 
 
 def last_words(trainer: Any, error: Exception) -> str:
-    """How to continue; saves a checkpoint unless that is what failed, or the weights are no longer those of a step."""
-    if not (isinstance(error, SaveFailed) or getattr(error, "damaged", False)):
+    """How to continue; saves a checkpoint unless that is what failed, or the weights are those of no finished step."""
+    if torn(trainer):
+        return f"it had begun to change the weights for the next one, so they are not saved; {newest_words(trainer)}"
+    if not isinstance(error, SaveFailed):
         try:
             saved = save_checkpoint_now(trainer)
         except SaveFailed as failed:

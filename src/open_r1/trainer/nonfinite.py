@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 
 from open_r1.errors import RunEnded, UsageError
+from open_r1.trainer.torn import torn
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,6 @@ SHOWN = 16  # rows named
 
 class NotFinite(RunEnded):
     """A loss or gradient that is NaN or infinite."""
-
-    def __init__(self, message: str, damaged: bool):
-        super().__init__(message)
-        self.damaged = damaged
 
 
 class Finite:
@@ -73,9 +70,8 @@ class Finite:
         self.nonfinite_in_a_row += 1
         limit = IN_A_ROW if self.args.on_nonfinite == "skip" else 1
         limit = SCALER_IN_A_ROW if scales(self) and not bad_loss else limit
-        damaged = stepped(self)
-        if damaged or self.nonfinite_in_a_row >= limit:
-            raise NotFinite(self._ending(losses, bad_loss, damaged), damaged)
+        if torn(self) or self.nonfinite_in_a_row >= limit:
+            raise NotFinite(self._ending(losses, bad_loss))
         if not self.is_deepspeed_enabled:
             self.model_wrapped.zero_grad()
         if self.nonfinite_steps == 1 and self.is_world_process_zero():
@@ -85,14 +81,14 @@ class Finite:
         what = "a loss that is not finite" if bad_loss else f"a gradient norm of {self.grad_norm}"
         return f"step {self.state.global_step + 1}: got {what}, expected a number"
 
-    def _ending(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool, damaged: bool) -> str:
+    def _ending(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool) -> str:
         blamed = [rows for bad, rows in losses if bad] if bad_loss else [rows for _, rows in losses]
         places = list(dict.fromkeys(gather_object([self.where(row) for rows in blamed for row in rows])))
         rest = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
         named = f" Rows: {', '.join(places[:SHOWN])}{rest}." if places else ""
         again = f", {self.nonfinite_in_a_row} times in a row" if self.nonfinite_in_a_row > 1 else ""
-        state = " The step was taken, so the weights may be of no use." if damaged else ""
-        skip = "" if self.nonfinite_in_a_row > 1 or damaged else "; --on_nonfinite skip leaves such steps out"
+        state = " The step was taken, so the weights may be of no use." if torn(self) else ""
+        skip = "" if self.nonfinite_in_a_row > 1 or torn(self) else "; --on_nonfinite skip leaves such steps out"
         return (
             f"{self._found(bad_loss)}{again}.{state}{named} Lower --learning_rate ({self._get_learning_rate():.3g}) "
             f"or --max_grad_norm ({self.args.max_grad_norm:g}), use --bf16 true in place of --fp16 true, look at the "
@@ -116,11 +112,6 @@ class Finite:
 def scales(trainer: Any) -> bool:
     """Whether the loss is scaled for float16, so that gradients overflow until the scale is found."""
     return trainer.accelerator.mixed_precision == "fp16"
-
-
-def stepped(trainer: Any) -> bool:
-    """Whether the optimizer step of these gradients was taken before anybody could look."""
-    return trainer.is_deepspeed_enabled and trainer.accelerator.deepspeed_engine_wrapped.engine.was_step_applied()
 
 
 def refuse_unseen_overflow(trainer: Any) -> None:
