@@ -28,8 +28,8 @@ from open_r1.rewards.users import load_reward, user_file
 
 # Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
 RETIRED: dict[str, str] = {
-    "overwrite_output_dir": "remove it: a run never deletes a folder; choose another --output_dir, or continue one "
-    "with --resume_from_checkpoint true",
+    "overwrite_output_dir": "remove it: a run never deletes a folder; a new one moves the logs of an earlier one "
+    "in --output_dir to earlier/N, and --resume_from_checkpoint true continues it",
     "logging_dir": "remove it: curves and metrics.jsonl go to --output_dir; a tracker is chosen by --report_to",
     "vllm_device": "use --use_vllm true --vllm_mode colocate (or server) and CUDA_VISIBLE_DEVICES",
     "vllm_max_model_len": "use --vllm_max_model_length",

@@ -24,6 +24,7 @@ from open_r1.rewards.adapter import BatchReward, Bounds
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves, Progress
 from open_r1.trainer.checkpoints import Resume, plan_resume
+from open_r1.trainer.earlier import set_aside
 from open_r1.trainer.ending import train
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.lock import alone
@@ -99,7 +100,12 @@ def make_trainer(
 def train_and_save(
     trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig, resume: Resume
 ) -> None:
-    """Configuration, training from a checkpoint where asked for, final model: how each task script ends."""
+    """Configuration, training from a checkpoint where asked for, final model: how each task script ends.
+
+    A new run sets an earlier one's logs aside here and not before, so that one that fails to start leaves them alone.
+    """
+    if resume.checkpoint is None:
+        set_aside(training)
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
     trainer.about = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
