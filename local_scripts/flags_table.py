@@ -11,9 +11,10 @@ from readme_sections import Section
 from trl import GRPOConfig
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
+from open_r1.flags import IDLE
 from open_r1.redaction import TOKEN_FLAGS
 
-HIDDEN = {"trust_remote_code"}  # in both TRL dataclasses; listed once
+HIDDEN = {"trust_remote_code", *IDLE}  # the first is in both TRL dataclasses, and listed once; the others are refused
 
 
 def help_text(field: Field) -> str:

@@ -1,12 +1,17 @@
 """Flags act, are answered, or end the program with status 2, their place, and the nearest known name."""
 
 import dataclasses
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, weights_dtype
-from open_r1.flags import parse
+from open_r1.flags import IDLE, parse
+from open_r1.redaction import TOKEN_FLAGS
+from open_r1.sft_jsonl import REFUSED
+from open_r1.sft_jsonl import parse as parse_sft
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--bf16", "false"]
 
@@ -63,6 +68,27 @@ def test_bounds_of_users_rewards_act_or_are_answered(capsys, tmp_path):
 def test_deepspeed_needs_a_launcher(capsys, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert "expected torchrun" in refused(capsys, [*NEEDED, "--deepspeed", "local_scripts/zero3.json"])
+
+
+@pytest.mark.parametrize(
+    ("parser", "script_refuses"),
+    [(partial(parse, JsonlArguments), {}), (partial(parse, HubArguments), {}), (parse_sft, REFUSED)],
+    ids=["grpo_jsonl.py", "grpo.py", "sft_jsonl.py"],
+)
+def test_help_lists_no_flag_that_is_refused(capsys, parser, script_refuses):
+    with pytest.raises(SystemExit) as stop:
+        parser(["--help"])
+    listed = set(re.findall(r"^  --(\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert stop.value.code == 0 and {"model_name_or_path", "learning_rate", "lora_r", "hub_model_id"} <= listed
+    assert not listed & {*TOKEN_FLAGS, *IDLE, *script_refuses, *(f"no_{name}" for name in script_refuses)}
+    assert script_refuses or "reward_funcs" in listed
+
+
+@pytest.mark.parametrize("flag", IDLE)
+def test_a_flag_that_help_leaves_out_is_refused_all_the_same(capsys, flag):
+    value = {"lora_task_type": "SEQ_CLS", "bnb_4bit_quant_type": "fp4", "bnb_4bit_quant_storage": "uint8"}.get(flag)
+    said = refused(capsys, [*NEEDED, "--use_peft", "true", f"--{flag}", value or "true"])
+    assert f"--{flag}: got {value or True}, cannot act: {IDLE[flag]}" in said
 
 
 def test_all_unknown_flags_are_answered_together(capsys):

@@ -4,10 +4,11 @@ Every accepted flag acts. A flag of older projects that has no counterpart is an
 unknown flag or YAML key ends the program with status 2, its place, and the nearest known name.
 """
 
+import argparse
 import difflib
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from itertools import pairwise
@@ -81,6 +82,7 @@ def parse_classes(
         conflict_handler="resolve",
         usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
     )
+    hide(parser, {*refused, *TOKEN_FLAGS, *IDLE})
     known = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
     retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
     replaced = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
@@ -95,6 +97,13 @@ def parse_classes(
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
     return parsed
+
+
+def hide(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """Leave flags out of --help: a dataclass of TRL or transformers has them, and they are refused here."""
+    for action in parser._actions:
+        if action.dest in names:
+            action.help = argparse.SUPPRESS
 
 
 def flag_names(argv: Sequence[str]) -> list[str]:
