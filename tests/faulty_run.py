@@ -20,7 +20,7 @@ import torch
 from open_r1 import grpo_jsonl
 from open_r1.errors import DataError, Problem
 from open_r1.rewards.adapter import BatchReward
-from open_r1.trainer import prompts
+from open_r1.trainer import generation, prompts
 from open_r1.trainer.guard import Guarded
 from open_r1.trainer.resume import Resumable
 
@@ -31,6 +31,11 @@ groups = itertools.count()
 
 def sleep(*_: Any) -> None:
     time.sleep(10_000)
+
+
+def pause(*_: Any) -> None:
+    """A token a second."""
+    time.sleep(1)
 
 
 def sleep_with_the_interpreter(*_: Any) -> None:
@@ -65,6 +70,7 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "data hangs": ((prompts.PromptLoader, "take"), sleep),
     "reward hangs": ((BatchReward, "__call__"), sleep),
     "reward holds the interpreter": ((BatchReward, "__call__"), sleep_with_the_interpreter),
+    "rollout takes minutes": ((generation.BrokenOff, "__call__"), pause),
     "update hangs": ((Guarded, "training_step"), sleep),
     "dies": ((Guarded, "training_step"), die),
     "update fails": ((Guarded, "training_step"), fail),

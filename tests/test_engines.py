@@ -1,6 +1,7 @@
 """What stands between the trainer and vLLM, without vLLM: weights, prompts, and a server that misbehaves."""
 
 import json
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,7 @@ from open_r1.engines.wire import check_version, data_url, wire_messages
 from open_r1.flags import parse
 from open_r1.models import load_processor
 from open_r1.trainer.engine import EngineRollouts
+from open_r1.trainer.preemption import Stopped, StopSignals
 
 
 def no_gather(parameters):
@@ -103,6 +105,8 @@ class Fake:
 
     def __init__(self, describes: dict[str, Any]):
         self.describes, self.answers, self.asked = describes, {}, []
+        self.free = threading.Event()  # until it is set, conversations are not answered
+        self.free.set()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -121,6 +125,8 @@ class Fake:
 
     def answer(self, handler: Any) -> None:
         body = getattr(handler, "body", None)
+        if handler.path == "/v1/chat/completions":
+            self.free.wait()
         self.asked.append((handler.path, body))
         status, said = self.answers.get(handler.path) or (200, self.right(handler.path, body))
         data = json.dumps(said).encode()
@@ -173,12 +179,16 @@ def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience
     return Server(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()))
 
 
+def look() -> None:
+    """Nobody asks the run to stop."""
+
+
 SAMPLING = Sampling(1.0, 1.0, 0, None, 1.0, 16, stops=[2], banned=[7])
 
 
 def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
     client = connect(fake, model, tiny, monkeypatch)
-    ((first, second),) = client.generate([request([1, 2], [1, 2])], SAMPLING)
+    ((first, second),) = client.generate([request([1, 2], [1, 2])], SAMPLING, look)
     assert first.ids == [5] and first.logps == [-0.5] and second == first
     (asked,) = [body for path, body in fake.asked if path == "/v1/chat/completions"]
     assert (asked["n"], asked["seed"], asked["logit_bias"], asked["stop_token_ids"]) == (2, 7, {"7": -100.0}, [2])
@@ -210,12 +220,30 @@ def test_nobody_there_ends_after_the_timeout(fake, model, tiny, monkeypatch):
         connect(fake, model, tiny, monkeypatch, patience=1.0)
 
 
+def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkeypatch):
+    client, signals, looks = connect(fake, model, tiny, monkeypatch, patience=600), StopSignals(), []
+    monkeypatch.setattr(server_module, "LOOKS", 0.01)
+    fake.free.clear()
+
+    def told() -> None:
+        looks.append(1)
+        signals.received = signal.SIGTERM if len(looks) == 3 else None
+        signals.look()
+
+    before = set(threading.enumerate())
+    with pytest.raises(Stopped, match="SIGTERM: the run was asked to stop"):
+        client.generate([request([1, 2], [1, 2])] * 3, SAMPLING, told)
+    waiting = [thread for thread in set(threading.enumerate()) - before if thread.name.endswith("(worker)")]
+    assert len(looks) == 3 and waiting and all(thread.daemon for thread in waiting)  # they end with the process
+    fake.free.set()
+
+
 @pytest.mark.parametrize(("status", "error"), [(503, EngineLost), (400, EngineError)])
 def test_a_refusal_is_not_a_lost_server(fake, model, tiny, monkeypatch, status, error):
     client = connect(fake, model, tiny, monkeypatch)
     fake.answers["/v1/chat/completions"] = (status, {"error": "no"})
     with pytest.raises(EngineError) as raised:
-        client.generate([request([1, 2], [1, 2])], SAMPLING)
+        client.generate([request([1, 2], [1, 2])], SAMPLING, look)
     assert type(raised.value) is error
 
 
@@ -223,7 +251,7 @@ def test_a_server_started_anew_is_noticed(fake, model, tiny, monkeypatch):
     client = connect(fake, model, tiny, monkeypatch)
     client.synced = "run/3"  # and the server says that it has none
     with pytest.raises(EngineLost, match="it was started anew"):
-        client.generate([request([1, 2], [1, 2])], SAMPLING)
+        client.generate([request([1, 2], [1, 2])], SAMPLING, look)
 
 
 # ------------------------------------------------------------------------------------------------- met again, or not
@@ -243,7 +271,7 @@ class Flaky:
         self.did.append(f"sync {label}")
         self.stale = False
 
-    def generate(self, asked: Any, sampling: Any) -> list[Any]:
+    def generate(self, asked: Any, sampling: Any, look: Any) -> list[Any]:
         self.did.append("generate")
         if self.times:
             self.times -= 1
@@ -253,7 +281,7 @@ class Flaky:
 
 def rollouts(engine: Flaky, model: torch.nn.Module) -> EngineRollouts:
     made = object.__new__(EngineRollouts)
-    made.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model)
+    made.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model, signals=StopSignals())
     made.engine, made.run, made.synced, made.sampling = engine, "r", None, SAMPLING
     return made
 
@@ -272,7 +300,7 @@ def test_an_engine_lost_twice_ends_the_run(model):
 
 
 def test_a_failure_of_vllms_own_ends_the_run_on_all_ranks(model, monkeypatch):
-    def generate(asked: Any, sampling: Any) -> None:
+    def generate(*_: Any) -> None:
         raise RuntimeError("out of memory")
 
     made = rollouts(Flaky(0), model)

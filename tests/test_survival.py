@@ -90,6 +90,27 @@ def test_an_error_leaves_a_checkpoint_too_and_says_so(tiny, few, tmp_path):  # n
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
 
 
+@pytest.mark.slow
+def test_a_rollout_is_broken_off(tiny, few, tmp_path):  # noqa: F811
+    """Minutes of it may be left when a cluster gives seconds."""
+    long = ["--max_completion_length", "40", "--generation_kwargs", '{"min_new_tokens": 40}']
+    trainer = make_trainer(tiny, few, tmp_path, *SMALL.split(), *WINDOWS["across steps"].split(), *long)
+    asked, calls = trainer.signals.asked, []
+
+    def told():
+        calls.append(1)
+        if len(calls) == 43:  # in the second rollout
+            trainer.signals.received = signal.SIGTERM
+        return asked()
+
+    trainer.signals.asked = told
+    with pytest.raises(SystemExit) as ended:
+        ending.train(trainer, Resume(None, {}))
+    assert ended.value.code == 0 and len(calls) == 44
+    resumed = train(tiny, few, tmp_path, "across steps", *long, checkpoint=checkpoints.newest(tmp_path))
+    assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps", *long))
+
+
 def test_the_second_signal_ends_the_process_at_once_unless_it_is_the_first_one_again(monkeypatch, capfd):
     now, killed = [100.0], []
     monkeypatch.setattr(preemption.time, "monotonic", lambda: now[0])
@@ -344,31 +365,43 @@ def test_weights_of_half_a_step_are_not_saved(tiny, digits, tmp_path, flags):
 
 # --------------------------------------------------------------------------------------------------- signals to ranks
 
+TOLD = ("one rank in a rollout of minutes", "the launcher")
 
-@pytest.mark.distributed
-@pytest.mark.parametrize("whom", ["one rank", "the launcher"])
-def test_two_ranks_stop_together(tiny, digits, tmp_path, whom):
-    data = digits / "train.jsonl"
-    argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {digits} "
-    argv += f"--output_dir {tmp_path} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 4 "
+
+def told(whom: str, number: int, out: Path, tiny: str, data: Path) -> tuple[float, int, str]:
+    """(seconds from a signal to the end of all, exit status, what was said) of a run of two ranks."""
+    argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
+    argv += f"--output_dir {out} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 120 "
     argv += "--num_train_epochs 1000 --save_strategy no --disable_tqdm true --bf16 false"
     env = {**os.environ, "NPROC": "2", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
-    command = ["bash", "run_scripts/launch.sh", "src/open_r1/grpo_jsonl.py", *argv.split()]
-    with open(tmp_path / "log", "w") as log:
-        run = subprocess.Popen(command, cwd=REPO, env=env, stderr=log, stdout=log, start_new_session=True)
+    slow = whom == TOLD[0]
+    script = ["tests/faulty_run.py", "rollout takes minutes", "2"] if slow else ["src/open_r1/grpo_jsonl.py"]
+    log, watched = out.with_suffix(".log"), out / "watchdog" / "rank1.txt"
+    with open(log, "w") as file:
+        command = ["bash", "run_scripts/launch.sh", *script, *argv.split()]
+        run = subprocess.Popen(command, cwd=REPO, env=env, stderr=file, stdout=file, start_new_session=True)
     try:
-        until(lambda: (tmp_path / "metrics.jsonl").exists(), run)
-        rank = re.search(r"process (\d+)", (tmp_path / "watchdog" / "rank1.txt").read_text())
-        os.kill(int(rank[1]) if whom == "one rank" else run.pid, signal.SIGTERM)
-        status = run.wait(timeout=100)
+        until((out / "metrics.jsonl").exists, run)
+        if slow:
+            until(lambda: "step 2, phase rollout" in watched.read_text(), run)
+        rank = re.search(r"process (\d+)", watched.read_text())
+        os.kill(int(rank[1]) if slow else run.pid, number)
+        begun, status = time.monotonic(), run.wait(timeout=60)
     finally:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
-    said = (tmp_path / "log").read_text()
-    saved = checkpoints.newest(tmp_path)
+    return time.monotonic() - begun, status, log.read_text()
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("whom", TOLD)
+def test_two_ranks_stop_together(tiny, digits, tmp_path, whom):
+    out = tmp_path / "run"
+    _, status, said = told(whom, signal.SIGTERM, out, tiny, digits / "train.jsonl")
+    saved = checkpoints.newest(out)
     assert status == 0, said[-3000:]
     assert f"continue it with --resume_from_checkpoint {saved}, or auto" in said
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert saved.name == f"checkpoint-{lines[-1]['step']}"
 
 

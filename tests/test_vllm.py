@@ -1,5 +1,6 @@
 """vLLM's rollouts are the policy's: the same prompts, the same log-probs, before and after the weights change."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from test_trainer import make_trainer, rows
 
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.grpo import VLMGRPOTrainer
+from open_r1.trainer.preemption import Stopped
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
@@ -71,11 +73,29 @@ def test_greedy_completions_are_transformers(trainer, monkeypatch):
 
 def test_a_prompt_goes_to_the_engine_once_for_its_group(trainer, monkeypatch):
     llm, seen = trainer.engine.engine.llm, []
-    plain = llm.generate
-    monkeypatch.setattr(llm, "generate", lambda p, s, **k: seen.extend(zip(p, s, strict=True)) or plain(p, s, **k))
+    plain = llm.enqueue
+    monkeypatch.setattr(llm, "enqueue", lambda p, s, **k: seen.extend(zip(p, s, strict=True)) or plain(p, s, **k))
     said, logps = trainer.engine.rollout(examples(trainer, 0, 2), step=0)
     assert len(said) == len(logps) == 8
     assert [(params.n, len(p["multi_modal_data"]["image"])) for p, params in seen] == [(4, 1), (4, 2)]
+
+
+def test_a_rollout_is_broken_off_where_the_run_is_told_to_stop(trainer, monkeypatch):
+    engine, steps = trainer.engine.engine.llm.llm_engine, []
+    step = engine.step
+
+    def told():
+        steps.append(1)
+        if len(steps) == 2:
+            trainer.signals.received = signal.SIGTERM
+        return step()
+
+    monkeypatch.setattr(engine, "step", told)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        trainer.engine.rollout(examples(trainer, 0, 2), step=0)
+    assert len(steps) == 2 and not engine.has_unfinished_requests()
+    trainer.signals.received = None
+    assert len(trainer.engine.rollout(examples(trainer, 0, 2), step=0)[0]) == 8
 
 
 def test_completions_follow_from_seed_step_and_row(trainer):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPO / "tests"))
 
 from conftest import free_port, make_dataset  # noqa: E402
 from rows import Row, write  # noqa: E402
-from test_survival import faulty, until  # noqa: E402
+from test_survival import TOLD, faulty, told, until  # noqa: E402
 
 from open_r1.trainer.checkpoints import checkpoints_in, defects  # noqa: E402
 
@@ -113,19 +113,15 @@ def process_of(out: Path, rank: int) -> int:
     return int(found[1])  # type: ignore[index]
 
 
-def told(folder: Path, data: Path) -> list[Row]:
-    """SIGTERM to one rank of two, SIGINT to the launcher."""
+def asked_to_stop(folder: Path, data: Path) -> list[Row]:
+    """SIGTERM to one rank of two, which is in a long rollout; SIGINT to the launcher."""
     rows = []
-    for number, whom in ((signal.SIGTERM, "one of two ranks"), (signal.SIGINT, "the launcher")):
+    for number, whom in zip((signal.SIGTERM, signal.SIGINT), TOLD, strict=True):
         print(f"{number.name} to {whom}", file=sys.stderr)
         out = folder / number.name
-        run = launch(out, data, NPROC="2")
-        until((out / "metrics.jsonl").exists, run)
-        os.kill(process_of(out, 1) if whom == "one of two ranks" else run.pid, number)
-        begun, status = time.monotonic(), run.wait(timeout=100)
-        seconds = time.monotonic() - begun
+        seconds, status, said = told(whom, number, out, TINY, data)
         if status:
-            sys.exit(f"{number.name} to {whom}: status {status}: {out.with_suffix('.log')}")
+            sys.exit(f"{number.name} to {whom}: status {status}\n{said[-3000:]}")
         figure = f"status 0 after {seconds:.1f} s; whole checkpoints: {whole(out)}"
         happens = "both ranks save the same step and end with status 0; a second signal ends them at once"
         rows.append(Row(f"{number.name} to {whom}", happens, f"{PYTEST}two_ranks_stop_together", figure))
@@ -163,7 +159,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     make_dataset("digits", folder / "data", "--rows", 64, "--heldout_rows", 4)
     data = folder / "data" / "train.jsonl"
-    write(out, "endings", [*planted(folder, data), *told(folder, data), machine_dies(folder, data)])
+    write(out, "endings", [*planted(folder, data), *asked_to_stop(folder, data), machine_dies(folder, data)])
 
 
 if __name__ == "__main__":

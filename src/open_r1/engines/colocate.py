@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 from trl.trainer.utils import ensure_master_addr_port
-from vllm import LLM
+from vllm import LLM, RequestOutput
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
@@ -24,6 +24,7 @@ from open_r1.engines.offline import common_options, completion, in_this_process,
 from open_r1.engines.requests import Completion, EngineError, Request, Sampling, check_prompt
 from open_r1.engines.weights import Weights
 from open_r1.engines.worker import reload
+from open_r1.errors import RunEnded
 
 BATCHED_TOKENS = 4096  # of a step; vLLM's default makes its memory profile too large beside a trainer
 
@@ -61,19 +62,39 @@ class Colocate:
         if not frozen_vision or self.sleeps:
             self.llm.llm_engine.reset_encoder_cache()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """The completions of each request, in order. Raises EngineError for a prompt that vLLM read otherwise."""
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, look: Callable[[], None]
+    ) -> list[list[Completion]]:
+        """The completions of each request, in order.
+
+        Raises EngineError for a prompt that vLLM read otherwise, and what `look`, called after each token, raises.
+        Ranks that hold one engine together do not look, as they must stay in step.
+        """
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
         everyones, first = self.shards.gather(requests) if self.shards else (list(requests), 0)
         prompts = [prompt(request) for request in everyones]
         params = [sampling_params(sampling, request) for request in everyones]
-        outputs = self.llm.generate(prompts, params, use_tqdm=False)[first : first + len(requests)]
+        outputs = self.outputs(prompts, params, look)[first : first + len(requests)]
         for request, output in zip(requests, outputs, strict=True):
             check_prompt(request, output.prompt_token_ids)
         self.rest()
         return [[completion(c) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
+
+    def outputs(self, prompts: Sequence[Any], params: Sequence[Any], look: Callable[[], None]) -> list[RequestOutput]:
+        """`LLM.generate`, with a look after each step."""
+        engine, finished = self.llm.llm_engine, []
+        numbers = self.llm.enqueue(prompts, params, use_tqdm=False)
+        try:
+            while engine.has_unfinished_requests():
+                finished += [output for output in engine.step() if output.finished]
+                if self.shards is None:
+                    look()
+        except RunEnded:
+            engine.abort_request(numbers, internal=True)
+            raise
+        return sorted(finished, key=lambda output: int(output.request_id))
 
     def rest(self) -> None:
         """Give the memory back to the trainer until the next sync, where `--vllm_enable_sleep_mode` asks for it."""

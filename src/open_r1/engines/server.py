@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from open_r1.engines.weights import Weights, shapes
 from open_r1.engines.wire import check_model, check_version, pixel_fields, wire_messages
 
 AT_ONCE = 64  # requests of a rank under way
+LOOKS = 1.0  # seconds between two while a rollout is under way
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
 
 
@@ -125,11 +126,18 @@ class Server:
 
     # ----------------------------------------------------------------------------------------------------- generation
 
-    def generate(self, asked: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """The completions of each request, in order. Raises EngineLost, or EngineError for a prompt read otherwise."""
+    def generate(
+        self, asked: Sequence[Request], sampling: Sampling, look: Callable[[], None]
+    ) -> list[list[Completion]]:
+        """The completions of each request, in order. Raises EngineLost, EngineError for a prompt read otherwise, and
+        what `look`, called each second, raises; the process then does not wait for answers that are under way."""
         self.check_weights()
-        with ThreadPoolExecutor(min(AT_ONCE, len(asked))) as pool:
-            return list(pool.map(lambda request: self.ask(request, sampling), asked))
+        with ThreadPool(min(AT_ONCE, len(asked))) as pool:  # its threads do not keep a process alive
+            answers = pool.map_async(lambda request: self.ask(request, sampling), asked, chunksize=1)
+            while not answers.ready():
+                answers.wait(LOOKS)
+                look()
+            return answers.get()
 
     def ask(self, request: Request, sampling: Sampling) -> list[Completion]:
         """One conversation, `n` completions, with the ids of what the server read and said."""

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 
 from open_r1.engines.requests import Completion, EngineError, EngineLost, Request, Sampling
 from open_r1.engines.weights import policy_weights
+from open_r1.errors import RunEnded
 from open_r1.models import bare, no_family, vision_parameters
 from open_r1.trainer.prompts import Example, groups_of
 from open_r1.trainer.together import together
@@ -49,7 +50,7 @@ class EngineRollouts:
     def rollout(self, examples: Sequence[Example], step: int) -> tuple[list[list[int]], list[list[float]]]:
         """Token ids and log-probs of one completion a row; rows of a group hold the same Example.
 
-        Raises EngineError, on all ranks, where the engine is lost for good or reads prompts otherwise.
+        Raises EngineError, on all ranks, where the engine is lost for good or reads prompts otherwise, and Stopped.
         """
         heads, group = groups_of(examples)
         label = f"{'train' if self.trainer.model.training else 'eval'}/{self.trainer.state.global_step}/{step}"
@@ -67,7 +68,7 @@ class EngineRollouts:
         if self.synced != self.policy or self.engine.stale:
             self.together(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), self.policy))
             self.synced = self.policy
-        return self.together(lambda: self.engine.generate(asked, self.sampling))
+        return self.together(lambda: self.engine.generate(asked, self.sampling, self.trainer.signals.look))
 
     def request(self, example: Example, count: int, label: str) -> Request:
         """Its seed depends on run seed, step and row alone: a resumed run draws what the whole one would have."""
@@ -75,12 +76,12 @@ class EngineRollouts:
         return self.loader.request(example, count, seed)
 
     def together(self, call: Callable[[], Value]) -> Value:
-        """What `call` returns here; raises on all ranks an EngineError that says what it raised on any."""
+        """What `call` returns here; raises on all ranks what it raised on any, an EngineError for what is vLLM's."""
 
         def engine_says() -> Value:
             try:
                 return call()
-            except EngineError:
+            except RunEnded:
                 raise
             except Exception as raised:  # vLLM's own
                 logger.exception("vLLM failed")

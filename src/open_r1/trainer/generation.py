@@ -6,7 +6,7 @@ goes on with the rest, so that one long completion does not cost a whole batch.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,16 @@ class HalfEnded(StoppingCriteria):
         return (2 * self.ended.sum() >= len(self.ended)).expand(len(self.ended))
 
 
+class BrokenOff(StoppingCriteria):
+    """Stops all rows where `stop` says so. Ranks that must step together go on with rows that count for nothing."""
+
+    def __init__(self, stop: Callable[[], bool]):
+        self.stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
+
+
 @torch.no_grad()
 def rollout(
     model: PreTrainedModel,
@@ -75,12 +85,14 @@ def rollout(
     ends: Sequence[int],
     compact: bool = True,
     witness: Any = None,
+    stop: Callable[[], bool] = lambda: False,
     **options: Any,
 ) -> list[list[int]]:
     """Token ids of one completion a row, up to and with its end token; rows of a group hold the same Prompt object.
 
     `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `witness` is an
-    `open_r1.trainer.agreement.Witness` or None; `options` go to `generate`.
+    `open_r1.trainer.agreement.Witness` or None; `options` go to `generate`. Where `stop` says so it is broken off, and
+    the completions are not whole.
     """
     heads, group = groups_of(prompts)
     share = torch.tensor(group, device=model.device)
@@ -90,6 +102,7 @@ def rollout(
     ids, mask = inputs["input_ids"][share], inputs["attention_mask"][share]
     deltas = torch.stack([prompt.positions.max() + 1 - len(prompt.ids) for prompt in heads])[share, None]
     begin, rows, finished = ids.shape[1], torch.arange(len(ids)), {}
+    lasting = [BrokenOff(stop), *([] if witness is None else [witness])]
     while len(rows):
         if witness is not None:
             witness.rows = rows
@@ -100,12 +113,12 @@ def rollout(
             attention_mask=mask,
             past_key_values=cache,
             generation_config=remaining(config, said=ids.shape[1] - begin),
-            stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] * compact + [witness] * (witness is not None)),
+            stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] * compact + lasting),
             **options,
         )
         said = ids[:, begin:]
         ended = torch.isin(said, torch.tensor(ends, device=ids.device)).any(dim=1)
-        ended |= said.shape[1] >= config.max_new_tokens
+        ended |= said.shape[1] >= config.max_new_tokens or stop()
         for row, tokens in zip(rows[ended.cpu()].tolist(), said[ended].tolist(), strict=True):
             finished[row] = up_to_end(tokens, ends)
         left = (~ended).nonzero()[:, 0]

@@ -157,6 +157,7 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         with self.watch.phase("rollout"):
             drawn = self._completions(*args, **kwargs)
+        self.signals.check(self)  # one that was broken off ends here
         self.refuse_image_tokens(drawn[0])
         return drawn
 

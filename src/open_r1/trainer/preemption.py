@@ -1,8 +1,9 @@
 """SIGTERM and SIGINT: a run that is told to stop saves a checkpoint and ends with status 0; a second signal ends it.
 
-A signal reaches one rank, or all. Ranks ask each other at the start of each micro-batch, so that they stop at the same
-place; what the unfinished step has done is taken back (`resume.save_checkpoint_now`). transformers 5.17 saves nothing
-by default, and its own `enable_jit_checkpoint` overwrites the newest checkpoint without asking the other ranks.
+A signal reaches one rank, or all. A rank that is told breaks its rollout off, which could take minutes; ranks ask each
+other after each rollout and before each micro-batch, so that they stop at the same place. What the unfinished step has
+done is taken back (`resume.save_checkpoint_now`). transformers 5.17 saves nothing by default, and its own
+`enable_jit_checkpoint` overwrites the newest checkpoint without asking the other ranks.
 """
 
 import os
@@ -38,11 +39,20 @@ class StopSignals:
         name = signal.Signals(number).name
         if self.received is None:
             self.received, self.at = signal.Signals(number), time.monotonic()
-            say(f"{name}: the run stops after the micro-batch it is in, and saves; a second signal ends it at once")
+            say(f"{name}: the run stops after its token or micro-batch, and saves; a second signal ends it at once")
         elif time.monotonic() - self.at > SAME:
             say(f"{name}: ended at once, without saving")
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+    def asked(self) -> bool:
+        """Whether this rank was asked to stop; others may know nothing of it."""
+        return self.received is not None
+
+    def look(self) -> None:
+        """Raises Stopped on this rank where it was asked."""
+        if self.received is not None:
+            raise Stopped(f"{self.received.name}: the run was asked to stop")
 
     def check(self, trainer: Any) -> None:
         """Raises Stopped on all ranks where any was asked; all call it."""

@@ -14,7 +14,8 @@ from open_r1.trainer.savings import zero3
 def transformers_rollout(trainer: Any) -> list[list[int]]:
     """Token ids of one completion for each of the trainer's prompts, up to and with its end token.
 
-    All ranks call it. Raises Disagreement, on all, where the first one is not what training computes.
+    All ranks call it. Where a rank is asked to stop, its completions are not whole. Raises Disagreement, on all, where
+    the first one is not what training computes.
     """
     args = trainer.args
     alone = not (zero3(trainer) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
@@ -34,7 +35,7 @@ def transformers_rollout(trainer: Any) -> list[list[int]]:
         options = {"compact": True, "synced_gpus": False} if alone else {"compact": False}
         what = (model, bare(model).base_model, trainer._prompts, trainer.generation_config, trainer.eos_token_ids)
         witness = witness_of(trainer, model)
-        said = rollout(*what, witness=witness, **options)
+        said = rollout(*what, witness=witness, stop=trainer.signals.asked, **options)
     if witness is not None:
         trainer.refuse_image_tokens(said)  # a pass over them would fail in other words
         check_agreement(trainer, witness, said)
