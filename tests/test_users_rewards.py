@@ -52,6 +52,20 @@ def batch_inside(completions, **columns): return [float("trainer_state" in colum
 def with_state(completions, trainer_state): return [float(trainer_state)] * len(completions)
 def seeing(completion, record, images): return images[0].getpixel((0, 0))[0]
 """
+PROGRAMS = """
+import ctypes, os, subprocess, time
+from pathlib import Path
+
+def starting(act):
+    def one(completion, record):
+        Path(completion).write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
+        return act()
+    return one
+
+sleeps, segfaults, exits, returns = map(
+    starting, (lambda: time.sleep(3600), lambda: ctypes.string_at(0), lambda: os._exit(0), lambda: 1.0)
+)
+"""
 LINE = FILE.splitlines().index('    raise KeyError("the wanted key")  # HERE') + 1
 
 
@@ -245,27 +259,53 @@ def test_a_cluster_that_signals_all_processes_costs_no_grading(mine):
     assert workers.stats() == before
 
 
+def runs(process: str) -> bool:
+    try:
+        return "Z" not in Path("/proc", process, "stat").read_text().rpartition(")")[2][:3]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ends(process: str, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while runs(process) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not runs(process)
+
+
+@pytest.mark.parametrize("name", ["sleeps", "segfaults", "exits", "returns"])
+def test_a_program_that_a_reward_started_ends_with_its_worker(tmp_path, name):
+    path, program = tmp_path / "programs.py", tmp_path / "pid"
+    path.write_text(PROGRAMS)
+    assert grade(path, name, [str(program)]) == [float(name == "returns")]
+    if name == "returns":
+        assert runs(program.read_text())  # as long as its worker does
+        workers.shutdown()
+    assert ends(program.read_text(), seconds=5)  # about 0.1 s; the rest is for a busy machine
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("act", ["time.sleep(3600)", "re.match(r'(a+)+$', 'a' * 64 + 'b')"])
 def test_no_worker_outlives_a_run_that_was_killed(tmp_path, act):
-    path = tmp_path / "stays.py"
+    path, started = tmp_path / "stays.py", tmp_path / "pids"
     path.write_text(
-        "import os, re, time\n"
-        f"def f(completion, record):\n  open('{tmp_path}/pid', 'w').write(str(os.getpid()))\n  {act}\n"
+        "import os, re, subprocess, time\n"
+        "def f(completion, record):\n"
+        "  program = subprocess.Popen(['sleep', '1000'])\n"
+        f"  open('{started}', 'w').write(f'{{os.getpid()}} {{program.pid}}')\n"
+        f"  {act}\n"
     )
     code = script(f"BatchReward('{path}:f', Bounds(seconds=2))([''], ['x'], record=rows[:1])")
     run = subprocess.Popen([sys.executable, "-c", code])
     until = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+    while not started.exists() or not started.read_text():
         assert time.monotonic() < until
         time.sleep(0.05)
     run.kill()
     run.wait()
-    worker = Path("/proc") / (tmp_path / "pid").read_text()
-    until = time.monotonic() + 2 * (2 + 1) + 5 + 10
-    while worker.exists() and "Z" not in (worker / "stat").read_text().rpartition(")")[2][:3]:
-        assert time.monotonic() < until, "the worker is still there"
-        time.sleep(0.2)
+    worker, program = started.read_text().split()
+    assert ends(worker, 2 * (2 + 1) + 5 + 10), "the worker is still there"
+    assert ends(program, 5), "the program that it started is still there"
 
 
 @pytest.mark.slow

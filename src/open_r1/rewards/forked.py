@@ -1,13 +1,17 @@
 """Processes from a fork server that do not import the training script, and outlive a cluster's SIGTERM.
 
 The standard library's import `__main__` again: a training script would load torch in every one. A cluster that ends a
-job signals all of its processes, and the training process still needs these to finish its step and save.
+job signals all of its processes, and the training process still needs these to finish its step and save. The programs
+that such a process starts are of its group, and end with it (`lead_group`).
 """
 
+import fcntl
 import io
 import multiprocessing.context
 import os
 import signal
+import sys
+from contextlib import suppress
 from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
 
 EXITED = 255  # the exit status of a process that ended by itself with 0
@@ -35,6 +39,13 @@ class _Popen(popen_forkserver.Popen):
             file.write(buffer.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
 
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The parent's; what is left of the process's group ends once the process has, whatever ended it."""
+        if self.returncode is None and super().poll(flag) is not None:
+            with suppress(ProcessLookupError, PermissionError):  # nothing is left
+                os.killpg(self.pid, signal.SIGKILL)
+        return self.returncode
+
 
 class _Process(multiprocessing.context.ForkServerProcess):
     @property
@@ -55,3 +66,18 @@ def ignore_sigterm() -> None:
     """In such a process: it, but not the programs that it starts, is deaf to SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def lead_group() -> None:
+    """In such a process: the programs that it starts end with it, but for those that leave its process group.
+
+    Where it is killed or crashes, its parent's `poll` ends them; where it ends in an orderly way, it does so itself.
+    Where its parent dies, Linux does, at once: SIGKILL to the whole group when the pipe that the parent holds closes.
+    """
+    os.setsid()
+    util.Finalize(None, os.killpg, (0, signal.SIGKILL), exitpriority=0)
+    if sys.platform == "linux":
+        pipe = multiprocessing.parent_process().sentinel
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)

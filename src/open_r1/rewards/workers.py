@@ -22,7 +22,7 @@ from typing import Any
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
-from open_r1.rewards.forked import Context, ignore_sigterm
+from open_r1.rewards.forked import Context, ignore_sigterm, lead_group
 
 WORKERS = min(4, os.cpu_count() or 1)
 STUCK_SECONDS = (
@@ -156,6 +156,7 @@ def _start_worker(crew: Crew) -> None:
     global _inside, _unloadable
     _inside = True
     ignore_sigterm()
+    lead_group()
     sys.stdout.reconfigure(line_buffering=True)  # a user's print is seen at once, and not lost with the worker
     for name in ("math_verify", "latex2sympy2_extended"):  # they warn of every text that they cannot parse
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
