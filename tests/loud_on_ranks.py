@@ -1,4 +1,4 @@
-"""What each rank of `tests/test_loud.py` does; started by torchrun.
+"""What each rank of `tests/test_loud_on_ranks.py` does; started by torchrun.
 
     torchrun --nproc_per_node 2 tests/loud_on_ranks.py ENGINE OUT DATA
 

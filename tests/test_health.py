@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPO, make_dataset, run_script
+from small_net import warnings
+from test_trainer import make_trainer
 
 from open_r1.arguments import JsonlArguments
 from open_r1.flags import parse
@@ -162,3 +164,14 @@ def test_a_run_is_stopped_with_a_checkpoint_the_final_model_and_a_reason(tiny, t
     assert (tmp_path / "out" / "checkpoint-10" / "optimizer.pt").exists()
     assert (tmp_path / "out" / "checkpoint" / "model.safetensors").exists()
     assert (tmp_path / "out" / "report.html").read_text().count('class="finding"') >= 1
+
+
+@pytest.mark.slow
+def test_rewards_without_variance_are_warned_of_once(tiny, digits, tmp_path, caplog):
+    trainer = make_trainer(tiny, digits / "train.jsonl", tmp_path, "--max_steps", "14")
+    trainer.reward_funcs = [lambda completions, **_: [0.5] * len(completions)]
+    trainer.train()
+    said = [text for text in warnings(caplog, "health") if "zero_variance" in text]
+    assert len(said) == 1 and said[0].startswith("step 10: zero_variance: Rewards without variance")
+    assert "raise --temperature or --num_generations" in said[0]
+    assert warnings(caplog, "moved") == []  # there was no step with a gradient

@@ -63,7 +63,7 @@ FAULTS = [
     Fault(
         "a trained weight does not move: no gradient, or lost in rounding",
         "one warning with names, reason and remedy; where nothing moves the run ends",
-        "test_loud",
+        "test_moved",
         (
             "weights_without_gradient_are_named_once_with_the_reason",
             "a_weight_whose_gradient_is_lost_in_rounding_is_told_apart",
@@ -74,7 +74,7 @@ FAULTS = [
         "NaN or infinity in loss or gradient",
         "ends before the weights are touched, with rows and a checkpoint; --on_nonfinite skip leaves the step out, "
         "counted, at most ten in a row",
-        "test_loud",
+        "test_nonfinite",
         (
             "a_run_stops_before_its_weights_are_touched",
             "skipped_steps_leave_weights_and_moments_alone",
@@ -85,13 +85,13 @@ FAULTS = [
     Fault(
         "a chat template drops pictures; a completion holds an image token",
         "an error that names the row, and the remedy",
-        "test_loud",
+        "test_image_tokens",
         ("a_template_that_drops_pictures_is_named_with_the_row", "a_ban_that_did_not_act_ends_the_run"),
     ),
     Fault(
         "rollouts of another model than the one trained",
         "the run ends at the first rollout with the difference of log-probs",
-        "test_loud",
+        "test_agreement",
         ("a_rollout_of_another_model_ends_the_run",),
     ),
     Fault(
@@ -103,7 +103,7 @@ FAULTS = [
     Fault(
         "rewards without variance",
         "one warning with the remedy, in the report too",
-        "test_loud",
+        "test_health",
         ("rewards_without_variance_are_warned_of_once",),
     ),
     Fault(
