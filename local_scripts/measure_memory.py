@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import bench_grpo as bench
+import bench_parts as bench
 import transformers
 
 from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
