@@ -106,6 +106,11 @@ def test_sft_goes_on_from_a_grpo_run_in_its_folder_and_a_resumed_run_moves_nothi
     assert len(list((tmp_path / "completions").iterdir())) == len(list((first / "completions").iterdir())) == 2
     grpo_jsonl.main([*grpo.split(), "--max_steps", "3", "--resume_from_checkpoint", "true"])
     assert logged(tmp_path)[-2:] == [3, 3] and not second.exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "metrics.jsonl").write_text('{"step": 7}\n')
+    elsewhere = ["--output_dir", str(tmp_path / "other"), "--resume_from_checkpoint", str(tmp_path / "checkpoint-2")]
+    grpo_jsonl.main([*grpo.split(), "--max_steps", "3", *elsewhere])
+    assert logged(tmp_path / "other") == [3, 3] and logged(tmp_path / "other" / "earlier" / "1") == [7]
     sft_jsonl.main(sft.split())
     assert logged(tmp_path) == [1, 1] and logged(second)[-1] == 3 and not (tmp_path / "rollouts.jsonl").exists()
     assert yaml.safe_load((second / "resolved_config.yaml").read_text())["training"]["max_steps"] == 3

@@ -1,4 +1,4 @@
-"""A new run in the folder of an earlier one begins logs of its own: those of the earlier one go to `earlier/1`, 2, ...
+"""A run in the folder of an earlier one begins logs of its own: those of the earlier one go to `earlier/1`, 2, ...
 
 Appended to, they would be the curves and the report of no run. Such a folder is one that `python -m open_r1.report`
 reads. What weights are in stays, as a new run may start from it: checkpoints and the final model with its card.
@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 def set_aside(training: TrainingArguments) -> None:
-    """Move an earlier run's logs out of a new run's way. Raises UsageError, on all ranks, where that cannot be."""
+    """Move an earlier run's logs out of the way of one that does not go on from there.
+
+    Raises UsageError, on all ranks, where that cannot be.
+    """
     together(lambda: move_logs(Path(training.output_dir)) if training.process_index == 0 else None)
 
 

@@ -102,9 +102,10 @@ def train_and_save(
 ) -> None:
     """Configuration, training from a checkpoint where asked for, final model: how each task script ends.
 
-    A new run sets an earlier one's logs aside here and not before, so that one that fails to start leaves them alone.
+    A new run, and one that goes on from a checkpoint of another folder, sets an earlier one's logs aside: here and not
+    before, so that one that fails to start leaves them alone.
     """
-    if resume.checkpoint is None:
+    if resume.checkpoint is None or resume.checkpoint.resolve().parent != Path(training.output_dir).resolve():
         set_aside(training)
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
