@@ -144,9 +144,9 @@ def test_a_trace_speaks_of_the_image(trace, seen):
 
 
 def test_rewriting_a_long_trace_is_quick():
-    began = time.monotonic()
+    began = time.process_time()
     script.as_if_seen("the given provided above original scene " * 3_000)
-    assert time.monotonic() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_questions_depend_on_seed_and_scene_alone_and_count_truly():

@@ -79,7 +79,7 @@ def test_retry_after_is_honoured(monkeypatch):
     with serving(after([Reply(status=429, headers={"Retry-After": "1"})])) as server:
         began = time.monotonic()
         assert endpoint(server, monkeypatch).chat(HI).text == "good"
-    assert 1.0 <= time.monotonic() - began < 3.0 and len(server.requests) == 2
+    assert 1.0 <= time.monotonic() - began < 10.0 and len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("quick")
@@ -289,7 +289,7 @@ def test_an_asker_opens_pictures_only_for_what_it_asks(monkeypatch, tmp_path):
     "text", ["", "[1]", '{"a": 1} {"a": 1}', '{"a": 1, "a": 2}', "[" * 100_000, '{"a": 1', "null"]
 )
 def test_replies_that_are_no_object(text):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ValueError, match=r"it is n|a key occurs twice"):
         parse_object(text)
-    assert time.monotonic() - began < 0.1
+    assert time.process_time() - began < 0.1

@@ -72,10 +72,10 @@ def test_a_template_that_drops_pictures_is_named_with_the_row(tiny, digits, sft)
 
 def test_a_look_at_a_prompt_takes_microseconds():
     processor, ids = SimpleNamespace(image_token_id=7), torch.randint(0, 8, (4096,))
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(200):
         refuse_unseen(RECORD, ids, 1, processor, "")
-    each = (time.perf_counter() - start) / 200
+    each = (time.process_time() - start) / 200
     print(f"{each * 1e6:.0f} us for a prompt of 4096 tokens")
     assert each < 1e-3
 

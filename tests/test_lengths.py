@@ -188,8 +188,8 @@ def test_a_hundred_thousand_rows_are_held_against_the_context_in_seconds(tiny):
     turns = (Turn("user", "<image>" + "How many objects of this kind are there in the picture? " * 4),)
     rows = [Record(str(i), (f"{i}.png",), "nowhere", turns, "3", where=f"a.jsonl:{i}") for i in range(100_000)]
     limit = Limit(8000, "", "")
-    start = time.perf_counter()
+    start = time.process_time()
     refuse_long_prompts(rows, processor, INSTRUCTION, [limit])  # no picture is opened: there is none
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(f"{seconds:.2f} s for 100,000 rows")
     assert seconds < 10
