@@ -21,8 +21,8 @@ from open_r1 import grpo_jsonl
 from open_r1.errors import DataError, Problem
 from open_r1.rewards.adapter import BatchReward
 from open_r1.trainer import generation, prompts
-from open_r1.trainer.guard import Guarded
-from open_r1.trainer.resume import Resumable
+from open_r1.trainer.checkpointing.resume import Resumable
+from open_r1.trainer.lifecycle.guard import Guarded
 
 LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 done = 0  # optimizer steps

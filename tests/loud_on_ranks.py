@@ -18,9 +18,9 @@ from transformers import TrainerCallback
 
 from open_r1 import machine
 from open_r1.errors import UsageError
+from open_r1.trainer.checkpointing.resume import save_checkpoint_now
 from open_r1.trainer.grpo import VLMGRPOTrainer
 from open_r1.trainer.moved import fingerprint, written
-from open_r1.trainer.resume import save_checkpoint_now
 
 FLAGS = "--max_steps 4 --num_iterations 1 --beta 0 --report_to none"
 

@@ -12,8 +12,8 @@ from open_r1.errors import UsageError
 from open_r1.report.page import write_report
 from open_r1.report.runs import read_runs
 from open_r1.trainer.callbacks import Curves
-from open_r1.trainer.checkpoints import checkpoints_in
-from open_r1.trainer.earlier import LOGS, move_logs, set_aside
+from open_r1.trainer.checkpointing.checkpoints import checkpoints_in
+from open_r1.trainer.lifecycle.earlier import LOGS, move_logs, set_aside
 
 
 def run(out: Path, steps: int, reward: float) -> None:

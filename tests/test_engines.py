@@ -27,7 +27,7 @@ from open_r1.engines.wire import check_version, data_url, wire_messages
 from open_r1.flags import parse
 from open_r1.models import load_processor
 from open_r1.trainer.engine import EngineRollouts
-from open_r1.trainer.preemption import Stopped, StopSignals
+from open_r1.trainer.lifecycle.preemption import Stopped, StopSignals
 
 
 def no_gather(parameters):

@@ -18,10 +18,10 @@ from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
 from open_r1.sft_jsonl import parse as parse_sft
 from open_r1.sft_jsonl import run_sft
-from open_r1.trainer import checkpoints
 from open_r1.trainer.callbacks import Curves
-from open_r1.trainer.manifest import write_manifest
-from open_r1.trainer.resume import EpochSampler, save_checkpoint_now
+from open_r1.trainer.checkpointing import checkpoints
+from open_r1.trainer.checkpointing.manifest import write_manifest
+from open_r1.trainer.checkpointing.resume import EpochSampler, save_checkpoint_now
 
 SMALL = "--per_device_train_batch_size 4 --num_train_epochs 2 --max_completion_length 4 --logging_steps 2"
 SAVED = ["--save_strategy", "steps", "--save_steps", "1"]

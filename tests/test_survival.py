@@ -21,9 +21,10 @@ from test_trainer import make_trainer
 
 from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
-from open_r1.trainer import checkpoints, ending, lock, preemption, staging, watchdog
-from open_r1.trainer.checkpoints import Resume
-from open_r1.trainer.resume import save_checkpoint_now
+from open_r1.trainer.checkpointing import checkpoints, staging
+from open_r1.trainer.checkpointing.checkpoints import Resume
+from open_r1.trainer.checkpointing.resume import save_checkpoint_now
+from open_r1.trainer.lifecycle import ending, lock, preemption, watchdog
 
 # ------------------------------------------------------------------------------------------------------ told to stop
 

@@ -11,7 +11,7 @@ from transformers import DynamicCache, Trainer, masking_utils
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, split_tensor_dict
 
-from open_r1.trainer.run_state import COUNTERS
+from open_r1.trainer.checkpointing.run_state import COUNTERS
 
 
 def parameters(function) -> list[str]:

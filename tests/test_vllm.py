@@ -11,7 +11,7 @@ from test_trainer import make_trainer, rows
 
 from open_r1.trainer.generation import rollout
 from open_r1.trainer.grpo import VLMGRPOTrainer
-from open_r1.trainer.preemption import Stopped
+from open_r1.trainer.lifecycle.preemption import Stopped
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm

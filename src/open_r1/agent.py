@@ -14,7 +14,7 @@ import psutil
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from open_r1.trainer.preemption import SAME
+from open_r1.trainer.lifecycle.preemption import SAME
 
 
 class PassOn:

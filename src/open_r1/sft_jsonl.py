@@ -33,13 +33,13 @@ from open_r1.records import load_records
 from open_r1.tasks import TASKS
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
-from open_r1.trainer.checkpoints import Resume, plan_resume
-from open_r1.trainer.guard import Guarded
-from open_r1.trainer.lock import alone
+from open_r1.trainer.checkpointing.checkpoints import Resume, plan_resume
+from open_r1.trainer.checkpointing.resume import Resumable
+from open_r1.trainer.lifecycle.guard import Guarded
+from open_r1.trainer.lifecycle.lock import alone
 from open_r1.trainer.moved import Moved
 from open_r1.trainer.nonfinite import Finite
 from open_r1.trainer.publish import Published
-from open_r1.trainer.resume import Resumable
 from open_r1.trainer.run import train_and_save
 from open_r1.trainer.sft import Collator, PackingCollator, taught
 from open_r1.trainer.shared_prefix import share_prefixes, why_not

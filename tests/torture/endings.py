@@ -22,7 +22,7 @@ from conftest import free_port, make_dataset  # noqa: E402
 from rows import Row, write  # noqa: E402
 from test_survival import TOLD, faulty, told, until  # noqa: E402
 
-from open_r1.trainer.checkpoints import checkpoints_in, defects  # noqa: E402
+from open_r1.trainer.checkpointing.checkpoints import checkpoints_in, defects  # noqa: E402
 
 TINY = str(REPO / "assets" / "tiny-vlm")
 HERE, PYTEST = "tests/torture/endings.py", "tests/test_survival.py::test_"

@@ -24,7 +24,7 @@ from open_r1.lora import adapter_config
 from open_r1.models import load_processor, pixel_limits
 from open_r1.records import RecordDataset, load_records
 from open_r1.rewards.adapter import lost_gradings
-from open_r1.trainer.checkpoints import digest
+from open_r1.trainer.checkpointing.checkpoints import digest
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends it if one dies
 

@@ -28,10 +28,12 @@ from open_r1.models import bare, image_token_ids
 from open_r1.records import Record
 from open_r1.rewards.adapter import lost_gradings
 from open_r1.trainer.blank import share_vision
+from open_r1.trainer.checkpointing.resume import EpochSampler, Resumable
 from open_r1.trainer.engine import EngineRollouts
-from open_r1.trainer.guard import Guarded
 from open_r1.trainer.health import Health
 from open_r1.trainer.image_tokens import refuse_drawn
+from open_r1.trainer.lifecycle.guard import Guarded
+from open_r1.trainer.lifecycle.together import CollectiveReward, together
 from open_r1.trainer.logps import Scored, in_parts, score, with_features
 from open_r1.trainer.moved import Moved
 from open_r1.trainer.nonfinite import Finite
@@ -47,11 +49,9 @@ from open_r1.trainer.prompts import (
 )
 from open_r1.trainer.publish import Published
 from open_r1.trainer.reading import log_parse_rate, read
-from open_r1.trainer.resume import EpochSampler, Resumable
 from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import savings, with_signal
 from open_r1.trainer.shared_prefix import share_prefixes
-from open_r1.trainer.together import CollectiveReward, together
 from open_r1.trainer.transformers_rollout import transformers_rollout
 
 

@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 
 from open_r1.errors import RunEnded, UsageError
-from open_r1.trainer.torn import torn
+from open_r1.trainer.lifecycle.torn import torn
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from open_r1.paths import split_paths
 from open_r1.recipe import Recipe
 from open_r1.redaction import command_line, redacted
 from open_r1.tasks import TASKS
-from open_r1.trainer.manifest import MANIFEST
+from open_r1.trainer.checkpointing.manifest import MANIFEST
 
 FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 # Of a checkpoint-N: the state of a run. Not of the model.
@@ -94,7 +94,7 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
 
 
 def card_of(trainer: Any, task: TaskArguments, training: Any, model_args: VLMConfig) -> Card:
-    """What the card says of a run; `trainer.facts` are those of `open_r1.trainer.checkpoints.facts_of`."""
+    """What the card says of a run; `trainer.facts` are those of `checkpoints.facts_of`."""
     names = getattr(task, "data_file_paths", None)
     hub = getattr(task, "dataset_name", None)
     rewards = getattr(trainer, "reward_func_names", [])

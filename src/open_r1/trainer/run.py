@@ -23,11 +23,11 @@ from open_r1.redaction import redacted_values
 from open_r1.rewards.adapter import BatchReward, Bounds
 from open_r1.tasks import TASKS
 from open_r1.trainer.callbacks import Curves, Progress
-from open_r1.trainer.checkpoints import Resume, plan_resume
-from open_r1.trainer.earlier import set_aside
-from open_r1.trainer.ending import train
+from open_r1.trainer.checkpointing.checkpoints import Resume, plan_resume
 from open_r1.trainer.grpo import VLMGRPOTrainer
-from open_r1.trainer.lock import alone
+from open_r1.trainer.lifecycle.earlier import set_aside
+from open_r1.trainer.lifecycle.ending import train
+from open_r1.trainer.lifecycle.lock import alone
 from open_r1.trainer.preflight import show_preflight
 from open_r1.trainer.publish import card_of, recipe_of
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from open_r1.errors import RunEnded, UsageError
-from open_r1.trainer.checkpoints import Resume, checkpoints_in
-from open_r1.trainer.preemption import Stopped
+from open_r1.trainer.checkpointing.checkpoints import Resume, checkpoints_in
+from open_r1.trainer.checkpointing.resume import save_checkpoint_now
+from open_r1.trainer.checkpointing.staging import SaveFailed, staged
+from open_r1.trainer.lifecycle.preemption import Stopped
+from open_r1.trainer.lifecycle.torn import noting_steps, torn
 from open_r1.trainer.publish import FINAL
-from open_r1.trainer.resume import save_checkpoint_now
-from open_r1.trainer.staging import SaveFailed, staged
-from open_r1.trainer.torn import noting_steps, torn
 
 
 def train(trainer: Any, resume: Resume) -> None:

@@ -28,14 +28,21 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
-from open_r1.trainer.run_state import RunState, load_run_state, own_random_state, put_back, run_state, save_run_state
-from open_r1.trainer.staging import staged
+from open_r1.trainer.checkpointing.run_state import (
+    RunState,
+    load_run_state,
+    own_random_state,
+    put_back,
+    run_state,
+    save_run_state,
+)
+from open_r1.trainer.checkpointing.staging import staged
 
 logger = logging.getLogger(__name__)
 
 
 class Resumable:
-    """Mixed into a trainer, before TRL's class. `facts` is `open_r1.trainer.checkpoints.facts_of` the run."""
+    """Mixed into a trainer, before TRL's class. `facts` is `checkpoints.facts_of` the run."""
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
     finished: "RunState | None" = None  # as it was after the last finished optimizer step of this process

@@ -4,8 +4,8 @@ micro-batch."""
 from functools import cached_property
 from typing import Any
 
-from open_r1.trainer.preemption import StopSignals
-from open_r1.trainer.watchdog import Watchdog
+from open_r1.trainer.lifecycle.preemption import StopSignals
+from open_r1.trainer.lifecycle.watchdog import Watchdog
 
 
 class Guarded:

@@ -22,8 +22,8 @@ from transformers import TrainingArguments
 from open_r1.arguments import TaskArguments, VLMConfig
 from open_r1.errors import UsageError, shorten
 from open_r1.records import Record
-from open_r1.trainer.contents import missing, read_state
-from open_r1.trainer.manifest import MANIFEST, damages
+from open_r1.trainer.checkpointing.contents import missing, read_state
+from open_r1.trainer.checkpointing.manifest import MANIFEST, damages
 
 logger = logging.getLogger(__name__)
 
