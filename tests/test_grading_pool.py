@@ -13,6 +13,7 @@ import pytest
 
 from open_r1.rewards import pool, workers
 from open_r1.rewards.math import same_math
+from open_r1.rewards.symbolic import Settings
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HOSTILE = {
@@ -79,7 +80,7 @@ def test_math_verifys_own_cases_all_agree() -> None:
     def agrees(case: dict) -> bool:
         targets = ("latex", "expr") if case["match_types"] == "default" else tuple(case["match_types"])
         options = {key: case[key] for key in ("strict", "allow_set_relation_comp") if key in case}
-        how = pool.Settings(targets, case.get("precision", 6), **options)
+        how = Settings(targets, case.get("precision", 6), **options)
         return pool.verify(case["gold"], case["prediction"], how) == bool(case["expected"])
 
     with ThreadPoolExecutor(4) as threads:

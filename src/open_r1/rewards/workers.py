@@ -162,7 +162,7 @@ def _start_worker(crew: Crew) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         if crew.file is None:
-            from open_r1.rewards.pool import warm_parsers
+            from open_r1.rewards.symbolic import warm_parsers
 
             warm_parsers()
         else:

@@ -17,8 +17,8 @@ from open_r1.engines.requests import Completion, EngineError, EngineLost, Reques
 from open_r1.engines.weights import policy_weights
 from open_r1.errors import RunEnded
 from open_r1.models import bare, no_family, vision_parameters
-from open_r1.trainer.lifecycle.together import together
 from open_r1.trainer.prompts import Example, groups_of
+from open_r1.trainer.together import together
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,6 @@ from open_r1.trainer.engine import EngineRollouts
 from open_r1.trainer.health import Health
 from open_r1.trainer.image_tokens import refuse_drawn
 from open_r1.trainer.lifecycle.guard import Guarded
-from open_r1.trainer.lifecycle.together import CollectiveReward, together
 from open_r1.trainer.logps import Scored, in_parts, score, with_features
 from open_r1.trainer.moved import Moved
 from open_r1.trainer.nonfinite import Finite
@@ -52,6 +51,7 @@ from open_r1.trainer.reading import log_parse_rate, read
 from open_r1.trainer.rollouts import Rollouts, newest
 from open_r1.trainer.savings import savings, with_signal
 from open_r1.trainer.shared_prefix import share_prefixes
+from open_r1.trainer.together import CollectiveReward, together
 from open_r1.trainer.transformers_rollout import transformers_rollout
 
 

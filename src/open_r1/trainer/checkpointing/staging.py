@@ -14,7 +14,7 @@ from typing import Any
 
 from open_r1.errors import RunEnded
 from open_r1.trainer.checkpointing.manifest import size_of, sync, write_manifest
-from open_r1.trainer.lifecycle.together import together, words_of
+from open_r1.trainer.together import together, words_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from open_r1.errors import UsageError
-from open_r1.trainer.lifecycle.together import together
+from open_r1.trainer.together import together
 
 EARLIER = "earlier"
 COMPLETIONS = "completions"  # TRL's, of --log_completions

@@ -16,7 +16,7 @@ from typing import IO
 from transformers import TrainingArguments
 
 from open_r1.errors import UsageError
-from open_r1.trainer.lifecycle.together import together
+from open_r1.trainer.together import together
 
 LOCK = ".lock"
 logger = logging.getLogger(__name__)
