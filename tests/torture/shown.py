@@ -32,14 +32,29 @@ FAULTS = [
     Fault(
         "a checkpoint lacks a file, holds another byte, is cut or longer",
         "left out with what is wrong, or refused before a model is loaded; never picked up silently",
-        "test_survival",
+        "test_checkpoints",
         ("a_damaged_checkpoint_is_left_out_with_what_is_wrong", "a_manifest_that_is_none_is_a_damage"),
     ),
     Fault(
         "two runs in one output folder",
         "the second is refused with the first one's process and machine",
-        "test_survival",
+        "test_checkpoints",
         ("a_folder_has_one_run_at_a_time", "a_run_into_a_folder_in_use_is_refused_before_a_model_is_loaded"),
+    ),
+    Fault(
+        "a user's reward starts programs",
+        "they end with its worker: at a deadline, in a crash, with the run, also where that is killed",
+        "test_users_rewards",
+        ("a_program_that_a_reward_started_ends_with_its_worker", "no_worker_outlives_a_run_that_was_killed"),
+    ),
+    Fault(
+        "a new run in the folder of an earlier one",
+        "the earlier one's logs go to earlier/1, all or none of them; its checkpoints stay",
+        "test_earlier",
+        (
+            "three_runs_in_a_folder_are_three_runs_to_the_report",
+            "a_move_that_fails_says_so_and_leaves_all_as_it_was",
+        ),
     ),
     Fault(
         "four ranks start on a large file that nobody has validated",
