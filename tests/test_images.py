@@ -124,6 +124,14 @@ def test_16_bit_rgb_png(tmp_path: Path) -> None:
     assert open_image(str(tmp_path), "a.png").getpixel((3, 3)) == (128, 255, 0)
 
 
+def test_a_tall_transparent_picture_is_laid_on_white_as_a_whole_one_would_be(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 40, 4), np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "a.png")
+    whole = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    assert open_image(str(tmp_path), "a.png").tobytes() == whole.tobytes()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_exif_rotation(tmp_path: Path, orientation: int, mode: str) -> None:

@@ -164,7 +164,7 @@ def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str
     """One sentence about a flag that does not exist here."""
     if name in replaced:
         return f"{place}: {replaced[name]}"
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, sorted(known - set(IDLE)), n=1, cutoff=0.5)
     return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
 
 

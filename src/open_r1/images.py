@@ -192,13 +192,21 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         converted = Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
     elif image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        converted = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        converted = _on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     else:
         converted = image.convert("RGB")
     converted.info = {}
     converted.getexif().update(exif)
     return converted
+
+
+def _on_white(layer: Image.Image) -> Image.Image:
+    """RGB of an RGBA picture on white; rows by rows, as all at once would take three times its memory."""
+    paper = Image.new("RGB", layer.size)
+    for top in range(0, layer.height, _ROWS):
+        strip = layer.crop((0, top, layer.width, min(top + _ROWS, layer.height)))
+        paper.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return paper
 
 
 def _to_8_bit(values_HW: np.ndarray, mode: str) -> np.ndarray:
