@@ -5,14 +5,15 @@
 #   bash run_scripts/quickstart.sh [more flags of grpo_jsonl.py]
 #   SEED=1 OUT=output/seed1 bash run_scripts/quickstart.sh
 #
-# STEPS and ROWS change the length of the run and the size of the data.
+# STEPS and ROWS change the length of the run and the size of the data. Stopped on the way (Ctrl-C), it goes on by the same
+# command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-$PWD/.venv}
 SEED=${SEED:-0} OUT=${OUT:-output/quickstart} STEPS=${STEPS:-150} ROWS=${ROWS:-2000}
 MODEL=assets/tiny-vlm DATA=$OUT/data
 
-if [ -e "$OUT/metrics.jsonl" ]; then
+if [ -e "$OUT/checkpoint" ]; then
   echo "quickstart.sh: $OUT already holds a run, expected a new folder; remove it, or set OUT=another" >&2
   exit 1
 fi
@@ -37,7 +38,11 @@ python src/open_r1/grpo_jsonl.py \
   --output_dir "$OUT" --seed "$SEED" --max_steps "$STEPS" \
   --num_generations 8 --per_device_train_batch_size 64 --max_completion_length 40 \
   --learning_rate 1e-4 --lr_scheduler_type linear --warmup_steps 5 --beta 0 \
-  --gradient_checkpointing false --save_strategy no "$@"
+  --gradient_checkpointing false --save_strategy no --resume_from_checkpoint auto "$@"
+if [ ! -e "$OUT/checkpoint" ]; then
+  echo "quickstart.sh: stopped on the way; the same command goes on" >&2
+  exit 0
+fi
 
 echo "After GRPO: greedy answers on the same rows"
 evaluate "$OUT/checkpoint" "$OUT/after"

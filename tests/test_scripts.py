@@ -50,7 +50,7 @@ def test_setup_names_the_python_it_needs(tmp_path):
 
 
 def test_quickstart_does_not_overwrite_a_run(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "checkpoint").mkdir()
     done = bash("run_scripts/quickstart.sh", OUT=str(tmp_path), VENV=sys.prefix)
     assert done.returncode == 1 and "already holds a run" in done.stderr
 

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -345,6 +347,23 @@ def bash(script: str, *flags: object, **environment: str) -> subprocess.Complete
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]
     return done
+
+
+def test_quickstart_goes_on_where_it_was_stopped(tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    env = {**os.environ, "OUT": str(out), "STEPS": "8", "ROWS": "64", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    command = ["bash", "run_scripts/quickstart.sh"]
+    with open(log, "w") as file:
+        run = subprocess.Popen(command, cwd=REPO, env=env, stdout=file, stderr=file, start_new_session=True)
+    while run.poll() is None and not (out / "metrics.jsonl").exists():
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+    assert run.wait(timeout=120) == 0 and "stopped on the way; the same command goes on" in log.read_text()
+    assert not (out / "checkpoint").exists()
+    subprocess.run(command, cwd=REPO, env=env, check=True, capture_output=True)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "reward" in line] == list(range(1, 9))
+    assert json.loads((out / "summary.json").read_text())["after"]["n"] == 256 and not (out / "earlier").exists()
 
 
 def test_quickstart_keeps_its_promise(tmp_path):
