@@ -2,7 +2,7 @@
 
     python tests/torture/kill_anywhere.py OUT [--kills 20] [--seed 0]
 
-Half of the kills strike at a random time after the first step of a process, the others within a save: as soon as its
+Half of the kills strike at a random time after the first step of a process, the others within a save, as soon as its
 folder appears, and up to some milliseconds later. The weights of the final model, the optimizer's state in the last
 checkpoint and the lines of metrics.jsonl must be those of a run that nobody killed.
 """
@@ -52,15 +52,15 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def wait_a_while(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
-    """Some seconds after its first new line of metrics."""
+def wait_a_while(run: subprocess.Popen[bytes], out: Path, rng: random.Random, pace: float) -> None:
+    """As long as up to four steps take, after its first new line of metrics."""
     before = size(out / "metrics.jsonl")
     wait(run, lambda: size(out / "metrics.jsonl") > before)
-    end = time.monotonic() + rng.uniform(0, 3)
+    end = time.monotonic() + rng.uniform(0, 4 * pace)
     wait(run, lambda: time.monotonic() > end)
 
 
-def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
+def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random, pace: float) -> None:
     """Up to 60 ms into a save, which takes about 100: after the first or the second of this process."""
     for _ in range(rng.choice((1, 2))):
         wait(run, lambda: not (out / "saving").exists())
@@ -69,8 +69,8 @@ def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random)
     wait(run, lambda: time.monotonic() > end)
 
 
-def kills(out: Path, data: Path, count: int, rng: random.Random) -> list[str]:
-    """Where each kill struck; the last process has ended by itself."""
+def kills(out: Path, data: Path, count: int, rng: random.Random, pace: float) -> list[str]:
+    """Where each kill struck; the last process has ended by itself. `pace` is the seconds of an undisturbed step."""
     struck = []
     while True:
         run = start(out, data)
@@ -79,7 +79,7 @@ def kills(out: Path, data: Path, count: int, rng: random.Random) -> list[str]:
                 sys.exit(f"the last process ended with {run.returncode}: {out.with_suffix('.log')}")
             return struck
         choose = (wait_a_while, wait_for_a_save)[len(struck) % 2]
-        choose(run, out, rng)
+        choose(run, out, rng, pace)
         if run.poll() is not None:
             sys.exit(f"a process ended with {run.returncode} before it was killed: {out.with_suffix('.log')}")
         saving = (out / "saving").exists()
@@ -124,7 +124,8 @@ def main() -> None:
     whole, killed = folder / "whole", folder / "killed"
     if start(whole, folder / "data").wait():
         sys.exit(f"the undisturbed run failed: {whole.with_suffix('.log')}")
-    struck = kills(killed, folder / "data", args.kills, random.Random(args.seed))
+    pace = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["seconds"] / STEPS
+    struck = kills(killed, folder / "data", args.kills, random.Random(args.seed), pace)
     different = differences(whole, killed)
     within = struck.count("in a save")
     figure = f"{len(struck)} kills, {within} of them in a save, over {STEPS} steps: "
