@@ -11,8 +11,8 @@ from readme_sections import Section
 from trl import GRPOConfig
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
-from open_r1.flags import IDLE
 from open_r1.redaction import TOKEN_FLAGS
+from open_r1.refusals import IDLE
 
 HIDDEN = {"trust_remote_code", *IDLE}  # the first is in both TRL dataclasses, and listed once; the others are refused
 

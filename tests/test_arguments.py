@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, weights_dtype
-from open_r1.flags import IDLE, parse
+from open_r1.flags import parse
 from open_r1.redaction import TOKEN_FLAGS
+from open_r1.refusals import IDLE
 from open_r1.sft_jsonl import REFUSED
 from open_r1.sft_jsonl import parse as parse_sft
 
@@ -112,6 +113,11 @@ def test_yaml_gives_values_and_the_command_line_wins(tmp_path: Path):
     data, training, _ = parse(JsonlArguments, [*NEEDED, "--config", str(config), "--beta", "0.1"])
     assert (training.learning_rate, training.num_generations, training.beta) == (1e-5, 4, 0.1)
     assert data.reward_funcs == ["accuracy"]
+
+
+@pytest.mark.parametrize("words", [["output/x"], ["--seed", "1", "2"], ["--learning_rate", "1e-6", "a b"]])
+def test_a_word_that_belongs_to_no_flag_is_named(capsys, words):
+    assert f"{words[-1]!r}: got words that belong to no flag, expected --flag value" in refused(capsys, words)
 
 
 def test_an_unknown_yaml_key_is_named_with_its_line(capsys, tmp_path: Path):

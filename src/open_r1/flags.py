@@ -6,26 +6,19 @@ unknown flag or YAML key ends the program with status 2, its place, and the near
 
 import argparse
 import difflib
-import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 import yaml
 from trl import TrlParser
 
-from open_r1.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig, lora_flags
-from open_r1.paths import split_paths
+from open_r1.arguments import GRPOArguments, JsonlArguments, VLMConfig
 from open_r1.redaction import TOKEN_FLAGS, holds_secret
-from open_r1.report.diagnoses import DIAGNOSES
-from open_r1.rewards import known as look_up
-from open_r1.rewards import prepare
-from open_r1.rewards.users import load_reward, user_file
+from open_r1.refusals import IDLE, check_choices, check_values
 
 # Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
 RETIRED: dict[str, str] = {
@@ -46,19 +39,6 @@ RETIRED_WITH_JSONL = {
     "dataset_name": "remove it: this script reads --data_file_paths and --image_folders; grpo.py reads --dataset_name",
 }
 
-# Flags of TRL's ModelConfig that could not act -> what to do.
-NO_QUANTIZATION = (
-    "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
-)
-IDLE = {
-    "load_in_8bit": NO_QUANTIZATION,
-    "load_in_4bit": NO_QUANTIZATION,
-    "bnb_4bit_quant_type": NO_QUANTIZATION,
-    "use_bnb_nested_quant": NO_QUANTIZATION,
-    "bnb_4bit_quant_storage": NO_QUANTIZATION,
-    "lora_task_type": "the model is always one that generates; remove it",
-}
-OF_USERS_REWARDS = ("reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors")
 Parsed = TypeVar("Parsed")
 
 
@@ -91,12 +71,22 @@ def parse_classes(
     if complaints:
         parser.exit(2, "\n".join(complaints) + "\n")
     try:
-        parsed = parser.parse_args_and_config(argv)
+        *parsed, stray = parser.parse_args_and_config(argv, return_remaining_strings=True)
+        refuse_stray(stray)
         check_choices(parsed)
         check(*parsed, given=set(flag_names(argv)))
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
-    return parsed
+    return tuple(parsed)
+
+
+def refuse_stray(words: Sequence[str]) -> None:
+    """Raises ValueError for words of a command line that belong to no flag."""
+    if words:
+        raise ValueError(
+            f"{' '.join(map(repr, words))}: got words that belong to no flag, expected --flag value; remove them, or "
+            "put quotes around a value with spaces"
+        )
 
 
 def hide(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
@@ -166,88 +156,3 @@ def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str
         return f"{place}: {replaced[name]}"
     near = difflib.get_close_matches(name, sorted(known - set(IDLE)), n=1, cutoff=0.5)
     return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
-
-
-def check_choices(parsed: Sequence[Any]) -> None:
-    """Refuse a value that is none of a flag's choices: argparse looks at the command line alone, not at YAML."""
-    for part in parsed:
-        for name, choices in ((f.name, f.metadata.get("choices")) for f in fields(part)):
-            if choices and (got := getattr(part, name)) not in (None, *choices):
-                raise ValueError(f"--{name}: got {got}, expected one of {', '.join(map(str, choices))}")
-
-
-def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
-    """Refuse combinations that could not act. Raises ValueError with the values to set."""
-    check_sources(data, model)
-    if isinstance(data, HubArguments) and not data.dataset_name:
-        raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
-    if training.use_vllm:
-        check_vllm(training)
-    held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
-    if held_out and training.eval_strategy == "no":
-        raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
-    for name in training.stop_on or ():
-        look_up(name, DIAGNOSES, "--stop_on")
-    if data.rollouts_to_keep < training.num_generations:
-        got, least = data.rollouts_to_keep, training.num_generations
-        raise ValueError(
-            f"--rollouts_to_keep: got {got}, expected at least --num_generations {least}, one group; "
-            "--rollout_groups 0 keeps none"
-        )
-    check_rewards(data, given)
-    prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
-    check_lora(data, model, given)
-
-
-def check_rewards(data: Any, given: set[str]) -> None:
-    """Refuse rewards that do not load, and bounds of users' rewards that could not act. Raises ValueError."""
-    for name in data.reward_funcs or ():
-        load_reward(name)
-    for name in OF_USERS_REWARDS[:2]:
-        if not 0 < (value := getattr(data, name)) < math.inf:
-            raise ValueError(f"--{name}: got {value:g}, expected a positive number")
-    set_here = [f.name for f in fields(TaskArguments) if f.name in given or getattr(data, f.name) != f.default]
-    bounds = [name for name in set_here if name in OF_USERS_REWARDS]
-    if bounds and not any(user_file(name)[0] for name in data.reward_funcs or ()):
-        raise ValueError(f"--{bounds[0]}: acts only on your own --reward_funcs path/to/file.py:function; remove it")
-    if data.rewards_in_process and (idle := [name for name in bounds if name in OF_USERS_REWARDS[:2]]):
-        raise ValueError(f"--{idle[0]}: does not act with --rewards_in_process true; remove one of the two")
-
-
-def check_sources(data: Any, model: VLMConfig) -> None:
-    """Refuse a run without model or data. Raises ValueError."""
-    if not model.model_name_or_path:
-        raise ValueError("--model_name_or_path: got nothing, expected a hub name or a folder")
-    if isinstance(data, JsonlArguments) and not data.data_file_paths:
-        raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
-
-
-def check_lora(data: Any, model: VLMConfig, given: set[str]) -> None:
-    """Refuse flags of the adapter that could not act, from the command line or YAML. Raises ValueError."""
-    default = VLMConfig()
-    changed = [f.name for f in fields(VLMConfig) if getattr(model, f.name) != getattr(default, f.name)]
-    for name in changed:
-        if name in IDLE:
-            raise ValueError(f"--{name}: got {getattr(model, name)}, cannot act: {IDLE[name]}")
-    if not model.use_peft and (idle := [name for name in lora_flags() if name in given or name in changed]):
-        raise ValueError(f"--{idle[0]}: acts only with --use_peft true; add it, or remove --{idle[0]}")
-    if model.lora_vision and data.freeze_vision_modules:
-        raise ValueError("--lora_vision, --freeze_vision_modules: got true for both, which contradict; remove one")
-
-
-def check_vllm(training: GRPOArguments) -> None:
-    """Refuse vLLM flags that could not act. Raises ValueError with what to do."""
-    if find_spec("vllm") is None:
-        raise ValueError("--use_vllm: got true, but vLLM is not installed; run bash setup.sh --vllm, or leave it out")
-    if training.vllm_enable_sleep_mode and not torch.cuda.is_available():
-        raise ValueError("--vllm_enable_sleep_mode: got true, but vLLM sleeps on CUDA devices alone; remove it")
-    if training.vllm_mode == "server" and (training.vllm_enable_sleep_mode or training.vllm_tensor_parallel_size > 1):
-        raise ValueError(
-            "--vllm_enable_sleep_mode, --vllm_tensor_parallel_size: act with --vllm_mode colocate only; give the "
-            "server's own to run_scripts/vllm_server.sh"
-        )
-    if training.fsdp:
-        raise ValueError("--use_vllm: got --fsdp, expected --deepspeed, whose weights vLLM is given; use DeepSpeed")
-    mode = training.vllm_importance_sampling_mode
-    if training.loss_type == "vespo" and training.vllm_importance_sampling_correction and "token" not in mode:
-        raise ValueError(f"--vllm_importance_sampling_mode: got {mode}, expected a token_ mode with --loss_type vespo")

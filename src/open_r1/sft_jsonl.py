@@ -24,12 +24,13 @@ from open_r1.annotation import annotator
 from open_r1.arguments import JsonlArguments, RunArguments, VLMConfig
 from open_r1.context import limits_of, load_config
 from open_r1.errors import UsageError
-from open_r1.flags import check_lora, check_sources, parse_classes
+from open_r1.flags import parse_classes
 from open_r1.lengths import refuse_long_prompts
 from open_r1.lora import lora_config
 from open_r1.machine import fit_machine
 from open_r1.models import bare, family_of, freeze_vision, load_model, load_processor, vision_parts
 from open_r1.records import load_records
+from open_r1.refusals import check_lora, check_sources
 from open_r1.tasks import TASKS
 from open_r1.trainer.blank import share_vision
 from open_r1.trainer.callbacks import Curves
