@@ -50,7 +50,8 @@ def open_image(
 
     def decode(image: Image.Image) -> Image.Image:
         image.load()
-        upright = ImageOps.exif_transpose(_as_rgb(image))
+        upright = _as_rgb(image)
+        ImageOps.exif_transpose(upright, in_place=True)  # else it copies what is upright already
         size = shown_size(upright.size)
         return upright if size == upright.size else upright.resize(size, Image.Resampling.BICUBIC)
 

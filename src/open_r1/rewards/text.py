@@ -53,8 +53,10 @@ def same_words(gold: str, answer: str) -> bool:
     >>> same_words("Kick stand", "kick-stand."), same_words("cat", "cats"), same_words("", "")
     (True, False, False)
     """
+    if gold.strip() == answer.strip():
+        return bool(gold.strip())
     wanted = normalize(gold)
-    return wanted == normalize(answer) if wanted else bool(gold.strip()) and gold.strip() == answer.strip()
+    return bool(wanted) and wanted == normalize(answer)
 
 
 def mcq(completion: str, record: Record) -> float:
