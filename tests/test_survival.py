@@ -246,6 +246,11 @@ def test_weights_of_half_a_step_are_not_saved(tiny, digits, tmp_path, flags):
 TOLD = ("one rank in a rollout of minutes", "the launcher")
 
 
+def process_of(out: Path, rank: int) -> int:
+    found = re.search(r"process (\d+)", (out / "watchdog" / f"rank{rank}.txt").read_text())
+    return int(found[1])  # type: ignore[index]
+
+
 def told(whom: str, number: int, out: Path, tiny: str, data: Path) -> tuple[float, int, str]:
     """(seconds from a signal to the end of all, exit status, what was said) of a run of two ranks."""
     argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
@@ -262,8 +267,7 @@ def told(whom: str, number: int, out: Path, tiny: str, data: Path) -> tuple[floa
         until((out / "metrics.jsonl").exists, run)
         if slow:
             until(lambda: "step 2, phase rollout" in watched.read_text(), run)
-        rank = re.search(r"process (\d+)", watched.read_text())
-        os.kill(int(rank[1]) if slow else run.pid, number)
+        os.kill(process_of(out, 1) if slow else run.pid, number)
         begun, status = time.monotonic(), run.wait(timeout=60)
     finally:
         if run.poll() is None:

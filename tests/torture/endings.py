@@ -7,7 +7,6 @@ a rank that fails; a disk that is full; signals. Seconds are from the last step 
 """
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,7 @@ sys.path.insert(0, str(REPO / "tests"))
 
 from conftest import free_port, make_dataset  # noqa: E402
 from rows import Row, write  # noqa: E402
-from test_survival import TOLD, faulty, told, until  # noqa: E402
+from test_survival import TOLD, faulty, process_of, told, until  # noqa: E402
 
 from open_r1.trainer.checkpointing.checkpoints import checkpoints_in, defects  # noqa: E402
 
@@ -106,11 +105,6 @@ def launch(out: Path, data: Path, **environment: str) -> subprocess.Popen[bytes]
     command = ["bash", "run_scripts/launch.sh", "src/open_r1/grpo_jsonl.py", *argv.split()]
     with open(out.with_suffix(".log"), "ab") as log:
         return subprocess.Popen(command, cwd=REPO, env=env, stdout=log, stderr=log, start_new_session=True)
-
-
-def process_of(out: Path, rank: int) -> int:
-    found = re.search(r"process (\d+)", (out / "watchdog" / f"rank{rank}.txt").read_text())
-    return int(found[1])  # type: ignore[index]
 
 
 def asked_to_stop(folder: Path, data: Path) -> list[Row]:

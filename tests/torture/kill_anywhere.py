@@ -2,7 +2,7 @@
 
     python tests/torture/kill_anywhere.py OUT [--kills 20] [--seed 0]
 
-Half of the kills strike at a random time after the first step of a process, the others within a save, as soon as its
+Half of the kills strike at a random time after the first step of a process, the others within a save: as soon as its
 folder appears, and up to some milliseconds later. The weights of the final model, the optimizer's state in the last
 checkpoint and the lines of metrics.jsonl must be those of a run that nobody killed.
 """
@@ -60,7 +60,7 @@ def wait_a_while(run: subprocess.Popen[bytes], out: Path, rng: random.Random, pa
     wait(run, lambda: time.monotonic() > end)
 
 
-def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random, pace: float) -> None:
+def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
     """Up to 60 ms into a save, which takes about 100: after the first or the second of this process."""
     for _ in range(rng.choice((1, 2))):
         wait(run, lambda: not (out / "saving").exists())
@@ -78,8 +78,10 @@ def kills(out: Path, data: Path, count: int, rng: random.Random, pace: float) ->
             if run.wait():
                 sys.exit(f"the last process ended with {run.returncode}: {out.with_suffix('.log')}")
             return struck
-        choose = (wait_a_while, wait_for_a_save)[len(struck) % 2]
-        choose(run, out, rng, pace)
+        if len(struck) % 2:
+            wait_for_a_save(run, out, rng)
+        else:
+            wait_a_while(run, out, rng, pace)
         if run.poll() is not None:
             sys.exit(f"a process ended with {run.returncode} before it was killed: {out.with_suffix('.log')}")
         saving = (out / "saving").exists()

@@ -52,14 +52,14 @@ class StopSignals:
     def look(self) -> None:
         """Raises Stopped on this rank where it was asked."""
         if self.received is not None:
-            raise Stopped(f"{self.received.name}: the run was asked to stop")
+            raise stopped(self.received)
 
     def check(self, trainer: Any) -> None:
         """Raises Stopped on all ranks where any was asked; all call it."""
         numbers = torch.tensor([int(self.received or 0)], device=trainer.accelerator.device)
         number = int(trainer.accelerator.gather(numbers).max()) if trainer.accelerator.num_processes > 1 else numbers
         if number:
-            raise Stopped(f"{signal.Signals(int(number)).name}: the run was asked to stop")
+            raise stopped(int(number))
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -70,6 +70,10 @@ class StopSignals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def stopped(number: int) -> Stopped:
+    return Stopped(f"{signal.Signals(number).name}: the run was asked to stop")
 
 
 def say(text: str) -> None:
