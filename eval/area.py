@@ -9,8 +9,8 @@ Area itself has no evaluation; its logs say relative errors of .43 -> .12 (turne
 range).
 """
 
-from open_r1.evaluation.made import add_made_rows, made_rows
-from open_r1.evaluation.script import main, parser_of
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.evaluation.generated_rows import add_made_rows, made_rows
 
 if __name__ == "__main__":
     parser = parser_of(__doc__, task="area")

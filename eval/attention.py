@@ -14,18 +14,18 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from open_r1.arguments import TaskArguments, VLMConfig
-from open_r1.attention.layout import Fields
-from open_r1.attention.maps import attend, chosen_layer
-from open_r1.conversation import fill, messages
+from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.remote_code import code_named
+from open_r1.data.chat import fill, messages
+from open_r1.data.images import open_image
+from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
-from open_r1.images import open_image
-from open_r1.models import image_token_ids, load_processor
+from open_r1.evaluation.attention.layout import Fields
+from open_r1.evaluation.attention.maps import attend, chosen_layer
+from open_r1.models.loading import image_token_ids, load_processor
 from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
-from open_r1.rows import parse_row
-from open_r1.tasks import TASKS
-from open_r1.trust import code_named
+from open_r1.tasks.registry import TASKS
 
 
 def options() -> argparse.ArgumentParser:

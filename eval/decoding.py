@@ -7,8 +7,8 @@
 Without files, 256 held-out messages are made. r1_vlm reports 96 % of held-out messages.
 """
 
-from open_r1.evaluation.made import add_made_rows, made_rows
-from open_r1.evaluation.script import main, parser_of
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.evaluation.generated_rows import add_made_rows, made_rows
 
 if __name__ == "__main__":
     parser = parser_of(__doc__)

@@ -12,9 +12,9 @@ import os
 import sys
 from importlib.util import find_spec
 
+from open_r1.evaluation.session import Asker, asking_settings, printable
 from open_r1.evaluation.settings import add_asking
-from open_r1.inference import Asker, asking_settings, printable
-from open_r1.tasks import TASKS
+from open_r1.tasks.registry import TASKS
 
 
 def main() -> None:
@@ -26,8 +26,8 @@ def main() -> None:
     if find_spec("gradio") is None:
         sys.exit("eval/demo.py: gradio is not installed; run bash setup.sh --demo")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from open_r1.demo.page import build
-    from open_r1.demo.serve import serve
+    from open_r1.evaluation.demo.server import serve
+    from open_r1.evaluation.demo.ui import build
 
     try:
         asker = Asker(asking_settings(args))

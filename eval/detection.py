@@ -16,11 +16,11 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from open_r1.answers import normalize
-from open_r1.evaluation.made import add_made_rows, made_rows
-from open_r1.evaluation.script import main, parser_of
+from open_r1.data.record import Record
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.evaluation.generated_rows import add_made_rows, made_rows
 from open_r1.rewards.detection import gold_detections
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import normalize
 
 Line = dict[str, Any]
 

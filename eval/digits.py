@@ -7,8 +7,8 @@ question.
 Without files, 256 held-out rows of UCI's handwritten digits are made.
 """
 
-from open_r1.evaluation.made import add_made_rows, made_rows
-from open_r1.evaluation.script import main, parser_of
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.evaluation.generated_rows import add_made_rows, made_rows
 
 if __name__ == "__main__":
     parser = parser_of(__doc__, task="digits")

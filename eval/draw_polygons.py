@@ -24,16 +24,16 @@ import numpy as np
 import orjson
 from matplotlib.patches import Patch
 
-from open_r1.answers.polygons import last_polygon
-from open_r1.coordinates import COORDINATES
+from open_r1.data.geometry.coordinates import COORDINATES
+from open_r1.data.geometry.masks import decode
+from open_r1.data.geometry.polygons import corners
+from open_r1.data.images import load_images
+from open_r1.data.jsonl_dataset import Record, load_records
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.images import load_images
-from open_r1.masks import decode
-from open_r1.polygons import corners
-from open_r1.records import Record, load_records
-from open_r1.rewards import gold_completion
-from open_r1.rewards.masks import frame_size, gold_polygon, mask_iou, true_mask
-from open_r1.rewards.outlines import ANSWERED, GOLD
+from open_r1.rewards.drawing import ANSWERED, GOLD
+from open_r1.rewards.parsing.polygons import last_polygon
+from open_r1.rewards.registry import gold_completion
+from open_r1.rewards.segmentation import frame_size, gold_polygon, mask_iou, true_mask
 
 TRUTH = "#ffdc00"
 

@@ -14,7 +14,7 @@ completions, for all rows and for each split, task and value of `--by`; pass@k w
 `eval/compare.py A B` compares two runs.
 """
 
-from open_r1.evaluation.script import main, parser_of
+from open_r1.evaluation.cli import main, parser_of
 
 if __name__ == "__main__":
     main(parser_of(__doc__))

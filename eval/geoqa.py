@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.script import main, parser_of
-from open_r1.importers.r1v import convert_prompts
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.tasks.importers.r1v import convert_prompts
 
 
 def find(args: argparse.Namespace) -> tuple[str, str]:

@@ -24,17 +24,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from open_r1.answers import final_text, thought
+from open_r1.data.paths import split_paths
+from open_r1.data.unlabeled import with_stand_ins
 from open_r1.errors import UsageError
-from open_r1.evaluation.drawn import draw_lines
-from open_r1.evaluation.journal import NAME, save_summary
+from open_r1.evaluation.cli import show
+from open_r1.evaluation.drawing import draw_lines
+from open_r1.evaluation.predictions_file import NAME, save_summary
 from open_r1.evaluation.run import evaluate
-from open_r1.evaluation.script import show
+from open_r1.evaluation.session import Answer, Asker, Question, asking_settings, printable
 from open_r1.evaluation.settings import BATCH, add_asking, settings_of
-from open_r1.inference import Answer, Asker, Question, asking_settings, printable
-from open_r1.paths import split_paths
-from open_r1.rewards.outlines import draws
-from open_r1.unanswered import with_stand_ins
+from open_r1.rewards.drawing import draws
+from open_r1.rewards.parsing.answer import final_text, thought
 
 ONE, ROWS = ("image", "question", "gold"), ("image_folders", "limit", "backend", "batch_size", "overwrite")
 WIDE = 100_000  # columns of a file: no line is broken

@@ -20,9 +20,9 @@ from typing import Any
 from rich.console import Console
 
 from open_r1.errors import DataError, UsageError
-from open_r1.evaluation.script import main, parser_of
-from open_r1.importers.refcoco import Sources
-from open_r1.importers.regions import Lines, collect
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.tasks.importers.refcoco import Sources
+from open_r1.tasks.importers.regions import Lines, collect
 
 VLM_R1_SEED = 42
 

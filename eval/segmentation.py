@@ -10,8 +10,8 @@ An answer without a polygon has IoU 0, and its true mask counts in the union. Th
 polygons with the masks: no answer of this form earns more. Without files, 256 held-out shapes are made.
 """
 
-from open_r1.evaluation.made import add_made_rows, made_rows
-from open_r1.evaluation.script import main, parser_of
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.evaluation.generated_rows import add_made_rows, made_rows
 
 if __name__ == "__main__":
     parser = parser_of(__doc__, task="seg")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from open_r1.evaluation.script import main, parser_of
-from open_r1.importers.downloads import download, unzip
-from open_r1.importers.r1v import convert_prompts
+from open_r1.evaluation.cli import main, parser_of
+from open_r1.tasks.importers.downloads import download, unzip
+from open_r1.tasks.importers.r1v import convert_prompts
 
 PROMPTS = "https://raw.githubusercontent.com/Deep-Agent/R1-V/main/src/eval/prompts/superclevr_test200_counting_problems.jsonl"
 IMAGES = "https://www.cs.jhu.edu/~zhuowan/zhuowan/SuperCLEVR/to_be_released/images.zip"

@@ -23,20 +23,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_r1.answers import has_think_format
-from open_r1.answers.replies import has_eaten_backslash, parse_object
 from open_r1.check import check_gold
+from open_r1.data.images import open_image
+from open_r1.data.jsonl_dataset import Record
+from open_r1.data.jsonl_index import decode_row
+from open_r1.data.paths import ImageFolder
+from open_r1.data.record import parse_row
+from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.endpoint.batch import Asker, Kept, Rejected, add_flags, run_harvest
 from open_r1.endpoint.client import shrunk
-from open_r1.endpoint.harvest import Asker, Kept, Rejected, add_flags, run_harvest
+from open_r1.endpoint.replies import has_eaten_backslash, parse_object
 from open_r1.errors import DataError, Problem
-from open_r1.images import open_image
-from open_r1.jsonl_index import decode_row
-from open_r1.paths import ImageFolder
-from open_r1.records import Record
-from open_r1.rewards import get_method, gold_score
 from open_r1.rewards.base import gold_text
-from open_r1.rows import parse_row
-from open_r1.turns import IMAGE_TAG
+from open_r1.rewards.parsing.answer import has_think_format
+from open_r1.rewards.registry import get_method, gold_score
 
 INSTRUCTION = """You prepare training data for a model that learns to reason about pictures. You get a question about \
 pictures{given} as JSON, after the pictures. Do two things.

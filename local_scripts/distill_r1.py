@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from open_r1.answers import final_text, has_think_format
-from open_r1.answers.replies import split_reasoning
-from open_r1.endpoint.harvest import Asker, Kept, Rejected, add_flags, run_harvest
+from open_r1.data.paths import ImageFolder
+from open_r1.data.record import Record
+from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.endpoint.batch import Asker, Kept, Rejected, add_flags, run_harvest
+from open_r1.endpoint.replies import split_reasoning
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.paths import ImageFolder
-from open_r1.rewards import METHODS
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import final_text, has_think_format
+from open_r1.rewards.registry import METHODS
 from open_r1.tasks.counting import ALL as TOTAL
-from open_r1.turns import IMAGE_TAG
 
 ATTRIBUTES = ("size", "color", "material", "shape")  # in the order of English adjectives
 PROMPT = """A picture shows these objects, and nothing else:

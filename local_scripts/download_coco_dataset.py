@@ -23,10 +23,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from open_r1.data.geometry.polygons import BASES, RAYS
 from open_r1.errors import DataError, Problem
-from open_r1.importers.coco import Picture, Wanted, read_pictures, rows_of
-from open_r1.importers.downloads import download, unzip
-from open_r1.polygons import BASES, RAYS
+from open_r1.tasks.importers.coco import Picture, Wanted, read_pictures, rows_of
+from open_r1.tasks.importers.downloads import download, unzip
 
 SERVER = "http://images.cocodataset.org"
 MD5 = {  # as mirrors and dataset libraries publish them; the server itself publishes none

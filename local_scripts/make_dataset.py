@@ -13,8 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from open_r1.tasks import TASKS
-from open_r1.tasks.files import write_split
+from open_r1.tasks.export import write_split
+from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import Generator
 
 SYNTHETIC = {name: task.generator for name, task in TASKS.items() if task.generator}

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_r1.errors import DataError, Problem
-from open_r1.importers.refcoco import READERS, SPLITS, Sources
-from open_r1.importers.regions import Lines, collect
+from open_r1.tasks.importers.refcoco import READERS, SPLITS, Sources
+from open_r1.tasks.importers.regions import Lines, collect
 
 
 def options() -> argparse.ArgumentParser:

@@ -23,4 +23,4 @@ if [ -n "${SMOKE:-}" ]; then
   set -- "$@" "${small[@]}"
   export HF_HUB_OFFLINE=1 NPROC=${NPROC:-1} MADE_FOR=
 fi
-exec python -m open_r1.launch "$@"
+exec python -m open_r1.config.launcher "$@"

@@ -36,7 +36,7 @@ done
 wait "$soak" || failed+=(soak)
 try slow || failed+=(slow)  # last: it keeps all cores busy
 
-python local_scripts/torture_table.py "$OUT"
+python local_scripts/dev/readme/torture_table.py "$OUT"
 if [ ${#failed[@]} -gt 0 ]; then
   echo "torture.sh: FAILED: ${failed[*]}" >&2
   exit 1

@@ -28,5 +28,5 @@ fi
 export VLLM_SERVER_DEV_MODE=1
 exec python -m vllm.entrypoints.openai.api_server --model "$model" --dtype "${DTYPE:-$dtype}" \
   --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" \
-  --worker-extension-cls open_r1.engines.worker.WeightSync --logprobs-mode processed_logprobs \
+  --worker-extension-cls open_r1.rollout.vllm.worker.WeightSync --logprobs-mode processed_logprobs \
   --generation-config vllm --enable-prefix-caching --trust-request-mm-kwargs "${flags[@]}" "$@"

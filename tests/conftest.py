@@ -1,33 +1,15 @@
 """Paths and small data that several tests share."""
 
 import json
-import os
-import runpy
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.repository import REPO, SHARED, environment_kept, make_dataset
 
-REPO = Path(__file__).resolve().parents[1]
-SHARED = REPO.parent / "shared" / "data"
 HERE = ("http://127.0.0.1", "file:", "data:", "blob:")  # what a page may ask for
-
-
-@contextmanager
-def environment_kept() -> Iterator[None]:
-    """What is written into the environment within is gone afterwards."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
@@ -84,27 +66,6 @@ def mixed(digits: Path) -> Path:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def run_script(script: str, *args: object, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository with this interpreter, as a user would."""
-    command = [sys.executable, str(REPO / script), *map(str, args)]
-    done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, **kwargs)
-    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-    return done
-
-
-def make_dataset(task: str, out: Path, *options: object) -> None:
-    """local_scripts/make_dataset.py in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["make_dataset.py", task, "--out", str(out), *map(str, options)])
-        runpy.run_path(str(REPO / "local_scripts" / "make_dataset.py"), run_name="__main__")
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium of the system, playwright's own cannot be downloaded everywhere; not left idle for minutes."""
@@ -132,3 +93,11 @@ def page(browser: Any) -> Iterator[Any]:
     yield opened
     opened.close()
     assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def few(mixed) -> Path:
+    """Rows with one image, none, two and one."""
+    path = mixed.with_name("few.jsonl")
+    path.write_text("".join(mixed.read_text().splitlines(keepends=True)[:4]))
+    return path

@@ -20,14 +20,14 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Column, Table
 
-from open_r1.conversation import PROMPTS
+from open_r1.data.chat import PROMPTS
+from open_r1.data.images import open_image, original_size
+from open_r1.data.jsonl_dataset import Record, RecordDataset, scan_records, split_paths
+from open_r1.data.prompt_length import prompt_tokens
+from open_r1.data.summary import Statistics, size_class, summary_table, survey
 from open_r1.errors import DataError, Problem, UsageError, shorten
-from open_r1.images import open_image, original_size
-from open_r1.lengths import prompt_tokens
-from open_r1.records import Record, RecordDataset, scan_records, split_paths
-from open_r1.rewards import get_method, gold_score
-from open_r1.survey import Statistics, size_class, summary_table, survey
-from open_r1.tasks import TASKS, Task
+from open_r1.rewards.registry import get_method, gold_score
+from open_r1.tasks.registry import TASKS, Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
 
@@ -96,7 +96,7 @@ def _sample(data: RecordDataset) -> RecordDataset:
 def _processor(model: str) -> Any:
     from transformers import AutoProcessor  # seconds to import, and needed for --model only
 
-    from open_r1.trust import code_named
+    from open_r1.config.remote_code import code_named
 
     with code_named(model, "the doctor runs none"):
         return AutoProcessor.from_pretrained(model, trust_remote_code=False)

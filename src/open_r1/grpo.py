@@ -10,12 +10,12 @@ A solution in `<answer>` tags is read as what stands inside them. All flags: `py
 import sys
 from collections.abc import Sequence
 
-from open_r1.arguments import HubArguments
+from open_r1.config.arguments import HubArguments
+from open_r1.config.parser import parse
+from open_r1.data.hub_dataset import load_hub_records
 from open_r1.errors import UsageError
-from open_r1.flags import parse
-from open_r1.hub_records import load_hub_records
-from open_r1.tasks import TASKS
-from open_r1.trainer.health import end
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.checks.health import end
 from open_r1.trainer.run import run_grpo
 
 

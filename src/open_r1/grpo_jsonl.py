@@ -11,12 +11,12 @@ The line format, and what is refused, is in the README. All flags: `python src/o
 import sys
 from collections.abc import Sequence
 
-from open_r1.arguments import JsonlArguments
+from open_r1.config.arguments import JsonlArguments
+from open_r1.config.parser import parse
+from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import UsageError
-from open_r1.flags import parse
-from open_r1.records import load_records
-from open_r1.tasks import TASKS
-from open_r1.trainer.health import end
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.checks.health import end
 from open_r1.trainer.run import run_grpo
 
 

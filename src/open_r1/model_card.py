@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from open_r1.errors import UsageError
-from open_r1.recipe import Recipe
+from open_r1.models.recipe import Recipe
 from open_r1.report import markdown
 
 NAME, CURVES = "README.md", "reward_curve.png"

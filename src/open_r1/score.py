@@ -23,14 +23,14 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
-from open_r1.answers.boxes import parse_boxes
+from open_r1.data.record import Record
+from open_r1.data.row_formats import solution_text
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.rewards import METHODS, get_method, prepare
-from open_r1.rewards.adapter import lost_gradings
-from open_r1.rewards.workers import WORKERS
-from open_r1.rows import Record
-from open_r1.tasks import TASKS
-from open_r1.turns import solution_text
+from open_r1.rewards.parsing.boxes import parse_boxes
+from open_r1.rewards.registry import METHODS, get_method, prepare
+from open_r1.rewards.sandbox.worker_pool import WORKERS
+from open_r1.rewards.trl_adapter import lost_gradings
+from open_r1.tasks.registry import TASKS
 
 BATCH = 512
 RESULTS = ("score", "parsed", "error")

@@ -20,30 +20,30 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from open_r1.annotation import annotator
-from open_r1.arguments import JsonlArguments, RunArguments, VLMConfig
-from open_r1.context import limits_of, load_config
+from open_r1.config.arguments import JsonlArguments, RunArguments, VLMConfig
+from open_r1.config.hardware import fit_machine
+from open_r1.config.parser import parse_classes
+from open_r1.config.validation import check_lora, check_sources
+from open_r1.data.jsonl_dataset import load_records
+from open_r1.data.prompt_length import refuse_long_prompts
 from open_r1.errors import UsageError
-from open_r1.flags import parse_classes
-from open_r1.lengths import refuse_long_prompts
-from open_r1.lora import lora_config
-from open_r1.machine import fit_machine
-from open_r1.models import bare, family_of, freeze_vision, load_model, load_processor, vision_parts
-from open_r1.records import load_records
-from open_r1.refusals import check_lora, check_sources
-from open_r1.tasks import TASKS
-from open_r1.trainer.blank import share_vision
-from open_r1.trainer.callbacks import Curves
-from open_r1.trainer.checkpointing.checkpoints import Resume, plan_resume
-from open_r1.trainer.checkpointing.resume import Resumable
-from open_r1.trainer.lifecycle.guard import Guarded
-from open_r1.trainer.lifecycle.lock import alone
-from open_r1.trainer.moved import Moved
-from open_r1.trainer.nonfinite import Finite
-from open_r1.trainer.publish import Published
+from open_r1.models.context_length import limits_of, load_config
+from open_r1.models.loading import bare, family_of, freeze_vision, load_model, load_processor, vision_parts
+from open_r1.models.lora import lora_config
+from open_r1.rollout.annotation import annotator
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.checkpointing.resumable import Resumable
+from open_r1.trainer.checkpointing.select import Resume, plan_resume
+from open_r1.trainer.checks.nonfinite import Finite
+from open_r1.trainer.checks.weight_updates import Moved
+from open_r1.trainer.forward.dummy_image import share_vision
+from open_r1.trainer.forward.shared_prefix import share_prefixes, why_not
+from open_r1.trainer.lifecycle.hooks import Guarded
+from open_r1.trainer.lifecycle.run_lock import alone
+from open_r1.trainer.outputs.callbacks import Curves
+from open_r1.trainer.outputs.hub import Published
 from open_r1.trainer.run import train_and_save
-from open_r1.trainer.sft import Collator, PackingCollator, taught
-from open_r1.trainer.shared_prefix import share_prefixes, why_not
+from open_r1.trainer.sft_batches import Collator, PackingCollator, taught
 
 # Flags of `JsonlArguments` and TRL's SFTConfig that mean nothing here -> why.
 NOT_SAMPLED = "nothing is sampled here; remove it"

@@ -31,7 +31,7 @@ def bandit() -> tuple[Row, bool]:
         print(f"{one['filename']}:{one['line_number']}: {one['test_id']}: {one['issue_text']}", file=sys.stderr)
     figure = f"{lines:,} lines, {len(found)} findings, {answered} answered in place"
     happens = "bandit finds nothing that is not answered where it stands, with its reason"
-    test = "tests/test_safe_code.py::test_bandit_finds_nothing_unanswered"
+    test = "tests/hostile/test_safe_code.py::test_bandit_finds_nothing_unanswered"
     return Row("unsafe code in the project", happens, test, figure), not found and not report["errors"]
 
 

@@ -17,14 +17,14 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
-from conftest import free_port, make_dataset  # noqa: E402
+from helpers.faulty_commands import TOLD, faulty, process_of, told, until  # noqa: E402
+from helpers.repository import free_port, make_dataset  # noqa: E402
 from rows import Row, write  # noqa: E402
-from test_survival import TOLD, faulty, process_of, told, until  # noqa: E402
 
-from open_r1.trainer.checkpointing.checkpoints import checkpoints_in, defects  # noqa: E402
+from open_r1.trainer.checkpointing.select import checkpoints_in, defects  # noqa: E402
 
 TINY = str(REPO / "assets" / "tiny-vlm")
-HERE, PYTEST = "tests/torture/endings.py", "tests/test_survival.py::test_"
+HERE, PYTEST = "tests/torture/endings.py", "tests/trainer/test_survival.py::test_"
 HANG = "ends with status {status}, {seconds:.0f} s after its last step (--hang_timeout 6); stacks name the phase"
 END = "all ended {seconds:.0f} s after the last step; whole checkpoints: {checkpoints}"
 SAVED = "status {status}; whole checkpoints: {checkpoints}"

@@ -3,9 +3,9 @@
     python tests/torture/fuzz.py OUT [--inputs 1000000] [--seconds S] [--seed 1]
     python tests/torture/fuzz.py OUT --reproduce TARGET FILE
 
-The targets are those of `tests/hostile.py`. atheris runs them in a process of its own, instrumented, from a corpus of
-the repository's own generators' rows and gold answers; the slowest inputs are measured again here, where nothing is
-instrumented. Every failure leaves its input in OUT.
+The targets are those of `tests/helpers/hostile_inputs.py`. atheris runs them in a process of its own, instrumented,
+from a corpus of the repository's own generators' rows and gold answers; the slowest inputs are measured again here,
+where nothing is instrumented. Every failure leaves its input in OUT.
 """
 
 import argparse
@@ -40,12 +40,12 @@ FIGURE = (
 
 def seeds() -> dict[str, list[bytes]]:
     """Usable inputs of each target, from the generators' own rows and from `hostile.ROWS`."""
-    from hostile import ROWS, SPLIT, TARGETS
+    from helpers.hostile_inputs import ROWS, SPLIT, TARGETS
 
-    from open_r1.rewards import gold_completion
-    from open_r1.rows import Record, parse_row
-    from open_r1.tasks import TASKS
-    from open_r1.tasks.files import rows_of
+    from open_r1.data.record import Record, parse_row
+    from open_r1.rewards.registry import gold_completion
+    from open_r1.tasks.export import rows_of
+    from open_r1.tasks.registry import TASKS
 
     records = [Record("1", (), "", (), text, extra, "", name) for name, (text, extra) in ROWS.items()]
     lines = []
@@ -93,7 +93,7 @@ class Trial:
 
     def one(self, data: bytes) -> None:
         """An input of atheris; ends this process after the last one, since atheris would never return."""
-        from hostile import attempt
+        from helpers.hostile_inputs import attempt
 
         name, given = self.names[data[0] % len(self.names) if data else 0], data[1:]
         try:
@@ -144,8 +144,8 @@ def worker(args: argparse.Namespace, corpus: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["open_r1"]):
-        from hostile import MAX_BYTES, TARGETS, without_workers
-    from hostile_tokens import worse
+        from helpers.hostile_inputs import MAX_BYTES, TARGETS, without_workers
+    from helpers.hostile_tokens import worse
 
     trial = Trial(args.out, list(TARGETS), args.inputs, args.seconds)
 
@@ -170,7 +170,7 @@ def worker(args: argparse.Namespace, corpus: str) -> None:
 
 def measured_again(slowest: dict[str, list]) -> dict[str, tuple[float, bytes]]:
     """The slowest input of each target and its CPU seconds here, uninstrumented: the least of five."""
-    from hostile import attempt, without_workers
+    from helpers.hostile_inputs import attempt, without_workers
 
     again: dict[str, tuple[float, bytes]] = {}
     with without_workers():
@@ -182,7 +182,7 @@ def measured_again(slowest: dict[str, list]) -> dict[str, tuple[float, bytes]]:
 
 
 def main(args: argparse.Namespace) -> int:
-    from hostile import SLOW_SECONDS, TARGETS
+    from helpers.hostile_inputs import SLOW_SECONDS, TARGETS
 
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
@@ -238,7 +238,7 @@ def report(args: argparse.Namespace, found: dict, times: dict[str, tuple[float, 
 
 
 def reproduce(name: str, path: str) -> int:
-    from hostile import attempt, without_workers
+    from helpers.hostile_inputs import attempt, without_workers
 
     with without_workers():
         print(f"{1e3 * attempt(name, Path(path).read_bytes()):.2f} ms")

@@ -18,12 +18,13 @@ from rows import Row, write
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hostile_texts import CONTENTS, HANGS, completions, range_of, record, rewards_of
-from test_users_rewards import FILE, records
+from helpers.faulty_rewards import FILE, records
+from helpers.hostile_texts import CONTENTS, HANGS, completions, range_of, record, rewards_of
 
-from open_r1.rewards import METHODS, workers
-from open_r1.rewards.adapter import BatchReward, Bounds
-from open_r1.rows import Record
+from open_r1.data.record import Record
+from open_r1.rewards.registry import METHODS
+from open_r1.rewards.sandbox import worker_pool as workers
+from open_r1.rewards.trl_adapter import BatchReward, Bounds
 
 LEAST_RATE = 200  # gradings a second, 8 completions a group
 SHARE_MS = 20  # of a quickstart step, which takes 470
@@ -57,7 +58,7 @@ def hostile() -> tuple[Row, bool]:
     row = Row(
         "a completion is hostile: deep JSON, 1 MB, NaN, infinity, huge integers, lone surrogates, NUL, right-to-left",
         "every reward with every method pays a finite value in its range",
-        "tests/test_hostile_completions.py",
+        "tests/hostile/test_hostile_completions.py",
         f"{number:,} gradings, {len(bad)} out of range, {lost} lost; slowest batch of {len(texts)}: {slowest:.1f} s",
     )
     return row, not bad and not lost
@@ -73,7 +74,7 @@ def towers() -> tuple[Row, bool]:
         Row(
             "a completion keeps sympy busy for ever: 9**9**9**9, LaTeX towers, nested fractions",
             "its worker is killed at the deadline; it scores the minimum and is counted in grading/timeouts",
-            "tests/test_grading_pool.py, tests/test_hostile_completions.py",
+            "tests/rewards/test_grading_pool.py, tests/hostile/test_hostile_completions.py",
             f"{lost} of 8 lost, the other {8 - lost} right, in {seconds:.1f} s with a deadline of 2 s a row",
         ),
         values == [1.0] * 5 + [0.0] * 3 and lost == 3,
@@ -94,7 +95,7 @@ def fault(path: Path, name: str) -> tuple[Row, bool]:
         Row(
             what,
             f"the row scores the function's minimum, counted in grading/{how}; a batch function loses its batch",
-            "tests/test_users_rewards.py",
+            "tests/rewards/test_custom_rewards.py",
             f"1 of 16 rows lost in {seconds:.1f} s, a batch of 16 in {batch_seconds:.1f} s (deadline 1 s)",
         ),
         right and counted == 17,

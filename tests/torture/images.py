@@ -2,7 +2,8 @@
 
     python tests/torture/images.py OUT [--files 2000]
 
-The files are those of `tests/damaged_images.py`. A child opens a batch, and says before each file which one it is.
+The files are those of `tests/helpers/damaged_images.py`. A child opens a batch, and names each
+file before it opens it.
 """
 
 import argparse
@@ -25,7 +26,7 @@ MAX_SECONDS, MAX_MB = 2.0, 1500  # of CPU time for one file; of memory for a pro
 
 def child(names: Iterable[str]) -> None:
     """Opens each named file (a number, or a bomb's name) and writes a line of JSON about it."""
-    from damaged_images import BOMBS, damaged, opened
+    from helpers.damaged_images import BOMBS, damaged, opened
 
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -91,7 +92,7 @@ def figure(files: list[dict], faults: list[str]) -> str:
 
 
 def main(args: argparse.Namespace) -> int:
-    from damaged_images import BOMBS
+    from helpers.damaged_images import BOMBS
 
     numbers = [str(number) for number in range(args.files)]
     damaged, faults = tried([numbers[start : start + BATCH] for start in range(0, args.files, BATCH)])

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from open_r1.conversation import fill
+from open_r1.data.chat import fill
 from open_r1.errors import UsageError, shorten
 from open_r1.redaction import redacted, shown_url
 
@@ -83,7 +83,7 @@ class Endpoint:
         return f"Endpoint({self.model!r} at {self.place})"
 
     def chat(self, messages: Sequence[dict[str, Any]], images: Sequence[Image.Image] = (), **options: Any) -> Answer:
-        """The reply to `messages`, whose contents are texts or the parts of `open_r1.conversation.messages`.
+        """The reply to `messages`, whose contents are texts or the parts of `open_r1.data.chat.messages`.
 
         The k-th part of type "image" shows `images[k]`. `options` (temperature, max_tokens, ...) are sent where they
         are not None. Raises RequestFailed where this question got no reply, EndpointError where none ever will.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import UsageError
-from open_r1.evaluation.journal import NAME, SUMMARY, Key, Line
+from open_r1.evaluation.predictions_file import NAME, SUMMARY, Key, Line
 from open_r1.evaluation.statistics import mcnemar, paired_difference
-from open_r1.report.lines import read_lines
 
 Rows = dict[Key, list[Line]]  # (prompt mode, row) -> its samples
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.jsonl_dataset import per_file
+from open_r1.data.paths import split_paths
 from open_r1.errors import UsageError
-from open_r1.paths import split_paths
-from open_r1.recipe import Recipe, read_recipe
-from open_r1.records import per_file
-from open_r1.rewards import known, prepare
-from open_r1.tasks import TASKS, Task
+from open_r1.models.recipe import Recipe, read_recipe
+from open_r1.rewards.registry import known, prepare
+from open_r1.tasks.registry import TASKS, Task
 
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
 COMPLETION = 2048  # tokens, where the checkpoint does not say what it was trained with

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, ProcessorMixin
 
+from open_r1.config.remote_code import code_named
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import Settings
-from open_r1.models import bare, end_tokens, image_token_ids
-from open_r1.trainer.generation import rollout, up_to_end, why_not
-from open_r1.trainer.logps import padded
-from open_r1.trainer.prompts import Example, Prompt, PromptLoader, merge_images
-from open_r1.trust import code_named
+from open_r1.models.loading import bare, end_tokens, image_token_ids
+from open_r1.rollout.generation import rollout, up_to_end, why_not
+from open_r1.rollout.prompts import Example, Prompt, PromptLoader, merge_images
+from open_r1.trainer.forward.log_probs import padded
 
 
 class Transformers:

@@ -14,12 +14,12 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 
-from open_r1.engines.requests import Sampling, check_prompt
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import Settings
-from open_r1.lora import adapter_config
-from open_r1.models import end_tokens, image_token_ids
-from open_r1.trainer.prompts import Example, PromptLoader
+from open_r1.models.loading import end_tokens, image_token_ids
+from open_r1.models.lora import adapter_config
+from open_r1.rollout.prompts import Example, PromptLoader
+from open_r1.rollout.vllm.types import Sampling, check_prompt
 
 
 class VLLM:
@@ -34,7 +34,7 @@ class VLLM:
     ):
         refuse(settings)
         alone(local_rank)
-        from open_r1.engines.offline import common_options, in_this_process
+        from open_r1.rollout.vllm.offline import common_options, in_this_process
 
         if settings.tensor_parallel_size == 1:
             in_this_process()
@@ -52,7 +52,7 @@ class VLLM:
 
         Raises EngineError for a prompt that vLLM read otherwise than the trainer would.
         """
-        from open_r1.engines.offline import prompt, sampling_params
+        from open_r1.rollout.vllm.offline import prompt, sampling_params
 
         asked = [self.loader.request(e, self.samples, seed) for e, seed in zip(examples, seeds, strict=True)]
         params = [sampling_params(self.sampling, request) for request in asked]

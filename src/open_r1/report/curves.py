@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from open_r1.data.jsonl_io import replacing
 from open_r1.report.history import read_metrics
-from open_r1.report.lines import replacing
 
 TITLES = {
     "reward": "reward (weighted sum, mean over completions)",

@@ -7,7 +7,7 @@ A line takes about 2.5 KB. Of a long run the first and the newest steps stay who
 from pathlib import Path
 from typing import Any
 
-from open_r1.report.lines import each_line
+from open_r1.data.jsonl_io import each_line
 
 MOST = 5_000  # steps, more than a chart has pixels; half of them are left once there are more
 ENDS = 100  # steps at either end of which each stays

@@ -19,15 +19,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.environment import TemplateStream
 from markupsafe import Markup
 
+from open_r1.data.jsonl_io import replacing
+from open_r1.data.paths import ImageFolder
 from open_r1.errors import DataError
-from open_r1.paths import ImageFolder
 from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import diagnose
-from open_r1.report.health import HEALTH
-from open_r1.report.lines import replacing
-from open_r1.report.runs import Group, Run, as_text, differences, read_runs
+from open_r1.report.metric_ranges import HEALTH
+from open_r1.report.run_folder import Group, Run, as_text, differences, read_runs
 from open_r1.report.thinning import chosen
-from open_r1.rewards.outlines import ANSWERED, GOLD
+from open_r1.rewards.drawing import ANSWERED, GOLD
 
 MAX_COMPLETIONS = 10_000  # on a page
 MAX_BYTES = 40 * 2**20  # of texts and pictures on a page; groups beyond are left out, and the page says so

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from open_r1.report.lines import each_line, keep_lines
+from open_r1.data.jsonl_io import each_line, keep_lines
 
 PICTURE = re.compile(r"[0-9a-f]{16}\.webp")  # what a run names its pictures; no other file is ever deleted
 

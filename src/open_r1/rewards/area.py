@@ -2,11 +2,11 @@
 
 from fractions import Fraction
 
-from open_r1.answers import final_text
-from open_r1.answers.area import has_two_decimals, parse_area
+from open_r1.data.record import Record
 from open_r1.rewards.base import bad_gold, gold_text
 from open_r1.rewards.format import format_reward
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import final_text
+from open_r1.rewards.parsing.area import has_two_decimals, parse_area
 
 BEST, WORST = 3.0, -3.0
 FLOOR = 32  # square units: errors on smaller areas are measured against this

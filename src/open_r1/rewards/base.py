@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from open_r1.answers import extract_answer, final_text
+from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import extract_answer, final_text
 
 # One completion's text and its record -> a value, or None for "does not apply". Pure, deterministic, no I/O.
 Reward = Callable[[str, Record], float | None]

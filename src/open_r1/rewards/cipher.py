@@ -6,10 +6,10 @@ The row's extra field `coded` holds the message as coded, without spaces. In dir
 
 from rapidfuzz.distance import Levenshtein
 
-from open_r1.answers.chars import parse_chars, parse_message, same_case
+from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import bad_gold, gold_text
-from open_r1.rows import Record
+from open_r1.rewards.parsing.chars import parse_chars, parse_message, same_case
 
 
 def decode(completion: str, record: Record) -> float:

@@ -17,13 +17,13 @@ import numpy as np
 import orjson
 from pycocotools import mask
 
-from open_r1.answers import final_text, normalize
-from open_r1.answers.boxes import Box
-from open_r1.answers.detections import parse_detections, says_nothing, unfenced
-from open_r1.coordinates import to_original
+from open_r1.data.geometry.coordinates import to_original
+from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, bad_gold, gold_text
-from open_r1.rewards.boxes import box_outline, frame, iou
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import final_text, normalize
+from open_r1.rewards.parsing.boxes import Box
+from open_r1.rewards.parsing.detections import parse_detections, says_nothing, unfenced
+from open_r1.rewards.referring import box_outline, frame, iou
 
 # The three of COCOeval (pycocotools, Params.setDetParams), bit for bit.
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)

@@ -1,7 +1,7 @@
 """The format reward: tags in their places, once each. (R1-V and VLM-R1, with their holes closed)"""
 
-from open_r1.answers import has_answer_format, has_think_format
-from open_r1.rows import Record
+from open_r1.data.record import Record
+from open_r1.rewards.parsing.answer import has_answer_format, has_think_format
 
 
 def format_reward(completion: str, record: Record) -> float:

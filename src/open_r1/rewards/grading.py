@@ -14,10 +14,10 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
-from open_r1.rewards.users import load_reward
-from open_r1.rewards.workers import WORKERS, Crew, Lost, call, count, inside
-from open_r1.rows import Record
+from open_r1.rewards.custom import load_reward
+from open_r1.rewards.sandbox.worker_pool import WORKERS, Crew, Lost, call, count, inside
 
 AT_ONCE_SECONDS = (
     1.0  # after which a worker hands back what it has: a call of many rows takes hardly longer than one's

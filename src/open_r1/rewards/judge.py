@@ -18,12 +18,12 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any
 
-from open_r1.answers import final_text, normalize
-from open_r1.answers.replies import parse_object, split_reasoning
+from open_r1.data.record import Record
 from open_r1.endpoint.client import Endpoint, EndpointError, RequestFailed
+from open_r1.endpoint.replies import parse_object, split_reasoning
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.text import same_words
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import final_text, normalize
+from open_r1.rewards.short_answers import same_words
 
 MAX_CHARS = 4_000  # of an answer, or twice the gold answer if that is more; a longer one is never paid
 MAX_TOKENS = 1_024  # of the judge's reply

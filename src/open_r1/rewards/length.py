@@ -8,9 +8,9 @@ again).
 
 import math
 
-from open_r1.answers.units import count_units
+from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.rows import Record
+from open_r1.rewards.parsing.units import count_units
 
 MAX_UNITS = 1024  # words, or characters of scripts without spaces; an English word is about 1.3 tokens
 RIGHT = (1.0, 0.5)  # value of the shortest and of the longest completion
@@ -53,7 +53,7 @@ def _limit(record: Record) -> int:
 
 
 def _is_right(completion: str, record: Record) -> bool:
-    from open_r1.rewards import accuracy, get_method  # the registry of both imports this file
+    from open_r1.rewards.registry import accuracy, get_method  # the registry of both imports this file
 
     score, method = accuracy(completion, record), get_method(record.accu_reward_method)
     return score > (method.minimum + method.maximum) / 2

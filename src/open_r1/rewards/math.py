@@ -7,10 +7,10 @@ answer of one is no answer.
 
 import re
 
-from open_r1.answers import bare, final_text, same_number
-from open_r1.rewards import pool
+from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text
-from open_r1.rows import Record
+from open_r1.rewards.parsing.answer import bare, final_text, same_number
+from open_r1.rewards.sandbox import math_verify as pool
 
 _SYMBOLS = {
     "π": r"\pi ",

@@ -5,8 +5,8 @@ single boxes for lists of detections; here a JSON object is one word, so a list 
 the same box over and over does. Scripts without spaces are read by characters.
 """
 
-from open_r1.answers.units import statements
-from open_r1.rows import Record
+from open_r1.data.record import Record
+from open_r1.rewards.parsing.units import statements
 
 NGRAM = 3
 MAX_PENALTY = 1.0

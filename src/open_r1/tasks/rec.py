@@ -1,6 +1,7 @@
 """Referring expression comprehension as in VLM-R1: the answer is a box in JSON, the reward its IoU with the gold box.
 
-The model speaks the coordinates of its family (`open_r1.coordinates`); gold boxes are pixels of the original image.
+The model speaks the coordinates of its family (`data.geometry.coordinates`); gold boxes are pixels of the original
+image.
 RefCOCO's rows are the real data; the generator asks for one of several coloured shapes, on machines without it.
 Split "ood": pairs of colour and shape that neither "train" nor "heldout" shows (`open_r1.tasks.shapes`).
 """
@@ -10,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from open_r1.rewards.boxes import rec
+from open_r1.rewards.referring import rec
 from open_r1.tasks.shapes import SIZES, SPLITS, Kind, pairs, scene
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 

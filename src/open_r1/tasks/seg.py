@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from open_r1.masks import encode
-from open_r1.polygons import angles, ceiling, fit, write
-from open_r1.rewards.masks import gold_ceiling, intersection, mask_iou, union
+from open_r1.data.geometry.masks import encode
+from open_r1.data.geometry.polygons import angles, ceiling, fit, write
+from open_r1.rewards.segmentation import gold_ceiling, intersection, mask_iou, union
 from open_r1.tasks.shapes import COLORS
 from open_r1.tasks.task import Asked, Example, Task, example_rng
 

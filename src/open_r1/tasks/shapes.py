@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from open_r1.rewards.boxes import iou
+from open_r1.rewards.referring import iou
 
 COLORS = {"red": (255, 40, 40), "green": (40, 220, 60), "blue": (70, 110, 255), "yellow": (255, 230, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from PIL import Image
 
-from open_r1.conversation import PROMPTS
-from open_r1.rows import Record
+from open_r1.data.chat import PROMPTS
+from open_r1.data.record import Record
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Task:
     """A recipe's declaration; `--task_type NAME` selects it and flags given by hand win over it.
 
     `prompts` map `--prompt_mode` to an instruction holding `{question}`. `rewards` and `weights` are parallel and
-    name entries of `open_r1.rewards.REWARDS`. `method` names an entry of `open_r1.rewards.METHODS`; its score says
+    name entries of `rewards.registry.REWARDS`. `method` names an entry of `rewards.registry.METHODS`; its score says
     through `is_right` whether an evaluated answer counts, which `metric` says in words. `measures` are what an
     evaluation reports beside it: (completion, record) -> a number, its mean taken over the rows that have one;
     `ratios` are quotients of the sums of two measures, which then have no mean of their own.

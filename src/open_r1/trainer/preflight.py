@@ -6,13 +6,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from open_r1.data.prompt_length import prompt_tokens
 from open_r1.errors import UsageError
-from open_r1.lengths import prompt_tokens
-from open_r1.models import no_family
-from open_r1.planning.dims import dims_of, patches_per_token
-from open_r1.planning.memory import GIB, rollout, state, total, training
-from open_r1.planning.settings import ENGINES, FLOAT, Engine, Run
-from open_r1.trainer.grpo import VLMGRPOTrainer
+from open_r1.models.loading import no_family
+from open_r1.plan.dims import dims_of, patches_per_token
+from open_r1.plan.memory import GIB, rollout, state, total, training
+from open_r1.plan.settings import ENGINES, FLOAT, Engine, Run
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 SAMPLED_ROWS = 32
 

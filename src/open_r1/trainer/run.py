@@ -12,24 +12,24 @@ import transformers
 import yaml
 from transformers import ProgressCallback, Trainer, TrainingArguments
 
-from open_r1.annotation import annotator
-from open_r1.arguments import GRPOArguments, TaskArguments, VLMConfig
-from open_r1.context import limits_of
-from open_r1.lengths import refuse_long_prompts
-from open_r1.lora import lora_config
-from open_r1.models import freeze_vision, load_model, load_processor, vision_parts
-from open_r1.records import Record
+from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.data.jsonl_dataset import Record
+from open_r1.data.prompt_length import refuse_long_prompts
+from open_r1.models.context_length import limits_of
+from open_r1.models.loading import freeze_vision, load_model, load_processor, vision_parts
+from open_r1.models.lora import lora_config
 from open_r1.redaction import redacted_values
-from open_r1.rewards.adapter import BatchReward, Bounds
-from open_r1.tasks import TASKS
-from open_r1.trainer.callbacks import Curves, Progress
-from open_r1.trainer.checkpointing.checkpoints import Resume, plan_resume
-from open_r1.trainer.grpo import VLMGRPOTrainer
-from open_r1.trainer.lifecycle.earlier import set_aside
-from open_r1.trainer.lifecycle.ending import train
-from open_r1.trainer.lifecycle.lock import alone
+from open_r1.rewards.trl_adapter import BatchReward, Bounds
+from open_r1.rollout.annotation import annotator
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.checkpointing.select import Resume, plan_resume
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.lifecycle.archive_logs import set_aside
+from open_r1.trainer.lifecycle.run_lock import alone
+from open_r1.trainer.lifecycle.shutdown import train
+from open_r1.trainer.outputs.callbacks import Curves, Progress
+from open_r1.trainer.outputs.hub import card_of, recipe_of
 from open_r1.trainer.preflight import show_preflight
-from open_r1.trainer.publish import card_of, recipe_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,90 @@
+"""What an evaluation costs beside generation: loading, processing, scoring, writing.
+
+    python local_scripts/dev/benchmarks/bench_evaluate.py --out assets/benchmarks/evaluate_cpu.json
+
+2,000 rows of the digits task, greedy, once as `eval/evaluate.py` runs them and once as generation alone (every prompt
+processed before the clock starts, nothing scored), in turns in one process. Reports the ratio of the medians.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from learning_curves import hardware
+
+from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.evaluation.answering import loader_of, seed_of
+from open_r1.evaluation.run import batched, chosen, evaluate, row_labels
+from open_r1.evaluation.settings import Settings
+from open_r1.evaluation.transformers_engine import Transformers
+from open_r1.models.loading import load_processor
+from open_r1.tasks.digits import DigitImages
+from open_r1.tasks.export import write_split
+
+
+class Alone:
+    """Generation of all batches, with nothing else."""
+
+    def __init__(self, settings: Settings):
+        records, processor = chosen(settings), load_processor(VLMConfig(settings.model), TaskArguments())
+        self.engine = Transformers(settings, processor, loader_of(records, settings, processor))
+        labels, self.batches = row_labels(records), []
+        for batch in batched(records, settings):
+            examples = self.engine.loader.take([{"split": batch.mode, "row": row} for row in batch.rows])
+            self.batches.append((examples, [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]))
+
+    def seconds(self) -> float:
+        began = time.perf_counter()
+        for examples, seeds in self.batches:
+            self.engine.answer(examples, seeds)
+        return time.perf_counter() - began
+
+
+def whole(settings: Settings) -> float:
+    """Seconds of an evaluation from its rows to its figures, in a new folder."""
+    shutil.rmtree(settings.output_dir, ignore_errors=True)
+    began = time.perf_counter()
+    evaluate(settings)
+    return time.perf_counter() - began
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="assets/tiny-vlm")
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_split(Path(folder), "heldout", DigitImages(), args.rows, seed=0)
+        settings = Settings(args.model, [str(data)], folder, Path(folder) / "out", ["digits"], ["digits"], "think", 40)
+        settings = replace(settings, batch_size=args.batch_size)
+        alone, times = Alone(settings), []
+        for _ in range(args.repeats):
+            times.append((alone.seconds(), whole(settings)))
+    generation, all_of_it = (statistics.median(column) for column in zip(*times, strict=True))
+    result = {
+        "command": "python local_scripts/dev/benchmarks/bench_evaluate.py",
+        "rows": args.rows,
+        "batch_size": args.batch_size,
+        "generation_seconds": round(generation, 2),
+        "evaluation_seconds": round(all_of_it, 2),
+        "ratio": round(all_of_it / generation, 3),
+        "hardware": hardware(),
+        "date": date.today().isoformat(),
+    }
+    print(json.dumps(result, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""What the benchmarks measure, and how: updates, rollouts, steps of a model with random weights; time and memory."""
+
+import ctypes
+import gc
+import math
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import trl
+from PIL import Image
+from torch import nn
+from transformers import (
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+    Qwen2_5_VLConfig,
+)
+
+from open_r1.data.jsonl_dataset import Record, Turn
+from open_r1.data.prompt_length import prompt_tokens
+
+TINY = Path(__file__).resolve().parents[3] / "assets" / "tiny-vlm"  # its tokenizer and token ids serve every size
+TEXT = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+VISION = ("hidden_size", "intermediate_size", "depth", "num_heads", "fullatt_block_indexes")
+SIZES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], int] | None] = {  # text, vision, vocabulary
+    "tiny": None,  # as assets/tiny-vlm
+    "45m": ((512, 2048, 8, 8, 2), (320, 1280, 6, 5, [2, 5]), 4000),
+    "3b": ((2048, 11008, 36, 16, 2), (1280, 3420, 32, 16, [7, 15, 23, 31]), 151936),  # as Qwen2.5-VL-3B
+}
+SIDE = 28  # pixels of an image token's side
+WORDS = 400  # given completions are drawn from the token ids below this; all of them are text
+PEAK = (
+    "the highest value while it ran minus the value just before it, no gradients held then: activations, KV cache and "
+    "gradients. CUDA: torch.cuda.max_memory_allocated. Else, on Linux: the process's resident memory, VmHWM and VmRSS."
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Tokens of a prompt by kind, tokens of a completion, completions of a prompt, prompts of a batch."""
+
+    image_tokens: int
+    text_tokens: int
+    completion: int
+    group: int
+    prompts: int
+
+    @property
+    def rows(self) -> int:
+        return self.group * self.prompts
+
+
+def build_model(size: str, device: str, dtype: str, seed: int) -> PreTrainedModel:
+    config = Qwen2_5_VLConfig.from_pretrained(TINY).to_dict()
+    text, vision = config["text_config"], config["vision_config"]
+    if SIZES[size]:
+        text_sizes, vision_sizes, vocabulary = SIZES[size]
+        text |= dict(zip(TEXT, text_sizes, strict=True)) | {"vocab_size": vocabulary, "layer_types": None}
+        vision |= dict(zip(VISION, vision_sizes, strict=True)) | {"out_hidden_size": text["hidden_size"]}
+        pairs = text["hidden_size"] // text["num_attention_heads"] // 2
+        section = [pairs // 4, pairs * 3 // 8, pairs * 3 // 8]  # time, height, width
+        text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": section}
+        text["max_position_embeddings"] = 128000
+    torch.manual_seed(seed)
+    with torch.device(device):
+        config = Qwen2_5_VLConfig.from_dict(config)
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        )
+    for module in model.modules():  # transformers' 0.02 would leave every log-prob near that of a guess
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+    model.generation_config = GenerationConfig.from_pretrained(TINY)
+    return model
+
+
+def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: int, seed: int) -> list[Record]:
+    """Rows of exactly so many prompt tokens: a random picture and a question of random digits, a token each.
+
+    Raises ValueError for a shape that no prompt has.
+    """
+    rng = random.Random(seed)
+    size = squarest(shape.image_tokens)
+    if size:
+        Image.new("RGB", size).save(folder / "blank.png")
+    blank = Record("blank", ("blank.png",) if size else (), str(folder), (Turn("user", ""),), solution="-")
+    template = prompt_tokens(blank, processor, None) - shape.image_tokens
+    if shape.text_tokens <= template:
+        raise ValueError(
+            f"--text-tokens: got {shape.text_tokens}, expected at least {template + 1}: a chat needs them"
+        )
+    records = []
+    for i in range(count):
+        question = "".join(rng.choices("0123456789", k=shape.text_tokens - template))
+        images = (f"{i}.png",) if size else ()
+        for name in images:
+            coarse = Image.frombytes("RGB", (16, 16), rng.randbytes(16 * 16 * 3))
+            coarse.resize(size, Image.Resampling.BICUBIC).save(folder / name)
+        records.append(Record(str(i), images, str(folder), (Turn("user", question),), solution="-"))
+    tokens = prompt_tokens(records[-1], processor, None)
+    assert tokens == shape.image_tokens + shape.text_tokens, tokens
+    return records
+
+
+def squarest(image_tokens: int) -> tuple[int, int] | None:
+    """(width, height) in pixels of a picture of so many tokens; None for no picture."""
+    if image_tokens == 0:
+        return None
+    height = next(h for h in range(math.isqrt(image_tokens), 0, -1) if image_tokens % h == 0)
+    if (width := image_tokens // height) > 200 * height:  # Qwen's processors refuse such pictures
+        raise ValueError(f"--image-tokens: got {image_tokens} = {width} x {height}, expected at most 200 to 1")
+    return width * SIDE, height * SIDE
+
+
+def chance(rng: random.Random, completions: list[Any], **_: Any) -> list[float]:
+    return [rng.random() for _ in completions]
+
+
+def rows_of(trainer: trl.GRPOTrainer) -> Iterator[list[dict[str, Any]]]:
+    """Generation batches without end, from the trainer's own data loader."""
+    while True:
+        yield from trainer.get_train_dataloader()
+
+
+def update(trainer: trl.GRPOTrainer, batch: dict[str, Any]) -> None:
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+    trainer.accelerator.backward(loss)
+
+
+def rollout(trainer: trl.GRPOTrainer, rows: Iterator[Any], shape: Shape) -> None:
+    batch = trainer._generate_and_score_completions(next(rows))
+    assert int(batch["completion_mask"].sum()) == shape.rows * shape.completion, "a completion ended early"
+
+
+def step(trainer: trl.GRPOTrainer, rows: Iterator[Any]) -> None:
+    optimizer = trainer.create_optimizer()  # the one it has, after the first call
+    trainer.training_step(trainer.model, next(rows), None)
+    optimizer.step()
+    optimizer.zero_grad()
+    trainer.state.global_step += 1
+
+
+def measure(pair: dict[str, trl.GRPOTrainer], run: Callable[[str], None], device: str, repeats: int) -> dict[str, Any]:
+    """Medians of seconds and peak bytes of `run("trl")` and `run("ours")`, in turn after one warm-up each."""
+    taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in pair}
+    for _ in range(1 + repeats):
+        for name in pair:
+            for trainer in pair.values():
+                trainer.model.zero_grad()
+            held, began = start_of_peak(device), time.perf_counter()
+            run(name)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken[name].append((time.perf_counter() - began, None if held is None else end_of_peak(device) - held))
+    figures: dict[str, Any] = {}
+    for name, values in taken.items():
+        seconds, peaks = zip(*values[1:], strict=True)
+        figures[f"{name}_seconds"] = statistics.median(seconds)
+        figures[f"{name}_runs"] = seconds  # in order, for their spread
+        figures[f"{name}_peak_bytes"] = None if None in peaks else int(statistics.median(peaks))
+    return figures | {"ratio": figures["trl_seconds"] / figures["ours_seconds"]}
+
+
+def start_of_peak(device: str) -> int | None:
+    """Forget the highest value so far; bytes held now, or None where they are not known. See `PEAK`."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system: both trainers start alike
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM becomes VmRSS
+    return status("VmRSS")
+
+
+def end_of_peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated() if device == "cuda" else status("VmHWM")
+
+
+def status(field: str) -> int:
+    """Bytes of a field of /proc/self/status, which counts in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def draw_completions(shape: Shape, ragged: bool, seed: int) -> dict[tuple[int, ...], float]:
+    """Random completions with random advantages of either sign, none of them zero."""
+    rng, drawn = random.Random(seed), {}
+    while len(drawn) < shape.rows:
+        spread = shape.completion // 2 if ragged else 0
+        length = rng.randint(max(1, shape.completion - spread), shape.completion + spread)
+        drawn[tuple(rng.choices(range(WORDS), k=length))] = rng.choice((-1, 1)) * rng.uniform(0.5, 1.5)
+    return drawn
+
+
+def given_batch(trainer: trl.GRPOTrainer, rows: Any, given: dict[tuple[int, ...], float]) -> dict[str, Any]:
+    """What the trainer makes of these completions had it sampled them, with these advantages."""
+    said = [list(completion) for completion in given]
+    with patch.object(trainer, "_generate_single_turn", return_value=(said, None)):
+        batch = dict(trainer._prepare_inputs(rows))
+    trainer.state.global_step += 1
+    advantages = [given[completion] for completion in completions_of(batch)]  # either trainer shuffles in its own way
+    return batch | {"advantages": torch.tensor(advantages, device=batch["completion_ids"].device)}
+
+
+def completions_of(batch: dict[str, Any]) -> list[tuple[int, ...]]:
+    pairs = zip(batch["completion_ids"], batch["completion_mask"].bool(), strict=True)
+    return [tuple(ids[mask].tolist()) for ids, mask in pairs]

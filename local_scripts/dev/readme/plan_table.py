@@ -1,0 +1,67 @@
+"""Write the README's table of hardware and commands; every row's flags are the memory planner's.
+
+python local_scripts/dev/readme/plan_table.py            # rewrites README.md between its markers
+python local_scripts/dev/readme/plan_table.py --check    # exit status 1 when README.md is not up to date
+
+The configurations are those in assets/configs: the published dimensions, so that nothing is downloaded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from readme_sections import Section
+
+from open_r1.plan.cli import build_parser, check, command, run_of, search
+from open_r1.plan.dims import read_dims
+from open_r1.plan.memory import GIB, total
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAD = "| GPUs | model | flags | rollout, training: GiB a GPU | main memory, GiB a node |"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the machine in words, the size of Qwen2.5-VL, the planner's arguments."""
+
+    machine: str
+    size: str
+    arguments: str
+
+
+ROWS = (
+    Row("1 x 24 GB", "3B, LoRA", "--gpu_memory 24 --use_peft --max_pixels 401408 --completion 512"),
+    Row("1 x 80 GB", "3B", "--gpu_memory 80"),
+    Row("1 x 80 GB", "7B, LoRA", "--gpu_memory 80 --use_peft"),
+    Row("8 x 80 GB", "3B", "--gpus 8"),
+    Row("8 x 80 GB", "7B", "--gpus 8"),
+    Row("8 x 80 GB", "7B, vLLM", "--gpus 8 --use_vllm"),
+    Row("2 x 8 x 80 GB", "32B", "--gpus 16 --nodes 2"),
+    Row("2 x 8 x 80 GB", "72B, LoRA", "--gpus 16 --nodes 2 --use_peft --engine zero3"),
+    Row(
+        "4 x 8 x 80 GB, and those of a vLLM server",
+        "72B, vLLM",
+        "--gpus 32 --nodes 4 --global_batch 256 --use_vllm --vllm_mode server",
+    ),
+)
+
+
+def line(row: Row) -> str:
+    folder = str(ROOT / "assets" / "configs" / f"Qwen2.5-VL-{row.size.split(',')[0]}")
+    args = build_parser().parse_args(["--model", folder, *row.arguments.split()])
+    check(args)
+    dims, config = read_dims(folder)
+    found, least, _ = search(dims, args, run_of(args, config))
+    planned = found or least
+    assert planned is not None
+    peaks = ", ".join(f"{total(parts) / GIB:.0f}" for parts in (planned.rollout, planned.training))
+    said = f"`{' '.join(command(planned, args))}`" if found else "does not fit; the smallest need is on the right"
+    asked = f"{row.size} (`{row.arguments}`)"
+    return f"| {row.machine} | {asked} | {said} | {peaks} | {total(planned.host) / GIB:.0f} |"
+
+
+def table() -> str:
+    return "\n".join([HEAD, "|---|---|---|---|---|", *map(line, ROWS)])
+
+
+if __name__ == "__main__":
+    Section("plan", "local_scripts/dev/readme/plan_table.py", table).run(__doc__)

@@ -1,0 +1,1 @@
+"""Flags and the machine: what a run is told, checked before a model is loaded."""

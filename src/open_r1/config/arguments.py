@@ -1,0 +1,258 @@
+"""The flags: ours, TRL's and transformers', as dataclasses; `open_r1.config.parser` reads and checks them."""
+
+import re
+from dataclasses import dataclass, field, fields
+
+from trl import GRPOConfig, ModelConfig
+
+from open_r1.config.hardware import fit_machine
+from open_r1.tasks.registry import TASKS
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass
+class TaskArguments:
+    """What is asked and how it is paid; shared by all task scripts."""
+
+    task_type: str = field(
+        default="default",
+        metadata={"help": "Task that gives prompt, rewards and accuracy method.", "choices": sorted(TASKS)},
+    )
+    prompt_mode: str = field(
+        default="think",
+        metadata={"help": "Ask to think first, or for the answer directly.", "choices": ["think", "direct"]},
+    )
+    reward_funcs: list[str] | None = field(
+        default=None,
+        metadata={"help": "Rewards by name, or path/to/file.py:function. Default: those of the task."},
+    )
+    reward_seconds: float = field(
+        default=30.0,
+        metadata={
+            "help": "Deadline of one call of your own reward, of a row or in TRL's form a batch: what exceeds it, or "
+            "ends its process, scores the function's attribute `minimum`, else 0. Ours have $OPEN_R1_GRADE_SECONDS."
+        },
+    )
+    reward_memory_gb: float = field(
+        default=4.0,
+        metadata={"help": "Memory that a process of your own reward may take beyond what loading its file took."},
+    )
+    rewards_in_process: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute your own rewards in the training process, for those that need its GPU or its state: no "
+            "deadline, no memory limit, nothing but the run's watchdog bounds them."
+        },
+    )
+    reward_errors: str = field(
+        default="stop",
+        metadata={
+            "help": "Where your own reward raises: stop the run with the row's place and the traceback, or skip: None "
+            "for that row, counted in grading/errors.",
+            "choices": ["stop", "skip"],
+        },
+    )
+    reward_method: str | None = field(
+        default=None,
+        metadata={
+            "help": "Accuracy method for all rows, or one per file separated by colons; a row's own "
+            "accu_reward_method wins. Default: the task's."
+        },
+    )
+    max_pixels: int | None = field(
+        default=None,
+        metadata={"help": "Largest image area in pixels after resizing. Default: the processor's own."},
+    )
+    min_pixels: int | None = field(
+        default=None,
+        metadata={"help": "Smallest image area in pixels after resizing. Default: the processor's own."},
+    )
+    max_anyres_num: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tiles per image, for models that cut images into tiles (InternVL). Refused for others."
+        },
+    )
+    max_prompt_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Longest prompt in tokens, images included. Longer rows are refused before training, never cut."
+        },
+    )
+    freeze_vision_modules: bool = field(
+        default=False,
+        metadata={"help": "Train the language model only; vision tower and its projector stay as they are."},
+    )
+    image_workers: int = field(default=4, metadata={"help": "Threads that open images."})
+    rollout_groups: int = field(
+        default=2,
+        metadata={"help": "Groups of each generation written to rollouts.jsonl, with their images; 0 for none."},
+    )
+    rollouts_to_keep: int = field(
+        default=10_000,
+        metadata={
+            "help": "Completions that stay in rollouts.jsonl: the newest, and older ones evenly spaced over training."
+        },
+    )
+
+
+@dataclass
+class JsonlArguments(TaskArguments):
+    """Data of `grpo_jsonl.py` and `grpo_rec.py`."""
+
+    data_file_paths: str | None = field(
+        default=None, metadata={"help": "JSONL files, separated by colons (write \\: for a colon in a name)."}
+    )
+    image_folders: str | None = field(
+        default=None, metadata={"help": "Image folders, separated by colons: one per file, or one for all."}
+    )
+    val_split_ratio: float = field(
+        default=0.0, metadata={"help": "Share of the rows held out for evaluation (drawn with --data_seed)."}
+    )
+
+
+@dataclass
+class HubArguments(TaskArguments):
+    """Data of `grpo.py`: a dataset with columns image or images, problem, solution."""
+
+    dataset_name: str | None = field(default=None, metadata={"help": "Hub name or local folder of the dataset."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    dataset_test_split: str | None = field(default=None, metadata={"help": "Split to evaluate on during training."})
+
+
+@dataclass
+class RunArguments:
+    """How a run is kept from being lost; shared by GRPO and SFT."""
+
+    hang_timeout: float = field(
+        default=1800.0,
+        metadata={
+            "help": "Seconds without progress after which a run writes the stacks of all ranks to OUTPUT_DIR/watchdog "
+            "and ends with status 4; 0 for never. It must allow one rollout, evaluation step or save; --ddp_timeout "
+            "is raised above it."
+        },
+    )
+    on_nonfinite: str = field(
+        default="stop",
+        metadata={
+            "help": "What NaN or infinity in loss or gradient does: stop ends the run before the weights are touched, "
+            "with a checkpoint; skip leaves the step out, and stops after 10 in a row.",
+            "choices": ["stop", "skip"],
+        },
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder checkpoint-N, true for the newest whole one in --output_dir, or auto for that one where "
+            "there is any."
+        },
+    )
+    resume_unverified: bool = field(
+        default=False,
+        metadata={
+            "help": "Continue also from a checkpoint without manifest.json, of an older version or another program: "
+            "whether its files are whole cannot be told."
+        },
+    )
+
+
+@dataclass
+class GRPOArguments(RunArguments, GRPOConfig):
+    """TRL's GRPOConfig with defaults that fit one machine: bf16 only on CUDA, every step logged."""
+
+    logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
+    stop_on: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Findings that end the run with a checkpoint, the final model and status 3, such as kl_exploding; "
+            "all are logged anyway."
+        },
+    )
+    shared_prefix: bool = field(
+        default=True,
+        metadata={"help": "Compute a group's prompt and images once in policy, old and reference passes; exact."},
+    )
+    prefill_once: bool = field(
+        default=True,
+        metadata={"help": "Compute a prompt once in rollouts and share its KV cache; drop rows that ended; exact."},
+    )
+    skip_zero_advantages: bool = field(
+        default=True,
+        metadata={"help": "Leave out completions whose advantage is zero, where nothing else moves them; exact."},
+    )
+    reuse_old_logps: bool = field(
+        default=True,
+        metadata={"help": "Take old log-probs from the policy pass where the policy has not changed since; exact."},
+    )
+    reuse_vision_features: bool = field(
+        default=True,
+        metadata={"help": "Compute a frozen vision tower once per prompt for all passes; exact."},
+    )
+
+    def __post_init__(self) -> None:
+        check_groups(self.per_device_train_batch_size, self.num_generations)
+        fit_machine(self)
+        super().__post_init__()
+
+
+@dataclass
+class VLMConfig(ModelConfig):
+    """TRL's ModelConfig; `dtype` follows the engine: bfloat16 weights under DeepSpeed (it keeps float32 masters).
+
+    LoRA has no dropout unless asked for: with it no two passes agree, and prefixes cannot be shared.
+    """
+
+    lora_vision: bool = field(
+        default=False, metadata={"help": "Adapt vision tower and projector too, not the language model alone."}
+    )
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Layers by the ends of their names (q_proj v_proj), one regular expression of whole names, or "
+            "all-linear, the default."
+        },
+    )
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout; above 0 it turns --shared_prefix off."})
+
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "Weights' type. Default: bfloat16 with --deepspeed and --bf16, else float32.",
+            "choices": ["auto", "bfloat16", "float16", "float32"],
+        },
+    )
+
+    def __post_init__(self) -> None:
+        names = self.lora_target_modules
+        super().__post_init__()  # makes a string of one name, which peft takes for a pattern of whole names
+        if isinstance(names, list) and (len(names) > 1 or re.fullmatch(r"[\w.]+", names[0])):
+            self.lora_target_modules = names
+
+
+def lora_flags() -> list[str]:
+    """The flags that shape an adapter."""
+    return [f.name for f in fields(VLMConfig) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
+
+
+def check_groups(batch: int, group: int) -> None:
+    """Refuse a batch that would cut groups. Raises ValueError with the value to set.
+
+    >>> check_groups(1, 8)
+    Traceback (most recent call last):
+    ValueError: --per_device_train_batch_size: got 1, expected a multiple of --num_generations 8: it counts \
+completions, and a group stays whole on its rank; set --per_device_train_batch_size 8 (1 prompt per device)
+    """
+    if batch % group:
+        prompts = max(1, round(batch / group))
+        raise ValueError(
+            f"--per_device_train_batch_size: got {batch}, expected a multiple of --num_generations {group}: it counts "
+            f"completions, and a group stays whole on its rank; set --per_device_train_batch_size {group * prompts} "
+            f"({prompts} prompt{'s' * (prompts > 1)} per device)"
+        )
+
+
+def weights_dtype(model: VLMConfig, training: GRPOArguments) -> str:
+    """The type that weights are loaded in, see `VLMConfig`."""
+    return model.dtype or ("bfloat16" if training.deepspeed and training.bf16 else "float32")

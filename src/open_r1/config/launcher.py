@@ -1,0 +1,196 @@
+"""Places a run: environment and a recipe's flags -> one command, with the recipe's global batch kept. (torch-free)
+
+    MADE_FOR=8 NPROC=2 python -m open_r1.config.launcher src/open_r1/grpo_jsonl.py --gradient_accumulation_steps 2 ...
+
+`run_scripts/launch.sh` ends here; what the variables mean is said there. A recipe names the number of GPUs that its
+flags are for in MADE_FOR; with another number of ranks gradient accumulation follows. Generation follows too: TRL's
+`steps_per_generation` is gradient accumulation unless given, so a step samples and uses as many completions as before.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from open_r1.errors import UsageError
+
+STEPS, BATCH = "gradient_accumulation_steps", "per_device_train_batch_size"
+DEFAULTS = {STEPS: 1, BATCH: 8}  # transformers'
+PORT = 29500  # where several nodes meet unless MASTER_PORT says otherwise
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`nproc` ranks on each of `nnodes` machines; this one is `node_rank`; `addr` and `port` of machine 0."""
+
+    nproc: int
+    nnodes: int = 1
+    node_rank: int = 0
+    addr: str = "127.0.0.1"
+    port: int | None = None  # None, for one node: torchrun finds a free one
+
+    @property
+    def ranks(self) -> int:
+        return self.nproc * self.nnodes
+
+    def flags(self) -> list[str]:
+        """torchrun's."""
+        ranks = [f"--nproc_per_node={self.nproc}"]
+        if self.port is None:
+            return ["--standalone", "--local_addr=127.0.0.1", *ranks]  # the machine's own name need not resolve
+        nodes = [f"--nnodes={self.nnodes}", f"--node_rank={self.node_rank}"]
+        return [*ranks, *nodes, f"--master_addr={self.addr}", f"--master_port={self.port}"]
+
+    def __str__(self) -> str:
+        """
+        >>> print(Placement(1), Placement(8, nnodes=2), sep=", ")
+        1 rank, 16 ranks (2 nodes x 8)
+        """
+        return f"{self.ranks} rank{'s' * (self.ranks > 1)}" + (
+            f" ({self.nnodes} nodes x {self.nproc})" if self.nnodes > 1 else ""
+        )
+
+
+def place(env: Mapping[str, str], gpus: int) -> Placement:
+    """A run's place by its environment, on a machine of `gpus` GPUs. Raises UsageError with the variable to set.
+
+    >>> place({"MADE_FOR": "8"}, gpus=1).ranks, place({"MADE_FOR": "2"}, gpus=8).ranks, place({}, gpus=0).ranks
+    (1, 2, 1)
+    """
+    nnodes = number(env, "NNODES", 1)
+    made_for = number(env, "MADE_FOR", gpus or 1)
+    nproc = number(env, "NPROC", max(1, gpus if nnodes > 1 else min(gpus, made_for)))
+    if nnodes > 1:
+        needed = {"NODE_RANK": f"this machine's number, 0 to {nnodes - 1}", "MASTER_ADDR": "machine 0's address"}
+        for name, meaning in needed.items():
+            if not env.get(name):
+                raise UsageError(f"{name}: got nothing, expected {meaning}, as NNODES is {nnodes}; set {name}")
+    node_rank = number(env, "NODE_RANK", 0, least=0)
+    if node_rank >= nnodes:
+        raise UsageError(
+            f"NODE_RANK: got {node_rank}, expected 0 to {nnodes - 1}, as NNODES is {nnodes}; set NNODES to the number "
+            f"of machines, and NODE_RANK to this one's, from 0"
+        )
+    port = number(env, "MASTER_PORT", PORT) if nnodes > 1 or env.get("MASTER_PORT") else None
+    return Placement(nproc, nnodes, node_rank, env.get("MASTER_ADDR") or "127.0.0.1", port)
+
+
+def number(env: Mapping[str, str], name: str, default: int, least: int = 1) -> int:
+    """A variable as a whole number, `default` where it is not set or empty. Raises UsageError."""
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or int(text) < least:
+        raise UsageError(f"{name}: got {text!r}, expected a whole number from {least}; set {name}, or leave it out")
+    return int(text)
+
+
+def values_of(argv: Sequence[str], name: str) -> list[int]:
+    """Every value of a flag, in order; the last one wins. Raises UsageError for one that is no whole number.
+
+    >>> values_of(["--a", "2", "--b", "--a=3"], "a")
+    [2, 3]
+    """
+    pairs = [a.split("=", 1) if "=" in a else [a, after] for a, after in zip(argv, [*argv[1:], ""], strict=True)]
+    values = [value for flag, value in pairs if flag.replace("-", "_") == f"__{name}"]
+    return [number({f"--{name}": value}, f"--{name}", 1) for value in values]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Completions (rows, for SFT) of one step: `ranks` x `per_device` x `steps`, and what to tell the user of it."""
+
+    ranks: int
+    per_device: int
+    steps: int
+    added: tuple[str, ...] = ()  # flags to add to the run's
+    remark: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.ranks * self.per_device * self.steps
+
+    def __str__(self) -> str:
+        return f"{self.ranks} x {self.per_device} x {self.steps} = {self.size}"
+
+
+def follow(argv: Sequence[str], ranks: int, made_for: int | None) -> Batch:
+    """The batch on `ranks` of what was written for `made_for` GPUs: gradient accumulation follows, else nothing does.
+
+    A second `--gradient_accumulation_steps` is the user's own, and stays. Accumulation that does not come out whole is
+    rounded. Raises UsageError where one step of each rank is more than the recipe's batch.
+
+    >>> print(follow(["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"], 1, made_for=8))
+    1 x 8 x 16 = 128
+    """
+    given = values_of(argv, STEPS)
+    per_device = (values_of(argv, BATCH) or [DEFAULTS[BATCH]])[-1]
+    now = Batch(ranks, per_device, (given or [DEFAULTS[STEPS]])[-1])
+    if made_for is None:
+        return now
+    meant = Batch(made_for, per_device, (given or [DEFAULTS[STEPS]])[0])
+    if len(given) > 1:
+        return Batch(ranks, per_device, now.steps, remark=f"--{STEPS} is your own; the recipe's batch is {meant}")
+    exact = Fraction(meant.steps * made_for, ranks)
+    if exact < 1:
+        raise UsageError(
+            f"{ranks} ranks: one step of each is {ranks * per_device} already, the recipe's global batch is {meant}; "
+            f"take at most {meant.steps * made_for} ranks (NPROC x NNODES), or add --{STEPS} 1 for a batch of "
+            f"{ranks * per_device}"
+        )
+    if ranks == made_for:
+        return now
+    steps = round(exact)
+    remark = f"made for {made_for} GPUs with --{STEPS} {meant.steps}; it is {steps} here, so that the batch "
+    remark += (
+        f"stays {meant.size}"
+        if steps == exact
+        else f"comes nearest to {meant.size} (that would take {float(exact):.3g} steps)"
+    )
+    return Batch(ranks, per_device, steps, (f"--{STEPS}", str(steps)), remark)
+
+
+def gpus_here(env: Mapping[str, str]) -> int:
+    """GPUs that a run started here sees: CUDA_VISIBLE_DEVICES where it is set, else those of nvidia-smi."""
+    if "CUDA_VISIBLE_DEVICES" in env:
+        names = [name.strip() for name in env["CUDA_VISIBLE_DEVICES"].split(",")]
+        return next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True, check=False)  # nosec B607 # on PATH
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def starter(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
+    """What starts the script: `torchrun_agent`; plain python for one rank without an engine, where DDP would only
+    cost the memory of its buckets (as much as the gradients). Where a lone process sees `gpus` > 1,
+    transformers would use them all.
+
+    >>> starter(Placement(1), ["x.py"], gpus=1), starter(Placement(2), ["x.py"], gpus=2)[:3]
+    (['python'], ['python', '-m', 'open_r1.trainer.lifecycle.torchrun_agent'])
+    """
+    engine = any(arg.split("=")[0] in ("--deepspeed", "--fsdp") for arg in argv)
+    ranked = engine or max(placement.ranks, gpus) > 1
+    return ["python", "-m", "open_r1.trainer.lifecycle.torchrun_agent", *placement.flags()] if ranked else ["python"]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Says where the run goes and what its batch is, on stderr, and becomes that command."""
+    try:
+        gpus = gpus_here(os.environ)
+        placement = place(os.environ, gpus)
+        made_for = number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
+        batch = follow(argv, placement.ranks, made_for)
+    except UsageError as error:
+        sys.exit(f"launch.sh: {error}")
+    remark = f" ({batch.remark})" if batch.remark else ""
+    unit = "rows" if "sft" in os.path.basename(argv[0] if argv else "") else "completions"  # noqa: PTH119
+    if placement.node_rank == 0:
+        print(f"launch.sh: {placement}, global batch {batch} {unit}{remark}", file=sys.stderr)
+    command = [*starter(placement, argv, gpus), *argv, *batch.added]
+    os.execvp(command[0], command)  # nosec B606 # what the user typed, started as typed
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

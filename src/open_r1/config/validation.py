@@ -1,0 +1,115 @@
+"""Flags that could not act as they are set, refused before anything is loaded; each with what to set instead."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig, lora_flags
+from open_r1.data.paths import split_paths
+from open_r1.report.diagnoses import DIAGNOSES
+from open_r1.rewards.custom import load_reward, user_file
+from open_r1.rewards.registry import known as look_up
+from open_r1.rewards.registry import prepare
+
+# Flags of TRL's ModelConfig that could not act -> what to do.
+NO_QUANTIZATION = (
+    "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
+)
+IDLE = {
+    "load_in_8bit": NO_QUANTIZATION,
+    "load_in_4bit": NO_QUANTIZATION,
+    "bnb_4bit_quant_type": NO_QUANTIZATION,
+    "use_bnb_nested_quant": NO_QUANTIZATION,
+    "bnb_4bit_quant_storage": NO_QUANTIZATION,
+    "lora_task_type": "the model is always one that generates; remove it",
+}
+OF_USERS_REWARDS = ("reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors")
+
+
+def check_choices(parsed: Sequence[Any]) -> None:
+    """Refuse a value that is none of a flag's choices: argparse looks at the command line alone, not at YAML."""
+    for part in parsed:
+        for name, choices in ((f.name, f.metadata.get("choices")) for f in fields(part)):
+            if choices and (got := getattr(part, name)) not in (None, *choices):
+                raise ValueError(f"--{name}: got {got}, expected one of {', '.join(map(str, choices))}")
+
+
+def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
+    """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    check_sources(data, model)
+    if isinstance(data, HubArguments) and not data.dataset_name:
+        raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
+    if training.use_vllm:
+        check_vllm(training)
+    held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
+    if held_out and training.eval_strategy == "no":
+        raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
+    for name in training.stop_on or ():
+        look_up(name, DIAGNOSES, "--stop_on")
+    if data.rollouts_to_keep < training.num_generations:
+        got, least = data.rollouts_to_keep, training.num_generations
+        raise ValueError(
+            f"--rollouts_to_keep: got {got}, expected at least --num_generations {least}, one group; "
+            "--rollout_groups 0 keeps none"
+        )
+    check_rewards(data, given)
+    prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
+    check_lora(data, model, given)
+
+
+def check_rewards(data: Any, given: set[str]) -> None:
+    """Refuse rewards that do not load, and bounds of users' rewards that could not act. Raises ValueError."""
+    for name in data.reward_funcs or ():
+        load_reward(name)
+    for name in OF_USERS_REWARDS[:2]:
+        if not 0 < (value := getattr(data, name)) < math.inf:
+            raise ValueError(f"--{name}: got {value:g}, expected a positive number")
+    set_here = [f.name for f in fields(TaskArguments) if f.name in given or getattr(data, f.name) != f.default]
+    bounds = [name for name in set_here if name in OF_USERS_REWARDS]
+    if bounds and not any(user_file(name)[0] for name in data.reward_funcs or ()):
+        raise ValueError(f"--{bounds[0]}: acts only on your own --reward_funcs path/to/file.py:function; remove it")
+    if data.rewards_in_process and (idle := [name for name in bounds if name in OF_USERS_REWARDS[:2]]):
+        raise ValueError(f"--{idle[0]}: does not act with --rewards_in_process true; remove one of the two")
+
+
+def check_sources(data: Any, model: VLMConfig) -> None:
+    """Refuse a run without model or data. Raises ValueError."""
+    if not model.model_name_or_path:
+        raise ValueError("--model_name_or_path: got nothing, expected a hub name or a folder")
+    if isinstance(data, JsonlArguments) and not data.data_file_paths:
+        raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
+
+
+def check_lora(data: Any, model: VLMConfig, given: set[str]) -> None:
+    """Refuse flags of the adapter that could not act, from the command line or YAML. Raises ValueError."""
+    default = VLMConfig()
+    changed = [f.name for f in fields(VLMConfig) if getattr(model, f.name) != getattr(default, f.name)]
+    for name in changed:
+        if name in IDLE:
+            raise ValueError(f"--{name}: got {getattr(model, name)}, cannot act: {IDLE[name]}")
+    if not model.use_peft and (idle := [name for name in lora_flags() if name in given or name in changed]):
+        raise ValueError(f"--{idle[0]}: acts only with --use_peft true; add it, or remove --{idle[0]}")
+    if model.lora_vision and data.freeze_vision_modules:
+        raise ValueError("--lora_vision, --freeze_vision_modules: got true for both, which contradict; remove one")
+
+
+def check_vllm(training: GRPOArguments) -> None:
+    """Refuse vLLM flags that could not act. Raises ValueError with what to do."""
+    if find_spec("vllm") is None:
+        raise ValueError("--use_vllm: got true, but vLLM is not installed; run bash setup.sh --vllm, or leave it out")
+    if training.vllm_enable_sleep_mode and not torch.cuda.is_available():
+        raise ValueError("--vllm_enable_sleep_mode: got true, but vLLM sleeps on CUDA devices alone; remove it")
+    if training.vllm_mode == "server" and (training.vllm_enable_sleep_mode or training.vllm_tensor_parallel_size > 1):
+        raise ValueError(
+            "--vllm_enable_sleep_mode, --vllm_tensor_parallel_size: act with --vllm_mode colocate only; give the "
+            "server's own to run_scripts/vllm_server.sh"
+        )
+    if training.fsdp:
+        raise ValueError("--use_vllm: got --fsdp, expected --deepspeed, whose weights vLLM is given; use DeepSpeed")
+    mode = training.vllm_importance_sampling_mode
+    if training.loss_type == "vespo" and training.vllm_importance_sampling_correction and "token" not in mode:
+        raise ValueError(f"--vllm_importance_sampling_mode: got {mode}, expected a token_ mode with --loss_type vespo")

@@ -1,0 +1,1 @@
+"""Coordinate frames, masks and polygons."""

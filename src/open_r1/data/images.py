@@ -1,0 +1,237 @@
+"""Image files -> RGB pictures within limits: contained paths, EXIF, alpha, 16 bit, small sides. (torch-free)
+
+A training row's picture is opened here only, and processors get what is returned, never a path.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from open_r1.data.geometry.coordinates import (
+    COORDINATES,
+    MAX_ASPECT,
+    from_original,
+    shown_size,
+    smart_resize,
+    to_original,
+)
+from open_r1.data.paths import ImageFolder
+from open_r1.data.record import Record
+from open_r1.errors import DataError, Problem, shorten
+
+__all__ = ["COORDINATES", "from_original", "load_images", "open_image", "original_size", "smart_resize", "to_original"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_FILE_BYTES = 64 << 20
+MAX_PIXELS_DECODED = 64_000_000  # 192 MB as RGB; Pillow alone says nothing below 179 million
+MAX_SCANS = 100  # of a JPEG, as in libtiff; encoders write about ten, and each goes over all pixels
+MAX_READS = 100_000  # of a file: a PNG of 64 MB has about 30,000
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+_ROWS = 256
+_PNG_EXIF = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation
+T = TypeVar("T")
+
+
+def open_image(
+    folder: str,
+    relative_path: str,
+    *,
+    where: str = "",
+    max_file_bytes: int = MAX_FILE_BYTES,
+    max_pixels_decoded: int = MAX_PIXELS_DECODED,
+) -> Image.Image:
+    """The picture as a person sees it: decoded, upright, RGB; the first frame of an animation.
+
+    Transparency is laid on white. 16 bits a channel are scaled to 8, not clipped. CMYK and other modes are converted.
+    A side under 28 px is scaled up to 28 with its aspect ratio (Qwen's patches need it); nothing is ever scaled down.
+
+    Raises DataError (field `image`) for a path that leaves `folder`, and for files that are missing, no regular file,
+    empty, no image, truncated, or over the limits of bytes, pixels, aspect ratio (200) and scans of a JPEG (100).
+    """
+
+    def decode(image: Image.Image) -> Image.Image:
+        image.load()
+        upright = _as_rgb(image)
+        ImageOps.exif_transpose(upright, in_place=True)  # else it copies what is upright already
+        size = shown_size(upright.size)
+        return upright if size == upright.size else upright.resize(size, Image.Resampling.BICUBIC)
+
+    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, decode)
+
+
+def original_size(
+    folder: str,
+    relative_path: str,
+    *,
+    where: str = "",
+    max_file_bytes: int = MAX_FILE_BYTES,
+    max_pixels_decoded: int = MAX_PIXELS_DECODED,
+) -> tuple[int, int]:
+    """(width, height) in pixels, upright, before small sides are scaled up; no pixel is decoded.
+
+    Raises DataError as `open_image` does, except for files that turn out to be truncated.
+    """
+
+    def size(image: Image.Image) -> tuple[int, int]:
+        width, height = image.size
+        return (height, width) if _exif(image).get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
+
+    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, size)
+
+
+def load_images(records: Sequence[Record], *, workers: int = 4) -> list[list[Image.Image]]:
+    """The images of each record; a file named twice is opened once and its picture shared, so do not draw on it.
+
+    Raises DataError with the problems of all files.
+    """
+    places = {(record.folder, path): record.where for record in reversed(records) for path in record.images}
+
+    def load(key: tuple[str, str]) -> Image.Image | DataError:
+        try:
+            return open_image(*key, where=places[key])
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        loaded = dict(zip(places, pool.map(load, places), strict=True))
+    if errors := [result for result in loaded.values() if isinstance(result, DataError)]:
+        raise DataError([problem for error in errors for problem in error.problems])
+    return [[loaded[record.folder, path] for path in record.images] for record in records]
+
+
+def _with_image(
+    folder: str, relative: str, where: str, max_bytes: int, max_pixels: int, use: Callable[[Image.Image], T]
+) -> T:
+    """`use(image)` on the opened, undecoded image after every check that needs no pixels."""
+
+    def refuse(got: str, expected: str, remedy: str) -> DataError:
+        return DataError([Problem(where or folder, "image", f"{shorten(relative)}, {got}", expected, remedy)])
+
+    path = ImageFolder(folder).resolve(relative, where or folder)
+    with os.fdopen(_open(path, refuse), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise refuse("an empty file (0 bytes)", "an image", "copy the file again, or remove the row")
+        if size > max_bytes:
+            raise refuse(f"{size} bytes", f"at most {max_bytes}", "save the image smaller")
+        try:
+            with Image.open(_Bounded(file), formats=FORMATS) as image:
+                _check_shape(image.size, max_pixels, refuse)
+                _check_scans(image, os.pread(file.fileno(), size, 0), refuse)
+                return use(image)
+        except DataError:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise refuse(str(error), f"at most {max_pixels} pixels", "save the image smaller") from error
+        except Image.UnidentifiedImageError as error:
+            raise refuse("no image", " or ".join(FORMATS), "save it in one of these formats") from error
+        # Decoders raise whatever a damaged file makes them trip over (OSError, SyntaxError, struct.error, ...).
+        except Exception as error:
+            got = f"a damaged image ({type(error).__name__}: {error})"
+            raise refuse(got, "an image that decodes to its end", "copy the file again, or remove the row") from error
+
+
+class _Bounded:
+    """A file that is read in so many pieces at most: millions of tiny parts before the pixels would take minutes."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._left = MAX_READS
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(f"over {MAX_READS} parts")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _open(path: str, refuse: Callable[[str, str, str], DataError]) -> int:
+    """A descriptor of a regular file: no link is followed, and a pipe does not block."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        reason = "a link put there meanwhile" if error.errno == errno.ELOOP else error.strerror
+        raise refuse(reason, "a readable file", "correct its permissions") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise refuse("no regular file", "a regular file", "name an image file")
+    return handle
+
+
+def _check_shape(size: tuple[int, int], max_pixels: int, refuse: Callable[[str, str, str], DataError]) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise refuse(f"{width}x{height} pixels", f"at most {max_pixels} pixels", "save the image smaller")
+    if max(size) > MAX_ASPECT * min(size):
+        raise refuse(f"{width}x{height} pixels", f"sides within 1:{MAX_ASPECT}", "crop the image, or remove the row")
+
+
+def _check_scans(image: Image.Image, content: bytes, refuse: Callable[[str, str, str], DataError]) -> None:
+    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans > MAX_SCANS:
+        raise refuse(f"a JPEG of {scans} scans", f"at most {MAX_SCANS}", "save the image anew, or remove the row")
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """EXIF of an opened image. A PNG may carry it behind its pixels, so Pillow decodes those; here only if it does."""
+    if image.format == "PNG" and "exif" not in image.info:
+        image.fp.seek(0)
+        content = image.fp.read()
+        if not any(name in content for name in _PNG_EXIF):
+            return Image.Exif()
+        image.fp.seek(0)
+        with Image.open(image.fp, formats=("PNG",)) as again:
+            return again.getexif()
+    return image.getexif()
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """RGB pixels of any mode, keeping the EXIF that says which side is up."""
+    exif = image.getexif()
+    if image.mode.startswith(("I", "F")):
+        converted = Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
+    elif image.has_transparency_data:
+        converted = _on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
+    else:
+        converted = image.convert("RGB")
+    converted.info = {}
+    converted.getexif().update(exif)
+    return converted
+
+
+def _on_white(layer: Image.Image) -> Image.Image:
+    """RGB of an RGBA picture on white; rows by rows, as all at once would take three times its memory."""
+    paper = Image.new("RGB", layer.size)
+    for top in range(0, layer.height, _ROWS):
+        strip = layer.crop((0, top, layer.width, min(top + _ROWS, layer.height)))
+        paper.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return paper
+
+
+def _to_8_bit(values_HW: np.ndarray, mode: str) -> np.ndarray:
+    """Grey levels of 16-bit and float images as uint8.
+
+    Modes I;16 use the range 0..65535. I and F carry no range: the smallest of 0..1 (F only), 0..255 and 0..65535 that
+    holds all values is taken, and ValueError raised where none does.
+
+    >>> _to_8_bit(np.array([[0, 257, 65535]], np.uint16), "I;16")
+    array([[  0,   1, 255]], dtype=uint8)
+    """
+    low, high = float(values_HW.min()), float(values_HW.max())
+    ranges = (65535,) if mode.startswith("I;16") else (1, 255, 65535) if mode == "F" else (255, 65535)
+    top = next((top for top in ranges if high <= top), None)
+    if top is None or not low >= 0:
+        raise ValueError(f"grey levels from {low:g} to {high:g} in mode {mode}, outside 0..65535")
+    levels_HW = np.empty(values_HW.shape, np.uint8)
+    for y in range(0, len(values_HW), _ROWS):  # as floats all at once, a picture would take eight times its memory
+        levels_HW[y : y + _ROWS] = np.round(values_HW[y : y + _ROWS].astype(np.float64) * (255 / top))
+    return levels_HW

@@ -1,0 +1,221 @@
+"""JSONL files and image folders -> an indexable dataset of `Record`s; every defect named as `file:line`. (torch-free)
+
+    data = load_records("a.jsonl:b.jsonl", "images_a:images_b")
+    train, val = data.split(0.05, seed=0)
+
+Every line is checked once, then only its place is kept: a row is parsed again when it is asked for.
+"""
+
+import operator
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
+from open_r1.data.paths import drive_hint, folder_problem, split_paths
+from open_r1.data.record import Record, parse_row
+from open_r1.data.row_formats import Turn, refuse
+from open_r1.errors import DataError, Problem, UsageError
+
+__all__ = ["Record", "RecordDataset", "Turn", "load_records", "scan_records", "split_paths"]
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One JSONL file with what belongs to it."""
+
+    path: str  # as the user typed it: it opens every message
+    folder: str | None
+    method: str | None
+    stamp: tuple[int, int] = (0, 0)  # size in bytes and mtime in ns when it was checked
+
+    def problems(self) -> list[Problem]:
+        """Why the file itself cannot be read."""
+        if Path(self.path).is_dir():
+            return [Problem(self.path, "file", "a folder", "a JSONL file", "name the file inside it")]
+        if not Path(self.path).exists():
+            remedy = "correct the path; it is relative to the working directory" + drive_hint(self.path)
+            return [Problem(self.path, "file", "no such file", "a JSONL file", remedy)]
+        if not Path(self.path).is_file() or not os.access(self.path, os.R_OK):
+            return [Problem(self.path, "file", "an unreadable file", "a readable JSONL file", "check its permissions")]
+        return []
+
+
+class RecordDataset(Sequence[Record]):
+    """N rows of several files, parsed when asked for. Small when pickled, and safe to read from forked workers.
+
+    `places_N3` holds (source, offset, length) in bytes of each row and `lines_N` its line, counted from 1.
+    `warnings` are complete lines such as "a.jsonl:9: id: '3' was already used in line 4".
+    """
+
+    def __init__(self, sources: Sequence[Source], places_N3: np.ndarray, lines_N: np.ndarray, warnings: Iterable[str]):
+        self.sources = tuple(sources)
+        self.warnings = tuple(warnings)
+        self._places_N3 = places_N3
+        self._lines_N = lines_N
+        self._files: dict[int, BinaryIO] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines_N)
+
+    def __getitem__(self, index: int) -> Record:
+        """Row `index`. Raises DataError where the file has changed since it was checked."""
+        source_index, offset, length = self._places_N3[operator.index(index)].tolist()
+        source, line = self.sources[source_index], int(self._lines_N[index])
+        where = f"{source.path}:{line}"
+        # pread, not a memory map: a file cut short meanwhile is an error here, and a SIGBUS there.
+        raw = os.pread(self._file(source_index).fileno(), length, offset)
+        return parse_row(decode_row(raw, where), where, line, source.folder or "", source.method)
+
+    def source_of_rows(self) -> np.ndarray:
+        """(N,) which of `sources` each row is from."""
+        return self._places_N3[:, 0]
+
+    def lines(self) -> np.ndarray:
+        """(N,) the line of each row in its file, counted from 1."""
+        return self._lines_N
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_files": {}}
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "RecordDataset":
+        """The rows at `indices`, in that order."""
+        chosen = np.asarray(indices, np.int64).reshape(-1)
+        return RecordDataset(self.sources, self._places_N3[chosen], self._lines_N[chosen], self.warnings)
+
+    def split(self, val_split_ratio: float, seed: int) -> tuple["RecordDataset", "RecordDataset"]:
+        """(train, val), disjoint, each in file order; val has round(ratio * N) rows drawn from `seed`.
+
+        Raises UsageError where the ratio is outside [0, 1) or leaves one side empty although ratio > 0.
+        """
+        count = round(val_split_ratio * len(self)) if 0 <= val_split_ratio < 1 else -1
+        if count < 0 or (val_split_ratio > 0 and not 0 < count < len(self)):
+            raise UsageError(
+                f"--val_split_ratio: got {val_split_ratio} for {len(self)} rows, expected a value in [0, 1) "
+                "that leaves a row on each side"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))
+
+    def _file(self, source_index: int) -> BinaryIO:
+        if source_index not in self._files:
+            path = self.sources[source_index].path
+            if _stamp(path) != self.sources[source_index].stamp:
+                got = "a file that changed after it was checked"
+                raise refuse(path, "file", got, "the same file", "start again, and do not edit it while it is in use")
+            self._files[source_index] = open(path, "rb")  # noqa: SIM115 (kept open for the life of the dataset)
+        return self._files[source_index]
+
+
+def load_records(
+    data_file_paths: Paths,
+    image_folders: Paths | None = None,
+    *,
+    reward_methods: Paths | None = None,
+    cache_dir: Path | None = None,
+    progress: bool = True,
+) -> RecordDataset:
+    """All rows of colon-separated (or listed) JSONL files.
+
+    One image folder and one reward method for all files, or one for each; without folders, rows are text only.
+    A row's own `accu_reward_method` wins over `reward_methods`. Indices of large files are cached in `cache_dir`
+    (default: $OPEN_R1_CACHE, else ~/.cache/open_r1).
+
+    Raises DataError with every problem of every file.
+    """
+    data, problems = scan_records(
+        data_file_paths, image_folders, reward_methods=reward_methods, cache_dir=cache_dir, progress=progress
+    )
+    if problems:
+        raise DataError(problems)
+    return data
+
+
+def scan_records(
+    data_file_paths: Paths,
+    image_folders: Paths | None = None,
+    *,
+    reward_methods: Paths | None = None,
+    cache_dir: Path | None = None,
+    progress: bool = True,
+) -> tuple[RecordDataset, tuple[Problem, ...]]:
+    """`load_records` for the doctor: the good rows, and all problems. Raises DataError for unusable arguments only."""
+    sources = _sources(data_file_paths, image_folders, reward_methods)
+    problems: dict[Problem, None] = {}  # a set in order: a folder shared by files is named once
+    found: list[tuple[Source, Index]] = []
+    cache = cache_dir or default_cache_dir()
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
+        for source in sources:
+            if wrong := source.problems():
+                problems |= dict.fromkeys(wrong)
+                continue
+            checked = replace(source, stamp=_stamp(source.path))
+            index, wrong = _index(checked, cache, bar)
+            problems |= dict.fromkeys(wrong)
+            found.append((checked, index))
+    return _dataset(found), tuple(problems)
+
+
+def default_cache_dir() -> Path:
+    """$OPEN_R1_CACHE, or ~/.cache/open_r1."""
+    return Path(os.environ.get("OPEN_R1_CACHE") or Path.home() / ".cache" / "open_r1")
+
+
+def _sources(files: Paths, folders: Paths | None, methods: Paths | None) -> list[Source]:
+    paths = split_paths(files, "--data_file_paths")
+    columns = [per_file(folders, paths, "--image_folders"), per_file(methods, paths, "--reward_method")]
+    return [Source(*fields) for fields in zip(paths, *columns, strict=True)]
+
+
+def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
+    """One entry for each file, from one for all or one for each, None where there is none.
+
+    Raises DataError for another number of entries.
+
+    >>> per_file("rec", ["a.jsonl", "b.jsonl"], "--task"), per_file("rec:od", ["a.jsonl", "b.jsonl"], "--task")
+    (['rec', 'rec'], ['rec', 'od'])
+    """
+    if value is None or value == "":
+        return [None] * len(paths)
+    parts = split_paths(value, flag)
+    if len(parts) not in (1, len(paths)):
+        got = f"{len(parts)} entries for {len(paths)} file(s) in --data_file_paths"
+        remedy = "separate the entries with colons, in the order of the files"
+        raise refuse(flag, "value", got, "one entry for all files, or one for each", remedy)
+    return parts * len(paths) if len(parts) == 1 else parts
+
+
+def _index(source: Source, cache: Path, bar: Progress) -> tuple[Index, list[Problem]]:
+    task = bar.add_task(f"checking {source.path}", total=source.stamp[0])
+    bad_folder = folder_problem(source.folder) if source.folder else None
+    # With a bad folder the images go unchecked (folder ""), and no row is good: one problem, not one for each row.
+    folder = "" if bad_folder else source.folder
+    index, problems = index_file(source.path, folder, cache, lambda done: bar.update(task, completed=done))
+    return (EMPTY, [bad_folder, *problems]) if bad_folder else (index, problems)
+
+
+def _dataset(found: list[tuple[Source, Index]]) -> RecordDataset:
+    places = [
+        np.column_stack([np.full(len(index.lines_N), i), index.offsets_N, index.lengths_N])
+        for i, (_, index) in enumerate(found)
+    ]
+    return RecordDataset(
+        [source for source, _ in found],
+        np.concatenate([np.zeros((0, 3), np.int64), *places]),
+        np.concatenate([np.zeros(0, np.int64), *(index.lines_N for _, index in found)]),
+        (f"{source.path}:{line}: {text}" for source, index in found for line, text in index.warnings),
+    )
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,238 @@
+"""Where the good rows of a JSONL file are: one validating pass, kept in a cache that notices change. (torch-free)"""
+
+import hashlib
+import json
+import logging
+import os
+import shlex
+import tempfile
+import zipfile
+import zlib
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import orjson
+
+from open_r1.data.build_lock import one_builder
+from open_r1.data.paths import ImageFolder
+from open_r1.data.record import parse_row
+from open_r1.data.row_formats import refuse
+from open_r1.errors import DataError, Problem, shorten
+
+CACHE_FROM_BYTES = 1 << 20  # smaller files are validated again each time: it takes milliseconds
+MAX_DEPTH = 254  # orjson's own limit for writing; Python's for showing a value lies above
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_CONVERT = (
+    'convert it: python -c "import json,sys; [print(json.dumps(r)) for r in json.load(open(sys.argv[1]))]" {0} > {1}'
+)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Places of the N good rows of one file; `warnings` are (line, text) of things worth knowing."""
+
+    offsets_N: np.ndarray  # int64, bytes from the start of the file
+    lengths_N: np.ndarray  # int64, bytes
+    lines_N: np.ndarray  # int64, counted from 1
+    warnings: tuple[tuple[int, str], ...] = ()
+
+
+EMPTY = Index(*np.zeros((3, 0), np.int64))
+
+
+def decode_row(line: bytes, where: str) -> object:
+    """The JSON value of one line. Raises DataError for broken JSON, for bytes that are not UTF-8, and for a value
+    nested more deeply than MAX_DEPTH, which could be read and not be written again."""
+    try:
+        value = orjson.loads(line)
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+            orjson.dumps(value)
+        return value
+    except orjson.JSONEncodeError as error:
+        remedy = "store the field as text, or leave it out"
+        raise refuse(where, "line", f"JSON nested over {MAX_DEPTH} deep", "less nesting", remedy) from error
+    except orjson.JSONDecodeError as error:
+        try:
+            line.decode()
+        except UnicodeDecodeError as bad:
+            got = f"byte 0x{line[bad.start]:02x} at column {bad.start + 1}"
+            raise refuse(where, "line", got, "UTF-8", "convert the file, for instance with iconv -t UTF-8") from bad
+        got = f"{shorten(line.decode().strip())} ({error.msg} at column {error.colno})"
+        raise refuse(where, "line", got, "one JSON object a line", "correct the JSON") from error
+
+
+def index_file(
+    path: str,
+    folder: str | None,
+    cache_dir: Path,
+    report: Callable[[int], object] = lambda _: None,
+) -> tuple[Index, list[Problem]]:
+    """Index of one file and all its problems; `report` is told the bytes read.
+
+    An index without problems is cached, with the size and time of the file and the times of all image folders seen,
+    so a removed image is noticed (a changed one, or the far end of a link, is not: opening it tells). Of processes
+    that start together, such as the ranks of a run, one validates a large file, and the others wait for its index.
+    """
+    entry = _entry(path, folder, cache_dir)
+    if (index := _load(entry, path)) is None:
+        if Path(path).stat().st_size < CACHE_FROM_BYTES:
+            return _scan(path, folder, ImageFolder(folder) if folder else None, report)
+        with one_builder(entry, f"validating {path}"):
+            if (index := _load(entry, path)) is None:  # nobody built it while this process waited
+                return _build(entry, path, folder, report)
+    report(Path(path).stat().st_size)
+    return index, []
+
+
+def _build(entry: Path, path: str, folder: str | None, report: Callable) -> tuple[Index, list[Problem]]:
+    stamp = _stamp(path)
+    images = ImageFolder(folder) if folder else None
+    index, problems = _scan(path, folder, images, report)
+    if not problems:
+        _save(entry, index, {**stamp, "folders": _folder_times(images)})
+    return index, problems
+
+
+def _scan(path: str, folder: str | None, images: ImageFolder | None, report: Callable) -> tuple[Index, list[Problem]]:
+    problems: list[Problem] = []
+    places = array("q")  # offset, length, line, checksum of the id; no list: the garbage collector would walk it
+    check = images.problem if images else _no_folder if folder is None else None
+    with open(path, "rb") as file:
+        if (wrong := _whole_file_problem(file.readline(), file.readline(), path)) is not None:
+            return EMPTY, [wrong]
+        file.seek(0)
+        for line, offset, text in _lines(file, report):
+            where = f"{path}:{line}"
+            try:
+                record = parse_row(decode_row(text, where), where, line, folder or "", None, check)
+                places.extend((offset, len(text), line, zlib.crc32(record.id.encode())))
+            except DataError as error:
+                problems += error.problems
+    if not places and not problems:
+        problems.append(Problem(path, "file", "no rows", "at least one JSON object", "check how the file was written"))
+    table_N4 = np.frombuffer(places, np.int64).reshape(-1, 4)
+    return Index(*table_N4[:, :3].T.copy(), _duplicates(path, table_N4)), problems
+
+
+def _lines(file: BinaryIO, report: Callable[[int], object]) -> Iterator[tuple[int, int, bytes]]:
+    """(line number, byte offset, bytes) of every line that is not blank, without the byte order mark."""
+    offset = 0
+    for line, raw in enumerate(file, 1):
+        text = raw.removeprefix(_BOM) if line == 1 else raw
+        if text and not text.isspace():
+            yield line, offset + len(raw) - len(text), text
+        offset += len(raw)
+        if line & 0x3FFF == 0:
+            report(offset)
+    report(offset)
+
+
+def _no_folder(path: str, where: str) -> Problem:
+    return Problem(where, "image", shorten(path), "an image folder for rows with images", "give --image_folders")
+
+
+def _whole_file_problem(first: bytes, second: bytes, path: str) -> Problem | None:
+    """One problem where the file is no JSONL at all, instead of one for each of its lines."""
+    if first.startswith(_UTF16):
+        remedy = f"convert it: iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > FILE"
+        return Problem(path, "file", "UTF-16", "UTF-8", remedy)
+    text = first.removeprefix(_BOM).strip()
+    if text.startswith(b"[") and not (second.lstrip().startswith(b"{") and _is_json(text)):
+        remedy = _CONVERT.format(shlex.quote(path), shlex.quote(path + "l"))
+        return Problem(path, "file", "a JSON array", "JSONL: one object a line", remedy)
+    return None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _duplicates(path: str, table_N4: np.ndarray) -> tuple[tuple[int, str], ...]:
+    """Warnings for ids that occur again, exact: lines of equal checksum are read once more."""
+    order = np.argsort(table_N4[:, 3], kind="stable")
+    sums = table_N4[order, 3]
+    same = np.zeros(len(sums) + 1, bool)
+    same[1:-1] = sums[1:] == sums[:-1]
+    first: dict[str, int] = {}
+    warnings = []
+    with open(path, "rb") as file:
+        for offset, length, line, _ in table_N4[np.sort(order[same[1:] | same[:-1]])].tolist():
+            file.seek(offset)
+            given = orjson.loads(file.read(length)).get("id")
+            identity = str(line if given is None else given)
+            if first.setdefault(identity, line) != line:
+                warnings.append((line, f"id: {identity!r} was already used in line {first[identity]}"))
+    return tuple(warnings)
+
+
+def _stamp(path: str) -> dict[str, object]:
+    status = Path(path).stat()
+    return {"path": os.path.realpath(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "code": _code()}
+
+
+def _code() -> str:
+    """Fingerprint of the code that decides what a good row is: a cache made by other code is not used."""
+    room = Path(__file__).parent
+    files = [*sorted(room.glob("*.py")), room.parent / "errors.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _folder_times(images: ImageFolder | None) -> list[list]:
+    folders = set(images.directories.values()) if images else set()
+    return [[folder, Path(folder).stat().st_mtime_ns] for folder in sorted(folders)]
+
+
+def _entry(path: str, folder: str | None, cache_dir: Path) -> Path:
+    key = json.dumps([os.path.realpath(path), folder and os.path.realpath(folder)])
+    return cache_dir / f"index-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+
+def _load(entry: Path, path: str) -> Index | None:
+    """The cached index, or None where there is none, it is damaged, or anything it depends on has changed."""
+    if not entry.exists():
+        return None
+    try:
+        with np.load(entry, allow_pickle=False) as data:
+            notes = json.loads(bytes(data["notes"]))
+            if not _is_current(notes["stamp"], path):
+                return None
+            return Index(data["offsets"], data["lengths"], data["lines"], tuple(map(tuple, notes["warnings"])))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        log.warning("%s: damaged cache, validating %s again (%s)", entry, path, error)
+        return None
+
+
+def _is_current(stamp: dict, path: str) -> bool:
+    folders = stamp.pop("folders")
+    try:
+        return stamp == _stamp(path) and all(Path(folder).stat().st_mtime_ns == time for folder, time in folders)
+    except FileNotFoundError:  # an image folder has gone: validating again names what is missing
+        return False
+
+
+def _save(entry: Path, index: Index, stamp: dict) -> None:
+    """Write under a temporary name, then rename; a cache that cannot be written is only logged."""
+    notes = np.frombuffer(json.dumps({"stamp": stamp, "warnings": index.warnings}).encode(), np.uint8)
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=entry.parent, prefix=entry.stem, suffix=".tmp")
+    except OSError as error:
+        log.warning("%s: cache not written (%s)", entry, error)
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, offsets=index.offsets_N, lengths=index.lengths_N, lines=index.lines_N, notes=notes)
+        Path(temporary).replace(entry)
+    except OSError as error:
+        log.warning("%s: cache not written (%s)", entry, error)
+        Path(temporary).unlink(missing_ok=True)

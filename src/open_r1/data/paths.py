@@ -1,0 +1,145 @@
+"""Lists of paths as users type them, and image paths that must stay below their folder. (torch-free)"""
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from open_r1.data.row_formats import refuse
+from open_r1.errors import DataError, Problem, shorten
+
+_COLON = re.compile(r"\\?:")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_UNSAFE = (
+    re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL, half a surrogate pair
+        r"[/\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|(?i:data|file):|(?:.*[/\\])?\.\.(?:[/\\]|$)"
+        r"|.*[\0\ud800-\udc7f\udd00-\udfff]",
+        re.S,
+    )
+)
+
+
+def split_paths(value: str | os.PathLike | Sequence[str | os.PathLike], flag: str = "paths") -> list[str]:
+    r"""Parts of a colon-separated list; a sequence is taken as it is, one path an entry.
+
+    A letter before `:\` or `:/` at the start of a part is a Windows drive, `\:` is a colon inside a name.
+    (So a one-letter folder before an absolute path is written `./a:/data`.)
+
+    Raises DataError where a part is empty.
+
+    >>> split_paths(r"C:\data\a.jsonl:D:/b.jsonl:x\:y.jsonl")
+    ['C:\\data\\a.jsonl', 'D:/b.jsonl', 'x:y.jsonl']
+    """
+    parts = _split_text(value) if isinstance(value, str) else [os.fspath(v) for v in _listed(value)]
+    if not parts or not all(part.strip() for part in parts):
+        remedy = "remove the stray colon, or write \\: for a colon that belongs to a name"
+        raise refuse(flag, "value", shorten(value), "a path on each side of every colon", remedy)
+    return parts
+
+
+def _listed(value: os.PathLike | Sequence[str | os.PathLike]) -> Sequence[str | os.PathLike]:
+    return [value] if isinstance(value, os.PathLike) else value
+
+
+def _split_text(text: str) -> list[str]:
+    parts, start = [], 0
+    for colon in _COLON.finditer(text):
+        is_drive = colon.start() == start + 1 and _DRIVE.match(text, start)
+        if colon[0] == ":" and not is_drive:
+            parts.append(text[start : colon.start()])
+            start = colon.end()
+    return [part.replace("\\:", ":") for part in [*parts, text[start:]]]
+
+
+def drive_hint(path: str) -> str:
+    """What to add to a remedy where a missing path was read as a Windows drive.
+
+    >>> drive_hint("a:/data"), drive_hint("data/a")
+    (' (read as a Windows drive; for a folder named a write ./a:/data)', '')
+    """
+    return f" (read as a Windows drive; for a folder named {path[0]} write ./{path})" if _DRIVE.match(path) else ""
+
+
+def folder_problem(folder: str) -> Problem | None:
+    """None where `folder` is a directory whose files can be reached."""
+    expected, where = "a readable folder", "--image_folders"
+    if not Path(folder).exists():
+        remedy = "correct the path; it is relative to the working directory" + drive_hint(folder)
+        return Problem(where, "folder", f"{folder!r}, which does not exist", expected, remedy)
+    if not Path(folder).is_dir():
+        return Problem(
+            where, "folder", f"{folder!r}, which is a file", expected, "name the folder that holds the images"
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return Problem(where, "folder", f"{folder!r} without permission", expected, f"chmod u+rx {folder}")
+    return None
+
+
+class ImageFolder:
+    """Answers whether a relative path names a regular file below one folder; no file is opened.
+
+    Resolved sub-folders are remembered, so that a path costs one `lstat`.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder
+        self.root = os.path.realpath(folder)
+        self.directories: dict[str, str] = {}  # sub-folder as written -> resolved, "" where it leaves the root
+
+    def problem(self, relative: str, where: str) -> Problem | None:
+        """None, or why the image cannot be used (unsafe path, missing, outside, not a regular file)."""
+        try:
+            self.resolve(relative, where)
+        except DataError as error:
+            return error.problems[0]
+        return None
+
+    def resolve(self, relative: str, where: str) -> str:
+        """The real path of an image. Raises DataError (field `image`) where it is unsafe, missing or not a file."""
+        if _UNSAFE.match(relative):
+            raise self._unsafe(relative, where)
+        head, _, tail = relative.rpartition("/")
+        try:
+            directory = self._directory(head)
+            path = directory and f"{directory}/{tail}"
+            mode = os.lstat(path).st_mode if path else 0
+            if stat.S_ISLNK(mode):
+                path = self._inside(os.path.realpath(path, strict=True))
+                mode = Path(path).stat().st_mode if path else 0
+        except OSError as error:
+            raise self._missing(relative, where, error) from error
+        if not path:
+            raise self._leaves(relative, where)
+        if not stat.S_ISREG(mode):
+            raise self._special(relative, where, mode)
+        return path
+
+    def _directory(self, head: str) -> str:
+        if head not in self.directories:
+            self.directories[head] = self._inside(os.path.realpath(f"{self.root}/{head}", strict=True))
+        return self.directories[head]
+
+    def _inside(self, path: str) -> str:
+        return path if path == self.root or path.startswith(self.root.rstrip("/") + "/") else ""
+
+    def _unsafe(self, relative: str, where: str) -> DataError:
+        expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
+        remedy = "copy the image below the folder and write its relative path"
+        return refuse(where, "image", shorten(relative), expected, remedy)
+
+    def _leaves(self, relative: str, where: str) -> DataError:
+        got = f"{shorten(relative)}, a link that leads outside"
+        remedy = "copy the image below the folder, or give the folder that holds it"
+        return refuse(where, "image", got, f"a file inside {self.folder!r}", remedy)
+
+    def _missing(self, relative: str, where: str, error: OSError) -> DataError:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            expected, remedy = f"an existing file under {self.folder!r}", "correct the path or --image_folders"
+            return refuse(where, "image", shorten(relative), expected, remedy)
+        got, remedy = f"{shorten(relative)} ({error.strerror})", "correct the path or its permissions"
+        return refuse(where, "image", got, f"a reachable file under {self.folder!r}", remedy)
+
+    def _special(self, relative: str, where: str, mode: int) -> DataError:
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        return refuse(where, "image", f"{shorten(relative)}, {kind}", "a regular file", "name an image file")

@@ -1,0 +1,128 @@
+"""One parsed JSONL line -> `Record`. (torch-free)"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from open_r1.data.row_formats import IMAGE_TAG, SHAPES, Turn, as_json, refuse, shape_of
+from open_r1.errors import DataError, Problem, shorten
+
+_COMMON = {"id", "image", "images", "accu_reward_method"}
+_READ = {  # the fields that do not go into `extra`
+    "conversations": _COMMON | {"conversations"},
+    "messages": _COMMON | {"messages"},
+    "problem": _COMMON | {"problem", "solution"},
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training or evaluation example.
+
+    `turns` hold the prompt only: the last assistant turn of the row became `solution`. `images` are paths relative
+    to `folder`, in the order of their `<image>` tags (a row without any tag shows its images first, in the first
+    user turn).
+    """
+
+    id: str
+    images: tuple[str, ...]
+    folder: str
+    turns: tuple[Turn, ...]
+    solution: str
+    extra: Mapping[str, Any] = field(default_factory=dict)  # every other field of the row, for the rewards
+    where: str = ""  # "train.jsonl:17"
+    accu_reward_method: str | None = None
+
+    def with_extra(self, **fields: Any) -> "Record":
+        """A copy whose `extra` also holds `fields` (image sizes, coordinate frame: known once images are open)."""
+        return replace(self, extra={**self.extra, **fields})
+
+
+def parse_row(
+    row: object,
+    where: str,
+    line: int,
+    folder: str = "",
+    method: str | None = None,
+    check_image: Callable[[str, str], Problem | None] | None = None,
+) -> Record:
+    """A Record from one decoded JSON line; raises DataError with every problem of the row.
+
+    `line` becomes the id of a row without one, `method` the reward method of a row without its own;
+    `check_image(path, where)` says what is wrong with an image path.
+
+    >>> parse_row({"problem": "1+1?", "solution": 2, "level": "easy"}, "a.jsonl:3", 3)
+    Record(id='3', images=(), folder='', turns=(Turn(role='user', text='1+1?'),), solution='2', \
+extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
+    """
+    if not isinstance(row, dict):
+        raise refuse(where, "line", shorten(row), "one JSON object a line", "write each row as {...} on its own line")
+    problems: list[Problem] = []
+    identity = _attempt(problems, _identity, row, line, where)
+    row_method = _attempt(problems, _method, row, where)
+    images = _attempt(problems, _images, row, where)
+    shape = _attempt(problems, shape_of, row, where)
+    dialogue = _attempt(problems, SHAPES[shape], row, where) if shape else None
+    if dialogue is not None and images is not None:
+        images = _attempt(problems, _placed, images, dialogue.slots, where) or images
+    if check_image is not None:
+        problems += [found for path in images or () if (found := check_image(path, where))]
+    if problems:
+        raise DataError(problems)
+    read = _READ[shape]
+    extra = {key: value for key, value in row.items() if key not in read}
+    return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
+
+
+def _attempt(problems: list[Problem], read: Callable[..., T], *args: Any) -> T | None:
+    """`read(*args)`, or None with what it raised added to `problems`: one defect does not hide the next."""
+    try:
+        return read(*args)
+    except DataError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _identity(row: dict, line: int, where: str) -> str:
+    value = row.get("id")
+    if isinstance(value, str) and value:
+        return value
+    if value is None:
+        return str(line)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise refuse(where, "id", as_json(value), "text or an integer", "write the id as text, or remove it")
+
+
+def _method(row: dict, where: str) -> str | None:
+    value = row.get("accu_reward_method")
+    if value is None or (isinstance(value, str) and value):
+        return value
+    expected = "the name of a reward method"
+    raise refuse(where, "accu_reward_method", as_json(value), expected, "write its name, or remove the field")
+
+
+def _images(row: dict, where: str) -> tuple[str, ...]:
+    one, many = row.get("image"), row.get("images")
+    if one is not None and many is not None:
+        raise refuse(where, "image", "both 'image' and 'images'", "one of the two", "put all paths into 'images'")
+    name, value = ("images", many) if one is None else ("image", one)
+    paths = [] if value is None else value if isinstance(value, list) else [value]
+    for path in paths:
+        if not isinstance(path, str) or not path.strip():
+            expected = "a path or a list of paths"
+            raise refuse(where, name, as_json(path), expected, "write paths relative to the image folder")
+    return tuple(paths)
+
+
+def _placed(images: tuple[str, ...], slots: list[str | None], where: str) -> tuple[str, ...]:
+    """Images in the order of their tags; a row without tags keeps the order of its `image` field."""
+    if not slots:
+        return images
+    if (wanted := slots.count(None)) != len(images):
+        got = f"{wanted} {IMAGE_TAG} tag(s) for {len(images)} image(s)"
+        remedy = "add or remove tags or images, or remove all tags to show the images first"
+        raise refuse(where, IMAGE_TAG, got, "as many tags as images, or no tag at all", remedy)
+    queue = iter(images)
+    return tuple(next(queue) if slot is None else slot for slot in slots)

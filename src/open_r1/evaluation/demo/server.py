@@ -1,0 +1,47 @@
+"""How the demo is served: to this machine unless told otherwise, and with nothing loaded from elsewhere."""
+
+import gradio as gr
+from fastapi.middleware import Middleware
+
+from open_r1.data.images import MAX_FILE_BYTES
+from open_r1.errors import UsageError
+from open_r1.evaluation.demo.host_check import Guarded
+from open_r1.evaluation.demo.ui import STYLE
+
+WAITING, SESSIONS = 16, 32  # visitors in the queue; visitors whose last answer is kept
+
+
+def theme() -> gr.themes.Base:
+    """Quiet, with fonts that every system has."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    return gr.themes.Base(primary_hue="teal", neutral_hue="slate", radius_size="lg", **fonts).set(
+        block_border_width="1px",
+        block_shadow="none",
+    )
+
+
+def serve(page: gr.Blocks, host: str, port: int | None) -> str:
+    """Serve the page in the background; its address. Raises UsageError for a host or port that cannot be had."""
+    try:
+        page.queue(max_size=WAITING).launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            allowed_paths=[],
+            max_file_size=MAX_FILE_BYTES,
+            state_session_capacity=SESSIONS,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            css=STYLE,
+            theme=theme(),
+            prevent_thread_lock=True,
+            quiet=True,
+            app_kwargs={"middleware": [Middleware(Guarded, host=host)]},
+        )
+    except OSError as error:
+        raise UsageError(
+            f"--host, --port: got {host}:{port}, which cannot be served ({error}), expected an address of this "
+            "machine and a free port; choose another --port"
+        ) from error
+    return page.local_url

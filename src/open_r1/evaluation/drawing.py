@@ -1,0 +1,47 @@
+"""Predictions of rows -> their pictures with what was answered, gold beside it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from open_r1.config.arguments import VLMConfig
+from open_r1.data.images import load_images
+from open_r1.data.record import Record
+from open_r1.data.unlabeled import has_gold
+from open_r1.evaluation.answering import annotators
+from open_r1.evaluation.predictions_file import Line
+from open_r1.evaluation.run import chosen, limits, row_labels
+from open_r1.evaluation.settings import Settings
+from open_r1.models.loading import load_processor
+from open_r1.rewards.drawing import answered_outlines, draw_outlines, draws, gold_outlines
+
+
+def draw_lines(lines: Sequence[Line], settings: Settings, folder: Path) -> int:
+    """`folder/SPLIT_LINE_MODE.png` for each picture of each row whose answers lie on pictures; how many were written.
+
+    Further samples and pictures of a row have their numbers in the name.
+    """
+    count = 0
+    for name, record, completion in drawable(lines, settings):
+        folder.mkdir(parents=True, exist_ok=True)
+        gold, said = gold_outlines(record) if has_gold(record) else (), answered_outlines(completion, record)
+        for number, picture in enumerate(load_images([record])[0]):
+            ending = f"_{number}" if number else ""
+            draw_outlines(picture, gold, said, number).save(folder / f"{name}{ending}.png")
+            count += 1
+    return count
+
+
+def drawable(lines: Sequence[Line], settings: Settings) -> Iterator[tuple[str, Record, str]]:
+    """(name, record with what parsers need, completion) of the lines whose method draws."""
+    records = chosen(settings)
+    rows = {label: row for row, label in enumerate(row_labels(records))}
+    model = VLMConfig(model_name_or_path=settings.model)
+    processor = load_processor(model, limits(settings), settings.trust_remote_code)
+    annotate = annotators(settings, processor)
+    for line in lines:
+        record = records[rows[line["row"]]]
+        if draws(record):
+            sample = f"_{line['sample']}" if line["sample"] else ""
+            name = re.sub(r"[^\w.-]", "_", f"{line['row']}_{line['mode']}{sample}")
+            yield name, annotate[line["mode"]](record), line["completion"]

@@ -1,0 +1,127 @@
+"""One answer -> a line of `predictions.jsonl`; lines -> figures. (torch-free)
+
+A line holds `row` (file:line), `mode`, `sample`, `split`, `task`, `id`, `completion`, `solution`, `score` (of the
+accuracy method), `right`, `format`, `parsed` (what the method read, null for nothing), `tokens`, `truncated`,
+`seconds` (its share of its batch's generation), `measures` (the task's further ones) and `by` (the fields of `--by`).
+Of a row without gold `solution`, `score` and `right` are null.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from open_r1.data.record import Record
+from open_r1.data.unlabeled import has_gold
+from open_r1.evaluation.statistics import pass_at_k, wilson
+from open_r1.rewards.registry import REWARDS, get_method
+from open_r1.tasks.registry import TASKS, Task
+
+Line = dict[str, Any]
+
+
+def graded(completion: str, record: Record, task: Task, mode: str, by: Sequence[str] = ()) -> Line:
+    """What a completion is worth; the parser and the rewards are those of training.
+
+    Raises DataError for a gold that its method cannot use, and for a row without a field of `by`.
+    """
+    method = get_method(record.accu_reward_method or task.method)
+    asked, known = record.with_extra(prompt_mode=mode), has_gold(record)
+    score = method.score(completion, asked) if known else None
+    return {
+        "mode": mode,
+        "task": task.name,
+        "id": record.id,
+        "completion": completion,
+        "solution": record.solution if known else None,
+        "score": score,
+        "right": bool(task.is_right(score)) if known else None,
+        "format": REWARDS["format"](completion, asked),
+        "parsed": method.parse(completion, asked),
+        "measures": {name: measure(completion, asked) for name, measure in task.measures.items() if known},
+        "by": {name: str(record.extra.get(name)) for name in by},
+    }
+
+
+def summarize(lines: Sequence[Line]) -> dict[str, Any]:
+    """By prompt mode: the figures of all rows, and of each split, task and value of `--by`."""
+    modes = list(dict.fromkeys(line["mode"] for line in lines))
+    return {mode: _mode([line for line in lines if line["mode"] == mode]) for mode in modes}
+
+
+def _mode(lines: Sequence[Line]) -> dict[str, Any]:
+    fields = list(dict.fromkeys(name for line in lines for name in line["by"]))
+    by = {field: grouped(lines, lambda line, field=field: line["by"].get(field, "None")) for field in fields}
+    parts = {"splits": grouped(lines, lambda line: line["split"]), "tasks": grouped(lines, lambda line: line["task"])}
+    return {**figures(lines), **parts, **({"by": by} if by else {})}
+
+
+def grouped(lines: Iterable[Line], key: Callable[[Line], str]) -> dict[str, dict[str, Any]]:
+    """The figures of the lines that share a key."""
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(key(line), []).append(line)
+    return {name: figures(groups[name]) for name in groups}
+
+
+def figures(lines: Sequence[Line]) -> dict[str, Any]:
+    """Accuracy with its interval, rates in [0, 1], means over completions, pass@k where rows have several samples.
+
+    `accuracy` is the mean over rows of their share of right samples, n the number of rows. Lines scored from files
+    have no tokens; their means are left out.
+    """
+    rows: dict[str, list[bool]] = {}
+    for line in lines:
+        rows.setdefault(line["row"], []).append(line["right"])
+    right = wilson(sum(sum(row) / len(row) for row in rows.values()), len(rows))
+    samples = min(map(len, rows.values()))
+    return {
+        "metric": "; ".join(dict.fromkeys(TASKS[line["task"]].metric for line in lines)),
+        "accuracy": right.accuracy,
+        "low": right.low,
+        "high": right.high,
+        "n": right.n,
+        **({"samples": samples, "pass_at": pass_at(list(rows.values()), samples)} if samples > 1 else {}),
+        "mean_score": mean(lines, lambda line: line["score"]),
+        "parse_rate": mean(lines, lambda line: line["parsed"] is not None),
+        "format_rate": mean(lines, lambda line: line["format"] or 0.0),
+        **_lengths(lines),
+        **_measures(lines),
+    }
+
+
+def pass_at(rows: Sequence[Sequence[bool]], samples: int) -> dict[str, float]:
+    """k -> mean over rows of `pass_at_k`, for k = 1, 2, 4, ... and `samples`.
+
+    >>> pass_at([[True, False], [False, False]], samples=2)
+    {'1': 0.25, '2': 0.5}
+    """
+    ks = sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples})
+    return {str(k): sum(pass_at_k(sum(row), len(row), k) for row in rows) / len(rows) for k in ks}
+
+
+def mean(lines: Sequence[Line], value: Callable[[Line], float]) -> float:
+    return sum(float(value(line)) for line in lines) / len(lines)
+
+
+def _lengths(lines: Sequence[Line]) -> dict[str, float]:
+    if any(line.get("tokens") is None for line in lines):
+        return {}
+    return {
+        "mean_tokens": mean(lines, lambda line: line["tokens"]),
+        "truncated": mean(lines, lambda line: line["truncated"]),
+    }
+
+
+def _measures(lines: Sequence[Line]) -> dict[str, float]:
+    """Means of the tasks' further measures over the lines that have them, and their ratios of sums."""
+    totals: dict[str, list[float]] = {}
+    for line in lines:
+        for name, value in line["measures"].items():
+            if value is not None:
+                totals.setdefault(name, []).append(value)
+    ratios: Mapping[str, tuple[str, str]] = {
+        name: parts for task in {line["task"] for line in lines} for name, parts in TASKS[task].ratios.items()
+    }
+    summed = {part for parts in ratios.values() for part in parts}
+    means = {name: sum(values) / len(values) for name, values in totals.items() if name not in summed}
+    known = {name: (sum(totals[a]), sum(totals[b])) for name, (a, b) in ratios.items() if a in totals and b in totals}
+    return means | {name: a / b if b else 0.0 for name, (a, b) in known.items()}

@@ -1,0 +1,174 @@
+"""LoRA: which layers a new adapter gets, adapters to go on with, and what cannot act.
+
+A new adapter is put around the model by TRL; with `--beta` its reference policy is the same model with the adapter
+switched off. An adapter given as `--model_name_or_path` is trained on, and the reference is the adapter as it was.
+`local_scripts/merge_lora.py` makes a plain model of either.
+"""
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import check_target_module_exists
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.utils import find_adapter_config_file
+from trl import get_peft_config
+
+from open_r1.config.arguments import ALL_LINEAR, VLMConfig, lora_flags
+from open_r1.errors import UsageError
+
+ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+def adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | None:
+    """`adapter_config.json` of an adapter, a folder or a hub name; None for a plain model."""
+    path = find_adapter_config_file(name, revision=revision)
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def load_adapter(name: str, base: str | None = None, trained: bool = False, **options: Any) -> PeftModel:
+    """An adapter around the base model it names, or around `base`; `options` go to the base's `from_pretrained`.
+
+    Raises UsageError where the base cannot be loaded.
+    """
+    config = adapter_config(name) or {}
+    base = base or config["base_model_name_or_path"]
+    if config.get("revision") and not Path(base).exists():
+        options["revision"] = config["revision"]
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(base, **options)
+    except OSError as error:
+        raise UsageError(
+            f"{name}/adapter_config.json: base_model_name_or_path: got {base!r}, which cannot be loaded ({error}); "
+            "correct it there, or merge with local_scripts/merge_lora.py --base"
+        ) from error
+    model = PeftModel.from_pretrained(
+        model, name, is_trainable=trained, autocast_adapter_dtype=not is_deepspeed_zero3_enabled()
+    )
+    # TRL adds the reference as a second adapter; saved beside this one, transformers would resume from it instead
+    model.save_pretrained = partial(model.save_pretrained, selected_adapters=["default"])
+    return model
+
+
+def refuse_adapter_flags(model_args: VLMConfig) -> None:
+    """What an adapter as `--model_name_or_path` needs, and what it cannot take. Raises UsageError."""
+    name = model_args.model_name_or_path
+    if not model_args.use_peft:
+        raise UsageError(
+            f"--model_name_or_path: got {name}, an adapter, without --use_peft true; add it to go on training the "
+            f"adapter, or make a plain model of it: python local_scripts/merge_lora.py {name} --out FOLDER"
+        )
+    default = VLMConfig()
+    changed = [flag for flag in lora_flags() if getattr(model_args, flag) != getattr(default, flag)]
+    if changed:
+        raise UsageError(
+            f"--{changed[0]}: cannot act on {name}: the adapter has its own, in adapter_config.json; remove the flag, "
+            "or merge the adapter first (local_scripts/merge_lora.py) and train a new one"
+        )
+
+
+def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, vision: tuple[str, ...]) -> Any:
+    """The adapter that `--use_peft` and its flags ask for, None without them, or where the model has one already.
+
+    `vision` are the parts of vision parameters' names, empty for a model of no known family. Raises UsageError for
+    names that match nothing.
+    """
+    if not model_args.use_peft or isinstance(model, PeftModel):
+        return None
+    config = get_peft_config(model_args)
+    config.target_modules = targets(model_args, model, vision)
+    allowed = partial(_only_allowed, model_args=model_args, vision=vision)
+    if model_args.lora_modules_to_save:
+        names = [name for name, _ in model.named_modules()]
+        allowed("lora_modules_to_save", _each_matched("lora_modules_to_save", model_args.lora_modules_to_save, names))
+        _refuse_tied(model_args.lora_modules_to_save, model)
+    if model_args.lora_target_parameters:
+        names = [name for name, _ in model.named_parameters()]
+        flag = "lora_target_parameters"
+        allowed(flag, _each_matched(flag, model_args.lora_target_parameters, names))
+    return config
+
+
+def targets(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ...]) -> list[str]:
+    """Full names of the layers that get an adapter: all linear ones by default, of the language model alone without
+    `--lora_vision`; never the head, whose weight log-probs read directly."""
+    asked, flag = model_args.lora_target_modules, "lora_target_modules"
+    if asked in (None, ALL_LINEAR):
+        found = list(linear_layers(model))
+    else:
+        layers = dict(model.named_modules())
+        head = next((name for name, module in layers.items() if module is model.get_output_embeddings()), None)
+        found = _each_matched(flag, [asked] if isinstance(asked, str) else asked, layers, pattern=asked)
+        if wrong := [name for name in found if name == head or not isinstance(layers[name], ADAPTABLE)]:
+            why = (
+                "log-probs read the head's weight directly; --lora_modules_to_save trains it whole"
+                if wrong == [head]
+                else f"a {type(layers[wrong[0]]).__name__} takes no adapter; name layers such as q_proj"
+            )
+            raise UsageError(f"--{flag}: got {asked!r}, which matches {wrong[0]}; {why}")
+    return _only_allowed(flag, found, model_args, vision)
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
+    """All linear layers but the head, by full name: what an adapter gets unless layers are named."""
+    head = model.get_output_embeddings()
+    return {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+
+
+def _each_matched(flag: str, asked: Iterable[str], names: Iterable[str], pattern: Any = None) -> list[str]:
+    """The names that one of `asked` matches as peft does: a name's last parts, or, where `pattern` is a string, a
+    regular expression. Raises UsageError with near names for an entry that matches none."""
+    names, found = list(names), []
+    for entry in asked:
+        config = LoraConfig(target_modules=entry if isinstance(pattern, str) else [entry])
+        matched = [name for name in names if name and check_target_module_exists(config, name)]
+        if not matched:
+            parts = sorted({name.rsplit(".", 1)[-1] for name in names} - {""})
+            parts = [part for part in parts if not part.isdigit()]
+            near = difflib.get_close_matches(entry, parts, n=3, cutoff=0.4) or parts[:8]
+            raise UsageError(f"--{flag}: got {entry!r}, which matches nothing in this model; near: {', '.join(near)}")
+        found += matched
+    return list(dict.fromkeys(found))
+
+
+def _only_allowed(flag: str, found: list[str], model_args: VLMConfig, vision: tuple[str, ...]) -> list[str]:
+    """Without `--lora_vision` the names outside the vision modules. Raises UsageError where that leaves none, or where
+    it cannot be told which they are."""
+    seen = [name for name in found if any(part in f"{name}." for part in vision)]
+    if model_args.lora_vision:
+        if vision and flag == "lora_target_modules" and not seen:
+            raise UsageError(f"--lora_vision: got true, but --{flag} names no layer of the vision modules; remove one")
+        return found
+    if not vision:
+        raise UsageError(
+            "--use_peft: which layers are vision is not known for this model (no entry in "
+            "open_r1.models.families.FAMILIES); --lora_vision true adapts all of them"
+        )
+    if flag == "lora_target_modules" and len(seen) < len(found):
+        return [name for name in found if name not in set(seen)]
+    if seen:
+        raise UsageError(f"--{flag}: got {seen[0]}, a vision module; add --lora_vision true, or remove it")
+    return found
+
+
+def _refuse_tied(saved: list[str], model: PreTrainedModel) -> None:
+    tied = {id(module) for module in (model.get_input_embeddings(), model.get_output_embeddings())}
+    wrong = [n for n, module in model.named_modules() if id(module) in tied and any(n.endswith(s) for s in saved)]
+    if wrong and model.config.get_text_config().tie_word_embeddings:
+        raise UsageError(
+            f"--lora_modules_to_save: got {wrong[0]}, which this model ties to its other embedding: trained alone "
+            "they would part, and no merged model could hold both; leave it out"
+        )
+
+
+def adapted(model: PeftModel) -> dict[str, int]:
+    """For people: kind of adapted layer -> how many, by the last part of their names."""
+    layers = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    return dict(sorted(Counter(layer.rsplit(".", 1)[-1] for layer in layers).items()))

@@ -1,0 +1,140 @@
+"""Sizes of a vision-language model from its configuration alone: the model is built without memory for its weights."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+
+from open_r1.config.remote_code import code_named
+from open_r1.errors import UsageError
+from open_r1.models.loading import family_of
+from open_r1.models.lora import linear_layers
+
+TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A stack of transformer layers; `gated`: its feed-forward part multiplies two projections; `intermediate` counts
+    the experts that a token goes through."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    gated: bool
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Dims:
+    """What memory depends on. `text.parameters` holds the embeddings, `vision.parameters` the projector."""
+
+    name: str
+    text: Tower
+    vision: Tower
+    vocab: int
+    patch: int  # pixels of a patch's side
+    linears: tuple[tuple[int, int], ...]  # (inputs, outputs) of the language model's linear layers, for LoRA
+
+    @property
+    def parameters(self) -> int:
+        return self.text.parameters + self.vision.parameters
+
+    def lora(self, rank: int) -> int:
+        """Parameters of adapters of this rank on all linear layers of the language model."""
+        return sum(rank * (inputs + outputs) for inputs, outputs in self.linears)
+
+
+def dims_of(model: PreTrainedModel) -> Dims:
+    """Of a model, which may be on the `meta` device. Raises UsageError for a family that is not known."""
+    parts = family_of(model).vision
+    sizes = [(getattr(p, "ds_numel", p.numel()), any(x in n for x in parts)) for n, p in model.named_parameters()]
+    gates = [name for name, _ in model.named_modules() if name.endswith("gate_proj")]
+    gated = [any(part in name for part in parts) for name in gates]
+    text, vision = model.config.get_text_config(), model.config.vision_config
+    return Dims(
+        name=model.config._name_or_path or model.config.model_type,
+        text=tower(text, sum(n for n, seen in sizes if not seen), gated=False in gated),
+        vision=tower(vision, sum(n for n, seen in sizes if seen), gated=True in gated),
+        vocab=text.vocab_size,
+        patch=side(vision.patch_size),
+        linears=tuple(  # those that `--use_peft` adapts by default
+            (module.in_features, module.out_features)
+            for name, module in linear_layers(model).items()
+            if not any(part in f"{name}." for part in parts)
+        ),
+    )
+
+
+def tower(config: Any, parameters: int, gated: bool) -> Tower:
+    hidden = first(config, "embed_dim", "hidden_size")  # Qwen2-VL calls its vision tower's width embed_dim
+    heads = first(config, "num_attention_heads", "num_heads")
+    wide = getattr(config, "intermediate_size", None) or int(hidden * config.mlp_ratio)
+    if chosen := getattr(config, "num_experts_per_tok", None):  # a token goes through so many experts
+        wide = chosen * (getattr(config, "moe_intermediate_size", None) or wide)
+    return Tower(
+        layers=first(config, "num_hidden_layers", "depth"),
+        hidden=hidden,
+        intermediate=wide,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or hidden // heads,
+        gated=gated,
+        parameters=parameters,
+    )
+
+
+def first(config: Any, *names: str) -> int:
+    """The first of these settings that a configuration has. Raises UsageError where it has none."""
+    found = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+    if not found:
+        raise UsageError(f"{type(config).__name__}: got no {' or '.join(names)}, expected one; this model has no plan")
+    return found[0]
+
+
+def side(size: int | list[int] | tuple[int, ...]) -> int:
+    """A square's side, however a configuration writes it."""
+    return size if isinstance(size, int) else size[0]
+
+
+@cache
+def read_dims(name: str) -> tuple[Dims, Any]:
+    """(sizes, configuration) of a model folder or hub name; no weights are read."""
+    with code_named(name, "the planner runs none"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    with torch.device("meta"):
+        return dims_of(AutoModelForImageTextToText.from_config(config)), config
+
+
+def per_image(config: Any, max_pixels: int, tokens: int | None = None, tiles: int = TILES) -> tuple[int, int]:
+    """(patches, tokens) of the largest image: of `max_pixels` where images are resized by area, of `tiles` tiles and
+    the whole image where they are cut, of one fixed size else; or of `tokens`. Raises UsageError where it is unknown.
+    """
+    vision, each = config.vision_config, patches_per_token(config)
+    patch = side(vision.patch_size)
+    if tokens is None and hasattr(vision, "spatial_merge_size"):
+        tokens = max_pixels // patch**2 // each
+    elif tokens is None and (config.model_type == "internvl" or hasattr(config, "mm_tokens_per_image")):
+        cut = tiles + 1 if config.model_type == "internvl" and tiles > 1 else 1
+        tokens = cut * (side(vision.image_size) // patch) ** 2 // each
+    if tokens is None:
+        raise UsageError(
+            f"--image_tokens: got nothing, expected the tokens of an image, as {config.model_type} resizes in its own "
+            f"way; python -m open_r1.check --model counts prompts"
+        )
+    return tokens * each, tokens
+
+
+def patches_per_token(config: Any) -> int:
+    """Vision patches that become one token of the language model."""
+    vision = config.vision_config
+    if merge := getattr(vision, "spatial_merge_size", None):
+        return merge**2
+    if hasattr(config, "mm_tokens_per_image"):
+        return (side(vision.image_size) // side(vision.patch_size)) ** 2 // config.mm_tokens_per_image
+    return round(1 / getattr(config, "downsample_ratio", 1 / getattr(config, "scale_factor", 1)) ** 2)

@@ -1,0 +1,165 @@
+"""What each metric of a run looks like when all is well, and what to do when it does not. (torch-free)
+
+One table for the report, the README (`local_scripts/dev/readme/health_table.py`) and whoever reads curves;
+`diagnoses` says when a run is told so.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of `metrics.jsonl`. `low` and `high` bound its healthy values, in its own unit; None: no bound."""
+
+    title: str
+    unit: str
+    healthy: str
+    outside: str
+    low: float | None = None
+    high: float | None = None
+
+
+HEALTH: dict[str, Metric] = {
+    "reward": Metric(
+        "Reward",
+        "weighted sum",
+        "rises, then levels off",
+        "Flat: see the groups without signal. Falling: halve `--learning_rate`, raise `--beta`.",
+    ),
+    "rewards/accuracy/mean": Metric(
+        "Accuracy reward",
+        "mean",
+        "rises with the reward; `format` alone is form without content",
+        "Raise `--num_generations` or the weight of accuracy in `--reward_weights`; begin with SFT (`sft_jsonl.py`).",
+    ),
+    "frac_reward_zero_std": Metric(
+        "Groups without signal",
+        "share",
+        "under 0.5: a group whose rewards are all equal teaches nothing",
+        "Raise `--temperature` or `--num_generations`; take rows that are neither always right nor always wrong.",
+        0.0,
+        0.5,
+    ),
+    "parse_rate": Metric(
+        "Answers read",
+        "share",
+        "above 0.9: the accuracy method reads an answer in nearly every completion",
+        "Look at the completions marked unparsed; check `--reward_method`, keep `format` in `--reward_funcs`.",
+        0.9,
+        1.0,
+    ),
+    "completions/clipped_ratio": Metric(
+        "Completions cut off",
+        "share",
+        "under 0.1 reach no end token",
+        "Raise `--max_completion_length`, or add `length` to `--reward_funcs`.",
+        0.0,
+        0.1,
+    ),
+    "completions/mean_length": Metric(
+        "Completion length",
+        "tokens",
+        "well under `--max_completion_length`; it may grow while the reward does",
+        "Growing without reward: add `length` to `--reward_funcs`, or `--loss_type dr_grpo`.",
+    ),
+    "kl": Metric(
+        "KL to the reference",
+        "nats a token",
+        "under 0.5, rising slowly; logged with `--beta` above 0 alone",
+        "Raise `--beta`, lower `--learning_rate` or `--max_grad_norm`.",
+        0.0,
+        0.5,
+    ),
+    "entropy": Metric(
+        "Entropy",
+        "nats a token",
+        "falls slowly and stays above a tenth of its start",
+        "Raise `--temperature` or `--epsilon_high`, lower `--learning_rate`, or set `--entropy_coef 0.001`.",
+    ),
+    "grad_norm": Metric(
+        "Gradient norm",
+        "before clipping",
+        "above 0 and steady",
+        "0: no group has signal, or all weights are frozen. Spikes: lower `--learning_rate` or `--max_grad_norm`.",
+    ),
+    "clip_ratio/region_mean": Metric(
+        "Clipped tokens",
+        "share",
+        "under 0.2; 0 while each completion is used once",
+        "Lower `--learning_rate` or `--num_iterations`, or widen `--epsilon`.",
+        0.0,
+        0.2,
+    ),
+    "sampling/sampling_logp_difference/mean": Metric(
+        "vLLM against the trainer",
+        "nats a token",
+        "under 0.02: the mean difference of their log-probs",
+        "Give both one `--dtype`; keep `--vllm_importance_sampling_correction true`.",
+        0.0,
+        0.02,
+    ),
+    "grading/timeouts": Metric(
+        "Gradings out of time",
+        "since the start",
+        "does not grow; not logged while there are none",
+        "Raise `$OPEN_R1_GRADE_SECONDS` (ours) or `--reward_seconds` (yours), or lower `--max_completion_length`.",
+    ),
+    "grading/crashes": Metric(
+        "Gradings that ended their process",
+        "since the start",
+        "does not grow",
+        "Raise `--reward_memory_gb`; run your reward on these completions by hand.",
+    ),
+    "grading/errors": Metric(
+        "Gradings that raised",
+        "since the start",
+        "does not grow; only with `--reward_errors skip`",
+        "Read the traceback of the first one in the log; correct your reward.",
+    ),
+    "judge/failures": Metric(
+        "Verdicts that never came",
+        "since the start",
+        "does not grow",
+        "Try the endpoint by hand; raise `$JUDGE_SECONDS`, lower `$JUDGE_CONCURRENCY`.",
+    ),
+    "loss": Metric(
+        "Loss",
+        "",
+        "in GRPO noise around 0 that says little; in SFT it falls",
+        "SFT, rising: lower `--learning_rate`.",
+    ),
+    "mean_token_accuracy": Metric(
+        "Token accuracy",
+        "share",
+        "SFT: rises",
+        "Flat: raise `--learning_rate`, or train longer with `--num_train_epochs`.",
+    ),
+    "learning_rate": Metric(
+        "Learning rate",
+        "",
+        "as `--lr_scheduler_type` and `--warmup_steps` say",
+        "Correct those two.",
+    ),
+    "step_time": Metric(
+        "Time of a step",
+        "seconds",
+        "steady, apart from the first steps",
+        "Growing with the completions' length: `--use_vllm true`, or a smaller `--max_completion_length`.",
+    ),
+}
+
+
+def table() -> str:
+    """The table in Markdown: metric, healthy, what to do outside.
+
+    >>> table().splitlines()[2]
+    '| `reward` (weighted sum) | rises, then levels off | Flat: see the groups without signal. Falling: halve \
+`--learning_rate`, raise `--beta`. |'
+    """
+    rows = [f"| {name_of(key)} | {m.healthy} | {m.outside} |" for key, m in HEALTH.items()]
+    return "\n".join(["| metric | healthy | outside of it |", "|---|---|---|", *rows])
+
+
+def name_of(key: str) -> str:
+    unit = HEALTH[key].unit
+    return f"`{key}` ({unit})" if unit else f"`{key}`"

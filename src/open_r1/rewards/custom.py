@@ -1,0 +1,77 @@
+"""Rewards by name, and users' own from their files: `path/to/file.py:function`, in either of two signatures."""
+
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from open_r1.rewards.registry import REWARDS, known
+
+SIGNATURES = (
+    "(completion: str, record: Record[, images]) -> float | None for one completion, "
+    "or TRL's (completions, **columns) -> list of float | None"
+)
+OF_THE_TRAINER = {"trainer_state", "log_metric", "log_extra"}  # what TRL hands over and no other process can have
+
+
+def load_reward(name_or_path: str) -> Callable[..., Any]:
+    """A reward by name, or `path/to/file.py:function` of a user.
+
+    Raises ValueError for an unknown name, a file without the function, a function of another signature (see
+    SIGNATURES) or with a `minimum` that is no number, and FileNotFoundError.
+
+    >>> load_reward("format").__name__
+    'format_reward'
+    """
+    path, function = user_file(name_or_path)
+    if not path:
+        if name_or_path.endswith(".py"):
+            raise ValueError(f"reward: got {name_or_path!r}, expected {name_or_path}:function")
+        return known(name_or_path, REWARDS, "reward")
+    fn = getattr(import_file(path), function, None)
+    if not callable(fn):
+        raise ValueError(f"reward {name_or_path}: {path} has no function {function!r}")
+    wanted = parameters(fn)
+    if "completions" not in wanted and not {"completion", "record"} <= wanted:
+        raise ValueError(f"reward {name_or_path}: got {function}{inspect.signature(fn)}, expected {SIGNATURES}")
+    lowest = getattr(fn, "minimum", 0.0)
+    if not isinstance(lowest, (int, float)) or not math.isfinite(lowest):
+        raise ValueError(f"reward {name_or_path}: minimum: got {lowest!r}, expected a finite number")
+    return fn
+
+
+def user_file(name: str) -> tuple[str, str]:
+    """(path, function) of a user's reward; ("", "") of one of ours.
+
+    >>> user_file("my/rewards.py:bright"), user_file("format")
+    (('my/rewards.py', 'bright'), ('', ''))
+    """
+    path, colon, function = name.rpartition(":")
+    return (path, function) if colon and path.endswith(".py") else ("", "")
+
+
+def import_file(path: str) -> ModuleType:
+    """A user's file as a module, once a process. Raises FileNotFoundError, and what the file itself raises."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"reward file: got {path}, expected a Python file; correct the path")
+    return _imported(Path(path).resolve())
+
+
+@lru_cache
+def _imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def parameters(fn: Callable[..., Any]) -> set[str]:
+    """Parameter names, and "**" where the function takes any keyword."""
+    found = inspect.signature(fn).parameters.values()
+    return {"**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name for parameter in found}

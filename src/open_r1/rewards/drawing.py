@@ -1,0 +1,110 @@
+"""What completions answer on a picture, gold beside it: as corners for a page, or drawn.
+
+Each accuracy method declares its own in `open_r1.rewards.registry.METHODS`.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from PIL import Image, ImageDraw, ImageFont
+
+from open_r1.data.record import Record
+from open_r1.rewards.base import Outline, nothing_to_draw
+from open_r1.rewards.registry import gold_completion, method_of
+
+__all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "draws", "gold_outlines"]
+
+GOLD, ANSWERED = "#2ecc40", "#ff4136"
+CASING = "#000000"  # drawn under every line: readable on any ground
+SMOOTH = 3  # lines are drawn at so many times the size, as PIL's have no soft edges
+Point = tuple[float, float]
+
+
+def answered_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """The outlines that the record's accuracy method reads from a completion; () where it reads or draws none.
+
+    The extra fields are those of rewards: `image_wh`, `model_family` and its pixel limits.
+
+    >>> row = Record("1", ("a.png",), "", (), "[0, 0, 9, 9]", {"image_wh": [100, 100]}, accu_reward_method="rec")
+    >>> answered_outlines("<answer>[0, 0, 50, 100]</answer>", row)[0].points
+    ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    """
+    return method_of(record).outlines(completion, record) if record.images else ()
+
+
+def gold_outlines(record: Record) -> tuple[Outline, ...]:
+    """The outlines of the gold answer, which is in pixels of the original image whatever the model's frame is.
+
+    >>> row = Record("1", ("a.png",), "", (), "[0, 0, 50, 100]", {"image_wh": [100, 100]}, accu_reward_method="rec")
+    >>> gold_outlines(row)[0].points[2]
+    (0.5, 1.0)
+    >>> gold_outlines(Record("1", ("a.png",), "", (), "3"))
+    ()
+    """
+    if not draws(record):
+        return ()
+    return answered_outlines(gold_completion(record), record.with_extra(model_family="original"))
+
+
+def draws(record: Record) -> bool:
+    """Whether answers to the record lie on its pictures.
+
+    >>> draws(Record("1", ("a.png",), "", (), "3")), draws(Record("1", ("a.png",), "", (), "", {}, "", "rec"))
+    (False, True)
+    """
+    return bool(record.images) and method_of(record).outlines is not nothing_to_draw
+
+
+def draw_outlines(
+    image: Image.Image, gold: Iterable[Outline] = (), answered: Iterable[Outline] = (), number: int = 0
+) -> Image.Image:
+    """A copy of picture `number`, RGB and of the same size: gold outlines green, answered ones red and dashed.
+
+    >>> box = Outline(((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)))
+    >>> drawn = draw_outlines(Image.new("RGB", (100, 100)), gold=[box])
+    >>> drawn.getpixel((50, 25)), drawn.getpixel((50, 50))
+    ((46, 204, 64), (0, 0, 0))
+    """
+    layer = Image.new("RGBA", (image.width * SMOOTH, image.height * SMOOTH))
+    pen, width = ImageDraw.Draw(layer), SMOOTH * max(2, round(min(image.size) / 160))
+    for outlines, color, dash in ((gold, GOLD, 0), (answered, ANSWERED, 4 * width)):
+        for one in outlines:
+            if one.image == number:
+                _outline(pen, [(x * layer.width, y * layer.height) for x, y in one.points], color, width, dash)
+                _label(pen, one, layer.size, color, width)
+    shown = image.convert("RGBA")
+    shown.alpha_composite(layer.resize(image.size, Image.Resampling.BOX))
+    return shown.convert("RGB")
+
+
+def _outline(pen: ImageDraw.ImageDraw, points: list[Point], color: str, width: int, dash: int) -> None:
+    closed = [*points, *points[:1]]
+    pen.line(closed, fill=CASING, width=2 * width, joint="curve")
+    for line in dashes(closed, dash) if dash else [closed]:
+        pen.line(line, fill=color, width=width, joint="curve")
+
+
+def dashes(points: list[Point], length: float) -> list[list[Point]]:
+    """Every second stretch of `length` along each side.
+
+    >>> dashes([(0, 0), (10, 0)], 4)
+    [[(0.0, 0.0), (4.0, 0.0)], [(8.0, 0.0), (10.0, 0.0)]]
+    """
+    found = []
+    for (x1, y1), (x2, y2) in pairwise(points):
+        side = max(abs(x2 - x1), abs(y2 - y1), 1e-9)
+        starts = [i * 2 * length / side for i in range(int(side / (2 * length)) + 1)]
+        ends = [min(start + length / side, 1.0) for start in starts]
+        found += [[(x1 + (x2 - x1) * t, y1 + (y2 - y1) * t) for t in span] for span in zip(starts, ends, strict=True)]
+    return found
+
+
+def _label(pen: ImageDraw.ImageDraw, one: Outline, size: tuple[int, int], color: str, width: int) -> None:
+    """The label at the first corner, on a dark ground."""
+    if not one.label or not one.points:
+        return
+    place = (one.points[0][0] * size[0] + width, one.points[0][1] * size[1] + width)
+    font = ImageFont.load_default(size=max(12 * SMOOTH, size[1] / 28))
+    text = one.label[:60]
+    pen.rectangle(pen.textbbox(place, text, font=font), fill=CASING)
+    pen.text(place, text, fill=color, font=font)

@@ -1,0 +1,121 @@
+"""Referring expressions: IoU of the answered box with the gold box, in pixels of the original image. (VLM-R1)"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from open_r1.data.geometry.coordinates import MAX_ASPECT, space_of, to_original
+from open_r1.data.record import Record
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
+from open_r1.rewards.parsing.boxes import last_box, parse_boxes
+
+MAX_SIDE = 1_000_000  # px of an image
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two (x1, y1, x2, y2) in one frame, in [0, 1]; 0 where either has no positive area.
+
+    >>> iou((0, 0, 10, 10), (5, 0, 15, 10))  # 50 / (100 + 100 - 50)
+    0.3333333333333333
+    >>> iou((0, 0, 10, 10), (0, 0, 10, 10)), iou((10, 10, 0, 0), (0, 0, 10, 10))
+    (1.0, 0.0)
+    """
+    if _area(a) == 0 or _area(b) == 0:
+        return 0.0
+    overlap = _area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    return overlap / (_area(a) + _area(b) - overlap)
+
+
+def rec(completion: str, record: Record) -> float:
+    """IoU in [0, 1] of the last box of the answer with the gold box; 0.0 without a box. Same in training and eval.
+
+    The gold box is in pixels of the original image; the answered one is in the frame of the extra field `model_family`
+    (default "original") and is converted with `image_wh` (or `width` and `height`), `min_pixels` and `max_pixels`.
+
+    Raises DataError (field `solution`) for a gold that is not one box with an area, and ValueError where the size of
+    the image is needed and absent, or the family is unknown.
+
+    >>> rec('<answer>{"bbox_2d": [0, 0, 500, 1000]}</answer>', Record("1", (), "", (), "[0, 0, 320, 425]",
+    ...     {"model_family": "qwen3_vl", "image_wh": [640, 425]}))
+    1.0
+    """
+    gold = gold_box(record)
+    answer = answered_box(completion, record)
+    return 0.0 if answer is None else iou(answer, gold)
+
+
+def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
+    """The box that a completion answers with, in pixels of the original image; None without one."""
+    where, box = frame(record), last_box(completion)
+    return None if box is None else to_original(box.xyxy, **where)
+
+
+def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """`answered_box` on the first picture. Raises DataError and ValueError as `rec`.
+
+    >>> rec_outlines("[0, 0, 320, 425]", Record("1", ("a.png",), "", (), "", {"image_wh": [640, 425]}))
+    (Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), label=None, image=0),)
+    """
+    box = answered_box(completion, record)
+    return () if box is None else (box_outline(box, record),)
+
+
+def box_outline(box: Sequence[float], record: Record, label: str | None = None) -> Outline:
+    """The four corners of (x1, y1, x2, y2) in pixels of the original image; ValueError as `image_wh`."""
+    x1, y1, x2, y2 = box
+    return outline([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], image_wh(record), label)
+
+
+def frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:
+    """The frame of the model's numbers, as `to_original` and `from_original` take it: family, size, pixel limits.
+
+    `wh` is the original image's (width, height) in pixels where it is known, else `image_wh(record)`.
+
+    Raises DataError for fields that are no such numbers, and ValueError for an unknown family.
+
+    >>> frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
+    {'family': 'qwen3_vl', 'image_wh': (640, 425)}
+    """
+    family = record.extra.get("model_family") or "original"
+    size = wh or ((1.0, 1.0) if space_of(family) == "original" else image_wh(record))
+    names = [name for name in ("min_pixels", "max_pixels") if record.extra.get(name)]
+    return {"family": family, "image_wh": size, **{name: _pixels(record, name) for name in names}}
+
+
+def _pixels(record: Record, name: str) -> int:
+    value = record.extra[name]
+    if type(value) is int and value > 0:
+        return value
+    remedy = "write the processor's limit, or remove the field"
+    raise DataError([Problem(record.where, name, shorten(value), "a positive number of pixels", remedy)])
+
+
+def gold_box(record: Record) -> tuple[float, ...]:
+    """The one box of a record's solution; raises DataError (field `solution`) where it is not one, or has no area."""
+    boxes = parse_boxes(gold_text(record))
+    if len(boxes) != 1 or _area(boxes[0].xyxy) == 0:
+        raise bad_gold(record, "one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, in pixels of the original image")
+    return boxes[0].xyxy
+
+
+def image_wh(record: Record) -> tuple[float, float]:
+    """(width, height) of the original image in pixels.
+
+    Raises DataError (field `image_wh`) where it is missing or no image that `open_r1.data.images` opens.
+    """
+    value = record.extra.get("image_wh") or [record.extra.get("width"), record.extra.get("height")]
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if is_pair and all(_is_side(side) for side in value) and max(value) <= MAX_ASPECT * min(value):
+        return value[0], value[1]
+    expected = f"[width, height] of the original image in pixels, within 1:{MAX_ASPECT}"
+    remedy = f"boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
+    raise DataError([Problem(record.where, "image_wh", shorten(value), expected, remedy)])
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
+
+
+def _area(box: Sequence[float]) -> float:
+    width, height = box[2] - box[0], box[3] - box[1]
+    return width * height if width > 0 and height > 0 else 0.0

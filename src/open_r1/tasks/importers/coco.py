@@ -1,0 +1,163 @@
+"""COCO's instances -> rows of the segmentation task, with questions that mean one object each. (torch-free)"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from open_r1.data.geometry.masks import decode, encode, read_segmentation
+from open_r1.data.geometry.polygons import ceiling, fit, write
+from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.errors import DataError, Problem
+from open_r1.tasks.seg import question
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+APART = 0.02  # of the picture's width lie between two centres of which one is clearly left of the other
+LARGER = 1.5  # times the area of all others: clearly the largest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which instances become rows, and in which form; areas in pixels of the mask."""
+
+    basis: str = "chebyshev"
+    terms: int = 8
+    min_area: int = 1024
+    keep_crowd: bool = False
+    max_per_image: int | None = None
+    min_ceiling: float = 0.0
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One annotation; `bbox` is (x, y, width, height) in pixels."""
+
+    id: int
+    category: str
+    bbox: tuple[float, float, float, float]
+    area: float
+    is_crowd: bool
+    segmentation: Any
+
+    @property
+    def middle(self) -> float:
+        return self.bbox[0] + self.bbox[2] / 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with its instances in order of their ids; `size` is (height, width)."""
+
+    file: str
+    size: tuple[int, int]
+    instances: tuple[Instance, ...]
+
+
+def read_pictures(path: Path, folder: str = "") -> list[Picture]:
+    """The pictures of a COCO annotation file in order of their ids, file names below `folder`.
+
+    Raises DataError for what is no such file.
+    """
+    try:
+        data = orjson.loads(path.read_bytes())
+        names = {category["id"]: category["name"] for category in data["categories"]}
+        by_image: dict[int, list[Instance]] = {image["id"]: [] for image in data["images"]}
+        for note in data["annotations"]:
+            by_image[note["image_id"]].append(_instance(note, names))
+        images = sorted(data["images"], key=lambda image: image["id"])
+        return [_picture(image, by_image[image["id"]], folder) for image in images]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        got, remedy = f"{type(error).__name__}: {error}", "name an instances_*.json file"
+        raise DataError([Problem(str(path), "annotations", got, "COCO's instances", remedy)]) from error
+
+
+def _instance(note: dict[str, Any], names: dict[int, str]) -> Instance:
+    category, crowd = names[note["category_id"]], bool(note.get("iscrowd", 0))
+    x, y, width, height = note["bbox"]
+    return Instance(note["id"], category, (x, y, width, height), note["area"], crowd, note["segmentation"])
+
+
+def _picture(image: dict[str, Any], instances: list[Instance], folder: str) -> Picture:
+    file = f"{folder}/{image['file_name']}" if folder else image["file_name"]
+    return Picture(file, (image["height"], image["width"]), tuple(sorted(instances, key=lambda one: one.id)))
+
+
+def targets(picture: Picture) -> list[str | None]:
+    """What each instance is called, so that nothing else in its picture is called so; None where no name is clear.
+
+    One of its category: "the dog". One of several: "the second dog from the left" where its middle lies clearly left
+    or right of every other's; else "the largest dog". Beside a crowd nothing can be counted; the only crowd of its
+    category is "the whole group of dog objects". Small instances count, also where they become no row.
+
+    >>> def dog(id: int, x: float, area: float) -> Instance:
+    ...     return Instance(id, "dog", (x, 0, 10, 10), area, False, None)
+    >>> targets(Picture("a.jpg", (100, 200), (dog(1, 50, 90), dog(2, 0, 80), dog(3, 51, 20))))
+    [None, 'the first dog from the left', None]
+    """
+    return [_target(one, picture) for one in picture.instances]
+
+
+def _target(one: Instance, picture: Picture) -> str | None:
+    same = [other for other in picture.instances if other.category == one.category and other is not one]
+    if one.is_crowd:
+        alone = not any(other.is_crowd for other in same)
+        return f"the whole group of {one.category} objects" if alone else None
+    if any(other.is_crowd for other in same):
+        return None
+    if not same:
+        return f"the {one.category}"
+    return _by_place(one, same, picture.size[1]) or _by_size(one, same)
+
+
+def _by_place(one: Instance, same: Sequence[Instance], width: int) -> str | None:
+    if any(abs(other.middle - one.middle) < APART * width for other in same):
+        return None
+    before = sum(other.middle < one.middle for other in same)
+    return f"the {ORDINALS[before]} {one.category} from the left" if before < len(ORDINALS) else None
+
+
+def _by_size(one: Instance, same: Sequence[Instance]) -> str | None:
+    return f"the largest {one.category}" if one.area >= LARGER * max(other.area for other in same) else None
+
+
+def rows_of(picture: Picture, wanted: Wanted) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The rows of a picture in order of ids, and how many instances became none, by reason."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    left: Counter[str] = Counter()
+    for one, target in zip(picture.instances, targets(picture), strict=True):
+        found = _row(one, target, picture, wanted)
+        if isinstance(found, str):
+            left[found] += 1
+        else:
+            rows.append(found)
+    if wanted.max_per_image is not None and len(rows) > wanted.max_per_image:
+        left["over max_per_image"] = len(rows) - wanted.max_per_image
+        kept = {id(item) for item in sorted(rows, key=lambda item: -item[0])[: wanted.max_per_image]}
+        rows = [item for item in rows if id(item) in kept]
+    return [row for _, row in rows], left
+
+
+def _row(one: Instance, target: str | None, picture: Picture, wanted: Wanted) -> tuple[int, dict[str, Any]] | str:
+    """(area in pixels, row), or why there is none."""
+    if one.is_crowd and not wanted.keep_crowd:
+        return "crowds"
+    try:
+        mask = decode(read_segmentation(one.segmentation, picture.size))
+    except ValueError:
+        return "unreadable masks"
+    area = int(mask.sum())
+    if area < wanted.min_area:
+        return "below min_area"
+    if target is None:
+        return "ambiguous"
+    polygon = fit(mask, wanted.basis, wanted.terms)
+    best = ceiling(polygon, mask)
+    if best <= 0 or best < wanted.min_ceiling:
+        return "below min_ceiling"
+    asked = IMAGE_TAG + question(target, wanted.basis, wanted.terms)
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": write(polygon)}]
+    extra = {"segmentation": encode(mask), "category": one.category, "ceiling": best, "basis": wanted.basis}
+    return area, {"id": str(one.id), "image": picture.file, "conversations": turns, **extra}

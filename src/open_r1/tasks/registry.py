@@ -1,0 +1,30 @@
+"""The tasks by name; one file per task. To add one, write its file and name it here."""
+
+from open_r1.tasks.area import AREA
+from open_r1.tasks.counting import COUNTING
+from open_r1.tasks.decode_sequences import DECODE_SEQUENCES
+from open_r1.tasks.decode_words import DECODE_WORDS
+from open_r1.tasks.default import DEFAULT
+from open_r1.tasks.detection import OD
+from open_r1.tasks.digits import DIGITS
+from open_r1.tasks.gui import GUI
+from open_r1.tasks.math import MATH
+from open_r1.tasks.rec import REC
+from open_r1.tasks.seg import SEG
+from open_r1.tasks.task import Task
+
+TASKS: dict[str, Task] = {
+    "area": AREA,
+    "counting": COUNTING,
+    "decode_sequences": DECODE_SEQUENCES,
+    "decode_words": DECODE_WORDS,
+    "default": DEFAULT,
+    "digits": DIGITS,
+    "gui": GUI,
+    "math": MATH,
+    "od": OD,
+    "rec": REC,
+    "seg": SEG,
+}
+
+__all__ = ["TASKS", "Task"]

@@ -1,0 +1,210 @@
+"""Which checkpoint a run continues from, and whether it is fit for it; decided before a model is loaded.
+
+A `checkpoint-N` can be continued from when every file of the state of a run is there (`missing`) and holds the bytes
+that were written (`manifest`), and when the flags and the data that shape a run are those it was saved under
+(`differences`). transformers checks none of it: it goes on without optimizer, scheduler or random state where they are
+absent, and under other flags. All nodes share the folder.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import TrainingArguments
+
+from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.jsonl_dataset import Record
+from open_r1.errors import UsageError, shorten
+from open_r1.trainer.checkpointing.manifest import MANIFEST, damages
+from open_r1.trainer.checkpointing.required_files import missing, read_state
+
+logger = logging.getLogger(__name__)
+
+# Flags that change what a run computes. Others (where it saves and logs, how it evaluates, how long it goes on, what
+# is exact either way) may differ when it continues.
+SHAPING: dict[str, str] = {
+    "task": "task_type prompt_mode reward_funcs reward_method val_split_ratio min_pixels max_pixels max_anyres_num "
+    "freeze_vision_modules",
+    "training": "seed data_seed shuffle_dataset per_device_train_batch_size gradient_accumulation_steps "
+    "steps_per_generation num_iterations num_generations max_completion_length temperature top_p top_k min_p "
+    "repetition_penalty use_vllm beta loss_type epsilon epsilon_high delta importance_sampling_level scale_rewards "
+    "reward_weights mask_truncated_completions top_entropy_quantile entropy_coef use_adaptive_entropy sync_ref_model "
+    "ref_model_sync_steps ref_model_mixup_alpha optim learning_rate lr_scheduler_type warmup_steps weight_decay "
+    "adam_beta1 adam_beta2 adam_epsilon max_grad_norm bf16 fp16 padding_free",
+    "model": "model_name_or_path dtype use_peft lora_r lora_alpha lora_dropout lora_vision lora_target_modules",
+}
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint a run continues from, None for a new run; and what shapes the run, to be saved with the next."""
+
+    checkpoint: Path | None
+    facts: dict[str, Any]
+
+
+def plan_resume(
+    records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
+) -> Resume:
+    """What `--resume_from_checkpoint` asks for: `true` for the newest whole checkpoint-N in --output_dir, `auto` for
+    it where there is any checkpoint, a folder, or nothing.
+
+    Raises UsageError, without loading a model, where there is no such folder, where it lacks a file or holds a damaged
+    one, where flags or data differ from those it was saved under, and for flags that no checkpoint can be exact with.
+    """
+    facts = facts_of(records, task, training, model_args)
+    fsdp = bool(training.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    if fsdp and getattr(training, "sync_ref_model", False):
+        raise UsageError(
+            "--sync_ref_model: got true under FSDP, expected false: checkpoints would not hold the reference model; "
+            "use DeepSpeed, or leave it out"
+        )
+    asked = str(training.resume_from_checkpoint or "false")
+    if asked.lower() == "false":
+        return Resume(None, facts)
+    if training.ignore_data_skip:
+        raise UsageError(
+            "--ignore_data_skip: got true with --resume_from_checkpoint, expected false: rows would be repeated"
+        )
+    ranks = (training.process_index, training.world_size)
+    if asked.lower() in ("true", "auto"):
+        if asked.lower() == "auto" and not checkpoints_in(Path(training.output_dir)):
+            return Resume(None, facts)
+        folder = newest(Path(training.output_dir), training.resume_unverified, ranks)
+    else:
+        folder = named(Path(asked), training.resume_unverified, ranks)
+    refuse_differences(folder, facts)
+    return Resume(folder, facts)
+
+
+def facts_of(
+    records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
+) -> dict[str, Any]:
+    """Flag or property -> value, as JSON holds it."""
+    given = {"task": task, "training": training, "model": model_args}
+    flags = {
+        f"--{name}": getattr(given[part], name)
+        for part, names in SHAPING.items()
+        for name in names.split()
+        if hasattr(given[part], name)
+    }
+    plugin = training.deepspeed_plugin
+    run = {
+        "ranks": training.world_size,
+        "ZeRO stage": plugin.zero_stage if plugin else None,
+        "rows": len(records),
+        "sha256 of the data": digest(records),
+    }
+    return json.loads(json.dumps(run | flags, default=str))
+
+
+def digest(records: Any) -> str:
+    """sha256 of the JSONL files' bytes, or of a hub dataset's texts."""
+    hashed = hashlib.sha256()
+    for source in getattr(records, "sources", ()):
+        with open(source.path, "rb") as file:
+            hashed.update(hashlib.file_digest(file, "sha256").digest())
+    if hasattr(records, "dataset"):
+        for batch in records.dataset.select_columns(["problem", "solution"]).iter(1000):
+            hashed.update(repr(batch).encode(errors="surrogatepass"))
+    return hashed.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """`checkpoint-N` below a folder, the newest first."""
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in found if path.is_dir()), key=lambda path: -int(path.name.split("-")[1]))
+
+
+def newest(output_dir: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
+    """The newest checkpoint without defects; newer ones are named in a warning with theirs."""
+    found = checkpoints_in(output_dir)
+    wrong: list[str] = []
+    for path in found:
+        if not (defects_ := defects(path, unverified, ranks)):
+            return path
+        wrong = wrong or defects_
+        logger.warning("%s is left out: %s", path, "; ".join(defects_))
+    if found:
+        raise UsageError(unusable("true", found[0], wrong, []))
+    raise UsageError(
+        f"--resume_from_checkpoint: got true, expected a folder checkpoint-N in {output_dir}, found none; correct "
+        "--output_dir, write auto to begin anew where there is none, or leave --resume_from_checkpoint out"
+    )
+
+
+def named(folder: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
+    """A folder that the user named."""
+    beside = checkpoints_in(folder if folder.is_dir() else folder.parent)
+    if not folder.is_dir() or (beside and not (folder / "trainer_state.json").exists()):
+        there = f"; there are {', '.join(path.name for path in beside)} in {beside[0].parent}" if beside else ""
+        raise UsageError(
+            f"--resume_from_checkpoint: got {folder}, expected a folder checkpoint-N{there}; correct the path, or "
+            "write true for the newest in --output_dir"
+        )
+    if wrong := defects(folder, unverified, ranks):
+        complete = [path.name for path in checkpoints_in(folder.parent) if path != folder and not missing(path)]
+        raise UsageError(unusable(str(folder), folder, wrong, complete))
+    return folder
+
+
+def unusable(asked: str, folder: Path, wrong: list[str], complete: list[str]) -> str:
+    others = f"choose a complete one ({', '.join(complete)})" if complete else "there is no complete one beside it"
+    unknown = not (folder / MANIFEST).exists() and not missing(folder)
+    trust = "to go on from it unverified, add --resume_unverified true; " if unknown else ""
+    return (
+        f"--resume_from_checkpoint: got {asked}, expected a checkpoint with the whole state of a run, which {folder} "
+        f"is not: {'; '.join(wrong)}. {trust}{others}, or start a new run from its weights: --model_name_or_path "
+        f"{folder} without --resume_from_checkpoint"
+    )
+
+
+def defects(folder: Path, unverified: bool, ranks: tuple[int, int]) -> list[str]:
+    """Why a checkpoint cannot be continued from; empty where it can. Ranks share the reading and agree.
+
+    `unverified` allows one without a manifest, never one that differs from its manifest.
+    """
+    sealed = (folder / MANIFEST).exists()
+    mine = [] if unverified and not sealed else damages(folder, *ranks)
+    lacking = missing(folder)
+    if lacking:
+        mine = [
+            f"it lacks {', '.join(lacking)} (--save_only_model true, a save that broke off, another program)",
+            *mine,
+        ]
+    return list(dict.fromkeys(gather_object(mine) if ranks[1] > 1 else mine))
+
+
+# --------------------------------------------------------------------------------------------------------- differences
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """
+    >>> differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64})
+    ['--seed: 1 in the checkpoint, 2 in this run']
+    """
+    return [
+        f"{name}: {shorten(saved[name])} in the checkpoint, {shorten(now[name])} in this run"
+        for name in saved
+        if name in now and saved[name] != now[name]
+    ]
+
+
+def refuse_differences(folder: Path, facts: dict[str, Any]) -> None:
+    found = differences(read_state(folder)["facts"], facts)
+    if found:
+        raise UsageError(
+            f"--resume_from_checkpoint: got {folder}, expected the flags and data that it was saved under, so that "
+            "the run goes on exactly:\n  " + "\n  ".join(found) + "\nset them back, or start a new run from its "
+            f"weights: --model_name_or_path {folder} without --resume_from_checkpoint"
+        )

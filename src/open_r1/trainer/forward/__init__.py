@@ -1,0 +1,1 @@
+"""Forward passes that give log-probs."""

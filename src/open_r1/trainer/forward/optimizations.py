@@ -1,0 +1,113 @@
+"""What a run computes once instead of G times, or not at all; each exact, each behind its flag.
+
+A model or a setting for which one of them would not be exact leaves it off, and the table before training says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import DistributedType
+from transformers import PreTrainedModel
+
+from open_r1.config.arguments import GRPOArguments
+from open_r1.models.loading import no_family, vision_parameters
+from open_r1.rollout import generation
+from open_r1.rollout.prompts import Prompt
+from open_r1.trainer.forward import shared_prefix
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Flag name -> why it is off, or None where it acts."""
+
+    off: dict[str, str | None]
+
+    def __getitem__(self, flag: str) -> bool:
+        return self.off[flag] is None
+
+    def lines(self) -> list[str]:
+        """For people: what acts, then what does not and why."""
+        acting = [flag for flag, reason in self.off.items() if reason is None]
+        idle = [f"{flag} off: {reason}" for flag, reason in self.off.items() if reason is not None]
+        return [", ".join(acting) or "nothing", *idle]
+
+
+def savings(trainer: Any, model: PreTrainedModel) -> Savings:
+    """What acts in this run; `model` is the bare model, without adapters."""
+    args = trainer.args
+    reasons = {
+        "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
+        if trainer.aux_loss_enabled
+        else shared_prefix.why_not(model),
+        "prefill_once": other_engine(trainer) or generation.why_not(model, args.cache_implementation),
+        "skip_zero_advantages": acts_without_advantage(trainer),
+        "reuse_old_logps": shared_prefix.dropout_of(model),
+        "reuse_vision_features": vision_changes(trainer, model),
+    }
+    return Savings({flag: reason if getattr(args, flag) else f"--{flag} false" for flag, reason in reasons.items()})
+
+
+def other_engine(trainer: Any) -> str | None:
+    args: GRPOArguments = trainer.args
+    if args.use_vllm:
+        return "vLLM generates"
+    if trainer.is_fsdp_enabled:
+        return "FSDP gathers its weights in whole calls of the model only"
+    return "continuous batching generates" if args.use_transformers_continuous_batching else None
+
+
+def acts_without_advantage(trainer: Any) -> str | None:
+    """What moves the policy, or counts tokens, where advantages are zero."""
+    if trainer.beta:
+        return f"--beta {trainer.beta:g} acts on every completion"
+    if trainer._entropy_bonus_enabled:
+        return "the entropy bonus acts on every completion"
+    if trainer.top_entropy_quantile < 1:
+        return f"--top_entropy_quantile {trainer.top_entropy_quantile:g} ranks the tokens of all completions"
+    return "the router's balancing loss acts on every completion" if trainer.aux_loss_enabled else None
+
+
+def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
+    """Why image features cannot be kept from pass to pass."""
+    if missing := no_family(model):
+        return missing
+    if any(p.requires_grad for p in vision_parameters(model)):
+        return "the vision tower trains; --freeze_vision_modules true freezes it"
+    return "the engine spreads the vision tower over the ranks" if spread(trainer) else None
+
+
+def spread(trainer: Any) -> bool:
+    """Whether each rank holds a part of the weights only."""
+    return zero3(trainer) or trainer.is_fsdp_enabled
+
+
+def zero3(trainer: Any) -> bool:
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return plugin is not None and plugin.zero_stage == 3
+
+
+def with_signal(trainer: Any, inputs: dict[str, Any]) -> list[Prompt | None]:
+    """The prompts of a micro-batch, None for rows that cannot move the policy."""
+    prompts = inputs["prompts"]
+    if not (trainer.savings["skip_zero_advantages"] and trainer.model.training):
+        return prompts
+    lengths = inputs["completion_mask"].sum(dim=1).tolist()
+    alone = trainer.accelerator.distributed_type == DistributedType.NO
+    tokens = [len(prompt.ids) + said for prompt, said in zip(prompts, lengths, strict=True)]
+    moving = moves_policy(inputs["advantages"].tolist(), tokens, alone)
+    return [prompt if moves else None for prompt, moves in zip(prompts, moving, strict=True)]
+
+
+def moves_policy(advantages: Sequence[float], lengths: Sequence[int], alone: bool) -> list[bool]:
+    """Which rows of a micro-batch move the policy: those whose advantage is not zero.
+
+    Engines of several ranks need a forward pass in each micro-batch, so there the shortest row stays where none moves.
+
+    >>> moves_policy([0.0, 1.5], [9, 9], alone=True), moves_policy([0.0, 0.0], [9, 4], alone=False)
+    ([False, True], [False, True])
+    """
+    moving = [advantage != 0 for advantage in advantages]
+    if not any(moving) and not alone:
+        moving[min(range(len(lengths)), key=lengths.__getitem__)] = True
+    return moving

@@ -1,0 +1,195 @@
+"""The packed layout: a group as ONE prompt with its images and all its completions, several groups in a sequence.
+
+Two groups, the first of two completions (a, b), the second of one (c), without any padding:
+
+    tokens     p0 p1 p2  q0 q1 | p3 a1 a2 | p3 b1 | q2 c1 c2
+    position    0  1  2   0  1 |  3  4  5 |  3  4 |  2  3  4
+    label                      | a1 a2 a3 | b1 b2 | c1 c2 c3
+
+First come the prefixes: prompts without their last token. Each completion is a suffix that begins with the prompt's
+last token, so that its first token is predicted inside its own suffix, and ends before its own last token, which
+predicts nothing. A suffix token sees its own prefix and the suffix up to itself, as if it stood there alone:
+
+               p0 p1 p2  q0 q1 | p3 a1 a2 | p3 b1 | q2 c1 c2
+    p2          x  x  x
+    a1          x  x  x           x  x
+    b1          x  x  x                      x  x
+    c2                    x  x                       x  x  x
+
+`open_r1.trainer.forward.shared_prefix` computes attention over this; all else in a transformer works token by token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from open_r1.rollout.prompts import Prompt, groups_of
+
+NO_IMAGE = -1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Sequences one behind the other, as varlen kernels take them: tokens, cumulative ends from 0, longest of each."""
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    query_ends: torch.Tensor
+    key_ends: torch.Tensor
+    longest_query: int
+    longest_key: int
+
+
+def run_of(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> Run:
+    def ends(parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.tensor([0, *map(len, parts)], device=parts[0].device).cumsum(0, dtype=torch.int32)
+
+    longest = max(map(len, queries)), max(map(len, keys))
+    return Run(torch.cat(queries), torch.cat(keys), ends(queries), ends(keys), *longest)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """B prefixes of `before` (B,) tokens, then R suffixes of `after` (R,) tokens, of which r continues `group[r]`.
+
+    Padded to P and S they are B x P + R x S places: `at` the token at each place, 0 where `real` is false, and `back`
+    (L,) the place of each token. `blocks` (B, P) is the image that a prefix token belongs to, for models whose images
+    see themselves in both directions.
+    """
+
+    before: torch.Tensor
+    after: torch.Tensor
+    group: torch.Tensor
+    at: torch.Tensor
+    back: torch.Tensor
+    real: torch.Tensor
+    sizes: tuple[int, int, int, int]  # B, P, R, S
+    each: int | None  # suffixes a prefix, where that is one number
+    prefix_tokens: int  # of all prefixes together
+    blocks: torch.Tensor | None
+    masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
+
+    def to(self, device: torch.device, **options: Any) -> "Layout":
+        """A copy there; batches of a data loader are moved by this name."""
+        moved = {name: value.to(device, **options) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **moved, masks={})
+
+    @property
+    def padded(self) -> bool:
+        return len(self.at) != len(self.back)
+
+    def suffix_mask(self, window: int | None, heads: int) -> torch.Tensor:
+        """(R, 1, heads x S, P + S) bool: the keys that a suffix token sees, for `heads` query heads one behind the
+        other; (1, ...) where all suffixes are of one prefix."""
+        if (window, heads) not in self.masks:
+            _, longest, _, length = self.sizes
+            begin = (self.before if len(self.before) == 1 else self.before[self.group])[:, None]
+            key, query = torch.arange(longest + length).to(begin), torch.arange(length).to(begin)
+            order = torch.where(key < longest, key, key - longest + begin)  # (R, P + S), places in a row of its own
+            place = (begin + query)[:, :, None]  # (R, S, 1)
+            seen = (order[:, None] <= place) & ((key < begin) | (key >= longest))[:, None]
+            if window:
+                seen &= order[:, None] > place - window
+            self.masks[window, heads] = seen.repeat(1, heads, 1)[:, None]
+        return self.masks[window, heads]
+
+    def prefix_mask(self, window: int | None) -> torch.Tensor | None:
+        """(B, 1, P, P) bool: the keys that a prefix token sees; None where that is causal and nothing else."""
+        longest = self.sizes[1]
+        window = window if window and window < longest else None
+        if window is None and self.blocks is None:
+            return None
+        if window not in self.masks:
+            at = torch.arange(longest, device=self.before.device)
+            seen = (at <= at[:, None])[None]
+            if self.blocks is not None:
+                same = self.blocks[:, None] == self.blocks[:, :, None]
+                seen = seen | (same & (self.blocks != NO_IMAGE)[:, None])
+            if window:
+                seen = seen & (at > at[:, None] - window)
+            self.masks[window] = seen[:, None]
+        return self.masks[window]
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Prefixes, then suffixes over prefix and suffix, without padding."""
+        tokens = torch.arange(len(self.back), device=self.back.device)
+        parts = tokens.split([*self.before.tolist(), *self.after.tolist()])
+        prefixes, suffixes = list(parts[: len(self.before)]), list(parts[len(self.before) :])
+        keys = [torch.cat([prefixes[b], suffix]) for b, suffix in zip(self.group.tolist(), suffixes, strict=True)]
+        return [run_of(prefixes, prefixes), run_of(suffixes, keys)]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed batch: `inputs` for the model's call, and where each completion token lies in it.
+
+    `at` (T,) indices into the suffixes, `row` (T,) and `column` (T,) of the T completion tokens.
+    """
+
+    inputs: dict[str, Any]
+    at: torch.Tensor
+    row: torch.Tensor
+    column: torch.Tensor
+
+
+def pack(
+    prompts: Sequence[Prompt], completions: torch.Tensor, lengths: Sequence[int], bidirectional: bool = False
+) -> Packed:
+    """Rows -> one sequence. `prompts` has one entry a row, the same object for rows of a group, groups in a row;
+    `completions` (N, C) token ids of which the first `lengths[i]` count. `bidirectional`: images see themselves."""
+    (heads, group), device = groups_of(prompts), completions.device
+    said = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
+    ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c in zip(prompts, said, strict=True)]
+    positions = [p.positions[..., :-1] for p in heads]
+    positions += [
+        p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in zip(prompts, said, strict=True)
+    ]
+    labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(said, lengths, strict=True)])
+    position_ids = torch.cat(positions, dim=-1)
+    inputs = {
+        "input_ids": torch.cat(ids)[None],
+        "position_ids": position_ids[None] if position_ids.ndim == 1 else position_ids[:, None],
+        "attention_mask": torch.ones(1, 1, 1, 1, device=device),  # of four dimensions: models hand it on unread
+        "shift_labels": labels[None],
+        "shared_prefix": lay_out(
+            torch.tensor([len(p.ids) - 1 for p in heads]),
+            torch.tensor(list(map(len, said))),
+            torch.tensor(group),
+            blocks_of(heads) if bidirectional else None,
+            device,
+        ),
+    }
+    row, column = (torch.arange(completions.shape[1]) < torch.tensor(lengths)[:, None]).nonzero(as_tuple=True)
+    return Packed(inputs, (labels != -100).nonzero()[:, 0], row.to(device), column.to(device))
+
+
+def lay_out(
+    before: torch.Tensor, after: torch.Tensor, group: torch.Tensor, blocks: torch.Tensor | None, device: torch.device
+) -> Layout:
+    """A Layout on `device` from lengths on the CPU."""
+    sizes = (len(before), int(before.max()), len(after), int(after.max()))
+    places = [torch.arange(longest) < lengths[:, None] for lengths, longest in ((before, sizes[1]), (after, sizes[3]))]
+    real = torch.cat([place.flatten() for place in places])
+    back = real.nonzero()[:, 0]
+    at = torch.zeros(len(real), dtype=torch.long)
+    at[back] = torch.arange(len(back))
+    counts = group.bincount().tolist()
+    moved = (tensor.to(device, non_blocking=True) for tensor in (before, after, group, at, back, real))
+    return Layout(*moved, sizes, counts[0] if len(set(counts)) == 1 else None, int(before.sum()), blocks)
+
+
+def blocks_of(prompts: Sequence[Prompt]) -> torch.Tensor:
+    """(B, P) the running number of the image that each prefix token belongs to, NO_IMAGE for text and padding."""
+
+    def blocks(types: torch.Tensor) -> torch.Tensor:
+        image = types == 1
+        starts = image & ~torch.nn.functional.pad(image, (1, 0))[:-1]
+        return torch.where(image, starts.cumsum(0), NO_IMAGE)
+
+    numbered = [blocks(prompt.types["token_type_ids"][:-1]) for prompt in prompts]
+    return pad_sequence(numbered, batch_first=True, padding_value=NO_IMAGE)

@@ -1,0 +1,67 @@
+"""A run in the folder of an earlier one begins logs of its own: those of the earlier one go to `earlier/1`, 2, ...
+
+Appended to, they would be the curves and the report of no run. Such a folder is one that `python -m open_r1.report`
+reads. What weights are in stays, as a new run may start from it: checkpoints and the final model with its card.
+"""
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from open_r1.errors import UsageError
+from open_r1.trainer.distributed import together
+
+EARLIER = "earlier"
+COMPLETIONS = "completions"  # TRL's, of --log_completions
+LINES = ("rollouts.jsonl", "metrics.jsonl")  # an earlier run has logged where one of them is
+# The lines go last: where a kill strikes in between, the next run sets aside what is left.
+LOGS = ("rollout_images", "reward_curve.png", "report.html", "resolved_config.yaml", "watchdog", COMPLETIONS, *LINES)
+logger = logging.getLogger(__name__)
+
+
+def set_aside(training: TrainingArguments) -> None:
+    """Move an earlier run's logs out of the way of one that does not go on from there.
+
+    Raises UsageError, on all ranks, where that cannot be.
+    """
+    together(lambda: move_logs(Path(training.output_dir)) if training.process_index == 0 else None)
+
+
+def move_logs(folder: Path) -> None:
+    """All logs go to the next `earlier/N` where an earlier run has left lines. Raises UsageError; all are then as they
+    were."""
+    if not any((folder / name).exists() for name in LINES):
+        return
+    target = folder / EARLIER / str(1 + max(numbers(folder / EARLIER), default=0))
+    try:
+        move([folder / name for name in LOGS if (folder / name).exists()], target)
+        if (target / COMPLETIONS).exists():
+            (folder / COMPLETIONS).mkdir()  # a trainer makes it once, and this run's is made already
+    except OSError as error:
+        raise UsageError(
+            f"--output_dir {folder}: got {error}, expected to move the logs of the earlier run there to {target}; "
+            "free space and make all of it writable, or choose another --output_dir"
+        ) from error
+    logger.warning(
+        "--output_dir %s held an earlier run: its logs are now in %s. Its checkpoints stay: remove those that "
+        "--resume_from_checkpoint true or auto should not take",
+        folder,
+        target,
+    )
+
+
+def numbers(earlier: Path) -> list[int]:
+    return [int(path.name) for path in earlier.glob("*") if path.name.isdecimal()]
+
+
+def move(paths: list[Path], target: Path) -> None:
+    """All of the paths into a new folder, or none of them. Raises OSError."""
+    target.mkdir(parents=True)
+    with ExitStack() as undo:
+        undo.callback(target.rmdir)
+        for path in paths:
+            path.rename(target / path.name)
+            undo.callback((target / path.name).rename, path)
+        undo.pop_all()

@@ -1,0 +1,58 @@
+"""One run at a time in an output folder: two would write into each other's checkpoints, metrics and rollouts.
+
+Rank 0 holds the lock of the folder's `.lock` while the run goes on; it is gone with the process, however that ends.
+"""
+
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from transformers import TrainingArguments
+
+from open_r1.errors import UsageError
+from open_r1.trainer.distributed import together
+
+LOCK = ".lock"
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def alone(training: TrainingArguments) -> Iterator[None]:
+    """Within it no other run writes to the output folder. Raises UsageError, on all ranks, where one does."""
+    file = together(lambda: lock(Path(training.output_dir)) if training.process_index == 0 else None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            file.close()
+
+
+def lock(folder: Path) -> IO[str]:
+    """The open file that holds the lock. Raises UsageError with who holds it already.
+
+    On a file system without locks it warns and goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (open while the run goes on)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        who = file.read().strip() or "another process"
+        file.close()
+        raise UsageError(
+            f"--output_dir: got {folder}, where a run is going on ({who}), expected a folder of its own; wait for "
+            "that run, end it, or choose another folder"
+        ) from error
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): see that no second run writes there", folder, error.strerror)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    file.flush()
+    return file

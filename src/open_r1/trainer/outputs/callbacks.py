@@ -1,0 +1,108 @@
+"""What a person sees while a run goes on: one progress line, `metrics.jsonl`, and curves redrawn as it grows."""
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from open_r1.data.jsonl_io import keep_lines
+from open_r1.errors import UsageError
+from open_r1.report.curves import draw_curves
+from open_r1.report.page import write_report
+from open_r1.trainer.outputs.throttle import Pace, line_of
+from open_r1.trainer.outputs.tolerant_writer import Forgiving, Metrics
+
+SECONDS_BETWEEN_DRAWINGS = 60
+HISTORY = 1_000  # newest logs, of 2.5 KB, that transformers keeps in memory and in each checkpoint
+SHOWN = {"reward": "reward", "completions/mean_length": "tokens", "frac_reward_zero_std": "no signal", "kl": "KL"}
+
+
+class Progress(ProgressCallback):
+    """The progress bar, with the newest reward behind it instead of a printed dictionary a step."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and self.training_bar is not None:
+            shown = {name: f"{logs[key]:.3g}" for key, name in SHOWN.items() if (logs or {}).get(key) is not None}
+            self.training_bar.set_postfix(shown)
+
+
+class Curves(TrainerCallback):
+    """Appends each log to `metrics.jsonl`; redraws curves and `report.html` at the end and each minute, or as seldom
+    as keeps that at 2 % of the time. Where they cannot be written the run goes on (`trainer.outputs.tolerant_writer`).
+
+    A resumed run first drops what was logged and sampled after its checkpoint, as it will log and sample that again:
+    lines of `metrics.jsonl` of later steps, and groups of `rollouts.jsonl` sampled once the checkpoint's step had been
+    made (a group's step is the number of optimizer steps before it). `seconds` goes on from the last line kept.
+    """
+
+    def __init__(self, output_dir: str):
+        self.folder, self.began = Path(output_dir), time.monotonic()
+        self.pace = Pace(SECONDS_BETWEEN_DRAWINGS, share=0.02)
+        self.forgiving = Forgiving()
+        self.metrics = Metrics(self.folder / "metrics.jsonl", self.forgiving)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or not state.global_step:
+            return
+        try:
+            keep_lines(self.folder / "rollouts.jsonl", lambda group: group["step"] < state.global_step)
+            kept = keep_lines(self.metrics.path, lambda line: line["step"] <= state.global_step)
+        except OSError as error:
+            raise UsageError(
+                f"--output_dir {self.folder}: got {error}, expected room to copy metrics.jsonl and rollouts.jsonl; "
+                "free space there, then resume again"
+            ) from error
+        self.began = time.monotonic() - (kept or {}).get("seconds", 0.0)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        forget(state)
+        if not state.is_world_process_zero:
+            return
+        seconds = round(time.monotonic() - self.began, 3)
+        self.metrics.add(line_of(state.global_step, {"seconds": seconds, **(logs or {})}))
+        if self.pace.due():
+            self._draw()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._draw()
+            self.metrics.close()
+
+    def _draw(self) -> None:
+        curves, page = self.folder / "reward_curve.png", self.folder / "report.html"
+        if not self.metrics.path.exists():
+            return
+        with self.pace:
+            with self.forgiving(curves, "its curves stay as they are"):
+                draw_curves(self.folder)
+            with self.forgiving(page, "its page stays as it is; `python -m open_r1.report` makes it later"):
+                write_report([self.folder], page)
+            gc.collect()  # a figure refers to itself: many would wait, with their pixels, for the collector
+
+
+def forget(state: TrainerState) -> None:
+    """Leave the newest `HISTORY` logs and the last evaluation in `state.log_history`: transformers would keep all, and
+    write them into each checkpoint again."""
+    old = state.log_history[:-HISTORY]
+    evaluated = [entry for entry in old if any(key.startswith("eval_") for key in entry)]
+    state.log_history[: len(old)] = evaluated[-1:]

@@ -1,0 +1,116 @@
+"""What a saved model carries beside its weights, and what of a run goes to the hub: the model, never the rollouts.
+
+transformers 5.17 and TRL 1.16 write a card without pictures into the run's folder and upload all of that folder. Here
+card and recipe lie in each model folder, and that is what is uploaded; `--hub_strategy` keeps its meaning. There is no
+`training_args.bin`: a pickle of the arguments, with a hub token in clear, that nothing reads.
+"""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import HubStrategy
+from transformers.utils.hub import PushInProgress, hf_api
+
+from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.paths import split_paths
+from open_r1.model_card import Card, write_card
+from open_r1.models.recipe import Recipe
+from open_r1.redaction import command_line, redacted
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.checkpointing.manifest import MANIFEST
+
+FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
+# Of a checkpoint-N: the state of a run. Not of the model.
+STATE_FILES = ["optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
+STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*", MANIFEST]
+SHOWN = "learning_rate num_generations per_device_train_batch_size gradient_accumulation_steps beta temperature seed"
+PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
+
+
+class Published:
+    """Mixed into a trainer, before TRL's class; the task scripts set `about`, what lies beside the weights."""
+
+    about: tuple[Recipe, Card] | None = None
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder, run = Path(output_dir or self.args.output_dir), Path(self.args.output_dir)
+        super()._save(output_dir, state_dict)
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        if self.about is not None:
+            recipe, card = self.about
+            recipe.save(folder)
+            write_card(folder, card, recipe, run, self.state.global_step, self.state.log_history)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """TRL's goes to the run's folder, where there is no model; ours is saved with the weights."""
+
+    def push_to_hub(self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any) -> Any:
+        """Upload the final model's folder, which `save_model` has just written."""
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=kwargs.get("token"))
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        return self.upload(Path(self.args.output_dir) / FINAL, commit_message, run_as_future=not blocking)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        strategy, folder = self.args.hub_strategy, Path(checkpoint_folder)
+        if not self.is_world_process_zero() or strategy == HubStrategy.END:
+            return
+        if self.push_in_progress is not None and not self.push_in_progress.is_done() and not self.args.hub_always_push:
+            return
+        message = f"Training in progress, step {self.state.global_step}"
+        jobs = [self.upload(folder, message, run_as_future=True)]
+        if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            place = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name
+            whole = {"path_in_repo": place, "ignore_patterns": None, "run_as_future": True}
+            jobs.append(self.upload(folder, f"{message}, checkpoint", **whole))
+        self.push_in_progress = PushInProgress(jobs)
+
+    def upload(self, folder: Path, message: str | None, **options: Any) -> Any:
+        return hf_api().upload_folder(
+            repo_id=self.hub_model_id,
+            folder_path=folder,
+            commit_message=message,
+            token=self.args.hub_token,
+            revision=self.args.hub_revision,
+            **{"ignore_patterns": STATE_FILES, **options},
+        )
+
+
+def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Recipe:
+    """How a run asks its model."""
+    return Recipe(
+        task_type=task.task_type,
+        prompt_mode=task.prompt_mode,
+        reward_method=task.reward_method or TASKS[task.task_type].method,
+        max_completion_length=getattr(training, "max_completion_length", None),
+        max_anyres_num=task.max_anyres_num,
+        base_model=model_args.model_name_or_path,
+    )
+
+
+def card_of(trainer: Any, task: TaskArguments, training: Any, model_args: VLMConfig) -> Card:
+    """What the card says of a run; `trainer.facts` are those of `checkpoints.facts_of`."""
+    names = getattr(task, "data_file_paths", None)
+    hub = getattr(task, "dataset_name", None)
+    rewards = getattr(trainer, "reward_func_names", [])
+    weights = trainer.reward_weights.tolist() if rewards else []
+    return Card(
+        method="GRPO" if rewards else "SFT",
+        name=training.hub_model_id or Path(training.output_dir).resolve().name,
+        instruction=TASKS[task.task_type].prompts[task.prompt_mode],
+        data=[Path(name).name for name in split_paths(names)] if names else [redacted(str(hub))],
+        rows=trainer.facts["rows"],
+        data_sha256=trainer.facts["sha256 of the data"],
+        command=command_line(["python", *sys.argv]),
+        ranks=training.world_size,
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        rewards=list(zip(rewards, weights, strict=True)),
+        hub_dataset=hub if hub and not Path(hub).exists() else None,
+        settings={n: getattr(training, n) for n in SHOWN.split() if getattr(training, n, None) is not None}
+        | ({"use_peft": True, "lora_r": model_args.lora_r} if model_args.use_peft else {}),
+    )

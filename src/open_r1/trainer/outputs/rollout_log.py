@@ -1,0 +1,158 @@
+"""What was sampled, for people: `rollouts.jsonl` with small pictures beside it, and R1-V's debug log.
+
+A line of `rollouts.jsonl` is one group:
+`{"step", "id", "where", "prompt", "images": [file under rollout_images], "solution", "gold": [outline],
+"completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
+`step` counts the optimizer steps before it; `parsed` is what the accuracy method read, as short text, null for
+nothing; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
+`open_r1.rewards.base.Outline`. A picture is stored once, named by its content. Of a long run the newest groups stay,
+and older ones evenly spaced over its steps. `open_r1.report` turns the file into a page.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from open_r1.data.chat import plain_text
+from open_r1.data.jsonl_io import append, each_line, replacing
+from open_r1.data.record import Record
+from open_r1.errors import UsageError
+from open_r1.report.thinning import thin_rollouts
+from open_r1.rewards.drawing import Outline, answered_outlines, gold_outlines
+from open_r1.rollout.prompts import Example
+from open_r1.trainer.outputs.tolerant_writer import Forgiving
+
+MAX_SIDE = 448  # pixels of a saved picture's longer side
+LOSSLESS = 128 * 128  # pixels up to which a picture is stored as it is
+MAX_PARSED = 300  # characters
+SLACK = 1.25  # of the completions to keep, until the file is thinned
+
+
+class Rollouts:
+    """The first `groups` groups of each generation on rank 0, about `keep` completions in all; and everything to
+    LOG_PATH when DEBUG_MODE=true. Outlines are drawn where accuracy is `graded`: else golds may be of another kind."""
+
+    def __init__(self, output_dir: str, groups: int, rank: int, keep: int, graded: bool = True):
+        self.folder, self.groups, self.rank = Path(output_dir), groups if rank == 0 else 0, rank
+        self.keep, self.stored, self.graded = keep, None, graded
+        self.forgiving = Forgiving()
+
+    def add(self, step: int, examples: list[Example], scored: dict[str, Any], group: int) -> None:
+        """`examples` and the lists of `scored` are parallel, one entry a completion, groups of `group` in a row."""
+        heads = range(0, len(examples), group)[: self.groups]
+        path = self.folder / "rollouts.jsonl"
+        if heads:
+            with self.forgiving(path, "its groups of these steps are left out"):
+                lines = [self._group(step, examples[i], scored, range(i, i + group)) for i in heads]
+                append(path, "".join(json.dumps(line) + "\n" for line in lines))
+                self._bound(len(lines), group)
+        if os.environ.get("DEBUG_MODE", "").lower() == "true":
+            self._debug([self._entry(step, e.record, scored, i) for i, e in enumerate(examples)])
+
+    def _bound(self, added: int, group: int) -> None:
+        """Thin the file once it holds a quarter more than `keep` completions."""
+        if self.stored is None:  # a resumed run finds groups there
+            self.stored = sum(1 for _ in each_line(self.folder / "rollouts.jsonl")) - added
+        self.stored += added
+        if self.stored * group > SLACK * self.keep:
+            self.stored = thin_rollouts(self.folder, max(self.keep // group, 1))
+
+    def _group(self, step: int, example: Example, scored: dict[str, Any], rows: range) -> dict[str, Any]:
+        record = example.record
+        return {
+            "step": step,
+            "id": record.id,
+            "where": record.where,
+            "prompt": plain_text(example.conversation),
+            "images": [self._save(image) for image in example.pictures],
+            "solution": record.solution,
+            "gold": as_json(gold_outlines(record) if self.graded else ()),
+            "completions": [
+                {
+                    "text": scored["completions"][i],
+                    "rewards": {name: values[i] for name, values in scored["rewards"].items()},
+                    "advantage": scored["advantages"][i],
+                    "parsed": short(scored["parsed"][i]),
+                    "tokens": scored["tokens"][i],
+                    "truncated": scored["truncated"][i],
+                    "outlines": self._outlines(scored["completions"][i], record),
+                }
+                for i in rows
+            ],
+        }
+
+    def _outlines(self, completion: str, record: Record) -> list[dict[str, Any]]:
+        return as_json(answered_outlines(completion, record) if self.graded else ())
+
+    def _save(self, image: Image.Image) -> str:
+        small = image.copy()
+        small.thumbnail((MAX_SIDE, MAX_SIDE))
+        name = f"{hashlib.sha256(small.tobytes()).hexdigest()[:16]}.webp"
+        path = self.folder / "rollout_images" / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                small.save(file, "webp", lossless=small.width * small.height <= LOSSLESS, quality=75)
+        return name
+
+    def _entry(self, step: int, record: Any, scored: dict[str, Any], i: int) -> str:
+        rewards = ", ".join(f"{name} {values[i]}" for name, values in scored["rewards"].items())
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        head = f"------------- {stamp} step {step} {record.where} rewards: {rewards} -------------"
+        return f"{head}\nContent: {scored['completions'][i]}\nSolution: {record.solution}\n"
+
+    def _debug(self, entries: list[str]) -> None:
+        path = os.environ.get("LOG_PATH")
+        if not path:
+            raise UsageError("DEBUG_MODE=true: got no LOG_PATH, expected the file to write rollouts to; set LOG_PATH")
+        log = Path(path if self.rank == 0 else f"{path}.rank{self.rank}")
+        with self.forgiving(log, "its rollouts of these steps are left out"):
+            append(log, "".join(entries))
+
+
+def as_json(outlines: Iterable[Outline]) -> list[dict[str, Any]]:
+    """Outlines with corners to a ten-thousandth of the side: half a pixel of a picture 5,000 pixels wide.
+
+    >>> as_json([Outline(((0.0, 1 / 3),), "cat")])
+    [{'points': [[0.0, 0.3333]], 'label': 'cat', 'image': 0}]
+    """
+    return [
+        {"points": [[round(x, 4), round(y, 4)] for x, y in o.points], "label": o.label, "image": o.image}
+        for o in outlines
+    ]
+
+
+def short(parsed: Any) -> str | None:
+    """What a method read, as text of at most `MAX_PARSED` characters; None for nothing.
+
+    >>> short((1.0, 2.0)), short("B"), short(None)
+    ('[1.0, 2.0]', 'B', None)
+    """
+    if parsed is None:
+        return None
+    text = parsed if isinstance(parsed, str) else json.dumps(parsed, default=str)
+    return text if len(text) <= MAX_PARSED else text[: MAX_PARSED - 1] + "…"
+
+
+def newest(trainer: Any, count: int) -> dict[str, Any]:
+    """This rank's `count` newest completions with rewards and advantages; TRL logs those of all ranks in order."""
+    ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+
+    def mine(values: Any) -> list[Any]:
+        return list(values)[-ranks * count :][rank * count : (rank + 1) * count]
+
+    return {
+        "completions": [completion[0]["content"] for completion in mine(trainer._logs["completion"])],
+        "rewards": {
+            name: [None if math.isnan(value) else value for value in mine(values)]  # NaN: does not apply
+            for name, values in trainer._logs["rewards"].items()
+        },
+        "advantages": mine(trainer._logs["advantages"]),
+    }

@@ -1,0 +1,384 @@
+"""Attention of a completion: eager's softmax rows in every family, maps where the pixels are, page and film."""
+
+import base64
+import gc
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from helpers import families
+from helpers.repository import REPO, run_script
+from PIL import Image
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Gemma3ImageProcessor,
+    Idefics3ImageProcessor,
+    LlavaOnevisionImageProcessor,
+    Qwen2VLImageProcessor,
+    SmolVLMImageProcessor,
+)
+from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
+from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
+
+from open_r1.data.chat import fill, messages
+from open_r1.data.images import open_image
+from open_r1.data.record import parse_row
+from open_r1.errors import UsageError
+from open_r1.evaluation.attention.layout import locate
+from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, pieces
+from open_r1.evaluation.attention.tiles import draw_over
+from open_r1.report.attention_film import HEIGHT, WIDTH, frames, write_gif, write_mp4
+from open_r1.report.attention_page import write_attention_page
+from open_r1.report.heat import HIGH, LOW, Attention, heat
+from open_r1.tasks.registry import TASKS
+
+NAMES = list(families.FAMILIES)
+SAID = [20, 30, 40, 50, 21]
+HOSTILE = '</script><script>alert("x")</script> \ud800 \u2028 {{ 7 * 7 }} \x00 <style>'
+
+
+def eager_attentions(model, fields):
+    """(layers, heads, C, P + C - 1) of the queries that predict `SAID`, by transformers' eager attention."""
+    more = torch.zeros(1, len(SAID) - 1, dtype=torch.long)
+    types = {name: torch.cat([fields[name], more], 1) for name in fields if name.endswith("token_type_ids")}
+    ids = torch.cat([fields["input_ids"], torch.tensor([SAID[:-1]])], 1)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        out = model.base_model(**{**fields, **types, "input_ids": ids}, output_attentions=True, use_cache=False)
+    return [layer[0, :, fields["input_ids"].shape[1] - 1 :] for layer in out.attentions]
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_rows_are_those_of_eager_attention(family):
+    model = families.ready(family)
+    fields = families.prompt(model, 2, 9, seed=0)
+    before = model.config.get_text_config()._attn_implementation
+    ours = [
+        attention_rows(model, fields, SAID, layer) for layer in range(model.config.get_text_config().num_hidden_layers)
+    ]
+    third = attention_rows(model, fields, SAID, 1, head=3)
+    torch.testing.assert_close(attention_rows(model, fields, SAID[:1], 0), ours[0][:1, : 1 - len(SAID)])
+    assert model.config.get_text_config()._attn_implementation == before
+    eager = eager_attentions(model, fields)
+    for mine, theirs in zip(ours, eager, strict=True):
+        torch.testing.assert_close(mine, theirs.mean(0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine.sum(1), torch.ones(len(SAID)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(third, eager[1][3], atol=1e-5, rtol=0)
+
+
+def test_what_is_kept_does_not_grow_with_layers():
+    """Tensors alive when the last layer begins, layer 0 being watched."""
+    alive = {}
+    for layers in (2, 6):
+        vision = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 64}
+        model = families._qwen("qwen2_5_vl", [2, 3, 3], vision, layers=layers)
+
+        def count(*_, layers=layers):
+            gc.collect()
+            alive[layers] = sum(thing.numel() for thing in gc.get_objects() if type(thing) is torch.Tensor)
+
+        model.base_model.language_model.layers[-1].register_forward_pre_hook(count)
+        attention_rows(model, families.prompt(model, 1, 9, seed=0), SAID, 0)
+        del model
+    assert alive[2] == alive[6]
+
+
+def qwen():
+    return Qwen2VLImageProcessor(
+        patch_size=7, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 1, "longest_edge": 10**6}
+    )
+
+
+SQUARE = {"height": families.SIDE, "width": families.SIDE}
+LONGEST = {"max_image_size": {"longest_edge": families.SIDE}, "size": {"longest_edge": 2 * families.SIDE}}
+PROCESSORS = {
+    **dict.fromkeys(families.QWEN, qwen),
+    "internvl": lambda: GotOcr2ImageProcessor(size=SQUARE, crop_to_patches=True, min_patches=1, max_patches=12),
+    "smolvlm": lambda: SmolVLMImageProcessor(return_row_col_info=True, **LONGEST),
+    "idefics3": lambda: Idefics3ImageProcessor(return_row_col_info=True, **LONGEST),
+    "llava_onevision": lambda: LlavaOnevisionImageProcessor(size=SQUARE, image_grid_pinpoints=[[28, 28], [56, 56]]),
+    "gemma3": lambda: Gemma3ImageProcessor(size=SQUARE),
+}
+
+
+@pytest.fixture(scope="module", params=list(PROCESSORS))
+def near_sighted(request):
+    """A family's model whose vision tower looks at each patch alone, so that a token tells where its pixels are."""
+    model = families.FAMILIES[request.param]()
+    between = re.compile(r"(visual|vision).*(attn|attention)\.(proj|out_proj|projection_layer)\.")
+    mixing = [p for name, p in model.named_parameters() if between.search(name)]
+    assert len(mixing) == 4  # two layers, weight and bias
+    for parameter in mixing:
+        torch.nn.init.zeros_(parameter)
+    return model, PROCESSORS[request.param]()
+
+
+def runs_of(family, fields, tokens, pictures):
+    """Image tokens of each picture as the family's processor writes them."""
+    if "rows" in fields:
+        return [families._idefics_run(*grid) for grid in zip(fields["rows"][0], fields["cols"][0], strict=True)]
+    counts = {
+        "image_grid_thw": lambda grids: (grids.prod(1) // 4).tolist(),
+        "num_patches": lambda patches: (4 * patches).tolist(),
+    }
+    known = [count(fields[name]) for name, count in counts.items() if name in fields]
+    each = known[0] if known else [tokens // pictures] * pictures
+    return [[families.START, *[families.IMAGE] * n, families.END] for n in each]
+
+
+@pytest.mark.parametrize("grid", [(0, 0), (1, 2), (2, 1), (2, 2)])
+def test_idefics_writes_tiles_as_assumed(grid):
+    words = {"<fake_token_around_image>": families.FAKE, "<image>": families.IMAGE, "<global-img>": families.GLOBAL}
+    words |= {"\n": families.NEWLINE}
+    words |= {f"<row_{r + 1}_col_{c + 1}>": families.ROW_COLUMN + 2 * r + c for r in range(2) for c in range(2)}
+    text = get_image_prompt_string(*grid, 4, *list(words)[:3])
+    assert [words[word] for word in re.findall(r"<.*?>|\n", text)] == families._idefics_run(*grid)
+
+
+def shown(model, processor, pictures):
+    """The processor's fields with token ids, and the features (N, D) of all image tokens."""
+    fields = dict(processor([pictures], return_tensors="pt"))
+    names = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images", "pixel_attention_mask")
+    with torch.no_grad():
+        out = model.base_model.get_image_features(**{name: fields[name] for name in names if name in fields})
+    parts = out.pooler_output if isinstance(out.pooler_output, list | tuple) else [out.pooler_output]
+    features = torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
+    runs = runs_of(model.config.model_type, fields, len(features), len(pictures))
+    ids = [families.TEXT, *(token for run in runs for token in [*run, families.TEXT])]
+    return fields | {"input_ids": torch.tensor([ids])}, features
+
+
+@pytest.mark.parametrize("shapes", [[(112, 56)], [(84, 84)], [(56, 112)], [(112, 56), (56, 112)]], ids=str)
+def test_a_token_lies_on_the_map_where_its_pixels_are(near_sighted, shapes):
+    model, processor = near_sighted
+    width, height = shapes[-1]
+    grey = [np.full((h, w, 3), 120, np.uint8) for w, h in shapes]
+    fields, before = shown(model, processor, [Image.fromarray(pixels) for pixels in grey])
+    tiles = locate(model, fields, shapes)
+    at = (fields["input_ids"][0] == families.IMAGE).nonzero()[:, 0].numpy()
+    for x, y in ((0.1, 0.1), (0.6, 0.3), (0.9, 0.9), (0.4, 0.8)):
+        spotted = grey[-1].copy()
+        row, column = int(y * height), int(x * width)
+        spotted[row - 2 : row + 3, column - 2 : column + 3] = 255
+        _, after = shown(model, processor, [Image.fromarray(pixels) for pixels in [*grey[:-1], spotted]])
+        values = np.zeros((1, fields["input_ids"].shape[1]))
+        values[0, at] = (after - before).norm(dim=1).numpy()
+        *others, mine = [draw_over(values, part)[0] for part in tiles]
+        rows, columns = mine.shape
+        found = np.unravel_index(mine.argmax(), mine.shape)
+        assert (
+            abs((found[0] + 0.5) / rows - y) <= 0.75 / rows and abs((found[1] + 0.5) / columns - x) <= 0.75 / columns
+        )
+        assert all(np.abs(other).max() < 1e-5 for other in others)
+
+
+def test_arias_tokens_lie_where_its_projector_looked():
+    """A projector that looks everywhere alike: 1 / 12 on each of the 3 x 4 patches that 20 x 28 pixels reach."""
+    model = families.FAMILIES["aria"]()
+    torch.nn.init.zeros_(model.base_model.multi_modal_projector.cross_attn.q_proj.weight)
+    torch.nn.init.zeros_(model.base_model.multi_modal_projector.cross_attn.multihead_attn.in_proj_bias)
+    fields = families.prompt(model, 3, 9, seed=0)
+    sizes = [(int(mask[0].sum()), int(mask[:, 0].sum())) for mask in fields["pixel_mask"]]
+    tiles = dict(zip(sizes, locate(model, fields, sizes), strict=True))
+    assert {size: (tile.rows, tile.columns) for size, (tile,) in tiles.items()} == {
+        (28, 28): (4, 4),
+        (28, 20): (3, 4),
+        (12, 28): (4, 2),
+    }
+    for (tile,) in tiles.values():
+        torch.testing.assert_close(
+            tile.spread, np.full((4, tile.rows * tile.columns), 1 / tile.rows / tile.columns, np.float32)
+        )
+
+
+def test_what_does_not_fit_is_refused():
+    model = families.FAMILIES["gemma3"]()
+    fields = families.prompt(model, 2, 9, seed=0)
+    with pytest.raises(UsageError, match=r"image tokens of gemma3: got 8 in the prompt, expected 4; set"):
+        locate(model, fields, [(28, 28)])
+    with pytest.raises(UsageError, match="--layer: got 3, expected 0 to 2"):
+        chosen_layer(model, 3, None)
+    with pytest.raises(UsageError, match="--head: got -1, expected 0 to 3"):
+        chosen_layer(model, None, -1)
+    with pytest.raises(UsageError, match="completion: got no token"):
+        attention_rows(model, fields, [], 0)
+    assert chosen_layer(model, None, None) == 1
+    model.config.text_config.layer_types = ["full_attention", "sliding_attention", "sliding_attention"]
+    assert chosen_layer(model, None, None) == 0 and chosen_layer(model, 2, 3) == 2
+    model.config.model_type = "other"
+    with pytest.raises(UsageError, match="got model_type 'other', expected one of qwen2_vl, "):
+        chosen_layer(model, None, None)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return AutoProcessor.from_pretrained(REPO / "assets" / "tiny-vlm")
+
+
+@pytest.mark.parametrize("text", ["I see 7.", "naïve 你好 \n\n x", "<think></think><|im_end|>", "🙂"])
+def test_pieces_are_the_text(processor, text):
+    ids = processor.tokenizer(text)["input_ids"]
+    found = pieces(processor, ids)
+    assert len(found) == len(ids) and "".join(found) == text
+
+
+def test_parts_are_all_of_the_attention(processor):
+    model = families.ready("qwen2_5_vl")
+    fields = families.prompt(model, 2, 9, seed=0)
+    seen = attend(model, processor, fields, [(28, 28), (28, 28)], SAID)
+    grids = (fields["image_grid_thw"][:, 1:] // 2).tolist()
+    assert [image.shape[1:] for image in seen.images] == list(map(tuple, grids)) and seen.layer == 1
+    assert len(seen.tokens) == len(SAID) and seen.prompt.shape == (len(SAID), len(seen.asked))
+    assert not np.triu(seen.said).any() and (seen.said[1:, 0] > 0).all()
+    np.testing.assert_allclose(seen.rest, 0, atol=1e-6)
+
+
+def made(count, pictures=((2, 3), (1, 1)), tokens=None):
+    """An `Attention` drawn at random, a quarter on each of two pictures, prompt and completion."""
+    random = np.random.default_rng(0)
+    images = [random.dirichlet(np.ones(r * c), count).reshape(count, r, c) / 4 for r, c in pictures]
+    prompt, said = random.dirichlet(np.ones(100), count) / 4, np.tril(random.random((count, count)), -1)
+    said /= 4 * said.sum(1, keepdims=True).clip(min=1e-9)
+    return Attention(tokens or ["ab "] * count, ["cd"] * 100, images, prompt, said, 2, 4, None)
+
+
+PICTURES = [Image.new("RGB", (30, 20), "white"), Image.new("RGB", (10, 40), "blue")]
+
+
+def page_of(path, attention, **facts):
+    write_attention_page(path, attention, PICTURES, facts)
+    text = path.read_text(encoding="utf-8")
+    return text, json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_the_page_holds_the_numbers(tmp_path):
+    attention = made(5)
+    _, data = page_of(tmp_path / "a.html", attention, model="m")
+    cells = np.frombuffer(base64.b64decode(data["pictures"][0]["cells"]), np.uint8).reshape(5, 2, 3)
+    assert (cells.reshape(5, -1).argmax(1) == attention.images[0].reshape(5, -1).argmax(1)).all()
+    assert (cells.reshape(5, -1).max(1) == 255).all() and (cells.reshape(5, -1).min(1) == 0).all()
+    assert data["shares"][3] == {"pictures": [0.25, 0.25], "prompt": 0.25, "said": 0.25, "rest": 0.0}
+    assert data["facts"] == [["model", "m"], ["attention", "layer 2 of 0 to 3, mean of its heads"]]
+    top = int(np.argmax(np.concatenate([attention.prompt, attention.said], axis=1)[4]))
+    assert [top, 255] in data["text"][4] and len(data["text"][4]) == 64
+
+
+def test_the_page_runs_its_own_script_alone_and_shows_hostile_text_as_text(tmp_path):
+    text, data = page_of(tmp_path / "a.html", made(3, tokens=[HOSTILE, "", "b"]), question=HOSTILE)
+    assert data["tokens"][0] == HOSTILE and data["facts"][0][1] == HOSTILE
+    policy = re.search(r'Content-Security-Policy" content="(.*?)"', text)[1]
+    assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
+    for kind in ("style", "script"):
+        (inside,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert (
+        "alert(" not in re.sub(r'id="data">.*?</script>', "", text)
+        and "\u2028" not in text
+        and "http" not in text.replace("http-equiv", "")
+    )
+
+
+def test_the_page_grows_with_tokens_alone(tmp_path):
+    small, middle, large = (len(page_of(tmp_path / "a.html", made(count))[0]) for count in (200, 400, 800))
+    assert (large - middle) / (middle - small) == pytest.approx(2, rel=0.05)
+
+
+def test_heat_is_red_where_least_and_green_where_most():
+    picture = heat(Image.new("RGB", (40, 20), "black"), np.array([[0.0, 0.5]]))
+    assert picture.getpixel((5, 5)) == tuple(c // 2 for c in LOW)
+    assert picture.getpixel((35, 5)) == pytest.approx([c / 2 for c in HIGH], abs=1)
+
+
+def test_a_film_has_a_frame_a_token(tmp_path, monkeypatch):
+    attention = made(4, tokens=["one ", "two\n", "🙂", "four" * 90])
+    write_gif(tmp_path / "new" / "a.gif", frames(attention, PICTURES))
+    with Image.open(tmp_path / "new" / "a.gif") as film:
+        assert (film.n_frames, film.size, film.info["duration"]) == (4, (WIDTH, HEIGHT), 400)
+    encoder = tmp_path / "ffmpeg"
+    encoder.write_text('#!/bin/bash\ncat > "${@: -1}"\n')
+    encoder.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    write_mp4(tmp_path / "new" / "a.mp4", frames(attention, PICTURES))
+    assert (tmp_path / "new" / "a.mp4").stat().st_size == 4 * WIDTH * HEIGHT * 3
+    encoder.write_text("#!/bin/bash\necho no encoder >&2; exit 3\n")
+    with pytest.raises(UsageError, match=r"--mp4: got status 3 from ffmpeg \(no encoder\)"):
+        write_mp4(tmp_path / "b.mp4", frames(attention, PICTURES))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UsageError, match="--mp4: got no ffmpeg on PATH"):
+        write_mp4(tmp_path / "c.mp4", frames(attention, PICTURES))
+
+
+def look(*options, **kwargs):
+    return run_script(
+        "eval/attention.py", "--model", REPO / "assets" / "tiny-vlm", "--task", "digits", *options, **kwargs
+    )
+
+
+def test_the_embedded_model_looks_at_the_digit_that_it_reads(digits, processor):
+    """Two digits side by side: most of the middle layer's attention is on the half of the one that comes next."""
+    model = AutoModelForImageTextToText.from_pretrained(REPO / "assets" / "tiny-vlm", dtype=torch.float32).eval()
+    rows = [json.loads(line) for line in (digits / "heldout.jsonl").read_text().splitlines()]
+    right, on_picture = [], []
+    for row in [row for row in rows if len(row["digits"]) == 2]:
+        picture = open_image(str(digits), row["image"])
+        chat = fill(messages(parse_row(row, "heldout", 1), TASKS["digits"].prompts["think"]), [picture])
+        fields = processor.apply_chat_template(
+            [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        said = processor.tokenizer("<think>I see {} {}.".format(*row["digits"]))["input_ids"]
+        seen = attend(model, processor, dict(fields), [picture.size], said)
+        steps = [step for step, token in enumerate(seen.tokens) if token.isdigit()]
+        for digit, step in enumerate(steps):
+            halves = (
+                seen.images[0][step].sum(axis=0).reshape(2, 2).sum(axis=1)
+            )  # of the 2 x 4 tokens of 112 x 56 pixels
+            right.append(halves.argmax() == digit)
+        on_picture += [(seen.on_images[step].sum(), step in steps) for step in range(len(said))]
+    at_digits, elsewhere = (np.mean([share for share, at in on_picture if at is here]) for here in (True, False))
+    print(
+        f"right half: {sum(right)} of {len(right)}; on pictures: {at_digits:.3f} at digits, {elsewhere:.3f} elsewhere"
+    )
+    assert len(right) >= 20 and np.mean(right) > 0.95 and at_digits > 5 * elsewhere
+
+
+@pytest.mark.slow
+def test_the_command_line_looks_generates_and_refuses(digits, tmp_path):
+    page, film = tmp_path / "a.html", tmp_path / "a.gif"
+    asked = ["--image", digits / "images" / "heldout_000000.png", "--question", "What digits?", "--out", page]
+    done = look(*asked, "--max_completion_length", 6, "--temperature", 1.0, "--head", 1, "--gif", film)
+    assert done.stdout.startswith("6 tokens, layer 2 of 0 to 3, head 1, ")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+    assert len(data["tokens"]) == 6 and data["pictures"][0]["grid"] == [2, 4]
+    with Image.open(film) as frames_of:
+        assert frames_of.n_frames == 6
+    look(*asked, "--completion", "</script> 你好")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+    assert "".join(data["tokens"]) == "</script> 你好"
+    refused = look(*asked, "--layer", 4, check=False)
+    assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith("--layer: got 4, expected 0 to 3")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_steps_and_plays_in_a_browser(page, tmp_path, width, scheme):
+    from playwright.sync_api import expect
+
+    page_of(tmp_path / "a.html", made(6), model="<script>alert(1)</script>")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto((tmp_path / "a.html").as_uri())
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#step").input_value() == "1"
+    page.keyboard.press("End")
+    assert page.locator("#step").input_value() == "5"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Home")
+    page.keyboard.press(" ")
+    expect(page.locator("#step")).to_have_value(re.compile("[2-5]"))
+    assert "<script>alert(1)</script>" in page.inner_text("body")

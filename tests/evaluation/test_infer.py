@@ -1,0 +1,251 @@
+"""Inference: the evaluator's own answers, streamed and stopped, drawn at the right place; rows without gold."""
+
+import io
+import json
+import runpy
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.repository import REPO, make_dataset, run_script
+from PIL import Image, ImageColor
+from rich.console import Console
+
+from open_r1.data.chat import fill, messages
+from open_r1.data.jsonl_io import read_lines
+from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.data.unlabeled import MARK, with_stand_in, with_stand_ins
+from open_r1.errors import UsageError
+from open_r1.evaluation.attention.maps import attend
+from open_r1.evaluation.cli import parser_of, run
+from open_r1.evaluation.session import Answer, Asker, Question, asking_settings
+from open_r1.rewards.drawing import ANSWERED, GOLD
+from open_r1.tasks.registry import TASKS
+
+SCRIPT = REPO / "eval" / "infer.py"
+FLAGS = runpy.run_path(str(SCRIPT))["options"]()
+
+
+def settings_for(*words: object):
+    return asking_settings(FLAGS.parse_args([str(word) for word in words]))
+
+
+@pytest.fixture(scope="module")
+def asker(tiny) -> Asker:
+    return Asker(settings_for("--model", tiny, "--task", "digits", "--max_completion_length", 40))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    """`heldout.jsonl` of task rec with pictures of 112 px."""
+    out = tmp_path_factory.mktemp("shapes")
+    make_dataset("rec", out, "--rows", 4, "--heldout_rows", 4)
+    return out
+
+
+def questions(folder: Path, count: int) -> list[Question]:
+    rows = [json.loads(line) for line in (folder / "heldout.jsonl").read_text().splitlines()[:count]]
+    said = [[turn["value"].replace(IMAGE_TAG, "") for turn in row["conversations"]] for row in rows]
+    return [Question(text, (folder / row["image"],), gold) for row, (text, gold) in zip(rows, said, strict=True)]
+
+
+def last(texts) -> Answer:
+    *_, answer = texts
+    return answer
+
+
+def test_answers_and_scores_are_the_evaluators(asker, tiny, digits, tmp_path):
+    words = ["--model", tiny, "--task", "digits", "--data_file_paths", digits / "heldout.jsonl", "--limit", 6]
+    words += ["--image_folders", digits, "--output_dir", tmp_path, "--max_completion_length", 40]
+    run(parser_of(None).parse_args([str(word) for word in words]))
+    for line, question in zip(read_lines(tmp_path / "predictions.jsonl"), questions(digits, 6), strict=True):
+        answer = last(asker.ask(question))
+        assert (answer.completion, len(answer.ids), answer.truncated) == (line["completion"], line["tokens"], False)
+        assert answer.parsed == line["parsed"]
+        assert answer.rewards() == [("accuracy", 1.0, line["score"]), ("format", 1.0, line["format"])]
+
+
+def test_text_streams_token_by_token_and_grows_into_the_answer(asker, digits):
+    *texts, answer = asker.ask(questions(digits, 1)[0])
+    assert len(texts) > 3 and all(later.startswith(text) for text, later in pairwise(texts))
+    assert texts[-1] == answer.completion and answer.seconds > 0
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_stopped_answer_is_what_was_said_and_the_next_one_is_whole(asker, digits, leave):
+    stop, said = threading.Event(), []
+    texts = asker.ask(questions(digits, 1)[0], stop=stop)
+    said = [next(texts), next(texts)]
+    if leave:
+        texts.close()  # the listener went away
+    else:
+        stop.set()
+        answer = last(texts)
+        assert answer.truncated and answer.completion.startswith(said[-1])
+        assert len(answer.ids) < 19  # nineteen tokens are the whole answer
+    assert not last(asker.ask(questions(digits, 1)[0])).truncated
+
+
+def test_sampling_depends_on_the_seed_alone(asker, digits):
+    warm = replace(asker.settings, temperature=1.5)
+    (question,) = questions(digits, 1)
+
+    def sampled(seed: int) -> str:
+        return last(asker.ask(question, replace(warm, seed=seed))).completion
+
+    said = [sampled(seed) for seed in range(4)]
+    assert [sampled(seed) for seed in range(4)] == said and len(set(said)) > 1
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_boxes_are_drawn_in_pixels_of_the_picture_whatever_size_the_model_saw(shapes, tmp_path, factor):
+    """The model sees 112 px, its processor's limit; its numbers are drawn `factor` times as large."""
+    model = REPO / "assets" / "tiny-vlm-shapes"
+    words = ("--model", model, "--task", "rec", "--max_completion_length", 48, "--max_pixels", 112 * 112)
+    (asked,) = questions(shapes, 1)
+    picture, gold = Image.open(asked.images[0]), np.array([60, 8, 100, 48])  # apart from what is answered
+    picture.resize((112 * factor, 112 * factor), Image.Resampling.NEAREST).save(tmp_path / "large.png")
+    asked = replace(asked, images=(tmp_path / "large.png",), gold=str((gold * factor).tolist()))
+    answer = last(Asker(settings_for(*words)).ask(asked))
+    numbers = np.array(json.loads(answer.final))
+    assert np.allclose(answer.parsed, numbers * factor)
+    (drawn,) = answer.drawn()
+    pixels = np.asarray(drawn).astype(int)
+    changed = (pixels != np.asarray(answer.example.pictures[0])).any(axis=2)
+    assert drawn.size == (112 * factor, 112 * factor)
+    for colour, box in ((ANSWERED, numbers * factor), (GOLD, gold * factor)):
+        rows, columns = np.nonzero(changed & (np.abs(pixels - ImageColor.getrgb(colour)) < 40).all(axis=2))
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert np.abs(seen - box).max() <= 2 * factor + 1, (colour, seen, box)
+
+
+def test_attention_is_that_of_the_processors_own_prompt(asker, digits):
+    (question,) = questions(digits, 1)
+    answer = last(asker.ask(question))
+    chat = fill(messages(answer.record, TASKS["digits"].prompts["think"]), answer.example.pictures)
+    fields = asker.processor.apply_chat_template(
+        [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    wanted = attend(asker.engine.model, asker.processor, dict(fields), [(112, 56)], answer.ids)
+    seen = asker.look(answer)
+    assert seen.tokens == wanted.tokens and seen.layer == 2
+    assert np.allclose(seen.images[0], wanted.images[0]) and np.allclose(seen.prompt, wanted.prompt)
+    with pytest.raises(UsageError, match="--layer: got 9"):
+        asker.look(answer, layer=9)
+
+
+def test_without_gold_nothing_is_scored_and_all_is_read(asker, digits):
+    (question,) = questions(digits, 1)
+    answer = last(asker.ask(replace(question, gold=None)))
+    assert answer.rewards() == [] and answer.parsed == last(asker.ask(question)).parsed is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gold": "many"}, "solution: got 'many', expected an integer or a list"),
+        ({"text": "<image> and <image>?"}, r"got 2 <image> tag\(s\) for 1 image"),
+        ({"text": " "}, "problem: got ' ', expected non-empty text"),
+        ({"images": (REPO / "README.md",)}, "no image"),
+        ({"images": (REPO / "none.png",)}, "'none.png', expected an existing file"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(asker, digits, change, message):
+    with pytest.raises(UsageError, match=message):
+        last(asker.ask(replace(questions(digits, 1)[0], **change)))
+
+
+# --------------------------------------------------------------------------------------------------- rows without gold
+
+
+@pytest.mark.parametrize(
+    ("row", "changed"),
+    [
+        ({"problem": "a"}, {"solution": "-"}),
+        ({"problem": "a", "solution": None, "options": ["x", "y"]}, {"solution": "A"}),
+        (
+            {"conversations": [{"from": "human", "value": "a"}]},
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "assistant", "value": "-"}]},
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}]},
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "-"}]},
+        ),
+        ({"problem": "a", "solution": 0}, None),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, None),
+        ({"messages": []}, None),
+        ({"conversations": [{"from": "nobody", "value": "a"}]}, None),
+    ],
+)
+def test_only_rows_without_gold_get_a_stand_in(row, changed):
+    assert with_stand_in(row, "a.jsonl:1") == (row if changed is None else {**row, **changed, MARK: True})
+
+
+def test_a_file_with_gold_is_read_as_it_is_and_lines_keep_their_numbers(tmp_path):
+    (tmp_path / "gold.jsonl").write_text('{"problem": "a", "solution": "b"}\n')
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"problem": "a"}\n\n[1]\n{"problem": "a", "solution": "b"}')
+    paths = with_stand_ins([str(tmp_path / "gold.jsonl"), str(tmp_path / "rows.jsonl")], tmp_path / "out")
+    assert paths == [str(tmp_path / "gold.jsonl"), str(tmp_path / "out" / "1" / "rows.jsonl")]
+    lines = Path(paths[1]).read_text().splitlines()
+    assert lines == ['{"problem":"a","solution":"-","no_gold":true}', "", "[1]", '{"problem":"a","solution":"b"}']
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+
+def infer(monkeypatch, *words: object) -> None:
+    monkeypatch.setattr("sys.argv", ["infer.py", *map(str, words)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_rows_are_answered_scored_where_they_have_gold_and_drawn(monkeypatch, shapes, tmp_path, capsys):
+    rows = [json.loads(line) for line in (shapes / "heldout.jsonl").read_text().splitlines()]
+    del rows[1]["conversations"][1]
+    (shapes / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--model", REPO / "assets" / "tiny-vlm-shapes", "--task", "rec", "--max_completion_length", 48]
+    words += ["--data_file_paths", shapes / "some.jsonl", "--image_folders", shapes, "--out", tmp_path]
+    infer(monkeypatch, *words)
+    lines = read_lines(tmp_path / "predictions.jsonl")
+    assert [line["score"] is None for line in lines] == [line["right"] is None for line in lines]
+    assert [line["solution"] is None for line in lines] == [False, True, False, False]
+    assert lines[1]["parsed"] and lines[1]["measures"] == {} and lines[0]["measures"]
+    assert json.loads((tmp_path / "summary.json").read_text())["think"]["n"] == 3
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [f"some_{n}_think.png" for n in range(1, 5)]
+    green = [ImageColor.getrgb(GOLD) in set(Image.open(path).getdata()) for path in sorted(tmp_path.glob("drawn/*"))]
+    assert any(green) and not green[1]
+    assert "4 answers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--question", "a", "--limit", "2"], "--limit: got a value, which acts with --data_file_paths only"),
+        (["--data_file_paths", "a.jsonl", "--gold", "3"], "--gold: got a value, which acts without --data_file_paths"),
+        ([], "--question: got nothing"),
+        (["--question", "a", "--image", "none.png"], "'none.png', expected an existing file"),
+        (["--question", "a", "--task", "digit"], "--task: got 'digit'.*did you mean 'digits'"),
+        (["--data_file_paths", "none.jsonl"], "No such file"),
+    ],
+)
+def test_what_cannot_act_is_said(monkeypatch, tiny, words, message):
+    with pytest.raises(SystemExit, match=message):
+        infer(monkeypatch, "--model", tiny, *words)
+
+
+def test_hostile_text_reaches_the_terminal_as_text():
+    shown = Console(file=io.StringIO(), width=80, force_terminal=True)
+    shown.print(runpy.run_path(str(SCRIPT))["talk"]("<answer>\x1b]0;title\x07[red]\ud800</answer>"))
+    assert r"\x1b]0;title\x07[red]\ud800" in shown.file.getvalue()
+
+
+@pytest.mark.slow
+def test_the_command_prints_plain_text_where_nobody_watches(tiny, digits):
+    (question,) = questions(digits, 1)
+    words = ("--image", question.images[0], "--question", question.text, "--gold", question.gold)
+    done = run_script("eval/infer.py", "--model", tiny, "--task", "digits", *words, "--prompt_mode", "both")
+    names = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert names == 2 * ["mode", "thinking", "answer", "read", "tokens", "rewards"]
+    assert "\x1b" not in done.stdout

@@ -1,0 +1,69 @@
+"""Commands whose run meets a fault, and signals to running ones."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from helpers.repository import REPO
+
+
+def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: int = 1) -> tuple[float, int, str]:
+    """(seconds after the last step that was logged, exit status, stderr) of `faulty_run.py`."""
+    argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
+    argv += f"--output_dir {out} --max_steps 9 --num_generations 4 --per_device_train_batch_size 4 --save_steps 2 "
+    argv += "--max_completion_length 4 --save_strategy steps --disable_tqdm true --bf16 false"
+    agent = [
+        "-m",
+        "open_r1.trainer.lifecycle.torchrun_agent",
+        "--standalone",
+        "--local_addr=127.0.0.1",
+        f"--nproc_per_node={ranks}",
+    ]
+    before = agent if ranks > 1 or "--deepspeed" in flags else []
+    command = [sys.executable, *before, "tests/helpers/faulty_run.py", fault, "3", *argv.split()]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *map(str, flags)], cwd=REPO, text=True, capture_output=True, timeout=300, env=env)
+    return time.time() - (out / "metrics.jsonl").stat().st_mtime, done.returncode, done.stderr
+
+
+TOLD = ("one rank in a rollout of minutes", "the launcher")
+
+
+def process_of(out: Path, rank: int) -> int:
+    found = re.search(r"process (\d+)", (out / "watchdog" / f"rank{rank}.txt").read_text())
+    return int(found[1])  # type: ignore[index]
+
+
+def told(whom: str, number: int, out: Path, tiny: str, data: Path) -> tuple[float, int, str]:
+    """(seconds from a signal to the end of all, exit status, what was said) of a run of two ranks."""
+    argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
+    argv += f"--output_dir {out} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 120 "
+    argv += "--num_train_epochs 1000 --save_strategy no --disable_tqdm true --bf16 false"
+    env = {**os.environ, "NPROC": "2", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    slow = whom == TOLD[0]
+    script = ["tests/helpers/faulty_run.py", "rollout takes minutes", "2"] if slow else ["src/open_r1/grpo_jsonl.py"]
+    log, watched = out.with_suffix(".log"), out / "watchdog" / "rank1.txt"
+    with open(log, "w") as file:
+        command = ["bash", "run_scripts/launch.sh", *script, *argv.split()]
+        run = subprocess.Popen(command, cwd=REPO, env=env, stderr=file, stdout=file, start_new_session=True)
+    try:
+        until((out / "metrics.jsonl").exists, run)
+        if slow:
+            until(lambda: "step 2, phase rollout" in watched.read_text(), run)
+        os.kill(process_of(out, 1) if slow else run.pid, number)
+        begun, status = time.monotonic(), run.wait(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    return time.monotonic() - begun, status, log.read_text()
+
+
+def until(true, run: subprocess.Popen) -> None:
+    begun = time.monotonic()
+    while not true():
+        assert run.poll() is None and time.monotonic() - begun < 240, "the run did not get there"
+        time.sleep(0.1)

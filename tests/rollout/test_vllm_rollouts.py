@@ -1,0 +1,141 @@
+"""vLLM's rollouts are the policy's: the same prompts, the same log-probs, before and after the weights change."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.repository import environment_kept
+from helpers.trainers import make_trainer, rows
+
+from open_r1.rollout.generation import rollout
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.lifecycle.preemption import Stopped
+
+pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
+pytestmark = pytest.mark.vllm
+
+FLAGS = "--use_vllm true --vllm_max_model_length 256 --gradient_accumulation_steps 1 --max_steps 1"
+KINDS = {"one image": (0, 3), "text": (1, 4), "two images of different sizes": (2, 5)}
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny, mixed, tmp_path_factory) -> Iterator[VLMGRPOTrainer]:
+    """One engine in this process; text rows, rows of one image, rows of two images of different sizes.
+
+    The engine's rank and port are in the environment, where what later tests start must not find them.
+    """
+    with environment_kept():
+        yield make_trainer(tiny, mixed, tmp_path_factory.mktemp("run"), *FLAGS.split())
+
+
+@pytest.fixture
+def unbanned(trainer, monkeypatch) -> None:
+    """Without bans tokens are drawn from the policy's whole distribution, so that nothing but rounding is left."""
+    monkeypatch.setattr(trainer.engine, "sampling", replace(trainer.engine.sampling, banned=()))
+
+
+def differences(trainer: VLMGRPOTrainer, *numbers: int) -> torch.Tensor:
+    """|log-prob that vLLM drew a token with - log-prob of the trainer|, of all tokens of a rollout of these rows."""
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(rows(*numbers, group=4))
+    differences = (batch["sampling_per_token_logps"] - batch["old_per_token_logps"]).abs()
+    return differences[batch["completion_mask"].bool()]
+
+
+def examples(trainer: VLMGRPOTrainer, *numbers: int, group: int = 4) -> list:
+    trainer.model.train()
+    return trainer.loader.take(rows(*numbers, group=group))
+
+
+@pytest.mark.parametrize("numbers", KINDS.values(), ids=KINDS)
+def test_log_probs_are_the_trainers(trainer, numbers):
+    assert differences(trainer, *numbers).mean() < 1e-3  # the mass of banned tokens is in it
+
+
+@pytest.mark.parametrize("numbers", KINDS.values(), ids=KINDS)
+def test_without_bans_they_differ_by_rounding(trainer, unbanned, numbers):
+    assert differences(trainer, *numbers).max() < 1e-4
+
+
+def test_greedy_completions_are_transformers(trainer, monkeypatch):
+    greedy = replace(trainer.engine.sampling, temperature=0.0)
+    monkeypatch.setattr(trainer.engine, "sampling", greedy)
+    asked = examples(trainer, 0, 1, 2, 3, 4, 5, group=1)
+    said, _ = trainer.engine.rollout(asked, step=0)
+    config = trainer.generation_config
+    config.do_sample, config.suppress_tokens = False, list(greedy.banned)
+    prompts = trainer._on_device(asked)
+    trainer.model.eval()
+    assert said == rollout(trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids)
+
+
+def test_a_prompt_goes_to_the_engine_once_for_its_group(trainer, monkeypatch):
+    llm, seen = trainer.engine.engine.llm, []
+    plain = llm.enqueue
+    monkeypatch.setattr(llm, "enqueue", lambda p, s, **k: seen.extend(zip(p, s, strict=True)) or plain(p, s, **k))
+    said, logps = trainer.engine.rollout(examples(trainer, 0, 2), step=0)
+    assert len(said) == len(logps) == 8
+    assert [(params.n, len(p["multi_modal_data"]["image"])) for p, params in seen] == [(4, 1), (4, 2)]
+
+
+def test_a_rollout_is_broken_off_where_the_run_is_told_to_stop(trainer, monkeypatch):
+    engine, steps = trainer.engine.engine.llm.llm_engine, []
+    step = engine.step
+
+    def told():
+        steps.append(1)
+        if len(steps) == 2:
+            trainer.signals.received = signal.SIGTERM
+        return step()
+
+    monkeypatch.setattr(engine, "step", told)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        trainer.engine.rollout(examples(trainer, 0, 2), step=0)
+    assert len(steps) == 2 and not engine.has_unfinished_requests()
+    trainer.signals.received = None
+    assert len(trainer.engine.rollout(examples(trainer, 0, 2), step=0)[0]) == 8
+
+
+def test_completions_follow_from_seed_step_and_row(trainer):
+    first, again = (trainer.engine.rollout(examples(trainer, 0, 1), step=7)[0] for _ in range(2))
+    alone = trainer.engine.rollout(examples(trainer, 1), step=7)[0]
+    assert first == again and first[4:] == alone
+    assert trainer.engine.rollout(examples(trainer, 0, 1), step=8)[0] != first
+
+
+def test_banned_tokens_are_never_drawn(trainer, monkeypatch):
+    said, _ = trainer.engine.rollout(examples(trainer, 0, 3, group=8), step=0)
+    tokens = [token for ids in said for token in ids]
+    common = max(set(tokens), key=tokens.count)
+    banned = replace(trainer.engine.sampling, banned=(*trainer.engine.sampling.banned, common))
+    monkeypatch.setattr(trainer.engine, "sampling", banned)
+    said, _ = trainer.engine.rollout(examples(trainer, 0, 3, group=8), step=0)
+    assert all(common not in ids for ids in said)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_images_are_remembered_where_the_vision_tower_is_frozen(trainer, frozen):
+    cache = trainer.engine.engine.llm.llm_engine.model_executor.driver_worker.worker.model_runner.encoder_cache
+    trainer.engine.rollout(examples(trainer, 0), step=0)
+    assert cache
+    trainer.engine.engine.sync(frozen, "label")
+    assert bool(cache) == frozen
+
+
+def test_the_weights_of_the_next_step_answer(trainer, unbanned):
+    """Every weight moves, those of the eyes too; images and prefixes of the step before are in the caches."""
+    kept = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.state.global_step += 1
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.add_(0.05 * parameter.std() * torch.randn_like(parameter))
+    moved = differences(trainer, 0, 1, 2)
+    assert moved.max() < 1e-4
+    with torch.no_grad():
+        for parameter, before in zip(trainer.model.parameters(), kept, strict=True):
+            parameter.copy_(before)
+    assert differences(trainer, 0, 1, 2).max() > 1e-2  # the trainer's own weights are others now: the measure can fail
+    trainer.state.global_step += 1
+    assert differences(trainer, 0, 1, 2).max() < 1e-4

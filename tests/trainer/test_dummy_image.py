@@ -1,0 +1,65 @@
+"""The blank image of passes without one: it reaches every weight that an image reaches, and changes no number."""
+
+import pytest
+import torch
+from helpers import families
+from helpers.families import NAMES, completions, group_prompts, scored
+from transformers import AutoProcessor, GenerationConfig
+
+from open_r1.models.loading import family_of
+from open_r1.rollout.generation import rollout
+from open_r1.rollout.prompts import prompt_of
+from open_r1.trainer.forward.dummy_image import blank_image, show_blank
+
+TEXT, MIXED = [(0, 7, 2), (0, 9, 1)], [(1, 9, 2), (0, 9, 1)]  # prompts as (images, text tokens, completions)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request):
+    return families.ready(request.param)
+
+
+def passed(model, groups, shared: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Log-probs and gradients of a forward and backward pass."""
+    prompts = group_prompts(model, groups)
+    logps = scored(model, prompts, completions(3), [5, 1, 6], shared).logps
+    (logps * torch.linspace(-1, 1, logps.numel()).view_as(logps)).sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return logps.detach(), found
+
+
+def blank_of(model) -> dict[str, torch.Tensor]:
+    return prompt_of(families.prompt(model, 1, 4, seed=0), None).images
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["packed", "rows"])
+def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
+    before, plain = passed(model, TEXT, shared)
+    _, of_image = passed(model, MIXED, shared)
+    handle = show_blank(model.base_model, blank_of(model))
+    after, with_blank = passed(model, TEXT, shared)
+    handle.remove()
+    assert torch.equal(after, before)
+    assert set(plain) < set(with_blank) and set(with_blank) == set(of_image)
+    for name, gradient in with_blank.items():
+        assert torch.equal(gradient, plain.get(name, torch.zeros_like(gradient))), name
+
+
+def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(model):
+    backbone, ran = model.base_model, []
+    tower = next(m for name, m in model.named_modules() if f"{name}.".endswith(family_of(model).vision[0]))
+    counted = tower.register_forward_pre_hook(lambda *_: ran.append(1))
+    handle = show_blank(backbone, blank_of(model))
+    for groups in (MIXED, TEXT):
+        passed(model, groups, shared=True)
+    assert len(ran) == 2
+    rollout(model, backbone, group_prompts(model, TEXT), GenerationConfig(max_new_tokens=4, pad_token_id=0), [2])
+    assert len(ran) == 3  # the prefill, and no step after it
+    handle.remove()
+    counted.remove()
+
+
+def test_the_blank_image_is_small(tiny):
+    processor = AutoProcessor.from_pretrained(tiny)
+    assert blank_image(processor)["image_grid_thw"].tolist() == [[1, 4, 4]]  # 56 / 14 patches a side

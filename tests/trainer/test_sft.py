@@ -1,0 +1,234 @@
+"""Supervised fine-tuning: loss on the assistant's turns alone, gold boxes in the model's frame, batches
+without padding, a run that GRPO goes on with."""
+
+import json
+
+import pytest
+import torch
+from accelerate.utils import send_to_device
+from helpers.repository import run_script
+from helpers.trainers import reference_varlen
+
+from open_r1 import grpo_jsonl
+from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.jsonl_dataset import load_records
+from open_r1.data.record import Record
+from open_r1.errors import DataError, UsageError
+from open_r1.models.loading import FAMILIES, load_processor
+from open_r1.rewards.registry import METHODS
+from open_r1.rollout.annotation import annotator
+from open_r1.sft_jsonl import make_trainer, parse
+from open_r1.tasks.registry import TASKS
+from open_r1.trainer.forward import shared_prefix
+from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, taught
+
+
+@pytest.fixture(scope="module")
+def processor(tiny):
+    return load_processor(VLMConfig(model_name_or_path=tiny), TaskArguments())
+
+
+def collator(folder, name, processor, mode="think"):
+    records = load_records(str(folder / name), str(folder), reward_methods="digits")
+    return Collator(records, processor, TASKS["digits"].prompts[mode], annotator("qwen2_5_vl", processor, mode))
+
+
+@pytest.mark.parametrize("mode", ["think", "direct"])
+def test_loss_is_on_the_gold_completion_and_its_end_alone(digits, processor, mode):
+    made = collator(digits, "train.jsonl", processor, mode)
+    batch = made([{"row": row} for row in range(6)])
+    for row in range(6):
+        kept = batch["labels"][row] != IGNORED
+        assert torch.equal(batch["labels"][row][kept], batch["input_ids"][row][kept])
+        gold = taught(made.annotate(made.records[row]))
+        assert processor.tokenizer.decode(batch["labels"][row][kept]) == gold + "<|im_end|>"
+        assert ("<think>" in gold) == (mode == "think")
+        last = int(batch["attention_mask"][row].sum())
+        assert kept[last - int(kept.sum()) : last].all()  # one run, at the end of the row
+
+
+def test_text_rows_image_rows_and_rows_of_two_images_in_one_batch_are_what_they_are_alone(mixed, processor):
+    made = collator(mixed.parent, mixed.name, processor)
+    together = made([{"row": row} for row in range(3)])
+    pixels = []
+    for row in range(3):
+        alone = made([{"row": row}])
+        length = alone["input_ids"].shape[1]
+        for name in ("input_ids", "labels"):
+            assert torch.equal(together[name][row][:length], alone[name][0])
+        pixels += [alone["pixel_values"]] if "pixel_values" in alone else []
+    assert "pixel_values" not in made([{"row": 1}])  # a batch of text alone
+    assert torch.equal(together["pixel_values"], torch.cat(pixels))
+
+
+def test_a_gold_box_is_taught_in_the_frame_of_the_family_and_pays():
+    # 640 x 425 is shown to Qwen2.5-VL as 644 x 420: 64 -> 64.4, 425 -> 420
+    row = Record("1", ("a.png",), "", (), "[64, 0, 128, 425]", {"image_wh": (640, 425)}, accu_reward_method="rec")
+    for family, box in (("qwen2_5_vl", [64, 0, 129, 420]), ("qwen3_vl", [100, 0, 200, 1000]), ("smolvlm", None)):
+        known = row.with_extra(model_family="original" if box is None else family, prompt_mode="think")
+        assert str(box or [64, 0, 128, 425]) in taught(known)
+        assert METHODS["rec"].score(taught(known), known) > 0.97
+
+
+def test_a_trace_is_taught_as_it_stands_and_no_gold_is_refused():
+    trace = "<think>two and one</think><answer>3</answer>"
+    assert taught(Record("1", (), "", (), trace, {"prompt_mode": "direct"})) == trace
+    with pytest.raises(DataError, match=r"a\.jsonl:4: solution"):
+        taught(Record("1", (), "", (), " ", where="a.jsonl:4"))
+
+
+def test_a_chat_template_that_rewrites_the_prompt_is_refused(digits, processor, monkeypatch):
+    monkeypatch.setattr(processor, "chat_template", "{{ messages | length }} {{ add_generation_prompt }}")
+    with pytest.raises(UsageError, match="in another way"):
+        collator(digits, "train.jsonl", processor)([{"row": 0}])
+
+
+@pytest.fixture(scope="module")
+def dialogues(digits):
+    """Rows of two and three questions, the pictures in any of them, and one of text, beside `digits`."""
+    one, two = (json.loads(line)["image"] for line in (digits / "train.jsonl").read_text().splitlines()[:2])
+    turns = [
+        (["<image>Which digits?", "1 2", "And <image> here?", "3"], [one, two]),
+        (["Hello", "Good day", "<image>What are they?", "4 5 6", "Are you sure of <image>?", "7"], [one, two]),
+        (["<image><image>Which?", "8", "Really?", "9"], [one, two]),
+        (["What is 1 and 2?", "3", "And 2 and 2?", "4"], []),
+    ]
+    rows = [
+        {
+            "image": images,
+            "conversations": [{"from": ("human", "gpt")[i % 2], "value": t} for i, t in enumerate(texts)],
+        }
+        for texts, images in turns
+    ]
+    (digits / "dialogues.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return digits / "dialogues.jsonl"
+
+
+def test_every_turn_of_the_assistant_is_taught_and_nothing_else(dialogues, processor):
+    made = collator(dialogues.parent, dialogues.name, processor, "direct")
+    batch = made([{"row": row} for row in range(4)])
+    said = [["1 2", "3"], ["Good day", "4 5 6", "7"], ["8", "9"], ["3", "4"]]
+    for row, answers in enumerate(said):
+        kept = batch["labels"][row] != IGNORED
+        assert torch.equal(batch["labels"][row][kept], batch["input_ids"][row][kept])
+        answers[-1] = f"<answer>{answers[-1]}</answer>"  # the solution, in the tags that the prompt asks for
+        assert processor.tokenizer.decode(batch["labels"][row][kept]) == "<|im_end|>".join([*answers, ""])
+        runs = torch.diff(kept.int(), prepend=torch.zeros(1, dtype=torch.int32)).eq(1).sum()
+        assert runs == len(answers)  # each turn is a run of its own
+    alone = [made([{"row": row}])["labels"][0] for row in range(4)]
+    assert all(torch.equal(batch["labels"][row][: len(alone[row])], alone[row]) for row in range(4))
+
+
+def loss_and_gradients(trainer, batch):
+    trainer.model.train()
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, dict(batch))
+    loss.backward()
+    return loss.detach(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("flags", ["", "--gradient_checkpointing true", "--use_peft true --lora_vision true"])
+def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny, mixed, dialogues, tmp_path, flags):
+    files = [str(mixed), str(dialogues)]
+    common = (
+        f"--data_file_paths {':'.join(files)} --image_folders {mixed.parent} --output_dir {tmp_path} --max_steps 1"
+    )
+    common += f" --model_name_or_path {tiny} --bf16 false --gradient_checkpointing false --padding_free true {flags}"
+    trainer = make_trainer(*parse(common.split()))
+    assert trainer.args.padding_free and isinstance(trainer.data_collator, PackingCollator)
+    torch.manual_seed(0)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:  # zero at the start
+            parameter.data.normal_(std=0.02)
+    rows = [{"row": row} for row in (0, 64, 1, 65, 2, 66, 67)]  # images, text, dialogues in turn
+    packed, padded = trainer.data_collator(rows), trainer.data_collator.rows(rows)
+    assert send_to_device(packed, torch.device("meta"))["shared_prefix"].back.is_meta  # as batches go to a GPU
+    assert packed["input_ids"].shape == (1, int(padded["attention_mask"].sum()) - len(rows))  # last tokens say nothing
+    assert packed["labels"].ne(IGNORED).sum() == padded["labels"].ne(IGNORED).sum()
+    ours, plain = loss_and_gradients(trainer, packed), loss_and_gradients(trainer, padded)
+    print(f"|loss difference| {(ours[0] - plain[0]).abs():.2g} of {plain[0]:.3f}")
+    torch.testing.assert_close(ours[0], plain[0], atol=1e-5, rtol=1e-5)
+    assert ours[1].keys() == plain[1].keys() and len(plain[1]) > 20
+    largest = max(gradient.norm() for gradient in plain[1].values())
+    for name, gradient in plain[1].items():
+        assert (ours[1][name] - gradient).norm() <= 1e-5 * max(gradient.norm(), 1e-2 * largest), name
+
+
+def test_the_kernel_for_ragged_sequences_takes_packed_rows(tiny, mixed, dialogues, tmp_path, monkeypatch):
+    flags = f"--data_file_paths {dialogues} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
+    flags += f" --model_name_or_path {tiny} --padding_free true --gradient_checkpointing false"
+    trainer = make_trainer(*parse(flags.split()))
+    batch = trainer.data_collator([{"row": row} for row in range(4)])
+    plain = loss_and_gradients(trainer, batch)[0]
+    monkeypatch.setattr(shared_prefix, "varlen_attn", reference_varlen)
+    vision = trainer.model.config.vision_config._attn_implementation
+    trainer.model.set_attn_implementation({"text_config": shared_prefix.VARLEN, "vision_config": vision})
+    torch.testing.assert_close(loss_and_gradients(trainer, batch)[0], plain, atol=1e-5, rtol=1e-5)
+
+
+def test_an_image_behind_an_answer_is_refused_where_images_see_themselves(dialogues, processor):
+    packing = PackingCollator(collator(dialogues.parent, dialogues.name, processor), None, bidirectional=True)
+    with pytest.raises(UsageError, match=r"dialogues\.jsonl:[12]: --padding_free: got an image behind an answer"):
+        packing([{"row": row} for row in range(4)])
+
+
+def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_path, monkeypatch):
+    monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
+    flags = f"--data_file_paths {mixed} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
+    with pytest.raises(UsageError, match="--padding_free: got true, cannot act: model_type 'qwen2_5_vl' has no entry"):
+        make_trainer(*parse([*flags.split(), "--model_name_or_path", tiny, "--padding_free", "true"]))
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--rollout_groups 2",
+        "--val_split_ratio 0.1",
+        "--eval_strategy steps",
+        "--packing true",
+        "--max_length 64",
+        "--assistant_only_loss true",
+        "--label_smoothing_factor 0.1 --padding_free true",
+        "--lora_r 8",
+        "--load_in_4bit true --use_peft true",
+        "--lerning_rate 1",
+    ],
+)
+def test_flags_that_cannot_act_are_refused(flag, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        parse([*flag.split(), "--model_name_or_path", "x", "--data_file_paths", "y", "--output_dir", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert flag.split()[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["", "--use_peft true --lora_vision true --padding_free true"], ids=["all", "lora"])
+def test_it_trains_and_grpo_goes_on_from_it(tiny, mixed, tmp_path, more):
+    out, pixels = tmp_path / "run", 28 * 28 * 6
+    flags = "--task_type digits --max_steps 12 --per_device_train_batch_size 8 --save_strategy no --bf16 false"
+    flags += f" --learning_rate {'2e-3' if more else '3e-4'} --max_pixels {pixels} {more}"
+    common = ["--data_file_paths", str(mixed), "--image_folders", str(mixed.parent), "--output_dir"]
+    run_script("src/open_r1/sft_jsonl.py", "--model_name_or_path", tiny, *common, out, *flags.split())
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 12 and sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    start = out / "checkpoint"
+    if more:
+        start = tmp_path / "merged"
+        run_script("local_scripts/merge_lora.py", out / "checkpoint", "--out", start)
+    before = load_processor(VLMConfig(model_name_or_path=tiny), TaskArguments(max_pixels=pixels))
+    after = load_processor(VLMConfig(model_name_or_path=str(start)), TaskArguments())
+    rows = [[{"row": row}] for row in range(6)]
+    shown = [[collator(mixed.parent, mixed.name, each)(row) for row in rows] for each in (before, after)]
+    for ours, theirs in zip(*shown, strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert before.chat_template == after.chat_template
+    flags = "--task_type digits --max_steps 2 --per_device_train_batch_size 8 --num_generations 4 --save_strategy no"
+    flags += " --max_completion_length 20 --gradient_checkpointing false --bf16 false"
+    grpo_jsonl.main(["--model_name_or_path", str(start), *common, str(tmp_path / "grpo"), *flags.split()])
+    lines = [json.loads(line) for line in (tmp_path / "grpo" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("reward" in line for line in lines) == 2
+    flags = "--task digits --limit 8 --max_completion_length 20"
+    common = ["--data_file_paths", mixed.parent / "train.jsonl", "--image_folders", mixed.parent]
+    done = run_script("eval/evaluate.py", "--model", start, *flags.split(), *common, "--output_dir", tmp_path / "eval")
+    assert "accuracy" in done.stdout
