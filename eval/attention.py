@@ -22,7 +22,8 @@ from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.layout import Fields
 from open_r1.evaluation.attention.maps import attend, chosen_layer
-from open_r1.models.loading import image_token_ids, load_processor
+from open_r1.models.families import image_token_ids
+from open_r1.models.loading import load_processor
 from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.tasks.registry import TASKS

@@ -18,7 +18,7 @@ from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoin
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from open_r1.config.remote_code import refuse_code
-from open_r1.models.recipe import copy_recipe
+from open_r1.tasks.recipe import copy_recipe
 
 
 def consolidate(checkpoint: Path, out: Path) -> None:

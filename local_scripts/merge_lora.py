@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel
 from open_r1.errors import UsageError
 from open_r1.models.loading import processor_source
 from open_r1.models.lora import adapted, adapter_config, load_adapter
-from open_r1.models.recipe import copy_recipe
+from open_r1.tasks.recipe import copy_recipe
 
 
 def options() -> argparse.ArgumentParser:

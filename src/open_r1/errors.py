@@ -53,3 +53,8 @@ def shorten(value: object, limit: int = 80) -> str:
     text = repr(value)
     half = (limit - 3) // 2 + 1
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+
+
+def refuse(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
+    """A DataError of one problem, to be raised."""
+    return DataError([Problem(where, name, got, expected, remedy)])

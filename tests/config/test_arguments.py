@@ -9,9 +9,9 @@ import pytest
 
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, weights_dtype
 from open_r1.config.parser import parse
+from open_r1.config.sft_validation import REFUSED
 from open_r1.config.validation import IDLE
 from open_r1.redaction import TOKEN_FLAGS
-from open_r1.sft_jsonl import REFUSED
 from open_r1.sft_jsonl import parse as parse_sft
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--bf16", "false"]

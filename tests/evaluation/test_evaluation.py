@@ -23,7 +23,7 @@ from open_r1.evaluation.cli import parser_of, run
 from open_r1.evaluation.predictions_file import Journal
 from open_r1.evaluation.run import split_names
 from open_r1.evaluation.settings import settings_of
-from open_r1.models.recipe import Recipe, read_recipe
+from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.registry import TASKS
 
 RUN_ONLY = {"generation_seconds", "wall_seconds"}

@@ -22,7 +22,7 @@ from helpers.repository import REPO
 from helpers.trainers import make_trainer
 from open_r1 import sft_jsonl
 from open_r1.config import hardware as machine
-from open_r1.trainer.forward.optimizations import spread
+from open_r1.trainer.distributed import spread
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 TINY = str(REPO / "assets" / "tiny-vlm")

@@ -17,7 +17,8 @@ from open_r1.config.arguments import JsonlArguments, TaskArguments, VLMConfig
 from open_r1.config.parser import parse
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import parser_of, run
-from open_r1.models.loading import freeze_vision, load_model, load_processor, vision_parts
+from open_r1.models.families import vision_parts
+from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import adapter_config, load_adapter, lora_config
 from open_r1.trainer.forward.log_probs import score
 from open_r1.trainer.forward.shared_prefix import share_prefixes

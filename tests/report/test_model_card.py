@@ -17,9 +17,9 @@ from transformers import TrainingArguments
 from open_r1.errors import UsageError
 from open_r1.evaluation.metrics import summarize
 from open_r1.evaluation.predictions_file import save_summary
-from open_r1.model_card import Card, add_evaluations, write_card
-from open_r1.models.recipe import Recipe, copy_recipe, read_recipe
 from open_r1.redaction import command_line
+from open_r1.report.model_card import Card, add_evaluations, write_card
+from open_r1.tasks.recipe import Recipe, copy_recipe, read_recipe
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.outputs import hub as publish
 from open_r1.trainer.outputs.hub import Published

@@ -6,7 +6,7 @@ from helpers import families
 from helpers.families import NAMES, completions, group_prompts, scored
 from transformers import AutoProcessor, GenerationConfig
 
-from open_r1.models.loading import family_of
+from open_r1.models.families import family_of
 from open_r1.rollout.generation import rollout
 from open_r1.rollout.prompts import prompt_of
 from open_r1.trainer.forward.dummy_image import blank_image, show_blank

@@ -8,7 +8,8 @@ from transformers import GenerationConfig
 
 from open_r1.rollout.generation import rollout
 from open_r1.rollout.prompts import Prompt
-from open_r1.trainer.forward.log_probs import Scored, with_features
+from open_r1.rollout.vision_features import with_features
+from open_r1.trainer.forward.log_probs import Scored
 
 LENGTHS = [5, 1, 3, 4, 2, 6, 1, 6]
 

@@ -9,7 +9,8 @@ from helpers.trainers import make_trainer, rows
 from PIL import Image
 
 from open_r1.data import images
-from open_r1.rollout.prompts import Prompt, permute_groups
+from open_r1.rollout.batching import permute_groups
+from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 

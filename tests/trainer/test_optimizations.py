@@ -12,12 +12,13 @@ from torch.nn.attention import varlen
 from transformers import LogitsProcessor, LogitsProcessorList
 from trl import GRPOTrainer
 
-from open_r1.models.loading import FAMILIES, freeze_vision, load_model
+from open_r1.models.families import FAMILIES
+from open_r1.models.loading import freeze_vision, load_model
 from open_r1.rollout import generation
+from open_r1.rollout.batching import merge_images, padded, permute_groups
 from open_r1.rollout.generation import rollout
-from open_r1.rollout.prompts import Prompt, merge_images, permute_groups
+from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward import shared_prefix
-from open_r1.trainer.forward.log_probs import padded
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]

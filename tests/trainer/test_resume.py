@@ -18,11 +18,11 @@ from trl.trainer.utils import RepeatSampler
 from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
 from open_r1.sft_jsonl import parse as parse_sft
-from open_r1.sft_jsonl import run_sft
 from open_r1.trainer.checkpointing import select as checkpoints
 from open_r1.trainer.checkpointing.manifest import write_manifest
 from open_r1.trainer.checkpointing.resumable import EpochSampler, save_checkpoint_now
 from open_r1.trainer.outputs.callbacks import Curves
+from open_r1.trainer.sft_trainer import run_sft
 
 SAVED = ["--save_strategy", "steps", "--save_steps", "1"]
 

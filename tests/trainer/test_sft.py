@@ -14,13 +14,15 @@ from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.errors import DataError, UsageError
-from open_r1.models.loading import FAMILIES, load_processor
+from open_r1.models.families import FAMILIES
+from open_r1.models.loading import load_processor
 from open_r1.rewards.registry import METHODS
 from open_r1.rollout.annotation import annotator
-from open_r1.sft_jsonl import make_trainer, parse
+from open_r1.sft_jsonl import parse
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.forward import shared_prefix
 from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, taught
+from open_r1.trainer.sft_trainer import make_trainer
 
 
 @pytest.fixture(scope="module")

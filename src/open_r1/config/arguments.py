@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field, fields
 
-from trl import GRPOConfig, ModelConfig
+from trl import GRPOConfig, ModelConfig, SFTConfig
 
 from open_r1.config.hardware import fit_machine
 from open_r1.tasks.registry import TASKS
@@ -256,3 +256,20 @@ completions, and a group stays whole on its rank; set --per_device_train_batch_s
 def weights_dtype(model: VLMConfig, training: GRPOArguments) -> str:
     """The type that weights are loaded in, see `VLMConfig`."""
     return model.dtype or ("bfloat16" if training.deepspeed and training.bf16 else "float32")
+
+
+@dataclass
+class SFTArguments(RunArguments, SFTConfig):
+    """TRL's SFTConfig with the defaults of `GRPOArguments`: bf16 only on CUDA, every step logged, nothing cut."""
+
+    logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
+    max_length: int | None = field(default=None, metadata={"help": "Not used: rows are never cut."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: rows are numbers."})
+    padding_free: bool = field(
+        default=False, metadata={"help": "Compute the rows of a batch as one sequence, without padding; exact."}
+    )
+
+    def __post_init__(self) -> None:
+        self.dataset_kwargs = {"skip_prepare_dataset": True}
+        fit_machine(self)
+        super().__post_init__()

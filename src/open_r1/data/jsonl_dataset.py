@@ -20,8 +20,8 @@ from rich.progress import Progress
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
-from open_r1.data.row_formats import Turn, refuse
-from open_r1.errors import DataError, Problem, UsageError
+from open_r1.data.row_formats import Turn
+from open_r1.errors import DataError, Problem, UsageError, refuse
 
 __all__ = ["Record", "RecordDataset", "Turn", "load_records", "scan_records", "split_paths"]
 

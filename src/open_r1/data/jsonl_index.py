@@ -20,8 +20,7 @@ import orjson
 from open_r1.data.build_lock import one_builder
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
-from open_r1.data.row_formats import refuse
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, refuse, shorten
 
 CACHE_FROM_BYTES = 1 << 20  # smaller files are validated again each time: it takes milliseconds
 MAX_DEPTH = 254  # orjson's own limit for writing; Python's for showing a value lies above

@@ -6,8 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from open_r1.data.row_formats import refuse
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, refuse, shorten
 
 _COLON = re.compile(r"\\?:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from open_r1.data.row_formats import IMAGE_TAG, SHAPES, Turn, as_json, refuse, shape_of
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.data.row_formats import IMAGE_TAG, SHAPES, Turn, as_json, shape_of
+from open_r1.errors import DataError, Problem, refuse, shorten
 
 _COMMON = {"id", "image", "images", "accu_reward_method"}
 _READ = {  # the fields that do not go into `extra`

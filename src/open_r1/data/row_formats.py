@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import refuse, shorten
 
 IMAGE_TAG = "<image>"
 ELSEWHERE = {"url", "path", "base64", "image_url"}  # fields of an image part that chat templates would fetch or read
@@ -43,11 +43,6 @@ def shape_of(row: dict, where: str) -> str:
         return "problem"
     expected = "'conversations' (VLM-R1), 'problem' and 'solution' (R1-V), or 'messages' (chat)"
     raise refuse(where, "line", f"fields {shorten(sorted(row))}", expected, "rename the fields to one of these shapes")
-
-
-def refuse(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
-    """A DataError of one problem, to be raised."""
-    return DataError([Problem(where, name, got, expected, remedy)])
 
 
 def solution_text(value: object, name: str, where: str) -> str:

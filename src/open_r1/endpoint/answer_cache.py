@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.jsonl_index import decode_row
-from open_r1.data.row_formats import refuse
-from open_r1.errors import UsageError
+from open_r1.errors import UsageError, refuse
 
 
 def journal_key(row: Any, prompt: Any, model: str) -> str:

@@ -15,7 +15,7 @@ from open_r1.errors import DataError, Problem, UsageError
 from open_r1.evaluation.metrics import Line, graded, summarize
 from open_r1.evaluation.predictions_file import NAME, encode, write_whole
 from open_r1.rewards.sandbox.worker_pool import WORKERS
-from open_r1.score import decode_saved, read_saved
+from open_r1.rewards.saved_completions import decode_saved, read_saved
 from open_r1.tasks.registry import TASKS
 
 

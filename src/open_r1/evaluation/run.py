@@ -15,6 +15,7 @@ import numpy as np
 from transformers import AutoConfig, ProcessorMixin
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import Batch, answer_all
@@ -24,7 +25,6 @@ from open_r1.evaluation.settings import Settings
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.trl_adapter import lost_gradings
-from open_r1.trainer.checkpointing.select import digest
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends it if one dies
 

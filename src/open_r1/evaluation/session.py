@@ -28,7 +28,8 @@ from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import limits
 from open_r1.evaluation.settings import Settings, settings_of
 from open_r1.evaluation.transformers_engine import Transformers, generation_config
-from open_r1.models.loading import image_token_ids, load_processor
+from open_r1.models.families import image_token_ids
+from open_r1.models.loading import load_processor
 from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
 from open_r1.rewards.parsing.answer import final_text, thought

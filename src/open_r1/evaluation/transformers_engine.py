@@ -9,10 +9,10 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 from open_r1.config.remote_code import code_named
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import Settings
-from open_r1.models.loading import bare, end_tokens, image_token_ids
+from open_r1.models.families import bare, end_tokens, image_token_ids
+from open_r1.rollout.batching import merge_images, padded
 from open_r1.rollout.generation import rollout, up_to_end, why_not
-from open_r1.rollout.prompts import Example, Prompt, PromptLoader, merge_images
-from open_r1.trainer.forward.log_probs import padded
+from open_r1.rollout.prompts import Example, Prompt, PromptLoader
 
 
 class Transformers:

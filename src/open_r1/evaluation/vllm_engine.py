@@ -16,7 +16,7 @@ from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import Settings
-from open_r1.models.loading import end_tokens, image_token_ids
+from open_r1.models.families import end_tokens, image_token_ids
 from open_r1.models.lora import adapter_config
 from open_r1.rollout.prompts import Example, PromptLoader
 from open_r1.rollout.vllm.types import Sampling, check_prompt

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from open_r1.config.remote_code import code_named
 from open_r1.errors import UsageError
-from open_r1.models.loading import family_of
+from open_r1.models.families import family_of
 from open_r1.models.lora import linear_layers
 
 TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image

@@ -1,16 +1,12 @@
 """Rewards by name, and users' own from their files: `path/to/file.py:function`, in either of two signatures."""
 
-import importlib.util
 import inspect
 import math
-import sys
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from open_r1.rewards.registry import REWARDS, known
+from open_r1.rewards.sandbox.user_module import import_file
 
 SIGNATURES = (
     "(completion: str, record: Record[, images]) -> float | None for one completion, "
@@ -53,22 +49,6 @@ def user_file(name: str) -> tuple[str, str]:
     """
     path, colon, function = name.rpartition(":")
     return (path, function) if colon and path.endswith(".py") else ("", "")
-
-
-def import_file(path: str) -> ModuleType:
-    """A user's file as a module, once a process. Raises FileNotFoundError, and what the file itself raises."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"reward file: got {path}, expected a Python file; correct the path")
-    return _imported(Path(path).resolve())
-
-
-@lru_cache
-def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
-    spec.loader.exec_module(module)
-    return module
 
 
 def parameters(fn: Callable[..., Any]) -> set[str]:

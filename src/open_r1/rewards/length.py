@@ -17,21 +17,18 @@ RIGHT = (1.0, 0.5)  # value of the shortest and of the longest completion
 WRONG = (-0.5, 0.0)
 
 
-def length_reward(completion: str, record: Record) -> float:
-    """A value in [0.5, 1] for a right answer and in [-0.5, 0] for a wrong one, by the whole completion's length.
+def length_reward(completion: str, record: Record, right: bool) -> float:
+    """A value in [0.5, 1] for a `right` answer and in [-0.5, 0] for a wrong one, by the whole completion's length.
 
-    Right means more than half way from the minimum to the maximum of the row's accuracy method: all of an exact
-    method's 1.0, an IoU above .5. The length in words at which the value stops changing is the extra field `max_units`
-    (default 1024).
+    The length in words at which the value stops changing is the extra field `max_units` (default 1024). Raises
+    DataError for a `max_units` that is not a positive integer.
 
-    Raises DataError for a `max_units` that is not a positive integer, and what the accuracy method raises.
-
-    >>> row = Record("1", (), "", (), "Yes", {"max_units": 4}, accu_reward_method="yes_no")
-    >>> length_reward("well ... yes.", row), length_reward("no", row)  # 3 and 1 of 4 words
+    >>> row = Record("1", (), "", (), "Yes", {"max_units": 4})
+    >>> length_reward("well ... yes.", row, right=True), length_reward("no", row, right=False)  # 3 and 1 of 4 words
     (0.5732233047033631, -0.42677669529663687)
     """
     limit = _limit(record)
-    return cosine_value(count_units(completion, limit), limit, *(RIGHT if _is_right(completion, record) else WRONG))
+    return cosine_value(count_units(completion, limit), limit, *(RIGHT if right else WRONG))
 
 
 def cosine_value(units: int, limit: int, shortest: float, longest: float) -> float:
@@ -50,10 +47,3 @@ def _limit(record: Record) -> int:
         return limit
     remedy = "write the number of words at which a completion counts as long, or remove the field"
     raise DataError([Problem(record.where, "max_units", shorten(limit), "a positive integer", remedy)])
-
-
-def _is_right(completion: str, record: Record) -> bool:
-    from open_r1.rewards.registry import accuracy, get_method  # the registry of both imports this file
-
-    score, method = accuracy(completion, record), get_method(record.accu_reward_method)
-    return score > (method.minimum + method.maximum) / 2

@@ -95,10 +95,22 @@ def parsed(completion: str, record: Record) -> Any:
     return method_of(record).parse(completion, record)
 
 
+def length(completion: str, record: Record) -> float:
+    """`length_reward`, where right means more than half way from the minimum to the maximum of the row's accuracy
+    method: all of an exact method's 1.0, an IoU above .5. Raises DataError as both do.
+
+    >>> length("well ... yes.", Record("1", (), "", (), "Yes", {"max_units": 4}, accu_reward_method="yes_no"))
+    0.5732233047033631
+    """
+    method = method_of(record)
+    right = method.score(completion, record) > (method.minimum + method.maximum) / 2
+    return length_reward(completion, record, right)
+
+
 REWARDS: dict[str, Reward] = {
     "accuracy": accuracy,
     "format": format_reward,
-    "length": length_reward,
+    "length": length,
     "repetition": repetition,
     "decode_chars": decode_chars,
     "decode_answer": decode_answer,

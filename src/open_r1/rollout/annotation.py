@@ -6,7 +6,8 @@ from transformers import ProcessorMixin
 
 from open_r1.data.images import original_size
 from open_r1.data.record import Record
-from open_r1.models.loading import FAMILIES, pixel_limits
+from open_r1.models.families import FAMILIES
+from open_r1.models.loading import pixel_limits
 
 
 def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> Callable[[Record], Record]:

@@ -13,8 +13,9 @@ import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
 
-from open_r1.rollout.prompts import Prompt, groups_of, merge_images
-from open_r1.trainer.forward.log_probs import padded, vision_of
+from open_r1.rollout.batching import groups_of, merge_images, padded
+from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.vision_features import vision_of
 
 
 def why_not(model: PreTrainedModel, cache_implementation: str | None) -> str | None:

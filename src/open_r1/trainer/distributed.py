@@ -65,3 +65,13 @@ class CollectiveReward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
         return together(lambda: self.reward(*args, **kwargs))
+
+
+def spread(trainer: Any) -> bool:
+    """Whether each rank holds a part of the weights only."""
+    return zero3(trainer) or trainer.is_fsdp_enabled
+
+
+def zero3(trainer: Any) -> bool:
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return plugin is not None and plugin.zero_stage == 3

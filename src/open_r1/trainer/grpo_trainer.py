@@ -25,26 +25,19 @@ from trl.trainer.utils import split_tensor_dict
 from open_r1.config.arguments import GRPOArguments, TaskArguments
 from open_r1.data.chat import fill, messages
 from open_r1.data.jsonl_dataset import Record
-from open_r1.models.loading import bare, image_token_ids
+from open_r1.models.families import bare, image_token_ids
 from open_r1.rewards.trl_adapter import lost_gradings
+from open_r1.rollout.batching import groups_of, merge_images, permute_groups
 from open_r1.rollout.image_tokens import refuse_drawn
-from open_r1.rollout.prompts import (
-    Example,
-    Prompt,
-    PromptLoader,
-    Row,
-    groups_of,
-    merge_images,
-    permute_groups,
-    row_numbers,
-)
+from open_r1.rollout.prompts import Example, Prompt, PromptLoader, Row, row_numbers
+from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.checks.nonfinite import Finite
 from open_r1.trainer.checks.weight_updates import Moved
 from open_r1.trainer.distributed import CollectiveReward, together
 from open_r1.trainer.forward.dummy_image import share_vision
-from open_r1.trainer.forward.log_probs import Scored, in_parts, score, with_features
+from open_r1.trainer.forward.log_probs import Scored, in_parts, score
 from open_r1.trainer.forward.optimizations import savings, with_signal
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.lifecycle.hooks import Guarded

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from open_r1.data.prompt_length import prompt_tokens
 from open_r1.errors import UsageError
-from open_r1.models.loading import no_family
+from open_r1.models.families import no_family
 from open_r1.plan.dims import dims_of, patches_per_token
 from open_r1.plan.memory import GIB, rollout, state, total, training
 from open_r1.plan.settings import ENGINES, FLOAT, Engine, Run

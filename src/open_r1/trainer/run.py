@@ -16,7 +16,8 @@ from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.data.jsonl_dataset import Record
 from open_r1.data.prompt_length import refuse_long_prompts
 from open_r1.models.context_length import limits_of
-from open_r1.models.loading import freeze_vision, load_model, load_processor, vision_parts
+from open_r1.models.families import vision_parts
+from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
 from open_r1.redaction import redacted_values
 from open_r1.rewards.trl_adapter import BatchReward, Bounds

@@ -16,8 +16,9 @@ from open_r1.rewards.base import gold_text
 from open_r1.rewards.parsing.answer import extract_answer
 from open_r1.rewards.referring import frame, gold_box, image_wh
 from open_r1.rewards.registry import gold_completion
+from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_unseen
-from open_r1.rollout.prompts import Prompt, merge_images, prompt_of
+from open_r1.rollout.prompts import Prompt, prompt_of
 from open_r1.trainer.forward.packing import blocks_of, lay_out
 
 IGNORED = -100  # label of a token without loss

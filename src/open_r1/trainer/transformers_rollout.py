@@ -5,10 +5,10 @@ from typing import Any
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
-from open_r1.models.loading import bare
+from open_r1.models.families import bare
 from open_r1.rollout.generation import rollout
 from open_r1.trainer.checks.rollout_agreement import check_agreement, witness_of
-from open_r1.trainer.forward.optimizations import zero3
+from open_r1.trainer.distributed import zero3
 
 
 def transformers_rollout(trainer: Any) -> list[list[int]]:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from accelerate.utils import gather_object
 
 from open_r1.errors import RunEnded
-from open_r1.models.loading import bare, no_family, vision_parameters
-from open_r1.rollout.prompts import Example, groups_of
+from open_r1.models.families import bare, no_family, vision_parameters
+from open_r1.rollout.batching import groups_of
+from open_r1.rollout.prompts import Example
 from open_r1.rollout.vllm.policy_weights import policy_weights
 from open_r1.rollout.vllm.types import Completion, EngineError, EngineLost, Request, Sampling
 from open_r1.trainer.distributed import together

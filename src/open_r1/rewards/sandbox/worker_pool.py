@@ -166,7 +166,7 @@ def _start_worker(crew: Crew) -> None:
 
             warm_parsers()
         else:
-            from open_r1.rewards.custom import import_file
+            from open_r1.rewards.sandbox.user_module import import_file
 
             import_file(crew.file)
     except BaseException:

@@ -18,8 +18,7 @@ from typing import Any, BinaryIO
 import pyarrow.parquet as pq
 from PIL import Image
 
-from open_r1.data.row_formats import refuse
-from open_r1.errors import shorten
+from open_r1.errors import refuse, shorten
 from open_r1.tasks.rec import QUESTION
 
 SPLITS = {name: name for name in ("train", "val", "testA", "testB", "test")} | {"validation": "val"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from open_r1.data.row_formats import IMAGE_TAG, refuse
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.errors import DataError, Problem, refuse, shorten
 from open_r1.tasks.importers.refcoco import READERS, Convert, Region, Sources
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
-from open_r1.trainer.forward.optimizations import zero3
+from open_r1.trainer.distributed import zero3
 
 # Attributes of transformers' and TRL's trainers that change from step to step and that nobody else saves.
 COUNTERS = (

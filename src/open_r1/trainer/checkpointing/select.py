@@ -6,7 +6,6 @@ that were written (`manifest`), and when the flags and the data that shape a run
 absent, and under other flags. All nodes share the folder.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from accelerate.utils import gather_object
 from transformers import TrainingArguments
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import Record
 from open_r1.errors import UsageError, shorten
 from open_r1.trainer.checkpointing.manifest import MANIFEST, damages
@@ -103,18 +103,6 @@ def facts_of(
         "sha256 of the data": digest(records),
     }
     return json.loads(json.dumps(run | flags, default=str))
-
-
-def digest(records: Any) -> str:
-    """sha256 of the JSONL files' bytes, or of a hub dataset's texts."""
-    hashed = hashlib.sha256()
-    for source in getattr(records, "sources", ()):
-        with open(source.path, "rb") as file:
-            hashed.update(hashlib.file_digest(file, "sha256").digest())
-    if hasattr(records, "dataset"):
-        for batch in records.dataset.select_columns(["problem", "solution"]).iter(1000):
-            hashed.update(repr(batch).encode(errors="surrogatepass"))
-    return hashed.hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, StoppingCriteria
 from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.errors import RunEnded
-from open_r1.models.loading import bare
-from open_r1.rollout.prompts import groups_of
+from open_r1.models.families import bare
+from open_r1.rollout.batching import groups_of
 from open_r1.trainer.forward.shared_prefix import dropout_of
 
 # bytes of a number computed with -> mean |difference| in nats; seen: 5e-7, and 3e-5 in bfloat16 with the tiny VLM

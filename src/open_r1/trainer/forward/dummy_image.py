@@ -13,10 +13,11 @@ from PIL import Image
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
-from open_r1.models.loading import bare, no_family, vision_parameters
-from open_r1.rollout.prompts import holds_rows, process
-from open_r1.trainer.forward.log_probs import image_features
-from open_r1.trainer.forward.optimizations import spread
+from open_r1.models.families import bare, no_family, vision_parameters
+from open_r1.rollout.batching import holds_rows
+from open_r1.rollout.prompts import process
+from open_r1.rollout.vision_features import image_features
+from open_r1.trainer.distributed import spread
 
 SIDE = 56  # pixels; processors enlarge it to the least they take
 

@@ -1,19 +1,17 @@
 """Log-probs of completions, by packed groups or by padded rows; the same numbers either way."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from inspect import signature
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from open_r1.models.loading import FAMILIES
-from open_r1.rollout.prompts import Prompt, groups_of, merge_images
+from open_r1.models.families import FAMILIES
+from open_r1.rollout.batching import groups_of, merge_images, padded
+from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.vision_features import vision_of
 from open_r1.trainer.forward.packing import pack
 
 
@@ -115,59 +113,3 @@ def score_rows(
     inputs |= {"input_ids": ids, "labels": labels} | merge_images(prompts, packed=False) | options
     out = model(**inputs, fused_lm_head=True)
     return Scored(out.log_probs[:, -width:], out.entropy[:, -width:] if entropy else None, out.aux_loss)
-
-
-def padded(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.Tensor]:
-    """Token fields of a batch of rows, padded on the left, and the attention mask that says where."""
-
-    def left(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
-        return pad_sequence(rows, batch_first=True, padding_side="left", padding_value=value)
-
-    fields = {"input_ids": left([p.ids for p in prompts], pad_id)}
-    fields["attention_mask"] = left([torch.ones_like(p.ids) for p in prompts])
-    return fields | {name: left([p.types[name] for p in prompts]) for name in prompts[0].types}
-
-
-def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
-    """The prompt with its image features, computed once for all passes; for a frozen vision tower only."""
-    if not prompt.images:
-        return prompt
-    with torch.no_grad():
-        return replace(prompt, features=image_features(backbone, prompt.images))
-
-
-def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -> Any:
-    """The vision tower's output for a processor's image fields."""
-    takes = signature(backbone.get_image_features).parameters
-    fields = {name: value for name, value in images.items() if name in takes}
-    return backbone.get_image_features(**fields, return_dict=True)
-
-
-@contextmanager
-def vision_of(backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool) -> Iterator[None]:
-    """Within it the vision tower answers with the prompts' features where they have them."""
-    shown = [p for p in (groups_of(prompts)[0] if shared else prompts) if p.images]
-    if not shown or shown[0].features is None:
-        yield
-        return
-    features = joined([prompt.features for prompt in shown])
-    backbone.get_image_features = lambda *args, **kwargs: features
-    try:
-        yield
-    finally:
-        del backbone.get_image_features
-
-
-def joined(outputs: Sequence[Any]) -> SimpleNamespace:
-    """Image features of several prompts as of one call: per image in lists, or images along dimension 0."""
-
-    def join(name: str) -> Any:
-        values = [getattr(output, name) for output in outputs]
-        if torch.is_tensor(values[0]):
-            return torch.cat(values)
-        if name == "deepstack_features":  # a list over layers, images concatenated
-            return [torch.cat(layer) for layer in zip(*values, strict=True)]
-        return [image for value in values for image in value]
-
-    names = [name for name in ("pooler_output", "deepstack_features") if hasattr(outputs[0], name)]
-    return SimpleNamespace(**{name: join(name) for name in names})

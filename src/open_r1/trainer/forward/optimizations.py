@@ -11,9 +11,10 @@ from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
 from open_r1.config.arguments import GRPOArguments
-from open_r1.models.loading import no_family, vision_parameters
+from open_r1.models.families import no_family, vision_parameters
 from open_r1.rollout import generation
 from open_r1.rollout.prompts import Prompt
+from open_r1.trainer.distributed import spread
 from open_r1.trainer.forward import shared_prefix
 
 
@@ -75,16 +76,6 @@ def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
     if any(p.requires_grad for p in vision_parameters(model)):
         return "the vision tower trains; --freeze_vision_modules true freezes it"
     return "the engine spreads the vision tower over the ranks" if spread(trainer) else None
-
-
-def spread(trainer: Any) -> bool:
-    """Whether each rank holds a part of the weights only."""
-    return zero3(trainer) or trainer.is_fsdp_enabled
-
-
-def zero3(trainer: Any) -> bool:
-    plugin = trainer.accelerator.state.deepspeed_plugin
-    return plugin is not None and plugin.zero_stage == 3
 
 
 def with_signal(trainer: Any, inputs: dict[str, Any]) -> list[Prompt | None]:

@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from open_r1.rollout.prompts import Prompt, groups_of
+from open_r1.rollout.batching import groups_of
+from open_r1.rollout.prompts import Prompt
 
 NO_IMAGE = -1
 

@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from open_r1.models.loading import no_family
+from open_r1.models.families import no_family
 from open_r1.trainer.forward.packing import Layout
 
 SDPA, VARLEN = "shared_prefix", "shared_prefix_varlen"  # names in transformers' attention registry

@@ -16,9 +16,9 @@ from transformers.utils.hub import PushInProgress, hf_api
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.paths import split_paths
-from open_r1.model_card import Card, write_card
-from open_r1.models.recipe import Recipe
 from open_r1.redaction import command_line, redacted
+from open_r1.report.model_card import Card, write_card
+from open_r1.tasks.recipe import Recipe
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.manifest import MANIFEST
 

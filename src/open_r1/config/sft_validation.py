@@ -1,0 +1,51 @@
+"""Flags of supervised fine-tuning that could not act, refused before anything is loaded."""
+
+from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
+from open_r1.config.validation import check_lora, check_sources
+
+# Flags of `JsonlArguments` and TRL's SFTConfig that mean nothing here -> why.
+NOT_SAMPLED = "nothing is sampled here; remove it"
+
+
+ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
+
+
+ROWS = "rows become tokens in this script, whole and one by one; remove it"
+
+
+REFUSED = {
+    **dict.fromkeys(
+        ("reward_funcs", "reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors"),
+        "nothing is rewarded here; remove it",
+    ),
+    "rollout_groups": NOT_SAMPLED,
+    "rollouts_to_keep": NOT_SAMPLED,
+    "val_split_ratio": "nothing is held out here; use eval/evaluate.py on a file of held-out rows",
+    "packing": "TRL cuts rows into sequences of one length, which would part images from their tokens; "
+    "--padding_free true makes one sequence of each batch, without padding and with the same loss",
+    "packing_strategy": ROWS,
+    "eval_packing": ROWS,
+    "max_length": "rows are never cut; --max_prompt_length refuses long ones; remove it",
+    "truncation_mode": ROWS,
+    "dataset_text_field": ROWS,
+    "dataset_kwargs": ROWS,
+    "dataset_num_proc": ROWS,
+    "shuffle_dataset": "rows are drawn in another order each epoch already; remove it",
+    "pad_to_multiple_of": ROWS,
+    "completion_only_loss": ON_ANSWERS,
+    "assistant_only_loss": ON_ANSWERS,
+}
+
+
+def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, given: set[str]) -> None:
+    """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    check_sources(data, model)
+    check_lora(data, model, given)
+    if training.eval_strategy != "no":
+        got, why = training.eval_strategy.value, REFUSED["val_split_ratio"]
+        raise ValueError(f"--eval_strategy: got {got}, expected no: {why}")
+    if training.padding_free and training.label_smoothing_factor:
+        raise ValueError(
+            f"--label_smoothing_factor: got {training.label_smoothing_factor}, cannot act with --padding_free true, "
+            "where no logits are kept; remove one of them"
+        )

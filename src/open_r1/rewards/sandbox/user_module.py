@@ -1,0 +1,23 @@
+"""A user's reward file as a module, imported once a process. (torch-free)"""
+
+import importlib.util
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+
+def import_file(path: str) -> ModuleType:
+    """A user's file as a module, once a process. Raises FileNotFoundError, and what the file itself raises."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"reward file: got {path}, expected a Python file; correct the path")
+    return _imported(Path(path).resolve())
+
+
+@lru_cache
+def _imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,56 @@
+"""Saved completions as rows to be graded: a completion and the record that it answers. (torch-free)"""
+
+from typing import Any
+
+import orjson
+
+from open_r1.data.record import Record
+from open_r1.data.row_formats import solution_text
+from open_r1.errors import DataError, Problem, shorten
+from open_r1.rewards.parsing.boxes import parse_boxes
+
+RESULTS = ("score", "parsed", "error")
+
+
+def read_saved(row: dict[str, Any], where: str) -> tuple[str, Record]:
+    """A row's completion, and the record it is graded against; a gold box of `gold_format` xywh becomes xyxy.
+
+    Raises DataError for fields that are missing or of a wrong type.
+    """
+    if isinstance(row.get("completion"), str):
+        return row["completion"], _record(row, where)
+    got = shorten(row["completion"]) if "completion" in row else "no such field"
+    raise DataError([Problem(where, "completion", got, "the model's text", "write it as text")])
+
+
+def decode_saved(line: bytes, where: str) -> dict[str, Any]:
+    """The object of a line, without the results of an earlier scoring; raises DataError where it is none."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataError([Problem(where, "line", f"broken JSON ({error})", "one JSON object", "correct it")]) from error
+    if not isinstance(row, dict):
+        raise DataError([Problem(where, "line", shorten(row), "one JSON object", "write each row as {...}")])
+    return {key: value for key, value in row.items() if key not in RESULTS}  # of an earlier scoring
+
+
+def _record(row: dict[str, Any], where: str) -> Record:
+    gold = solution_text(_gold(row, where), "gold", where)
+    extra = {key: value for key, value in row.items() if key not in ("completion", "gold", "accu_reward_method")}
+    return Record(
+        where, (), "", (), gold, extra, where, row.get("accu_reward_method") and str(row["accu_reward_method"])
+    )
+
+
+def _gold(row: dict[str, Any], where: str) -> Any:
+    """The gold, a box as [x1, y1, x2, y2] whatever `gold_format` says it is."""
+    form, gold = row.get("gold_format", "xyxy"), row.get("gold")
+    if form not in ("xyxy", "xywh"):
+        raise DataError([Problem(where, "gold_format", shorten(form), "xyxy or xywh", "write one of them")])
+    if form == "xyxy":
+        return gold
+    boxes = parse_boxes(str(gold))
+    if len(boxes) != 1:
+        raise DataError([Problem(where, "gold", shorten(gold), "one box [x, y, width, height]", "correct the gold")])
+    x, y, width, height = boxes[0].xyxy
+    return [x, y, x + width, y + height]
