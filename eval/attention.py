@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.config.remote_code import code_named
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.images import open_image
 from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
@@ -60,7 +60,7 @@ def look(args: argparse.Namespace) -> None:
     pictures = [open_image(str(path.parent), path.name, where=str(path)) for path in paths]
     row = {"problem": args.question, "solution": "-", "images": list(map(str, paths))}
     record = parse_row(row, where="--question", line=1)
-    conversation = fill(messages(record, TASKS[args.task].prompts[args.prompt_mode]), pictures)
+    conversation = with_images(messages(record, TASKS[args.task].prompts[args.prompt_mode]), pictures)
 
     limits = TaskArguments(max_pixels=args.max_pixels, min_pixels=args.min_pixels)
     processor = load_processor(VLMConfig(model_name_or_path=args.model), limits, args.trust_remote_code)

@@ -12,7 +12,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from open_r1.evaluation.session import Asker, asking_settings, printable
+from open_r1.evaluation.session import ModelSession, asking_settings, printable
 from open_r1.evaluation.settings import add_asking
 from open_r1.tasks.registry import TASKS
 
@@ -30,7 +30,7 @@ def main() -> None:
     from open_r1.evaluation.demo.ui import build
 
     try:
-        asker = Asker(asking_settings(args))
+        asker = ModelSession(asking_settings(args))
         generator = TASKS[asker.settings.tasks[0]].generator
         page = build(asker, generator and generator())
         print(f"{serve(page, args.host, args.port)} (Ctrl-C ends it)", flush=True)

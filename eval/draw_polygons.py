@@ -25,8 +25,8 @@ import orjson
 from matplotlib.patches import Patch
 
 from open_r1.data.geometry.coordinates import COORDINATES
-from open_r1.data.geometry.masks import decode
-from open_r1.data.geometry.polygons import corners
+from open_r1.data.geometry.masks import decode_rle
+from open_r1.data.geometry.polygons import outline_points
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import Record, load_records
 from open_r1.errors import DataError, Problem, shorten
@@ -68,16 +68,16 @@ def draw(record: Record, completion: str | None, path: Path) -> None:
     entries, title = [], [question(record)]
     if record.extra.get("segmentation") is not None:
         layer = np.zeros((*size, 4))
-        layer[decode(true_mask(record, gold, size))] = [1.0, 0.86, 0.0, 0.45]
+        layer[decode_rle(true_mask(record, gold, size))] = [1.0, 0.86, 0.0, 0.45]
         axis.imshow(layer, extent=(0, size[1], size[0], 0))
         entries.append(Patch(color=TRUTH, alpha=0.45, label="true mask"))
     in_pixels = record.with_extra(model_family="original")
     earned = mask_iou(gold_completion(record), in_pixels)
-    entries += outline(axis, corners(gold), GOLD, "-", f"gold, IoU {earned:.2f}")
+    entries += outline(axis, outline_points(gold), GOLD, "-", f"gold, IoU {earned:.2f}")
     if completion is not None:
         answer = last_polygon(completion, frame_size(record, size))
         title.append(f"prediction: IoU {mask_iou(completion, record):.2f}" if answer else "prediction: no outline")
-        drawn = corners(answer, size) if answer else np.zeros((0, 2))
+        drawn = outline_points(answer, size) if answer else np.zeros((0, 2))
         entries += outline(axis, drawn, ANSWERED, "--", "prediction")
     axis.set(xlim=(0, size[1]), ylim=(size[0], 0))
     axis.set_title("\n".join(title), fontsize=9)

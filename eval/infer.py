@@ -27,12 +27,12 @@ from rich.text import Text
 from open_r1.data.paths import split_paths
 from open_r1.data.unlabeled import with_stand_ins
 from open_r1.errors import UsageError
-from open_r1.evaluation.cli import show
+from open_r1.evaluation.cli import show_summary
 from open_r1.evaluation.drawing import draw_lines
 from open_r1.evaluation.predictions_file import NAME, save_summary
 from open_r1.evaluation.run import evaluate
-from open_r1.evaluation.session import Answer, Asker, Question, asking_settings, printable
-from open_r1.evaluation.settings import BATCH, add_asking, settings_of
+from open_r1.evaluation.session import Answer, ModelSession, Question, asking_settings, printable
+from open_r1.evaluation.settings import BATCH_SIZES, add_asking, settings_of
 from open_r1.rewards.drawing import draws
 from open_r1.rewards.parsing.answer import final_text, thought
 
@@ -50,7 +50,7 @@ def options() -> argparse.ArgumentParser:
     add("--image_folders", help="image folders separated by colons, one for each file or one for all")
     add("--out", "--output_dir", dest="out", type=Path, default=Path("output/infer"), help="folder of what is written")
     add("--limit", type=int, help="only the first so many rows of each file")
-    add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM, for rows")
+    add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM, for rows")
     add("--batch_size", type=int, help="rows answered together (default: 32, with vLLM 256)")
     add("--overwrite", action="store_true", help="drop other predictions in the same folder")
     add_asking(parser)
@@ -78,7 +78,7 @@ def answer_one(args: argparse.Namespace) -> None:
         raise UsageError("--question: got nothing, expected one, or rows with --data_file_paths; see --help")
     question, settings = Question(args.question, tuple(args.image or ()), args.gold), asking_settings(args)
     question.record(settings.methods[0])  # what cannot be asked is refused before a model is loaded
-    asker, console = Asker(settings), Console(width=None if sys.stdout.isatty() else WIDE)
+    asker, console = ModelSession(settings), Console(width=None if sys.stdout.isatty() else WIDE)
     for mode in settings.modes:
         said = asker.ask(question, replace(settings, prompt_mode=mode))
         if len(settings.modes) > 1:
@@ -151,7 +151,7 @@ def answer_rows(args: argparse.Namespace) -> None:
     save_summary(args.out, summary)
     drawn = draw_lines(lines, settings, args.out / "drawn")
     console = Console(width=None if sys.stdout.isatty() else 140)
-    show(summary, console)
+    show_summary(summary, console)
     console.print(f"{len(lines)} answers: {args.out / NAME}", highlight=False, soft_wrap=True)
     console.print(f"{drawn} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
 

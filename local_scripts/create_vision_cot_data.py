@@ -30,7 +30,7 @@ from open_r1.data.jsonl_index import decode_row
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.endpoint.batch import Asker, Kept, Rejected, add_flags, run_harvest
+from open_r1.endpoint.batch import BatchAsker, Kept, Rejected, add_flags, run_harvest
 from open_r1.endpoint.client import shrunk
 from open_r1.endpoint.replies import has_eaten_backslash, parse_object
 from open_r1.errors import DataError, Problem
@@ -155,7 +155,7 @@ def judge(record: Record, written: Written) -> Kept | Rejected:
     return Kept(line)
 
 
-def create(record: Record, asker: Asker, args: argparse.Namespace) -> Kept | Rejected:
+def create(record: Record, asker: BatchAsker, args: argparse.Namespace) -> Kept | Rejected:
     """One row: ask, send back what cannot be read, judge what can."""
     messages = prompt(record, args.hide_answer)
     row = {"id": record.id, "images": [digest(record, path) for path in record.images]}

@@ -27,7 +27,7 @@ import numpy as np
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.endpoint.batch import Asker, Kept, Rejected, add_flags, run_harvest
+from open_r1.endpoint.batch import BatchAsker, Kept, Rejected, add_flags, run_harvest
 from open_r1.endpoint.replies import split_reasoning
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.parsing.answer import final_text, has_think_format
@@ -146,7 +146,7 @@ def as_if_seen(trace: str) -> str:
     return _TOLD.sub("shown", trace)
 
 
-def distil(question: Question, asker: Asker) -> Kept | Rejected:
+def distil(question: Question, asker: BatchAsker) -> Kept | Rejected:
     """One question: asked, verified against the scene, and written as a line."""
     objects = "\n".join(f"- a {words}" for words in question.objects)
     prompt = PROMPT.format(objects=objects, question=question.text)

@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from open_r1.data.geometry.polygons import BASES, RAYS
 from open_r1.errors import DataError, Problem
-from open_r1.tasks.importers.coco import Picture, Wanted, read_pictures, rows_of
+from open_r1.tasks.importers.coco import Picture, Wanted, picture_rows, read_pictures
 from open_r1.tasks.importers.downloads import download, unzip
 
 SERVER = "http://images.cocodataset.org"
@@ -112,7 +112,7 @@ def write_split(split: Split, wanted: Wanted, out: Path, workers: int, bar: Prog
         for start in range(state.pictures, len(here), BATCH):
             batch = here[start : start + BATCH]
             rows, left = 0, Counter(state.left)
-            for found, reasons in pool.map(partial(rows_of, wanted=wanted), batch, chunksize=16):
+            for found, reasons in pool.map(partial(picture_rows, wanted=wanted), batch, chunksize=16):
                 lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found).encode())
                 rows, left = rows + len(found), left + reasons
                 bar.advance(task)

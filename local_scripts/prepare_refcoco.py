@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_r1.errors import DataError, Problem
-from open_r1.tasks.importers.refcoco import READERS, SPLITS, Sources
-from open_r1.tasks.importers.regions import Lines, collect
+from open_r1.tasks.importers.refcoco import READERS, SPLIT_NAMES, Sources
+from open_r1.tasks.importers.regions import SplitLines, collect
 
 
 def options() -> argparse.ArgumentParser:
@@ -29,7 +29,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="refcoco", help="begins the names of the files")
     parser.add_argument("--instances", type=Path, help="instances.json that belongs to the refs of a .p")
-    parser.add_argument("--split", choices=sorted(set(SPLITS.values())), help="of files without a split of their own")
+    parser.add_argument(
+        "--split", choices=sorted(set(SPLIT_NAMES.values())), help="of files without a split of their own"
+    )
     parser.add_argument("--image_prefix", default="", help="folder put before the names of images that are not inside")
     parser.add_argument("--skip_unanswered", action="store_true", help="leave rows without a box out, and count them")
     return parser
@@ -37,7 +39,7 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = options().parse_args(arguments)
-    lines = Lines(args.name, args.out, args.image_prefix)
+    lines = SplitLines(args.name, args.out, args.image_prefix)
     collect(args.files, Sources(args.instances, args.split), lines)
     if not args.skip_unanswered:
         remedy = "correct it, or leave such rows out with --skip_unanswered"

@@ -61,7 +61,7 @@ def _gold_problem(record: Record, got: str, expected: str) -> Problem:
     return Problem(record.where, "solution", got, expected, "correct the answer, or choose another reward method")
 
 
-def diagnose(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
+def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
     """`problems` of the scan with those of images and gold answers, in order of files and lines; statistics."""
     stats, found = Statistics(), list(problems)
     places = survey(_progress(data, "reading rows"), stats)
@@ -122,7 +122,7 @@ def problem_table(problems: Sequence[Problem]) -> Table:
     return table
 
 
-def build_parser() -> argparse.ArgumentParser:
+def check_parser() -> argparse.ArgumentParser:
     """The flags of the doctor; those shared with training have the same names."""
     parser = argparse.ArgumentParser(prog="python -m open_r1.check", description="Checks a dataset before training.")
     parser.add_argument("--data_file_paths", required=True, help="JSONL files, separated by colons")
@@ -136,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the doctor and returns its exit status."""
-    parser = build_parser()
+    parser = check_parser()
     args = parser.parse_args(argv)
     if args.task_type is not None and args.task_type not in TASKS:
         parser.error(f"--task_type: got {args.task_type!r}, expected one of {', '.join(TASKS)}")
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
     methods = args.reward_method or (task.method if task else None)  # a row's own method wins, as in training
     data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods)
     chosen = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
-    problems, stats = diagnose(chosen, problems)
+    problems, stats = examine(chosen, problems)
     if args.model and not problems:
         instruction = (task.prompts if task else PROMPTS)["think"]
         processor, sample = _processor(args.model), _progress(_sample(chosen), "counting tokens")

@@ -55,6 +55,6 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
 
-def refuse(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
+def data_error(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
     """A DataError of one problem, to be raised."""
     return DataError([Problem(where, name, got, expected, remedy)])

@@ -23,13 +23,13 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
-from open_r1.rewards.registry import METHODS, get_method, prepare
+from open_r1.rewards.registry import METHODS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.tasks.registry import TASKS
 
-BATCH = 512
+LINES_AT_ONCE = 512
 QUIET_SECONDS = 2  # before the progress bar shows
 
 
@@ -85,7 +85,7 @@ def score_file(rows: Path, out: Path, method: str) -> Summary:
 def _scored(lines: Iterator[tuple[int, bytes]], name: str, method: str) -> Iterator[dict[str, Any]]:
     """In order, a batch at a time: threads keep the grading workers busy, and memory stays small."""
     with ThreadPoolExecutor(2 * WORKERS) as threads:
-        while batch := list(islice(lines, BATCH)):
+        while batch := list(islice(lines, LINES_AT_ONCE)):
             yield from threads.map(lambda item: score_line(item[1], f"{name}:{item[0]}", method), batch)
 
 
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     method = TASKS[args.task].method if args.task else args.reward_method
     try:
-        prepare([method])
+        prepare_methods([method])
         summary = score_file(args.rows, args.out, method)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -17,18 +17,18 @@ from collections.abc import Sequence
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.parser import parse_classes
-from open_r1.config.sft_validation import REFUSED, check_values
+from open_r1.config.sft_validation import REFUSED_SFT_FLAGS, check_sft_values
 from open_r1.errors import UsageError
 from open_r1.trainer.sft_trainer import run_sft
 
 
-def parse(argv: Sequence[str] | None = None) -> tuple[JsonlArguments, SFTArguments, VLMConfig]:
+def parse_sft(argv: Sequence[str] | None = None) -> tuple[JsonlArguments, SFTArguments, VLMConfig]:
     """Flags and YAML; exits with status 2 on what cannot act."""
-    return parse_classes((JsonlArguments, SFTArguments, VLMConfig), check_values, argv, REFUSED)
+    return parse_classes((JsonlArguments, SFTArguments, VLMConfig), check_sft_values, argv, REFUSED_SFT_FLAGS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    data, training, model = parse(argv)
+    data, training, model = parse_sft(argv)
     try:
         run_sft(data, training, model)
     except UsageError as error:

@@ -9,10 +9,10 @@ import pytest
 
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, weights_dtype
 from open_r1.config.parser import parse
-from open_r1.config.sft_validation import REFUSED
+from open_r1.config.sft_validation import REFUSED_SFT_FLAGS
 from open_r1.config.validation import IDLE
 from open_r1.redaction import TOKEN_FLAGS
-from open_r1.sft_jsonl import parse as parse_sft
+from open_r1.sft_jsonl import parse_sft
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--bf16", "false"]
 
@@ -73,7 +73,7 @@ def test_deepspeed_needs_a_launcher(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("parser", "script_refuses"),
-    [(partial(parse, JsonlArguments), {}), (partial(parse, HubArguments), {}), (parse_sft, REFUSED)],
+    [(partial(parse, JsonlArguments), {}), (partial(parse, HubArguments), {}), (parse_sft, REFUSED_SFT_FLAGS)],
     ids=["grpo_jsonl.py", "grpo.py", "sft_jsonl.py"],
 )
 def test_help_lists_no_flag_that_is_refused(capsys, parser, script_refuses):

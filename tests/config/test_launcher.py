@@ -11,7 +11,7 @@ import pytest
 import yaml
 from helpers.repository import REPO, free_port
 
-from open_r1.config.launcher import Placement, follow, gpus_here, place, starter
+from open_r1.config.launcher import Placement, follow, gpus_here, placement_of, starter
 from open_r1.errors import UsageError
 
 TWO = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "node0"}
@@ -38,7 +38,7 @@ RECIPES = sorted(path.name for path in (REPO / "run_scripts").glob("run_*.sh"))
     ],
 )
 def test_ranks_and_meeting_point_come_from_the_environment(env, gpus, flags):
-    assert place(env, gpus).flags() == flags
+    assert placement_of(env, gpus).flags() == flags
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_ranks_and_meeting_point_come_from_the_environment(env, gpus, flags):
 )
 def test_a_place_that_does_not_exist_is_refused_with_what_to_set(env, said):
     with pytest.raises(UsageError, match=re.escape(said)):
-        place(env, gpus=8)
+        placement_of(env, gpus=8)
 
 
 def batch(per_device: int, *steps: int) -> list[str]:

@@ -9,21 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from open_r1.data.geometry.masks import decode, encode, iou, rasterise, read_segmentation
+from open_r1.data.geometry.masks import decode_rle, encode_rle, mask_iou_of, rasterise, read_segmentation
 from open_r1.data.geometry.polygons import (
     BASES,
     RAYS,
     Polygon,
     ceiling,
-    corners,
     deepest_point,
     fit,
+    outline_points,
     radii,
     to_rle,
     write,
 )
 from open_r1.rewards.parsing.polygons import parse_polygons
-from open_r1.tasks.seg import SHAPES, draw
+from open_r1.tasks.seg import MASK_SHAPES, draw_mask
 
 ROWS, COLUMNS = np.indices((120, 160)) + 0.5
 
@@ -65,13 +65,15 @@ def test_chebyshev_is_even_and_fourier_is_not():
 def test_the_chebyshev_form_is_that_of_the_fork():
     polygon = Polygon((50.0, 40.0), (10.0, 3.0, 2.0), (80, 100))
     theta = np.pi / 3  # r = 10 + 3 cos 60 + 2 cos 120 = 10 + 1.5 - 1 = 10.5
-    corner = corners(polygon, number=6)[1]
+    corner = outline_points(polygon, number=6)[1]
     assert corner == pytest.approx((50 + 10.5 * np.cos(theta), 40 + 10.5 * np.sin(theta)))
 
 
 def test_fourier_numbers_are_a0_a1_b1_a2():
     # at 90 degrees r = 10 + 3 cos 90 + 2 sin 90 + 1 cos 180 = 10 + 0 + 2 - 1 = 11
-    assert corners(Polygon((50, 40), (10, 3, 2, 1), (80, 100), "fourier"), number=4)[1] == pytest.approx((50, 51))
+    assert outline_points(Polygon((50, 40), (10, 3, 2, 1), (80, 100), "fourier"), number=4)[1] == pytest.approx(
+        (50, 51)
+    )
 
 
 @pytest.mark.parametrize("basis", BASES)
@@ -87,7 +89,7 @@ def test_as_many_terms_as_rays_reach_the_rays():
     centre = deepest_point(mask)
     # an even number of rays leaves the last sine out, which is 0 on all of them
     polygon = fit(mask, "fourier", RAYS, RAYS)
-    arms = np.hypot(*(corners(polygon, number=RAYS) - centre).T)
+    arms = np.hypot(*(outline_points(polygon, number=RAYS) - centre).T)
     assert np.allclose(arms, radii(mask, centre), atol=0.05 * RAYS)
 
 
@@ -115,7 +117,7 @@ def test_the_ceiling_is_that_of_the_rounded_text():
     polygon = fit(mask, "fourier", 16)
     read = parse_polygons(write(polygon), (0, 0))[0]
     assert read == polygon and ceiling(read, mask) == ceiling(polygon, mask)
-    assert 0 <= iou(to_rle(polygon), encode(mask)) - ceiling(polygon, mask) < 1e-4
+    assert 0 <= mask_iou_of(to_rle(polygon), encode_rle(mask)) - ceiling(polygon, mask) < 1e-4
     numbers = [*polygon.coeffs, *polygon.centre]
     assert all(round(number, 1) == number for number in numbers)
 
@@ -123,15 +125,15 @@ def test_the_ceiling_is_that_of_the_rounded_text():
 def test_decoded_pixels_lie_where_the_mask_lies():
     # a discretisation that is half a pixel off would shift the centroid by 0.5 and the area by a perimeter's half
     mask = disc(70.5, 50.5, 30)
-    again = decode(to_rle(fit(mask)))
+    again = decode_rle(to_rle(fit(mask)))
     centroids = [np.argwhere(m).mean(axis=0) for m in (mask, again)]
     assert np.abs(centroids[0] - centroids[1]).max() < 0.3 and abs(again.sum() / mask.sum() - 1) < 0.02
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), shape=st.sampled_from(sorted(SHAPES)), basis=st.sampled_from(BASES))
+@given(seed=st.integers(0, 10**6), shape=st.sampled_from(sorted(MASK_SHAPES)), basis=st.sampled_from(BASES))
 def test_every_shape_has_an_outline_that_is_read_again(seed, shape, basis):
-    mask = draw(shape, np.random.default_rng(seed), 112)
+    mask = draw_mask(shape, np.random.default_rng(seed), 112)
     assert mask.any() and not mask[0].any() and not mask[:, 0].any() and not mask[-1].any() and not mask[:, -1].any()
     polygon = fit(mask, basis)
     assert 0 < ceiling(polygon, mask) <= 1
@@ -141,9 +143,9 @@ def test_every_shape_has_an_outline_that_is_read_again(seed, shape, basis):
 def test_another_size_scales_both_sides():
     mask = ellipse(80, 60, 50, 25, 30)
     polygon = fit(mask, "fourier", 16)
-    stretched = decode(to_rle(polygon, (240, 160)))
+    stretched = decode_rle(to_rle(polygon, (240, 160)))
     assert stretched.shape == (240, 160)
-    assert iou(encode(stretched[::2]), to_rle(polygon)) > 0.97  # every second row of twice the height
+    assert mask_iou_of(encode_rle(stretched[::2]), to_rle(polygon)) > 0.97  # every second row of twice the height
 
 
 @pytest.mark.parametrize("coeffs", [(0.0,) * 8, (-5.0,), (1e6,), (0, 0, 0, 0, 0, 0, 0, 1e6), (-1e6, 1e6) * 4])
@@ -170,7 +172,7 @@ def test_what_cannot_be_fitted_is_refused(call, says):
 
 
 def test_a_coco_rectangle_has_the_pixels_that_it_names():
-    mask = decode(rasterise(np.array([[2, 1], [7, 1], [7, 4], [2, 4]]), (6, 10)))
+    mask = decode_rle(rasterise(np.array([[2, 1], [7, 1], [7, 4], [2, 4]]), (6, 10)))
     wanted = np.zeros((6, 10), bool)
     wanted[1:4, 2:7] = True
     assert (mask == wanted).all()
@@ -182,9 +184,9 @@ def test_all_forms_of_a_segmentation_are_one_mask():
     edges = np.flatnonzero(np.diff(column_major)) + 1
     counts = np.diff([0, *edges, column_major.size]).tolist()
     assert column_major[0] == 0  # so that the first run is one of absent pixels
-    compressed = encode(mask)
+    compressed = encode_rle(mask)
     for form in (compressed, {"size": [120, 160], "counts": counts}):
-        assert (decode(read_segmentation(form, (120, 160))) == mask).all()
+        assert (decode_rle(read_segmentation(form, (120, 160))) == mask).all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.prompt_length import (
@@ -140,7 +140,7 @@ def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
     rope = AutoModelForImageTextToText.from_pretrained(tiny).base_model.get_rope_index
     records = load_records(str(mixed), str(mixed.parent)).select(range(6))
     for record in records:
-        prompt = process(processor, fill(messages(record, INSTRUCTION), load_images([record])[0]), rope, {})
+        prompt = process(processor, with_images(messages(record, INSTRUCTION), load_images([record])[0]), rope, {})
         saved = positions_saved(record, processor)
         assert len(prompt.ids) - saved == int(prompt.positions.max()) + 1
         assert (saved > 0) == bool(record.images)

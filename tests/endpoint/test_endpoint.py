@@ -13,9 +13,16 @@ import pytest
 from helpers.fake_endpoint import KEY, FakeEndpoint, Reply, Script, serving
 from PIL import Image
 
-from open_r1.endpoint.answer_cache import Journal, journal_key
-from open_r1.endpoint.batch import GIVE_UP_AFTER, Asker, Kept, Rejected, harvest
-from open_r1.endpoint.client import Answer, Endpoint, EndpointError, RequestFailed, credentials, wire_messages
+from open_r1.endpoint.answer_cache import AnswerCache, journal_key
+from open_r1.endpoint.batch import GIVE_UP_AFTER, BatchAsker, Kept, Rejected, harvest
+from open_r1.endpoint.client import (
+    Endpoint,
+    EndpointAnswer,
+    EndpointError,
+    RequestFailed,
+    credentials,
+    endpoint_messages,
+)
 from open_r1.endpoint.replies import parse_object
 from open_r1.errors import DataError, UsageError
 
@@ -45,7 +52,7 @@ def test_a_chat_with_a_picture_and_options(monkeypatch):
         answer = endpoint(server, monkeypatch).chat(
             messages, [Image.new("RGB", (2, 2))], temperature=0, max_tokens=None
         )
-    assert answer == Answer("cat", "it purrs", "length")
+    assert answer == EndpointAnswer("cat", "it purrs", "length")
     (request,) = server.requests
     picture, text = request["messages"][0]["content"]
     assert picture["image_url"]["url"].startswith("data:image/png;base64,") and text["text"] == "What?"
@@ -55,7 +62,7 @@ def test_a_chat_with_a_picture_and_options(monkeypatch):
 
 def test_pictures_and_places_must_be_equally_many():
     with pytest.raises(ValueError, match="shorter"):
-        wire_messages([{"role": "user", "content": [{"type": "image"}]}], [])
+        endpoint_messages([{"role": "user", "content": [{"type": "image"}]}], [])
 
 
 @pytest.mark.usefixtures("quick")
@@ -176,7 +183,7 @@ def test_concurrency_is_bounded_as_the_server_sees_it(monkeypatch):
 
 def test_a_journal_asks_once_also_from_many_threads_and_after_reopening(tmp_path):
     asked = []
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = AnswerCache(tmp_path / "j.jsonl")
 
     def ask() -> dict:
         time.sleep(0.02)
@@ -186,12 +193,12 @@ def test_a_journal_asks_once_also_from_many_threads_and_after_reopening(tmp_path
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: journal.once("k", ask), range(16))) == [{"text": "é"}] * 16
     journal.close()
-    again = Journal(tmp_path / "j.jsonl")
+    again = AnswerCache(tmp_path / "j.jsonl")
     assert (again.once("k", ask), len(asked), again.asked, again.found) == ({"text": "é"}, 1, 0, 1)
 
 
 def test_a_failed_asking_is_not_kept(tmp_path):
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = AnswerCache(tmp_path / "j.jsonl")
     with pytest.raises(RequestFailed):
         journal.once("k", lambda: (_ for _ in ()).throw(RequestFailed("no")))
     assert journal.once("k", lambda: {"text": "yes"}) == {"text": "yes"}
@@ -213,7 +220,7 @@ ENTRY = b'{"key": "a", "value": {"text": "1"}}'
 def test_a_line_that_a_kill_cut_is_mended(tmp_path, tail, kept):
     path = tmp_path / "j.jsonl"
     path.write_bytes(ENTRY + b"\n" + tail)
-    journal = Journal(path)
+    journal = AnswerCache(path)
     for key in ("a", "b", "c"):
         journal.once(key, lambda: {"text": "new"})
     assert journal.found == len(kept)
@@ -226,15 +233,15 @@ def test_a_spoilt_line_inside_a_journal_is_named(tmp_path, line):
     path = tmp_path / "j.jsonl"
     path.write_bytes(ENTRY + b"\n" + line + b"\n" + ENTRY + b"\n")
     with pytest.raises(DataError, match=r"j\.jsonl:2: line: got"):
-        Journal(path)
+        AnswerCache(path)
 
 
 def test_two_runs_cannot_share_a_journal(tmp_path):
-    journal = Journal(tmp_path / "j.jsonl")
+    journal = AnswerCache(tmp_path / "j.jsonl")
     with pytest.raises(UsageError, match="in use"):
-        Journal(tmp_path / "j.jsonl")
+        AnswerCache(tmp_path / "j.jsonl")
     journal.close()
-    Journal(tmp_path / "j.jsonl").close()
+    AnswerCache(tmp_path / "j.jsonl").close()
 
 
 def test_keys_differ_by_row_prompt_and_model():
@@ -279,7 +286,7 @@ def test_an_asker_opens_pictures_only_for_what_it_asks(monkeypatch, tmp_path):
 
     messages = [{"role": "user", "content": [{"type": "image"}]}]
     with serving(lambda request, served: Reply(f"answer {served}")) as server:
-        asker = Asker(endpoint(server, monkeypatch), Journal(tmp_path / "j"), {"temperature": 0.5})
+        asker = BatchAsker(endpoint(server, monkeypatch), AnswerCache(tmp_path / "j"), {"temperature": 0.5})
         answers = [asker.ask(row, messages, pictures).text for row in ("1", "2", "1")]
     assert (answers, len(opened)) == (["answer 0", "answer 1", "answer 0"], 2)
     assert server.requests[0]["temperature"] == 0.5

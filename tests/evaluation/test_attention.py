@@ -24,7 +24,7 @@ from transformers import (
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.images import open_image
 from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
@@ -326,7 +326,7 @@ def test_the_embedded_model_looks_at_the_digit_that_it_reads(digits, processor):
     right, on_picture = [], []
     for row in [row for row in rows if len(row["digits"]) == 2]:
         picture = open_image(str(digits), row["image"])
-        chat = fill(messages(parse_row(row, "heldout", 1), TASKS["digits"].prompts["think"]), [picture])
+        chat = with_images(messages(parse_row(row, "heldout", 1), TASKS["digits"].prompts["think"]), [picture])
         fields = processor.apply_chat_template(
             [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )

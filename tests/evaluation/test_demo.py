@@ -21,7 +21,7 @@ from helpers.repository import REPO, free_port
 from PIL import Image, ImageColor
 
 from open_r1.data.images import MAX_FILE_BYTES
-from open_r1.evaluation.session import Asker, Stream, asking_settings
+from open_r1.evaluation.session import ModelSession, Stream, asking_settings
 from open_r1.evaluation.settings import add_asking
 from open_r1.rewards.drawing import ANSWERED
 from open_r1.tasks.registry import TASKS
@@ -31,15 +31,15 @@ SOMEBODY = SimpleNamespace(session_hash="somebody")
 HOSTILE = '<img src="http://example.com/a.png" onerror="alert(1)"><b id=evil>**x**</b>\u2028\0\ud800</textarea>'
 
 
-def asker_of(model: str, task: str) -> Asker:
+def asker_of(model: str, task: str) -> ModelSession:
     parser = argparse.ArgumentParser()
     add_asking(parser)
     words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
-    return Asker(asking_settings(parser.parse_args(words)))
+    return ModelSession(asking_settings(parser.parse_args(words)))
 
 
 @pytest.fixture(scope="module")
-def asker() -> Asker:
+def asker() -> ModelSession:
     return asker_of("tiny-vlm", "digits")
 
 
@@ -130,7 +130,7 @@ def shapes_site() -> Iterator[str]:
     yield from serving(asker_of("tiny-vlm-shapes", "rec"))
 
 
-def serving(asker: Asker) -> Iterator[str]:
+def serving(asker: ModelSession) -> Iterator[str]:
     from open_r1.evaluation.demo.server import serve
     from open_r1.evaluation.demo.ui import build
 
@@ -180,9 +180,9 @@ def test_pages_of_other_sites_reach_nothing(site, path):
 
 
 def test_a_name_that_it_was_started_with_is_its_own():
-    from open_r1.evaluation.demo.host_check import Guarded
+    from open_r1.evaluation.demo.host_check import HostCheck
 
-    guard = Guarded(None, "Box.example")
+    guard = HostCheck(None, "Box.example")
     said = {name: guard.refusal({"headers": [(b"host", name.encode())]}) for name in ("box.example", "other.example")}
     assert said["box.example"] is None and "--host NAME" in said["other.example"]
     assert guard.refusal({"headers": []}) and guard.refusal({"headers": [(b"host", b"localhost")] * 2})
@@ -332,19 +332,19 @@ def test_an_upload_that_is_no_picture_is_refused(page, site):
 
 @pytest.mark.browser
 def test_hostile_text_is_shown_as_text(page, site, monkeypatch):
-    ask, look = Asker.ask, Asker.look
+    ask, look = ModelSession.ask, ModelSession.look
 
-    def hostile(self: Asker, *given: Any) -> Iterator[Any]:
+    def hostile(self: ModelSession, *given: Any) -> Iterator[Any]:
         *_, answer = ask(self, *given)
         yield HOSTILE
         yield replace(answer, completion=HOSTILE)
 
-    def marked(self: Asker, answer: Any) -> Any:
+    def marked(self: ModelSession, answer: Any) -> Any:
         seen = look(self, answer)
         return replace(seen, tokens=[HOSTILE] * len(seen.tokens))
 
-    monkeypatch.setattr(Asker, "ask", hostile)
-    monkeypatch.setattr(Asker, "look", marked)
+    monkeypatch.setattr(ModelSession, "ask", hostile)
+    monkeypatch.setattr(ModelSession, "look", marked)
     draw_and_ask(page, site)
     wait_for(page, "length", "tokens")
     assert value(page, "said") == HOSTILE.replace("\0", "\\x00").replace("\ud800", "\\ud800")

@@ -14,13 +14,13 @@ import torch
 from helpers.repository import REPO, run_script
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import DataError, UsageError
 from open_r1.evaluation.cli import parser_of, run
-from open_r1.evaluation.predictions_file import Journal
+from open_r1.evaluation.predictions_file import PredictionsFile
 from open_r1.evaluation.run import split_names
 from open_r1.evaluation.settings import settings_of
 from open_r1.tasks.recipe import Recipe, read_recipe
@@ -61,7 +61,7 @@ def test_greedy_completions_are_those_of_plain_generate(tiny, digits, whole):
     records = load_records(str(digits / "heldout.jsonl"), str(digits))
     said = []
     for record in (records[row] for row in range(12)):
-        chat = fill(messages(record, TASKS["digits"].prompts["think"]), load_images([record])[0])
+        chat = with_images(messages(record, TASKS["digits"].prompts["think"]), load_images([record])[0])
         inputs = processor.apply_chat_template(
             [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
@@ -205,7 +205,7 @@ def test_under_torchrun(tiny, digits, whole, tmp_path):
 
 
 def test_rank_0_does_not_wait_for_ever(tmp_path):
-    journal = Journal(tmp_path, {}, samples=1)
+    journal = PredictionsFile(tmp_path, {}, samples=1)
     with pytest.raises(UsageError, match="1 rows of other ranks did not come"):
         journal.wait([("think", "a:1")], seconds=0.3)
 

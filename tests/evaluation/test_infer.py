@@ -14,14 +14,14 @@ from helpers.repository import REPO, make_dataset, run_script
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_io import read_lines
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.data.unlabeled import MARK, with_stand_in, with_stand_ins
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.maps import attend
 from open_r1.evaluation.cli import parser_of, run
-from open_r1.evaluation.session import Answer, Asker, Question, asking_settings
+from open_r1.evaluation.session import Answer, ModelSession, Question, asking_settings
 from open_r1.rewards.drawing import ANSWERED, GOLD
 from open_r1.tasks.registry import TASKS
 
@@ -34,8 +34,8 @@ def settings_for(*words: object):
 
 
 @pytest.fixture(scope="module")
-def asker(tiny) -> Asker:
-    return Asker(settings_for("--model", tiny, "--task", "digits", "--max_completion_length", 40))
+def asker(tiny) -> ModelSession:
+    return ModelSession(settings_for("--model", tiny, "--task", "digits", "--max_completion_length", 40))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_boxes_are_drawn_in_pixels_of_the_picture_whatever_size_the_model_saw(sh
     picture, gold = Image.open(asked.images[0]), np.array([60, 8, 100, 48])  # apart from what is answered
     picture.resize((112 * factor, 112 * factor), Image.Resampling.NEAREST).save(tmp_path / "large.png")
     asked = replace(asked, images=(tmp_path / "large.png",), gold=str((gold * factor).tolist()))
-    answer = last(Asker(settings_for(*words)).ask(asked))
+    answer = last(ModelSession(settings_for(*words)).ask(asked))
     numbers = np.array(json.loads(answer.final))
     assert np.allclose(answer.parsed, numbers * factor)
     (drawn,) = answer.drawn()
@@ -125,7 +125,7 @@ def test_boxes_are_drawn_in_pixels_of_the_picture_whatever_size_the_model_saw(sh
 def test_attention_is_that_of_the_processors_own_prompt(asker, digits):
     (question,) = questions(digits, 1)
     answer = last(asker.ask(question))
-    chat = fill(messages(answer.record, TASKS["digits"].prompts["think"]), answer.example.pictures)
+    chat = with_images(messages(answer.record, TASKS["digits"].prompts["think"]), answer.example.pictures)
     fields = asker.processor.apply_chat_template(
         [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )

@@ -22,7 +22,7 @@ from open_r1.errors import DataError, Problem
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rollout import generation, prompts
 from open_r1.trainer.checkpointing.resumable import Resumable
-from open_r1.trainer.lifecycle.hooks import Guarded
+from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 
 LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 done = 0  # optimizer steps
@@ -71,9 +71,9 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "reward hangs": ((BatchReward, "__call__"), sleep),
     "reward holds the interpreter": ((BatchReward, "__call__"), sleep_with_the_interpreter),
     "rollout takes minutes": ((generation.BrokenOff, "__call__"), pause),
-    "update hangs": ((Guarded, "training_step"), sleep),
-    "dies": ((Guarded, "training_step"), die),
-    "update fails": ((Guarded, "training_step"), fail),
+    "update hangs": ((LifecycleHooks, "training_step"), sleep),
+    "dies": ((LifecycleHooks, "training_step"), die),
+    "update fails": ((LifecycleHooks, "training_step"), fail),
     "reward fails": ((BatchReward, "__call__"), fail),
     "data is refused": ((prompts.PromptLoader, "take"), refuse),
     "step breaks off": ((torch.optim.AdamW, "_init_group"), run_out_of_memory),

@@ -95,7 +95,7 @@ def is_bool(value: object) -> None:
 
 
 def is_box(value: object) -> None:
-    assert isinstance(value, boxes.Box) and len(value.xyxy) == 4 and all(map(math.isfinite, value.xyxy)), value
+    assert isinstance(value, boxes.AnswerBox) and len(value.xyxy) == 4 and all(map(math.isfinite, value.xyxy)), value
     is_text_or_nothing(value.label)
 
 
@@ -160,9 +160,9 @@ def read_paths(data: bytes) -> None:
 
 def read_polygon(data: bytes) -> None:
     for polygon in outlines.parse_polygons(text(data), SIZE)[-3:]:
-        corners = polygons.corners(polygon, SIZE)
+        corners = polygons.outline_points(polygon, SIZE)
         assert corners.shape == (polygons.CORNERS, 2) and np.isfinite(corners).all()
-        assert masks.decode(polygons.to_rle(polygon, SIZE)).shape == SIZE
+        assert masks.decode_rle(polygons.to_rle(polygon, SIZE)).shape == SIZE
         assert outlines.parse_polygons(polygons.write(polygon), SIZE) == [polygon]
 
 
@@ -172,7 +172,7 @@ def read_segmentation(data: bytes) -> None:
     except orjson.JSONDecodeError:
         value = text(data)  # not JSON: what stands in a row's field is a text
     rle = masks.read_segmentation(value, SIZE)
-    assert masks.decode(rle).shape == SIZE and 0 <= masks.iou(rle, rle) <= 1
+    assert masks.decode_rle(rle).shape == SIZE and 0 <= masks.mask_iou_of(rle, rle) <= 1
 
 
 def convert(data: bytes) -> None:
@@ -244,7 +244,7 @@ TARGETS: dict[str, Target] = {
     "think format": partial(reads, answers.has_think_format, is_bool),
     "answer format": partial(reads, answers.has_answer_format, is_bool),
     "normalize": partial(reads, answers.normalize, is_text),
-    "bare": partial(reads, answers.bare, is_text),
+    "bare": partial(reads, answers.without_markup, is_text),
     "option": partial(reads, answers.parse_option, is_text_or_nothing),
     "option_key": partial(reads, answers.option_key, is_text),
     "yes or no": partial(reads, answers.parse_yes_no, is_text_or_nothing),

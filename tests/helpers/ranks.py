@@ -22,8 +22,9 @@ from helpers.repository import REPO
 from helpers.trainers import make_trainer
 from open_r1 import sft_jsonl
 from open_r1.config import hardware as machine
-from open_r1.trainer.distributed import spread
+from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.sft_trainer import run_sft
 
 TINY = str(REPO / "assets" / "tiny-vlm")
 GROUP, PROMPTS = 4, 8  # completions a prompt, prompts a step over all ranks
@@ -106,7 +107,7 @@ def sft(engine: str, out: Path, data: Path) -> None:
     argv += f" --output_dir {out / 'sft'} --per_device_train_batch_size 4 --max_steps 2 --save_strategy no"
     argv += f" --gradient_accumulation_steps {2 if engine == 'one' else 1} --train_sampling_strategy sequential"
     argv += f" {OPTIMIZER} {ENGINES.get(engine, '')}"
-    keep(sft_jsonl.run_sft(*sft_jsonl.parse(argv.split())), out / "sft.pt")
+    keep(run_sft(*sft_jsonl.parse_sft(argv.split())), out / "sft.pt")
 
 
 def main(engine: str, out: Path, data: Path) -> None:
@@ -116,7 +117,7 @@ def main(engine: str, out: Path, data: Path) -> None:
     trainer._generate_single_turn = says(trainer)
     trainer.train()
     keep(trainer, out / "weights.pt")
-    assert spread(trainer) == (engine in ("zero3", "fsdp2"))
+    assert weights_are_sharded(trainer) == (engine in ("zero3", "fsdp2"))
     assert (type(next(trainer.model.parameters()).data) is DTensor) == (engine == "fsdp2")
     trainer.save_model(str(out / "final"))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from open_r1.trainer.checks.nonfinite import Finite
-from open_r1.trainer.checks.weight_updates import Moved
+from open_r1.trainer.checks.weight_updates import WeightUpdates
 
 
 class Net(torch.nn.Module):
@@ -44,7 +44,7 @@ def train(folder: Path, model: torch.nn.Module, steps: int = 4, on_nonfinite: st
     rows = [{"x": torch.arange(4.0) + 1, "step": step} for step in range(1, 40)]
     small = Small(model=model, args=args, train_dataset=rows)
     small._get_train_sampler = lambda *_: None  # in order: row n is used in step n
-    small.add_callback(Moved(small))
+    small.add_callback(WeightUpdates(small))
     small.train()
     return small
 

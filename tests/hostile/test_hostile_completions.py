@@ -26,18 +26,18 @@ def in_range(reward: str, method: str, texts: list[str]) -> bool:
 
 @pytest.mark.parametrize("method", ALONE)
 def test_hostile_completions_are_graded_in_range_by_every_reward(method):
-    before = workers.stats()
+    before = workers.grading_counts()
     assert [name for name in rewards_of(method) if not in_range(name, method, completions(SMALL))] == []
-    assert workers.stats() == before  # none ran out of time
+    assert workers.grading_counts() == before  # none ran out of time
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ALONE)
 def test_towers_score_the_minimum_and_are_counted_where_sympy_reads_them(method, monkeypatch):
     monkeypatch.setenv("OPEN_R1_GRADE_SECONDS", "0.5")
-    before = workers.stats()["timeouts"]
+    before = workers.grading_counts()["timeouts"]
     assert [name for name in rewards_of(method) if not in_range(name, method, completions(HANGS))] == []
-    assert (workers.stats()["timeouts"] > before) == (method in ("default", "math"))
+    assert (workers.grading_counts()["timeouts"] > before) == (method in ("default", "math"))
 
 
 @pytest.mark.slow

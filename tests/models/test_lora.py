@@ -23,8 +23,9 @@ from open_r1.models.lora import adapter_config, load_adapter, lora_config
 from open_r1.trainer.forward.log_probs import score
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.sft_trainer import make_sft_trainer
 
-GRPO, SFT = (lambda argv: parse(JsonlArguments, argv)), sft_jsonl.parse
+GRPO, SFT = (lambda argv: parse(JsonlArguments, argv)), sft_jsonl.parse_sft
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +272,7 @@ def test_every_adapter_gets_gradients_under_gradient_checkpointing(tiny, mixed, 
     flags = f"--model_name_or_path {tiny} --data_file_paths {mixed} --image_folders {mixed.parent} --bf16 false"
     flags += f" --output_dir {tmp_path} --use_peft true --lora_vision true --gradient_checkpointing true --max_steps 1"
     more = ["--gradient_checkpointing_kwargs", json.dumps({"use_reentrant": reentrant == "true"})]
-    trainer = sft_jsonl.make_trainer(*sft_jsonl.parse([*flags.split(), *more]))
+    trainer = make_sft_trainer(*sft_jsonl.parse_sft([*flags.split(), *more]))
     trainer.model.train()
     trainer.compute_loss(trainer.model, trainer.data_collator([{"row": row} for row in range(3)])).backward()
     idle = [n for n, p in trainer.model.named_parameters() if "lora_B" in n and (p.grad is None or not p.grad.any())]

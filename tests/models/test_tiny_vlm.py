@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from open_r1.data.jsonl_io import read_lines
 from open_r1.evaluation.cli import parser_of, run
 from open_r1.rewards.parsing.boxes import last_box
-from open_r1.rewards.referring import iou
+from open_r1.rewards.referring import box_iou
 
 TEXTS = [
     "What digits are in this image? [1, 2]",
@@ -76,7 +76,7 @@ def sees_items(extra, text):
 def sees_named_shape(extra, text):
     """Whichever shape it names, its box is right."""
     boxes = [item["box"] for item in extra["items"] if f"<think> {item['name']} </think>" in text]
-    return any(iou(last_box(text).xyxy, box) > 0.5 for box in boxes)
+    return any(box_iou(last_box(text).xyxy, box) > 0.5 for box in boxes)
 
 
 def sees_pairs(extra, text):

@@ -14,12 +14,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from open_r1.errors import UsageError
 from open_r1.plan import memory, propose
 from open_r1.plan.dims import Dims, Tower, dims_of, per_image, read_dims
-from open_r1.plan.memory import GIB, total
-from open_r1.plan.settings import ENGINES, Run
+from open_r1.plan.memory import GIB, total_bytes
+from open_r1.plan.settings import ENGINES, PlannedRun
 
 TOWER = Tower(layers=4, hidden=8, intermediate=16, heads=4, kv_heads=2, head_dim=2, gated=True, parameters=1000)
 DIMS = Dims("toy", TOWER, replace(TOWER, kv_heads=4, parameters=200), vocab=100, patch=14, linears=((8, 16), (16, 8)))
-RUN = Run(prompt=11, patches=40, completion=5, group=2, batch=4, steps=3, weights=4, compute=4, device="cpu")
+RUN = PlannedRun(prompt=11, patches=40, completion=5, group=2, batch=4, steps=3, weights=4, compute=4, device="cpu")
 
 
 @cache
@@ -97,16 +97,17 @@ def test_vllm_takes_its_share_while_training_unless_it_sleeps():
     run = replace(RUN, vllm="colocate", vllm_share=0.5, device_bytes=1e9)
     awake, asleep, server = run, replace(run, vllm_sleep=True), replace(run, vllm="server")
     shares = [
-        [moment(DIMS, r).get("vLLM", 0) for moment in (memory.rollout, memory.training)] for r in (awake, asleep)
+        [moment(DIMS, r).get("vLLM", 0) for moment in (memory.rollout_bytes, memory.training_bytes)]
+        for r in (awake, asleep)
     ]
     assert shares == [[5e8, 5e8], [5e8, 0]]
-    assert "KV cache" not in memory.rollout(DIMS, server) and not memory.rollout(DIMS, server).get("vLLM")
+    assert "KV cache" not in memory.rollout_bytes(DIMS, server) and not memory.rollout_bytes(DIMS, server).get("vLLM")
 
 
 def test_rollout_holds_no_gradients_and_zero3_gathers_for_it():
     three = replace(RUN, engine=ENGINES["zero3"], gpus=4, weights=2, compute=2)
-    assert memory.rollout(DIMS, three)["gathered"] == 1200 * 2
-    assert memory.rollout(DIMS, three)["gradients"] == 0 and memory.training(DIMS, three)["gradients"] > 0
+    assert memory.rollout_bytes(DIMS, three)["gathered"] == 1200 * 2
+    assert memory.rollout_bytes(DIMS, three)["gradients"] == 0 and memory.training_bytes(DIMS, three)["gradients"] > 0
 
 
 def ask(*arguments: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -151,7 +152,9 @@ def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(cap
     assert "Nothing fits 1 x 24 GiB. The smallest need is" in out
     (gpus,) = re.findall(r"(\d+) GPUs of 24 GiB would do", out)
     dims = published("7B")
-    run = Run(prompt=1536, patches=5120, completion=1024, group=8, batch=8, reference=True, device_bytes=24 * GIB)
+    run = PlannedRun(
+        prompt=1536, patches=5120, completion=1024, group=8, batch=8, reference=True, device_bytes=24 * GIB
+    )
     more, fewer = (replace(run, gpus=n, nodes=max(1, n // 8)) for n in (int(gpus), int(gpus) // 2))
     assert propose.propose(dims, more, global_batch=max(128, 8 * int(gpus)))[0]
     assert propose.propose(dims, fewer, global_batch=max(128, 4 * int(gpus)))[0] is None
@@ -213,8 +216,8 @@ def planned_45m(image: int, text: int, completion: int, checkpointing: bool) -> 
     text_tower = Tower(8, 512, 2048, 8, 2, 64, True, 32_471_552)
     dims = Dims("45m", text_tower, Tower(6, 320, 1280, 5, 5, 64, True, 12_531_392), 4000, 14, ())
     shape = {"prompt": image + text, "patches": 4 * image, "completion": completion, "group": 8, "batch": 8}
-    run = Run(**shape, weights=4, compute=4, checkpointing=checkpointing, device="cpu")
-    return total(memory.rollout(dims, run)) / 1e6, total(memory.training(dims, run)) / 1e6
+    run = PlannedRun(**shape, weights=4, compute=4, checkpointing=checkpointing, device="cpu")
+    return total_bytes(memory.rollout_bytes(dims, run)) / 1e6, total_bytes(memory.training_bytes(dims, run)) / 1e6
 
 
 @pytest.mark.parametrize("setting", MEASURED)

@@ -17,7 +17,7 @@ from open_r1.report.__main__ import main
 from open_r1.report.curves import draw_curves
 from open_r1.report.history import read_metrics
 from open_r1.report.page import write_report
-from open_r1.report.run_folder import differences, read_runs
+from open_r1.report.run_folder import flag_differences, read_runs
 from open_r1.trainer.outputs.completion_stats import read
 
 
@@ -97,7 +97,7 @@ def test_several_runs_share_a_page_and_their_differences_are_listed(folder, tmp_
         flags = {"training": {"learning_rate": rate, "seed": 0, "output_dir": str(run)}}
         (run / "resolved_config.yaml").write_text(yaml.safe_dump(flags))
     runs = read_runs([folder, other])
-    assert differences(runs) == {"learning_rate": ["0.0001", "1e-05"]}
+    assert flag_differences(runs) == {"learning_rate": ["0.0001", "1e-05"]}
     assert main([str(folder), str(other), "--out", str(tmp_path / "two.html")]) == 0
     groups = data_of((tmp_path / "two.html").read_text(), "data")["groups"]
     assert [group["run"] for group in groups] == [0, 1]

@@ -47,7 +47,7 @@ def grade(path: Path, name: str, completions: Sequence[str], bounds: Bounds = QU
 
 
 def lost(how: str) -> int:
-    return workers.stats()[how]
+    return workers.grading_counts()[how]
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_errors_that_are_skipped_score_none_and_are_counted_with_one_warning(min
 
 
 def test_rows_that_take_long_together_but_not_alone_are_all_graded(mine):
-    before = workers.stats()
+    before = workers.grading_counts()
     assert grade(mine, "slow", ["x"] * (4 * workers.WORKERS), Bounds(seconds=5)) == [1.0] * (4 * workers.WORKERS)
-    assert workers.stats() == before
+    assert workers.grading_counts() == before
 
 
 def test_what_asks_for_the_trainer_runs_there_and_what_does_not_in_a_worker(mine):
@@ -207,7 +207,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def test_a_cluster_that_signals_all_processes_costs_no_grading(mine):
-    before = workers.stats()
+    before = workers.grading_counts()
     grade(mine, "slow", ["a"])
     with ThreadPoolExecutor(1) as thread:
         graded = thread.submit(grade, mine, "slow", ["a"] * 8, Bounds(seconds=20, memory_gb=0.1))
@@ -217,7 +217,7 @@ def test_a_cluster_that_signals_all_processes_costs_no_grading(mine):
                 for process in [*children_of(server), server]:
                     os.kill(process, signal.SIGTERM)
         assert graded.result() == [1.0] * 8
-    assert workers.stats() == before
+    assert workers.grading_counts() == before
 
 
 def runs(process: str) -> bool:

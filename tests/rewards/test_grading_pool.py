@@ -15,7 +15,7 @@ from helpers.repository import SHARED as DATA
 from open_r1.rewards.math import same_math
 from open_r1.rewards.sandbox import math_verify as pool
 from open_r1.rewards.sandbox import worker_pool as workers
-from open_r1.rewards.sandbox.math_verify_worker import Settings
+from open_r1.rewards.sandbox.math_verify_worker import MathVerifySettings
 
 HOSTILE = {
     "power tower": "9**9**9**9",
@@ -44,9 +44,9 @@ def test_hostile_answers_come_back_in_time(name: str) -> None:
 
 
 def test_timeouts_and_crashes_are_counted_and_the_pool_goes_on() -> None:
-    before = workers.stats()["timeouts"]
+    before = workers.grading_counts()["timeouts"]
     assert pool.verify("$8$", "7**9**9**9") is False
-    assert workers.stats()["timeouts"] == before + 1
+    assert workers.grading_counts()["timeouts"] == before + 1
     assert pool.verify("$8$", "$16/2$") is True
 
 
@@ -81,7 +81,7 @@ def test_math_verifys_own_cases_all_agree() -> None:
     def agrees(case: dict) -> bool:
         targets = ("latex", "expr") if case["match_types"] == "default" else tuple(case["match_types"])
         options = {key: case[key] for key in ("strict", "allow_set_relation_comp") if key in case}
-        how = Settings(targets, case.get("precision", 6), **options)
+        how = MathVerifySettings(targets, case.get("precision", 6), **options)
         return pool.verify(case["gold"], case["prediction"], how) == bool(case["expected"])
 
     with ThreadPoolExecutor(4) as threads:

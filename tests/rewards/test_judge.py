@@ -83,7 +83,7 @@ def test_equal_words_pay_without_an_endpoint(answer):
 @pytest.mark.usefixtures("nowhere")
 @pytest.mark.parametrize("nothing", ["", " \n", "<answer></answer>", "<think>a red car", "<answer>...</answer>"])
 def test_nothing_is_never_asked_about_and_never_paid(nothing):
-    assert judge.llm(nothing, record()) == 0.0 and judge.stats()["asked"] == 0
+    assert judge.llm(nothing, record()) == 0.0 and judge.judge_counts()["asked"] == 0
 
 
 @pytest.mark.usefixtures("nowhere")
@@ -101,10 +101,10 @@ def test_blank_gold_is_refused():
 def test_an_overlong_answer_is_counted_and_never_paid(use):
     with serving(says(True)) as server:
         use(server)
-        assert judge.llm("x " * judge.MAX_CHARS, record()) == 0.0
-        assert judge.llm("x" * judge.MAX_CHARS, record()) == 1.0
+        assert judge.llm("x " * judge.MAX_JUDGED_CHARS, record()) == 0.0
+        assert judge.llm("x" * judge.MAX_JUDGED_CHARS, record()) == 1.0
         assert judge.llm("y" * 9_000, record("y " * 5_000)) == 1.0  # twice a long gold may be asked about
-    assert judge.stats() == {"asked": 2, "failures": 0, "too_long": 1} and len(server.requests) == 2
+    assert judge.judge_counts() == {"asked": 2, "failures": 0, "too_long": 1} and len(server.requests) == 2
 
 
 # Completions that try to be paid: the judge of these tests does whatever the text in front of it says.
@@ -133,7 +133,7 @@ def test_a_hostile_completion_stays_inside_its_quotes(use, text):
         "candidate": text.strip(),
     }
     assert server.requests[0]["messages"][0]["content"] == judge.RULES
-    assert judge.stats() == {"asked": 1, "failures": 0, "too_long": 0}
+    assert judge.judge_counts() == {"asked": 1, "failures": 0, "too_long": 0}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -146,7 +146,7 @@ def test_a_judge_that_repeats_the_completion_pays_nothing(use, text):
     with serving(gullible) as server:
         use(server)
         assert judge.llm(text, record()) == 0.0
-    assert judge.stats()["failures"] == 1
+    assert judge.judge_counts()["failures"] == 1
 
 
 def test_each_request_has_a_nonce_of_its_own(use):
@@ -159,7 +159,7 @@ def test_each_request_has_a_nonce_of_its_own(use):
     with serving(replays) as server:
         use(server)
         assert [judge.llm(answer, record()) for answer in ("one", "two", "three")] == [1.0, 0.0, 0.0]
-    assert len(set(seen)) == 3 and judge.stats()["failures"] == 2
+    assert len(set(seen)) == 3 and judge.judge_counts()["failures"] == 2
 
 
 # Failures.
@@ -185,7 +185,7 @@ def test_what_is_no_verdict_is_counted_and_never_paid(use, text):
     with serving(lambda request, served: Reply(text.replace("NONCE", shown(request)[0]))) as server:
         use(server)
         assert judge.llm("a bus", record()) == METHODS["llm"].minimum == 0.0
-    assert judge.stats() == {"asked": 1, "failures": 1, "too_long": 0}
+    assert judge.judge_counts() == {"asked": 1, "failures": 1, "too_long": 0}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_failing_endpoint_is_counted_and_asked_again_next_time(use, reply):
     with serving(lambda request, served: reply) as server:
         use(server, JUDGE_SECONDS="2")
         assert judge.llm("a bus", record()) == 0.0
-        assert judge.stats()["failures"] == 1
+        assert judge.judge_counts()["failures"] == 1
         server.script = says(True)
         assert judge.llm("a bus", record()) == 1.0  # a failure is not remembered
 

@@ -13,7 +13,7 @@ from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.rewards.length import MAX_UNITS, cosine_value
 from open_r1.rewards.registry import METHODS, REWARDS
-from open_r1.rewards.repetition import MAX_CHARS
+from open_r1.rewards.repetition import MAX_REPETITION_CHARS
 
 length, repetition = REWARDS["length"], REWARDS["repetition"]
 
@@ -157,8 +157,8 @@ def test_ranges(text: str) -> None:
 def test_the_end_of_a_long_text_is_read() -> None:
     rng = random.Random(0)
     fresh = " ".join(str(rng.random()) for _ in range(4000))
-    assert len(fresh) > MAX_CHARS
-    assert repetition(fresh, record()) == 0 and repetition(fresh + " no" * MAX_CHARS, record()) < -0.99
+    assert len(fresh) > MAX_REPETITION_CHARS
+    assert repetition(fresh, record()) == 0 and repetition(fresh + " no" * MAX_REPETITION_CHARS, record()) < -0.99
 
 
 @pytest.mark.parametrize("text", ["a ", "猫", "{", "{a", "{" + "a" * 399, "x", " ", "{}", "\x00", "a{猫"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.rewards.custom import load_reward
-from open_r1.rewards.referring import iou
+from open_r1.rewards.referring import box_iou
 from open_r1.rewards.registry import METHODS, REWARDS, accuracy, get_method, get_rewards, gold_completion, gold_score
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, completion_text
 
@@ -201,7 +201,7 @@ def test_digits(answer: str, expected: float) -> None:
     ],
 )
 def test_iou(a: tuple, b: tuple, expected: float) -> None:
-    assert iou(a, b) == iou(b, a) == pytest.approx(expected)
+    assert box_iou(a, b) == box_iou(b, a) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

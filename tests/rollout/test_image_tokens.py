@@ -9,7 +9,7 @@ from helpers import families
 from helpers.trainers import make_trainer
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
@@ -60,7 +60,7 @@ def test_a_template_that_drops_pictures_is_named_with_the_row(tiny, digits, sft)
         if sft:
             Collator(records, processor, "{question}", annotate)([{"row": 0}])
         else:
-            conversation = lambda record, pictures: fill(messages(record), pictures)  # noqa: E731
+            conversation = lambda record, pictures: with_images(messages(record), pictures)  # noqa: E731
             loader = PromptLoader(lambda row: annotate(records[row["row"]]), conversation, processor, None, 1, {})
             loader.take([{"split": "train", "row": 0}])
 

@@ -25,8 +25,8 @@ from open_r1.rollout.vllm.policy_weights import policy_weights, shapes
 from open_r1.rollout.vllm.server_client import Server
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.rollout.vllm.weight_channel import broadcast, channel, meeting_point
-from open_r1.rollout.vllm.wire import check_version, data_url, wire_messages
-from open_r1.trainer.lifecycle.preemption import Stopped, StopSignals
+from open_r1.rollout.vllm.wire import check_version, data_url, server_messages
+from open_r1.trainer.lifecycle.preemption import RunStopped, StopSignals
 from open_r1.trainer.vllm_rollout import EngineRollouts
 
 
@@ -91,7 +91,7 @@ def test_pixels_reach_a_server_unchanged():
 
     image = Image.effect_noise((20, 10), 80).convert("RGB")
     chat = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Which?"}]}]
-    part, text = wire_messages(chat)[0]["content"]
+    part, text = server_messages(chat)[0]["content"]
     assert part["image_url"]["url"] == data_url(image) and text == {"type": "text", "text": "Which?"}
     arrived = Image.open(BytesIO(base64.b64decode(data_url(image).split(",")[1])))
     assert arrived.tobytes() == image.tobytes()
@@ -231,7 +231,7 @@ def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkey
         signals.look()
 
     before = set(threading.enumerate())
-    with pytest.raises(Stopped, match="SIGTERM: the run was asked to stop"):
+    with pytest.raises(RunStopped, match="SIGTERM: the run was asked to stop"):
         client.generate([request([1, 2], [1, 2])] * 3, SAMPLING, told)
     waiting = [thread for thread in set(threading.enumerate()) - before if thread.name.endswith("(worker)")]
     assert len(looks) == 3 and waiting and all(thread.daemon for thread in waiting)  # they end with the process

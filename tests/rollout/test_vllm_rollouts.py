@@ -9,9 +9,9 @@ import torch
 from helpers.repository import environment_kept
 from helpers.trainers import make_trainer, rows
 
-from open_r1.rollout.generation import rollout
+from open_r1.rollout.generation import generate_groups
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
-from open_r1.trainer.lifecycle.preemption import Stopped
+from open_r1.trainer.lifecycle.preemption import RunStopped
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
@@ -68,7 +68,7 @@ def test_greedy_completions_are_transformers(trainer, monkeypatch):
     config.do_sample, config.suppress_tokens = False, list(greedy.banned)
     prompts = trainer._on_device(asked)
     trainer.model.eval()
-    assert said == rollout(trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids)
+    assert said == generate_groups(trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids)
 
 
 def test_a_prompt_goes_to_the_engine_once_for_its_group(trainer, monkeypatch):
@@ -91,7 +91,7 @@ def test_a_rollout_is_broken_off_where_the_run_is_told_to_stop(trainer, monkeypa
         return step()
 
     monkeypatch.setattr(engine, "step", told)
-    with pytest.raises(Stopped, match="SIGTERM"):
+    with pytest.raises(RunStopped, match="SIGTERM"):
         trainer.engine.rollout(examples(trainer, 0, 2), step=0)
     assert len(steps) == 2 and not engine.has_unfinished_requests()
     trainer.signals.received = None

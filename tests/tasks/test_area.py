@@ -12,7 +12,7 @@ from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.rewards.parsing.area import has_two_decimals, parse_area
 from open_r1.rewards.registry import METHODS, REWARDS, gold_completion, gold_score
-from open_r1.tasks.area import AXIS, SHAPES, Areas, draw
+from open_r1.tasks.area import AREA_SHAPES, AXIS, Areas, draw_area
 from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import example_rng
 
@@ -42,15 +42,15 @@ def test_shapes_are_inside_the_axes_and_have_their_area(generator: Areas):
         assert shape.area == pytest.approx(shoelace(outline), rel=3e-4 if shape.kind == "circle" else 1e-9)
         assert shape.width == shape.height or shape.kind in ("rectangle", "triangle")
         kinds.add(shape.kind)
-    assert kinds == set(SHAPES)
+    assert kinds == set(AREA_SHAPES)
 
 
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", AREA_SHAPES)
 @pytest.mark.parametrize("rotation", [0, 45])
 def test_the_picture_has_the_area_of_the_gold_answer(kind: str, rotation: int):
     rng = np.random.default_rng(1)
     shape = next(s for s in iter(lambda: Areas(rotation=rotation).shape(rng), None) if s.kind == kind)
-    pixels = np.asarray(draw(shape.outline, (255, 0, 255), 448, dark=False)).astype(int)
+    pixels = np.asarray(draw_area(shape.outline, (255, 0, 255), 448, dark=False)).astype(int)
     inside = (pixels[..., 0] - pixels[..., 1] > 128).sum()  # magenta, up to the black edge
     per_unit = 448 * 13 / 16 / AXIS  # 364 pixels for 50 units
     edge = np.linalg.norm(np.diff([*shape.outline, shape.outline[0]], axis=0), axis=1).sum() * 2 / per_unit

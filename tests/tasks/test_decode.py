@@ -15,7 +15,7 @@ from open_r1.rewards.registry import METHODS, REWARDS, gold_completion, gold_sco
 from open_r1.tasks import decoder
 from open_r1.tasks.decode_sequences import CodedSequences
 from open_r1.tasks.decode_words import CodedWords
-from open_r1.tasks.decoder import CodedMessages, draw_decoder, encode, listed_words, random_code
+from open_r1.tasks.decoder import CodedMessages, draw_decoder, encode_message, listed_words, random_code
 from open_r1.tasks.registry import TASKS
 
 SMALL = CodedWords(alphabet=6, size=84, dark=True)
@@ -139,7 +139,7 @@ def test_impossible_options_are_refused(options: dict):
 
 
 def test_an_alphabet_without_held_out_words_is_refused(monkeypatch):
-    monkeypatch.setattr(decoder, "HELD_OUT_EVERY", 2**64)  # no word's hash is a multiple of it
+    monkeypatch.setattr(decoder, "HELD_OUT_WORDS_EVERY", 2**64)  # no word's hash is a multiple of it
     with pytest.raises(ValueError, match="got an alphabet of 2 and words of 1 to 1 letters, expected words for the"):
         CodedWords(alphabet=2, min_letters=1, max_letters=1).example(0, "heldout", 0)
 
@@ -226,4 +226,4 @@ def test_malformed_rows_name_row_and_field():
 
 
 def test_encoding_leaves_the_space_alone():
-    assert encode("cat_dog", dict(zip("catdog", "xyzqrs", strict=True))) == "xyz_qrs"
+    assert encode_message("cat_dog", dict(zip("catdog", "xyzqrs", strict=True))) == "xyz_qrs"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.repository import make_dataset
 
-from open_r1.tasks.digits import DigitImages, draw, mnist_source, uci_source
+from open_r1.tasks.digits import DigitImages, draw_digits, mnist_source, uci_source
 
 
 def test_rows_depend_on_seed_and_index_alone(tmp_path):
@@ -39,7 +39,7 @@ def test_gold_answers_are_the_digits_drawn():
 def test_digits_are_white_on_black_and_all_inside():
     source = uci_source()
     rng = np.random.default_rng(0)
-    picture = np.asarray(draw(source.images[:3], rng))
+    picture = np.asarray(draw_digits(source.images[:3], rng))
     assert picture.shape == (56, 112, 3)
     assert (picture == 0).mean() > 0.5 and picture.max() > 200
 

@@ -11,7 +11,15 @@ from open_r1.check import check_gold
 from open_r1.data.chat import image_count, messages
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.rewards.registry import accuracy, gold_score
-from open_r1.tasks.gui import ACCENTS, NO_DEFECT, NO_RESPONSE, PLACES, UNEXPECTED, SwitchWindows, draw
+from open_r1.tasks.gui import (
+    ACCENTS,
+    NO_DEFECT,
+    NO_RESPONSE,
+    SWITCH_CORNERS,
+    UNEXPECTED,
+    SwitchWindows,
+    draw_screenshot,
+)
 from open_r1.tasks.registry import TASKS
 
 TASK = TASKS["gui"]
@@ -57,13 +65,13 @@ def test_screenshots_show_the_gold_answer(split, no_defect):
         assert before.shape == after.shape == (112, 112, 3)
         changed = np.argwhere((before != after).any(axis=2))
         flipped = [k for k in range(4) if asked.extra["before"][k] != asked.extra["after"][k]]
-        clicked = PLACES.index(asked.extra["clicked"])
+        clicked = SWITCH_CORNERS.index(asked.extra["clicked"])
         expected = {NO_RESPONSE: [], NO_DEFECT: [clicked]}.get(asked.answer, flipped)
         assert flipped == expected and (asked.answer == UNEXPECTED) == (len(flipped) == 1 and flipped != [clicked])
         assert (len(changed) > 0) == bool(flipped)
         if flipped:  # the change is where the flipped switch is: in its quarter of the window, in its row and column
             y, x = changed.mean(axis=0)
-            alone = [np.asarray(draw([j == k for j in range(4)], (0, 0), (9, 9, 9), 112)) for k in range(4)]
+            alone = [np.asarray(draw_screenshot([j == k for j in range(4)], (0, 0), (9, 9, 9), 112)) for k in range(4)]
             centres = [np.argwhere((image == 9).all(axis=2)).mean(axis=0) for image in alone]
             assert np.argmin([abs(centre - (y, x)).sum() for centre in centres]) == flipped[0]
         assert f"[click on the switch in the {asked.extra['clicked']}.]" in asked.question

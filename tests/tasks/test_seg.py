@@ -13,13 +13,13 @@ from PIL import Image
 
 from open_r1.check import check_gold
 from open_r1.data.geometry.coordinates import from_original
-from open_r1.data.geometry.masks import decode, encode, iou, read_segmentation
+from open_r1.data.geometry.masks import decode_rle, encode_rle, mask_iou_of, read_segmentation
 from open_r1.data.geometry.polygons import BASES, Polygon, ceiling, fit, to_rle, write
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.rewards.registry import METHODS, accuracy, gold_completion, gold_score
 from open_r1.rewards.segmentation import answered_polygon, frame_size, mask_iou
-from open_r1.tasks.seg import SEG, SHAPES, OutlinedShapes
+from open_r1.tasks.seg import MASK_SHAPES, SEG, OutlinedShapes
 
 HEIGHT, WIDTH = 425, 640
 ROWS, COLUMNS = np.indices((HEIGHT, WIDTH)) + 0.5
@@ -30,7 +30,7 @@ FAMILIES = ("original", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "internvl")
 def record(basis: str = "fourier", terms: int = 16, **extra: object) -> Record:
     """A row with a true mask, its outline and its ceiling."""
     polygon = fit(TURNED, basis, terms)
-    fields = {"segmentation": encode(TURNED), "ceiling": ceiling(polygon, TURNED), "basis": basis, **extra}
+    fields = {"segmentation": encode_rle(TURNED), "ceiling": ceiling(polygon, TURNED), "basis": basis, **extra}
     return Record("1", (), "", (), write(polygon), fields, "a.jsonl:1", "mask_iou")
 
 
@@ -100,7 +100,7 @@ def test_every_frame_comes_back_within_a_pixel(family, limits):
     wanted = np.square((COLUMNS - x) * width / WIDTH) + np.square((ROWS - y) * height / HEIGHT) < 20**2
     for stated in ({"size": [height, width]}, {"size": None}):
         text = answer(Polygon(moved[:2], tuple(coeffs), (height, width), "fourier"), **stated)
-        row_of_disc = row.with_extra(segmentation=encode(wanted))
+        row_of_disc = row.with_extra(segmentation=encode_rle(wanted))
         assert mask_iou(text, row_of_disc) > 0.93, stated
         read = answered_polygon(text, row_of_disc)
         centre = [read["centre"][0] * WIDTH / read["size"][1], read["centre"][1] * HEIGHT / read["size"][0]]
@@ -215,13 +215,13 @@ def test_the_generator_gives_masks_of_what_is_drawn(basis):
         example = generator.example(0, "train", index)
         (image,), (asked,) = example.images, example.asked
         drawn = np.asarray(image).any(axis=2)
-        assert image.size == (112, 112) and (decode(asked.extra["segmentation"]) == drawn).all()
+        assert image.size == (112, 112) and (decode_rle(asked.extra["segmentation"]) == drawn).all()
         gold = json.loads(asked.answer)
         assert gold["size"] == [112, 112] and len(gold["coeffs"]) == 12 and "12 coefficients" in asked.question
         assert gold.get("basis", "chebyshev") == basis == asked.extra["basis"]
         assert f"the {asked.extra['category']}" not in asked.question  # with its colour in between
         seen.add(asked.extra["category"])
-    assert seen == set(SHAPES)
+    assert seen == set(MASK_SHAPES)
     assert generator.example(0, "train", 3) == generator.example(0, "train", 3)
     assert generator.example(0, "train", 3) != generator.example(0, "heldout", 3)
 
@@ -242,12 +242,12 @@ def test_real_instances(shared):
     for row in rows:
         size = tuple(reversed(row["wh"]))
         segmentation = row.get("polygons") or row["rle"]
-        mask = decode(read_segmentation(segmentation, size))
+        mask = decode_rle(read_segmentation(segmentation, size))
         polygon = fit(mask, "fourier", 24)
         extra = {"segmentation": segmentation, "ceiling": ceiling(polygon, mask)}
         record = Record("1", (), "", (), write(polygon), extra, "i.jsonl:1", "mask_iou")
         assert check_gold(record) == []
-        values.append(iou(to_rle(polygon), encode(mask)))
+        values.append(mask_iou_of(to_rle(polygon), encode_rle(mask)))
         x, y, width, height = row["bbox_xywh"]
         assert x - 2 <= polygon.centre[0] <= x + width + 2 and y - 2 <= polygon.centre[1] <= y + height + 2
     assert np.mean(values) > 0.7 and len(values) == 64
@@ -307,7 +307,7 @@ def test_bad_predictions_are_refused(rows, monkeypatch, text):
 
 
 def test_the_table_is_measured(tmp_path, monkeypatch, capsys):
-    row = {"wh": [WIDTH, HEIGHT], "rle": encode(TURNED)}
+    row = {"wh": [WIDTH, HEIGHT], "rle": encode_rle(TURNED)}
     (tmp_path / "instances.jsonl").write_text(json.dumps(row) + "\n")
     flags = ["--instances", tmp_path / "instances.jsonl", "--per_shape", 2]
     run(polygon_ceiling, monkeypatch, *flags, "--figure", tmp_path / "a.png", "--examples", tmp_path / "b.png")
@@ -316,7 +316,7 @@ def test_the_table_is_measured(tmp_path, monkeypatch, capsys):
     assert float(of_file[heads.index("fourier 24")]) == pytest.approx(
         ceiling(fit(TURNED, "fourier", 24), TURNED), abs=5e-4
     )
-    assert {line[0] for line in lines[2:] if line} >= {"drawn shapes (10)", *(f"{shape} (2)" for shape in SHAPES)}
+    assert {line[0] for line in lines[2:] if line} >= {"drawn shapes (10)", *(f"{shape} (2)" for shape in MASK_SHAPES)}
     assert Image.open(tmp_path / "a.png").size > (0, 0) and Image.open(tmp_path / "b.png").size > (0, 0)
     run(polygon_ceiling, monkeypatch, *flags, "--benchmark", "--seconds", 0.1)
     assert "instances/s" in capsys.readouterr().out

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from open_r1.rewards.referring import iou
-from open_r1.tasks.rec import REC, ReferredShapes, differences
-from open_r1.tasks.shapes import COLORS, MIN_VISIBLE, SHAPES, SIZES, Kind, draw, pairs, scene
+from open_r1.rewards.referring import box_iou
+from open_r1.tasks.rec import REC, ReferredShapes, kind_differences
+from open_r1.tasks.shapes import COLORS, MIN_VISIBLE, SHAPES, SIZES, Kind, draw_scene, pairs, scene
 
 EVERY = [Kind(color, shape, size) for color in COLORS for shape in SHAPES for size in SIZES]
 
@@ -29,7 +29,7 @@ def test_without_overlap_boxes_are_apart_and_with_it_they_keep_the_limit():
             kinds = [EVERY[k] for k in rng.integers(len(EVERY), size=4)]
             _, items = scene(rng, kinds, 112, overlap)
             assert [item.kind for item in items] == kinds
-            shared = [iou(a.box, b.box) for k, a in enumerate(items) for b in items[:k]]
+            shared = [box_iou(a.box, b.box) for k, a in enumerate(items) for b in items[:k]]
             assert max(shared) <= overlap and min(item.visible for item in items) >= MIN_VISIBLE
             seen.append((overlap, max(shared), min(item.visible for item in items)))
     assert all(share == 0 and visible == 1 for overlap, share, visible in seen if overlap == 0)
@@ -39,10 +39,10 @@ def test_without_overlap_boxes_are_apart_and_with_it_they_keep_the_limit():
 def test_the_visible_share_counts_the_pixels_left():
     kinds = [Kind("red", "circle", "large"), Kind("blue", "square", "small"), Kind("green", "cross", "small")]
     boxes = [(10, 10, 50, 50), (30, 30, 60, 60), (50, 50, 70, 70)]
-    image, visible = draw(kinds, boxes, 112)
+    image, visible = draw_scene(kinds, boxes, 112)
     pixels = np.asarray(image)
     for kind, box, share in zip(kinds, boxes, visible, strict=True):
-        alone = np.asarray(draw([kind], [box], 112)[0]).any(axis=2)
+        alone = np.asarray(draw_scene([kind], [box], 112)[0]).any(axis=2)
         left = (pixels == COLORS[kind.color]).all(axis=2)
         assert share == pytest.approx(left.sum() / alone.sum())
     assert visible[0] < 1 and visible[1] < 1 and visible[2] == 1
@@ -72,7 +72,7 @@ def test_a_description_fits_one_shape_of_the_split_and_its_box_is_the_gold(split
         kinds = [Kind(*(item["name"].split()[k] for k in (1, 2, 0))) for item in items]
         assert all((kind.color, kind.shape) in pairs(split) for kind in kinds)
         assert 2 <= len(kinds) <= 4
-        alike = sum(differences(kind, kinds[0]) == 1 for kind in kinds[1:])
+        alike = sum(kind_differences(kind, kinds[0]) == 1 for kind in kinds[1:])
         assert alike == min(2, len(kinds) - 1)  # `distractors`, as far as there are others
 
 

@@ -44,14 +44,14 @@ def seeds() -> dict[str, list[bytes]]:
 
     from open_r1.data.record import Record, parse_row
     from open_r1.rewards.registry import gold_completion
-    from open_r1.tasks.export import rows_of
+    from open_r1.tasks.export import example_rows
     from open_r1.tasks.registry import TASKS
 
     records = [Record("1", (), "", (), text, extra, "", name) for name, (text, extra) in ROWS.items()]
     lines = []
     for task in (task for task in TASKS.values() if task.generator):
         for index in range(3):
-            for row in rows_of(task.generator().example(0, "train", index), "train", index):
+            for row in example_rows(task.generator().example(0, "train", index), "train", index):
                 lines.append(json.dumps({**row, "image": "a.png"}))
                 records.append(parse_row(row, "", 1, method=task.method))
     said: dict[str, list[bytes]] = {name: [] for name in TARGETS}

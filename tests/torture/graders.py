@@ -46,7 +46,7 @@ def graded(name: str, texts: list[str], rows: list[Record], bounds: Bounds | Non
 
 def hostile() -> tuple[Row, bool]:
     """All rewards on all contents in all forms, each method in turn; `llm` asks an endpoint."""
-    before, number, bad, slowest = workers.stats(), 0, [], 0.0
+    before, number, bad, slowest = workers.grading_counts(), 0, [], 0.0
     texts = completions(tuple(name for name in CONTENTS if name not in HANGS))
     for method in (name for name in METHODS if name != "llm"):
         for reward in rewards_of(method):
@@ -54,7 +54,7 @@ def hostile() -> tuple[Row, bool]:
             least, most = range_of(reward, method)
             bad += [(method, reward, value) for value in values if value is None or not least <= value <= most]
             number, slowest = number + len(values), max(slowest, seconds)
-    lost = sum(workers.stats().values()) - sum(before.values())
+    lost = sum(workers.grading_counts().values()) - sum(before.values())
     row = Row(
         "a completion is hostile: deep JSON, 1 MB, NaN, infinity, huge integers, lone surrogates, NUL, right-to-left",
         "every reward with every method pays a finite value in its range",
@@ -66,10 +66,10 @@ def hostile() -> tuple[Row, bool]:
 
 def towers() -> tuple[Row, bool]:
     """What sympy works on for ever: 8 completions, one of each kind among good ones."""
-    before, row = workers.stats()["timeouts"], record("math")
+    before, row = workers.grading_counts()["timeouts"], record("math")
     texts = [r"<answer>\frac{2}{4}</answer>"] * 5 + [f"<answer>{CONTENTS[name]}</answer>" for name in HANGS]
     values, seconds = graded("accuracy", texts, [row] * 8)
-    lost = workers.stats()["timeouts"] - before
+    lost = workers.grading_counts()["timeouts"] - before
     return (
         Row(
             "a completion keeps sympy busy for ever: 9**9**9**9, LaTeX towers, nested fractions",
@@ -84,13 +84,13 @@ def towers() -> tuple[Row, bool]:
 def fault(path: Path, name: str) -> tuple[Row, bool]:
     """One bad row among 16, and one batch function with the same fault."""
     what, how = FAULTS[name]
-    before, bounds = workers.stats()[how], Bounds(seconds=1.0, memory_gb=0.1)
+    before, bounds = workers.grading_counts()[how], Bounds(seconds=1.0, memory_gb=0.1)
     texts = ["ab"] * 7 + ["bad"] + ["abc"] * 8
     values, seconds = graded(f"{path}:{name}", texts, records(16), bounds)
     batch, batch_seconds = graded(f"{path}:batch_{name}", texts, records(16), bounds)
     least = -2.0 if name == "sleeps" else 0.0
     right = values == [2.0] * 7 + [least] + [3.0] * 8 and len(set(batch)) == 1
-    counted = workers.stats()[how] - before
+    counted = workers.grading_counts()[how] - before
     return (
         Row(
             what,

@@ -33,13 +33,13 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_left_out_with_what_is_wrong(tmp_path, caplog, name, damage):
     whole, damaged = (make_checkpoint(tmp_path / f"checkpoint-{step}", PLAIN) for step in (3, 6))
-    assert checkpoints.newest(tmp_path) == damaged
+    assert checkpoints.newest_checkpoint(tmp_path) == damaged
     strike, said = DAMAGES[damage]
     strike(damaged / name)
-    assert checkpoints.newest(tmp_path) == whole
+    assert checkpoints.newest_checkpoint(tmp_path) == whole
     assert re.search(rf"checkpoint-6 is left out: .*({said})", caplog.text)
     with pytest.raises(UsageError, match=r"is not: .*\. (to go on .*)?choose a complete one \(checkpoint-3\)"):
-        checkpoints.named(damaged)
+        checkpoints.named_checkpoint(damaged)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_checkpoint_without_a_manifest_is_continued_from_on_demand_alone(tmp_p
     folder = make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
     (folder / "manifest.json").unlink()
     with pytest.raises(UsageError, match=r"there is no manifest\.json.*add --resume_unverified true"):
-        checkpoints.named(folder)
-    assert checkpoints.named(folder, unverified=True) == folder
+        checkpoints.named_checkpoint(folder)
+    assert checkpoints.named_checkpoint(folder, unverified=True) == folder
     (folder / "optimizer.pt").unlink()
     with pytest.raises(UsageError, match=r"lacks optimizer\.pt"):
-        checkpoints.named(folder, unverified=True)
+        checkpoints.named_checkpoint(folder, unverified=True)
 
 
 def test_ranks_share_the_reading(tmp_path):
@@ -74,13 +74,14 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_with_the_next(tmp_pat
     half = tmp_path / "saving" / "checkpoint-9"
     make_checkpoint(half, PLAIN)
     make_checkpoint(tmp_path / "checkpoint-3", PLAIN)
-    assert checkpoints.newest(tmp_path).name == "checkpoint-3"
+    assert checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-3"
     trainer = SimpleNamespace(
         accelerator=SimpleNamespace(is_main_process=True), is_deepspeed_enabled=False, is_fsdp_enabled=False
     )
     with staging.staged(trainer, tmp_path / "checkpoint-3", manifest=True) as folder:
         assert (
-            list((tmp_path / "saving").iterdir()) == [folder] and checkpoints.newest(tmp_path).name == "checkpoint-3"
+            list((tmp_path / "saving").iterdir()) == [folder]
+            and checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-3"
         )
         make_checkpoint(folder, PLAIN, facts={"new": True})
     assert not (tmp_path / "saving").exists()
@@ -114,13 +115,13 @@ def test_auto_is_the_newest_checkpoint_or_a_new_run(few, tmp_path):
 
 def test_a_folder_has_one_run_at_a_time(tmp_path):
     training = SimpleNamespace(output_dir=str(tmp_path), process_index=0)
-    with lock.alone(training):
+    with lock.only_run(training):
         said = (
             rf"got {tmp_path}, where a run is going on \(process {os.getpid()} on .*\), expected a folder of its own"
         )
-        with pytest.raises(UsageError, match=said), lock.alone(training):
+        with pytest.raises(UsageError, match=said), lock.only_run(training):
             pass
-    with lock.alone(training):
+    with lock.only_run(training):
         pass
 
 

@@ -7,7 +7,7 @@ from helpers.families import NAMES, completions, group_prompts, scored
 from transformers import AutoProcessor, GenerationConfig
 
 from open_r1.models.families import family_of
-from open_r1.rollout.generation import rollout
+from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import prompt_of
 from open_r1.trainer.forward.dummy_image import blank_image, show_blank
 
@@ -54,7 +54,9 @@ def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(mode
     for groups in (MIXED, TEXT):
         passed(model, groups, shared=True)
     assert len(ran) == 2
-    rollout(model, backbone, group_prompts(model, TEXT), GenerationConfig(max_new_tokens=4, pad_token_id=0), [2])
+    generate_groups(
+        model, backbone, group_prompts(model, TEXT), GenerationConfig(max_new_tokens=4, pad_token_id=0), [2]
+    )
     assert len(ran) == 3  # the prefill, and no step after it
     handle.remove()
     counted.remove()

@@ -6,7 +6,7 @@ from helpers import families
 from helpers.families import GROUPS, NAMES, completions, group_prompts, scored
 from transformers import GenerationConfig
 
-from open_r1.rollout.generation import rollout
+from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.forward.log_probs import Scored
@@ -78,7 +78,7 @@ def config(**sampling) -> GenerationConfig:
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 def test_a_greedy_rollout_is_generates(model, penalty):
     prompts, greedy = group_prompts(model), config(do_sample=False, repetition_penalty=penalty)
-    ours = rollout(model, model.base_model, prompts, greedy, [2])
+    ours = generate_groups(model, model.base_model, prompts, greedy, [2])
     plain = []
     for seed, (images, text, rows) in enumerate(GROUPS):
         fields = families.prompt(model, images, text, seed)

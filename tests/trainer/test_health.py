@@ -12,7 +12,7 @@ from helpers.trainers import make_trainer
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
 from open_r1.report.checks import LOST, WINDOW
-from open_r1.report.diagnoses import DIAGNOSES, diagnose
+from open_r1.report.diagnoses import DIAGNOSES, findings
 from open_r1.report.metric_ranges import HEALTH
 from open_r1.rewards.sandbox import worker_pool as workers
 from open_r1.trainer.outputs.throttle import Pace
@@ -63,47 +63,49 @@ def test_each_diagnosis_has_a_case():
 @pytest.mark.parametrize("name", SICK)
 def test_trouble_is_found_alone_with_its_evidence_and_a_flag_to_try(name):
     series, evidence = SICK[name]
-    (finding,) = diagnose(series)
+    (finding,) = findings(series)
     assert finding.name == name and evidence in finding.evidence
     assert "--" in finding.remedy and DIAGNOSES[name].metric in HEALTH
 
 
 def test_every_count_of_lost_gradings_is_seen_and_explained():
     for key in LOST:
-        (finding,) = diagnose([{"step": i, key: 2.0 * i} for i in range(1, 101)])
+        (finding,) = findings([{"step": i, key: 2.0 * i} for i in range(1, 101)])
         assert finding.name == "gradings_lost" and f"{key} grew by 18" in finding.evidence
-    assert {key for key in LOST if key.startswith("grading/")} == {f"grading/{name}" for name in workers.stats()}
-    assert {f"grading/{name}" for name in workers.stats()} <= set(HEALTH)
+    assert {key for key in LOST if key.startswith("grading/")} == {
+        f"grading/{name}" for name in workers.grading_counts()
+    }
+    assert {f"grading/{name}" for name in workers.grading_counts()} <= set(HEALTH)
 
 
 @pytest.mark.parametrize("name", [name for name in SICK if name != "not_finite"])
 def test_a_few_steps_are_no_evidence(name):
-    assert diagnose(SICK[name][0][-WINDOW + 1 :]) == []
+    assert findings(SICK[name][0][-WINDOW + 1 :]) == []
 
 
 @pytest.mark.parametrize("name", ["rec", "digits"])
 def test_a_real_run_that_went_well_has_no_finding_at_any_step(name):
     columns = REAL[name]
     real = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    assert [(n, finding) for n in range(1, len(real) + 1) for finding in diagnose(real[:n])] == []
+    assert [(n, finding) for n in range(1, len(real) + 1) for finding in findings(real[:n])] == []
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "assets" / "learning").glob("*.json")), ids=lambda path: path.stem)
 def test_published_curves_have_no_finding_at_any_step(path):
     for run in json.loads(path.read_text())["runs"]:
         rewards = [{"step": step, "reward": reward} for step, reward in enumerate(run.get("reward", ()), 1)]
-        assert [f for n in range(10, len(rewards) + 1, 10) for f in diagnose(rewards[:n])] == []
+        assert [f for n in range(10, len(rewards) + 1, 10) for f in findings(rewards[:n])] == []
 
 
 def test_a_long_plateau_of_noise_is_no_trouble():
     rng = np.random.default_rng(1)
     rewards = 1.2 + 0.3 * rng.standard_normal(5000)
     flat = [{"step": i, "reward": value, "kl": 0.1, "entropy": 0.2} for i, value in enumerate(rewards.tolist())]
-    assert [n for n in range(100, 5001, 100) if diagnose(flat[:n])] == []
+    assert [n for n in range(100, 5001, 100) if findings(flat[:n])] == []
 
 
 def test_metrics_that_are_missing_are_no_trouble():
-    assert diagnose([]) == diagnose([{"step": 1}]) == diagnose(lines(loss=NOISE)) == []
+    assert findings([]) == findings([{"step": 1}]) == findings(lines(loss=NOISE)) == []
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(capsys):

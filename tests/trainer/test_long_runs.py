@@ -14,7 +14,7 @@ from PIL import Image
 
 from open_r1.data.jsonl_io import append, keep_lines, read_lines, replacing
 from open_r1.errors import UsageError
-from open_r1.report.diagnoses import diagnose
+from open_r1.report.diagnoses import findings
 from open_r1.report.history import ENDS, MOST, History, read_metrics
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.outputs import callbacks
@@ -62,7 +62,7 @@ def test_a_history_of_any_length_is_bounded_and_tells_the_same():
     assert {17_001, *range(5_000, steps + 1, 5_000)} <= set(kept)
     even = [step for step in kept[ENDS:-ENDS] if step % 16 == 0]
     assert even == list(range(112, even[-1] + 1, 16))  # 30,000 / 16 < 5,000 / 2 < 30,000 / 8
-    assert [finding.name for finding in diagnose(history.lines())] == ["not_finite", "kl_exploding"]
+    assert [finding.name for finding in findings(history.lines())] == ["not_finite", "kl_exploding"]
 
 
 def test_a_short_history_is_whole_and_a_step_logged_again_wins():

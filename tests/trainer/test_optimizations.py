@@ -16,7 +16,7 @@ from open_r1.models.families import FAMILIES
 from open_r1.models.loading import freeze_vision, load_model
 from open_r1.rollout import generation
 from open_r1.rollout.batching import merge_images, padded, permute_groups
-from open_r1.rollout.generation import rollout
+from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward import shared_prefix
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -174,7 +174,7 @@ def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
     prompts = trainer._on_device(trainer.loader.take(rows(0, 1, 2, group=4)))
     config, recorder = trainer.generation_config, Recorder()
     config.suppress_tokens = None
-    said = rollout(
+    said = generate_groups(
         trainer.model,
         trainer.model.base_model,
         prompts,
@@ -207,9 +207,9 @@ def test_rows_that_ended_leave_the_batch(trainer, monkeypatch):
         trainer.model.base_model, "forward", lambda **kw: widths.append(len(kw["input_ids"])) or plain(**kw)
     )
     ends = (trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids)
-    whole, steps = rollout(*ends, compact=False), widths.copy()
+    whole, steps = generate_groups(*ends, compact=False), widths.copy()
     widths.clear()
-    assert rollout(*ends, compact=True) == whole
+    assert generate_groups(*ends, compact=True) == whole
     assert len({len(tokens) for tokens in whole}) > 1 and sum(widths) < sum(steps)
     assert steps[0] == widths[0] == 3  # one prefill a prompt, not a completion
 
@@ -364,11 +364,11 @@ def test_what_is_off_says_why(tiny, mixed, tmp_path, flags, off, why):
 
 def test_models_that_cannot_share_say_why(trainer, monkeypatch):
     config = SimpleNamespace(model_type="mllama", get_text_config=lambda: SimpleNamespace())
-    assert "no entry in" in shared_prefix.why_not(SimpleNamespace(config=config))
+    assert "no entry in" in shared_prefix.why_no_shared_prefix(SimpleNamespace(config=config))
     text = trainer.model.config.get_text_config()
     with monkeypatch.context() as patch:
         patch.setattr(text, "attention_dropout", 0.1)
-        assert "--disable_dropout true" in shared_prefix.why_not(trainer.model)
+        assert "--disable_dropout true" in shared_prefix.why_no_shared_prefix(trainer.model)
     monkeypatch.setattr(text, "layer_types", ["linear_attention", "full_attention"])
-    assert "linear_attention" in shared_prefix.why_not(trainer.model)
-    assert "LinearAttention" in generation.why_not(trainer.model, None)
+    assert "linear_attention" in shared_prefix.why_no_shared_prefix(trainer.model)
+    assert "LinearAttention" in generation.why_no_prefill(trainer.model, None)

@@ -17,7 +17,7 @@ from trl.trainer.utils import RepeatSampler
 
 from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
-from open_r1.sft_jsonl import parse as parse_sft
+from open_r1.sft_jsonl import parse_sft
 from open_r1.trainer.checkpointing import select as checkpoints
 from open_r1.trainer.checkpointing.manifest import write_manifest
 from open_r1.trainer.checkpointing.resumable import EpochSampler, save_checkpoint_now
@@ -198,24 +198,24 @@ def test_true_is_the_newest_complete_checkpoint(tmp_path, caplog):
         make_checkpoint(tmp_path / f"checkpoint-{step}", PLAIN)
     (tmp_path / "checkpoint-11").mkdir()
     (tmp_path / "checkpoint-12.tmp").mkdir()
-    assert checkpoints.newest(tmp_path).name == "checkpoint-10"
+    assert checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-10"
     assert "checkpoint-11 is left out: it lacks trainer_state.json" in caplog.text
 
 
 def test_folders_that_cannot_be_continued_from_are_refused_with_a_way_out(tmp_path):
     with pytest.raises(UsageError, match=f"got true, expected a folder checkpoint-N in {tmp_path}, found none"):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest_checkpoint(tmp_path)
     complete, weights_alone = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
     make_checkpoint(complete, PLAIN)
     make_checkpoint(weights_alone, "trainer_state.json model.safetensors")
     (weights_alone / "run_state.json").unlink()
     write_manifest(weights_alone)
     with pytest.raises(UsageError, match=r"lacks optimizer.pt, .*--save_only_model true.*\(checkpoint-1\)") as refused:
-        checkpoints.named(weights_alone)
+        checkpoints.named_checkpoint(weights_alone)
     assert f"--model_name_or_path {weights_alone} without" in str(refused.value)
     for wrong in (tmp_path / "checkpoint-3", tmp_path):
         with pytest.raises(UsageError, match=f"got {wrong}, .*; there are checkpoint-2, checkpoint-1 in {tmp_path}"):
-            checkpoints.named(wrong)
+            checkpoints.named_checkpoint(wrong)
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from open_r1.models.families import FAMILIES
 from open_r1.models.loading import load_processor
 from open_r1.rewards.registry import METHODS
 from open_r1.rollout.annotation import annotator
-from open_r1.sft_jsonl import parse
+from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.forward import shared_prefix
 from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, taught
-from open_r1.trainer.sft_trainer import make_trainer
+from open_r1.trainer.sft_trainer import make_sft_trainer
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny,
         f"--data_file_paths {':'.join(files)} --image_folders {mixed.parent} --output_dir {tmp_path} --max_steps 1"
     )
     common += f" --model_name_or_path {tiny} --bf16 false --gradient_checkpointing false --padding_free true {flags}"
-    trainer = make_trainer(*parse(common.split()))
+    trainer = make_sft_trainer(*parse_sft(common.split()))
     assert trainer.args.padding_free and isinstance(trainer.data_collator, PackingCollator)
     torch.manual_seed(0)
     for name, parameter in trainer.model.named_parameters():
@@ -159,7 +159,7 @@ def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny,
 def test_the_kernel_for_ragged_sequences_takes_packed_rows(tiny, mixed, dialogues, tmp_path, monkeypatch):
     flags = f"--data_file_paths {dialogues} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
     flags += f" --model_name_or_path {tiny} --padding_free true --gradient_checkpointing false"
-    trainer = make_trainer(*parse(flags.split()))
+    trainer = make_sft_trainer(*parse_sft(flags.split()))
     batch = trainer.data_collator([{"row": row} for row in range(4)])
     plain = loss_and_gradients(trainer, batch)[0]
     monkeypatch.setattr(shared_prefix, "varlen_attn", reference_varlen)
@@ -178,7 +178,7 @@ def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_pa
     monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
     flags = f"--data_file_paths {mixed} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
     with pytest.raises(UsageError, match="--padding_free: got true, cannot act: model_type 'qwen2_5_vl' has no entry"):
-        make_trainer(*parse([*flags.split(), "--model_name_or_path", tiny, "--padding_free", "true"]))
+        make_sft_trainer(*parse_sft([*flags.split(), "--model_name_or_path", tiny, "--padding_free", "true"]))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,9 @@ def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_pa
 )
 def test_flags_that_cannot_act_are_refused(flag, capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        parse([*flag.split(), "--model_name_or_path", "x", "--data_file_paths", "y", "--output_dir", str(tmp_path)])
+        parse_sft(
+            [*flag.split(), "--model_name_or_path", "x", "--data_file_paths", "y", "--output_dir", str(tmp_path)]
+        )
     assert stopped.value.code == 2
     assert flag.split()[0] in capsys.readouterr().err
 

@@ -21,8 +21,8 @@ from learning_curves import hardware
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.evaluation.answering import loader_of, seed_of
-from open_r1.evaluation.run import batched, chosen, evaluate, row_labels
-from open_r1.evaluation.settings import Settings
+from open_r1.evaluation.run import batched, chosen_rows, evaluate, row_labels
+from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.evaluation.transformers_engine import Transformers
 from open_r1.models.loading import load_processor
 from open_r1.tasks.digits import DigitImages
@@ -32,8 +32,8 @@ from open_r1.tasks.export import write_split
 class Alone:
     """Generation of all batches, with nothing else."""
 
-    def __init__(self, settings: Settings):
-        records, processor = chosen(settings), load_processor(VLMConfig(settings.model), TaskArguments())
+    def __init__(self, settings: EvaluationSettings):
+        records, processor = chosen_rows(settings), load_processor(VLMConfig(settings.model), TaskArguments())
         self.engine = Transformers(settings, processor, loader_of(records, settings, processor))
         labels, self.batches = row_labels(records), []
         for batch in batched(records, settings):
@@ -47,7 +47,7 @@ class Alone:
         return time.perf_counter() - began
 
 
-def whole(settings: Settings) -> float:
+def whole(settings: EvaluationSettings) -> float:
     """Seconds of an evaluation from its rows to its figures, in a new folder."""
     shutil.rmtree(settings.output_dir, ignore_errors=True)
     began = time.perf_counter()
@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         data = write_split(Path(folder), "heldout", DigitImages(), args.rows, seed=0)
-        settings = Settings(args.model, [str(data)], folder, Path(folder) / "out", ["digits"], ["digits"], "think", 40)
+        settings = EvaluationSettings(
+            args.model, [str(data)], folder, Path(folder) / "out", ["digits"], ["digits"], "think", 40
+        )
         settings = replace(settings, batch_size=args.batch_size)
         alone, times = Alone(settings), []
         for _ in range(args.repeats):

@@ -23,8 +23,8 @@ import transformers
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.models.loading import load_processor
 from open_r1.plan.dims import dims_of, patches_per_token
-from open_r1.plan.memory import rollout, total, training
-from open_r1.plan.settings import FLOAT, Run
+from open_r1.plan.memory import rollout_bytes, total_bytes, training_bytes
+from open_r1.plan.settings import FLOAT, PlannedRun
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt
@@ -66,7 +66,7 @@ def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VL
 
 
 def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[str, int]:
-    """Bytes above the libraries' own: `state`, and the peaks of `rollout` and `training`."""
+    """Bytes above the libraries' own: `state`, and the peaks of `rollout_bytes` and `training_bytes`."""
     transformers.logging.set_verbosity_error()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 18)  # what is freed goes back to the system
@@ -90,7 +90,7 @@ def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[
 
 def planned(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: bench.Shape) -> dict[str, int]:
     """The planner's bytes for the same."""
-    run = Run(
+    run = PlannedRun(
         prompt=shape.image_tokens + shape.text_tokens,
         patches=shape.image_tokens * patches_per_token(trainer.model.config),
         completion=shape.completion,
@@ -103,7 +103,10 @@ def planned(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: bench.Shap
         device="cpu",
     )
     dims = dims_of(trainer.model)
-    return {"planned_rollout": int(total(rollout(dims, run))), "planned_training": int(total(training(dims, run)))}
+    return {
+        "planned_rollout": int(total_bytes(rollout_bytes(dims, run))),
+        "planned_training": int(total_bytes(training_bytes(dims, run))),
+    }
 
 
 def main() -> None:

@@ -13,19 +13,19 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from open_r1.tasks.area import SHAPES, Areas
+from open_r1.tasks.area import AREA_SHAPES, Areas
 from open_r1.tasks.decode_sequences import CodedSequences
 from open_r1.tasks.decode_words import CodedWords
-from open_r1.tasks.task import Example, Generator
+from open_r1.tasks.task import DrawnExample, Generator
 
 
-def first(generator: Generator, shape: str) -> Example:
+def first(generator: Generator, shape: str) -> DrawnExample:
     """The first training example with this shape."""
     examples = (generator.example(0, "train", index) for index in range(1000))
     return next(example for example in examples if example.asked[0].extra["shape"] == shape)
 
 
-def sheet(out: Path, rows: Sequence[tuple[str, Sequence[tuple[Example, str]]]], inches: float) -> None:
+def sheet(out: Path, rows: Sequence[tuple[str, Sequence[tuple[DrawnExample, str]]]], inches: float) -> None:
     """Rows of pictures, each row with its title at the left, each picture with its caption below."""
     columns = max(len(cells) for _, cells in rows)
     figure, axes = pyplot.subplots(
@@ -41,7 +41,7 @@ def sheet(out: Path, rows: Sequence[tuple[str, Sequence[tuple[Example, str]]]], 
     pyplot.close(figure)
 
 
-def area_rows() -> list[tuple[str, list[tuple[Example, str]]]]:
+def area_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
     """Every shape in each of the task's variants."""
     variants = {
         "as it is": Areas(),
@@ -50,12 +50,12 @@ def area_rows() -> list[tuple[str, list[tuple[Example, str]]]]:
         "--size 112 --dark": Areas(size=112, dark=True),
     }
     return [
-        (title, [(example, f"{example.asked[0].answer}") for example in (first(generator, s) for s in SHAPES)])
+        (title, [(example, f"{example.asked[0].answer}") for example in (first(generator, s) for s in AREA_SHAPES)])
         for title, generator in variants.items()
     ]
 
 
-def decode_rows() -> list[tuple[str, list[tuple[Example, str]]]]:
+def decode_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
     """A decoder of each task and of the small setting, with what is asked and what it says."""
     small = CodedWords(alphabet=6, size=84, dark=True)
     generators = (CodedWords(), CodedSequences(), replace(small, alphabet=12, size=168), small)

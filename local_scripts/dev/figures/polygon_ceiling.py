@@ -19,9 +19,19 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from open_r1.data.geometry.masks import Size, decode, encode, iou, rasterise, read_segmentation
-from open_r1.data.geometry.polygons import BASES, REACHES, angles, ceiling, corners, deepest_point, fit, radii, write
-from open_r1.tasks.seg import SHAPES, draw
+from open_r1.data.geometry.masks import Size, decode_rle, encode_rle, mask_iou_of, rasterise, read_segmentation
+from open_r1.data.geometry.polygons import (
+    BASES,
+    REACHES,
+    angles,
+    ceiling,
+    deepest_point,
+    fit,
+    outline_points,
+    radii,
+    write,
+)
+from open_r1.tasks.seg import MASK_SHAPES, draw_mask
 from open_r1.tasks.task import example_rng
 
 TERMS = (4, 8, 12, 16, 24, 32)
@@ -34,7 +44,7 @@ Table = dict[tuple[str, str, int], float]  # (reach, basis, terms) -> mean IoU; 
 def drawn(per_shape: int) -> dict[str, list[np.ndarray]]:
     """Masks of the segmentation task's shapes, 112 x 112."""
     rngs = [example_rng(0, ("train",), "train", index) for index in range(per_shape)]
-    return {shape: [draw(shape, rng, 112) for rng in rngs] for shape in SHAPES}
+    return {shape: [draw_mask(shape, rng, 112) for rng in rngs] for shape in MASK_SHAPES}
 
 
 def instances(path: Path) -> list[np.ndarray]:
@@ -42,7 +52,7 @@ def instances(path: Path) -> list[np.ndarray]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     sizes: list[Size] = [(row["wh"][1], row["wh"][0]) for row in rows]
     found = [row.get("polygons") or row["rle"] for row in rows]
-    return [decode(read_segmentation(one, size)) for one, size in zip(found, sizes, strict=True)]
+    return [decode_rle(read_segmentation(one, size)) for one, size in zip(found, sizes, strict=True)]
 
 
 def measure(masks: list[np.ndarray]) -> Table:
@@ -62,7 +72,7 @@ def raw(mask: np.ndarray, reach: str) -> float:
     centre = deepest_point(mask)
     theta, radius = angles(72), radii(mask, centre, reach=reach)
     outline = centre + radius[:, None] * np.stack([np.cos(theta), np.sin(theta)], axis=1)
-    return iou(rasterise(outline, mask.shape), encode(mask))
+    return mask_iou_of(rasterise(outline, mask.shape), encode_rle(mask))
 
 
 def markdown(tables: dict[str, Table]) -> str:
@@ -104,7 +114,7 @@ def examples(shapes: dict[str, list[np.ndarray]], path: Path, which: int = 4) ->
         for axis, masks in zip(row, shapes.values(), strict=True):
             mask = masks[which % len(masks)]
             polygon = fit(mask, basis, terms)
-            outline = corners(polygon)
+            outline = outline_points(polygon)
             height, width = mask.shape
             axis.imshow(mask, cmap="gray", vmax=2, extent=(0, width, height, 0))
             axis.plot(*np.concatenate([outline, outline[:1]]).T, color="#2ecc40", linewidth=2)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from readme_sections import Section
 
-from open_r1.plan.cli import build_parser, check, command, run_of, search
+from open_r1.plan.cli import check_arguments, command, plan_parser, planned_run, search
 from open_r1.plan.dims import read_dims
-from open_r1.plan.memory import GIB, total
+from open_r1.plan.memory import GIB, total_bytes
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAD = "| GPUs | model | flags | rollout, training: GiB a GPU | main memory, GiB a node |"
@@ -47,16 +47,16 @@ ROWS = (
 
 def line(row: Row) -> str:
     folder = str(ROOT / "assets" / "configs" / f"Qwen2.5-VL-{row.size.split(',')[0]}")
-    args = build_parser().parse_args(["--model", folder, *row.arguments.split()])
-    check(args)
+    args = plan_parser().parse_args(["--model", folder, *row.arguments.split()])
+    check_arguments(args)
     dims, config = read_dims(folder)
-    found, least, _ = search(dims, args, run_of(args, config))
+    found, least, _ = search(dims, args, planned_run(args, config))
     planned = found or least
     assert planned is not None
-    peaks = ", ".join(f"{total(parts) / GIB:.0f}" for parts in (planned.rollout, planned.training))
+    peaks = ", ".join(f"{total_bytes(parts) / GIB:.0f}" for parts in (planned.rollout, planned.training))
     said = f"`{' '.join(command(planned, args))}`" if found else "does not fit; the smallest need is on the right"
     asked = f"{row.size} (`{row.arguments}`)"
-    return f"| {row.machine} | {asked} | {said} | {peaks} | {total(planned.host) / GIB:.0f} |"
+    return f"| {row.machine} | {asked} | {said} | {peaks} | {total_bytes(planned.host) / GIB:.0f} |"
 
 
 def table() -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from teaching import Lesson, answers, batch
 
-from open_r1.tasks.digits import DIGITS, QUESTIONS, Source, answer, draw, uci_source
+from open_r1.tasks.digits import DIGITS, QUESTIONS, HandwrittenDigits, digits_answer, draw_digits, uci_source
 from open_r1.tasks.rec import REC
 
 EYE_STEPS, HABIT_STEPS = 4500, 400
@@ -39,11 +39,11 @@ def completion(kind: str, digits: list[int], habit: str) -> str:
     seen = f"I see {' '.join(map(str, digits))}."
     if habit == "talk":
         return seen
-    said = {"asked": answer(kind, digits), "as_read": str(digits), "largest": str(max(digits))}[habit]
+    said = {"asked": digits_answer(kind, digits), "as_read": str(digits), "largest": str(max(digits))}[habit]
     return f"<think>{seen}</think><answer>{said}</answer>"
 
 
-def lesson(source: Source, rng: np.random.Generator, most: int, habits: bool) -> Lesson:
+def lesson(source: HandwrittenDigits, rng: np.random.Generator, most: int, habits: bool) -> Lesson:
     """One teaching example with up to `most` digits."""
     chosen = rng.integers(len(source.labels), size=rng.integers(1, most + 1))
     digits = source.labels[chosen].tolist()
@@ -51,7 +51,7 @@ def lesson(source: Source, rng: np.random.Generator, most: int, habits: bool) ->
     ways = HABITS[kind] if habits else {"asked": 1.0}
     habit = rng.choice(list(ways), p=list(ways.values()))
     prompt = DIGITS.prompts["think"].replace("{question}", QUESTIONS[kind])
-    return Lesson(draw(source.images[chosen], rng), prompt, completion(kind, digits, habit), kind)
+    return Lesson(draw_digits(source.images[chosen], rng), prompt, completion(kind, digits, habit), kind)
 
 
 def batches(processor: Any, steps: int, seed: int, habits: bool, size: int = 32) -> Iterator[dict[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ from open_r1.tasks.decode_words import DECODE_WORDS, CodedWords
 from open_r1.tasks.decoder import draw_decoder, random_code
 from open_r1.tasks.digits import DIGITS, QUESTIONS
 from open_r1.tasks.rec import REC, ReferredShapes
-from open_r1.tasks.task import Asked, Generator, Task
+from open_r1.tasks.task import Generator, Task, TaskQuestion
 
 EYE_STEPS, HABIT_STEPS = 11000, 300
 # Share of the eyes' steps by which a stage ends, most items in a picture, share of pictures described without a
@@ -78,7 +78,7 @@ def decoder_lesson(rng: np.random.Generator) -> Lesson:
 # Each gives (what is seen, what is thought, the answer).
 
 
-def say_counting(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
+def say_counting(asked: TaskQuestion, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
     """Wrong: kinds where all items are asked for, all items where one kind is."""
     names = [name.split(" ", 1)[1] for name in asked.extra["items"]]
     wrong = len(set(names)) if asked.extra["kind"] == "all" else len(names)
@@ -86,7 +86,7 @@ def say_counting(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[s
     return seen, seen, str(wrong) if manner == "wrong" else asked.answer
 
 
-def say_rec(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
+def say_rec(asked: TaskQuestion, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
     """Wrong: the leftmost of the other shapes and its box."""
     items = asked.extra["items"]
     seen = ", ".join(f"{item['name']} {item['box']}" for item in sorted(items, key=lambda item: item["box"]))
@@ -94,7 +94,7 @@ def say_rec(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[str, s
     return seen if manner == "describe" else item["name"], item["name"], str(item["box"])
 
 
-def say_decode(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
+def say_decode(asked: TaskQuestion, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
     """Wrong: the code itself."""
     coded, message = asked.extra["coded"], asked.extra["message"]
     seen = ", ".join(f"{c} {m}" for c, m in zip(coded, message, strict=True))
@@ -102,7 +102,7 @@ def say_decode(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[str
     return seen, f"{seen} <chars> {' '.join(said)} </chars>", said
 
 
-def say_area(asked: Asked, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
+def say_area(asked: TaskQuestion, manner: str, rng: np.random.Generator) -> tuple[str, str, str]:
     """Wrong: width times height, whatever the shape, without decimals."""
     shape, width, height = (asked.extra[name] for name in ("shape", "width", "height"))
     seen = f"{shape} {width:.0f} by {height:.0f}"

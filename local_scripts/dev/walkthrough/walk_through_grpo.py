@@ -32,7 +32,7 @@ from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rollout.annotation import annotator
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
-from open_r1.trainer.outputs.rollout_log import newest
+from open_r1.trainer.outputs.rollout_log import newest_completions
 
 UPDATES = 2  # on the same completions: in the first, every ratio is 1
 
@@ -47,7 +47,7 @@ class Watched(VLMGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
-        self.sampled = newest(self, len(inputs)) | {"batch": output}
+        self.sampled = newest_completions(self, len(inputs)) | {"batch": output}
         return output
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:

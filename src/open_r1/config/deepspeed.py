@@ -13,11 +13,11 @@ AUTO = "auto"  # transformers fills these in from its own flags
 READ_ELSEWHERE = {"curriculum_learning", "compression_training", "nebula"}
 
 
-class Asked(dict):
+class KeyRecorder(dict):
     """A section that notes which keys DeepSpeed asks it for; one that is taken whole is checked by what takes it."""
 
     def __init__(self, section: dict[str, Any]):
-        super().__init__({k: Asked(v) if isinstance(v, dict) else v for k, v in section.items() if v != AUTO})
+        super().__init__({k: KeyRecorder(v) if isinstance(v, dict) else v for k, v in section.items() if v != AUTO})
         self.names: set[str] = set()
         self.whole = False
 
@@ -45,7 +45,7 @@ class Asked(dict):
         self.whole = True
         return super().items()
 
-    def __copy__(self) -> "Asked":
+    def __copy__(self) -> "KeyRecorder":
         return self  # DeepSpeed reads a copy
 
 
@@ -81,23 +81,23 @@ def ignored_keys(config: dict[str, Any]) -> list[str]:
     found = [c for name, model in models.items() for c in unknown_fields(config.get(name, {}), model, name)]
     # transformers compares the batch sizes with its own
     rest = {k: v for k, v in config.items() if k not in (*models, "train_batch_size", "gradient_accumulation_steps")}
-    asked = Asked(rest | {"train_micro_batch_size_per_gpu": 1})
+    asked = KeyRecorder(rest | {"train_micro_batch_size_per_gpu": 1})
     try:
         DeepSpeedConfig(asked)
         for name, model in models.items() if not found else ():
-            model(**Asked(config.get(name, {})))
+            model(**KeyRecorder(config.get(name, {})))
     except (ValueError, TypeError, AssertionError) as error:
         return [*found, f"DeepSpeed refuses it: {error}"]
     names = asked.names | set(models) | READ_ELSEWHERE
-    found += [complaint(key, names) for key in config if key not in names]
+    found += [unread_key(key, names) for key in config if key not in names]
     return found + [c for key, part in rest.items() for c in unasked(asked.get(key), part, key)]
 
 
 def unasked(part: Any, section: Any, where: str) -> list[str]:
     """Keys of a section that was read key by key and not asked for them."""
-    if not isinstance(part, Asked) or part.whole or not part.names:
+    if not isinstance(part, KeyRecorder) or part.whole or not part.names:
         return []
-    return [complaint(key, part.names, where) for key in section if key not in part.names]
+    return [unread_key(key, part.names, where) for key in section if key not in part.names]
 
 
 def section_models() -> dict[str, type]:
@@ -114,7 +114,7 @@ def unknown_fields(section: dict[str, Any], model: type, where: str) -> list[str
     found = []
     for key, value in section.items():
         if key not in fields:
-            found.append(complaint(key, set(fields) - {None}, where))
+            found.append(unread_key(key, set(fields) - {None}, where))
         elif isinstance(value, dict) and (inner := model_in(fields[key].annotation)):
             found += unknown_fields(value, inner, f"{where}.{key}")
     return found
@@ -126,7 +126,7 @@ def model_in(annotation: Any) -> type | None:
     return next((option for option in options if hasattr(option, "model_fields")), None)
 
 
-def complaint(key: str, names: set[str], where: str = "") -> str:
+def unread_key(key: str, names: set[str], where: str = "") -> str:
     near = difflib.get_close_matches(key, sorted(names), n=1)
     place = f"{where}.{key}" if where else key
     return f"{place}: no setting of DeepSpeed, which would ignore it; " + (

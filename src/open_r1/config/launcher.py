@@ -18,7 +18,7 @@ from fractions import Fraction
 from open_r1.errors import UsageError
 
 STEPS, BATCH = "gradient_accumulation_steps", "per_device_train_batch_size"
-DEFAULTS = {STEPS: 1, BATCH: 8}  # transformers'
+TRANSFORMERS_DEFAULTS = {STEPS: 1, BATCH: 8}  # transformers'
 PORT = 29500  # where several nodes meet unless MASTER_PORT says otherwise
 
 
@@ -54,11 +54,11 @@ class Placement:
         )
 
 
-def place(env: Mapping[str, str], gpus: int) -> Placement:
+def placement_of(env: Mapping[str, str], gpus: int) -> Placement:
     """A run's place by its environment, on a machine of `gpus` GPUs. Raises UsageError with the variable to set.
 
-    >>> place({"MADE_FOR": "8"}, gpus=1).ranks, place({"MADE_FOR": "2"}, gpus=8).ranks, place({}, gpus=0).ranks
-    (1, 2, 1)
+    >>> [placement_of(env, gpus).ranks for env, gpus in (({"MADE_FOR": "8"}, 1), ({"MADE_FOR": "2"}, 8), ({}, 0))]
+    [1, 2, 1]
     """
     nnodes = number(env, "NNODES", 1)
     made_for = number(env, "MADE_FOR", gpus or 1)
@@ -98,7 +98,7 @@ def values_of(argv: Sequence[str], name: str) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class GlobalBatch:
     """Completions (rows, for SFT) of one step: `ranks` x `per_device` x `steps`, and what to tell the user of it."""
 
     ranks: int
@@ -115,7 +115,7 @@ class Batch:
         return f"{self.ranks} x {self.per_device} x {self.steps} = {self.size}"
 
 
-def follow(argv: Sequence[str], ranks: int, made_for: int | None) -> Batch:
+def follow(argv: Sequence[str], ranks: int, made_for: int | None) -> GlobalBatch:
     """The batch on `ranks` of what was written for `made_for` GPUs: gradient accumulation follows, else nothing does.
 
     A second `--gradient_accumulation_steps` is the user's own, and stays. Accumulation that does not come out whole is
@@ -125,13 +125,15 @@ def follow(argv: Sequence[str], ranks: int, made_for: int | None) -> Batch:
     1 x 8 x 16 = 128
     """
     given = values_of(argv, STEPS)
-    per_device = (values_of(argv, BATCH) or [DEFAULTS[BATCH]])[-1]
-    now = Batch(ranks, per_device, (given or [DEFAULTS[STEPS]])[-1])
+    per_device = (values_of(argv, BATCH) or [TRANSFORMERS_DEFAULTS[BATCH]])[-1]
+    now = GlobalBatch(ranks, per_device, (given or [TRANSFORMERS_DEFAULTS[STEPS]])[-1])
     if made_for is None:
         return now
-    meant = Batch(made_for, per_device, (given or [DEFAULTS[STEPS]])[0])
+    meant = GlobalBatch(made_for, per_device, (given or [TRANSFORMERS_DEFAULTS[STEPS]])[0])
     if len(given) > 1:
-        return Batch(ranks, per_device, now.steps, remark=f"--{STEPS} is your own; the recipe's batch is {meant}")
+        return GlobalBatch(
+            ranks, per_device, now.steps, remark=f"--{STEPS} is your own; the recipe's batch is {meant}"
+        )
     exact = Fraction(meant.steps * made_for, ranks)
     if exact < 1:
         raise UsageError(
@@ -148,7 +150,7 @@ def follow(argv: Sequence[str], ranks: int, made_for: int | None) -> Batch:
         if steps == exact
         else f"comes nearest to {meant.size} (that would take {float(exact):.3g} steps)"
     )
-    return Batch(ranks, per_device, steps, (f"--{STEPS}", str(steps)), remark)
+    return GlobalBatch(ranks, per_device, steps, (f"--{STEPS}", str(steps)), remark)
 
 
 def gpus_here(env: Mapping[str, str]) -> int:
@@ -179,7 +181,7 @@ def main(argv: Sequence[str]) -> None:
     """Says where the run goes and what its batch is, on stderr, and becomes that command."""
     try:
         gpus = gpus_here(os.environ)
-        placement = place(os.environ, gpus)
+        placement = placement_of(os.environ, gpus)
         made_for = number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
         batch = follow(argv, placement.ranks, made_for)
     except UsageError as error:

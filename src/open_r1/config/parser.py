@@ -124,7 +124,7 @@ def secret_address(place: str) -> str:
 
 def unknown_flags(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
     allowed = known | {"config", "help"} | {f"no_{name}" for name in known}
-    return [complaint(f"--{n}", n, known, replaced) for n in flag_names(argv) if n not in allowed]
+    return [unknown_name(f"--{n}", n, known, replaced) for n in flag_names(argv) if n not in allowed]
 
 
 def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
@@ -138,7 +138,7 @@ def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, st
     if not isinstance(root, yaml.MappingNode):
         return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
     lines = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}", value) for key, value in root.value]
-    unknown = [complaint(place, key, known, replaced) for key, place, _ in lines if key not in known | {"env"}]
+    unknown = [unknown_name(place, key, known, replaced) for key, place, _ in lines if key not in known | {"env"}]
     return unknown + [secret_address(place) for key, place, value in lines if key != "env" and secrets_in(value)]
 
 
@@ -150,7 +150,7 @@ def secrets_in(node: yaml.Node) -> bool:
     return any(map(secrets_in, parts))
 
 
-def complaint(place: str, name: str, known: set[str], replaced: Mapping[str, str]) -> str:
+def unknown_name(place: str, name: str, known: set[str], replaced: Mapping[str, str]) -> str:
     """One sentence about a flag that does not exist here."""
     if name in replaced:
         return f"{place}: {replaced[name]}"

@@ -13,7 +13,7 @@ ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
 ROWS = "rows become tokens in this script, whole and one by one; remove it"
 
 
-REFUSED = {
+REFUSED_SFT_FLAGS = {
     **dict.fromkeys(
         ("reward_funcs", "reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors"),
         "nothing is rewarded here; remove it",
@@ -37,12 +37,12 @@ REFUSED = {
 }
 
 
-def check_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, given: set[str]) -> None:
+def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, given: set[str]) -> None:
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
     check_sources(data, model)
     check_lora(data, model, given)
     if training.eval_strategy != "no":
-        got, why = training.eval_strategy.value, REFUSED["val_split_ratio"]
+        got, why = training.eval_strategy.value, REFUSED_SFT_FLAGS["val_split_ratio"]
         raise ValueError(f"--eval_strategy: got {got}, expected no: {why}")
     if training.padding_free and training.label_smoothing_factor:
         raise ValueError(

@@ -12,8 +12,8 @@ from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments
 from open_r1.data.paths import split_paths
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards.custom import load_reward, user_file
-from open_r1.rewards.registry import known as look_up
-from open_r1.rewards.registry import prepare
+from open_r1.rewards.registry import look_up as look_up
+from open_r1.rewards.registry import prepare_methods
 
 # Flags of TRL's ModelConfig that could not act -> what to do.
 NO_QUANTIZATION = (
@@ -57,7 +57,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
             "--rollout_groups 0 keeps none"
         )
     check_rewards(data, given)
-    prepare(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
+    prepare_methods(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
     check_lora(data, model, given)
 
 

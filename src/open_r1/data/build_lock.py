@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def one_builder(path: Path, doing: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path.with_suffix(".lock"), "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
-        log.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
+        logger.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
         yield
         return
     with file:
@@ -42,10 +42,10 @@ def _acquire(file: IO[bytes], path: Path, doing: str) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.warning("another process is %s: waiting for it", doing)
+            logger.warning("another process is %s: waiting for it", doing)
             fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        log.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
+        logger.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
         return False
     if os.fstat(file.fileno()).st_nlink:
         return True

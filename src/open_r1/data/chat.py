@@ -38,7 +38,7 @@ def messages(record: Record, instruction: str | None = None) -> list[dict[str, A
     ]
 
 
-def fill(conversation: list[dict[str, Any]], images: Sequence[Any]) -> list[dict[str, Any]]:
+def with_images(conversation: list[dict[str, Any]], images: Sequence[Any]) -> list[dict[str, Any]]:
     """The conversation with its image parts holding `images`, in order. Raises ValueError when the counts differ."""
     parts = [part for message in conversation for part in message["content"] if part["type"] == "image"]
     for part, image in zip(parts, images, strict=True):

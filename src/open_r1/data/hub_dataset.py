@@ -18,7 +18,7 @@ from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record, parse_row
 from open_r1.errors import DataError, Problem, shorten
 
-BATCH = 1000  # rows whose image column is looked at together
+ROWS_AT_ONCE = 1000  # rows whose image column is looked at together
 
 
 class HubRecords(Sequence[Record]):
@@ -102,8 +102,8 @@ def files_named(dataset: Dataset, column: str | None) -> Iterator[tuple[int, str
         return
     shape = dataset.features[column]
     names = dataset.with_format("arrow").select_columns([column])
-    for start in range(0, len(names), BATCH):
-        values = names[start : start + BATCH][column]
+    for start in range(0, len(names), ROWS_AT_ONCE):
+        values = names[start : start + ROWS_AT_ONCE][column]
         rows = range(start, start + len(values))
         if isinstance(shape, List):
             rows = [rows[i] for i in pc.list_parent_indices(values.combine_chunks()).to_pylist()]

@@ -35,7 +35,7 @@ MAX_READS = 100_000  # of a file: a PNG of 64 MB has about 30,000
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _ROWS = 256
 _PNG_EXIF = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
 def open_image(
@@ -106,8 +106,8 @@ def load_images(records: Sequence[Record], *, workers: int = 4) -> list[list[Ima
 
 
 def _with_image(
-    folder: str, relative: str, where: str, max_bytes: int, max_pixels: int, use: Callable[[Image.Image], T]
-) -> T:
+    folder: str, relative: str, where: str, max_bytes: int, max_pixels: int, use: Callable[[Image.Image], _T]
+) -> _T:
     """`use(image)` on the opened, undecoded image after every check that needs no pixels."""
 
     def refuse(got: str, expected: str, remedy: str) -> DataError:

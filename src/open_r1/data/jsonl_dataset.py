@@ -21,7 +21,7 @@ from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
 from open_r1.data.row_formats import Turn
-from open_r1.errors import DataError, Problem, UsageError, refuse
+from open_r1.errors import DataError, Problem, UsageError, data_error
 
 __all__ = ["Record", "RecordDataset", "Turn", "load_records", "scan_records", "split_paths"]
 
@@ -29,7 +29,7 @@ Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 @dataclass(frozen=True)
-class Source:
+class JsonlFile:
     """One JSONL file with what belongs to it."""
 
     path: str  # as the user typed it: it opens every message
@@ -56,7 +56,9 @@ class RecordDataset(Sequence[Record]):
     `warnings` are complete lines such as "a.jsonl:9: id: '3' was already used in line 4".
     """
 
-    def __init__(self, sources: Sequence[Source], places_N3: np.ndarray, lines_N: np.ndarray, warnings: Iterable[str]):
+    def __init__(
+        self, sources: Sequence[JsonlFile], places_N3: np.ndarray, lines_N: np.ndarray, warnings: Iterable[str]
+    ):
         self.sources = tuple(sources)
         self.warnings = tuple(warnings)
         self._places_N3 = places_N3
@@ -110,7 +112,9 @@ class RecordDataset(Sequence[Record]):
             path = self.sources[source_index].path
             if _stamp(path) != self.sources[source_index].stamp:
                 got = "a file that changed after it was checked"
-                raise refuse(path, "file", got, "the same file", "start again, and do not edit it while it is in use")
+                raise data_error(
+                    path, "file", got, "the same file", "start again, and do not edit it while it is in use"
+                )
             self._files[source_index] = open(path, "rb")  # noqa: SIM115 (kept open for the life of the dataset)
         return self._files[source_index]
 
@@ -150,7 +154,7 @@ def scan_records(
     """`load_records` for the doctor: the good rows, and all problems. Raises DataError for unusable arguments only."""
     sources = _sources(data_file_paths, image_folders, reward_methods)
     problems: dict[Problem, None] = {}  # a set in order: a folder shared by files is named once
-    found: list[tuple[Source, Index]] = []
+    found: list[tuple[JsonlFile, Index]] = []
     cache = cache_dir or default_cache_dir()
     console = Console(stderr=True)
     with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
@@ -170,10 +174,10 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("OPEN_R1_CACHE") or Path.home() / ".cache" / "open_r1")
 
 
-def _sources(files: Paths, folders: Paths | None, methods: Paths | None) -> list[Source]:
+def _sources(files: Paths, folders: Paths | None, methods: Paths | None) -> list[JsonlFile]:
     paths = split_paths(files, "--data_file_paths")
     columns = [per_file(folders, paths, "--image_folders"), per_file(methods, paths, "--reward_method")]
-    return [Source(*fields) for fields in zip(paths, *columns, strict=True)]
+    return [JsonlFile(*fields) for fields in zip(paths, *columns, strict=True)]
 
 
 def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
@@ -190,11 +194,11 @@ def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
     if len(parts) not in (1, len(paths)):
         got = f"{len(parts)} entries for {len(paths)} file(s) in --data_file_paths"
         remedy = "separate the entries with colons, in the order of the files"
-        raise refuse(flag, "value", got, "one entry for all files, or one for each", remedy)
+        raise data_error(flag, "value", got, "one entry for all files, or one for each", remedy)
     return parts * len(paths) if len(parts) == 1 else parts
 
 
-def _index(source: Source, cache: Path, bar: Progress) -> tuple[Index, list[Problem]]:
+def _index(source: JsonlFile, cache: Path, bar: Progress) -> tuple[Index, list[Problem]]:
     task = bar.add_task(f"checking {source.path}", total=source.stamp[0])
     bad_folder = folder_problem(source.folder) if source.folder else None
     # With a bad folder the images go unchecked (folder ""), and no row is good: one problem, not one for each row.
@@ -203,7 +207,7 @@ def _index(source: Source, cache: Path, bar: Progress) -> tuple[Index, list[Prob
     return (EMPTY, [bad_folder, *problems]) if bad_folder else (index, problems)
 
 
-def _dataset(found: list[tuple[Source, Index]]) -> RecordDataset:
+def _dataset(found: list[tuple[JsonlFile, Index]]) -> RecordDataset:
     places = [
         np.column_stack([np.full(len(index.lines_N), i), index.offsets_N, index.lengths_N])
         for i, (_, index) in enumerate(found)

@@ -20,7 +20,7 @@ import orjson
 from open_r1.data.build_lock import one_builder
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
-from open_r1.errors import DataError, Problem, refuse, shorten
+from open_r1.errors import DataError, Problem, data_error, shorten
 
 CACHE_FROM_BYTES = 1 << 20  # smaller files are validated again each time: it takes milliseconds
 MAX_DEPTH = 254  # orjson's own limit for writing; Python's for showing a value lies above
@@ -29,7 +29,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CONVERT = (
     'convert it: python -c "import json,sys; [print(json.dumps(r)) for r in json.load(open(sys.argv[1]))]" {0} > {1}'
 )
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,17 @@ def decode_row(line: bytes, where: str) -> object:
         return value
     except orjson.JSONEncodeError as error:
         remedy = "store the field as text, or leave it out"
-        raise refuse(where, "line", f"JSON nested over {MAX_DEPTH} deep", "less nesting", remedy) from error
+        raise data_error(where, "line", f"JSON nested over {MAX_DEPTH} deep", "less nesting", remedy) from error
     except orjson.JSONDecodeError as error:
         try:
             line.decode()
         except UnicodeDecodeError as bad:
             got = f"byte 0x{line[bad.start]:02x} at column {bad.start + 1}"
-            raise refuse(where, "line", got, "UTF-8", "convert the file, for instance with iconv -t UTF-8") from bad
+            raise data_error(
+                where, "line", got, "UTF-8", "convert the file, for instance with iconv -t UTF-8"
+            ) from bad
         got = f"{shorten(line.decode().strip())} ({error.msg} at column {error.colno})"
-        raise refuse(where, "line", got, "one JSON object a line", "correct the JSON") from error
+        raise data_error(where, "line", got, "one JSON object a line", "correct the JSON") from error
 
 
 def index_file(
@@ -207,7 +209,7 @@ def _load(entry: Path, path: str) -> Index | None:
                 return None
             return Index(data["offsets"], data["lengths"], data["lines"], tuple(map(tuple, notes["warnings"])))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        log.warning("%s: damaged cache, validating %s again (%s)", entry, path, error)
+        logger.warning("%s: damaged cache, validating %s again (%s)", entry, path, error)
         return None
 
 
@@ -226,12 +228,12 @@ def _save(entry: Path, index: Index, stamp: dict) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=entry.parent, prefix=entry.stem, suffix=".tmp")
     except OSError as error:
-        log.warning("%s: cache not written (%s)", entry, error)
+        logger.warning("%s: cache not written (%s)", entry, error)
         return
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, offsets=index.offsets_N, lengths=index.lengths_N, lines=index.lines_N, notes=notes)
         Path(temporary).replace(entry)
     except OSError as error:
-        log.warning("%s: cache not written (%s)", entry, error)
+        logger.warning("%s: cache not written (%s)", entry, error)
         Path(temporary).unlink(missing_ok=True)

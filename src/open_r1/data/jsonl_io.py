@@ -14,7 +14,7 @@ def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     left out."""
     with open(path, "rb") as file:
         for line in file:
-            if (row := parse(line)) is not None:
+            if (row := parse_line(line)) is not None:
                 yield line, row
 
 
@@ -77,10 +77,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def parse(line: str | bytes) -> dict[str, Any] | None:
+def parse_line(line: str | bytes) -> dict[str, Any] | None:
     """One line's object, or None where it is cut. NaN and Infinity, which JSON does not have, are read as null.
 
-    >>> parse('{"step": 1, "kl": Infinity}'), parse('{"step": 2, "rew{"step": 3}')
+    >>> parse_line('{"step": 1, "kl": Infinity}'), parse_line('{"step": 2, "rew{"step": 3}')
     ({'step': 1, 'kl': None}, None)
     """
     try:

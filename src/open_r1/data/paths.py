@@ -6,7 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from open_r1.errors import DataError, Problem, refuse, shorten
+from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COLON = re.compile(r"\\?:")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -33,7 +33,7 @@ def split_paths(value: str | os.PathLike | Sequence[str | os.PathLike], flag: st
     parts = _split_text(value) if isinstance(value, str) else [os.fspath(v) for v in _listed(value)]
     if not parts or not all(part.strip() for part in parts):
         remedy = "remove the stray colon, or write \\: for a colon that belongs to a name"
-        raise refuse(flag, "value", shorten(value), "a path on each side of every colon", remedy)
+        raise data_error(flag, "value", shorten(value), "a path on each side of every colon", remedy)
     return parts
 
 
@@ -125,20 +125,20 @@ class ImageFolder:
     def _unsafe(self, relative: str, where: str) -> DataError:
         expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
         remedy = "copy the image below the folder and write its relative path"
-        return refuse(where, "image", shorten(relative), expected, remedy)
+        return data_error(where, "image", shorten(relative), expected, remedy)
 
     def _leaves(self, relative: str, where: str) -> DataError:
         got = f"{shorten(relative)}, a link that leads outside"
         remedy = "copy the image below the folder, or give the folder that holds it"
-        return refuse(where, "image", got, f"a file inside {self.folder!r}", remedy)
+        return data_error(where, "image", got, f"a file inside {self.folder!r}", remedy)
 
     def _missing(self, relative: str, where: str, error: OSError) -> DataError:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             expected, remedy = f"an existing file under {self.folder!r}", "correct the path or --image_folders"
-            return refuse(where, "image", shorten(relative), expected, remedy)
+            return data_error(where, "image", shorten(relative), expected, remedy)
         got, remedy = f"{shorten(relative)} ({error.strerror})", "correct the path or its permissions"
-        return refuse(where, "image", got, f"a reachable file under {self.folder!r}", remedy)
+        return data_error(where, "image", got, f"a reachable file under {self.folder!r}", remedy)
 
     def _special(self, relative: str, where: str, mode: int) -> DataError:
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-        return refuse(where, "image", f"{shorten(relative)}, {kind}", "a regular file", "name an image file")
+        return data_error(where, "image", f"{shorten(relative)}, {kind}", "a regular file", "name an image file")

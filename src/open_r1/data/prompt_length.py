@@ -26,7 +26,7 @@ ANSWER_TAGS = 128  # bytes that a taught answer has around the solution, at most
 BEGINNING = 16  # tokens that a tokenizer puts before a text, at most
 WIDEST = 200  # aspect ratio
 # Large pictures of many shapes (height, width), for processors that cut pictures into so many tiles at most.
-SHAPES = [(1200 * h, 1200 * w) for h in range(1, 13) for w in range(1, 13)]
+LARGE_PICTURES = [(1200 * h, 1200 * w) for h in range(1, 13) for w in range(1, 13)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def most_image_tokens(processor: Any) -> float:
         return ceil(tokens + (sqrt(WIDEST) + 2) * sqrt(tokens) + 2)
     if not hasattr(processor, "_get_num_multimodal_tokens"):
         return inf
-    return ceil(1.1 * max(processor._get_num_multimodal_tokens(image_sizes=SHAPES)["num_image_tokens"]))
+    return ceil(1.1 * max(processor._get_num_multimodal_tokens(image_sizes=LARGE_PICTURES)["num_image_tokens"]))
 
 
 def too_long(

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from open_r1.data.row_formats import IMAGE_TAG, SHAPES, Turn, as_json, shape_of
-from open_r1.errors import DataError, Problem, refuse, shorten
+from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Turn, row_format, shown_json
+from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COMMON = {"id", "image", "images", "accu_reward_method"}
 _READ = {  # the fields that do not go into `extra`
@@ -13,7 +13,7 @@ _READ = {  # the fields that do not go into `extra`
     "messages": _COMMON | {"messages"},
     "problem": _COMMON | {"problem", "solution"},
 }
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ def parse_row(
 extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     """
     if not isinstance(row, dict):
-        raise refuse(where, "line", shorten(row), "one JSON object a line", "write each row as {...} on its own line")
+        raise data_error(
+            where, "line", shorten(row), "one JSON object a line", "write each row as {...} on its own line"
+        )
     problems: list[Problem] = []
     identity = _attempt(problems, _identity, row, line, where)
     row_method = _attempt(problems, _method, row, where)
     images = _attempt(problems, _images, row, where)
-    shape = _attempt(problems, shape_of, row, where)
-    dialogue = _attempt(problems, SHAPES[shape], row, where) if shape else None
+    shape = _attempt(problems, row_format, row, where)
+    dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
     if dialogue is not None and images is not None:
         images = _attempt(problems, _placed, images, dialogue.slots, where) or images
     if check_image is not None:
@@ -75,7 +77,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
 
 
-def _attempt(problems: list[Problem], read: Callable[..., T], *args: Any) -> T | None:
+def _attempt(problems: list[Problem], read: Callable[..., _T], *args: Any) -> _T | None:
     """`read(*args)`, or None with what it raised added to `problems`: one defect does not hide the next."""
     try:
         return read(*args)
@@ -92,7 +94,7 @@ def _identity(row: dict, line: int, where: str) -> str:
         return str(line)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise refuse(where, "id", as_json(value), "text or an integer", "write the id as text, or remove it")
+    raise data_error(where, "id", shown_json(value), "text or an integer", "write the id as text, or remove it")
 
 
 def _method(row: dict, where: str) -> str | None:
@@ -100,19 +102,19 @@ def _method(row: dict, where: str) -> str | None:
     if value is None or (isinstance(value, str) and value):
         return value
     expected = "the name of a reward method"
-    raise refuse(where, "accu_reward_method", as_json(value), expected, "write its name, or remove the field")
+    raise data_error(where, "accu_reward_method", shown_json(value), expected, "write its name, or remove the field")
 
 
 def _images(row: dict, where: str) -> tuple[str, ...]:
     one, many = row.get("image"), row.get("images")
     if one is not None and many is not None:
-        raise refuse(where, "image", "both 'image' and 'images'", "one of the two", "put all paths into 'images'")
+        raise data_error(where, "image", "both 'image' and 'images'", "one of the two", "put all paths into 'images'")
     name, value = ("images", many) if one is None else ("image", one)
     paths = [] if value is None else value if isinstance(value, list) else [value]
     for path in paths:
         if not isinstance(path, str) or not path.strip():
             expected = "a path or a list of paths"
-            raise refuse(where, name, as_json(path), expected, "write paths relative to the image folder")
+            raise data_error(where, name, shown_json(path), expected, "write paths relative to the image folder")
     return tuple(paths)
 
 
@@ -123,6 +125,6 @@ def _placed(images: tuple[str, ...], slots: list[str | None], where: str) -> tup
     if (wanted := slots.count(None)) != len(images):
         got = f"{wanted} {IMAGE_TAG} tag(s) for {len(images)} image(s)"
         remedy = "add or remove tags or images, or remove all tags to show the images first"
-        raise refuse(where, IMAGE_TAG, got, "as many tags as images, or no tag at all", remedy)
+        raise data_error(where, IMAGE_TAG, got, "as many tags as images, or no tag at all", remedy)
     queue = iter(images)
     return tuple(next(queue) if slot is None else slot for slot in slots)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from open_r1.errors import refuse, shorten
+from open_r1.errors import data_error, shorten
 
 IMAGE_TAG = "<image>"
 ELSEWHERE = {"url", "path", "base64", "image_url"}  # fields of an image part that chat templates would fetch or read
@@ -34,15 +34,17 @@ class Dialogue(NamedTuple):
     slots: list[str | None]
 
 
-def shape_of(row: dict, where: str) -> str:
-    """The field that says which shape a row has, a key of `SHAPES`. Raises DataError where there is none."""
-    for shape in SHAPES:
+def row_format(row: dict, where: str) -> str:
+    """The field that says which shape a row has, a key of `ROW_FORMATS`. Raises DataError where there is none."""
+    for shape in ROW_FORMATS:
         if shape in row:
             return shape
     if "solution" in row:
         return "problem"
     expected = "'conversations' (VLM-R1), 'problem' and 'solution' (R1-V), or 'messages' (chat)"
-    raise refuse(where, "line", f"fields {shorten(sorted(row))}", expected, "rename the fields to one of these shapes")
+    raise data_error(
+        where, "line", f"fields {shorten(sorted(row))}", expected, "rename the fields to one of these shapes"
+    )
 
 
 def solution_text(value: object, name: str, where: str) -> str:
@@ -59,9 +61,9 @@ def solution_text(value: object, name: str, where: str) -> str:
         if abs(value) < 2**63:
             return repr(value)
         # orjson turns integers beyond 64 bits into floats: digits would be lost without a word.
-        raise refuse(where, name, repr(value), "a number below 2**63", 'write it as text, in "quotes"')
+        raise data_error(where, name, repr(value), "a number below 2**63", 'write it as text, in "quotes"')
     remedy = "write the answer as text, or remove the row"
-    raise refuse(where, name, as_json(value), "a non-empty answer (text, number, list or object)", remedy)
+    raise data_error(where, name, shown_json(value), "a non-empty answer (text, number, list or object)", remedy)
 
 
 def _conversations(row: dict, where: str) -> Dialogue:
@@ -80,7 +82,7 @@ def _problem(row: dict, where: str) -> Dialogue:
 
 def _dialogue(items: object, name: str, keys: tuple[str, str], where: str) -> Dialogue:
     if not isinstance(items, list) or not items:
-        raise refuse(where, name, as_json(items), "a non-empty list of turns", "write one object for each turn")
+        raise data_error(where, name, shown_json(items), "a non-empty list of turns", "write one object for each turn")
     turns, slots = [], []
     for i, item in enumerate(items):
         turn, places = _turn(item, f"{name}[{i}]", keys, where)
@@ -94,10 +96,14 @@ def _dialogue(items: object, name: str, keys: tuple[str, str], where: str) -> Di
 def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[str | None]]:
     role_key, text_key = keys
     if not isinstance(item, dict):
-        raise refuse(where, name, as_json(item), f"an object with '{role_key}' and '{text_key}'", "correct the turn")
+        raise data_error(
+            where, name, shown_json(item), f"an object with '{role_key}' and '{text_key}'", "correct the turn"
+        )
     role = item.get(role_key)
     if not isinstance(role, str) or role not in ROLES:
-        raise refuse(where, f"{name}.{role_key}", shorten(role), f"one of {', '.join(ROLES)}", "rename the speaker")
+        raise data_error(
+            where, f"{name}.{role_key}", shorten(role), f"one of {', '.join(ROLES)}", "rename the speaker"
+        )
     text, slots, name = item.get(text_key), None, f"{name}.{text_key}"
     if text_key == "content" and isinstance(text, list) and all(isinstance(p, dict) and "type" in p for p in text):
         text, slots = _join_parts(text, name, where)
@@ -121,7 +127,7 @@ def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str
             slots.append(path)
         else:
             expected = '{"type": "text", "text": str} or {"type": "image"[, "image": path]}'
-            raise refuse(where, f"{name}[{i}]", shorten(part), expected, "rewrite the part")
+            raise data_error(where, f"{name}[{i}]", shorten(part), expected, "rewrite the part")
     return "".join(texts), slots
 
 
@@ -132,7 +138,7 @@ def _is_text(value: object) -> bool:
 def _prompt_text(value: object, name: str, where: str) -> str:
     if _is_text(value):
         return value
-    raise refuse(where, name, as_json(value), "non-empty text", "write the text, or remove the turn or row")
+    raise data_error(where, name, shown_json(value), "non-empty text", "write the text, or remove the turn or row")
 
 
 def _check_order(roles: list[str], name: str, where: str) -> None:
@@ -140,21 +146,21 @@ def _check_order(roles: list[str], name: str, where: str) -> None:
         return
     got = shorten(roles)
     if "system" in roles[1:]:
-        raise refuse(where, name, got, "a system turn in the first place only", "move its text there")
+        raise data_error(where, name, got, "a system turn in the first place only", "move its text there")
     if "user" not in roles:
-        raise refuse(where, name, got, "a human (user) turn", "add the question")
+        raise data_error(where, name, got, "a human (user) turn", "add the question")
     if roles[-1] != "assistant":
-        raise refuse(where, name, got, "a final gpt (assistant) turn", "add the answer: it becomes the solution")
+        raise data_error(where, name, got, "a final gpt (assistant) turn", "add the answer: it becomes the solution")
     if roles[-2] != "user":
-        raise refuse(where, name, got, "a human (user) turn before the final answer", "join the last two answers")
+        raise data_error(where, name, got, "a human (user) turn before the final answer", "join the last two answers")
 
 
-def as_json(value: object) -> str:
+def shown_json(value: object) -> str:
     """A JSON value as it stands in the file, shortened."""
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value)) or shorten(value)
 
 
-SHAPES: dict[str, Callable[[dict, str], Dialogue]] = {
+ROW_FORMATS: dict[str, Callable[[dict, str], Dialogue]] = {
     "conversations": _conversations,
     "messages": _messages,
     "problem": _problem,

@@ -11,7 +11,7 @@ import orjson
 
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
-from open_r1.data.row_formats import ROLES, shape_of
+from open_r1.data.row_formats import ROLES, row_format
 
 MARK = "no_gold"  # the extra field of a row with a stand-in
 TEXTS = {"conversations": ("from", "value"), "messages": ("role", "content")}
@@ -32,7 +32,7 @@ def with_stand_in(row: dict[str, Any], where: str) -> dict[str, Any]:
     >>> with_stand_in({"problem": "How many?", "image": "a.png"}, "a.jsonl:1")
     {'problem': 'How many?', 'image': 'a.png', 'solution': '-', 'no_gold': True}
     """
-    shape = shape_of(row, where)
+    shape = row_format(row, where)
     gold = "A" if row.get("options") or row.get("choices") else "-"  # a letter: the method reads which is chosen
     if shape == "problem":
         return row if row.get("solution") is not None else row | {"solution": gold, MARK: True}

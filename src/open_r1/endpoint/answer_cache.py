@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.jsonl_index import decode_row
-from open_r1.errors import UsageError, refuse
+from open_r1.errors import UsageError, data_error
 
 
 def journal_key(row: Any, prompt: Any, model: str) -> str:
@@ -27,7 +27,7 @@ def journal_key(row: Any, prompt: Any, model: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Journal:
+class AnswerCache:
     """The answers in `path`, a new file or that of an earlier run; one process at a time.
 
     A last line that a kill cut is taken off: its question is asked again. Raises UsageError where another process
@@ -101,5 +101,5 @@ class Journal:
         entry = decode_row(line, where)
         if not isinstance(entry, dict) or set(entry) != {"key", "value"} or not isinstance(entry["value"], dict):
             remedy = "remove the line, or name another --journal"
-            raise refuse(where, "line", "no journal entry", '{"key": ..., "value": {...}}', remedy)
+            raise data_error(where, "line", "no journal entry", '{"key": ..., "value": {...}}', remedy)
         return entry["key"], entry["value"]

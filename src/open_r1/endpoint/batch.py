@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from open_r1.endpoint.answer_cache import Journal, journal_key
-from open_r1.endpoint.client import Answer, Endpoint, EndpointError, RequestFailed
+from open_r1.endpoint.answer_cache import AnswerCache, journal_key
+from open_r1.endpoint.client import Endpoint, EndpointAnswer, EndpointError, RequestFailed
 
 UNANSWERED = "unanswered"
 GIVE_UP_AFTER = 20  # questions in a row without an answer: the endpoint is down
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,24 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Asker:
+class BatchAsker:
     """Asks an endpoint through a journal; `options` go with every request."""
 
     endpoint: Endpoint
-    journal: Journal
+    journal: AnswerCache
     options: dict[str, Any]
 
-    def ask(self, row: Any, messages: list[dict[str, Any]], images: Callable[[], Sequence[Any]] = tuple) -> Answer:
+    def ask(
+        self, row: Any, messages: list[dict[str, Any]], images: Callable[[], Sequence[Any]] = tuple
+    ) -> EndpointAnswer:
         """The answer to `messages` about `row` (JSON); `images` gives the pictures, only where it is not kept yet."""
         key = journal_key(row, messages, self.endpoint.model)
         kept = self.journal.once(key, lambda: asdict(self.endpoint.chat(messages, images(), **self.options)))
-        return Answer(**kept)
+        return EndpointAnswer(**kept)
 
 
 def harvest(
-    items: Sequence[T], work: Callable[[T], Kept | Rejected], where: Callable[[T], str], workers: int, title: str
+    items: Sequence[_T], work: Callable[[_T], Kept | Rejected], where: Callable[[_T], str], workers: int, title: str
 ) -> list[Kept | Rejected]:
     """`work` of every item, in order, `workers` at a time, with a progress bar on stderr.
 
@@ -95,20 +97,22 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=600, help="seconds of one attempt")
 
 
-def run_harvest(items: Sequence[T], work: Callable[[T, Asker], Kept | Rejected], args: Namespace) -> tuple[int, str]:
+def run_harvest(
+    items: Sequence[_T], work: Callable[[_T, BatchAsker], Kept | Rejected], args: Namespace
+) -> tuple[int, str]:
     """`work(item, asker)` of every item, which has its place as `where`; the files that `add_flags` names.
 
     Returns the exit status (1 where a question stayed unanswered) and the counts in one line.
     """
     endpoint = Endpoint(args.model, timeout=args.timeout, concurrency=args.workers)
-    with closing(Journal(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
-        asker = Asker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
+    with closing(AnswerCache(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
+        asker = BatchAsker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
         results = harvest(items, lambda item: work(item, asker), lambda item: item.where, args.workers, args.model)
     write_results(results, args.out, args.rejected or args.out.with_suffix(".rejected.jsonl"))
-    return exit_status(results), summary(results, journal)
+    return exit_status(results), batch_summary(results, journal)
 
 
-def _attempt(work: Callable[[T], Kept | Rejected], item: T, where: str) -> Kept | Rejected:
+def _attempt(work: Callable[[_T], Kept | Rejected], item: _T, where: str) -> Kept | Rejected:
     try:
         return work(item)
     except RequestFailed as error:
@@ -133,7 +137,7 @@ def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     part.replace(path)
 
 
-def summary(results: Sequence[Kept | Rejected], journal: Journal) -> str:
+def batch_summary(results: Sequence[Kept | Rejected], journal: AnswerCache) -> str:
     """The counts in one line."""
     reasons = Counter(result.reason for result in results if isinstance(result, Rejected))
     lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))

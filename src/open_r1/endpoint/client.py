@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from open_r1.data.chat import fill
+from open_r1.data.chat import with_images
 from open_r1.errors import UsageError, shorten
 from open_r1.redaction import redacted, shown_url
 
@@ -41,7 +41,7 @@ class RequestFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class EndpointAnswer:
     """A reply: its text, the reasoning that the server returned beside it ("" for none), and why it ended.
 
     `finish` is the server's finish_reason: "stop", "length" for a reply cut by its token limit, "content_filter".
@@ -82,17 +82,19 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.model!r} at {self.place})"
 
-    def chat(self, messages: Sequence[dict[str, Any]], images: Sequence[Image.Image] = (), **options: Any) -> Answer:
+    def chat(
+        self, messages: Sequence[dict[str, Any]], images: Sequence[Image.Image] = (), **options: Any
+    ) -> EndpointAnswer:
         """The reply to `messages`, whose contents are texts or the parts of `open_r1.data.chat.messages`.
 
         The k-th part of type "image" shows `images[k]`. `options` (temperature, max_tokens, ...) are sent where they
         are not None. Raises RequestFailed where this question got no reply, EndpointError where none ever will.
         """
         sent = {key: value for key, value in options.items() if value is not None}
-        task = self._ask(wire_messages(messages, images), sent)
+        task = self._ask(endpoint_messages(messages, images), sent)
         return asyncio.run_coroutine_threadsafe(task, self._loop).result()
 
-    async def _ask(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> Answer:
+    async def _ask(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> EndpointAnswer:
         async with self._slots:
             request = self._client.chat.completions.create(model=self.model, messages=messages, **options)
             try:
@@ -122,7 +124,7 @@ class Endpoint:
 def credentials() -> tuple[str, str]:
     """($OPENAI_BASE_URL, $OPENAI_API_KEY). Raises EndpointError naming what is missing or malformed."""
     url, key = os.environ.get("OPENAI_BASE_URL", "").strip(), os.environ.get("OPENAI_API_KEY", "").strip()
-    if not is_address(url):
+    if not is_http_url(url):
         got = f"got {shown_url(url)!r}" if url else "not set"
         raise EndpointError(
             f"OPENAI_BASE_URL: {got}, expected an address; export one, such as http://localhost:8000/v1"
@@ -133,10 +135,10 @@ def credentials() -> tuple[str, str]:
     return url, key
 
 
-def is_address(url: str) -> bool:
+def is_http_url(url: str) -> bool:
     """Whether HTTP can be spoken there.
 
-    >>> is_address("http://localhost:8000/v1"), is_address("localhost:8000"), is_address("http://me:p/w@host")
+    >>> is_http_url("http://localhost:8000/v1"), is_http_url("localhost:8000"), is_http_url("http://me:p/w@host")
     (True, False, False)
     """
     try:
@@ -145,29 +147,29 @@ def is_address(url: str) -> bool:
         return False
 
 
-def wire_messages(messages: Sequence[dict[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+def endpoint_messages(messages: Sequence[dict[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
     """Chat messages as the endpoint reads them: pictures as data URLs. Raises ValueError when the counts differ.
 
-    >>> wire_messages([{"role": "user", "content": "What?"}], ())
+    >>> endpoint_messages([{"role": "user", "content": "What?"}], ())
     [{'role': 'user', 'content': 'What?'}]
     """
     parted = [{**m, "content": [dict(p) for p in m["content"]]} for m in messages if not isinstance(m["content"], str)]
-    filled = iter(fill(parted, images))
+    filled = iter(with_images(parted, images))
     shown = [m if isinstance(m["content"], str) else next(filled) for m in messages]
     return [{**m, "content": m["content"] if isinstance(m["content"], str) else _wire(m["content"])} for m in shown]
 
 
 def _wire(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"type": "image_url", "image_url": {"url": data_url(part["image"])}} if part["type"] == "image" else part
+        {"type": "image_url", "image_url": {"url": png_url(part["image"])}} if part["type"] == "image" else part
         for part in parts
     ]
 
 
-def data_url(image: Image.Image) -> str:
+def png_url(image: Image.Image) -> str:
     """The picture as a `data:` URL, PNG: no loss.
 
-    >>> data_url(Image.new("RGB", (1, 1)))[:30]
+    >>> png_url(Image.new("RGB", (1, 1)))[:30]
     'data:image/png;base64,iVBORw0K'
     """
     file = io.BytesIO()
@@ -186,7 +188,7 @@ def shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
     return image if scale >= 1 else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def read_reply(reply: Any) -> Answer:
+def read_reply(reply: Any) -> EndpointAnswer:
     """The Answer in what the openai package returns; raises RequestFailed for a reply without one.
 
     Reasoning is read from `reasoning_content` (DeepSeek, vLLM, SGLang) or `reasoning` (OpenRouter, newer vLLM).
@@ -196,7 +198,7 @@ def read_reply(reply: Any) -> Answer:
         raise RequestFailed(f"got {shorten(str(reply), 200)}, expected a chat completion with a choice")
     message = choices[0].message
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-    return Answer(_unicode(message.content or ""), _unicode(reasoning or ""), choices[0].finish_reason or "")
+    return EndpointAnswer(_unicode(message.content or ""), _unicode(reasoning or ""), choices[0].finish_reason or "")
 
 
 def _unicode(text: str) -> str:

@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import AutoConfig, ProcessorMixin
 
 from open_r1.config.remote_code import code_named
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import Record, RecordDataset
 from open_r1.evaluation.metrics import graded
-from open_r1.evaluation.predictions_file import Journal, Line
-from open_r1.evaluation.prefetch import in_processes, in_threads
-from open_r1.evaluation.settings import Settings, task_of_files
+from open_r1.evaluation.predictions_file import PredictionLine, PredictionsFile
+from open_r1.evaluation.prefetch import in_processes, load_in_threads
+from open_r1.evaluation.settings import EvaluationSettings, task_of_files
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rollout.annotation import annotator
@@ -26,7 +26,7 @@ from open_r1.rollout.prompts import Example, PromptLoader
 
 
 @dataclass(frozen=True)
-class Batch:
+class AnswerBatch:
     """Rows that are answered together in one prompt mode."""
 
     mode: str
@@ -34,22 +34,22 @@ class Batch:
 
 
 def answer_all(
-    todo: Sequence[Batch],
+    todo: Sequence[AnswerBatch],
     records: RecordDataset,
     labels: Sequence[str],
-    settings: Settings,
+    settings: EvaluationSettings,
     processor: ProcessorMixin,
-    journal: Journal,
+    journal: PredictionsFile,
     local_rank: int | None,
 ) -> None:
     """Answer, score and write batch after batch: the next one is loaded and the last one scored in the background."""
     engine = backend(settings.backend)(settings, processor, loader_of(records, settings, processor), local_rank)
     wanted = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in todo]
     by_vllm, workers = settings.backend == "vllm", settings.image_workers
-    loaded = in_threads(engine.loader, wanted) if by_vllm else in_processes(engine.loader, wanted, workers)
+    loaded = load_in_threads(engine.loader, wanted) if by_vllm else in_processes(engine.loader, wanted, workers)
     scorer = Scorer(labels, settings, processor, engine.ends)
-    written: Future[list[Line]] | None = None
-    with bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as behind:
+    written: Future[list[PredictionLine]] | None = None
+    with progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as behind:
         task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in todo), right="")
         for batch, examples in zip(todo, loaded, strict=True):
             since = time.monotonic()
@@ -75,7 +75,7 @@ def backend(name: str) -> Any:
     return Transformers
 
 
-def loader_of(records: RecordDataset, settings: Settings, processor: ProcessorMixin) -> Any:
+def loader_of(records: RecordDataset, settings: EvaluationSettings, processor: ProcessorMixin) -> Any:
     """What makes an engine's loader, given the model's `get_rope_index` or None."""
     annotate, tasks = annotators(settings, processor), task_of_files(settings)
 
@@ -84,18 +84,18 @@ def loader_of(records: RecordDataset, settings: Settings, processor: ProcessorMi
 
     def conversation(record: Record, pictures: Sequence[Any]) -> list[dict[str, Any]]:
         prompts = tasks[file_of(record)].prompts
-        return fill(messages(record, prompts[record.extra["prompt_mode"]]), pictures)
+        return with_images(messages(record, prompts[record.extra["prompt_mode"]]), pictures)
 
     return lambda rope: PromptLoader(record_of, conversation, processor, rope, settings.image_workers, {})
 
 
-def annotators(settings: Settings, processor: ProcessorMixin) -> dict[str, Callable[[Record], Record]]:
+def annotators(settings: EvaluationSettings, processor: ProcessorMixin) -> dict[str, Callable[[Record], Record]]:
     """Prompt mode -> what gives a record what parsers and rewards need."""
     kind = model_type(settings)
     return {mode: annotator(kind, processor, mode) for mode in settings.modes}
 
 
-def model_type(settings: Settings) -> str:
+def model_type(settings: EvaluationSettings) -> str:
     """`config.model_type`, of the base model for an adapter."""
     adapter = adapter_config(settings.model)
     name = adapter["base_model_name_or_path"] if adapter else settings.model
@@ -115,7 +115,9 @@ def seed_of(seed: int, mode: str, label: str) -> int:
 class Scorer:
     """Completions' token ids -> lines in the journal; the fields of a line are those of `predictions`."""
 
-    def __init__(self, labels: Sequence[str], settings: Settings, processor: ProcessorMixin, ends: Sequence[int]):
+    def __init__(
+        self, labels: Sequence[str], settings: EvaluationSettings, processor: ProcessorMixin, ends: Sequence[int]
+    ):
         self.labels, self.settings, self.tokenizer, self.ends = labels, settings, processor.tokenizer, set(ends)
         self.tasks = task_of_files(settings)
         # a judge or a pool may be waited for
@@ -123,7 +125,12 @@ class Scorer:
         self.right = self.seen = 0
 
     def write(
-        self, journal: Journal, batch: Batch, examples: Sequence[Example], ids: list[list[list[int]]], seconds: float
+        self,
+        journal: PredictionsFile,
+        batch: AnswerBatch,
+        examples: Sequence[Example],
+        ids: list[list[list[int]]],
+        seconds: float,
     ) -> None:
         count = sum(map(len, ids))
         items = [
@@ -136,7 +143,9 @@ class Scorer:
         right = [line["right"] for line in lines if line["right"] is not None]
         self.right, self.seen = self.right + sum(right), self.seen + len(right)
 
-    def _line(self, mode: str, label: str, sample: int, record: Record, ids: list[int], seconds: float) -> Line:
+    def _line(
+        self, mode: str, label: str, sample: int, record: Record, ids: list[int], seconds: float
+    ) -> PredictionLine:
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return {
             "row": label,
@@ -152,7 +161,7 @@ class Scorer:
         return f"right so far: {self.right / self.seen:.3f}" if self.seen else ""
 
 
-def bar() -> Progress:
+def progress_bar() -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.fields[right]}"), console=console, disable=not console.is_terminal)

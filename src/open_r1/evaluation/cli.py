@@ -10,18 +10,31 @@ from rich.console import Console
 from rich.table import Table
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.predictions_file import Line, save_summary
+from open_r1.evaluation.predictions_file import PredictionLine, save_summary
 from open_r1.evaluation.rescore import rescore
 from open_r1.evaluation.settings import MODES, add_options, settings_of
 from open_r1.evaluation.statistics import Interval
-from open_r1.rewards.registry import prepare
+from open_r1.rewards.registry import prepare_methods
 
 Find = Callable[[argparse.Namespace], tuple[str, str | None]]  # flags -> data files and image folders, as typed
-Finish = Callable[[list[Line], dict[str, Any]], None]  # adds figures to the summary
+Finish = Callable[[list[PredictionLine], dict[str, Any]], None]  # adds figures to the summary
 
 RATES = {"parse_rate": "parsed", "format_rate": "format", "truncated": "truncated"}
 PLAIN = {"mean_score": "mean score", "mean_tokens": "tokens"}
-OWN = {"metric", "accuracy", "low", "high", "n", "samples", "pass_at", "splits", "tasks", "by", *RATES, *PLAIN}
+SUMMARY_FIELDS = {
+    "metric",
+    "accuracy",
+    "low",
+    "high",
+    "n",
+    "samples",
+    "pass_at",
+    "splits",
+    "tasks",
+    "by",
+    *RATES,
+    *PLAIN,
+}
 
 
 def parser_of(doc: str | None, task: str | None = None, data: bool = True) -> argparse.ArgumentParser:
@@ -46,7 +59,7 @@ def main(
     except (UsageError, ValueError, OSError) as error:  # OSError: no such file, no such model
         sys.exit(str(error))
     if summary is not None:
-        show(summary, Console(width=None if sys.stdout.isatty() else 140))
+        show_summary(summary, Console(width=None if sys.stdout.isatty() else 140))
 
 
 def run(args: argparse.Namespace, find: Find | None = None, finish: Finish | None = None) -> dict[str, Any] | None:
@@ -70,13 +83,15 @@ def run(args: argparse.Namespace, find: Find | None = None, finish: Finish | Non
 
 def scored(args: argparse.Namespace, finish: Finish | None) -> dict[str, Any]:
     """Completions of a file; `summary.json` goes beside it, or to --output_dir."""
-    prepare([args.reward_method] if args.reward_method else [])
+    prepare_methods([args.reward_method] if args.reward_method else [])
     task, mode = args.task or "default", MODES[args.prompt_mode or "think"][0]
     found = rescore(args.from_predictions, task, args.reward_method, mode, args.by, args.output_dir)
     return finished(*found, args.output_dir or args.from_predictions.parent, finish)
 
 
-def finished(lines: list[Line], summary: dict[str, Any], folder: Path, finish: Finish | None) -> dict[str, Any]:
+def finished(
+    lines: list[PredictionLine], summary: dict[str, Any], folder: Path, finish: Finish | None
+) -> dict[str, Any]:
     """The summary with a script's own figures, saved."""
     if finish is not None:
         finish(lines, summary)
@@ -87,13 +102,13 @@ def finished(lines: list[Line], summary: dict[str, Any], folder: Path, finish: F
 # -------------------------------------------------------------------------------------------------------------- table
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
+def show_summary(summary: dict[str, Any], console: Console) -> None:
     """A table for each prompt mode: all rows, then splits, tasks and fields where there are several."""
     for mode in (mode for mode in ("think", "direct") if mode in summary):
         figures = summary[mode]
         table = Table(title=f"{mode}: {figures['metric']}")
         columns = [name for name in (*RATES, *PLAIN) if name in figures]
-        further = [name for name in figures if name not in OWN]
+        further = [name for name in figures if name not in SUMMARY_FIELDS]
         titles = [{**RATES, **PLAIN}[name] for name in columns] + further
         for title in ("", "accuracy [95 % interval]", *passed(figures), *titles):
             table.add_column(title, justify="right" if title else "left", no_wrap=True)

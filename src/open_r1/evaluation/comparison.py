@@ -6,10 +6,10 @@ from typing import Any
 
 from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import UsageError
-from open_r1.evaluation.predictions_file import NAME, SUMMARY, Key, Line
+from open_r1.evaluation.predictions_file import NAME, SUMMARY, Key, PredictionLine
 from open_r1.evaluation.statistics import mcnemar, paired_difference
 
-Rows = dict[Key, list[Line]]  # (prompt mode, row) -> its samples
+Rows = dict[Key, list[PredictionLine]]  # (prompt mode, row) -> its samples
 
 
 def read_rows(folder: Path) -> Rows:
@@ -35,7 +35,7 @@ def compare(a: Rows, b: Rows, keys: Sequence[Key]) -> dict[str, Any]:
     return {mode: _mode([(a[key], b[key]) for key in keys if key[0] == mode]) for mode in modes}
 
 
-def _mode(pairs: Sequence[tuple[list[Line], list[Line]]]) -> dict[str, Any]:
+def _mode(pairs: Sequence[tuple[list[PredictionLine], list[PredictionLine]]]) -> dict[str, Any]:
     right = [[share(lines, "right") for lines in pair] for pair in pairs]
     score = [[share(lines, "score") for lines in pair] for pair in pairs]
     most = [(a > 0.5, b > 0.5) for a, b in right]
@@ -57,6 +57,6 @@ def _difference(values: Sequence[Sequence[float]]) -> dict[str, float]:
     return means | {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p}
 
 
-def share(lines: Sequence[Line], field: str) -> float:
+def share(lines: Sequence[PredictionLine], field: str) -> float:
     """The mean of a field over a row's samples."""
     return sum(float(line[field]) for line in lines) / len(lines)

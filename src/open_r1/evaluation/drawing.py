@@ -9,14 +9,14 @@ from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.evaluation.answering import annotators
-from open_r1.evaluation.predictions_file import Line
-from open_r1.evaluation.run import chosen, limits, row_labels
-from open_r1.evaluation.settings import Settings
+from open_r1.evaluation.predictions_file import PredictionLine
+from open_r1.evaluation.run import chosen_rows, limits, row_labels
+from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.loading import load_processor
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, draws, gold_outlines
 
 
-def draw_lines(lines: Sequence[Line], settings: Settings, folder: Path) -> int:
+def draw_lines(lines: Sequence[PredictionLine], settings: EvaluationSettings, folder: Path) -> int:
     """`folder/SPLIT_LINE_MODE.png` for each picture of each row whose answers lie on pictures; how many were written.
 
     Further samples and pictures of a row have their numbers in the name.
@@ -32,9 +32,9 @@ def draw_lines(lines: Sequence[Line], settings: Settings, folder: Path) -> int:
     return count
 
 
-def drawable(lines: Sequence[Line], settings: Settings) -> Iterator[tuple[str, Record, str]]:
+def drawable(lines: Sequence[PredictionLine], settings: EvaluationSettings) -> Iterator[tuple[str, Record, str]]:
     """(name, record with what parsers need, completion) of the lines whose method draws."""
-    records = chosen(settings)
+    records = chosen_rows(settings)
     rows = {label: row for row, label in enumerate(row_labels(records))}
     model = VLMConfig(model_name_or_path=settings.model)
     processor = load_processor(model, limits(settings), settings.trust_remote_code)

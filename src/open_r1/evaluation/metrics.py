@@ -15,10 +15,10 @@ from open_r1.evaluation.statistics import pass_at_k, wilson
 from open_r1.rewards.registry import REWARDS, get_method
 from open_r1.tasks.registry import TASKS, Task
 
-Line = dict[str, Any]
+PredictionLine = dict[str, Any]
 
 
-def graded(completion: str, record: Record, task: Task, mode: str, by: Sequence[str] = ()) -> Line:
+def graded(completion: str, record: Record, task: Task, mode: str, by: Sequence[str] = ()) -> PredictionLine:
     """What a completion is worth; the parser and the rewards are those of training.
 
     Raises DataError for a gold that its method cannot use, and for a row without a field of `by`.
@@ -41,28 +41,28 @@ def graded(completion: str, record: Record, task: Task, mode: str, by: Sequence[
     }
 
 
-def summarize(lines: Sequence[Line]) -> dict[str, Any]:
+def summarize(lines: Sequence[PredictionLine]) -> dict[str, Any]:
     """By prompt mode: the figures of all rows, and of each split, task and value of `--by`."""
     modes = list(dict.fromkeys(line["mode"] for line in lines))
     return {mode: _mode([line for line in lines if line["mode"] == mode]) for mode in modes}
 
 
-def _mode(lines: Sequence[Line]) -> dict[str, Any]:
+def _mode(lines: Sequence[PredictionLine]) -> dict[str, Any]:
     fields = list(dict.fromkeys(name for line in lines for name in line["by"]))
     by = {field: grouped(lines, lambda line, field=field: line["by"].get(field, "None")) for field in fields}
     parts = {"splits": grouped(lines, lambda line: line["split"]), "tasks": grouped(lines, lambda line: line["task"])}
     return {**figures(lines), **parts, **({"by": by} if by else {})}
 
 
-def grouped(lines: Iterable[Line], key: Callable[[Line], str]) -> dict[str, dict[str, Any]]:
+def grouped(lines: Iterable[PredictionLine], key: Callable[[PredictionLine], str]) -> dict[str, dict[str, Any]]:
     """The figures of the lines that share a key."""
-    groups: dict[str, list[Line]] = {}
+    groups: dict[str, list[PredictionLine]] = {}
     for line in lines:
         groups.setdefault(key(line), []).append(line)
     return {name: figures(groups[name]) for name in groups}
 
 
-def figures(lines: Sequence[Line]) -> dict[str, Any]:
+def figures(lines: Sequence[PredictionLine]) -> dict[str, Any]:
     """Accuracy with its interval, rates in [0, 1], means over completions, pass@k where rows have several samples.
 
     `accuracy` is the mean over rows of their share of right samples, n the number of rows. Lines scored from files
@@ -80,9 +80,9 @@ def figures(lines: Sequence[Line]) -> dict[str, Any]:
         "high": right.high,
         "n": right.n,
         **({"samples": samples, "pass_at": pass_at(list(rows.values()), samples)} if samples > 1 else {}),
-        "mean_score": mean(lines, lambda line: line["score"]),
-        "parse_rate": mean(lines, lambda line: line["parsed"] is not None),
-        "format_rate": mean(lines, lambda line: line["format"] or 0.0),
+        "mean_score": mean_of(lines, lambda line: line["score"]),
+        "parse_rate": mean_of(lines, lambda line: line["parsed"] is not None),
+        "format_rate": mean_of(lines, lambda line: line["format"] or 0.0),
         **_lengths(lines),
         **_measures(lines),
     }
@@ -98,20 +98,20 @@ def pass_at(rows: Sequence[Sequence[bool]], samples: int) -> dict[str, float]:
     return {str(k): sum(pass_at_k(sum(row), len(row), k) for row in rows) / len(rows) for k in ks}
 
 
-def mean(lines: Sequence[Line], value: Callable[[Line], float]) -> float:
+def mean_of(lines: Sequence[PredictionLine], value: Callable[[PredictionLine], float]) -> float:
     return sum(float(value(line)) for line in lines) / len(lines)
 
 
-def _lengths(lines: Sequence[Line]) -> dict[str, float]:
+def _lengths(lines: Sequence[PredictionLine]) -> dict[str, float]:
     if any(line.get("tokens") is None for line in lines):
         return {}
     return {
-        "mean_tokens": mean(lines, lambda line: line["tokens"]),
-        "truncated": mean(lines, lambda line: line["truncated"]),
+        "mean_tokens": mean_of(lines, lambda line: line["tokens"]),
+        "truncated": mean_of(lines, lambda line: line["truncated"]),
     }
 
 
-def _measures(lines: Sequence[Line]) -> dict[str, float]:
+def _measures(lines: Sequence[PredictionLine]) -> dict[str, float]:
     """Means of the tasks' further measures over the lines that have them, and their ratios of sums."""
     totals: dict[str, list[float]] = {}
     for line in lines:

@@ -11,30 +11,30 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from open_r1.data.jsonl_io import parse
+from open_r1.data.jsonl_io import parse_line
 from open_r1.errors import UsageError, shorten
+from open_r1.evaluation.metrics import PredictionLine
 
 NAME, ABOUT, SUMMARY = "predictions.jsonl", "evaluation.json", "summary.json"
-Line = dict[str, Any]
 Key = tuple[str, str]  # (prompt mode, row)
 POLL = 0.2  # seconds
 
 
-class Journal:
+class PredictionsFile:
     """The predictions of one folder. `about` says how they are made: predictions made otherwise are refused."""
 
     def __init__(self, folder: Path, about: dict[str, Any], samples: int, rank: int = 0, overwrite: bool = False):
         self.folder, self.samples = folder, samples
         self.path = folder / (NAME if rank == 0 else f"predictions.rank{rank}.jsonl")
         folder.mkdir(parents=True, exist_ok=True)
-        if overwrite and rank == 0 and differences(folder, about):
+        if overwrite and rank == 0 and evaluation_differences(folder, about):
             for path in (*files(folder), folder / ABOUT):
                 path.unlink(missing_ok=True)
         self._settle(about, patience=5.0 if overwrite and rank else 0.0)
 
     def _settle(self, about: dict[str, Any], patience: float) -> None:
         """Write how predictions are made here; raises UsageError where others were made otherwise."""
-        while found := differences(self.folder, about):
+        while found := evaluation_differences(self.folder, about):
             if patience <= 0:
                 raise UsageError(
                     f"{self.folder}: got predictions of another evaluation, expected the same one: "
@@ -52,15 +52,15 @@ class Journal:
             seen.setdefault((line["mode"], line["row"]), set()).add(line["sample"])
         return {key for key, samples in seen.items() if len(samples) >= self.samples}
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[PredictionLine]:
         """What all ranks have written, whole lines only; a row that was written twice comes twice."""
         for path in files(self.folder):
             with open(path, encoding="utf-8") as file:
-                yield from (line for text in file if (line := parse(text)) is not None)
+                yield from (line for text in file if (line := parse_line(text)) is not None)
 
-    def add(self, lines: Iterable[Line]) -> None:
+    def add(self, lines: Iterable[PredictionLine]) -> None:
         """Append; a line that a crash cut is closed first."""
-        text = b"".join(map(encode, lines))
+        text = b"".join(map(prediction_line, lines))
         with open(self.path, "ab+") as file:
             if file.tell() and not _ends_a_line(self.path):
                 text = b"\n" + text
@@ -76,17 +76,17 @@ class Journal:
                 raise UsageError(f"{self.folder}: {len(missing)} rows of other ranks did not come; start again")
             time.sleep(POLL)
 
-    def join(self, order: dict[Key, int]) -> list[Line]:
+    def join(self, order: dict[Key, int]) -> list[PredictionLine]:
         """One file of the wanted rows in their order, each sample once (the first that was written); what it holds.
 
         Rows that are not asked for now (`--limit` was larger before) stay in the file, behind.
         """
-        first: dict[tuple[Key, int], Line] = {}
+        first: dict[tuple[Key, int], PredictionLine] = {}
         for line in self.lines():
             first.setdefault(((line["mode"], line["row"]), line["sample"]), line)
         ranked = sorted(first.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1]))
         kept = [line for (_, sample), line in ranked if sample < self.samples]
-        write_whole(self.folder / NAME, b"".join(map(encode, kept)))
+        write_whole(self.folder / NAME, b"".join(map(prediction_line, kept)))
         for path in files(self.folder):
             if path.name != NAME:
                 path.unlink()
@@ -98,7 +98,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("predictions*.jsonl"))
 
 
-def differences(folder: Path, about: dict[str, Any]) -> list[str]:
+def evaluation_differences(folder: Path, about: dict[str, Any]) -> list[str]:
     """What differs from the evaluation that left predictions in a folder, in words; [] where there is none."""
     if not (folder / ABOUT).exists():
         left = files(folder)
@@ -120,10 +120,10 @@ def save_summary(folder: Path, summary: dict[str, Any]) -> None:
     write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode("ascii"))
 
 
-def encode(line: Line) -> bytes:
+def prediction_line(line: PredictionLine) -> bytes:
     """One line of JSON; ASCII, as a completion may hold lone surrogates.
 
-    >>> encode({"completion": "\\ud800"})
+    >>> prediction_line({"completion": "\\ud800"})
     b'{"completion": "\\\\ud800"}\\n'
     """
     return json.dumps(line, default=plain).encode("ascii") + b"\n"

@@ -14,10 +14,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from open_r1.errors import DataError, Problem
-from open_r1.rollout.prompts import Example, PromptLoader, Row
+from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
 
 
-def in_threads(loader: PromptLoader, wanted: Sequence[list[Row]]) -> Iterator[list[Example]]:
+def load_in_threads(loader: PromptLoader, wanted: Sequence[list[RowNumber]]) -> Iterator[list[Example]]:
     """A batch ahead. Raises DataError for pictures that cannot be read."""
     for number, rows in enumerate(wanted):
         examples = loader.take(rows)
@@ -26,7 +26,7 @@ def in_threads(loader: PromptLoader, wanted: Sequence[list[Row]]) -> Iterator[li
         yield examples
 
 
-def in_processes(loader: PromptLoader, wanted: Sequence[list[Row]], workers: int) -> Iterator[list[Example]]:
+def in_processes(loader: PromptLoader, wanted: Sequence[list[RowNumber]], workers: int) -> Iterator[list[Example]]:
     """The same, without pictures: what the processor made of them is all that transformers needs.
 
     `loader` must not have been used yet: threads do not live on in a forked process.
@@ -53,7 +53,7 @@ class Batches(Dataset):
     Tensors of one type travel as one, in shared memory: each would hold a file open, and a pipe is slow.
     """
 
-    def __init__(self, loader: PromptLoader, wanted: Sequence[list[Row]]):
+    def __init__(self, loader: PromptLoader, wanted: Sequence[list[RowNumber]]):
         self.loader, self.wanted = loader, wanted
 
     def __len__(self) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError, Problem, UsageError
-from open_r1.evaluation.metrics import Line, graded, summarize
-from open_r1.evaluation.predictions_file import NAME, encode, write_whole
+from open_r1.evaluation.metrics import PredictionLine, graded, summarize
+from open_r1.evaluation.predictions_file import NAME, prediction_line, write_whole
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
 from open_r1.tasks.registry import TASKS
@@ -21,7 +21,7 @@ from open_r1.tasks.registry import TASKS
 
 def rescore(
     path: Path, task: str, method: str | None, mode: str, by: Sequence[str], out: Path | None
-) -> tuple[list[Line], dict[str, Any]]:
+) -> tuple[list[PredictionLine], dict[str, Any]]:
     """(graded lines, summary); the lines are written to the folder `out` where one is given.
 
     Raises DataError with every problem of every row, UsageError for a file without rows.
@@ -39,7 +39,7 @@ def rescore(
     lines = [line for line in found if not isinstance(line, DataError)]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / NAME, b"".join(map(encode, lines)))
+        write_whole(out / NAME, b"".join(map(prediction_line, lines)))
     settings = {"from_predictions": str(path), "tasks": [task], "methods": [method or TASKS[task].method]}
     return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
 
@@ -53,7 +53,7 @@ def _numbered(path: Path) -> Iterator[tuple[bytes, str, int]]:
 
 def _graded(
     raw: bytes, where: str, number: int, task: str, method: str | None, mode: str, by: Sequence[str]
-) -> Line | DataError:
+) -> PredictionLine | DataError:
     try:
         completion, record = read_saved(decode_saved(raw, where), where)
         record = record if record.accu_reward_method or not method else replace(record, accu_reward_method=method)

@@ -18,10 +18,10 @@ from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.errors import UsageError
-from open_r1.evaluation.answering import Batch, answer_all
+from open_r1.evaluation.answering import AnswerBatch, answer_all
 from open_r1.evaluation.metrics import summarize
-from open_r1.evaluation.predictions_file import Journal, Key, Line
-from open_r1.evaluation.settings import Settings
+from open_r1.evaluation.predictions_file import Key, PredictionLine, PredictionsFile
+from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.trl_adapter import lost_gradings
@@ -29,13 +29,13 @@ from open_r1.rewards.trl_adapter import lost_gradings
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends it if one dies
 
 
-def evaluate(settings: Settings) -> tuple[list[Line], dict[str, Any]] | None:
+def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[str, Any]] | None:
     """(lines of all rows, summary of those with gold); None on ranks other than 0.
 
     Raises UsageError for what cannot act, DataError for rows that cannot be used.
     """
-    began, (rank, ranks, local_rank) = time.monotonic(), place()
-    records = chosen(settings)
+    began, (rank, ranks, local_rank) = time.monotonic(), torchrun_place()
+    records = chosen_rows(settings)
     processor = load_processor(
         VLMConfig(model_name_or_path=settings.model), limits(settings), settings.trust_remote_code
     )
@@ -44,7 +44,7 @@ def evaluate(settings: Settings) -> tuple[list[Line], dict[str, Any]] | None:
         "weights": stamp(settings.model, settings.trust_remote_code),
         **settings.shaping(),
     }
-    journal = Journal(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
+    journal = PredictionsFile(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
     labels = row_labels(records)
     batches, done = list(batched(records, settings)), journal.done()
     mine = [batch for number, batch in enumerate(batches) if number % ranks == rank]
@@ -65,19 +65,19 @@ def evaluate(settings: Settings) -> tuple[list[Line], dict[str, Any]] | None:
 # --------------------------------------------------------------------------------------------------------------- rows
 
 
-def place() -> tuple[int, int, int | None]:
+def torchrun_place() -> tuple[int, int, int | None]:
     """(rank, ranks, local rank or None) as torchrun says; no process group is needed."""
     local = os.environ.get("LOCAL_RANK")
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), None if local is None else int(local)
 
 
-def limits(settings: Settings) -> TaskArguments:
+def limits(settings: EvaluationSettings) -> TaskArguments:
     return TaskArguments(
         max_pixels=settings.max_pixels, min_pixels=settings.min_pixels, max_anyres_num=settings.max_anyres_num
     )
 
 
-def chosen(settings: Settings) -> RecordDataset:
+def chosen_rows(settings: EvaluationSettings) -> RecordDataset:
     """The rows of all files, the first `limit` of each. Raises DataError, or UsageError where there is none."""
     records = load_records(settings.data_file_paths, settings.image_folders, reward_methods=settings.methods)
     sources = records.source_of_rows()
@@ -107,12 +107,12 @@ def row_labels(records: RecordDataset) -> list[str]:
     return [f"{names[source]}:{line}" for source, line in zip(records.source_of_rows(), records.lines(), strict=True)]
 
 
-def batched(records: RecordDataset, settings: Settings) -> Iterator[Batch]:
+def batched(records: RecordDataset, settings: EvaluationSettings) -> Iterator[AnswerBatch]:
     """Batches of at most `batch_size` completions, in each prompt mode, rows in order."""
     size = max(1, settings.batch_size // settings.num_samples)
     for mode in settings.modes:
         for start in range(0, len(records), size):
-            yield Batch(mode, tuple(range(start, min(start + size, len(records)))))
+            yield AnswerBatch(mode, tuple(range(start, min(start + size, len(records)))))
 
 
 def stamp(model: str, trust_remote_code: bool = False) -> str:
@@ -129,7 +129,9 @@ def stamp(model: str, trust_remote_code: bool = False) -> str:
 # ------------------------------------------------------------------------------------------------------------ summary
 
 
-def about_run(settings: Settings, processor: ProcessorMixin, lines: Sequence[Line], began: float) -> dict[str, Any]:
+def about_run(
+    settings: EvaluationSettings, processor: ProcessorMixin, lines: Sequence[PredictionLine], began: float
+) -> dict[str, Any]:
     """How the figures came about; `generation_seconds` are of all ranks and starts, `wall_seconds` of this start."""
     low, high = pixel_limits(processor)
     known = {"min_pixels": low, "max_pixels": high} if high else {}

@@ -26,7 +26,7 @@ from open_r1.data.unlabeled import has_gold, with_stand_in
 from open_r1.evaluation.answering import loader_of
 from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import limits
-from open_r1.evaluation.settings import Settings, settings_of
+from open_r1.evaluation.settings import EvaluationSettings, settings_of
 from open_r1.evaluation.transformers_engine import Transformers, generation_config
 from open_r1.models.families import image_token_ids
 from open_r1.models.loading import load_processor
@@ -41,7 +41,7 @@ SOURCE = "question"  # stands where an evaluation names a file
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def asking_settings(args: Namespace) -> Settings:
+def asking_settings(args: Namespace) -> EvaluationSettings:
     """The settings behind the flags of `add_asking`, the checkpoint's own for what was not given.
 
     Raises UsageError, or ValueError for an unknown name.
@@ -116,10 +116,10 @@ class Answer:
         return [draw_outlines(picture, gold, said, number) for number, picture in enumerate(pictures)]
 
 
-class Asker:
+class ModelSession:
     """A model that answers one question at a time, whichever thread asks."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: EvaluationSettings):
         model = VLMConfig(model_name_or_path=settings.model)
         self.settings, self.rows, self.turn = settings, dict[int, Record](), threading.Lock()
         self.processor = load_processor(model, limits(settings), settings.trust_remote_code)
@@ -127,7 +127,7 @@ class Asker:
         self.engine = Transformers(settings, self.processor, loader)
 
     def ask(
-        self, question: Question, settings: Settings | None = None, stop: threading.Event | None = None
+        self, question: Question, settings: EvaluationSettings | None = None, stop: threading.Event | None = None
     ) -> Iterator[str | Answer]:
         """All text so far, again and again while it comes; last the Answer, which `stop` cuts short.
 
@@ -149,7 +149,7 @@ class Asker:
         truncated = not ids or ids[-1] not in self.engine.ends
         yield Answer(text, tuple(ids), truncated, seconds, example, TASKS[settings.tasks[0]])
 
-    def _example(self, question: Question, settings: Settings) -> Example:
+    def _example(self, question: Question, settings: EvaluationSettings) -> Example:
         record = question.record(settings.methods[0])
         with self.turn:
             number = max(self.rows, default=0) + 1  # the loader never works on a number twice
@@ -157,13 +157,13 @@ class Asker:
             self.rows[number] = record
             return self.engine.loader.take([{"split": settings.modes[0], "row": number}])[0]
 
-    def _generate(self, example: Example, settings: Settings, stream: "Stream") -> None:
+    def _generate(self, example: Example, settings: EvaluationSettings, stream: "Stream") -> None:
         banned = image_token_ids(self.engine.model.config, self.processor)
         try:
             with self.turn:
                 self.engine.config = generation_config(settings, self.processor, self.engine.ends, banned)
                 self.engine.answer([example], [settings.seed], streamer=stream)
-        except Stopped:
+        except AnswerStopped:
             return
         finally:
             stream.end_of_work()
@@ -179,7 +179,7 @@ class Asker:
             return attend(model, self.processor, fields, shapes, answer.ids, layer, head)
 
 
-class Stopped(Exception):
+class AnswerStopped(Exception):
     """Generation was stopped; what was said until then is an answer."""
 
 
@@ -197,7 +197,7 @@ class Stream(BaseStreamer):
             self.coming.put(self.ids[-1])
         self.prompted = True
         if self.stop.is_set():
-            raise Stopped
+            raise AnswerStopped
 
     def end(self) -> None:
         """`generate` has ended once; `end_of_work` says when nothing more comes."""

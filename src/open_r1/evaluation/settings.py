@@ -10,17 +10,17 @@ from typing import Any
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import split_paths
 from open_r1.errors import UsageError
-from open_r1.rewards.registry import known, prepare
+from open_r1.rewards.registry import look_up, prepare_methods
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.registry import TASKS, Task
 
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
 COMPLETION = 2048  # tokens, where the checkpoint does not say what it was trained with
-BATCH = {"hf": 32, "vllm": 256}  # completions generated together
+BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """One evaluation. Each of `tasks` belongs to one of the data files; `methods` likewise (None: the task's)."""
 
     model: str
@@ -77,7 +77,7 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
     add("--limit", type=int, help="only the first so many rows of each file")
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
-    add("--backend", default="hf", choices=sorted(BATCH), help="transformers or vLLM")
+    add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM")
     add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
     add("--image_workers", type=int, default=2, help="processes that open and process images (vLLM: threads)")
     add("--tensor_parallel_size", type=int, default=1, help="GPUs that hold the model together (vLLM)")
@@ -108,7 +108,7 @@ def add_asking(parser: argparse.ArgumentParser, task: str | None = None) -> None
     add("--trust_remote_code", action="store_true", help="run code that comes with the model")
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
+def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     """The settings behind the flags, with the checkpoint's own for what was not given.
 
     Raises UsageError (or ValueError for an unknown name) for what cannot act.
@@ -121,11 +121,11 @@ def settings_of(args: argparse.Namespace) -> Settings:
         raise UsageError(f"--data_file_paths: got {twice.pop()} twice, expected each file once; remove one")
     tasks = per_file(args.task or recipe.task_type or "default", paths, "--task")
     for task in tasks:
-        known(task, TASKS, "--task")
+        look_up(task, TASKS, "--task")
     methods = methods_of(args, recipe, paths, tasks)
-    prepare(methods)
-    own = {f for f in Settings.__dataclass_fields__ if hasattr(args, f)}
-    settings = Settings(
+    prepare_methods(methods)
+    own = {f for f in EvaluationSettings.__dataclass_fields__ if hasattr(args, f)}
+    settings = EvaluationSettings(
         **{name: getattr(args, name) for name in own - {"data_file_paths", "temperature", "batch_size"}}
         | {
             "data_file_paths": paths,
@@ -135,10 +135,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
             "max_completion_length": args.max_completion_length or recipe.max_completion_length or COMPLETION,
             "max_anyres_num": args.max_anyres_num or recipe.max_anyres_num,
             "temperature": args.temperature if args.temperature is not None else float(args.num_samples > 1),
-            "batch_size": args.batch_size or BATCH[args.backend],
+            "batch_size": args.batch_size or BATCH_SIZES[args.backend],
         }
     )
-    check(settings)
+    check_settings(settings)
     return settings
 
 
@@ -151,7 +151,7 @@ def methods_of(args: argparse.Namespace, recipe: Recipe, paths: list[str], tasks
     return [*taught] * len(paths) if len(taught) == 1 else [TASKS[task].method for task in tasks]
 
 
-def check(settings: Settings) -> None:
+def check_settings(settings: EvaluationSettings) -> None:
     """Raises UsageError for values that cannot act."""
     if settings.num_samples < 1 or (settings.num_samples > 1 and settings.temperature <= 0):
         raise UsageError(
@@ -166,6 +166,6 @@ def check(settings: Settings) -> None:
         raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
 
 
-def task_of_files(settings: Settings) -> dict[str, Task]:
+def task_of_files(settings: EvaluationSettings) -> dict[str, Task]:
     """The task of each data file."""
     return {path: TASKS[task] for path, task in zip(settings.data_file_paths, settings.tasks, strict=True)}

@@ -8,10 +8,10 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 
 from open_r1.config.remote_code import code_named
 from open_r1.errors import UsageError
-from open_r1.evaluation.settings import Settings
-from open_r1.models.families import bare, end_tokens, image_token_ids
+from open_r1.evaluation.settings import EvaluationSettings
+from open_r1.models.families import bare_model, end_tokens, image_token_ids
 from open_r1.rollout.batching import merge_images, padded
-from open_r1.rollout.generation import rollout, up_to_end, why_not
+from open_r1.rollout.generation import generate_groups, up_to_end, why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
 
 
@@ -20,18 +20,18 @@ class Transformers:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EvaluationSettings,
         processor: ProcessorMixin,
         loader: Callable[[Any], PromptLoader],
         local_rank: int | None = None,
     ):
         self.model = load(settings, local_rank)
-        self.backbone = bare(self.model).base_model
+        self.backbone = bare_model(self.model).base_model
         self.loader = loader(getattr(self.backbone, "get_rope_index", None))
         self.ends = end_tokens(self.model.generation_config.eos_token_id, processor)
         self.config = generation_config(settings, processor, self.ends, image_token_ids(self.model.config, processor))
         self.samples = settings.num_samples
-        self.shares = why_not(bare(self.model), None) is None
+        self.shares = why_no_prefill(bare_model(self.model), None) is None
 
     @torch.inference_mode()
     def answer(self, examples: Sequence[Example], seeds: Sequence[int], **options: Any) -> list[list[list[int]]]:
@@ -54,13 +54,13 @@ class Transformers:
 
     def _rows(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
         if self.shares:
-            return rollout(self.model, self.backbone, prompts, self.config, self.ends, **options)
+            return generate_groups(self.model, self.backbone, prompts, self.config, self.ends, **options)
         inputs = padded(prompts, self.config.pad_token_id) | merge_images(prompts, packed=False)
         out = self.model.generate(**inputs, generation_config=self.config, **options)
         return [up_to_end(row, self.ends) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
-def load(settings: Settings, local_rank: int | None) -> PreTrainedModel:
+def load(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedModel:
     """The model, or the adapter around its base model, ready to answer; on the rank's own GPU under torchrun."""
     device = settings.device
     if device == "auto" and local_rank is not None:
@@ -77,7 +77,7 @@ def load(settings: Settings, local_rank: int | None) -> PreTrainedModel:
 
 
 def generation_config(
-    settings: Settings, processor: ProcessorMixin, ends: list[int], banned: list[int]
+    settings: EvaluationSettings, processor: ProcessorMixin, ends: list[int], banned: list[int]
 ) -> GenerationConfig:
     """Every value said: a checkpoint's own (a repetition penalty, a tiny temperature) would decide otherwise."""
     drawn = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}

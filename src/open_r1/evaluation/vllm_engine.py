@@ -15,7 +15,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, GenerationConfig, ProcessorMixin
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.settings import Settings
+from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.families import end_tokens, image_token_ids
 from open_r1.models.lora import adapter_config
 from open_r1.rollout.prompts import Example, PromptLoader
@@ -27,13 +27,13 @@ class VLLM:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EvaluationSettings,
         processor: ProcessorMixin,
         loader: Callable[[Any], PromptLoader],
         local_rank: int | None = None,
     ):
-        refuse(settings)
-        alone(local_rank)
+        refuse_settings(settings)
+        leave_torchrun(local_rank)
         from open_r1.rollout.vllm.offline import common_options, in_this_process
 
         if settings.tensor_parallel_size == 1:
@@ -42,10 +42,10 @@ class VLLM:
 
         config = AutoConfig.from_pretrained(settings.model, trust_remote_code=settings.trust_remote_code)
         self.loader, self.ends = loader(None), end_tokens(declared_ends(settings.model, config), processor)
-        self.samples, self.sampling = settings.num_samples, sampling_of(settings, self.ends, config, processor)
+        self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
             link_checkpoint(settings.model, processor, Path(folder))
-            self.llm = LLM(model=folder, **options(settings), **common_options(config))
+            self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config))
 
     def answer(self, examples: Sequence[Example], seeds: Sequence[int]) -> list[list[list[int]]]:
         """Token ids (C,) of each sample of each example, up to and with the end token; row i drawn with seeds[i].
@@ -62,7 +62,7 @@ class VLLM:
         return [[list(c.token_ids) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
 
 
-def refuse(settings: Settings) -> None:
+def refuse_settings(settings: EvaluationSettings) -> None:
     """Raises UsageError for what this backend cannot do."""
     if find_spec("vllm") is None:
         raise UsageError("--backend vllm: vLLM is not installed; run bash setup.sh --vllm, or use --backend hf")
@@ -73,7 +73,7 @@ def refuse(settings: Settings) -> None:
         )
 
 
-def alone(local_rank: int | None) -> None:
+def leave_torchrun(local_rank: int | None) -> None:
     """A rank of torchrun as a process of its own with one GPU: vLLM would take the ranks for parts of one engine."""
     if local_rank is None:
         return
@@ -83,7 +83,7 @@ def alone(local_rank: int | None) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local_rank] if visible else str(local_rank)
 
 
-def options(settings: Settings) -> dict[str, Any]:
+def vllm_options(settings: EvaluationSettings) -> dict[str, Any]:
     return {
         "dtype": settings.dtype,
         "seed": settings.seed,
@@ -103,7 +103,9 @@ def declared_ends(model: str, config: Any) -> int | list[int] | None:
         return config.get_text_config().eos_token_id
 
 
-def sampling_of(settings: Settings, ends: Sequence[int], config: Any, processor: ProcessorMixin) -> Sampling:
+def evaluation_sampling(
+    settings: EvaluationSettings, ends: Sequence[int], config: Any, processor: ProcessorMixin
+) -> Sampling:
     return Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,

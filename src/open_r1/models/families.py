@@ -62,7 +62,7 @@ def vision_parts(model: PreTrainedModel) -> tuple[str, ...]:
     return () if no_family(model) else family_of(model).vision
 
 
-def bare(model: torch.nn.Module) -> PreTrainedModel:
+def bare_model(model: torch.nn.Module) -> PreTrainedModel:
     """The model inside its adapters."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 

@@ -83,7 +83,7 @@ def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, visio
     if not model_args.use_peft or isinstance(model, PeftModel):
         return None
     config = get_peft_config(model_args)
-    config.target_modules = targets(model_args, model, vision)
+    config.target_modules = adapted_layers(model_args, model, vision)
     allowed = partial(_only_allowed, model_args=model_args, vision=vision)
     if model_args.lora_modules_to_save:
         names = [name for name, _ in model.named_modules()]
@@ -96,7 +96,7 @@ def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, visio
     return config
 
 
-def targets(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ...]) -> list[str]:
+def adapted_layers(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ...]) -> list[str]:
     """Full names of the layers that get an adapter: all linear ones by default, of the language model alone without
     `--lora_vision`; never the head, whose weight log-probs read directly."""
     asked, flag = model_args.lora_target_modules, "lora_target_modules"

@@ -22,16 +22,16 @@ from rich.text import Text
 
 from open_r1.errors import UsageError
 from open_r1.plan.dims import TILES, Dims, per_image, read_dims
-from open_r1.plan.memory import GIB, total, trained
+from open_r1.plan.memory import GIB, total_bytes, trained
 from open_r1.plan.propose import SLOWER, SPARE, Planned, flags, gpus_needed, plan, propose, with_vllm
-from open_r1.plan.settings import ENGINES, Run
+from open_r1.plan.settings import ENGINES, PlannedRun
 
 WIDTH = 60  # columns of a bar that is a device's whole memory
 COLOURS = ("blue", "cyan", "green", "magenta", "yellow", "red", "bright_blue", "bright_cyan", "bright_black", "white")
 DTYPES = {"float32": 4, "bfloat16": 2}
 
 
-def build_parser() -> argparse.ArgumentParser:
+def plan_parser() -> argparse.ArgumentParser:
     """The flags of the planner; those shared with training have the same names."""
     parser = argparse.ArgumentParser(prog="python -m open_r1.plan", description="Plans the memory of a GRPO run.")
     number = {"type": positive}
@@ -75,7 +75,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def check(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
     """Raises UsageError for values that do not go together."""
     if args.gpus % args.nodes:
         raise UsageError(f"--gpus: got {args.gpus}, expected a multiple of --nodes {args.nodes}: all GPUs together")
@@ -92,13 +92,13 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
-def run_of(args: argparse.Namespace, config: Any) -> Run:
+def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
     """What the flags fix; batch, engine and checkpointing are as given, or still to be searched."""
     patches, tokens = (0, 0)
     if args.images_per_row:
         patches, tokens = per_image(config, args.max_pixels, args.image_tokens, args.max_anyres_num)
     batch = args.batch or args.group
-    return Run(
+    return PlannedRun(
         prompt=args.images_per_row * tokens + args.prompt_text_tokens,
         patches=args.images_per_row * patches,
         completion=args.completion,
@@ -119,7 +119,9 @@ def run_of(args: argparse.Namespace, config: Any) -> Run:
     )
 
 
-def search(dims: Dims, args: argparse.Namespace, run: Run) -> tuple[Planned | None, Planned | None, dict[str, Any]]:
+def search(
+    dims: Dims, args: argparse.Namespace, run: PlannedRun
+) -> tuple[Planned | None, Planned | None, dict[str, Any]]:
     """(what fits, what needs least, the options of the search)."""
     options = {
         "engines": (args.engine,) if args.engine else tuple(SLOWER),
@@ -139,7 +141,7 @@ def command(planned: Planned, args: argparse.Namespace) -> list[str]:
     return [*flags(planned), f"--max_pixels {args.max_pixels} {asked}" if by_area and not args.image_tokens else asked]
 
 
-def engine_table(dims: Dims, base: Run, options: dict[str, Any]) -> Table:
+def engine_table(dims: Dims, base: PlannedRun, options: dict[str, Any]) -> Table:
     """Every engine with the same batch: peaks with gradient checkpointing and without."""
     table = Table(title=f"GiB a GPU; batch {base.batch}, accumulation {base.steps}")
     for name in ("engine", "rollout", "training, checkpointing", "training, without", "host memory of a node"):
@@ -152,16 +154,18 @@ def engine_table(dims: Dims, base: Run, options: dict[str, Any]) -> Table:
             plan(dims, with_vllm(dims, r, options["tensor_parallel"], options["vllm_share"])) for r in runs
         )
         peaks = (with_.rollout, with_.training, without.training)
-        fits = [total(parts) <= (1 - SPARE) * base.device_bytes for parts in peaks]
-        cells = [Text(f"{total(p) / GIB:.1f}", "green" if ok else "red") for p, ok in zip(peaks, fits, strict=True)]
-        table.add_row(engine.name, *cells, f"{total(with_.host) / GIB:.0f}")
+        fits = [total_bytes(parts) <= (1 - SPARE) * base.device_bytes for parts in peaks]
+        cells = [
+            Text(f"{total_bytes(p) / GIB:.1f}", "green" if ok else "red") for p, ok in zip(peaks, fits, strict=True)
+        ]
+        table.add_row(engine.name, *cells, f"{total_bytes(with_.host) / GIB:.0f}")
     return table
 
 
-def bar(name: str, parts: dict[str, float], limit: float, unit: str) -> Text:
+def memory_bar(name: str, parts: dict[str, float], limit: float, unit: str) -> Text:
     """One moment as a stacked bar on the scale of `limit` bytes, and its parts in words."""
     shown = [(part, size) for part, size in parts.items() if size >= limit / 1000]
-    text = Text(f"{name:<9}{total(parts) / GIB:8.1f} of {limit / GIB:.0f} GiB {unit}  ")
+    text = Text(f"{name:<9}{total_bytes(parts) / GIB:8.1f} of {limit / GIB:.0f} GiB {unit}  ")
     colours = dict(zip(parts, COLOURS * 2, strict=False))
     for part, size in shown:
         text.append("█" * round(min(1.5, size / limit) * WIDTH), colours[part])
@@ -171,7 +175,7 @@ def bar(name: str, parts: dict[str, float], limit: float, unit: str) -> Text:
     return text
 
 
-def show(console: Console, dims: Dims, args: argparse.Namespace, run: Run) -> int:
+def show_plan(console: Console, dims: Dims, args: argparse.Namespace, run: PlannedRun) -> int:
     """Tables, bars, flags; returns the exit status."""
     console.print(
         f"{args.model}: {dims.parameters / 1e9:.2f} B parameters (vision {dims.vision.parameters / 1e9:.2f} B), "
@@ -181,10 +185,12 @@ def show(console: Console, dims: Dims, args: argparse.Namespace, run: Run) -> in
     if least is None:
         raise UsageError("--engine: nothing to shard on one GPU; choose none, zero2_offload or zero3_offload")
     console.print(engine_table(dims, least.run, options))
-    console.print(bar("rollout", least.rollout, run.device_bytes, "a GPU"))
-    console.print(bar("training", least.training, run.device_bytes, "a GPU"))
-    host_limit = options["host_bytes"] or total(least.host)
-    console.print(bar("host", least.host, host_limit, "a node" if options["host_bytes"] else "a node (not checked)"))
+    console.print(memory_bar("rollout", least.rollout, run.device_bytes, "a GPU"))
+    console.print(memory_bar("training", least.training, run.device_bytes, "a GPU"))
+    host_limit = options["host_bytes"] or total_bytes(least.host)
+    console.print(
+        memory_bar("host", least.host, host_limit, "a node" if options["host_bytes"] else "a node (not checked)")
+    )
     if found:
         console.print("\nThese flags fit:")
         for line in command(found, args):
@@ -194,9 +200,9 @@ def show(console: Console, dims: Dims, args: argparse.Namespace, run: Run) -> in
     return 1
 
 
-def shortfall(dims: Dims, args: argparse.Namespace, run: Run, least: Planned, options: dict[str, Any]) -> str:
+def shortfall(dims: Dims, args: argparse.Namespace, run: PlannedRun, least: Planned, options: dict[str, Any]) -> str:
     """That nothing fits, what the smallest need is, and on how many such GPUs something would."""
-    need = f"{least.peak / GIB:.1f} GiB a GPU and {total(least.host) / GIB:.0f} GiB a node's main memory"
+    need = f"{least.peak / GIB:.1f} GiB a GPU and {total_bytes(least.host) / GIB:.0f} GiB a node's main memory"
     gpus = gpus_needed(dims, run, args.global_batch, **options)
     enough = f"{gpus} GPUs of {args.gpu_memory:g} GiB would do" if gpus else "more GPUs of this size do not help"
     return (
@@ -206,30 +212,30 @@ def shortfall(dims: Dims, args: argparse.Namespace, run: Run, least: Planned, op
     )
 
 
-def as_json(dims: Dims, args: argparse.Namespace, planned: Planned | None, least: Planned | None) -> str:
+def plan_json(dims: Dims, args: argparse.Namespace, planned: Planned | None, least: Planned | None) -> str:
     """The chosen setting, bytes by part, and the flags."""
     shown = planned or least
     assert shown is not None
     peaks = {"rollout": shown.rollout, "training": shown.training, "host": shown.host}
     facts = {"fits": planned is not None, "flags": command(shown, args), "parameters": dims.parameters}
-    return json.dumps(facts | {"bytes": peaks, "totals": {name: total(parts) for name, parts in peaks.items()}})
+    return json.dumps(facts | {"bytes": peaks, "totals": {name: total_bytes(parts) for name, parts in peaks.items()}})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = build_parser()
+    parser = plan_parser()
     args = parser.parse_args(argv)
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a log file need not fold its lines
     try:
-        check(args)
+        check_arguments(args)
         dims, config = read_dims(args.model)
-        run = run_of(args, config)
+        run = planned_run(args, config)
         if not args.json:
-            return show(console, dims, args, run)
+            return show_plan(console, dims, args, run)
         found, least, _ = search(dims, args, run)
-        print(as_json(dims, args, found, least))
+        print(plan_json(dims, args, found, least))
         return 0 if found else 1
     except (UsageError, OSError) as error:
         parser.error(str(error))

@@ -1,4 +1,4 @@
-"""Bytes of a run, part by part; pure arithmetic over `Dims` and `Run`.
+"""Bytes of a run, part by part; pure arithmetic over `Dims` and `PlannedRun`.
 
 Two moments of a step are planned apart, rollout and training, because they do not come together. What autograd keeps
 is counted per layer and token from what transformers' modules and `trainer.forward.shared_prefix` save; the layout is
@@ -7,7 +7,7 @@ that of `open_r1.trainer.forward.packing`: a prompt once, then its G completions
 """
 
 from open_r1.plan.dims import Dims, Tower
-from open_r1.plan.settings import FLOAT, Engine, Run
+from open_r1.plan.settings import FLOAT, Engine, PlannedRun
 
 GIB = 2**30
 LIVE_ZERO3 = 10**9  # parameters that ZeRO-3 may keep gathered (stage3_max_live_parameters), and of a step's sub-group
@@ -19,12 +19,12 @@ HOST_BASE = 4 * GIB  # a rank's Python, libraries, CUDA's part on the host, imag
 PINNED = 1.5  # offloaded states take so much more than their size (DeepSpeed's documentation, "Memory Requirements")
 
 
-def language_alone(run: Run) -> bool:
+def language_alone(run: PlannedRun) -> bool:
     """Nothing flows back into the vision tower."""
     return run.freeze_vision or run.lora_r > 0
 
 
-def trained(dims: Dims, run: Run) -> int:
+def trained(dims: Dims, run: PlannedRun) -> int:
     """Parameters that the optimizer moves."""
     if run.lora_r:
         return dims.lora(run.lora_r)
@@ -32,7 +32,7 @@ def trained(dims: Dims, run: Run) -> int:
 
 
 def state(total: int, moving: int, size: int, engine: Engine, ranks: int, reference: bool) -> dict[str, float]:
-    """Bytes on a device of `total` parameters of `size` bytes, of which `moving` are trained by AdamW.
+    """Bytes on a device of `total_bytes` parameters of `size` bytes, of which `moving` are trained by AdamW.
 
     DeepSpeed keeps float32 masters beside 16-bit weights; what it offloads is not on the device.
 
@@ -58,7 +58,7 @@ def optimizer_bytes(size: int, engine: Engine) -> int:
     return 12 if engine.deepspeed and size == 2 else 8
 
 
-def states(dims: Dims, run: Run) -> dict[str, float]:
+def states(dims: Dims, run: PlannedRun) -> dict[str, float]:
     """`state` of a run, its adapters included, which are float32."""
     moving = trained(dims, run)
     reference = run.reference and not run.lora_r  # with adapters it is the model without them
@@ -69,7 +69,7 @@ def states(dims: Dims, run: Run) -> dict[str, float]:
     return {name: base[name] + adapters[name] for name in base}
 
 
-def buffers(dims: Dims, run: Run) -> float:
+def buffers(dims: Dims, run: PlannedRun) -> float:
     """What engines hold beside their states: DDP's buckets, ZeRO-3's gathered layers, autocast's copies of weights."""
     moving = trained(dims, run)
     held = 0.0
@@ -85,14 +85,14 @@ def buffers(dims: Dims, run: Run) -> float:
 # ------------------------------------------------------------------------------------------------------- activations
 
 
-def norm_bytes(run: Run) -> int:
+def norm_bytes(run: PlannedRun) -> int:
     """Of a number of a layer's input that autograd keeps for a norm: input, normalised, scaled."""
     if run.compute == run.weights == FLOAT:
         return 12
     return 8 if run.weights == 2 else 14  # 4 + 2 + 2; under autocast the stream stays float32: 4 + 4 + 4 + 2
 
 
-def stream_bytes(run: Run) -> int:
+def stream_bytes(run: PlannedRun) -> int:
     """Of a number that goes from layer to layer."""
     return max(run.weights, run.compute)
 
@@ -102,7 +102,7 @@ def feed_forward(tower: Tower) -> int:
     return (4 if tower.gated else 2) * tower.intermediate
 
 
-def text_layer(dims: Dims, run: Run) -> float:
+def text_layer(dims: Dims, run: PlannedRun) -> float:
     """Bytes that one layer of the language model keeps for the backward pass of a packed batch."""
     t, groups = dims.text, run.batch // run.group
     before, after = groups * (run.prompt - 1), run.batch * run.completion
@@ -117,20 +117,20 @@ def text_layer(dims: Dims, run: Run) -> float:
     return kept * run.compute + 2 * tokens * t.hidden * norm_bytes(run) + cast
 
 
-def vision_layer(dims: Dims, run: Run) -> float:
+def vision_layer(dims: Dims, run: PlannedRun) -> float:
     """Bytes that one layer of the vision tower keeps for the images of a batch."""
     v, patches = dims.vision, run.patches * run.batch // run.group
     kept = (3 + 2 + 2) * v.hidden + feed_forward(v)  # qkv, turned queries and keys, attention's output twice
     return patches * (kept * run.compute + 2 * v.hidden * norm_bytes(run))
 
 
-def layer_backward(dims: Dims, run: Run) -> float:
+def layer_backward(dims: Dims, run: PlannedRun) -> float:
     """Gradients of numbers inside the layer that the backward pass is in."""
     tokens = run.batch // run.group * (run.prompt - 1) + run.batch * run.completion
     return tokens * (2 * dims.text.intermediate + 2 * dims.text.hidden) * run.compute
 
 
-def activations(dims: Dims, run: Run) -> float:
+def activations(dims: Dims, run: PlannedRun) -> float:
     """Bytes kept for the backward pass: all layers, or with checkpointing their inputs and the layer recomputed."""
     t, v, groups = dims.text, dims.vision, run.batch // run.group
     tokens = groups * (run.prompt - 1) + run.batch * run.completion
@@ -142,7 +142,7 @@ def activations(dims: Dims, run: Run) -> float:
     return sum(layers * layer for layers, layer, _ in towers)
 
 
-def head(dims: Dims, run: Run) -> float:
+def head(dims: Dims, run: PlannedRun) -> float:
     """The fused head's backward pass: tiles of logits, gradients of hidden states and of the head in float32."""
     tokens, hidden = run.batch * run.completion, dims.text.hidden
     tile = min(tokens, TILE[0]) * min(dims.vocab, TILE[1])
@@ -151,7 +151,7 @@ def head(dims: Dims, run: Run) -> float:
     return tile * size * TILE_COPIES[run.device] + tokens * hidden * (run.compute + FLOAT) + weight
 
 
-def pixels(dims: Dims, run: Run) -> float:
+def pixels(dims: Dims, run: PlannedRun) -> float:
     """Pictures of a generation in float32, which stay on the device until they are trained on; two frames a patch."""
     return run.rows // run.group * run.patches * 3 * 2 * dims.patch**2 * FLOAT
 
@@ -159,7 +159,7 @@ def pixels(dims: Dims, run: Run) -> float:
 # ------------------------------------------------------------------------------------------------------------- peaks
 
 
-def training(dims: Dims, run: Run) -> dict[str, float]:
+def training_bytes(dims: Dims, run: PlannedRun) -> dict[str, float]:
     """Bytes of a device at the peak of a training step."""
     held = states(dims, run)
     kept, inside = activations(dims, run), layer_backward(dims, run)
@@ -178,7 +178,7 @@ def training(dims: Dims, run: Run) -> dict[str, float]:
     return held | parts | {"base": base(run)}
 
 
-def stepping(dims: Dims, run: Run) -> float:
+def stepping(dims: Dims, run: PlannedRun) -> float:
     """Float32 gradients that DeepSpeed makes for an optimizer step, when no activations are held."""
     if not run.engine.deepspeed:
         return 0.0
@@ -186,11 +186,11 @@ def stepping(dims: Dims, run: Run) -> float:
     return FLOAT * (min(shard, LIVE_ZERO3) if run.engine.stage == 3 else shard)
 
 
-def base(run: Run) -> float:
+def base(run: PlannedRun) -> float:
     return DEVICE_BASE[run.device]
 
 
-def rollout(dims: Dims, run: Run) -> dict[str, float]:
+def rollout_bytes(dims: Dims, run: PlannedRun) -> dict[str, float]:
     """Bytes of a device at the peak of a rollout: no gradients, the KV cache of all completions of a generation."""
     held = states(dims, run) | {"gradients": 0.0}
     parts = {"engine": run.compute * trained(dims, run) if run.compute < run.weights else 0.0}
@@ -204,7 +204,7 @@ def rollout(dims: Dims, run: Run) -> dict[str, float]:
     return held | parts | {"KV cache": kv_cache(dims, run), "forward": generation(dims, run)}
 
 
-def kv_cache(dims: Dims, run: Run) -> float:
+def kv_cache(dims: Dims, run: PlannedRun) -> float:
     """Keys and values of each completion's whole row: a prompt's are computed once, and copied to its completions."""
     t = dims.text
     tokens = run.prompt + -(-run.completion // ROOM) * ROOM
@@ -212,7 +212,7 @@ def kv_cache(dims: Dims, run: Run) -> float:
     return layer * (t.layers + 1)  # one layer twice, while it grows
 
 
-def generation(dims: Dims, run: Run) -> float:
+def generation(dims: Dims, run: PlannedRun) -> float:
     """The largest forward pass of a rollout: a vision layer, a layer of the prefill, or a step's logits as sampled."""
     t, v, prompts = dims.text, dims.vision, run.rows // run.group
 
@@ -224,7 +224,7 @@ def generation(dims: Dims, run: Run) -> float:
     return max(inside(v, prompts * run.patches), inside(t, prompts * run.prompt), logits)
 
 
-def host(dims: Dims, run: Run) -> dict[str, float]:
+def host(dims: Dims, run: PlannedRun) -> dict[str, float]:
     """Bytes of a node's main memory, at the larger of two moments: while models are loaded, and in a step."""
     ranks, moving, e = run.gpus // run.nodes, trained(dims, run), run.engine
     copies = 1 if e.stage == 3 else ranks  # ZeRO-3 shards weights as they are read
@@ -237,5 +237,5 @@ def host(dims: Dims, run: Run) -> dict[str, float]:
     return parts | {"loading or saving": max(loading, saving)}
 
 
-def total(parts: dict[str, float]) -> float:
+def total_bytes(parts: dict[str, float]) -> float:
     return sum(parts.values())

@@ -6,8 +6,8 @@ from itertools import product
 from typing import Any
 
 from open_r1.plan.dims import Dims
-from open_r1.plan.memory import GIB, host, kv_cache, rollout, total, training
-from open_r1.plan.settings import ENGINES, Run
+from open_r1.plan.memory import GIB, host, kv_cache, rollout_bytes, total_bytes, training_bytes
+from open_r1.plan.settings import ENGINES, PlannedRun
 
 # A step's time against the fastest way, in rough numbers: what is tried first, not a forecast.
 SLOWER = {"none": 1.0, "zero2": 1.02, "zero3": 1.15, "zero2_offload": 1.4, "zero3_offload": 2.2}
@@ -22,23 +22,23 @@ MOST_GPUS = 1024
 class Planned:
     """A run with its peaks: bytes of a device, and of a node's main memory."""
 
-    run: Run
+    run: PlannedRun
     rollout: dict[str, float]
     training: dict[str, float]
     host: dict[str, float]
 
     @property
     def peak(self) -> float:
-        return max(total(self.rollout), total(self.training))
+        return max(total_bytes(self.rollout), total_bytes(self.training))
 
     def fits(self, host_bytes: float | None) -> bool:
         return self.peak <= (1 - SPARE) * self.run.device_bytes and (
-            host_bytes is None or total(self.host) <= host_bytes
+            host_bytes is None or total_bytes(self.host) <= host_bytes
         )
 
 
-def plan(dims: Dims, run: Run) -> Planned:
-    return Planned(run, rollout(dims, run), training(dims, run), host(dims, run))
+def plan(dims: Dims, run: PlannedRun) -> Planned:
+    return Planned(run, rollout_bytes(dims, run), training_bytes(dims, run), host(dims, run))
 
 
 def batches(group: int, global_batch: int, gpus: int) -> list[tuple[int, int]]:
@@ -55,12 +55,12 @@ def batches(group: int, global_batch: int, gpus: int) -> list[tuple[int, int]]:
 
 
 def candidates(
-    run: Run,
+    run: PlannedRun,
     global_batch: int,
     engines: tuple[str, ...] = tuple(SLOWER),
     checkpointing: tuple[bool, ...] = (False, True),
     batch: int | None = None,
-) -> Iterator[Run]:
+) -> Iterator[PlannedRun]:
     """Settings, the fastest first; `run` gives what is not searched. DeepSpeed loads bfloat16 weights."""
     sizes = [(batch, global_batch // (run.gpus * batch))] if batch else batches(run.group, global_batch, run.gpus)
     found = []
@@ -81,7 +81,7 @@ def candidates(
     return (setting for *_, setting in sorted(found, key=lambda entry: entry[:2]))
 
 
-def with_vllm(dims: Dims, run: Run, tensor_parallel: int = 1, share: float | None = None) -> Run:
+def with_vllm(dims: Dims, run: PlannedRun, tensor_parallel: int = 1, share: float | None = None) -> PlannedRun:
     """The share of a device that vLLM needs for weights, a generation's KV cache and 2 GiB of work, in steps of 5 %;
     or the one given."""
     if run.vllm != "colocate" or share:
@@ -93,7 +93,7 @@ def with_vllm(dims: Dims, run: Run, tensor_parallel: int = 1, share: float | Non
 
 def propose(
     dims: Dims,
-    run: Run,
+    run: PlannedRun,
     global_batch: int,
     host_bytes: float | None = None,
     tensor_parallel: int = 1,
@@ -110,7 +110,7 @@ def propose(
     return None, least
 
 
-def gpus_needed(dims: Dims, run: Run, global_batch: int, **options: Any) -> int | None:
+def gpus_needed(dims: Dims, run: PlannedRun, global_batch: int, **options: Any) -> int | None:
     """The smallest power of two of such GPUs, in nodes of eight, on which something fits; None up to `MOST_GPUS`."""
     gpus = 1
     while gpus <= MOST_GPUS:

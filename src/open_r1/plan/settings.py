@@ -33,7 +33,7 @@ ENGINES: dict[str, Engine] = {
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One setting, all that memory depends on beside the model; bytes of a number are 2 (bfloat16) or 4 (float32)."""
 
     prompt: int  # tokens, images included

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from open_r1.report.heat import HIGH, LOW, Attention, levels
+from open_r1.report.templates import PAGES
 
 MOST_TEXT = 64  # tokens of text that are coloured for each completion token
 LONGEST_SIDE = 1024  # pixels of a picture in the page
-
-PAGES = Environment(loader=PackageLoader("open_r1.report", "pages"), autoescape=True, undefined=StrictUndefined)
 
 
 def write_attention_page(
@@ -32,7 +30,7 @@ def write_attention_page(
         "facts": [*facts.items(), ("attention", attention.source)],
         "tokens": attention.tokens,
         "asked": attention.asked,
-        "pictures": [picture(*pair) for pair in zip(pictures, attention.images, strict=True)],
+        "pictures": [attention_picture(*pair) for pair in zip(pictures, attention.images, strict=True)],
         "shares": shares(attention),
         "text": [strongest(row) for row in np.concatenate([attention.prompt, attention.said], axis=1)],
         "colours": [LOW, HIGH],
@@ -42,7 +40,7 @@ def write_attention_page(
     path.write_text(sealed(page), encoding="utf-8")
 
 
-def picture(image: Image.Image, weights: np.ndarray) -> dict[str, Any]:
+def attention_picture(image: Image.Image, weights: np.ndarray) -> dict[str, Any]:
     """An image and its heat maps (C, rows, columns), a byte a cell, step after step."""
     count, rows, columns = weights.shape
     cells = (255 * levels(weights.reshape(count, -1))).round().astype(np.uint8)

@@ -13,20 +13,20 @@ from typing import Any
 from open_r1.report.curves import series
 
 WINDOW = 10
-Lines = Sequence[Mapping[str, Any]]
-Check = Callable[[Lines], str | None]  # the evidence, or None where all is well
-Points = Sequence[tuple[int, float]]  # (step, value)
+MetricLines = Sequence[Mapping[str, Any]]
+Check = Callable[[MetricLines], str | None]  # the evidence, or None where all is well
+MetricPoints = Sequence[tuple[int, float]]  # (step, value)
 
 # Counts since the process began.
 LOST = ("grading/timeouts", "grading/crashes", "grading/errors", "judge/failures", "judge/too_long")
 MUST_BE_FINITE = {"loss", "grad_norm", "reward", "kl", "entropy"}  # others may not apply in a step
 
 
-def points(lines: Lines, key: str) -> Points:
+def points(lines: MetricLines, key: str) -> MetricPoints:
     return list(zip(*series(lines, key), strict=True))
 
 
-def span(part: Points) -> str:
+def span(part: MetricPoints) -> str:
     """
     >>> span([(3, 0.5), (12, 0.7)])
     'steps 3 to 12'
@@ -34,40 +34,40 @@ def span(part: Points) -> str:
     return f"steps {part[0][0]} to {part[-1][0]}"
 
 
-def mean(part: Points) -> float:
+def mean_value(part: MetricPoints) -> float:
     return fmean(value for _, value in part)
 
 
 def beyond(key: str, limit: float, above: bool = True) -> Check:
     """A check of the mean of the newest `WINDOW` values against `limit`."""
 
-    def check(lines: Lines) -> str | None:
+    def check(lines: MetricLines) -> str | None:
         newest = points(lines, key)[-WINDOW:]
-        if len(newest) < WINDOW or (mean(newest) <= limit if above else mean(newest) >= limit):
+        if len(newest) < WINDOW or (mean_value(newest) <= limit if above else mean_value(newest) >= limit):
             return None
-        return f"{key} is {mean(newest):.3g} over {span(newest)}, {'above' if above else 'below'} {limit:g}"
+        return f"{key} is {mean_value(newest):.3g} over {span(newest)}, {'above' if above else 'below'} {limit:g}"
 
     return check
 
 
-def zero_variance(lines: Lines) -> str | None:
+def zero_variance(lines: MetricLines) -> str | None:
     """Nearly all groups of the newest steps have equal rewards; what became of the reward meanwhile is said too."""
     evidence = beyond("frac_reward_zero_std", 0.9)(lines)
     rewards = points(lines, "reward")
     if evidence is None or len(rewards) < WINDOW:
         return evidence
     first, last = rewards[:WINDOW], rewards[-WINDOW:]
-    return f"{evidence}; reward {mean(first):.3g} over {span(first)}, {mean(last):.3g} over {span(last)}"
+    return f"{evidence}; reward {mean_value(first):.3g} over {span(first)}, {mean_value(last):.3g} over {span(last)}"
 
 
-def rise(part: Points) -> tuple[float, float]:
+def rise(part: MetricPoints) -> tuple[float, float]:
     """(mean of the last third - mean of the first third, its standard error)."""
     third = len(part) // 3
     first, last = ([value for _, value in some] for some in (part[:third], part[-third:]))
     return fmean(last) - fmean(first), sqrt((variance(first) + variance(last)) / third)
 
 
-def only_format(lines: Lines) -> str | None:
+def only_format(lines: MetricLines) -> str | None:
     """Over three windows or more a format reward has risen by a tenth, and no other reward by two standard errors."""
     means = {key: points(lines, key) for key in reward_keys(lines)}
     long = {key: part for key, part in means.items() if len(part) >= 3 * WINDOW}
@@ -81,7 +81,7 @@ def only_format(lines: Lines) -> str | None:
     return f"from the first to the last third of {span(next(iter(long.values())))}: {', '.join(said)}"
 
 
-def reward_keys(lines: Lines) -> list[str]:
+def reward_keys(lines: MetricLines) -> list[str]:
     keys = dict.fromkeys(key for line in (*lines[:1], *lines[-1:]) for key in line)
     return [key for key in keys if key.startswith("rewards/") and key.endswith("/mean")]
 
@@ -95,30 +95,31 @@ def is_form(key: str) -> bool:
     return any(word in key for word in ("format", "two_decimals", "repetition", "length"))
 
 
-def kl_exploding(lines: Lines) -> str | None:
+def kl_exploding(lines: MetricLines) -> str | None:
     """Above 1 nat a token; or ten times the median before the newest window, and above 0.2."""
     part = points(lines, "kl")
     newest, before = part[-WINDOW:], part[:-WINDOW]
     if evidence := beyond("kl", 1.0)(lines):
         return evidence
     usual = median(value for _, value in before) if len(before) >= WINDOW else float("inf")
-    if len(newest) < WINDOW or mean(newest) < max(0.2, 10 * usual):
+    if len(newest) < WINDOW or mean_value(newest) < max(0.2, 10 * usual):
         return None
-    return (
-        f"kl is {mean(newest):.3g} over {span(newest)}, {mean(newest) / max(usual, 1e-9):.0f} times its median before"
-    )
+    now = mean_value(newest)
+    return f"kl is {now:.3g} over {span(newest)}, {now / max(usual, 1e-9):.0f} times its median before"
 
 
-def entropy_collapse(lines: Lines) -> str | None:
+def entropy_collapse(lines: MetricLines) -> str | None:
     """Under a tenth of what it began with, and under 0.05 nats a token."""
     part = points(lines, "entropy")
     first, newest = part[:WINDOW], part[-WINDOW:]
-    if len(part) < 2 * WINDOW or mean(newest) > min(mean(first) / 10, 0.05):
+    if len(part) < 2 * WINDOW or mean_value(newest) > min(mean_value(first) / 10, 0.05):
         return None
-    return f"entropy fell from {mean(first):.3g} over {span(first)} to {mean(newest):.3g} over {span(newest)}"
+    return (
+        f"entropy fell from {mean_value(first):.3g} over {span(first)} to {mean_value(newest):.3g} over {span(newest)}"
+    )
 
 
-def zero_gradient(lines: Lines) -> str | None:
+def zero_gradient(lines: MetricLines) -> str | None:
     newest = points(lines, "grad_norm")[-WINDOW:]
     if len(newest) < WINDOW or any(value for _, value in newest):
         return None
@@ -131,28 +132,30 @@ def fallen(key: str) -> Check:
     A run is seen in at most 20 parts, so that among many there is not always a best one by chance.
     """
 
-    def check(lines: Lines) -> str | None:
+    def check(lines: MetricLines) -> str | None:
         part = points(lines, key)
         size = max(WINDOW, len(part) // 20)
         windows = [part[i : i + size] for i in range(0, len(part) - 2 * size + 1, size)]
         if not windows:
             return None
-        best, newest = max(windows, key=mean), part[-size:]
-        if mean(best) - mean(newest) < max(0.1, noise(part, size)):
+        best, newest = max(windows, key=mean_value), part[-size:]
+        if mean_value(best) - mean_value(newest) < max(0.1, noise(part, size)):
             return None
-        return f"{key} was {mean(best):.3g} over {span(best)} and is {mean(newest):.3g} over {span(newest)}"
+        return (
+            f"{key} was {mean_value(best):.3g} over {span(best)} and is {mean_value(newest):.3g} over {span(newest)}"
+        )
 
     return check
 
 
-def noise(part: Points, size: int) -> float:
+def noise(part: MetricPoints, size: int) -> float:
     """Four standard errors of the difference of two means of `size` values; neighbours tell how values scatter."""
     values = [value for _, value in part]
     scatter = fmean((b - a) ** 2 / 2 for a, b in pairwise(values))
     return 4 * sqrt(scatter * 2 / size)
 
 
-def gradings_lost(lines: Lines) -> str | None:
+def gradings_lost(lines: MetricLines) -> str | None:
     """One a step or more, over the newest window, of the gradings and verdicts that never came."""
     newest = {key: points(lines[-WINDOW:], key) for key in LOST}
     grown = {key: part[-1][1] - part[0][1] for key, part in newest.items() if len(part) == WINDOW}
@@ -162,7 +165,7 @@ def gradings_lost(lines: Lines) -> str | None:
     return f"{worst} grew by {grown[worst]:.0f} over {span(newest[worst])}"
 
 
-def not_finite(lines: Lines) -> str | None:
+def not_finite(lines: MetricLines) -> str | None:
     bad = [(line["step"], key) for line in lines for key in line.get("not_finite", ()) if key in MUST_BE_FINITE]
     if not bad:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from open_r1.report.checks import (
     Check,
-    Lines,
+    MetricLines,
     beyond,
     entropy_collapse,
     fallen,
@@ -44,10 +44,10 @@ class Finding:
         return f"{self.name}: {self.title}. {self.evidence}. {self.remedy}"
 
 
-def diagnose(lines: Lines) -> list[Finding]:
+def findings(lines: MetricLines) -> list[Finding]:
     """All findings in the order of `DIAGNOSES`, about the newest steps.
 
-    >>> [f.name for f in diagnose([{"step": s, "completions/clipped_ratio": 0.5} for s in range(20)])]
+    >>> [f.name for f in findings([{"step": s, "completions/clipped_ratio": 0.5} for s in range(20)])]
     ['truncated']
     """
     found = ((name, d, d.check(lines)) for name, d in DIAGNOSES.items())

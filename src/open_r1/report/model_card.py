@@ -19,13 +19,13 @@ from open_r1.tasks.recipe import Recipe
 
 NAME, CURVES = "README.md", "reward_curve.png"
 BEGIN, END = "<!-- evaluations: begin -->", "<!-- evaluations: end -->"
-PAGES = Environment(  # nosec B701 # it is Markdown: `markdown.text` makes every value harmless
+CARD_TEMPLATES = Environment(  # nosec B701 # it is Markdown: `markdown.text` makes every value harmless
     loader=PackageLoader("open_r1.report", "pages"),
     undefined=StrictUndefined,
     keep_trailing_newline=True,
     finalize=markdown.text,
 )
-PAGES.filters |= {"code": markdown.code, "quoted": markdown.quoted, "yaml": markdown.yaml}
+CARD_TEMPLATES.filters |= {"code": markdown.code, "quoted": markdown.quoted, "yaml": markdown.yaml}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_card(
     if (run / CURVES).is_file():
         shutil.copyfile(run / CURVES, folder / CURVES)
     evaluated = [line for line in history if any(key.startswith("eval_reward") for key in line)]
-    text = PAGES.get_template("model_card.md").render(
+    text = CARD_TEMPLATES.get_template("model_card.md").render(
         card=card,
         recipe=recipe,
         step=step,

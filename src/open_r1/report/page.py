@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.environment import TemplateStream
 from markupsafe import Markup
 
@@ -23,10 +22,11 @@ from open_r1.data.jsonl_io import replacing
 from open_r1.data.paths import ImageFolder
 from open_r1.errors import DataError
 from open_r1.report.curves import series, smooth
-from open_r1.report.diagnoses import diagnose
+from open_r1.report.diagnoses import findings
 from open_r1.report.metric_ranges import HEALTH
-from open_r1.report.run_folder import Group, Run, as_text, differences, read_runs
-from open_r1.report.thinning import chosen
+from open_r1.report.run_folder import Group, RunFolder, as_text, flag_differences, read_runs
+from open_r1.report.templates import PAGES
+from open_r1.report.thinning import kept_groups
 from open_r1.rewards.drawing import ANSWERED, GOLD
 
 MAX_COMPLETIONS = 10_000  # on a page
@@ -34,7 +34,6 @@ MAX_BYTES = 40 * 2**20  # of texts and pictures on a page; groups beyond are lef
 SCRIPTS = ("page.js", "charts.js", "distributions.js", "rollouts.js")
 SMOOTHING = 0.8  # of curves, until a reader chooses another
 TYPES = {".webp": "webp", ".png": "png"}
-PAGES = Environment(loader=PackageLoader("open_r1.report", "pages"), autoescape=True, undefined=StrictUndefined)
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Path:
@@ -45,7 +44,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def render(runs: Sequence[Run], made: str) -> TemplateStream:
+def render(runs: Sequence[RunFolder], made: str) -> TemplateStream:
     """The page's HTML, part by part: a run makes it again and again beside its training, so it is never held whole."""
     script, style = static()
     shown = [fitting(run, len(runs)) for run in runs]
@@ -57,14 +56,14 @@ def render(runs: Sequence[Run], made: str) -> TemplateStream:
     groups = (embed(as_shown(group.parsed(), n, runs[n])) for n, groups in enumerate(shown) for group in groups)
     return PAGES.get_template("report.html").stream(
         runs=[facts(run, groups) for run, groups in zip(runs, shown, strict=True)],
-        differences=differences(runs),
+        differences=flag_differences(runs),
         flags=[{name: as_text(value) for name, value in sorted(run.flags.items())} for run in runs],
         health=HEALTH,
         data=Markup("").join((Markup('{"groups":['), Markup(",").join(groups), Markup("],"), embed(data)[1:])),
         pictures=embed(pictures),
         script=Markup(script),  # nosec B704 # files of this package
         style=Markup(style),  # nosec B704 # a file of this package
-        hashes={"script": sha256(script), "style": sha256(style)},
+        hashes={"script": script_hash(script), "style": script_hash(style)},
         smoothing=SMOOTHING,
         megabytes=MAX_BYTES // 2**20,
         made=made,
@@ -80,7 +79,7 @@ def static() -> tuple[str, str]:
     return "\n".join(text[name] for name in SCRIPTS), style
 
 
-def sha256(text: str) -> str:
+def script_hash(text: str) -> str:
     """As a Content-Security-Policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
@@ -113,7 +112,7 @@ def _rounded(value: Any) -> float | None:
     return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else None
 
 
-def facts(run: Run, shown: Sequence[Group]) -> dict[str, Any]:
+def facts(run: RunFolder, shown: Sequence[Group]) -> dict[str, Any]:
     """What the page says of a run in words and numbers."""
     _, rewards = series(run.lines, "reward")
     recent = smooth(rewards, SMOOTHING)
@@ -124,7 +123,7 @@ def facts(run: Run, shown: Sequence[Group]) -> dict[str, Any]:
         "first": rewards[0] if rewards else None,
         "last": recent[-1] if recent else None,
         "accuracy": (smooth(series(run.lines, "rewards/accuracy/mean")[1], SMOOTHING) or [None])[-1],
-        "findings": diagnose(run.lines),
+        "findings": findings(run.lines),
         "groups": len(run.groups),
         "shown": len(shown),
         "model": run.flags.get("model_name_or_path", ""),
@@ -132,26 +131,26 @@ def facts(run: Run, shown: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def fitting(run: Run, runs: int) -> list[Group]:
+def fitting(run: RunFolder, runs: int) -> list[Group]:
     """The groups of a run that are shown: all, or as many as its share of the page holds (`thinning.chosen`)."""
     groups, steps = run.groups, [group.step for group in run.groups]
     most = MAX_COMPLETIONS // runs // max((group.completions for group in groups), default=1)
     while True:
-        kept = [groups[i] for i in chosen(steps, most)]
+        kept = [groups[i] for i in kept_groups(steps, most)]
         size = weight(run, kept)
         if size <= MAX_BYTES / runs or len(kept) <= 1:
             return kept
         most = int(len(kept) * min(0.95, MAX_BYTES / runs / size))
 
 
-def weight(run: Run, groups: Sequence[Group]) -> int:
+def weight(run: RunFolder, groups: Sequence[Group]) -> int:
     """About how many bytes groups take on the page: texts, outlines, and each picture once as base64."""
     texts = sum(len(group.line) for group in groups)
     names = {name for group in groups for name in group.images}
-    return texts + sum(path.stat().st_size * 4 // 3 for name in names if (path := picture(run, name)))
+    return texts + sum(path.stat().st_size * 4 // 3 for name in names if (path := picture_path(run, name)))
 
 
-def picture(run: Run, name: str) -> Path | None:
+def picture_path(run: RunFolder, name: str) -> Path | None:
     """The file of a picture; None for one that is gone, and for a name or link that leaves the run's folder."""
     try:
         path = Path(ImageFolder(str(run.folder)).resolve(f"rollout_images/{name}", ""))
@@ -160,24 +159,24 @@ def picture(run: Run, name: str) -> Path | None:
     return path if path.suffix in TYPES else None
 
 
-def embedded(run: Run, groups: Iterable[Group]) -> Iterable[tuple[str, str]]:
+def embedded(run: RunFolder, groups: Iterable[Group]) -> Iterable[tuple[str, str]]:
     """(name, data URI) of each picture once; one that is gone, as a run that goes on may thin, is left out."""
     for name in dict.fromkeys(name for group in groups for name in group.images):
-        if path := picture(run, name):
+        if path := picture_path(run, name):
             yield name, f"data:image/{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def as_shown(group: dict[str, Any], run: int, of: Run) -> dict[str, Any]:
+def as_shown(group: dict[str, Any], run: int, of: RunFolder) -> dict[str, Any]:
     """A group with the number of its run, completions by falling advantage, each with its weighted reward."""
     weights = of.flags.get("reward_weights")
-    scored = [{**c, "reward": total(c["rewards"], weights)} for c in group["completions"]]
+    scored = [{**c, "reward": total_reward(c["rewards"], weights)} for c in group["completions"]]
     return {**group, "run": run, "completions": sorted(scored, key=lambda c: -(c["advantage"] or 0))}
 
 
-def total(rewards: dict[str, float | None], weights: Sequence[float] | None = None) -> float:
+def total_reward(rewards: dict[str, float | None], weights: Sequence[float] | None = None) -> float:
     """The weighted sum of the rewards that apply; weights of another number of rewards are another run's.
 
-    >>> total({"accuracy": 1.0, "format": 0.5, "mine": None}, [1, 2, 1])
+    >>> total_reward({"accuracy": 1.0, "format": 0.5, "mine": None}, [1, 2, 1])
     2.0
     """
     fit = weights if weights and len(weights) == len(rewards) else [1.0] * len(rewards)

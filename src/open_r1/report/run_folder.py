@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from open_r1.data.jsonl_io import parse, whole_lines
+from open_r1.data.jsonl_io import parse_line, whole_lines
 from open_r1.errors import UsageError
 from open_r1.report.history import read_metrics
 
-PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags that differ and make no difference
+FLAGS_OF_PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags that differ and make no difference
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Group:
     images: tuple[str, ...]
 
     def parsed(self) -> dict[str, Any]:
-        return parse(self.line) or {}
+        return parse_line(self.line) or {}
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """What a run has left so far. `flags` is `resolved_config.yaml`, flat; `groups` the lines of `rollouts.jsonl`."""
 
     name: str
@@ -38,7 +38,7 @@ class Run:
     groups: list[Group]
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
+def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
     """Runs in the order given; raises UsageError naming every folder that holds none."""
     missing = [str(folder) for folder in folders if not (folder / "metrics.jsonl").is_file()]
     if missing:
@@ -49,12 +49,12 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [_read(folder, name) for folder, name in zip(folders, names(folders), strict=True)]
 
 
-def _read(folder: Path, name: str) -> Run:
+def _read(folder: Path, name: str) -> RunFolder:
     config, rollouts = folder / "resolved_config.yaml", folder / "rollouts.jsonl"
     sections = yaml.load(config.read_text(encoding="utf-8"), yaml.CSafeLoader) if config.exists() else {}
     lines = whole_lines(rollouts) if rollouts.exists() else ()
     groups = [Group(line, row["step"], len(row["completions"]), tuple(row["images"])) for line, row in lines]
-    return Run(name, folder, read_metrics(folder), flat(sections or {}), groups)
+    return RunFolder(name, folder, read_metrics(folder), flat(sections or {}), groups)
 
 
 def names(folders: Sequence[Path]) -> list[str]:
@@ -80,9 +80,9 @@ def flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for section in sections.values() for name, value in section.items()}
 
 
-def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+def flag_differences(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
     """Flag -> its value in each run as text, where they are not all equal; "–" where a run has no such flag."""
-    known = dict.fromkeys(name for run in runs for name in run.flags if name not in PLACES)
+    known = dict.fromkeys(name for run in runs for name in run.flags if name not in FLAGS_OF_PLACES)
     shown = {name: [as_text(run.flags[name]) if name in run.flags else "–" for run in runs] for name in known}
     return {name: values for name, values in shown.items() if len(set(values)) > 1}
 

@@ -26,10 +26,10 @@ def evenly(steps: Sequence[int], most: int) -> list[int]:
     return sorted({min(bisect_left(steps, step), len(steps) - 1) for step in wanted})
 
 
-def chosen(steps: Sequence[int], most: int) -> list[int]:
+def kept_groups(steps: Sequence[int], most: int) -> list[int]:
     """Indices of at most `most` groups: half of them the newest, the others evenly over the steps before.
 
-    >>> chosen(range(10), 4)
+    >>> kept_groups(range(10), 4)
     [0, 7, 8, 9]
     """
     if len(steps) <= most:
@@ -41,7 +41,7 @@ def chosen(steps: Sequence[int], most: int) -> list[int]:
 def thin_rollouts(folder: Path, groups: int) -> int:
     """Leave at most `groups` groups in `rollouts.jsonl`, and the pictures that they name; returns how many groups."""
     path = folder / "rollouts.jsonl"
-    kept = set(chosen([line["step"] for line in each_line(path)], groups))
+    kept = set(kept_groups([line["step"] for line in each_line(path)], groups))
     numbers = count()
     keep_lines(path, lambda _: next(numbers) in kept)
     named = {name for line in each_line(path) for name in line["images"]}

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from open_r1.rewards.registry import REWARDS, known
+from open_r1.rewards.registry import REWARDS, look_up
 from open_r1.rewards.sandbox.user_module import import_file
 
 SIGNATURES = (
@@ -28,11 +28,11 @@ def load_reward(name_or_path: str) -> Callable[..., Any]:
     if not path:
         if name_or_path.endswith(".py"):
             raise ValueError(f"reward: got {name_or_path!r}, expected {name_or_path}:function")
-        return known(name_or_path, REWARDS, "reward")
+        return look_up(name_or_path, REWARDS, "reward")
     fn = getattr(import_file(path), function, None)
     if not callable(fn):
         raise ValueError(f"reward {name_or_path}: {path} has no function {function!r}")
-    wanted = parameters(fn)
+    wanted = parameter_names(fn)
     if "completions" not in wanted and not {"completion", "record"} <= wanted:
         raise ValueError(f"reward {name_or_path}: got {function}{inspect.signature(fn)}, expected {SIGNATURES}")
     lowest = getattr(fn, "minimum", 0.0)
@@ -51,7 +51,7 @@ def user_file(name: str) -> tuple[str, str]:
     return (path, function) if colon and path.endswith(".py") else ("", "")
 
 
-def parameters(fn: Callable[..., Any]) -> set[str]:
+def parameter_names(fn: Callable[..., Any]) -> set[str]:
     """Parameter names, and "**" where the function takes any keyword."""
     found = inspect.signature(fn).parameters.values()
     return {"**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name for parameter in found}

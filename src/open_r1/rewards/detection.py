@@ -21,9 +21,9 @@ from open_r1.data.geometry.coordinates import to_original
 from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, bad_gold, gold_text
 from open_r1.rewards.parsing.answer import final_text, normalize
-from open_r1.rewards.parsing.boxes import Box
+from open_r1.rewards.parsing.boxes import AnswerBox
 from open_r1.rewards.parsing.detections import parse_detections, says_nothing, unfenced
-from open_r1.rewards.referring import box_outline, frame, iou
+from open_r1.rewards.referring import box_iou, box_outline, frame
 
 # The three of COCOeval (pycocotools, Params.setDetParams), bit for bit.
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
@@ -83,7 +83,7 @@ def weighted_sum(completion: str, record: Record) -> float:
     return _score(completion, record, _weighted)
 
 
-def gold_detections(record: Record) -> list[Box]:
+def gold_detections(record: Record) -> list[AnswerBox]:
     """The gold boxes, [] where nothing is to be found. Raises DataError (field `solution`) for another gold."""
     text = unfenced(gold_text(record))
     if says_nothing(text):
@@ -95,13 +95,13 @@ def gold_detections(record: Record) -> list[Box]:
     if not isinstance(rows, list) or not all(map(_is_gold, rows)):
         expected = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": "..."} with x1 < x2 and y1 < y2, or None'
         raise bad_gold(record, expected)
-    return [Box(tuple(map(float, row["bbox_2d"])), row["label"]) for row in rows]
+    return [AnswerBox(tuple(map(float, row["bbox_2d"])), row["label"]) for row in rows]
 
 
-def answered_detections(completion: str, record: Record) -> list[Box] | None:
+def answered_detections(completion: str, record: Record) -> list[AnswerBox] | None:
     """All boxes that a completion answers with, in pixels of the original image; None where it answers nothing."""
     where, boxes = frame(record), parse_detections(final_text(completion))
-    return boxes and [Box(to_original(box.xyxy, **where), box.label) for box in boxes]
+    return boxes and [AnswerBox(to_original(box.xyxy, **where), box.label) for box in boxes]
 
 
 def show_detections(completion: str, record: Record) -> list[dict[str, Any]] | None:
@@ -128,27 +128,27 @@ def average_precision(gold_G4: np.ndarray, ranked_D4: np.ndarray, thresholds_T: 
     return float(np.mean([_precision(_hits(options, least), len(gold_G4)) for least in thresholds_T]))
 
 
-def _score(completion: str, record: Record, measure: Callable[[list[Box], list[Box]], float]) -> float:
+def _score(completion: str, record: Record, measure: Callable[[list[AnswerBox], list[AnswerBox]], float]) -> float:
     gold, said = gold_detections(record), answered_detections(completion, record)
     if said is None:
         return 0.0
     return measure(gold, said) if gold and said else float(gold == said)
 
 
-def _mean_precision(gold: list[Box], said: list[Box], thresholds_T: np.ndarray = THRESHOLDS_T) -> float:
+def _mean_precision(gold: list[AnswerBox], said: list[AnswerBox], thresholds_T: np.ndarray = THRESHOLDS_T) -> float:
     wanted, found = _by_label(gold), _by_label(said)
     scores = [average_precision(boxes, found[name], thresholds_T) for name, boxes in wanted.items() if name in found]
     return sum(scores) / len(wanted.keys() | found.keys())
 
 
-def _weighted(gold: list[Box], said: list[Box]) -> float:
+def _weighted(gold: list[AnswerBox], said: list[AnswerBox]) -> float:
     wanted, found = _by_label(gold), _by_label(said)
     matched = [near for name in wanted if name in found for near in _closest_pairs(wanted[name], found[name])]
     missed, false_alarms = 1 - len(matched) / len(gold), 1 - len(matched) / len(said)
     return POSITION * (sum(matched) / len(gold)) + COMPLETENESS * (1 - (missed + false_alarms) / 2)
 
 
-def _by_label(boxes: Sequence[Box]) -> Mapping[str, np.ndarray]:
+def _by_label(boxes: Sequence[AnswerBox]) -> Mapping[str, np.ndarray]:
     """Arrays (N, 4) of the boxes of each label, in the order of the answer."""
     groups: dict[str, list[tuple[float, ...]]] = {}
     for box in boxes:
@@ -200,7 +200,7 @@ def _closest_pairs(gold_G4: np.ndarray, said_D4: np.ndarray) -> list[float]:
             matches[g] = d
             taken.add(d)
     # pycocotools' IoU of two equal boxes may be 1 - 1e-16
-    return [float(iou(gold_G4[g], said_D4[d])) for g, d in matches.items()]
+    return [float(box_iou(gold_G4[g], said_D4[d])) for g, d in matches.items()]
 
 
 def _is_gold(row: object) -> bool:

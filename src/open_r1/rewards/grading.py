@@ -23,7 +23,7 @@ AT_ONCE_SECONDS = (
     1.0  # after which a worker hands back what it has: a call of many rows takes hardly longer than one's
 )
 
-Row = tuple[str, Record, tuple]  # a completion's text, its record, what else the reward takes
+GradingRow = tuple[str, Record, tuple]  # a completion's text, its record, what else the reward takes
 Minimum = Callable[[Record], float]
 
 
@@ -45,7 +45,7 @@ class Job:
     minimum: Minimum
 
 
-def in_workers(job: Job, rows: Sequence[Row]) -> list[Grade]:
+def grade_in_workers(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
     """A grade for each row; one that is over the deadline or kills its worker scores the minimum, and is counted."""
     if not rows:
         return []
@@ -55,7 +55,7 @@ def in_workers(job: Job, rows: Sequence[Row]) -> list[Grade]:
         return list(chain.from_iterable(threads.map(partial(_part, job), parts)))
 
 
-def _part(job: Job, rows: Sequence[Row]) -> list[Grade]:
+def _part(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
     grades: list[Grade] = []
     while len(rest := rows[len(grades) :]) > 1:
         try:
@@ -65,7 +65,7 @@ def _part(job: Job, rows: Sequence[Row]) -> list[Grade]:
     return grades + [_alone(job, row) for row in rest]
 
 
-def _alone(job: Job, row: Row) -> Grade:
+def _alone(job: Job, row: GradingRow) -> Grade:
     try:
         return call(job.crew, job.seconds, grade_some, job.name, [row])[0]
     except Lost as lost:
@@ -82,7 +82,7 @@ def batch_in_worker(job: Job, columns: dict[str, Any], records: Sequence[Record]
         return [Grade(job.minimum(record)) for record in records]
 
 
-def grade_some(name: str, rows: Sequence[Row]) -> list[Grade]:
+def grade_some(name: str, rows: Sequence[GradingRow]) -> list[Grade]:
     """The grades of the first rows: of all that begin within AT_ONCE_SECONDS."""
     fn, until, grades = load_reward(name), time.monotonic() + AT_ONCE_SECONDS, []
     for row in rows:
@@ -92,13 +92,13 @@ def grade_some(name: str, rows: Sequence[Row]) -> list[Grade]:
     return grades
 
 
-def in_threads(fn: Callable[..., Any], rows: Sequence[Row]) -> list[Grade]:
+def grade_in_threads(fn: Callable[..., Any], rows: Sequence[GradingRow]) -> list[Grade]:
     """A grade for each row, in this process: nothing but the reward itself bounds it."""
     with ThreadPoolExecutor(2 * WORKERS) as threads:  # it may wait for another machine
         return list(threads.map(partial(grade_row, fn), rows))
 
 
-def grade_row(fn: Callable[..., Any], row: Row) -> Grade:
+def grade_row(fn: Callable[..., Any], row: GradingRow) -> Grade:
     """What the reward says of one completion."""
     text, record, extra = row
     try:

@@ -25,7 +25,7 @@ from open_r1.rewards.base import gold_text
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
 
-MAX_CHARS = 4_000  # of an answer, or twice the gold answer if that is more; a longer one is never paid
+MAX_JUDGED_CHARS = 4_000  # of an answer, or twice the gold answer if that is more; a longer one is never paid
 MAX_TOKENS = 1_024  # of the judge's reply
 RETRIES = 2
 RULES = """You compare answers to a question. One JSON object stands between two lines that carry the same code. It
@@ -61,7 +61,7 @@ def llm(completion: str, record: Record) -> float:
         return 1.0
     if not normalize(answer):
         return 0.0
-    if len(answer) > max(MAX_CHARS, 2 * len(gold)):
+    if len(answer) > max(MAX_JUDGED_CHARS, 2 * len(gold)):
         return _count("too_long")
     try:
         return float(_equal(_endpoint(), _question(record), gold, answer))
@@ -78,7 +78,7 @@ def ready() -> None:
         raise ValueError(f"judge: got no verdict on a trial question ({error}); {remedy}") from error
 
 
-def stats() -> dict[str, int]:
+def judge_counts() -> dict[str, int]:
     """Verdicts asked for, failures (no verdict) and answers too long to judge, in this process so far."""
     with _lock:
         return {name: _counts[name] for name in ("asked", "failures", "too_long")}

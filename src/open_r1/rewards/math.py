@@ -9,7 +9,7 @@ import re
 
 from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.parsing.answer import bare, final_text, same_number
+from open_r1.rewards.parsing.answer import final_text, same_number, without_markup
 from open_r1.rewards.sandbox import math_verify as pool
 
 _SYMBOLS = {
@@ -124,7 +124,7 @@ def to_latex(text: str) -> str:
     >>> to_latex("The area is 5√{3}π."), to_latex(r"$\\\\frac12$"), to_latex("cm^2^")
     ('5\\\\sqrt{3}\\\\pi', '\\\\\\\\frac12', 'cm^2^')
     """
-    text = bare(pool.clip(text))
+    text = without_markup(pool.clip(text))
     text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2] or m[3]}}}", text)
     for symbol, latex in _SYMBOLS.items():
         text = text.replace(symbol, latex)

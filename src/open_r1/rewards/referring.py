@@ -9,15 +9,15 @@ from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.boxes import last_box, parse_boxes
 
-MAX_SIDE = 1_000_000  # px of an image
+MAX_IMAGE_SIDE = 1_000_000  # px of an image
 
 
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Intersection over union of two (x1, y1, x2, y2) in one frame, in [0, 1]; 0 where either has no positive area.
 
-    >>> iou((0, 0, 10, 10), (5, 0, 15, 10))  # 50 / (100 + 100 - 50)
+    >>> box_iou((0, 0, 10, 10), (5, 0, 15, 10))  # 50 / (100 + 100 - 50)
     0.3333333333333333
-    >>> iou((0, 0, 10, 10), (0, 0, 10, 10)), iou((10, 10, 0, 0), (0, 0, 10, 10))
+    >>> box_iou((0, 0, 10, 10), (0, 0, 10, 10)), box_iou((10, 10, 0, 0), (0, 0, 10, 10))
     (1.0, 0.0)
     """
     if _area(a) == 0 or _area(b) == 0:
@@ -41,7 +41,7 @@ def rec(completion: str, record: Record) -> float:
     """
     gold = gold_box(record)
     answer = answered_box(completion, record)
-    return 0.0 if answer is None else iou(answer, gold)
+    return 0.0 if answer is None else box_iou(answer, gold)
 
 
 def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
@@ -113,7 +113,7 @@ def image_wh(record: Record) -> tuple[float, float]:
 
 
 def _is_side(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= MAX_IMAGE_SIDE
 
 
 def _area(box: Sequence[float]) -> float:

@@ -35,24 +35,7 @@ from open_r1.rewards.short_answers import (
     yes_no,
 )
 
-__all__ = [
-    "METHODS",
-    "MINIMA",
-    "REWARDS",
-    "Method",
-    "Reward",
-    "accuracy",
-    "asks",
-    "get_method",
-    "get_rewards",
-    "gold_completion",
-    "gold_score",
-    "method_of",
-    "parsed",
-    "prepare",
-]
-
-T = TypeVar("T")
+_T = TypeVar("T")
 
 METHODS: dict[str, Method] = {
     "default": Method(default, parse=parse_default),
@@ -130,15 +113,15 @@ MINIMA: dict[str, Callable[[Record], float]] = {
 
 def get_rewards(names: Sequence[str]) -> list[Reward]:
     """The rewards of these names; raises ValueError naming the known ones and the nearest."""
-    return [known(name, REWARDS, "reward") for name in names]
+    return [look_up(name, REWARDS, "reward") for name in names]
 
 
 def get_method(name: str | None) -> Method:
     """The accuracy method of this name ("default" for None); raises ValueError as `get_rewards` does."""
-    return known(name or "default", METHODS, "reward method")
+    return look_up(name or "default", METHODS, "reward method")
 
 
-def prepare(names: Iterable[str]) -> None:
+def prepare_methods(names: Iterable[str]) -> None:
     """Refuse methods that cannot grade here: raises ValueError for an unknown name, and for one that lacks something
     outside of the rows, such as a judge's endpoint."""
     for name in names:
@@ -146,10 +129,10 @@ def prepare(names: Iterable[str]) -> None:
             method.ready()
 
 
-def known(name: str, table: Mapping[str, T], kind: str) -> T:
+def look_up(name: str, table: Mapping[str, _T], kind: str) -> _T:
     """`table[name]`; raises ValueError naming the known entries and the nearest.
 
-    >>> known("formt", {"accuracy": accuracy, "format": format_reward}, "reward")
+    >>> look_up("formt", {"accuracy": accuracy, "format": format_reward}, "reward")
     Traceback (most recent call last):
     ValueError: reward: got 'formt', expected one of accuracy, format; did you mean 'format'?
     """

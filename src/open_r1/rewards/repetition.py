@@ -10,7 +10,7 @@ from open_r1.rewards.parsing.units import statements
 
 NGRAM = 3
 MAX_PENALTY = 1.0
-MAX_CHARS = 50_000  # the end of a longer text is read: that is where a model that loops loops
+MAX_REPETITION_CHARS = 50_000  # the end of a longer text is read: that is where a model that loops loops
 
 
 def repetition(completion: str, record: Record) -> float:
@@ -20,7 +20,7 @@ def repetition(completion: str, record: Record) -> float:
     >>> repetition("one two three four five", row), repetition("no no no no no no", row)  # 1 of 4 triples is new
     (0.0, -0.75)
     """
-    words = statements(completion[-MAX_CHARS:])
+    words = statements(completion[-MAX_REPETITION_CHARS:])
     total = len(words) - NGRAM + 1
     if total < 1:
         return 0.0

@@ -7,15 +7,15 @@ A row's gold answer is a polygon that `data.geometry.polygons` fitted to the tru
 from typing import Any
 
 from open_r1.data.geometry.coordinates import MAX_ASPECT, from_original
-from open_r1.data.geometry.masks import Rle, Size, iou, overlap, read_segmentation
-from open_r1.data.geometry.polygons import Polygon, corners, to_rle
+from open_r1.data.geometry.masks import Rle, Size, mask_iou_of, mask_overlap, read_segmentation
+from open_r1.data.geometry.polygons import Polygon, outline_points, to_rle
 from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.polygons import last_polygon, parse_polygons
 from open_r1.rewards.referring import frame
 
-MAX_PIXELS = 64_000_000  # of a mask, as of an image
+MAX_MASK_PIXELS = 64_000_000  # of a mask, as of an image
 _NO_SIZE = (0.0, 0.0)
 
 
@@ -36,19 +36,19 @@ def mask_iou(completion: str, record: Record) -> float:
     [1.0, 1.0, 0.0]
     """
     answer, truth = _masks(completion, record)
-    return 0.0 if answer is None else iou(answer, truth)
+    return 0.0 if answer is None else mask_iou_of(answer, truth)
 
 
 def intersection(completion: str, record: Record) -> float:
     """Pixels of the original image in both the answered polygon and the true mask; their sums make cIoU."""
     answer, truth = _masks(completion, record)
-    return 0.0 if answer is None else float(overlap(answer, truth)[0])
+    return 0.0 if answer is None else float(mask_overlap(answer, truth)[0])
 
 
 def union(completion: str, record: Record) -> float:
     """Pixels of the original image in the answered polygon or the true mask; of the mask alone without an answer."""
     answer, truth = _masks(completion, record)
-    return float(overlap(truth if answer is None else answer, truth)[1])
+    return float(mask_overlap(truth if answer is None else answer, truth)[1])
 
 
 def _masks(completion: str, record: Record) -> tuple[Rle | None, Rle]:
@@ -74,7 +74,7 @@ def polygon_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     if polygon is None:
         return ()
     height, width = polygon.size
-    return (outline(corners(polygon).tolist(), (width, height)),)
+    return (outline(outline_points(polygon).tolist(), (width, height)),)
 
 
 def _answered(completion: str, record: Record) -> Polygon | None:
@@ -98,13 +98,13 @@ def gold_polygon(record: Record) -> Polygon:
     polygons = parse_polygons(gold_text(record), _NO_SIZE)
     if len(polygons) != 1 or not _is_image(polygons[0].size):
         expected = 'one {"centre": [x, y], "coeffs": [...], "size": [height, width]}, centre in pixels of that image'
-        raise bad_gold(record, f"{expected}, which has at most {MAX_PIXELS} and sides within 1:{MAX_ASPECT}")
+        raise bad_gold(record, f"{expected}, which has at most {MAX_MASK_PIXELS} and sides within 1:{MAX_ASPECT}")
     return polygons[0]
 
 
 def _is_image(size: tuple[float, float]) -> bool:
     whole = all(side % 1 == 0 for side in size)
-    return whole and size[0] * size[1] <= MAX_PIXELS and max(size) <= MAX_ASPECT * min(size)
+    return whole and size[0] * size[1] <= MAX_MASK_PIXELS and max(size) <= MAX_ASPECT * min(size)
 
 
 def true_mask(record: Record, gold: Polygon, size: Size) -> Rle:

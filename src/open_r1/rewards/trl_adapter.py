@@ -12,13 +12,21 @@ from typing import Any
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.rewards import judge
-from open_r1.rewards.custom import OF_THE_TRAINER, load_reward, parameters, user_file
-from open_r1.rewards.grading import Grade, Job, Row, batch_in_worker, grade_batch, in_threads, in_workers
+from open_r1.rewards.custom import OF_THE_TRAINER, load_reward, parameter_names, user_file
+from open_r1.rewards.grading import (
+    Grade,
+    GradingRow,
+    Job,
+    batch_in_worker,
+    grade_batch,
+    grade_in_threads,
+    grade_in_workers,
+)
 from open_r1.rewards.registry import MINIMA, asks
 from open_r1.rewards.sandbox import math_verify as pool
 from open_r1.rewards.sandbox import worker_pool as workers
 
-Completion = str | list[dict[str, Any]]
+CompletionMessages = str | list[dict[str, Any]]
 IN_PROCESS = "--rewards_in_process true computes it in the training process, without deadline and memory limit"
 
 logger = logging.getLogger(__name__)
@@ -62,7 +70,7 @@ class BatchReward:
     @property
     def here(self) -> bool:
         """A user's function that needs the training process: by its flag, or for what TRL hands to it."""
-        return not self.own and (self.bounds.in_process or bool(parameters(self.fn) & OF_THE_TRAINER))
+        return not self.own and (self.bounds.in_process or bool(parameter_names(self.fn) & OF_THE_TRAINER))
 
     @property
     def own(self) -> bool:
@@ -83,7 +91,7 @@ class BatchReward:
     def __call__(
         self,
         prompts: Sequence[Any],
-        completions: Sequence[Completion],
+        completions: Sequence[CompletionMessages],
         completion_ids: Sequence[Any] | None = None,
         record: Sequence[Record] = (),
         images: Sequence[Any] | None = None,
@@ -93,7 +101,7 @@ class BatchReward:
 
         Raises RewardError, with the row's place where one row is at fault.
         """
-        wanted = parameters(self.fn)
+        wanted = parameter_names(self.fn)
         batch = f"{record[0].where} and {len(record) - 1} more" if record else "an empty batch"
         try:
             if "completions" in wanted:
@@ -114,21 +122,21 @@ class BatchReward:
     @property
     def _job(self) -> Job:
         if self.own:
-            return Job(self.name, workers.OWN, pool.deadline(), MINIMA[self.name])
+            return Job(self.name, workers.OWN_REWARDS, pool.deadline(), MINIMA[self.name])
         crew = workers.Crew(user_file(self.name)[0], self.bounds.memory_gb * 1e9)
         return Job(self.name, crew, self.bounds.seconds, lambda record: float(getattr(self.fn, "minimum", 0.0)))
 
-    def _rows(self, rows: Sequence[Row]) -> list[Grade]:
+    def _rows(self, rows: Sequence[GradingRow]) -> list[Grade]:
         if self.here:
-            return in_threads(self.fn, rows)
+            return grade_in_threads(self.fn, rows)
         if not self.own:
-            return in_workers(self._job, rows)
+            return grade_in_workers(self._job, rows)
         keys = [(text, id(record)) for text, record, _ in rows]
         unique = dict(zip(keys, rows, strict=True))  # what a group says twice is graded once
         asking = {key: row for key, row in unique.items() if asks(self.name, row[1])}
         others = {key: row for key, row in unique.items() if key not in asking}
-        grades = dict(zip(others, in_workers(self._job, list(others.values())), strict=True))
-        grades |= zip(asking, in_threads(self.fn, list(asking.values())), strict=True)
+        grades = dict(zip(others, grade_in_workers(self._job, list(others.values())), strict=True))
+        grades |= zip(asking, grade_in_threads(self.fn, list(asking.values())), strict=True)
         return [grades[key] for key in keys]
 
     def _batch(self, columns: dict[str, Any], record: Sequence[Record], wanted: set[str]) -> list[Grade]:
@@ -153,7 +161,7 @@ class BatchReward:
 
 def lost_gradings() -> dict[str, float]:
     """Gradings without a verdict in this process so far, as metrics of a run; none of a kind that had none yet."""
-    counts = {"grading": workers.stats(), "judge": judge.stats()}
+    counts = {"grading": workers.grading_counts(), "judge": judge.judge_counts()}
     return {
         f"{kind}/{name}": float(count)
         for kind, stats in counts.items()
@@ -162,7 +170,7 @@ def lost_gradings() -> dict[str, float]:
     }
 
 
-def completion_text(completion: Completion) -> str:
+def completion_text(completion: CompletionMessages) -> str:
     """The text of a completion: itself, or the contents of its chat messages one after another.
 
     >>> completion_text("a"), completion_text([{"role": "assistant", "content": "b"}])

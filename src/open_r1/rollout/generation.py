@@ -18,7 +18,7 @@ from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import vision_of
 
 
-def why_not(model: PreTrainedModel, cache_implementation: str | None) -> str | None:
+def why_no_prefill(model: PreTrainedModel, cache_implementation: str | None) -> str | None:
     """Why a KV cache cannot be shared out, or None where it can."""
     if cache_implementation is not None:
         return f"--cache_implementation {cache_implementation} keeps a cache of fixed shape"
@@ -78,7 +78,7 @@ class BrokenOff(StoppingCriteria):
 
 
 @torch.no_grad()
-def rollout(
+def generate_groups(
     model: PreTrainedModel,
     backbone: PreTrainedModel,
     prompts: Sequence[Prompt],

@@ -26,7 +26,7 @@ from open_r1.data.jsonl_dataset import Record
 from open_r1.rollout.image_tokens import refuse_unseen
 from open_r1.rollout.vllm.types import Request
 
-Row = dict[str, Any]  # {"split": "train" | "eval", "row": int}
+RowNumber = dict[str, Any]  # {"split": "train" | "eval", "row": int}
 TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
 
 
@@ -76,7 +76,7 @@ class PromptLoader:
 
     def __init__(
         self,
-        record_of: Callable[[Row], Record],
+        record_of: Callable[[RowNumber], Record],
         conversation: Callable[[Record, Sequence[Image.Image]], list[dict[str, Any]]],
         processor: ProcessorMixin,
         rope: Callable[..., Any] | None,
@@ -89,14 +89,14 @@ class PromptLoader:
         self.lead = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.batches: OrderedDict[tuple[Any, ...], Future[dict[Any, Example]]] = OrderedDict()
 
-    def want(self, rows: list[Row]) -> list[Row]:
+    def want(self, rows: list[RowNumber]) -> list[RowNumber]:
         """Start on these rows unless they are under way; a collate function, so it returns them."""
         keys = unique_keys(rows)
         if keys not in self.batches and get_worker_info() is None:  # a data loader's own process would do it in vain
             self.batches[keys] = self.lead.submit(self.load, rows)
         return rows
 
-    def take(self, rows: list[Row]) -> list[Example]:
+    def take(self, rows: list[RowNumber]) -> list[Example]:
         """One Example a row, equal rows sharing theirs. Raises DataError for images that cannot be read or seen."""
         keys = unique_keys(self.want(rows))
         examples = self.batches[keys].result()
@@ -111,7 +111,7 @@ class PromptLoader:
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
-    def load(self, rows: list[Row]) -> dict[Any, Example]:
+    def load(self, rows: list[RowNumber]) -> dict[Any, Example]:
         """The Example of each unique row, made now. Raises DataError for images that cannot be read or seen."""
         unique = {key_of(row): row for row in rows}
         records = [self.record_of(row) for row in unique.values()]
@@ -133,11 +133,11 @@ def row_numbers(records: Sequence[Record], split: str) -> Dataset:
     return Dataset.from_dict({"row": range(len(records)), "split": [split] * len(records)})
 
 
-def key_of(row: Row) -> tuple[str, int]:
+def key_of(row: RowNumber) -> tuple[str, int]:
     return row["split"], row["row"]
 
 
-def unique_keys(rows: list[Row]) -> tuple[Any, ...]:
+def unique_keys(rows: list[RowNumber]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(map(key_of, rows)))
 
 

@@ -19,20 +19,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from open_r1.rewards.area import is_near, relative_error
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.shapes import Color
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 AXIS = 50.0  # both axes run from 0 to here
-TICK = 10
+TICK_PIXELS = 10
 SUPER = 4  # drawn this many times larger and averaged down
-SHAPES = ("rectangle", "square", "circle", "triangle")
-QUESTION = "What is the area of the shape in the image, in square units of the axes?"
+AREA_SHAPES = ("rectangle", "square", "circle", "triangle")
+AREA_QUESTION = "What is the area of the shape in the image, in square units of the axes?"
 
-Points = Sequence[tuple[float, float]]
-Color = tuple[int, int, int]
+Outline2D = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Shape:
+class DrawnShape:
     """`outline` in units of the axes, x to the right, y up; `width` and `height` before `rotation`, in degrees
     counter-clockwise. A circle's width and height are its diameter."""
 
@@ -40,13 +40,13 @@ class Shape:
     width: float
     height: float
     rotation: float
-    outline: Points
+    outline: Outline2D
 
     @property
     def area(self) -> float:
         """In square units, exact: not the polygon's that is drawn.
 
-        >>> Shape("triangle", 20.0, 30.0, 0.0, ()).area, round(Shape("circle", 20.0, 20.0, 0.0, ()).area, 2)
+        >>> DrawnShape("triangle", 20.0, 30.0, 0.0, ()).area, round(DrawnShape("circle", 20.0, 20.0, 0.0, ()).area, 2)
         (300.0, 314.16)
         """
         share = {"circle": math.pi / 4, "triangle": 0.5}.get(self.kind, 1.0)
@@ -74,29 +74,29 @@ class Areas:
                 f"0 < low <= high <= {most:.4g}, so that every shape fits the axes, and a size of 28 or more"
             )
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         shape = self.shape(rng)
         fill = tuple(int(255 * level) for level in rng.uniform(0.1, 0.9, size=3))
         known = {"shape": shape.kind, "width": shape.width, "height": shape.height, "rotation": shape.rotation}
         extra = {name: round(value, 2) if isinstance(value, float) else value for name, value in known.items()}
-        asked = Asked(QUESTION, f"{shape.area:.2f}", extra)
-        return Example((draw(shape.outline, fill, self.size, self.dark),), (asked,))
+        asked = TaskQuestion(AREA_QUESTION, f"{shape.area:.2f}", extra)
+        return DrawnExample((draw_area(shape.outline, fill, self.size, self.dark),), (asked,))
 
-    def shape(self, rng: np.random.Generator) -> Shape:
+    def shape(self, rng: np.random.Generator) -> DrawnShape:
         """A shape of any kind, size, turn and place."""
-        kind = SHAPES[rng.integers(len(SHAPES))]
+        kind = AREA_SHAPES[rng.integers(len(AREA_SHAPES))]
         width, height = rng.uniform(self.low, self.high, size=2).tolist()
         height = width if kind in ("square", "circle") else height
         turn = float(rng.uniform(-self.rotation, self.rotation))
-        outline = turned(corners(kind, width, height, apex=rng.uniform()), turn)
-        return Shape(kind, width, height, turn, placed(outline, rng))
+        outline = turned(shape_corners(kind, width, height, apex=rng.uniform()), turn)
+        return DrawnShape(kind, width, height, turn, placed(outline, rng))
 
 
-def corners(kind: str, width: float, height: float, apex: float) -> Points:
+def shape_corners(kind: str, width: float, height: float, apex: float) -> Outline2D:
     """The outline (N, 2) from (0, 0) to (width, height); a triangle's apex stands over the share `apex` of its base.
 
-    >>> corners("triangle", 20.0, 30.0, apex=0.25)
+    >>> shape_corners("triangle", 20.0, 30.0, apex=0.25)
     [(0.0, 0.0), (20.0, 0.0), (5.0, 30.0)]
     """
     if kind == "triangle":
@@ -107,7 +107,7 @@ def corners(kind: str, width: float, height: float, apex: float) -> Points:
     return [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)]
 
 
-def turned(outline: Points, degrees: float) -> Points:
+def turned(outline: Outline2D, degrees: float) -> Outline2D:
     """The outline turned about the origin, counter-clockwise.
 
     >>> [(round(x, 9), round(y, 9)) for x, y in turned([(1.0, 0.0), (0.0, 2.0)], 90)]
@@ -117,7 +117,7 @@ def turned(outline: Points, degrees: float) -> Points:
     return [(cos * x - sin * y, sin * x + cos * y) for x, y in outline]
 
 
-def placed(outline: Points, rng: np.random.Generator) -> Points:
+def placed(outline: Outline2D, rng: np.random.Generator) -> Outline2D:
     """The outline moved to a uniformly random place where it is fully inside the axes."""
     xs, ys = zip(*outline, strict=True)
     dx = rng.uniform(-min(xs), AXIS - max(xs))
@@ -125,7 +125,7 @@ def placed(outline: Points, rng: np.random.Generator) -> Points:
     return [(x + dx, y + dy) for x, y in outline]
 
 
-def draw(outline: Points, fill: Color, size: int, dark: bool) -> Image.Image:
+def draw_area(outline: Outline2D, fill: Color, size: int, dark: bool) -> Image.Image:
     """RGB picture (size, size) of the axes with the filled outline on them."""
     large = _axes(size, dark).copy()
     points = [_pixel(x, y, size) for x, y in outline]
@@ -149,7 +149,7 @@ def _axes(size: int, dark: bool) -> Image.Image:
     ground, lines, text = (0, 56, 150) if dark else (255, 205, 0)
     large = Image.new("RGB", (size * SUPER,) * 2, (ground,) * 3)
     pen, font = ImageDraw.Draw(large), ImageFont.load_default(max(8, size / 20) * SUPER)
-    for tick in range(0, int(AXIS) + 1, TICK):
+    for tick in range(0, int(AXIS) + 1, TICK_PIXELS):
         for ends in (((tick, 0), (tick, AXIS)), ((0, tick), (AXIS, tick))):
             pen.line([_pixel(*end, size) for end in ends], fill=(lines,) * 3, width=SUPER)
         (x, y), gap = _pixel(tick, tick, size), size / 56 * SUPER

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from open_r1.tasks.shapes import SIZES, SPLITS, Kind, Pair, pairs, scene
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 MOST_LARGE = 4
 ALL = "How many different items are there in the image?"
@@ -59,7 +59,7 @@ class CountingImages:
     overlap: float = field(default=0.0, metadata={"help": "Largest IoU of two items' boxes, in [0, 1)."})
     size: int = field(default=112, metadata={"help": "Side of a picture in pixels."})
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         number = int(rng.integers(1, self.most + 1))
         wanted, count = self._pick(rng, pairs(split)), int(rng.integers(0, number + 1))
@@ -69,10 +69,10 @@ class CountingImages:
         image, items = scene(rng, kinds, self.size, self.overlap)
         names = [str(item.kind) for item in sorted(items, key=lambda item: item.box)]
         asked = (
-            Asked(ALL, str(number), {"kind": "all", "items": names}),
-            Asked(of_kind(wanted), str(count), {"kind": "one", "items": names}),
+            TaskQuestion(ALL, str(number), {"kind": "all", "items": names}),
+            TaskQuestion(of_kind(wanted), str(count), {"kind": "one", "items": names}),
         )
-        return Example((image,), asked)
+        return DrawnExample((image,), asked)
 
     def _others(self, rng: np.random.Generator, wanted: Pair, number: int, pool: Sequence[Pair]) -> list[Pair]:
         alike = near(wanted, pool)

@@ -17,12 +17,12 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from open_r1.tasks.task import Asked, Example, example_rng
+from open_r1.tasks.task import DrawnExample, TaskQuestion, example_rng
 
 SPACE = "_"  # between the words of a message; stands for itself, and no pair shows it
-HELD_OUT_EVERY = 5  # about each fifth word is held out
+HELD_OUT_WORDS_EVERY = 5  # about each fifth word is held out
 ARROW_FROM = 40  # pixels: narrower cells hold the two letters alone
-QUESTION = (
+DECODING_QUESTION = (
     "The image is a decoder: in each pair, the left letter stands for the right letter. Decode this message: {coded}"
 )
 _VOWELS = "aeiou"
@@ -64,15 +64,17 @@ class CodedMessages:
         longest = max(self.min_letters, self.alphabet // 3) if self.max_letters is None else self.max_letters
         return self.min_letters, longest
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         words = [self._word(rng, split) for _ in range(rng.integers(1, self.max_words + 1))]
         message = SPACE.join(words)
         code = random_code(rng, self._letters, message)
-        coded = encode(message, code)
+        coded = encode_message(message, code)
         picture = draw_decoder(code, rng, self.size, self.dark)
-        asked = Asked(QUESTION.format(coded=" ".join(coded)), message, {"coded": coded, "message": message})
-        return Example((picture,), (asked,))
+        asked = TaskQuestion(
+            DECODING_QUESTION.format(coded=" ".join(coded)), message, {"coded": coded, "message": message}
+        )
+        return DrawnExample((picture,), (asked,))
 
     @property
     def _letters(self) -> str:
@@ -88,14 +90,14 @@ class CodedMessages:
         return word.upper() if self.upper else word
 
 
-def split_of(word: str) -> str:
+def split_of_word(word: str) -> str:
     """The split in which a word may occur, whatever the seed and the case.
 
-    >>> [word for word in ("cat", "dog", "sun", "red", "ice", "bed") if split_of(word) == "heldout"]
+    >>> [word for word in ("cat", "dog", "sun", "red", "ice", "bed") if split_of_word(word) == "heldout"]
     ['sun', 'ice']
     """
     number = int.from_bytes(hashlib.sha256(word.lower().encode()).digest()[:8], "big")
-    return "heldout" if number % HELD_OUT_EVERY == 0 else "train"
+    return "heldout" if number % HELD_OUT_WORDS_EVERY == 0 else "train"
 
 
 def made_word(rng: np.random.Generator, letters: str, lengths: tuple[int, int], split: str) -> str:
@@ -110,7 +112,7 @@ def made_word(rng: np.random.Generator, letters: str, lengths: tuple[int, int], 
         start, length = int(rng.integers(len(kinds))), int(rng.integers(lengths[0], lengths[1] + 1))
         kinds = [kinds[(start + k) % len(kinds)] for k in range(length)]
         word = "".join(kind[rng.integers(len(kind))] for kind in kinds)
-        if split_of(word) == split:
+        if split_of_word(word) == split:
             return word
     raise ValueError(
         f"got an alphabet of {len(letters)} and words of {lengths[0]} to {lengths[1]} letters, expected words for the "
@@ -126,7 +128,7 @@ def listed_words(path: str, letters: str, lengths: tuple[int, int], split: str) 
     """
     lines = Path(path).read_text(encoding="utf-8").lower().split()
     fitting = sorted({w for w in lines if lengths[0] <= len(w) <= lengths[1] and set(w) <= set(letters)})
-    chosen = tuple(word for word in fitting if split_of(word) == split)
+    chosen = tuple(word for word in fitting if split_of_word(word) == split)
     if not chosen:
         raise ValueError(
             f"{path}: got no word for the split {split!r}, expected words of {lengths[0]} to {lengths[1]} letters "
@@ -139,19 +141,19 @@ def random_code(rng: np.random.Generator, letters: str, message: str) -> dict[st
     """A random bijection of `letters`, plain letter -> coded letter, that does not leave the whole message as it is.
 
     >>> code = random_code(np.random.default_rng(0), "abcd", "ab")
-    >>> sorted(code.values()), encode("ab", code) != "ab"
+    >>> sorted(code.values()), encode_message("ab", code) != "ab"
     (['a', 'b', 'c', 'd'], True)
     """
     while True:
         code = dict(zip(letters, (letters[i] for i in rng.permutation(len(letters))), strict=True))
-        if encode(message, code) != message:
+        if encode_message(message, code) != message:
             return code
 
 
-def encode(message: str, code: Mapping[str, str]) -> str:
+def encode_message(message: str, code: Mapping[str, str]) -> str:
     """The message in code; what the code does not name, `_`, stands for itself.
 
-    >>> encode("cab_a", {"a": "x", "b": "y", "c": "z"})
+    >>> encode_message("cab_a", {"a": "x", "b": "y", "c": "z"})
     'zxy_x'
     """
     return "".join(code.get(letter, letter) for letter in message)

@@ -13,9 +13,9 @@ from typing import ClassVar
 
 from open_r1.rewards.detection import od_ap, od_ap50
 from open_r1.tasks.shapes import SIZES, SPLITS, Item, Kind, pairs, scene
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
-QUESTION = "Find every {first} and every {second} in the image and give the box of each with its label."
+DETECTION_QUESTION = "Find every {first} and every {second} in the image and give the box of each with its label."
 FORM = (
     'as a JSON list such as [{"bbox_2d": [x1, y1, x2, y2], "label": "object name"}], or None where there is nothing '
     "to find"
@@ -32,7 +32,7 @@ class DetectedShapes:
     overlap: float = field(default=0.0, metadata={"help": "Largest IoU of two shapes' boxes, in [0, 1)."})
     size: int = field(default=112, metadata={"help": "Side of a picture in pixels."})
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         labels = [f"{color} {shape}" for color, shape in pairs(split)]
         wanted = rng.permutation(labels)[:2].tolist()
@@ -44,16 +44,16 @@ class DetectedShapes:
             shown[0] = wanted[0]
         kinds = [Kind(*label.split(), list(SIZES)[rng.integers(len(SIZES))]) for label in shown]
         image, items = scene(rng, kinds, self.size, self.overlap)
-        question = QUESTION.format(first=wanted[0], second=wanted[1])
-        return Example((image,), (Asked(question, answer(items, wanted), {"labels": wanted}),))
+        question = DETECTION_QUESTION.format(first=wanted[0], second=wanted[1])
+        return DrawnExample((image,), (TaskQuestion(question, detections_text(items, wanted), {"labels": wanted}),))
 
 
-def answer(items: Sequence[Item], wanted: Sequence[str]) -> str:
+def detections_text(items: Sequence[Item], wanted: Sequence[str]) -> str:
     """The gold answer: the items of these labels from left to right, in pixels of the picture.
 
-    >>> answer([Item(Kind("red", "circle", "small"), (3, 4, 20, 21))], ["red circle", "blue cross"])
+    >>> detections_text([Item(Kind("red", "circle", "small"), (3, 4, 20, 21))], ["red circle", "blue cross"])
     '[{"bbox_2d": [3, 4, 20, 21], "label": "red circle"}]'
-    >>> answer([], ["red circle", "blue cross"])
+    >>> detections_text([], ["red circle", "blue cross"])
     'None'
     """
     named = [(list(item.box), f"{item.kind.color} {item.kind.shape}") for item in items]

@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 IMAGE_WH = (112, 56)  # pixels; a multiple of 28, so Qwen's processor keeps it as it is
 DIGIT_PX = 34  # side of one digit before jitter; three fit side by side
-HELD_OUT_EVERY = 5  # each fifth source digit of a class is held out
+HELD_OUT_DIGITS_EVERY = 5  # each fifth source digit of a class is held out
 
 QUESTIONS: Mapping[str, str] = {
     "list": "What digits are in this image? I need the digits in a list sorted from lowest to highest.",
@@ -27,40 +27,40 @@ QUESTIONS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Source:
+class HandwrittenDigits:
     """Handwritten digits to draw from: `images` (N, H, W) uint8, white on black; `labels` (N,) in 0..9."""
 
     images: np.ndarray
     labels: np.ndarray
 
-    def split(self, held_out: bool) -> "Source":
+    def split(self, held_out: bool) -> "HandwrittenDigits":
         """The held-out fifth of each class, or the rest."""
         rank = np.zeros(len(self.labels), dtype=int)
         for digit in range(10):
             mine = np.flatnonzero(self.labels == digit)
             rank[mine] = np.arange(len(mine))
-        keep = (rank % HELD_OUT_EVERY == 0) == held_out
-        return Source(self.images[keep], self.labels[keep])
+        keep = (rank % HELD_OUT_DIGITS_EVERY == 0) == held_out
+        return HandwrittenDigits(self.images[keep], self.labels[keep])
 
 
-def uci_source() -> Source:
+def uci_source() -> HandwrittenDigits:
     """The 1,797 8x8 digits beside this file, with values 0..16: the test set of UCI's Optical Recognition of
     Handwritten Digits (Alpaydin and Kaynak 1998, CC BY 4.0), in the order in which scikit-learn ships it.
 
     Not from scikit-learn: where it is installed transformers imports it, which takes each start of Python a second.
     """
     with np.load(Path(__file__).with_name("optdigits.npz")) as file:
-        return Source((file["images"] * (255 / 16)).astype(np.uint8), file["labels"].astype(int))
+        return HandwrittenDigits((file["images"] * (255 / 16)).astype(np.uint8), file["labels"].astype(int))
 
 
-def mnist_source(folder: Path) -> Source:
+def mnist_source(folder: Path) -> HandwrittenDigits:
     """The first `*images-idx3-ubyte*` and `*labels-idx1-ubyte*` of a folder, gzipped or not (LeCun's idx format).
 
     Raises FileNotFoundError where one is missing and ValueError where a file is not idx.
     """
     images = _read_idx(folder, "*images*idx3-ubyte*", magic=0x803)
     labels = _read_idx(folder, "*labels*idx1-ubyte*", magic=0x801)
-    return Source(images, labels.astype(int))
+    return HandwrittenDigits(images, labels.astype(int))
 
 
 def _read_idx(folder: Path, pattern: str, magic: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def _read_idx(folder: Path, pattern: str, magic: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
 
 
-def draw(digits: np.ndarray, rng: np.random.Generator) -> Image.Image:
+def draw_digits(digits: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """One to three source digits (k, H, W), left to right on black with small random turns, sizes and places."""
     canvas = np.zeros((IMAGE_WH[1], IMAGE_WH[0]), np.uint8)
     slot = IMAGE_WH[0] / len(digits)
@@ -91,10 +91,10 @@ def draw(digits: np.ndarray, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(canvas).convert("RGB")
 
 
-def answer(kind: str, digits: list[int]) -> str:
+def digits_answer(kind: str, digits: list[int]) -> str:
     """The gold answer of a question.
 
-    >>> answer("list", [7, 2, 4]), answer("sum", [7, 2, 4])
+    >>> digits_answer("list", [7, 2, 4]), digits_answer("sum", [7, 2, 4])
     ('[2, 4, 7]', '13')
     """
     return str(sorted(digits)) if kind == "list" else str(sum(digits))
@@ -107,19 +107,19 @@ class DigitImages:
     splits: ClassVar[tuple[str, ...]] = ("train", "heldout")
     mnist: str | None = field(default=None, metadata={"help": "Folder with MNIST idx files instead of UCI's digits."})
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng, source = example_rng(seed, self.splits, split, index), _source(self.mnist, split == "heldout")
         chosen = rng.integers(len(source.labels), size=rng.integers(1, 4))
         digits = source.labels[chosen].tolist()
         asked = (
-            Asked(question, answer(kind, digits), {"kind": kind, "digits": digits})
+            TaskQuestion(question, digits_answer(kind, digits), {"kind": kind, "digits": digits})
             for kind, question in QUESTIONS.items()
         )
-        return Example((draw(source.images[chosen], rng),), tuple(asked))
+        return DrawnExample((draw_digits(source.images[chosen], rng),), tuple(asked))
 
 
 @cache
-def _source(mnist: str | None, held_out: bool) -> Source:
+def _source(mnist: str | None, held_out: bool) -> HandwrittenDigits:
     return (mnist_source(Path(mnist)) if mnist else uci_source()).split(held_out)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from rich.progress import track
 
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.tasks.task import Example, Generator
+from open_r1.tasks.task import DrawnExample, Generator
 
 
-def rows_of(example: Example, split: str, index: int) -> Iterator[dict[str, Any]]:
+def example_rows(example: DrawnExample, split: str, index: int) -> Iterator[dict[str, Any]]:
     """The JSONL rows of example `index`, in VLM-R1's line format; the generator's extra fields ride along."""
     names = image_names(example, split, index)
     for k, asked in enumerate(example.asked):
@@ -27,7 +27,7 @@ def rows_of(example: Example, split: str, index: int) -> Iterator[dict[str, Any]
         }
 
 
-def image_names(example: Example, split: str, index: int) -> list[str]:
+def image_names(example: DrawnExample, split: str, index: int) -> list[str]:
     """Paths of an example's pictures below the dataset's folder."""
     stem = f"images/{split}_{index:06d}"
     return [f"{stem}.png"] if len(example.images) == 1 else [f"{stem}_{k}.png" for k in range(len(example.images))]
@@ -42,6 +42,6 @@ def write_split(out: Path, split: str, generator: Generator, rows: int, seed: in
             example = generator.example(seed, split, index)
             for name, image in zip(image_names(example, split, index), example.images, strict=True):
                 image.save(out / name)
-            for row in list(rows_of(example, split, index))[: rows - index * per_example]:
+            for row in list(example_rows(example, split, index))[: rows - index * per_example]:
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     return out / f"{split}.jsonl"

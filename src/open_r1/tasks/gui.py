@@ -11,11 +11,12 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.shapes import Color
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 NO_RESPONSE, UNEXPECTED, NO_DEFECT = "Operation No Response", "Unexpected Task Result", "No Defect"
-PLACES = ("upper left", "upper right", "lower left", "lower right")
-QUESTION = (
+SWITCH_CORNERS = ("upper left", "upper right", "lower left", "lower right")
+SWITCH_QUESTION = (
     "The two screenshots show a window before and after this action: [click on the switch in the {place}.].\n"
     "Which defect do they show?\n- {no_response}: nothing changes.\n- {unexpected}: something else changes than the "
     "action says.\n- {no_defect}: the action does what it says.\nAnswer with the name only."
@@ -25,7 +26,6 @@ ACCENTS = {
     "heldout": ((230, 60, 60), (190, 90, 255), (40, 200, 210)),
 }
 BAR, OFF, GROUND = (90, 90, 90), (130, 130, 130), (35, 35, 35)
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SwitchWindows:
     )
     size: int = field(default=112, metadata={"help": "Side of a screenshot in pixels, at least 56."})
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         before, clicked = (rng.random(4) < 0.5).tolist(), int(rng.integers(4))
         defects = (NO_RESPONSE, UNEXPECTED, NO_DEFECT)[: 3 if self.no_defect else 2]
@@ -46,12 +46,12 @@ class SwitchWindows:
         after = switched(before, clicked, defect, rng)
         color = ACCENTS[split][rng.integers(len(ACCENTS[split]))]
         corner = rng.integers(0, self.size // 8 + 1, size=2).tolist()
-        question = QUESTION.format(
-            place=PLACES[clicked], no_response=NO_RESPONSE, unexpected=UNEXPECTED, no_defect=NO_DEFECT
+        question = SWITCH_QUESTION.format(
+            place=SWITCH_CORNERS[clicked], no_response=NO_RESPONSE, unexpected=UNEXPECTED, no_defect=NO_DEFECT
         )
-        extra = {"clicked": PLACES[clicked], "before": before, "after": after}
-        images = tuple(draw(on, corner, color, self.size) for on in (before, after))
-        return Example(images, (Asked(question, defect, extra),))
+        extra = {"clicked": SWITCH_CORNERS[clicked], "before": before, "after": after}
+        images = tuple(draw_screenshot(on, corner, color, self.size) for on in (before, after))
+        return DrawnExample(images, (TaskQuestion(question, defect, extra),))
 
 
 def switched(on: Sequence[bool], clicked: int, defect: str, rng: np.random.Generator) -> list[bool]:
@@ -65,7 +65,7 @@ def switched(on: Sequence[bool], clicked: int, defect: str, rng: np.random.Gener
     return [value != (k == flips) for k, value in enumerate(on)]
 
 
-def draw(on: Sequence[bool], corner: Sequence[int], color: Color, side: int) -> Image.Image:
+def draw_screenshot(on: Sequence[bool], corner: Sequence[int], color: Color, side: int) -> Image.Image:
     """A screenshot (side, side) RGB: a window with a bar and four switches; those that are on shine to the right."""
     image = Image.new("RGB", (side, side))
     brush = ImageDraw.Draw(image)

@@ -13,9 +13,9 @@ import numpy as np
 
 from open_r1.rewards.referring import rec
 from open_r1.tasks.shapes import SIZES, SPLITS, Kind, pairs, scene
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
-QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {sentence}."
+REFERRING_QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {sentence}."
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReferredShapes:
     overlap: float = field(default=0.0, metadata={"help": "Largest IoU of two shapes' boxes, in [0, 1)."})
     size: int = field(default=112, metadata={"help": "Side of a picture in pixels."})
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         pool = [Kind(color, shape, size) for color, shape in pairs(split) for size in SIZES]
         wanted = pool[rng.integers(len(pool))]
@@ -39,20 +39,20 @@ class ReferredShapes:
         kinds = [wanted, *self._others(rng, wanted, others, pool)]
         image, items = scene(rng, kinds, self.size, self.overlap)
         extra = {"items": [{"name": str(item.kind), "box": list(item.box)} for item in items]}
-        question = QUESTION.format(sentence=f"the {wanted}")
-        return Example((image,), (Asked(question, str(list(items[0].box)), extra),))
+        question = REFERRING_QUESTION.format(sentence=f"the {wanted}")
+        return DrawnExample((image,), (TaskQuestion(question, str(list(items[0].box)), extra),))
 
     def _others(self, rng: np.random.Generator, wanted: Kind, number: int, pool: list[Kind]) -> list[Kind]:
-        alike = [kind for kind in pool if differences(kind, wanted) == 1]
-        unlike = [kind for kind in pool if differences(kind, wanted) > 1]
+        alike = [kind for kind in pool if kind_differences(kind, wanted) == 1]
+        unlike = [kind for kind in pool if kind_differences(kind, wanted) > 1]
         pools = [alike if k < self.distractors else unlike for k in range(number)]
         return [kinds[rng.integers(len(kinds))] for kinds in pools]
 
 
-def differences(a: Kind, b: Kind) -> int:
+def kind_differences(a: Kind, b: Kind) -> int:
     """In how many of colour, shape and size two kinds differ.
 
-    >>> differences(Kind("red", "circle", "large"), Kind("red", "cross", "small"))
+    >>> kind_differences(Kind("red", "circle", "large"), Kind("red", "cross", "small"))
     2
     """
     return sum(getattr(a, name) != getattr(b, name) for name in ("color", "shape", "size"))

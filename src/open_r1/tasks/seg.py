@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from open_r1.data.geometry.masks import encode
+from open_r1.data.geometry.masks import encode_rle
 from open_r1.data.geometry.polygons import angles, ceiling, fit, write
 from open_r1.rewards.segmentation import gold_ceiling, intersection, mask_iou, union
 from open_r1.tasks.shapes import COLORS
-from open_r1.tasks.task import Asked, Example, Task, example_rng
+from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 SUM = {
     "chebyshev": "c0 + c1 cos(t) + c2 cos(2t) + ...",
@@ -46,25 +46,25 @@ class OutlinedShapes:
     basis: str = field(default="chebyshev", metadata={"help": "Form of the outline: chebyshev or fourier."})
     terms: int = field(default=8, metadata={"help": "Number of coefficients."})
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
-        shape, color = (str(rng.choice(list(names))) for names in (SHAPES, COLORS))
-        mask = draw(shape, rng, self.size)
+        shape, color = (str(rng.choice(list(names))) for names in (MASK_SHAPES, COLORS))
+        mask = draw_mask(shape, rng, self.size)
         picture = np.where(mask[..., None], np.array(COLORS[color], np.uint8), np.uint8(0))
         polygon = fit(mask, self.basis, self.terms)
         extra = {
-            "segmentation": encode(mask),
+            "segmentation": encode_rle(mask),
             "category": shape,
             "ceiling": ceiling(polygon, mask),
             "basis": self.basis,
         }
-        asked = Asked(question(f"the {color} {shape}", self.basis, self.terms), write(polygon), extra)
-        return Example((Image.fromarray(picture),), (asked,))
+        asked = TaskQuestion(question(f"the {color} {shape}", self.basis, self.terms), write(polygon), extra)
+        return DrawnExample((Image.fromarray(picture),), (asked,))
 
 
-def draw(shape: str, rng: np.random.Generator, side: int) -> np.ndarray:
+def draw_mask(shape: str, rng: np.random.Generator, side: int) -> np.ndarray:
     """The mask (side, side) of a shape of random measures, angle and place, wholly inside."""
-    outline_N2 = SHAPES[shape](rng)
+    outline_N2 = MASK_SHAPES[shape](rng)
     turn = rng.uniform(0, 2 * np.pi)
     outline_N2 = outline_N2 @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     outline_N2 *= rng.uniform(0.22, 0.42) * side / np.hypot(*outline_N2.T).max()
@@ -103,7 +103,7 @@ def _around(radius_N: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(theta), np.sin(theta)], axis=1) * radius_N[:, None]
 
 
-SHAPES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+MASK_SHAPES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "ellipse": _ellipse,
     "bar": _bar,
     "L": _l_shape,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from open_r1.rewards.referring import iou
+from open_r1.rewards.referring import box_iou
 
 COLORS = {"red": (255, 40, 40), "green": (40, 220, 60), "blue": (70, 110, 255), "yellow": (255, 230, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -20,7 +20,8 @@ MIN_VISIBLE = 0.5  # no item is covered more than this by later ones
 TRIES = 200
 
 Pair = tuple[str, str]  # colour, shape
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, x2 and y2 just outside
+Color = tuple[int, int, int]  # red, green, blue, each 0 to 255
+PixelBox = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, x2 and y2 just outside
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Item:
     """An item of a picture: its tight box, and the share of its pixels, in (0, 1], that no later item covers."""
 
     kind: Kind
-    box: Box
+    box: PixelBox
     visible: float = 1.0
 
 
@@ -75,7 +76,7 @@ def scene(
         boxes = _boxes(rng, [kinds[k] for k in order], side, overlap)
         if boxes is None:
             continue
-        image, visible = draw([kinds[k] for k in order], boxes, side)
+        image, visible = draw_scene([kinds[k] for k in order], boxes, side)
         if min(visible, default=1.0) >= MIN_VISIBLE:
             placed = {k: Item(kinds[k], b, v) for k, b, v in zip(order, boxes, visible, strict=True)}
             return image, tuple(placed[k] for k in range(len(kinds)))
@@ -85,11 +86,11 @@ def scene(
     )
 
 
-def draw(kinds: Sequence[Kind], boxes: Sequence[Box], side: int) -> tuple[Image.Image, list[float]]:
+def draw_scene(kinds: Sequence[Kind], boxes: Sequence[PixelBox], side: int) -> tuple[Image.Image, list[float]]:
     """(picture, visible share of each item); later items cover earlier ones.
 
     >>> kinds = [Kind("red", "square", "large"), Kind("blue", "square", "small")]
-    >>> draw(kinds, [(0, 0, 20, 20), (10, 10, 20, 20)], 112)[1]  # 100 of 400 pixels covered
+    >>> draw_scene(kinds, [(0, 0, 20, 20), (10, 10, 20, 20)], 112)[1]  # 100 of 400 pixels covered
     [0.75, 1.0]
     """
     image, owners = Image.new("RGB", (side, side)), Image.new("L", (side, side))
@@ -105,9 +106,9 @@ def draw(kinds: Sequence[Kind], boxes: Sequence[Box], side: int) -> tuple[Image.
     return image, [float(s / w.sum()) for s, w in zip(seen, whole, strict=True)]
 
 
-def _boxes(rng: np.random.Generator, kinds: Sequence[Kind], side: int, overlap: float) -> list[Box] | None:
+def _boxes(rng: np.random.Generator, kinds: Sequence[Kind], side: int, overlap: float) -> list[PixelBox] | None:
     """A random box for each kind, or None where one found no place beside those before it."""
-    boxes: list[Box] = []
+    boxes: list[PixelBox] = []
     for kind in kinds:
         free = (box for box in (_box(rng, kind, side) for _ in range(20)) if _fits(box, boxes, overlap))
         if (box := next(free, None)) is None:
@@ -116,43 +117,43 @@ def _boxes(rng: np.random.Generator, kinds: Sequence[Kind], side: int, overlap: 
     return boxes
 
 
-def _box(rng: np.random.Generator, kind: Kind, side: int) -> Box:
+def _box(rng: np.random.Generator, kind: Kind, side: int) -> PixelBox:
     low, high = SIZES[kind.size]
     width = round(float(rng.uniform(low, high)) * side)
     x, y = rng.integers(0, side - width + 1, size=2).tolist()
     return x, y, x + width, y + width
 
 
-def _fits(box: Box, others: Sequence[Box], overlap: float) -> bool:
+def _fits(box: PixelBox, others: Sequence[PixelBox], overlap: float) -> bool:
     if overlap:
-        return all(iou(box, other) <= overlap for other in others)
+        return all(box_iou(box, other) <= overlap for other in others)
     x1, y1, x2, y2 = box
     return all(x2 < a1 or a2 < x1 or y2 < b1 or b2 < y1 for a1, b1, a2, b2 in others)
 
 
-def _circle(brush: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
+def _circle(brush: ImageDraw.ImageDraw, box: PixelBox, fill: int | tuple[int, ...]) -> None:
     x1, y1, x2, y2 = box
     brush.ellipse((x1, y1, x2 - 1, y2 - 1), fill=fill)
 
 
-def _square(brush: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
+def _square(brush: ImageDraw.ImageDraw, box: PixelBox, fill: int | tuple[int, ...]) -> None:
     x1, y1, x2, y2 = box
     brush.rectangle((x1, y1, x2 - 1, y2 - 1), fill=fill)
 
 
-def _triangle(brush: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
+def _triangle(brush: ImageDraw.ImageDraw, box: PixelBox, fill: int | tuple[int, ...]) -> None:
     x1, y1, x2, y2 = box
     brush.polygon(((x1, y2 - 1), (x2 - 1, y2 - 1), ((x1 + x2 - 1) / 2, y1)), fill=fill)
 
 
-def _cross(brush: ImageDraw.ImageDraw, box: Box, fill: int | tuple[int, ...]) -> None:
+def _cross(brush: ImageDraw.ImageDraw, box: PixelBox, fill: int | tuple[int, ...]) -> None:
     x1, y1, x2, y2 = box
     arm = (x2 - x1) // 3
     brush.rectangle((x1 + arm, y1, x2 - 1 - arm, y2 - 1), fill=fill)
     brush.rectangle((x1, y1 + arm, x2 - 1, y2 - 1 - arm), fill=fill)
 
 
-OUTLINES: dict[str, Callable[[ImageDraw.ImageDraw, Box, int | tuple[int, ...]], None]] = {
+OUTLINES: dict[str, Callable[[ImageDraw.ImageDraw, PixelBox, int | tuple[int, ...]], None]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,

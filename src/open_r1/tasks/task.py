@@ -13,7 +13,7 @@ from open_r1.data.record import Record
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskQuestion:
     """One question about an example's pictures, and its gold answer.
 
     Pictures stand at the question's `<image>` tags, or first where it has none. `extra` fields reach the rewards.
@@ -25,11 +25,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Example:
+class DrawnExample:
     """Pictures and what is asked about them; each question becomes a row."""
 
     images: tuple[Image.Image, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[TaskQuestion, ...]
 
 
 class Generator(Protocol):
@@ -40,7 +40,7 @@ class Generator(Protocol):
 
     splits: ClassVar[tuple[str, ...]]
 
-    def example(self, seed: int, split: str, index: int) -> Example:
+    def example(self, seed: int, split: str, index: int) -> DrawnExample:
         """Example `index` of a split; it depends on the options and (seed, split, index) alone."""
 
 

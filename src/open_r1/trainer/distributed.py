@@ -14,10 +14,10 @@ from accelerate.utils import gather_object
 from open_r1.errors import RunEnded, UsageError
 
 logger = logging.getLogger(__name__)
-Value = TypeVar("Value")
+_Value = TypeVar("Value")
 
 
-def together(call: Callable[[], Value]) -> Value:
+def on_all_ranks(call: Callable[[], _Value]) -> _Value:
     """What `call` returns here. All ranks call it, and none waits for another within `call`.
 
     What it raises on a lone rank passes. Of several, where it raises on any, all raise RunEnded, or the kind of it
@@ -32,14 +32,14 @@ def together(call: Callable[[], Value]) -> Value:
         error = raised
         if not isinstance(raised, UsageError):
             logger.exception("rank %d failed", PartialState().process_index)
-    found = [(kind, words) for kind, words in gather_object([summary(error)]) if words is not None]
+    found = [(kind, words) for kind, words in gather_object([error_summary(error)]) if words is not None]
     if found:
         kind = min((kind for kind, _ in found), key=lambda kind: len(kind.mro()))
         raise kind("\n".join(dict.fromkeys(words for _, words in found))) from error
     return value  # type: ignore[return-value]
 
 
-def summary(error: Exception | None) -> tuple[type[RunEnded], str | None]:
+def error_summary(error: Exception | None) -> tuple[type[RunEnded], str | None]:
     """What to raise on all ranks for an error of one, and its words; without an error no words."""
     kind = type(error) if isinstance(error, RunEnded) else RunEnded
     return kind, None if error is None else words_of(error)
@@ -64,14 +64,14 @@ class CollectiveReward:
         return self.reward.__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
-        return together(lambda: self.reward(*args, **kwargs))
+        return on_all_ranks(lambda: self.reward(*args, **kwargs))
 
 
-def spread(trainer: Any) -> bool:
+def weights_are_sharded(trainer: Any) -> bool:
     """Whether each rank holds a part of the weights only."""
-    return zero3(trainer) or trainer.is_fsdp_enabled
+    return is_zero3(trainer) or trainer.is_fsdp_enabled
 
 
-def zero3(trainer: Any) -> bool:
+def is_zero3(trainer: Any) -> bool:
     plugin = trainer.accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3

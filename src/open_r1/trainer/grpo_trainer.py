@@ -23,32 +23,32 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_tensor_dict
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments
-from open_r1.data.chat import fill, messages
+from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import Record
-from open_r1.models.families import bare, image_token_ids
+from open_r1.models.families import bare_model, image_token_ids
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rollout.batching import groups_of, merge_images, permute_groups
 from open_r1.rollout.image_tokens import refuse_drawn
-from open_r1.rollout.prompts import Example, Prompt, PromptLoader, Row, row_numbers
+from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, row_numbers
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.checks.nonfinite import Finite
-from open_r1.trainer.checks.weight_updates import Moved
-from open_r1.trainer.distributed import CollectiveReward, together
+from open_r1.trainer.checks.weight_updates import WeightUpdates
+from open_r1.trainer.distributed import CollectiveReward, on_all_ranks
 from open_r1.trainer.forward.dummy_image import share_vision
 from open_r1.trainer.forward.log_probs import Scored, in_parts, score
-from open_r1.trainer.forward.optimizations import savings, with_signal
+from open_r1.trainer.forward.optimizations import optimizations_of, with_signal
 from open_r1.trainer.forward.shared_prefix import share_prefixes
-from open_r1.trainer.lifecycle.hooks import Guarded
+from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.outputs.completion_stats import log_parse_rate, read
 from open_r1.trainer.outputs.hub import Published
-from open_r1.trainer.outputs.rollout_log import Rollouts, newest
+from open_r1.trainer.outputs.rollout_log import Rollouts, newest_completions
 from open_r1.trainer.transformers_rollout import transformers_rollout
 from open_r1.trainer.vllm_rollout import EngineRollouts
 
 
-class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
+class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
     """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
 
     `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s.
@@ -86,20 +86,20 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
         self.use_vllm = args.use_vllm = use_vllm
         self.health = Health(args.output_dir, args.stop_on)
         self.add_callback(self.health)
-        self.add_callback(Moved(self))
+        self.add_callback(WeightUpdates(self))
         self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
         self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
-        self.savings = savings(self, bare(self.model))
+        self.savings = optimizations_of(self, bare_model(self.model))
         if self.savings["shared_prefix"]:
             for shared in filter(None, (self.model, self.ref_model)):
-                share_prefixes(bare(self.accelerator.unwrap_model(shared)))
+                share_prefixes(bare_model(self.accelerator.unwrap_model(shared)))
         share_vision(self)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
-            conversation=lambda record, pictures: fill(messages(record, instruction), pictures),
+            conversation=lambda record, pictures: with_images(messages(record, instruction), pictures),
             processor=processor,
-            rope=getattr(bare(self.model).base_model, "get_rope_index", None),
+            rope=getattr(bare_model(self.model).base_model, "get_rope_index", None),
             workers=task.image_workers,
             template={"chat_template": self.chat_template, **self.chat_template_kwargs},
         )
@@ -111,9 +111,9 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
 
     # ------------------------------------------------------------------------------------------------- generation
 
-    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: list[RowNumber]) -> dict[str, Any]:
         with self.watch.phase("data"):
-            examples = together(lambda: self.loader.take(inputs))
+            examples = on_all_ranks(lambda: self.loader.take(inputs))
         self._examples, self._prompts = examples, self._on_device(examples)
         generate_every = self.args.steps_per_generation * self.num_iterations
         misaligned = self.args.gradient_accumulation_steps % generate_every != 0
@@ -125,7 +125,7 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in examples]))
         if self.model.training:
-            scored = newest(self, len(inputs)) | self._read
+            scored = newest_completions(self, len(inputs)) | self._read
             self.rollouts.add(self.state.global_step, examples, scored, self.num_generations)
         return output
 
@@ -140,7 +140,7 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
 
     def _backbone(self, model: torch.nn.Module) -> PreTrainedModel:
         """The VLM without its head, out of what engine and adapters wrap around it."""
-        return bare(self.accelerator.unwrap_model(model)).base_model
+        return bare_model(self.accelerator.unwrap_model(model)).base_model
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
         heads, group = groups_of(self._prompts)
@@ -157,7 +157,7 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
     def refuse_image_tokens(self, ids: list[list[int]]) -> None:
         """Raises ImageDrawn, on all ranks, where a completion of any holds one."""
         records, engine = [example.record for example in self._examples], "vLLM" if self.use_vllm else "transformers"
-        together(lambda: refuse_drawn(records, ids, self.banned, engine))
+        on_all_ranks(lambda: refuse_drawn(records, ids, self.banned, engine))
 
     def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is not None:
@@ -188,7 +188,7 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         return EpochSampler.like(super()._get_train_sampler(dataset))
 
-    def _prepare_inputs(self, generation_batch: list[Row]) -> dict[str, Any]:
+    def _prepare_inputs(self, generation_batch: list[RowNumber]) -> dict[str, Any]:
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
         if self.state.global_step != self._updates_seen:
@@ -224,10 +224,10 @@ class VLMGRPOTrainer(Finite, Guarded, Resumable, Published, GRPOTrainer):
             inputs.setdefault("old_per_token_logps", self._logps)
         return loss
 
-    def rows_of(self, inputs: dict[str, Any]) -> list[Row]:
+    def rows_of(self, inputs: dict[str, Any]) -> list[RowNumber]:
         return inputs.get("rows", ())  # an evaluation keeps none
 
-    def where(self, row: Row) -> str:
+    def where(self, row: RowNumber) -> str:
         return self.records[row["split"]][row["row"]].where
 
     def _get_per_token_logps_and_entropies(

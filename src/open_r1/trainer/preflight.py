@@ -10,8 +10,8 @@ from open_r1.data.prompt_length import prompt_tokens
 from open_r1.errors import UsageError
 from open_r1.models.families import no_family
 from open_r1.plan.dims import dims_of, patches_per_token
-from open_r1.plan.memory import GIB, rollout, state, total, training
-from open_r1.plan.settings import ENGINES, FLOAT, Engine, Run
+from open_r1.plan.memory import GIB, rollout_bytes, state, total_bytes, training_bytes
+from open_r1.plan.settings import ENGINES, FLOAT, Engine, PlannedRun
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 SAMPLED_ROWS = 32
@@ -19,7 +19,7 @@ SAMPLED_ROWS = 32
 
 def show_preflight(trainer: VLMGRPOTrainer) -> None:
     """Print the table on rank 0. Raises UsageError where the rows do not fill one generation batch."""
-    facts = facts_of(trainer)
+    facts = preflight_facts(trainer)
     if trainer.accelerator.is_main_process:
         table = Table(title="GRPO run", show_header=False)
         for name, value in facts.items():
@@ -28,7 +28,7 @@ def show_preflight(trainer: VLMGRPOTrainer) -> None:
         console.print(table, width=None if console.is_terminal else 120)
 
 
-def facts_of(trainer: VLMGRPOTrainer) -> dict[str, str]:
+def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
     args, records = trainer.args, trainer.records["train"]
     prompts = args.generation_batch_size // args.num_generations
     left_out = len(records) % prompts
@@ -49,12 +49,12 @@ def facts_of(trainer: VLMGRPOTrainer) -> dict[str, str]:
             if left_out
             else ""
         ),
-        "images per row": spread([len(record.images) for record in sample]),
+        "images per row": value_range([len(record.images) for record in sample]),
         "model": f"{trainer.model.config.model_type}, {trainer.model.config._name_or_path}",
-        "parameters": parameters(trainer.model),
+        "parameters": parameter_counts(trainer.model),
         "groups per step": f"{prompts // max(1, args.steps_per_generation // args.gradient_accumulation_steps)} of "
         f"{args.num_generations} completions",
-        "tokens per group": f"prompt {spread(tokens)}, completions at most "
+        "tokens per group": f"prompt {value_range(tokens)}, completions at most "
         f"{args.num_generations * trainer.max_completion_length:,}",
         "rewards": ", ".join(
             f"{name} x {weight:g}"
@@ -65,16 +65,16 @@ def facts_of(trainer: VLMGRPOTrainer) -> dict[str, str]:
     }
 
 
-def spread(values: list[int]) -> str:
+def value_range(values: list[int]) -> str:
     """
-    >>> spread([2, 2]), spread([1, 4])
+    >>> value_range([2, 2]), value_range([1, 4])
     ('2', '1 to 4')
     """
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low:,} to {high:,}"
 
 
-def parameters(model: PreTrainedModel) -> str:
+def parameter_counts(model: PreTrainedModel) -> str:
     total, trained = counts(model)
     return f"{total:,}, of which {trained:,} are trained"
 
@@ -92,16 +92,17 @@ def memory(trainer: VLMGRPOTrainer, longest: int) -> str:
     total_, trained = counts(trainer.model)
     parts = state(total_, trained, size, engine, ranks, trainer.ref_model is not None)
     words = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in parts.items() if bytes_)
-    held = f"{total(parts) / GIB:.2f} GiB ({words})"
+    held = f"{total_bytes(parts) / GIB:.2f} GiB ({words})"
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel) or no_family(model):
         return f"{held}, activations and KV cache on top"
-    dims, run = dims_of(model), run_of(trainer, longest, engine, size)
-    return f"{held}; planned peaks: rollout {gib(rollout(dims, run))}, training {gib(training(dims, run))} GiB"
+    dims, run = dims_of(model), this_run(trainer, longest, engine, size)
+    peaks = f"rollout {gib(rollout_bytes(dims, run))}, training {gib(training_bytes(dims, run))} GiB"
+    return f"{held}; planned peaks: {peaks}"
 
 
 def gib(parts: dict[str, float]) -> str:
-    return f"{total(parts) / GIB:.2f}"
+    return f"{total_bytes(parts) / GIB:.2f}"
 
 
 def engine_of(trainer: VLMGRPOTrainer) -> Engine:
@@ -116,11 +117,11 @@ def engine_of(trainer: VLMGRPOTrainer) -> Engine:
     return Engine("deepspeed", plugin.zero_stage, None, *there)
 
 
-def run_of(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -> Run:
+def this_run(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -> PlannedRun:
     """This run as the planner takes it; of the longest prompt all tokens count as an image's, which is too much."""
     args, device = trainer.args, trainer.accelerator.device
     low = trainer.accelerator.mixed_precision in ("bf16", "fp16") or size == 2
-    return Run(
+    return PlannedRun(
         prompt=longest,
         patches=longest * patches_per_token(trainer.model.config),
         completion=trainer.max_completion_length,

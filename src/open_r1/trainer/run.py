@@ -26,7 +26,7 @@ from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.lifecycle.archive_logs import set_aside
-from open_r1.trainer.lifecycle.run_lock import alone
+from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.lifecycle.shutdown import train
 from open_r1.trainer.outputs.callbacks import Curves, Progress
 from open_r1.trainer.outputs.hub import card_of, recipe_of
@@ -45,10 +45,10 @@ def run_grpo(
     """Train on `records`; everything a run leaves is under `training.output_dir`."""
     if training.reward_weights is None and not task.reward_funcs:
         training.reward_weights = list(TASKS[task.task_type].weights)
-    with alone(training):
+    with only_run(training):
         resume = plan_resume(records, task, training, model_args)
         rewards = start_rewards(task)
-        trainer = make_trainer(records, eval_records, rewards, task, training, model_args)
+        trainer = make_grpo_trainer(records, eval_records, rewards, task, training, model_args)
         show_preflight(trainer)
         train_and_save(trainer, task, training, model_args, resume)
     return trainer
@@ -63,7 +63,7 @@ def start_rewards(task: TaskArguments) -> list[BatchReward]:
     return rewards
 
 
-def make_trainer(
+def make_grpo_trainer(
     records: Sequence[Record],
     eval_records: Sequence[Record] | None,
     rewards: Sequence[BatchReward],

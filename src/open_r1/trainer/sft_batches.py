@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import ProcessorMixin
 
-from open_r1.data.chat import fill, image_count, messages
+from open_r1.data.chat import image_count, messages, with_images
 from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import Record
@@ -88,7 +88,7 @@ class Collator:
 
         Raises UsageError for a chat template that writes a turn in another way once more turns follow.
         """
-        chat = fill(messages(record, self.instruction), images)
+        chat = with_images(messages(record, self.instruction), images)
         chat.append({"role": "assistant", "content": [{"type": "text", "text": taught(record)}]})
         whole, pieces, seen = self.processor.apply_chat_template(chat).rstrip(), [], 0
         for turn, message in enumerate(chat):

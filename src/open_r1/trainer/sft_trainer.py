@@ -10,7 +10,7 @@ from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.prompt_length import refuse_long_prompts
 from open_r1.errors import UsageError
 from open_r1.models.context_length import limits_of, load_config
-from open_r1.models.families import bare, family_of, vision_parts
+from open_r1.models.families import bare_model, family_of, vision_parts
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
 from open_r1.rollout.annotation import annotator
@@ -18,18 +18,18 @@ from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.checks.nonfinite import Finite
-from open_r1.trainer.checks.weight_updates import Moved
+from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.forward.dummy_image import share_vision
-from open_r1.trainer.forward.shared_prefix import share_prefixes, why_not
-from open_r1.trainer.lifecycle.hooks import Guarded
-from open_r1.trainer.lifecycle.run_lock import alone
+from open_r1.trainer.forward.shared_prefix import share_prefixes, why_no_shared_prefix
+from open_r1.trainer.lifecycle.hooks import LifecycleHooks
+from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.outputs.callbacks import Curves
 from open_r1.trainer.outputs.hub import Published
 from open_r1.trainer.run import train_and_save
 from open_r1.trainer.sft_batches import Collator, PackingCollator, taught
 
 
-class VLMSFTTrainer(Finite, Guarded, Resumable, Published, SFTTrainer):
+class VLMSFTTrainer(Finite, LifecycleHooks, Resumable, Published, SFTTrainer):
     """TRL's trainer, resumed exactly; `plan` says from where."""
 
     plan: Resume
@@ -43,13 +43,13 @@ class VLMSFTTrainer(Finite, Guarded, Resumable, Published, SFTTrainer):
 
 def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
     """Train on all rows of the data; everything a run leaves is under `training.output_dir`."""
-    with alone(training):
-        trainer = make_trainer(data, training, model_args)
+    with only_run(training):
+        trainer = make_sft_trainer(data, training, model_args)
         train_and_save(trainer, data, training, model_args, trainer.plan)
     return trainer
 
 
-def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
+def make_sft_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
     """Rows, processor, model and TRL's trainer."""
     task = TASKS[data.task_type]
     instruction = task.prompts[data.prompt_mode]
@@ -75,7 +75,7 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
         peft_config=lora_config(model_args, model, vision_parts(model)),
     )
     trainer.records = records
-    trainer.add_callback(Moved(trainer))
+    trainer.add_callback(WeightUpdates(trainer))
     share_vision(trainer)
     if packed:
         training.padding_free = True
@@ -86,8 +86,10 @@ def make_trainer(data: JsonlArguments, training: SFTArguments, model_args: VLMCo
 
 def pack_batches(trainer: SFTTrainer, collator: Collator) -> None:
     """`--padding_free true`: batches as one sequence. Raises UsageError for models where that would not be exact."""
-    model: Any = bare(trainer.model)
-    if reason := why_not(model) or ("--router_aux_loss_coef counts padding" if trainer.aux_loss_enabled else None):
+    model: Any = bare_model(trainer.model)
+    if reason := why_no_shared_prefix(model) or (
+        "--router_aux_loss_coef counts padding" if trainer.aux_loss_enabled else None
+    ):
         raise UsageError(f"--padding_free: got true, cannot act: {reason}; remove one of them")
     rope = getattr(model.base_model, "get_rope_index", None)
     trainer.data_collator = PackingCollator(collator, rope, family_of(model).images_see_themselves)

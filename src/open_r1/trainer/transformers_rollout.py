@@ -5,10 +5,10 @@ from typing import Any
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
-from open_r1.models.families import bare
-from open_r1.rollout.generation import rollout
+from open_r1.models.families import bare_model
+from open_r1.rollout.generation import generate_groups
 from open_r1.trainer.checks.rollout_agreement import check_agreement, witness_of
-from open_r1.trainer.distributed import zero3
+from open_r1.trainer.distributed import is_zero3
 
 
 def transformers_rollout(trainer: Any) -> list[list[int]]:
@@ -18,7 +18,7 @@ def transformers_rollout(trainer: Any) -> list[list[int]]:
     the first one is not what training computes.
     """
     args = trainer.args
-    alone = not (zero3(trainer) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
+    alone = not (is_zero3(trainer) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
     with (
         profiling_context(trainer, "transformers.generate"),
         unwrap_model_for_generation(
@@ -33,9 +33,15 @@ def transformers_rollout(trainer: Any) -> list[list[int]]:
     ):
         # ranks that hold all weights need not step together, so rows that ended can leave the batch
         options = {"compact": True, "synced_gpus": False} if alone else {"compact": False}
-        what = (model, bare(model).base_model, trainer._prompts, trainer.generation_config, trainer.eos_token_ids)
+        what = (
+            model,
+            bare_model(model).base_model,
+            trainer._prompts,
+            trainer.generation_config,
+            trainer.eos_token_ids,
+        )
         witness = witness_of(trainer, model)
-        said = rollout(*what, witness=witness, stop=trainer.signals.asked, **options)
+        said = generate_groups(*what, witness=witness, stop=trainer.signals.asked, **options)
     if witness is not None:
         trainer.refuse_image_tokens(said)  # a pass over them would fail in other words
         check_agreement(trainer, witness, said)

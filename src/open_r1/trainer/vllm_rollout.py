@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 from accelerate.utils import gather_object
 
 from open_r1.errors import RunEnded
-from open_r1.models.families import bare, no_family, vision_parameters
+from open_r1.models.families import bare_model, no_family, vision_parameters
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Example
 from open_r1.rollout.vllm.policy_weights import policy_weights
-from open_r1.rollout.vllm.types import Completion, EngineError, EngineLost, Request, Sampling
-from open_r1.trainer.distributed import together
+from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling
+from open_r1.trainer.distributed import on_all_ranks
 
 logger = logging.getLogger(__name__)
 
-Value = TypeVar("Value")
-MOST_DIFFERENT = 0.3  # mean |log-prob of vLLM - of the trainer|, in nats; bfloat16 alone gives about 0.02
+_Value = TypeVar("Value")
+MAX_MEAN_DIFFERENCE = 0.3  # mean |log-prob of vLLM - of the trainer|, in nats; bfloat16 alone gives about 0.02
 
 
 class EngineRollouts:
@@ -33,13 +33,13 @@ class EngineRollouts:
     def __init__(self, trainer: Any, banned: Sequence[int]):
         self.trainer, self.args, self.loader = trainer, trainer.args, trainer.loader
         self.run = gather_object([uuid.uuid4().hex])[0]
-        self.sampling = sampling_of(trainer, banned)
+        self.sampling = training_sampling(trainer, banned)
         accelerator = trainer.accelerator
         rank = (accelerator.process_index, accelerator.local_process_index, accelerator.num_processes)
         weights = partial(policy_weights, trainer.model, trainer._dist.gather_params)
         start = engine_class(self.args.vllm_mode)
         self.engine = self.together(
-            lambda: start(bare(trainer.model), trainer.processing_class, self.args, rank, weights)
+            lambda: start(bare_model(trainer.model), trainer.processing_class, self.args, rank, weights)
         )
         self.synced = None if self.engine.stale else self.policy  # a colocated engine starts from the policy's weights
 
@@ -65,7 +65,7 @@ class EngineRollouts:
         said = [completion for answer in answers for completion in answer]
         return [c.ids for c in said], [c.logps for c in said]
 
-    def attempt(self, asked: Sequence[Request]) -> list[list[Completion]]:
+    def attempt(self, asked: Sequence[Request]) -> list[list[SampledCompletion]]:
         if self.synced != self.policy or self.engine.stale:
             self.together(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), self.policy))
             self.synced = self.policy
@@ -76,10 +76,10 @@ class EngineRollouts:
         seed = random.Random(f"{self.args.seed}/{label}/{example.record.where}").getrandbits(31)
         return self.loader.request(example, count, seed)
 
-    def together(self, call: Callable[[], Value]) -> Value:
+    def together(self, call: Callable[[], _Value]) -> _Value:
         """What `call` returns here; raises on all ranks what it raised on any, an EngineError for what is vLLM's."""
 
-        def engine_says() -> Value:
+        def engine_says() -> _Value:
             try:
                 return call()
             except RunEnded:
@@ -88,15 +88,16 @@ class EngineRollouts:
                 logger.exception("vLLM failed")
                 raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
 
-        return together(engine_says)
+        return on_all_ranks(engine_says)
 
     def check(self, metrics: dict[str, list[float]]) -> None:
         """Raises EngineError where the newest rollouts are not the policy's: TRL's mean difference of log-probs."""
         differences = metrics.get("sampling/sampling_logp_difference/mean")
-        if differences and differences[-1] > MOST_DIFFERENT:
+        if differences and differences[-1] > MAX_MEAN_DIFFERENCE:
             raise EngineError(
                 f"--use_vllm: vLLM drew tokens whose log-probs differ from the policy's by {differences[-1]:.2f} on "
-                f"average, expected less than {MOST_DIFFERENT}: it does not run the same model; leave --use_vllm out"
+                f"average, expected less than {MAX_MEAN_DIFFERENCE}: it does not run the same model; leave "
+                "--use_vllm out"
             )
 
 
@@ -111,7 +112,7 @@ def engine_class(mode: str) -> Callable[..., Any]:
     return Colocate
 
 
-def sampling_of(trainer: Any, banned: Sequence[int]) -> Sampling:
+def training_sampling(trainer: Any, banned: Sequence[int]) -> Sampling:
     """How TRL's flags say that completions are drawn."""
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return Sampling(
@@ -125,5 +126,5 @@ def sampling_of(trainer: Any, banned: Sequence[int]) -> Sampling:
 
 
 def vision_is_frozen(model: Any) -> bool:
-    model = bare(model)
+    model = bare_model(model)
     return no_family(model) is None and not any(p.requires_grad for p in vision_parameters(model))

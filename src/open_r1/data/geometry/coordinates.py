@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 MIN_SIDE = 28  # px; smaller sides are scaled up by `open_r1.data.images.open_image`
 MIN_PIXELS = 56 * 56
-MAX_PIXELS = 16384 * 28 * 28
+DEFAULT_MAX_PIXELS = 16384 * 28 * 28
 MAX_ASPECT = 200  # Qwen's processors refuse more
 
 # Model type (config.model_type) or a name users type -> space.
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 
 
 def smart_resize(
-    height: int, width: int, factor: int = 28, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS
+    height: int, width: int, factor: int = 28, min_pixels: int = MIN_PIXELS, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> tuple[int, int]:
     """(height, width) after Qwen's processor: multiples of `factor`, area within the limits, aspect about kept.
 
@@ -68,7 +68,7 @@ def to_original(
     family: str,
     image_wh: tuple[int, int],
     min_pixels: int = MIN_PIXELS,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Box:
     """A box in the numbers of `family` as pixels of the original image, neither rounded nor clipped.
 
@@ -87,7 +87,7 @@ def from_original(
     family: str,
     image_wh: tuple[int, int],
     min_pixels: int = MIN_PIXELS,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Box:
     """The inverse of `to_original`, unrounded: a caller who writes a prompt rounds.
 

@@ -18,20 +18,20 @@ MAX_CORNER = 1e5  # px; pycocotools walks along every side of a polygon
 MAX_BITS = 60  # of a number of the compressed text, which cocoapi reads into a long
 
 
-def encode(mask: np.ndarray) -> Rle:
+def encode_rle(mask: np.ndarray) -> Rle:
     """The run-length code of a mask (H, W) of booleans, as plain JSON.
 
-    >>> encode(np.eye(2, dtype=bool))
+    >>> encode_rle(np.eye(2, dtype=bool))
     {'size': [2, 2], 'counts': '0120'}
     """
     code = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
-def decode(rle: Rle) -> np.ndarray:
+def decode_rle(rle: Rle) -> np.ndarray:
     """The mask (H, W) of booleans of a run-length code.
 
-    >>> decode({"size": [2, 2], "counts": "0120"}).tolist()
+    >>> decode_rle({"size": [2, 2], "counts": "0120"}).tolist()
     [[True, False], [False, True]]
     """
     return coco.decode(rle).astype(bool)
@@ -43,20 +43,20 @@ def rasterise(corners_N2: np.ndarray, size: Size) -> Rle:
     return coco.frPyObjects([flat], *size)[0]
 
 
-def iou(a: Rle, b: Rle) -> float:
+def mask_iou_of(a: Rle, b: Rle) -> float:
     """Intersection over union of two masks of one size, in [0, 1]; 0 where both are empty.
 
-    >>> iou(encode(np.array([[1, 1, 0]])), encode(np.array([[0, 1, 1]])))
+    >>> mask_iou_of(encode_rle(np.array([[1, 1, 0]])), encode_rle(np.array([[0, 1, 1]])))
     0.3333333333333333
     """
     value = float(coco.iou([a], [b], [0])[0][0])
     return value if math.isfinite(value) else 0.0
 
 
-def overlap(a: Rle, b: Rle) -> tuple[int, int]:
+def mask_overlap(a: Rle, b: Rle) -> tuple[int, int]:
     """Pixels in both of two masks of one size, and in either.
 
-    >>> overlap(encode(np.array([[1, 1, 0]])), encode(np.array([[0, 1, 1]])))
+    >>> mask_overlap(encode_rle(np.array([[1, 1, 0]])), encode_rle(np.array([[0, 1, 1]])))
     (1, 3)
     """
     both = int(coco.area(coco.merge([a, b], intersect=True)))
@@ -70,7 +70,7 @@ def read_segmentation(value: object, size: Size) -> Rle:
     another size, or no pixel inside.
 
     >>> rle = read_segmentation([[1, 0, 3, 0, 3, 2, 1, 2]], (2, 4))
-    >>> decode(rle).astype(int).tolist()
+    >>> decode_rle(rle).astype(int).tolist()
     [[0, 1, 1, 0], [0, 1, 1, 0]]
     """
     rle = _read_rle(value, size) if isinstance(value, Mapping) else _read_polygons(value, size)

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from open_r1.data.geometry.masks import Rle, Size, encode, iou, rasterise
+from open_r1.data.geometry.masks import Rle, Size, encode_rle, mask_iou_of, rasterise
 
 BASES = ("chebyshev", "fourier")
 RAYS = 72
@@ -143,12 +143,12 @@ def _along(mask: np.ndarray, centre: tuple[float, float], theta_R: np.ndarray) -
     return box[rows, columns], step
 
 
-def corners(polygon: Polygon, onto: Size | None = None, number: int = CORNERS) -> np.ndarray:
+def outline_points(polygon: Polygon, onto: Size | None = None, number: int = CORNERS) -> np.ndarray:
     """The decoded outline (number, 2) of x, y in pixels of an image of size `onto` (default: the polygon's own).
 
     Negative radii count as 0, and none reaches farther than height + width of that image: outside of it anyway.
 
-    >>> corners(Polygon((5, 5), (2.0,), (10, 10)), onto=(10, 20), number=4).round(9).tolist()
+    >>> outline_points(Polygon((5, 5), (2.0,), (10, 10)), onto=(10, 20), number=4).round(9).tolist()
     [[14.0, 5.0], [10.0, 7.0], [6.0, 5.0], [10.0, 3.0]]
     """
     height, width = onto or polygon.size
@@ -163,7 +163,7 @@ def corners(polygon: Polygon, onto: Size | None = None, number: int = CORNERS) -
 def to_rle(polygon: Polygon, onto: Size | None = None) -> Rle:
     """The pixels inside the decoded outline on an image of size `onto` (default: the polygon's own)."""
     height, width = onto or polygon.size
-    return rasterise(corners(polygon, onto), (int(height), int(width)))
+    return rasterise(outline_points(polygon, onto), (int(height), int(width)))
 
 
 def ceiling(polygon: Polygon, mask: np.ndarray) -> float:
@@ -175,7 +175,7 @@ def ceiling(polygon: Polygon, mask: np.ndarray) -> float:
     >>> ceiling(fit(disc), disc) > 0.97
     True
     """
-    return math.floor(iou(to_rle(polygon), encode(mask)) * 1e4) / 1e4
+    return math.floor(mask_iou_of(to_rle(polygon), encode_rle(mask)) * 1e4) / 1e4
 
 
 def write(polygon: Polygon) -> str:

@@ -16,9 +16,9 @@ import torch
 from transformers import PreTrainedModel
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.attention.tiles import WHOLE, Box, Tile
+from open_r1.evaluation.attention.tiles import WHOLE, Tile, TileBox
 
-Shape = tuple[int, int]  # (width, height) of a picture in pixels
+PictureSize = tuple[int, int]  # (width, height) of a picture in pixels
 Fields = dict[str, torch.Tensor]  # what a processor gives for one conversation
 
 
@@ -30,7 +30,7 @@ class Shown:
     ids: np.ndarray
     at: np.ndarray
     fields: Fields
-    shapes: Sequence[Shape]
+    shapes: Sequence[PictureSize]
 
     @property
     def config(self) -> Any:
@@ -50,7 +50,7 @@ class Shown:
         """`at` in parts that stand one behind the other."""
         return np.split(self.at, np.flatnonzero(np.diff(self.at) > 1) + 1)
 
-    def of_each(self, parts: list[Any]) -> Iterator[tuple[Any, Shape]]:
+    def of_each(self, parts: list[Any]) -> Iterator[tuple[Any, PictureSize]]:
         """One of the parts with each picture's shape. Raises UsageError where they are not as many."""
         if len(parts) != len(self.shapes):
             raise UsageError(
@@ -60,7 +60,7 @@ class Shown:
         return zip(parts, self.shapes, strict=True)
 
 
-def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[Shape]) -> list[list[Tile]]:
+def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[PictureSize]) -> list[list[Tile]]:
     """The tiles of each picture of a prompt: `fields` are the processor's, a batch of one, `shapes` the pictures'.
 
     Raises UsageError for a family whose layout is not known, and where tokens and pictures do not match.
@@ -82,7 +82,7 @@ def known_layout(model: PreTrainedModel) -> Callable[[Shown], list[list[Tile]]]:
     return LAYOUTS[family]
 
 
-def arrangement(tiles: int, shape: Shape) -> tuple[int, int]:
+def arrangement(tiles: int, shape: PictureSize) -> tuple[int, int]:
     """(rows, columns) of `tiles` equal parts that come nearest to a picture's shape.
 
     It is the arrangement of transformers' processors for InternVL and Idefics 3, which choose the number of tiles so.
@@ -94,7 +94,7 @@ def arrangement(tiles: int, shape: Shape) -> tuple[int, int]:
     return min(possible, key=lambda grid: abs(log(grid[1] / grid[0] * shape[1] / shape[0])))
 
 
-def _cut(parts: Sequence[np.ndarray], shape: Shape) -> list[Tile]:
+def _cut(parts: Sequence[np.ndarray], shape: PictureSize) -> list[Tile]:
     """Square grids of a picture's parts in rows, the whole picture last; where it is alone it was not cut."""
     *cut, whole = parts
     rows, columns = arrangement(len(cut), shape) if cut else (1, 1)
@@ -106,7 +106,7 @@ def _cut(parts: Sequence[np.ndarray], shape: Shape) -> list[Tile]:
     return [_square(part, box) for part, box in zip(cut, boxes[: len(cut)], strict=True)] + [_square(whole)]
 
 
-def _square(at: np.ndarray, box: Box = WHOLE) -> Tile:
+def _square(at: np.ndarray, box: TileBox = WHOLE) -> Tile:
     return Tile(at, isqrt(len(at)), isqrt(len(at)), box)
 
 
@@ -153,7 +153,7 @@ def _anyres(shown: Shown) -> list[list[Tile]]:
     return [[_square(whole), Tile(fine.flatten(), *fine.shape)]]
 
 
-def _padded(shape: Shape) -> Box:
+def _padded(shape: PictureSize) -> TileBox:
     """A square around a picture, the picture in its middle.
 
     >>> _padded((200, 100))

@@ -22,19 +22,19 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.attention.layout import Fields, Shape, known_layout, locate
+from open_r1.evaluation.attention.layout import Fields, PictureSize, known_layout, locate
 from open_r1.evaluation.attention.tiles import draw_over
 from open_r1.report.heat import Attention
 
 WATCHED = "watched"  # its name in transformers' attention registry
-TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")
+PASSED_TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 def attend(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     fields: Fields,
-    shapes: Sequence[Shape],
+    shapes: Sequence[PictureSize],
     completion: Sequence[int],
     layer: int | None = None,
     head: int | None = None,
@@ -90,18 +90,18 @@ def attention_rows(
     ids = fields["input_ids"]
     said = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
     inputs = {**fields, "input_ids": torch.cat([ids, said], dim=1)}
-    for name in TOKEN_FIELDS:
+    for name in PASSED_TOKEN_FIELDS:
         if name in fields:
             fill = torch.full_like(said, int(name == "attention_mask"))
             inputs[name] = torch.cat([fields[name], fill], dim=1)
-    watch = Watch(layer, head, ids.shape[1] - 1)
+    watch = WatchedAttention(layer, head, ids.shape[1] - 1)
     with watched(model):
         model.base_model(**inputs, use_cache=False, watch=watch)
     return watch.rows.cpu()
 
 
 @dataclass
-class Watch:
+class WatchedAttention:
     """What is kept of a pass: `rows` (C, L), the weights in `layer` of the queries from `first` on."""
 
     layer: int
@@ -124,7 +124,7 @@ class Watch:
 @contextmanager
 def watched(model: PreTrainedModel) -> Iterator[None]:
     """Within, the text model's attention takes a `watch`; afterwards it is what it was."""
-    AttentionInterface.register(WATCHED, attention)
+    AttentionInterface.register(WATCHED, attention_and_weights)
     AttentionMaskInterface.register(WATCHED, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     before = model.config.get_text_config()._attn_implementation
     _set_text_attention(model, WATCHED)
@@ -139,14 +139,14 @@ def _set_text_attention(model: PreTrainedModel, name: str) -> None:
     model.set_attn_implementation({**others, "text_config": name})
 
 
-def attention(
+def attention_and_weights(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    watch: Watch | None = None,
+    watch: WatchedAttention | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' sdpa; the layer that is watched leaves its weights."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+TileBox = tuple[float, float, float, float]  # left, top, right, bottom
+WHOLE: TileBox = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Tile:
     at: np.ndarray
     rows: int
     columns: int
-    box: Box = WHOLE
+    box: TileBox = WHOLE
     spread: np.ndarray | None = None
 
 
@@ -46,14 +46,14 @@ def draw_over(values: np.ndarray, tiles: Sequence[Tile]) -> np.ndarray:
 def _drawn(values: np.ndarray, tile: Tile, rows: int, columns: int) -> np.ndarray:
     cells = values if tile.spread is None else values @ tile.spread
     left, top, right, bottom = tile.box
-    down, across = overlap(tile.rows, top, bottom, rows), overlap(tile.columns, left, right, columns)
+    down, across = overlap_shares(tile.rows, top, bottom, rows), overlap_shares(tile.columns, left, right, columns)
     return down.astype(values.dtype) @ cells.reshape(-1, tile.rows, tile.columns) @ across.T.astype(values.dtype)
 
 
-def overlap(cells: int, low: float, high: float, onto: int) -> np.ndarray:
+def overlap_shares(cells: int, low: float, high: float, onto: int) -> np.ndarray:
     """(onto, cells): the share of each of `cells` equal parts of [low, high] in each of `onto` equal parts of [0, 1].
 
-    >>> overlap(3, 0.0, 1.0, 2)
+    >>> overlap_shares(3, 0.0, 1.0, 2)
     array([[1. , 0.5, 0. ],
            [0. , 0.5, 1. ]])
     """

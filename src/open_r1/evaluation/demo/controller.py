@@ -12,21 +12,21 @@ import gradio as gr
 from PIL import Image
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.session import Answer, Asker, Question, magnified, printable
-from open_r1.evaluation.settings import check
+from open_r1.evaluation.session import Answer, ModelSession, Question, magnified, printable
+from open_r1.evaluation.settings import check_settings
 from open_r1.report.heat import Attention, heat
 from open_r1.rewards.drawing import draws
 from open_r1.tasks.task import Generator
 
 MOST_PICTURES = 16
-SIDE = 640  # pixels: small pictures are shown enlarged up to it
+ENLARGED_SIDE = 640  # pixels: small pictures are shown enlarged up to it
 
 
 @dataclass(frozen=True)
 class Desk:
     """One model for all who have the page open; `stops` holds an event for each session that is being answered."""
 
-    asker: Asker
+    asker: ModelSession
     generator: Generator | None
     stops: dict[str, threading.Event] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ class Desk:
         try:
             if len(paths) > MOST_PICTURES:
                 raise UsageError(f"pictures: got {len(paths)}, expected at most {MOST_PICTURES}; remove some")
-            check(settings)
+            check_settings(settings)
             for now in self.asker.ask(Question(text, paths, gold.strip() or None, extra), settings, stop):
                 yield shown(now) if isinstance(now, Answer) else (printable(now), *[gr.skip()] * 5)
         except ValueError as error:
@@ -116,7 +116,7 @@ def step(seen: Attention | None, answer: Answer | None, number: int) -> tuple[An
 
 def factor(pictures: list[Image.Image]) -> int:
     """How many times all pictures of an answer are enlarged to be seen."""
-    return min((magnified(picture.size, SIDE) for picture in pictures), default=1)
+    return min((magnified(picture.size, ENLARGED_SIDE) for picture in pictures), default=1)
 
 
 def wall(pictures: list[Image.Image], **options: Any) -> gr.Gallery:

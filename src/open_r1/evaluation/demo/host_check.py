@@ -9,7 +9,7 @@ import socket
 from ipaddress import ip_address
 from typing import Any
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
@@ -17,7 +17,7 @@ POLICY = (
 HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff")]
 
 
-class Guarded:
+class HostCheck:
     """Refuses requests under other names and from other sites, and tells browsers to load nothing from elsewhere.
 
     `host` is what the demo was started with; `localhost`, this machine's name, and bare addresses, which nobody can
@@ -30,7 +30,10 @@ class Guarded:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+                ]
             await send(message)
 
         why = self.refusal(scope) if scope["type"] in ("http", "websocket") else None
@@ -45,7 +48,7 @@ class Guarded:
     def refusal(self, scope: Any) -> str | None:
         """Why a request is not answered; None where it is."""
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or not known(hosts[0], self.names):
+        if len(hosts) != 1 or not is_known_host(hosts[0], self.names):
             return (
                 "Host: got a name that is not this demo's, expected its address or localhost; to be reached under "
                 "another name of this machine start eval/demo.py with --host NAME"
@@ -56,22 +59,23 @@ class Guarded:
         return None
 
 
-def known(host: str, names: set[str]) -> bool:
+def is_known_host(host: str, names: set[str]) -> bool:
     """Whether a Host header names one of `names`, or an address.
 
-    >>> [known(host, {"localhost"}) for host in ("LOCALHOST:7860", "127.0.0.1:1", "[::1]:7860", "evil.example", "")]
+    >>> hosts = ("LOCALHOST:7860", "127.0.0.1:1", "[::1]:7860", "evil.example", "")
+    >>> [is_known_host(host, {"localhost"}) for host in hosts]
     [True, True, True, False, False]
     """
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]@/]+)(?::\d{1,5})?", host)
     if found is None:
         return False
     name = found[1].strip("[]").lower()
-    return name in names or is_address(name)
+    return name in names or is_ip_address(name)
 
 
-def is_address(name: str) -> bool:
+def is_ip_address(name: str) -> bool:
     """
-    >>> is_address("10.0.0.1"), is_address("::1"), is_address("10.0.0.1.evil.example")
+    >>> is_ip_address("10.0.0.1"), is_ip_address("::1"), is_ip_address("10.0.0.1.evil.example")
     (True, True, False)
     """
     try:

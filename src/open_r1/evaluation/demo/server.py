@@ -5,7 +5,7 @@ from fastapi.middleware import Middleware
 
 from open_r1.data.images import MAX_FILE_BYTES
 from open_r1.errors import UsageError
-from open_r1.evaluation.demo.host_check import Guarded
+from open_r1.evaluation.demo.host_check import HostCheck
 from open_r1.evaluation.demo.ui import STYLE
 
 WAITING, SESSIONS = 16, 32  # visitors in the queue; visitors whose last answer is kept
@@ -37,7 +37,7 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
             theme=theme(),
             prevent_thread_lock=True,
             quiet=True,
-            app_kwargs={"middleware": [Middleware(Guarded, host=host)]},
+            app_kwargs={"middleware": [Middleware(HostCheck, host=host)]},
         )
     except OSError as error:
         raise UsageError(

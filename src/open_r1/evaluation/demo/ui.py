@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from open_r1.evaluation.demo.controller import Desk, hidden, step
-from open_r1.evaluation.session import Answer, Asker
+from open_r1.evaluation.session import Answer, ModelSession
 from open_r1.tasks.task import Generator
 
 MOST_TOKENS, MOST_CHARACTERS = 16_384, 20_000
@@ -28,7 +28,7 @@ STYLE = """
 """
 
 
-def build(asker: Asker, generator: Generator | None) -> gr.Blocks:
+def build(asker: ModelSession, generator: Generator | None) -> gr.Blocks:
     """The page of one model; `generator` draws examples of its task where it has one."""
     desk, name = Desk(asker, generator), html.escape(Path(asker.settings.model).name)
     with gr.Blocks(title=f"Ask {name}", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
@@ -42,7 +42,7 @@ def build(asker: Asker, generator: Generator | None) -> gr.Blocks:
     return page
 
 
-def left(asker: Asker, generator: Generator | None) -> dict[str, Any]:
+def left(asker: ModelSession, generator: Generator | None) -> dict[str, Any]:
     """What is asked."""
     given, parts = asker.settings, {"extra": gr.State({}, time_to_live=HOUR)}
     parts["pictures"] = gr.Gallery(

@@ -107,10 +107,10 @@ def folded(text: str) -> str:
     return composed.replace("−", "-").casefold()
 
 
-def bare(text: str) -> str:
+def without_markup(text: str) -> str:
     """Without Markdown emphasis, `$`, quotes, `\\boxed{}` and `\\text{}` around all of it, and without a final period.
 
-    >>> bare("**B**."), bare(r"$\\boxed{\\text{12}}$"), bare("$1$ or $2$")
+    >>> without_markup("**B**."), without_markup(r"$\\boxed{\\text{12}}$"), without_markup("$1$ or $2$")
     ('B', '12', '$1$ or $2$')
     """
     text = _unquoted(text.strip().removesuffix("."))
@@ -153,7 +153,7 @@ def parse_option(text: str, options: Sequence[str] | None = None) -> str | None:
     >>> parse_option("12 cm", ["9 cm", "12 cm"]), parse_option("A. 12 cm", ["9 cm", "12 cm"])
     ('B', None)
     """
-    text = bare(text[-4000:])
+    text = without_markup(text[-4000:])
     if match := _ALONE.fullmatch(text):
         letter = match[1].upper()
     else:
@@ -178,7 +178,7 @@ def option_key(option: str) -> str:
     ('12.0 cm', '-3')
     """
     label = _LABEL.match(option)
-    text = bare(option[label.end() :] if label and label.end() < len(option) else option)
+    text = without_markup(option[label.end() :] if label and label.end() < len(option) else option)
     number = parse_number(text)
     if number is not None:
         return str(number)
@@ -231,7 +231,7 @@ def parse_number(text: str) -> Fraction | None:
     >>> parse_number("B. 9"), parse_number("7 or 8"), parse_number("1/0")
     (None, None, None)
     """
-    text = bare(text) if len(text) <= MAX_NUMBER_CHARS else ""
+    text = without_markup(text) if len(text) <= MAX_NUMBER_CHARS else ""
     match = _NUMBER.fullmatch(text.replace("{,}", ",").replace(r"\!", ""))
     if not match or not (match["top"] or match["whole"] or (match["decimals"] or "") > "."):
         return None

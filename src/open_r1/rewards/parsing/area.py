@@ -3,9 +3,9 @@
 import re
 from fractions import Fraction
 
-from open_r1.rewards.parsing.answer import MAX_NUMBER_CHARS, bare, parse_number
+from open_r1.rewards.parsing.answer import MAX_NUMBER_CHARS, parse_number, without_markup
 
-LARGEST = 10**300  # so that every area is a finite float
+LARGEST_AREA = 10**300  # so that every area is a finite float
 
 _SAID = re.compile(
     r"^(?:(?:the\s)?area(?:\sof\sthe\s(?:shape|rectangle|square|circle|triangle))?\s?)?(?:is|=|:)?\s?"
@@ -27,8 +27,8 @@ def area_text(answer: str) -> str:
     >>> area_text("Area = 1,234.50 cm²"), area_text("about 12.30 square units."), area_text(r"$616.00\\text{ cm}^2$")
     ('1,234.50', '12.30', '616.00')
     """
-    text = bare(answer) if len(answer) <= MAX_NUMBER_CHARS else ""
-    return bare(_UNIT.sub("", _SAID.sub("", text)))
+    text = without_markup(answer) if len(answer) <= MAX_NUMBER_CHARS else ""
+    return without_markup(_UNIT.sub("", _SAID.sub("", text)))
 
 
 def parse_area(answer: str) -> Fraction | None:
@@ -38,7 +38,7 @@ def parse_area(answer: str) -> Fraction | None:
     (Fraction(1233, 2), None, None, None)
     """
     value = parse_number(area_text(answer))
-    return value if value is not None and "%" not in answer and abs(value) < LARGEST else None
+    return value if value is not None and "%" not in answer and abs(value) < LARGEST_AREA else None
 
 
 def has_two_decimals(answer: str) -> bool:

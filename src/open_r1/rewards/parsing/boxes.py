@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from open_r1.rewards.parsing.answer import final_text
 
-MAX_CHARS = 20_000  # the end of a longer text is read: the last box counts
+MAX_BOX_CHARS = 20_000  # the end of a longer text is read: the last box counts
 _NEAR = 400  # characters around a box in which the object that holds its label begins and ends
 
 _N = r"([-+]?\d{1,9}(?:\.\d{0,30})?)"
@@ -30,14 +30,14 @@ _LOC_LABEL = re.compile(r"\s{0,80}([^<;\n]{1,200})")
 
 
 @dataclass(frozen=True)
-class Box:
+class AnswerBox:
     """(x1, y1, x2, y2) in the frame of the text, as written: not clipped, not reordered; and its label, if any."""
 
     xyxy: tuple[float, float, float, float]
     label: str | None = None
 
 
-def parse_boxes(text: str) -> list[Box]:
+def parse_boxes(text: str) -> list[AnswerBox]:
     """All boxes of a text in order. Numbers are finite by construction: NaN, Infinity and 1e999 are no coordinates.
 
     Read are JSON objects with `bbox_2d`, `bbox` or `box` (also in fences, lists, single quotes, or cut off later on);
@@ -47,24 +47,24 @@ def parse_boxes(text: str) -> list[Box]:
     `<locY1><locX1><locY2><locX2> label`, in 0..1023 (1024ths of the side), exactly four of them.
 
     >>> parse_boxes('```json\\n[{"bbox_2d": [1, 2, 30, 40.5], "label": "cat"}]\\n```')
-    [Box(xyxy=(1.0, 2.0, 30.0, 40.5), label='cat')]
+    [AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.5), label='cat')]
     >>> parse_boxes("<box>(1,2),(3,4)</box>")[0].xyxy, parse_boxes("<loc0002><loc0001><loc0004><loc0003> dog")
-    ((1.0, 2.0, 3.0, 4.0), [Box(xyxy=(1.0, 2.0, 3.0, 4.0), label='dog')])
+    ((1.0, 2.0, 3.0, 4.0), [AnswerBox(xyxy=(1.0, 2.0, 3.0, 4.0), label='dog')])
     """
-    return list(_boxes(text[-MAX_CHARS:]))
+    return list(_boxes(text[-MAX_BOX_CHARS:]))
 
 
-def last_box(completion: str) -> Box | None:
+def last_box(completion: str) -> AnswerBox | None:
     """The box a completion answers with: the last one of its final text (`open_r1.rewards.parsing.answer.final_text`).
 
     >>> last_box("<think>[0,0,1,1]</think><answer>[1,2,3,4] or rather [5,6,7,8]</answer>")
-    Box(xyxy=(5.0, 6.0, 7.0, 8.0), label=None)
+    AnswerBox(xyxy=(5.0, 6.0, 7.0, 8.0), label=None)
     """
     boxes = parse_boxes(final_text(completion))
     return boxes[-1] if boxes else None
 
 
-def _boxes(text: str) -> Iterator[Box]:
+def _boxes(text: str) -> Iterator[AnswerBox]:
     for match in _BOX.finditer(text):
         if match["loc"]:
             yield from _located(match, text)
@@ -74,15 +74,15 @@ def _boxes(text: str) -> Iterator[Box]:
         if match["key"] == "box_2d":
             numbers = [numbers[1], numbers[0], numbers[3], numbers[2]]
         x1, y1, x2, y2 = numbers
-        yield Box((x1, y1, x2, y2), _label(text, match) if match["key"] else match["ref"])
+        yield AnswerBox((x1, y1, x2, y2), _label(text, match) if match["key"] else match["ref"])
 
 
-def _located(match: re.Match[str], text: str) -> Iterator[Box]:
+def _located(match: re.Match[str], text: str) -> Iterator[AnswerBox]:
     tokens = [float(digits) for digits in re.findall(r"\d{4}", match["loc"])]
     if len(tokens) == 4:
         y1, x1, y2, x2 = tokens
         label = _LOC_LABEL.match(text, match.end())
-        yield Box((x1, y1, x2, y2), label[1].strip() or None if label else None)
+        yield AnswerBox((x1, y1, x2, y2), label[1].strip() or None if label else None)
 
 
 def _label(text: str, match: re.Match[str]) -> str | None:

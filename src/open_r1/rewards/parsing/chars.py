@@ -3,9 +3,9 @@
 Case does not count, nor whether words are kept apart by `_` or by spaces.
 """
 
-from open_r1.rewards.parsing.answer import bare, final_text
+from open_r1.rewards.parsing.answer import final_text, without_markup
 
-MAX_CHARS = 4000  # a longer spelling is no message
+MAX_MESSAGE_CHARS = 4000  # a longer spelling is no message
 _TAGS = ("<think>", "</think>", "<chars>", "</chars>")
 
 
@@ -23,7 +23,7 @@ def parse_chars(completion: str) -> str | None:
     places = [completion.find(tag) for tag in _TAGS]
     begin, end = places[2] + len("<chars>"), places[3]
     in_order = 0 <= places[0] < places[2] < places[3] < places[1]
-    if not in_order or end - begin > MAX_CHARS or any(completion.count(tag) != 1 for tag in _TAGS):
+    if not in_order or end - begin > MAX_MESSAGE_CHARS or any(completion.count(tag) != 1 for tag in _TAGS):
         return None
     return "".join(completion[begin:end].casefold().split()) or None
 
@@ -34,7 +34,7 @@ def parse_message(completion: str) -> str | None:
     >>> parse_message("<answer>Cat dog</answer>"), parse_message("<answer>CAT</answer>"), parse_message("<think>cat")
     ('cat_dog', 'cat', None)
     """
-    return same_case(final_text(completion)[: MAX_CHARS + 1]) or None
+    return same_case(final_text(completion)[: MAX_MESSAGE_CHARS + 1]) or None
 
 
 def same_case(text: str) -> str:
@@ -43,4 +43,4 @@ def same_case(text: str) -> str:
     >>> same_case(" Cat  dog "), same_case("cat_dog")
     ('cat_dog', 'cat_dog')
     """
-    return "_".join(bare(text).casefold().split())
+    return "_".join(without_markup(text).casefold().split())

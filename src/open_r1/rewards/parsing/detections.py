@@ -8,20 +8,20 @@ from dataclasses import replace
 import orjson
 
 from open_r1.rewards.parsing.answer import normalize
-from open_r1.rewards.parsing.boxes import Box, parse_boxes
+from open_r1.rewards.parsing.boxes import AnswerBox, parse_boxes
 
 MAX_STATEMENT = 60  # characters of a text that says that there is nothing
 _NOTHING = {"none", "nothing", *(f"no {noun}{verb}" for noun in ("object", "objects") for verb in ("", " found"))}
 
 
-def parse_detections(text: str) -> list[Box] | None:
+def parse_detections(text: str) -> list[AnswerBox] | None:
     """All boxes of an answer in its order; [] where it says that there are none, None where it says neither.
 
     Numbers stay in the frame of the text. "None", "no objects" and an empty list `[]`, also in a fence, say "none"
     where they are the whole answer.
 
     >>> parse_detections('[{"bbox_2d": [1, 2, 3, 4], "label": "caf\\\\u00e9"}]')
-    [Box(xyxy=(1.0, 2.0, 3.0, 4.0), label='café')]
+    [AnswerBox(xyxy=(1.0, 2.0, 3.0, 4.0), label='café')]
     >>> parse_detections("```json\\n[]\\n```"), parse_detections("None."), parse_detections("I cannot see any")
     ([], [], None)
     """

@@ -10,9 +10,9 @@ import re
 from open_r1.data.geometry.polygons import BASES, Polygon
 from open_r1.rewards.parsing.answer import final_text
 
-MAX_CHARS = 20_000  # the end of a longer text is read
+MAX_POLYGON_CHARS = 20_000  # the end of a longer text is read
 MAX_TERMS = 72
-LARGEST = 1e6  # of any number
+LARGEST_COEFFICIENT = 1e6  # of any number
 
 _OBJECT = re.compile(r"\{[^{}]{0,4000}\}")
 
@@ -31,7 +31,7 @@ def parse_polygons(text: str, size: tuple[float, float]) -> list[Polygon]:
     >>> parse_polygons('{"centre": [5, 5], "coeffs": [NaN, 1e999], "size": [10, 20]}', (1000, 1000))
     []
     """
-    objects = (match[0] for match in _OBJECT.finditer(text[-MAX_CHARS:]) if "centre" in match[0])
+    objects = (match[0] for match in _OBJECT.finditer(text[-MAX_POLYGON_CHARS:]) if "centre" in match[0])
     return [polygon for text in objects if (polygon := _polygon(text, size)) is not None]
 
 
@@ -67,6 +67,6 @@ def _numbers(value: object, least: int, most: int) -> tuple[float, ...] | None:
     """A list of `least` to `most` numbers, all within LARGEST."""
     if not isinstance(value, list) or not least <= len(value) <= most:
         return None
-    if not all(isinstance(v, float) and math.isfinite(v) and abs(v) <= LARGEST for v in value):
+    if not all(isinstance(v, float) and math.isfinite(v) and abs(v) <= LARGEST_COEFFICIENT for v in value):
         return None
     return tuple(value)

@@ -9,14 +9,14 @@ import math
 import os
 from functools import lru_cache
 
-from open_r1.rewards.sandbox.math_verify_worker import DEFAULTS, Settings, equal
-from open_r1.rewards.sandbox.worker_pool import OWN, Lost, call, count, inside
+from open_r1.rewards.sandbox.math_verify_worker import DEFAULT_SETTINGS, MathVerifySettings, equal
+from open_r1.rewards.sandbox.worker_pool import OWN_REWARDS, Lost, call, count, inside
 
 START_SECONDS = 60.0
-MAX_CHARS = 2_000  # of each side; 1 MB of digits takes sympy 622 MB
+MAX_MATH_CHARS = 2_000  # of each side; 1 MB of digits takes sympy 622 MB
 
 
-def verify(gold: str, answer: str, settings: Settings = DEFAULTS) -> bool:
+def verify(gold: str, answer: str, settings: MathVerifySettings = DEFAULT_SETTINGS) -> bool:
     """math-verify's verdict on the ends of two texts (`clip`); False where it takes too long or kills its worker.
 
     Safe to call from many threads, and faster so. Raises RuntimeError where workers do not start.
@@ -25,11 +25,11 @@ def verify(gold: str, answer: str, settings: Settings = DEFAULTS) -> bool:
 
 
 @lru_cache(maxsize=4_096)  # at most 16 MB of texts
-def _verdict(gold: str, answer: str, settings: Settings) -> bool:
+def _verdict(gold: str, answer: str, settings: MathVerifySettings) -> bool:
     if inside():
         return equal(gold, answer, settings)
     try:
-        return call(OWN, deadline(), equal, gold, answer, settings)
+        return call(OWN_REWARDS, deadline(), equal, gold, answer, settings)
     except Lost as lost:
         count(lost.how)
         return False
@@ -37,7 +37,7 @@ def _verdict(gold: str, answer: str, settings: Settings) -> bool:
 
 def warm_up() -> None:
     """Start the workers and wait for one grading: before CUDA starts, and so that the first step is not slow."""
-    call(OWN, START_SECONDS, equal, "$1$", "$1$", DEFAULTS)
+    call(OWN_REWARDS, START_SECONDS, equal, "$1$", "$1$", DEFAULT_SETTINGS)
 
 
 def deadline() -> float:
@@ -58,7 +58,7 @@ def clip(text: str) -> str:
     >>> clip("7" * 5000 + r" so \\boxed{8}" + "." * 9000)[:9], len(clip("7" * 5000))
     ('\\\\boxed{8}', 2000)
     """
-    if len(text) <= MAX_CHARS:
+    if len(text) <= MAX_MATH_CHARS:
         return text
     boxed = text.rfind(r"\boxed")
-    return text[boxed : boxed + MAX_CHARS] if boxed >= 0 else text[-MAX_CHARS:]
+    return text[boxed : boxed + MAX_MATH_CHARS] if boxed >= 0 else text[-MAX_MATH_CHARS:]

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 
 @dataclass(frozen=True)
-class Settings:
+class MathVerifySettings:
     """math-verify's own parameters, at its defaults."""
 
     targets: tuple[str, ...] = ("latex", "expr")
@@ -14,10 +14,10 @@ class Settings:
     allow_set_relation_comp: bool = False
 
 
-DEFAULTS = Settings()
+DEFAULT_SETTINGS = MathVerifySettings()
 
 
-def equal(gold: str, answer: str, settings: Settings) -> bool:
+def equal(gold: str, answer: str, settings: MathVerifySettings) -> bool:
     """Whether both texts can be read and say the same. It may take for ever, or all memory."""
     import math_verify
 
@@ -35,7 +35,7 @@ def equal(gold: str, answer: str, settings: Settings) -> bool:
 def warm_parsers() -> None:
     """The first gradings build math-verify's grammars, 0.2 s: in a worker, before the deadline of a row counts."""
     for gold, answer in (("$1$", "2"), (r"$\frac{1}{2}+\sqrt{3}$", r"$\sqrt{3}+0.5$"), ("$x=3$", "3")):
-        equal(gold, answer, DEFAULTS)
+        equal(gold, answer, DEFAULT_SETTINGS)
 
 
 @lru_cache(maxsize=256)

@@ -45,7 +45,7 @@ class Crew:
     memory_bytes: float = 2 << 30
 
 
-OWN = Crew()
+OWN_REWARDS = Crew()
 _pools: dict[tuple[int, Crew], ProcessPool] = {}  # by process id too: a forked child must not use its parent's
 
 
@@ -108,7 +108,7 @@ def count(how: str, number: int = 1) -> None:
         _counts[how] += number
 
 
-def stats() -> dict[str, int]:
+def grading_counts() -> dict[str, int]:
     """How many gradings ran out of time, killed their worker, raised and were skipped, in this process so far."""
     with _lock:
         return {name: _counts[name] for name in ("timeouts", "crashes", "errors")}

@@ -23,7 +23,7 @@ from open_r1.config.arguments import GRPOArguments
 from open_r1.errors import RunEnded
 from open_r1.rollout.vllm.offline import common_options, completion, in_this_process, prompt, sampling_params
 from open_r1.rollout.vllm.policy_weights import Weights
-from open_r1.rollout.vllm.types import Completion, EngineError, Request, Sampling, check_prompt
+from open_r1.rollout.vllm.types import EngineError, Request, SampledCompletion, Sampling, check_prompt
 from open_r1.rollout.vllm.worker import reload
 
 BATCHED_TOKENS = 4096  # of a step; vLLM's default makes its memory profile too large beside a trainer
@@ -43,12 +43,12 @@ class Colocate:
         self.weights, self.sleeps = weights, args.vllm_enable_sleep_mode
         size = args.vllm_tensor_parallel_size
         self.shards = TensorParallel(size, ranks=rank[2]) if size > 1 else None
-        place(rank)
-        POLICY["weights"] = weights
+        set_engine_environment(rank)
+        POLICY_WEIGHTS["weights"] = weights
         with tempfile.TemporaryDirectory() as folder:
             for part in (model.config, processor):
                 part.save_pretrained(folder)
-            self.llm = LLM(model=folder, **options(model, args, rank))
+            self.llm = LLM(model=folder, **colocate_options(model, args, rank))
         self.asleep = False
         self.rest()
 
@@ -64,7 +64,7 @@ class Colocate:
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, look: Callable[[], None]
-    ) -> list[list[Completion]]:
+    ) -> list[list[SampledCompletion]]:
         """The completions of each request, in order.
 
         Raises EngineError for a prompt that vLLM read otherwise, and what `look`, called after each token, raises.
@@ -108,7 +108,7 @@ class Colocate:
         return self.asleep
 
 
-def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
+def colocate_options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
     """What vLLM is started with."""
     return {
         **common_options(model.config),
@@ -128,7 +128,7 @@ def options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, i
     }
 
 
-def place(rank: tuple[int, int, int]) -> None:
+def set_engine_environment(rank: tuple[int, int, int]) -> None:
     """The environment of an engine inside a trainer's process: (rank, local rank, ranks)."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     os.environ |= dict(zip(names, map(str, rank), strict=True))
@@ -141,7 +141,9 @@ def place(rank: tuple[int, int, int]) -> None:
 # ------------------------------------------------------------------------------------------------------------ weights
 
 LOAD_FORMAT = "open_r1_policy"
-POLICY: dict[str, Callable[[], Weights]] = {}  # vLLM makes its loader itself, so weights are left where it finds them
+POLICY_WEIGHTS: dict[
+    str, Callable[[], Weights]
+] = {}  # vLLM makes its loader itself, so weights are left where it finds them
 
 
 @register_model_loader(LOAD_FORMAT)
@@ -154,7 +156,7 @@ class PolicyLoader(BaseModelLoader):
     def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
         """Raises EngineError where a parameter of the engine gets no value."""
         expected = {name for name, _ in model.named_parameters()}
-        loaded = model.load_weights(POLICY["weights"]())
+        loaded = model.load_weights(POLICY_WEIGHTS["weights"]())
         if missing := expected - (expected if loaded is None else loaded):
             raise EngineError(f"vLLM's {type(model).__name__} has weights the policy lacks: {sorted(missing)[:5]}")
 

@@ -7,7 +7,7 @@ import torch
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
-from open_r1.rollout.vllm.types import Completion, Request, Sampling
+from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling
 
 
 def in_this_process() -> None:
@@ -44,7 +44,7 @@ def sampling_params(sampling: Sampling, request: Request) -> SamplingParams:
     return SamplingParams(n=request.n, seed=request.seed, logprobs=0, detokenize=False, **fields, **regex)
 
 
-def completion(output: Any) -> Completion:
+def completion(output: Any) -> SampledCompletion:
     ids = list(output.token_ids)
     logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]
-    return Completion(ids, logps)
+    return SampledCompletion(ids, logps)

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.config.arguments import GRPOArguments
 from open_r1.rollout.vllm.policy_weights import Weights, shapes
-from open_r1.rollout.vllm.types import Completion, EngineError, EngineLost, Request, Sampling, check_prompt
+from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling, check_prompt
 from open_r1.rollout.vllm.weight_channel import address_towards, broadcast, channel, meeting_point
-from open_r1.rollout.vllm.wire import check_model, check_version, pixel_fields, wire_messages
+from open_r1.rollout.vllm.wire import check_model, check_version, pixel_fields, server_messages
 
 AT_ONCE = 64  # requests of a rank under way
 LOOKS = 1.0  # seconds between two while a rollout is under way
@@ -128,7 +128,7 @@ class Server:
 
     def generate(
         self, asked: Sequence[Request], sampling: Sampling, look: Callable[[], None]
-    ) -> list[list[Completion]]:
+    ) -> list[list[SampledCompletion]]:
         """The completions of each request, in order. Raises EngineLost, EngineError for a prompt read otherwise, and
         what `look`, called each second, raises; the process then does not wait for answers that are under way."""
         self.check_weights()
@@ -139,13 +139,13 @@ class Server:
                 look()
             return answers.get()
 
-    def ask(self, request: Request, sampling: Sampling) -> list[Completion]:
+    def ask(self, request: Request, sampling: Sampling) -> list[SampledCompletion]:
         """One conversation, `n` completions, with the ids of what the server read and said."""
         said = self.post(
             "/v1/chat/completions",
             {
                 "model": self.served["id"],
-                "messages": wire_messages(request.chat),
+                "messages": server_messages(request.chat),
                 "n": request.n,
                 "seed": request.seed,
                 "logprobs": True,
@@ -159,7 +159,7 @@ class Server:
         )
         check_prompt(request, said["prompt_token_ids"])
         choices = sorted(said["choices"], key=lambda choice: choice["index"])
-        return [Completion(c["token_ids"], [t["logprob"] for t in c["logprobs"]["content"]]) for c in choices]
+        return [SampledCompletion(c["token_ids"], [t["logprob"] for t in c["logprobs"]["content"]]) for c in choices]
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 

@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Completion:
+class SampledCompletion:
     """Token ids (C,) up to and with the end token, and the log-probs (C,) they were drawn with."""
 
     ids: list[int]

@@ -21,7 +21,9 @@ def meeting_point(host: str, port: int, leads: bool, seconds: float) -> TCPStore
     if not leads:
         return TCPStore(host, port, **given)
     try:
-        listening = socket.create_server((host, port), family=family_of(host))  # torch's own listens on all addresses
+        listening = socket.create_server(
+            (host, port), family=address_family(host)
+        )  # torch's own listens on all addresses
     except OSError as error:
         raise RuntimeError(f"{host}:{port} cannot be listened on ({error})") from error
     return TCPStore(host, port, is_master=True, master_listen_fd=listening.detach(), **given)
@@ -49,12 +51,12 @@ def address_towards(host: str) -> str:
     >>> address_towards("127.0.0.1")
     '127.0.0.1'
     """
-    with socket.socket(family_of(host), socket.SOCK_DGRAM) as probe:
+    with socket.socket(address_family(host), socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing
         return str(probe.getsockname()[0])
 
 
-def family_of(host: str) -> socket.AddressFamily:
+def address_family(host: str) -> socket.AddressFamily:
     """IPv4 or IPv6, as the name of a host resolves."""
     return socket.getaddrinfo(host, None)[0][0]
 

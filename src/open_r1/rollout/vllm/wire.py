@@ -53,7 +53,7 @@ def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
     return {"size": {"shortest_edge": low, "longest_edge": high}}
 
 
-def wire_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def server_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Chat messages with pixels as a server takes them."""
     return [{**turn, "content": [wire_part(part) for part in turn["content"]]} for turn in chat]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from open_r1.data.geometry.masks import decode, encode, read_segmentation
+from open_r1.data.geometry.masks import decode_rle, encode_rle, read_segmentation
 from open_r1.data.geometry.polygons import ceiling, fit, write
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, Problem
@@ -85,7 +85,7 @@ def _picture(image: dict[str, Any], instances: list[Instance], folder: str) -> P
     return Picture(file, (image["height"], image["width"]), tuple(sorted(instances, key=lambda one: one.id)))
 
 
-def targets(picture: Picture) -> list[str | None]:
+def instance_names(picture: Picture) -> list[str | None]:
     """What each instance is called, so that nothing else in its picture is called so; None where no name is clear.
 
     One of its category: "the dog". One of several: "the second dog from the left" where its middle lies clearly left
@@ -94,7 +94,7 @@ def targets(picture: Picture) -> list[str | None]:
 
     >>> def dog(id: int, x: float, area: float) -> Instance:
     ...     return Instance(id, "dog", (x, 0, 10, 10), area, False, None)
-    >>> targets(Picture("a.jpg", (100, 200), (dog(1, 50, 90), dog(2, 0, 80), dog(3, 51, 20))))
+    >>> instance_names(Picture("a.jpg", (100, 200), (dog(1, 50, 90), dog(2, 0, 80), dog(3, 51, 20))))
     [None, 'the first dog from the left', None]
     """
     return [_target(one, picture) for one in picture.instances]
@@ -123,11 +123,11 @@ def _by_size(one: Instance, same: Sequence[Instance]) -> str | None:
     return f"the largest {one.category}" if one.area >= LARGER * max(other.area for other in same) else None
 
 
-def rows_of(picture: Picture, wanted: Wanted) -> tuple[list[dict[str, Any]], Counter[str]]:
+def picture_rows(picture: Picture, wanted: Wanted) -> tuple[list[dict[str, Any]], Counter[str]]:
     """The rows of a picture in order of ids, and how many instances became none, by reason."""
     rows: list[tuple[int, dict[str, Any]]] = []
     left: Counter[str] = Counter()
-    for one, target in zip(picture.instances, targets(picture), strict=True):
+    for one, target in zip(picture.instances, instance_names(picture), strict=True):
         found = _row(one, target, picture, wanted)
         if isinstance(found, str):
             left[found] += 1
@@ -145,7 +145,7 @@ def _row(one: Instance, target: str | None, picture: Picture, wanted: Wanted) ->
     if one.is_crowd and not wanted.keep_crowd:
         return "crowds"
     try:
-        mask = decode(read_segmentation(one.segmentation, picture.size))
+        mask = decode_rle(read_segmentation(one.segmentation, picture.size))
     except ValueError:
         return "unreadable masks"
     area = int(mask.sum())
@@ -159,5 +159,5 @@ def _row(one: Instance, target: str | None, picture: Picture, wanted: Wanted) ->
         return "below min_ceiling"
     asked = IMAGE_TAG + question(target, wanted.basis, wanted.terms)
     turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": write(polygon)}]
-    extra = {"segmentation": encode(mask), "category": one.category, "ceiling": best, "basis": wanted.basis}
+    extra = {"segmentation": encode_rle(mask), "category": one.category, "ceiling": best, "basis": wanted.basis}
     return area, {"id": str(one.id), "image": picture.file, "conversations": turns, **extra}

@@ -16,7 +16,7 @@ from open_r1.errors import DataError, Problem
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
-Watch = Callable[[int, int], None]  # (done, total)
+ProgressCallable = Callable[[int, int], None]  # (done, total)
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
@@ -24,7 +24,7 @@ def download(
     url: str,
     path: Path,
     md5: str | None = None,
-    watch: Watch = lambda done, total: None,
+    watch: ProgressCallable = lambda done, total: None,
     attempts: int = 5,
     pause: float = 2.0,
 ) -> Path:
@@ -62,7 +62,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _continue(url: str, part: Path, watch: Watch) -> bool:
+def _continue(url: str, part: Path, watch: ProgressCallable) -> bool:
     """Appends what the server sends after the end of `part`; whether that is all now."""
     have = _size(part)
     if not url.startswith(("https://", "http://")):
@@ -85,7 +85,7 @@ def _continue(url: str, part: Path, watch: Watch) -> bool:
         return _append(response, part, at, total, watch)
 
 
-def _append(response: http.client.HTTPResponse, part: Path, at: int, total: int, watch: Watch) -> bool:
+def _append(response: http.client.HTTPResponse, part: Path, at: int, total: int, watch: ProgressCallable) -> bool:
     with open(part, "ab" if at else "wb") as target:
         while block := response.read(BLOCK):
             target.write(block)
@@ -108,7 +108,10 @@ def _problem(url: str, got: str, remedy: str, expected: str = "the whole file") 
 
 
 def unzip(
-    archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True, watch: Watch = lambda d, t: None
+    archive: Path,
+    folder: Path,
+    wanted: Callable[[str], bool] = lambda name: True,
+    watch: ProgressCallable = lambda d, t: None,
 ) -> None:
     """The wanted files of a ZIP archive below `folder`; files that are there in their size stay as they are.
 

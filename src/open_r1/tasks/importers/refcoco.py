@@ -18,19 +18,19 @@ from typing import Any, BinaryIO
 import pyarrow.parquet as pq
 from PIL import Image
 
-from open_r1.errors import refuse, shorten
-from open_r1.tasks.rec import QUESTION
+from open_r1.errors import data_error, shorten
+from open_r1.tasks.rec import REFERRING_QUESTION
 
-SPLITS = {name: name for name in ("train", "val", "testA", "testB", "test")} | {"validation": "val"}
-SPLIT_IN_NAME = re.compile(rf"(?:^|[-_])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[-_.]|$)")
+SPLIT_NAMES = {name: name for name in ("train", "val", "testA", "testB", "test")} | {"validation": "val"}
+SPLIT_IN_NAME = re.compile(rf"(?:^|[-_])({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?=[-_.]|$)")
 ANNOTATION_NUMBER = re.compile(r"(?<=_\d{12})_\d+(?=\.\w+$)")
-ASKED = QUESTION.partition("{sentence}")[0]
+ASKED = REFERRING_QUESTION.partition("{sentence}")[0]
 LMMS = {"answer", "bbox", "file_name", "image"}
 JXU = {"sentences", "bbox", "file_name", "split"}
 # what a damaged pickle can raise
 DAMAGED = (pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 DAMAGED += (MemoryError,)
-Row = Mapping[str, Any]
+RefRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Region:
     ids: Mapping[str, Any] = field(default_factory=dict)
 
 
-Convert = Callable[[Row, str], Region | None]  # (row, its place) -> None where it has no answer
-Reader = Callable[[Path, Sources], Iterator[tuple[Row, Convert]]]
+Convert = Callable[[RefRow, str], Region | None]  # (row, its place) -> None where it has no answer
+Reader = Callable[[Path, Sources], Iterator[tuple[RefRow, Convert]]]
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -65,21 +65,23 @@ class PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def load_refs(file: BinaryIO, where: str) -> list[Row]:
+def load_refs(file: BinaryIO, where: str) -> list[RefRow]:
     """The refs of a pickle, of Python 2 or 3. Raises DataError where it is damaged or holds more than plain values."""
     try:
         refs = PlainUnpickler(file, encoding="utf-8").load()
     except DAMAGED as error:
         remedy = "do not open it with pickle; take the file from the refer toolbox"
-        raise refuse(where, "pickle", str(error) or "a file that ends early", "plain values only", remedy) from error
+        raise data_error(
+            where, "pickle", str(error) or "a file that ends early", "plain values only", remedy
+        ) from error
     if not isinstance(refs, list):
-        raise refuse(where, "pickle", type(refs).__name__, "a list of refs", "give refs(unc).p or the like")
+        raise data_error(where, "pickle", type(refs).__name__, "a list of refs", "give refs(unc).p or the like")
     return refs
 
 
-def refs_rows(path: Path, sources: Sources) -> Iterator[tuple[Row, Convert]]:
+def refs_rows(path: Path, sources: Sources) -> Iterator[tuple[RefRow, Convert]]:
     if sources.instances is None:
-        raise refuse(str(path), "--instances", "nothing", "the instances.json beside the refs", "give its path")
+        raise data_error(str(path), "--instances", "nothing", "the instances.json beside the refs", "give its path")
     instances = json.loads(sources.instances.read_text(encoding="utf-8"))
     place = str(sources.instances)
     boxes = {row["id"]: row["bbox"] for row in value(instances, "annotations", place)}
@@ -90,19 +92,19 @@ def refs_rows(path: Path, sources: Sources) -> Iterator[tuple[Row, Convert]]:
     return ((row, convert) for row in refs)
 
 
-def from_ref(row: Row, where: str, boxes: Row, images: Row, instances: Path) -> Region:
+def from_ref(row: RefRow, where: str, boxes: RefRow, images: RefRow, instances: Path) -> Region:
     """Of the refer toolbox: ref_id, ann_id, image_id, split, sentences with `sent`."""
     for name, table in (("ann_id", boxes), ("image_id", images)):
         if not isinstance(value(row, name, where), (int, str)) or row[name] not in table:
             got, remedy = shorten(row[name]), "give the instances.json that belongs to the refs"
-            raise refuse(where, name, got, f"an id of {instances}", remedy)
+            raise data_error(where, name, got, f"an id of {instances}", remedy)
     image, ids = images[row["image_id"]], {name: row[name] for name in ("ref_id", "ann_id") if name in row}
     asked, box = questions(value(row, "sentences", where), where), from_xywh(boxes[row["ann_id"]], where)
     name = PurePosixPath(value(image, "file_name", where)).name
-    return Region(own_name(name), box, asked, split_of(row, where), size_in(image), ids=ids)
+    return Region(own_name(name), box, asked, split_name(row, where), size_in(image), ids=ids)
 
 
-def parquet_rows(path: Path, sources: Sources) -> Iterator[tuple[Row, Convert]]:
+def parquet_rows(path: Path, sources: Sources) -> Iterator[tuple[RefRow, Convert]]:
     file = pq.ParquetFile(path)
     columns = set(file.schema_arrow.names)
     if columns >= LMMS:
@@ -111,47 +113,49 @@ def parquet_rows(path: Path, sources: Sources) -> Iterator[tuple[Row, Convert]]:
         convert = from_jxu
     else:
         expected = f"{', '.join(sorted(LMMS))} (lmms-lab) or {', '.join(sorted(JXU))} (jxu124)"
-        raise refuse(str(path), "columns", ", ".join(sorted(columns)), expected, "rename the columns to one of these")
+        raise data_error(
+            str(path), "columns", ", ".join(sorted(columns)), expected, "rename the columns to one of these"
+        )
     batches = file.iter_batches(batch_size=64, columns=sorted(columns - {"segmentation"}))
     return ((row, convert) for batch in batches for row in batch.to_pylist())
 
 
-def from_lmms(row: Row, where: str, split: str) -> Region:
+def from_lmms(row: RefRow, where: str, split: str) -> Region:
     """Of lmms-lab: the sentences are the `answer`, the box is x, y, width, height, the image is inside."""
     answer, name = value(row, "answer", where), PurePosixPath(value(row, "file_name", where)).name
     asked = questions([answer] if isinstance(answer, str) else answer, where, "answer")
     picture = row["image"].get("bytes") if isinstance(row["image"], dict) else None
     if not picture:
         got = shorten(row["image"])
-        raise refuse(where, "image", got, "the bytes of an image", "download the files again, with their images")
+        raise data_error(where, "image", got, "the bytes of an image", "download the files again, with their images")
     ids = {name: row[name] for name in ("question_id",) if name in row}
     return Region(own_name(name), from_xywh(row["bbox"], where), asked, split, size(picture, where), picture, ids)
 
 
-def from_jxu(row: Row, where: str) -> Region:
+def from_jxu(row: RefRow, where: str) -> Region:
     """Of jxu124: the sentences are those of the refer toolbox, the box is x1, y1, x2, y2 already."""
     name = PurePosixPath(value(row, "file_name", where)).name
     asked, ids = questions(row["sentences"], where), {name: row[name] for name in ("ref_id", "ann_id") if name in row}
     wh = size_in(json.loads(row.get("raw_image_info") or "{}"))
-    return Region(own_name(name), corners(row["bbox"], "bbox", where), asked, split_of(row, where), wh, ids=ids)
+    return Region(own_name(name), box_corners(row["bbox"], "bbox", where), asked, split_name(row, where), wh, ids=ids)
 
 
-def json_rows(path: Path, sources: Sources) -> Iterator[tuple[Row, Convert]]:
+def json_rows(path: Path, sources: Sources) -> Iterator[tuple[RefRow, Convert]]:
     rows = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(rows, list):
-        raise refuse(str(path), "file", type(rows).__name__, "a list of rows", "give one of VLM-R1's rec_jsons")
+        raise data_error(str(path), "file", type(rows).__name__, "a list of rows", "give one of VLM-R1's rec_jsons")
     convert = partial(from_rec_json, split=split_of_file(path, sources))
     return ((row, convert) for row in rows)
 
 
-def from_rec_json(row: Row, where: str, split: str) -> Region | None:
+def from_rec_json(row: RefRow, where: str, split: str) -> Region | None:
     """Of VLM-R1: image, problem and solution; the sentence is `normal_caption`, or stands in the problem."""
     image, problem = value(row, "image", where), value(row, "problem", where)
     if row.get("solution") is None:
         return None
     sentence = row.get("normal_caption") or problem.partition(ASKED)[2].removesuffix(".") or problem
     ids = {"ann_id": row["annotation_id"]} if "annotation_id" in row else {}
-    box = corners(row["solution"], "solution", where)
+    box = box_corners(row["solution"], "solution", where)
     return Region(own_name(image), box, ((problem, sentence),), split, size_in(row), ids=ids)
 
 
@@ -167,18 +171,18 @@ def own_name(path: str) -> str:
     return ANNOTATION_NUMBER.sub("", path)
 
 
-def size_in(row: Row) -> tuple[int, int] | None:
+def size_in(row: RefRow) -> tuple[int, int] | None:
     """(width, height) where the row has both."""
     return (row["width"], row["height"]) if row.get("width") and row.get("height") else None
 
 
-def value(row: Row, name: str, where: str) -> Any:
+def value(row: RefRow, name: str, where: str) -> Any:
     """A field that must be there. Raises DataError."""
     if not isinstance(row, Mapping):
-        raise refuse(where, "row", shorten(row), "an object with fields", "give the file it belongs to")
+        raise data_error(where, "row", shorten(row), "an object with fields", "give the file it belongs to")
     if row.get(name) in (None, ""):
         fields = ", ".join(map(str, row))
-        raise refuse(where, name, f"nothing (the row has: {fields})", "a value", "add it, or correct the name")
+        raise data_error(where, name, f"nothing (the row has: {fields})", "a value", "add it, or correct the name")
     return row[name]
 
 
@@ -186,46 +190,48 @@ def questions(sentences: Sequence[Any], where: str, name: str = "sentences") -> 
     """VLM-R1's question for each sentence, which is a text or an object with `sent`."""
     texts = [item.get("sent") if isinstance(item, Mapping) else item for item in sentences]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise refuse(where, name, shorten(sentences), "at least one sentence, none empty", "remove the empty ones")
-    return tuple((QUESTION.format(sentence=text.strip().removesuffix(".")), text.strip()) for text in texts)
+        raise data_error(where, name, shorten(sentences), "at least one sentence, none empty", "remove the empty ones")
+    return tuple((REFERRING_QUESTION.format(sentence=text.strip().removesuffix(".")), text.strip()) for text in texts)
 
 
 def from_xywh(box: Any, where: str) -> tuple[float, ...]:
-    x, y, w, h = numbers(box, "bbox", where)
-    return corners((x, y, x + w, y + h), "bbox", where)
+    x, y, w, h = four_numbers(box, "bbox", where)
+    return box_corners((x, y, x + w, y + h), "bbox", where)
 
 
-def corners(box: Any, name: str, where: str) -> tuple[float, ...]:
-    x1, y1, x2, y2 = (round(side, 2) for side in numbers(box, name, where))
+def box_corners(box: Any, name: str, where: str) -> tuple[float, ...]:
+    x1, y1, x2, y2 = (round(side, 2) for side in four_numbers(box, name, where))
     if x1 < x2 and y1 < y2:
         return x1, y1, x2, y2
-    raise refuse(where, name, shorten([x1, y1, x2, y2]), "a box with an area", "correct the box, or remove the row")
+    raise data_error(
+        where, name, shorten([x1, y1, x2, y2]), "a box with an area", "correct the box, or remove the row"
+    )
 
 
-def numbers(box: Any, name: str, where: str) -> Sequence[float]:
+def four_numbers(box: Any, name: str, where: str) -> Sequence[float]:
     is_four = isinstance(box, (list, tuple)) and len(box) == 4
     if is_four and all(type(side) in (int, float) and math.isfinite(side) for side in box):
         return box
-    raise refuse(where, name, shorten(box), "four numbers", "correct the box, or remove the row")
+    raise data_error(where, name, shorten(box), "four numbers", "correct the box, or remove the row")
 
 
-def split_of(row: Row, where: str) -> str:
+def split_name(row: RefRow, where: str) -> str:
     name = value(row, "split", where)
-    if name not in SPLITS:
-        raise refuse(where, "split", shorten(name), f"one of {', '.join(SPLITS)}", "correct the split")
-    return SPLITS[name]
+    if name not in SPLIT_NAMES:
+        raise data_error(where, "split", shorten(name), f"one of {', '.join(SPLIT_NAMES)}", "correct the split")
+    return SPLIT_NAMES[name]
 
 
 def split_of_file(path: Path, sources: Sources) -> str:
     found = SPLIT_IN_NAME.findall(path.stem)
     if sources.split or found:
-        return sources.split or SPLITS[found[-1]]
+        return sources.split or SPLIT_NAMES[found[-1]]
     remedy = f"name it as in val-00000-of-00001{path.suffix}, or give --split"
-    raise refuse(str(path), "split", "a name without a split", f"one of {', '.join(SPLITS)}", remedy)
+    raise data_error(str(path), "split", "a name without a split", f"one of {', '.join(SPLIT_NAMES)}", remedy)
 
 
 def size(picture: bytes, where: str) -> tuple[int, int]:
     try:
         return Image.open(io.BytesIO(picture)).size
     except (OSError, Image.DecompressionBombError) as error:
-        raise refuse(where, "image", str(error), "the bytes of an image", "download the files again") from error
+        raise data_error(where, "image", str(error), "the bytes of an image", "download the files again") from error

@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.errors import DataError, Problem, refuse, shorten
+from open_r1.errors import DataError, Problem, data_error, shorten
 from open_r1.tasks.importers.refcoco import READERS, Convert, Region, Sources
 
 
 @dataclass
-class Lines:
+class SplitLines:
     """The lines of each split, the images that were inside, and what is wrong."""
 
     name: str
@@ -54,7 +54,7 @@ class Lines:
             (self.out / "images" / region.image).write_bytes(region.picture)
         if self.pictures.setdefault(region.image, checksum) != checksum:
             got = f"{shorten(region.image)} with other bytes than before"
-            raise refuse(
+            raise data_error(
                 where, "file_name", got, "one name for each image", "convert the files apart, to other folders"
             )
         return f"images/{region.image}"
@@ -68,7 +68,7 @@ class Lines:
             yield path, len(lines)
 
 
-def collect(files: Sequence[Path], sources: Sources, lines: Lines) -> None:
+def collect(files: Sequence[Path], sources: Sources, lines: SplitLines) -> None:
     """All rows of all files into `lines`; one defect does not hide the next."""
     for path in files:
         try:
@@ -84,11 +84,11 @@ def collect(files: Sequence[Path], sources: Sources, lines: Lines) -> None:
 
 def _rows(path: Path, sources: Sources) -> Iterator[tuple[Any, Convert]]:
     if path.suffix not in READERS:
-        raise refuse(str(path), "ending", repr(path.suffix), f"one of {', '.join(READERS)}", "rename the file")
+        raise data_error(str(path), "ending", repr(path.suffix), f"one of {', '.join(READERS)}", "rename the file")
     return READERS[path.suffix](path, sources)
 
 
-def _take(row: Any, convert: Convert, where: str, lines: Lines) -> None:
+def _take(row: Any, convert: Convert, where: str, lines: SplitLines) -> None:
     try:
         region = convert(row, where)
         if region is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from open_r1.errors import RunEnded
 from open_r1.trainer.checkpointing.manifest import size_of, sync, write_manifest
-from open_r1.trainer.distributed import together, words_of
+from open_r1.trainer.distributed import on_all_ranks, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def staged(trainer: Any, final: Path, manifest: bool) -> Iterator[Path]:
     """
     folder = final.parent / SAVING / final.name
     first = trainer.accelerator.is_main_process
-    together(lambda: prepare(folder) if first else None)
+    on_all_ranks(lambda: prepare_folder(folder) if first else None)
     error = None
     try:
         yield folder
@@ -50,11 +50,11 @@ def staged(trainer: Any, final: Path, manifest: bool) -> Iterator[Path]:
 
     if error is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         raise OSError(could_not(final, error)) from error
-    together(written)
-    together(lambda: publish(folder, final, manifest) if first else None)
+    on_all_ranks(written)
+    on_all_ranks(lambda: publish(folder, final, manifest) if first else None)
 
 
-def prepare(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Make an empty folder; what killed runs left beside it goes. Raises SaveFailed."""
     try:
         if folder.parent.exists():

@@ -23,7 +23,7 @@ def write_manifest(folder: Path) -> None:
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(THREADS) as pool:
-        hashes = list(pool.map(sha256, files))
+        hashes = list(pool.map(file_sha256, files))
         list(pool.map(sync, files))
     entries = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest}
@@ -53,7 +53,7 @@ def damages(folder: Path, rank: int = 0, ranks: int = 1) -> list[str]:
         return [problem for problem in found if problem]
     mine = list(files)[rank::ranks]
     with ThreadPoolExecutor(THREADS) as pool:
-        hashes = pool.map(sha256, (folder / name for name in mine))
+        hashes = pool.map(file_sha256, (folder / name for name in mine))
         wrong = [name for name, digest in zip(mine, hashes, strict=True) if digest != files[name]["sha256"]]
     return [f"{name} holds other bytes than were written (its sha256 differs)" for name in wrong]
 
@@ -75,7 +75,7 @@ def size_of(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -11,7 +11,7 @@ STATE = "run_state.json"
 REFERENCE = "reference.safetensors"  # weights of a reference model that follows the policy (--sync_ref_model)
 
 # Engine -> files it writes beside `COMMON`, given the folder and the number of ranks; "a|b" is one of the two.
-ENGINES: dict[str, Callable[[Path, int], list[str]]] = {
+ENGINE_FILES: dict[str, Callable[[Path, int], list[str]]] = {
     "plain": lambda folder, ranks: [*weight_files(folder), "optimizer.pt", "scheduler.pt"],
     "deepspeed": lambda folder, ranks: deepspeed_files(folder, ranks),
     "fsdp": lambda folder, ranks: ["pytorch_model_fsdp*", "optimizer.bin|optimizer_0/*", "scheduler.pt"],
@@ -23,7 +23,7 @@ def missing(folder: Path) -> list[str]:
     state = read_state(folder)
     facts, ranks = state.get("facts", {}), state.get("ranks", 1)
     engine = state.get("engine", "deepspeed" if (folder / "latest").exists() else "plain")
-    wanted = ["trainer_state.json", *ENGINES.get(engine, ENGINES["plain"])(folder, ranks)]
+    wanted = ["trainer_state.json", *ENGINE_FILES.get(engine, ENGINE_FILES["plain"])(folder, ranks)]
     wanted += ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
     wanted += [STATE, *(f"run_state_{rank}.pt" for rank in range(ranks))]
     wanted += [REFERENCE] if facts.get("--sync_ref_model") else []

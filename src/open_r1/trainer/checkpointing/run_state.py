@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
-from open_r1.trainer.distributed import zero3
+from open_r1.trainer.distributed import is_zero3
 
 # Attributes of transformers' and TRL's trainers that change from step to step and that nobody else saves.
 COUNTERS = (
@@ -98,7 +98,7 @@ def put_back(trainer: Any, state: RunState) -> None:
     for name, values in state.metrics.items():
         trainer._metrics["train"][name] = list(values)
     for name, values in state.logs.items():
-        fill(trainer._logs[name], values)
+        restore_log(trainer._logs[name], values)
     if hasattr(trainer, "_buffered_inputs"):
         trainer._buffered_inputs = state.window
     trainer.state.num_input_tokens_seen = state.tokens
@@ -118,10 +118,10 @@ def plain_logs(logs: dict[str, Any]) -> dict[str, Any]:
     return {n: {k: list(v) for k, v in x.items()} if isinstance(x, dict) else list(x) for n, x in kept.items()}
 
 
-def fill(log: Any, values: Any) -> None:
+def restore_log(log: Any, values: Any) -> None:
     if isinstance(values, dict):
         for name in values:
-            fill(log[name], values[name])
+            restore_log(log[name], values[name])
     else:
         log.clear()
         log.extend(values)
@@ -192,7 +192,7 @@ def save_reference(trainer: Any, folder: Path) -> None:
 def load_reference(trainer: Any, folder: Path) -> None:
     if not getattr(trainer.args, "sync_ref_model", False):
         return
-    writes = trainer.accelerator.is_main_process or not zero3(trainer)
+    writes = trainer.accelerator.is_main_process or not is_zero3(trainer)
     weights = load_file(folder / REFERENCE) if writes else {}
     for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
         with gathered(trainer, parameter), torch.no_grad():
@@ -202,7 +202,7 @@ def load_reference(trainer: Any, folder: Path) -> None:
 
 def gathered(trainer: Any, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
     """Within it the parameter is whole; under ZeRO-3 what rank 0 writes into it reaches all ranks."""
-    if not zero3(trainer):
+    if not is_zero3(trainer):
         return nullcontext()
     import deepspeed
 

@@ -2,8 +2,8 @@
 
 A `checkpoint-N` can be continued from when every file of the state of a run is there (`missing`) and holds the bytes
 that were written (`manifest`), and when the flags and the data that shape a run are those it was saved under
-(`differences`). transformers checks none of it: it goes on without optimizer, scheduler or random state where they are
-absent, and under other flags. All nodes share the folder.
+(`resume_differences`). transformers checks none of it: it goes on without optimizer, scheduler or random state where
+they are absent, and under other flags. All nodes share the folder.
 """
 
 import json
@@ -59,7 +59,7 @@ def plan_resume(
     Raises UsageError, without loading a model, where there is no such folder, where it lacks a file or holds a damaged
     one, where flags or data differ from those it was saved under, and for flags that no checkpoint can be exact with.
     """
-    facts = facts_of(records, task, training, model_args)
+    facts = resume_facts(records, task, training, model_args)
     fsdp = bool(training.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     if fsdp and getattr(training, "sync_ref_model", False):
         raise UsageError(
@@ -77,14 +77,14 @@ def plan_resume(
     if asked.lower() in ("true", "auto"):
         if asked.lower() == "auto" and not checkpoints_in(Path(training.output_dir)):
             return Resume(None, facts)
-        folder = newest(Path(training.output_dir), training.resume_unverified, ranks)
+        folder = newest_checkpoint(Path(training.output_dir), training.resume_unverified, ranks)
     else:
-        folder = named(Path(asked), training.resume_unverified, ranks)
+        folder = named_checkpoint(Path(asked), training.resume_unverified, ranks)
     refuse_differences(folder, facts)
     return Resume(folder, facts)
 
 
-def facts_of(
+def resume_facts(
     records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
 ) -> dict[str, Any]:
     """Flag or property -> value, as JSON holds it."""
@@ -114,7 +114,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), key=lambda path: -int(path.name.split("-")[1]))
 
 
-def newest(output_dir: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
+def newest_checkpoint(output_dir: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
     """The newest checkpoint without defects; newer ones are named in a warning with theirs."""
     found = checkpoints_in(output_dir)
     wrong: list[str] = []
@@ -131,7 +131,7 @@ def newest(output_dir: Path, unverified: bool = False, ranks: tuple[int, int] = 
     )
 
 
-def named(folder: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
+def named_checkpoint(folder: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:
     """A folder that the user named."""
     beside = checkpoints_in(folder if folder.is_dir() else folder.parent)
     if not folder.is_dir() or (beside and not (folder / "trainer_state.json").exists()):
@@ -176,9 +176,9 @@ def defects(folder: Path, unverified: bool, ranks: tuple[int, int]) -> list[str]
 # --------------------------------------------------------------------------------------------------------- differences
 
 
-def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def resume_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """
-    >>> differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64})
+    >>> resume_differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64})
     ['--seed: 1 in the checkpoint, 2 in this run']
     """
     return [
@@ -189,7 +189,7 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def refuse_differences(folder: Path, facts: dict[str, Any]) -> None:
-    found = differences(read_state(folder)["facts"], facts)
+    found = resume_differences(read_state(folder)["facts"], facts)
     if found:
         raise UsageError(
             f"--resume_from_checkpoint: got {folder}, expected the flags and data that it was saved under, so that "

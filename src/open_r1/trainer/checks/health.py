@@ -9,7 +9,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from open_r1.data.jsonl_io import each_line
-from open_r1.report.diagnoses import Finding, diagnose
+from open_r1.report.diagnoses import Finding, findings
 from open_r1.report.history import History
 from open_r1.trainer.outputs.throttle import Pace, line_of
 
@@ -61,7 +61,7 @@ class Health(TrainerCallback):
         if not self.pace.due():
             return []
         with self.pace:
-            found = [finding for finding in diagnose(self.history.lines()) if finding.name not in self.told]
+            found = [finding for finding in findings(self.history.lines()) if finding.name not in self.told]
         self.told |= {finding.name for finding in found}
         return found
 

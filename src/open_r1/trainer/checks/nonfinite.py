@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 IN_A_ROW = 10  # steps left out, one after the other, that end a run
 SCALER_IN_A_ROW = 20  # with --fp16, whose scaler halves 65536 until gradients are finite
-SHOWN = 16  # rows named
+ROWS_NAMED = 16  # rows named
 
 
 class NotFinite(RunEnded):
@@ -84,8 +84,8 @@ class Finite:
     def _ending(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool) -> str:
         blamed = [rows for bad, rows in losses if bad] if bad_loss else [rows for _, rows in losses]
         places = list(dict.fromkeys(gather_object([self.where(row) for rows in blamed for row in rows])))
-        rest = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-        named = f" Rows: {', '.join(places[:SHOWN])}{rest}." if places else ""
+        rest = f" and {len(places) - ROWS_NAMED} more" if len(places) > ROWS_NAMED else ""
+        named = f" Rows: {', '.join(places[:ROWS_NAMED])}{rest}." if places else ""
         again = f", {self.nonfinite_in_a_row} times in a row" if self.nonfinite_in_a_row > 1 else ""
         state = " The step was taken, so the weights may be of no use." if torn(self) else ""
         skip = "" if self.nonfinite_in_a_row > 1 or torn(self) else "; --on_nonfinite skip leaves such steps out"

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel, StoppingCriteria
 from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.errors import RunEnded
-from open_r1.models.families import bare
+from open_r1.models.families import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.trainer.forward.shared_prefix import dropout_of
 
 # bytes of a number computed with -> mean |difference| in nats; seen: 5e-7, and 3e-5 in bfloat16 with the tiny VLM
-MOST_DIFFERENT = {4: 0.01, 2: 0.1}
+MAX_DIFFERENCE_BY_BYTES = {4: 0.01, 2: 0.1}
 
 
 class Disagreement(RunEnded):
@@ -51,10 +51,10 @@ class Witness(StoppingCriteria):
 def witness_of(trainer: Any, model: PreTrainedModel) -> Witness | None:
     """A Witness of the first group of the first generation of this process; none with dropout, as then no two passes
     agree."""
-    if trainer.agreed or dropout_of(bare(model)):
+    if trainer.agreed or dropout_of(bare_model(model)):
         return None
     trainer.agreed = True
-    return Witness(bare(model), groups_of(trainer._prompts)[1].count(0), trainer.temperature)
+    return Witness(bare_model(model), groups_of(trainer._prompts)[1].count(0), trainer.temperature)
 
 
 def check_agreement(trainer: Any, witness: Witness, said: Sequence[list[int]]) -> float:
@@ -70,7 +70,7 @@ def check_agreement(trainer: Any, witness: Witness, said: Sequence[list[int]]) -
     mean = torch.tensor([sum(gaps) / len(gaps)], device=device)
     difference = float(trainer.accelerator.gather(mean).max())
     low = trainer.accelerator.mixed_precision in ("bf16", "fp16") or trainer.model.dtype.itemsize == 2
-    limit = MOST_DIFFERENT[2 if low else 4]
+    limit = MAX_DIFFERENCE_BY_BYTES[2 if low else 4]
     if not difference <= limit:
         raise Disagreement(
             f"the first rollout: got log-probs that differ from training's by {difference:.3g} nats a token, expected "

@@ -26,7 +26,7 @@ STEPS = 2
 SLICE = 1 << 20  # elements hashed at once: about 24 MB of temporaries
 ODD = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number: 2**64 over the golden ratio
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of an element -> its bit pattern
-SHOWN = 3  # names of a group
+NAMES_SHOWN = 3  # names of a group
 
 NO_GRADIENT = (
     "No gradient reached: {names}. The loss does not depend on them: text rows use no vision tower, a router may "
@@ -40,7 +40,7 @@ ROUNDED = (
 )
 
 
-class Moved(TrainerCallback):
+class WeightUpdates(TrainerCallback):
     """Compares fingerprints around the first `STEPS` optimizer steps with a gradient, then does nothing.
 
     `trainer` has `grad_norm`, that of its newest step. All ranks see all parameters, in one order, and agree by one
@@ -77,7 +77,7 @@ class Moved(TrainerCallback):
         flags = torch.stack([before != self._fingerprints(), self.now]).float()
         moved, reached = self.trainer.accelerator.reduce(flags, "sum") > 0
         if not moved.any():
-            raise RunEnded(nothing(state.global_step + 1, norm, self.trainer._get_learning_rate()))
+            raise RunEnded(no_update_reason(state.global_step + 1, norm, self.trainer._get_learning_rate()))
         self.moved, self.reached, self.left = self.moved | moved, self.reached | reached, self.left - 1
         if self._learned().all() or not self.left:
             self._end()
@@ -160,7 +160,7 @@ def still(names: Sequence[str], moved: Sequence[bool], reached: Sequence[bool]) 
     return f"{count} of {len(rows)} trained parameters learned nothing in {STEPS} steps. {'. '.join(said)}"
 
 
-def nothing(step: int, norm: float, rate: float) -> str:
+def no_update_reason(step: int, norm: float, rate: float) -> str:
     return (
         f"step {step}: got no weight that moved, expected all to, with a gradient norm of {norm:.3g} and a learning "
         f"rate of {rate:.3g}: the step is smaller than the weights' precision; use --dtype float32 (with --bf16 true "
@@ -185,5 +185,5 @@ def collapsed(names: Iterable[str]) -> str:
 def _group(prefix: str, names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{prefix}.{names[0]}".lstrip(".")
-    shown = ", ".join([*names[:SHOWN], *["..."] * (len(names) > SHOWN)])
+    shown = ", ".join([*names[:NAMES_SHOWN], *["..."] * (len(names) > NAMES_SHOWN)])
     return f"{prefix} ({len(names)}: {shown})"

@@ -13,18 +13,18 @@ from PIL import Image
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
-from open_r1.models.families import bare, no_family, vision_parameters
+from open_r1.models.families import bare_model, no_family, vision_parameters
 from open_r1.rollout.batching import holds_rows
 from open_r1.rollout.prompts import process
 from open_r1.rollout.vision_features import image_features
-from open_r1.trainer.distributed import spread
+from open_r1.trainer.distributed import weights_are_sharded
 
-SIDE = 56  # pixels; processors enlarge it to the least they take
+DUMMY_SIDE = 56  # pixels; processors enlarge it to the least they take
 
 
 def blank_image(processor: ProcessorMixin) -> dict[str, torch.Tensor]:
     """What the processor gives for one black image, as small as it makes one: one tile where it cuts tiles in rows."""
-    parts = [{"type": "image", "image": Image.new("RGB", (SIDE, SIDE))}, {"type": "text", "text": "."}]
+    parts = [{"type": "image", "image": Image.new("RGB", (DUMMY_SIDE, DUMMY_SIDE))}, {"type": "text", "text": "."}]
     fields = process(processor, [{"role": "user", "content": parts}], rope=None, template={}).images
     return {name: value[:, :1] for name, value in fields.items()} if holds_rows(fields) else fields
 
@@ -32,11 +32,13 @@ def blank_image(processor: ProcessorMixin) -> dict[str, torch.Tensor]:
 def share_vision(trainer: Trainer) -> None:
     """Show the blank image to a trainer's model and reference model where its ranks must keep step."""
     models = [
-        bare(trainer.accelerator.unwrap_model(m)) for m in (trainer.model, getattr(trainer, "ref_model", None)) if m
+        bare_model(trainer.accelerator.unwrap_model(m))
+        for m in (trainer.model, getattr(trainer, "ref_model", None))
+        if m
     ]
     for model in models if trainer.is_fsdp_enabled else ():
         model._is_fsdp_managed_module = True  # accelerate does not say so, and a rank would stop at its own last row
-    if trainer.accelerator.num_processes > 1 and (spread(trainer) or vision_trains(models[0])):
+    if trainer.accelerator.num_processes > 1 and (weights_are_sharded(trainer) or vision_trains(models[0])):
         blank = blank_image(trainer.processing_class)
         for model in models:
             show_blank(model.base_model, blank)
@@ -55,13 +57,15 @@ def show_blank(backbone: PreTrainedModel, blank: dict[str, torch.Tensor]) -> Rem
         begins = cache is None or cache.get_seq_length() == 0
         if begins and kwargs.get("pixel_values") is None and kwargs.get("inputs_embeds") is None:
             handle = module.get_input_embeddings().register_forward_hook(
-                lambda _module, _args, embeddings: handle.remove() or embeddings + nothing(module, blank, embeddings)
+                lambda _module, _args, embeddings: (
+                    handle.remove() or embeddings + zero_of_vision(module, blank, embeddings)
+                )
             )
 
     return backbone.register_forward_pre_hook(prepare, with_kwargs=True)
 
 
-def nothing(backbone: PreTrainedModel, blank: dict[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+def zero_of_vision(backbone: PreTrainedModel, blank: dict[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
     """Zero, a scalar that depends on every weight of vision tower and projector."""
     features = image_features(backbone, {name: value.to(like.device) for name, value in blank.items()})
     found = [features.pooler_output, getattr(features, "deepstack_features", None)]

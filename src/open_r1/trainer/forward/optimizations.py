@@ -14,12 +14,12 @@ from open_r1.config.arguments import GRPOArguments
 from open_r1.models.families import no_family, vision_parameters
 from open_r1.rollout import generation
 from open_r1.rollout.prompts import Prompt
-from open_r1.trainer.distributed import spread
+from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.forward import shared_prefix
 
 
 @dataclass(frozen=True)
-class Savings:
+class Optimizations:
     """Flag name -> why it is off, or None where it acts."""
 
     off: dict[str, str | None]
@@ -34,19 +34,21 @@ class Savings:
         return [", ".join(acting) or "nothing", *idle]
 
 
-def savings(trainer: Any, model: PreTrainedModel) -> Savings:
+def optimizations_of(trainer: Any, model: PreTrainedModel) -> Optimizations:
     """What acts in this run; `model` is the bare model, without adapters."""
     args = trainer.args
     reasons = {
         "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
         if trainer.aux_loss_enabled
-        else shared_prefix.why_not(model),
-        "prefill_once": other_engine(trainer) or generation.why_not(model, args.cache_implementation),
+        else shared_prefix.why_no_shared_prefix(model),
+        "prefill_once": other_engine(trainer) or generation.why_no_prefill(model, args.cache_implementation),
         "skip_zero_advantages": acts_without_advantage(trainer),
         "reuse_old_logps": shared_prefix.dropout_of(model),
         "reuse_vision_features": vision_changes(trainer, model),
     }
-    return Savings({flag: reason if getattr(args, flag) else f"--{flag} false" for flag, reason in reasons.items()})
+    return Optimizations(
+        {flag: reason if getattr(args, flag) else f"--{flag} false" for flag, reason in reasons.items()}
+    )
 
 
 def other_engine(trainer: Any) -> str | None:
@@ -75,7 +77,7 @@ def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
         return missing
     if any(p.requires_grad for p in vision_parameters(model)):
         return "the vision tower trains; --freeze_vision_modules true freezes it"
-    return "the engine spreads the vision tower over the ranks" if spread(trainer) else None
+    return "the engine spreads the vision tower over the ranks" if weights_are_sharded(trainer) else None
 
 
 def with_signal(trainer: Any, inputs: dict[str, Any]) -> list[Prompt | None]:

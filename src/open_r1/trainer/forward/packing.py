@@ -34,7 +34,7 @@ NO_IMAGE = -1
 
 
 @dataclass(frozen=True)
-class Run:
+class PackedSequences:
     """Sequences one behind the other, as varlen kernels take them: tokens, cumulative ends from 0, longest of each."""
 
     queries: torch.Tensor
@@ -45,12 +45,12 @@ class Run:
     longest_key: int
 
 
-def run_of(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> Run:
+def packed_sequences(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> PackedSequences:
     def ends(parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.tensor([0, *map(len, parts)], device=parts[0].device).cumsum(0, dtype=torch.int32)
 
     longest = max(map(len, queries)), max(map(len, keys))
-    return Run(torch.cat(queries), torch.cat(keys), ends(queries), ends(keys), *longest)
+    return PackedSequences(torch.cat(queries), torch.cat(keys), ends(queries), ends(keys), *longest)
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ class Layout:
         return self.masks[window]
 
     @cached_property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[PackedSequences]:
         """Prefixes, then suffixes over prefix and suffix, without padding."""
         tokens = torch.arange(len(self.back), device=self.back.device)
         parts = tokens.split([*self.before.tolist(), *self.after.tolist()])
         prefixes, suffixes = list(parts[: len(self.before)]), list(parts[len(self.before) :])
         keys = [torch.cat([prefixes[b], suffix]) for b, suffix in zip(self.group.tolist(), suffixes, strict=True)]
-        return [run_of(prefixes, prefixes), run_of(suffixes, keys)]
+        return [packed_sequences(prefixes, prefixes), packed_sequences(suffixes, keys)]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from open_r1.trainer.forward.packing import Layout
 SDPA, VARLEN = "shared_prefix", "shared_prefix_varlen"  # names in transformers' attention registry
 
 
-def why_not(model: PreTrainedModel) -> str | None:
+def why_no_shared_prefix(model: PreTrainedModel) -> str | None:
     """Why this model's groups cannot share their prefix, or None where they can."""
     if missing := no_family(model):
         return missing
@@ -45,7 +45,7 @@ def share_prefixes(model: PreTrainedModel) -> None:
     before = model.config.get_text_config()._attn_implementation
     if before in (SDPA, VARLEN):
         return
-    for name, function in ((SDPA, attention), (VARLEN, varlen_attention)):
+    for name, function in ((SDPA, packed_attention), (VARLEN, varlen_attention)):
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     vision = {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
@@ -60,7 +60,7 @@ def leave_prefixes(backbone: PreTrainedModel, args: Any, kwargs: dict[str, Any],
     return output
 
 
-def attention(
+def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -151,10 +151,10 @@ def varlen_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`attention` by torch's flash kernel for sequences of different lengths (CUDA): no padding, no mask."""
+    """`packed_attention` by torch's flash kernel for sequences of different lengths (CUDA): no padding, no mask."""
     if shared_prefix is None or shared_prefix.blocks is not None:  # images that see themselves need a mask
         kwargs |= {"scaling": scaling, "sliding_window": sliding_window}
-        return attention(module, query, key, value, attention_mask, shared_prefix, **kwargs)
+        return packed_attention(module, query, key, value, attention_mask, shared_prefix, **kwargs)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (L, heads, D)
     parts = []
     for run in shared_prefix.runs:

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from open_r1.errors import UsageError
-from open_r1.trainer.distributed import together
+from open_r1.trainer.distributed import on_all_ranks
 
 EARLIER = "earlier"
 COMPLETIONS = "completions"  # TRL's, of --log_completions
@@ -26,7 +26,7 @@ def set_aside(training: TrainingArguments) -> None:
 
     Raises UsageError, on all ranks, where that cannot be.
     """
-    together(lambda: move_logs(Path(training.output_dir)) if training.process_index == 0 else None)
+    on_all_ranks(lambda: move_logs(Path(training.output_dir)) if training.process_index == 0 else None)
 
 
 def move_logs(folder: Path) -> None:
@@ -34,7 +34,7 @@ def move_logs(folder: Path) -> None:
     were."""
     if not any((folder / name).exists() for name in LINES):
         return
-    target = folder / EARLIER / str(1 + max(numbers(folder / EARLIER), default=0))
+    target = folder / EARLIER / str(1 + max(archive_numbers(folder / EARLIER), default=0))
     try:
         move([folder / name for name in LOGS if (folder / name).exists()], target)
         if (target / COMPLETIONS).exists():
@@ -52,7 +52,7 @@ def move_logs(folder: Path) -> None:
     )
 
 
-def numbers(earlier: Path) -> list[int]:
+def archive_numbers(earlier: Path) -> list[int]:
     return [int(path.name) for path in earlier.glob("*") if path.name.isdecimal()]
 
 

@@ -8,7 +8,7 @@ from open_r1.trainer.lifecycle.preemption import StopSignals
 from open_r1.trainer.lifecycle.watchdog import Watchdog
 
 
-class Guarded:
+class LifecycleHooks:
     """Mixed into a trainer, before TRL's class."""
 
     @cached_property

@@ -23,7 +23,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME = 1.0  # seconds within which signals are one: terminals, clusters and launchers send one to several processes
 
 
-class Stopped(RunEnded):
+class RunStopped(RunEnded):
     """Somebody asked the run to stop."""
 
 
@@ -72,8 +72,8 @@ class StopSignals:
                 signal.signal(number, handler)
 
 
-def stopped(number: int) -> Stopped:
-    return Stopped(f"{signal.Signals(number).name}: the run was asked to stop")
+def stopped(number: int) -> RunStopped:
+    return RunStopped(f"{signal.Signals(number).name}: the run was asked to stop")
 
 
 def say(text: str) -> None:

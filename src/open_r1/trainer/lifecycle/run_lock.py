@@ -16,16 +16,16 @@ from typing import IO
 from transformers import TrainingArguments
 
 from open_r1.errors import UsageError
-from open_r1.trainer.distributed import together
+from open_r1.trainer.distributed import on_all_ranks
 
 LOCK = ".lock"
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def alone(training: TrainingArguments) -> Iterator[None]:
+def only_run(training: TrainingArguments) -> Iterator[None]:
     """Within it no other run writes to the output folder. Raises UsageError, on all ranks, where one does."""
-    file = together(lambda: lock(Path(training.output_dir)) if training.process_index == 0 else None)
+    file = on_all_ranks(lambda: lock(Path(training.output_dir)) if training.process_index == 0 else None)
     try:
         yield
     finally:

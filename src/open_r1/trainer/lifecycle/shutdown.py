@@ -15,7 +15,7 @@ from open_r1.trainer.checkpointing.atomic_save import SaveFailed, staged
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checkpointing.select import Resume, checkpoints_in
 from open_r1.trainer.lifecycle.partial_step import noting_steps, torn
-from open_r1.trainer.lifecycle.preemption import Stopped
+from open_r1.trainer.lifecycle.preemption import RunStopped
 from open_r1.trainer.outputs.hub import FINAL
 
 
@@ -51,7 +51,7 @@ def leave(trainer: Any, error: Exception) -> NoReturn:
         raise error
     if trainer.accelerator.is_main_process:
         sys.stderr.write(f"{error}\n{how}\n")
-    sys.exit(0 if isinstance(error, Stopped) else 1)
+    sys.exit(0 if isinstance(error, RunStopped) else 1)
 
 
 def last_words(trainer: Any, error: Exception) -> str:

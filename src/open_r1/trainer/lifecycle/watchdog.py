@@ -22,7 +22,7 @@ from typing import Any
 import torch.distributed as dist
 
 HUNG = 4  # exit status
-TICK = 5.0  # seconds between two looks, at most
+LOOK_EVERY_SECONDS = 5.0  # seconds between two looks, at most
 SILENCE = 45.0
 GRACE = 10.0  # for the others to write their stacks
 HEADER = 160  # bytes of the first line, overwritten in place
@@ -89,7 +89,7 @@ class Watchdog:
             self.file = None
 
     def watch(self) -> None:
-        tick = min(TICK, self.timeout / 4)
+        tick = min(LOOK_EVERY_SECONDS, self.timeout / 4)
         while not self.stopping.wait(tick):
             self.arm()
             if trouble := self.trouble(tick):

@@ -16,7 +16,12 @@ from open_r1.trainer.outputs.tolerant_writer import Forgiving, Metrics
 
 SECONDS_BETWEEN_DRAWINGS = 60
 HISTORY = 1_000  # newest logs, of 2.5 KB, that transformers keeps in memory and in each checkpoint
-SHOWN = {"reward": "reward", "completions/mean_length": "tokens", "frac_reward_zero_std": "no signal", "kl": "KL"}
+PROGRESS_METRICS = {
+    "reward": "reward",
+    "completions/mean_length": "tokens",
+    "frac_reward_zero_std": "no signal",
+    "kl": "KL",
+}
 
 
 class Progress(ProgressCallback):
@@ -31,7 +36,9 @@ class Progress(ProgressCallback):
         **kwargs: Any,
     ) -> None:
         if state.is_world_process_zero and self.training_bar is not None:
-            shown = {name: f"{logs[key]:.3g}" for key, name in SHOWN.items() if (logs or {}).get(key) is not None}
+            shown = {
+                name: f"{logs[key]:.3g}" for key, name in PROGRESS_METRICS.items() if (logs or {}).get(key) is not None
+            }
             self.training_bar.set_postfix(shown)
 
 

@@ -8,12 +8,12 @@ import torch
 from open_r1.data.record import Record
 from open_r1.rewards.base import read_final_text
 from open_r1.rewards.registry import parsed
-from open_r1.rewards.trl_adapter import Completion, completion_text
+from open_r1.rewards.trl_adapter import CompletionMessages, completion_text
 
 
 def read(
     records: Sequence[Record],
-    completions: Sequence[Completion],
+    completions: Sequence[CompletionMessages],
     ids: Sequence[Sequence[int]],
     ends: Collection[int],
     graded: bool = True,

@@ -26,7 +26,9 @@ FINAL = "checkpoint"  # folder of the trained model below the output folder, bes
 # Of a checkpoint-N: the state of a run. Not of the model.
 STATE_FILES = ["optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
 STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*", MANIFEST]
-SHOWN = "learning_rate num_generations per_device_train_batch_size gradient_accumulation_steps beta temperature seed"
+CARD_SETTINGS = (
+    "learning_rate num_generations per_device_train_batch_size gradient_accumulation_steps beta temperature seed"
+)
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
 
 
@@ -111,6 +113,6 @@ def card_of(trainer: Any, task: TaskArguments, training: Any, model_args: VLMCon
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         rewards=list(zip(rewards, weights, strict=True)),
         hub_dataset=hub if hub and not Path(hub).exists() else None,
-        settings={n: getattr(training, n) for n in SHOWN.split() if getattr(training, n, None) is not None}
+        settings={n: getattr(training, n) for n in CARD_SETTINGS.split() if getattr(training, n, None) is not None}
         | ({"use_peft": True, "lora_r": model_args.lora_r} if model_args.use_peft else {}),
     )

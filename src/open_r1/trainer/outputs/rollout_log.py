@@ -29,7 +29,7 @@ from open_r1.rewards.drawing import Outline, answered_outlines, gold_outlines
 from open_r1.rollout.prompts import Example
 from open_r1.trainer.outputs.tolerant_writer import Forgiving
 
-MAX_SIDE = 448  # pixels of a saved picture's longer side
+SAVED_PICTURE_SIDE = 448  # pixels of a saved picture's longer side
 LOSSLESS = 128 * 128  # pixels up to which a picture is stored as it is
 MAX_PARSED = 300  # characters
 SLACK = 1.25  # of the completions to keep, until the file is thinned
@@ -73,7 +73,7 @@ class Rollouts:
             "prompt": plain_text(example.conversation),
             "images": [self._save(image) for image in example.pictures],
             "solution": record.solution,
-            "gold": as_json(gold_outlines(record) if self.graded else ()),
+            "gold": outlines_json(gold_outlines(record) if self.graded else ()),
             "completions": [
                 {
                     "text": scored["completions"][i],
@@ -89,11 +89,11 @@ class Rollouts:
         }
 
     def _outlines(self, completion: str, record: Record) -> list[dict[str, Any]]:
-        return as_json(answered_outlines(completion, record) if self.graded else ())
+        return outlines_json(answered_outlines(completion, record) if self.graded else ())
 
     def _save(self, image: Image.Image) -> str:
         small = image.copy()
-        small.thumbnail((MAX_SIDE, MAX_SIDE))
+        small.thumbnail((SAVED_PICTURE_SIDE, SAVED_PICTURE_SIDE))
         name = f"{hashlib.sha256(small.tobytes()).hexdigest()[:16]}.webp"
         path = self.folder / "rollout_images" / name
         if not path.exists():
@@ -117,10 +117,10 @@ class Rollouts:
             append(log, "".join(entries))
 
 
-def as_json(outlines: Iterable[Outline]) -> list[dict[str, Any]]:
+def outlines_json(outlines: Iterable[Outline]) -> list[dict[str, Any]]:
     """Outlines with corners to a ten-thousandth of the side: half a pixel of a picture 5,000 pixels wide.
 
-    >>> as_json([Outline(((0.0, 1 / 3),), "cat")])
+    >>> outlines_json([Outline(((0.0, 1 / 3),), "cat")])
     [{'points': [[0.0, 0.3333]], 'label': 'cat', 'image': 0}]
     """
     return [
@@ -141,7 +141,7 @@ def short(parsed: Any) -> str | None:
     return text if len(text) <= MAX_PARSED else text[: MAX_PARSED - 1] + "…"
 
 
-def newest(trainer: Any, count: int) -> dict[str, Any]:
+def newest_completions(trainer: Any, count: int) -> dict[str, Any]:
     """This rank's `count` newest completions with rewards and advantages; TRL logs those of all ranks in order."""
     ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
 
