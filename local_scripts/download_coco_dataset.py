@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from open_r1.data.geometry.polygons import BASES, RAYS
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.errors import DataError, Problem
 from open_r1.tasks.importers.coco import Picture, Wanted, picture_rows, read_pictures
 from open_r1.tasks.importers.downloads import download, unzip
@@ -143,10 +144,8 @@ def read_state(stem: Path, key: dict[str, Any]) -> State:
 
 
 def write_state(stem: Path, state: State) -> None:
-    path = stem.with_suffix(".state.json")
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(asdict(state)))
-    part.replace(path)
+    with atomic_write(stem.with_suffix(".state.json")) as file:
+        file.write(json.dumps(asdict(state)).encode())
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.rewards.registry import METHODS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
@@ -73,12 +74,11 @@ def score_line(line: bytes, where: str, method: str) -> dict[str, Any]:
 
 def score_file(rows: Path, out: Path, method: str) -> Summary:
     """Score every line of `rows` into `out`, which appears when all are done. Blank lines are skipped."""
-    summary, part = Summary(), out.with_name(out.name + ".part")
-    with open(rows, "rb") as source, open(part, "wb") as target:
+    summary = Summary()
+    with open(rows, "rb") as source, atomic_write(out) as target:
         for row in _scored(_numbered(_watched(source, rows)), str(rows), method):
             summary.add(row)
             target.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-    part.replace(out)
     return summary
 
 

@@ -12,7 +12,7 @@ import pytest
 from helpers.rollouts import store
 from PIL import Image
 
-from open_r1.data.jsonl_io import append, keep_lines, read_lines, replacing
+from open_r1.data.jsonl_io import append, atomic_write, keep_lines, read_lines
 from open_r1.errors import UsageError
 from open_r1.report.diagnoses import findings
 from open_r1.report.history import ENDS, MOST, History, read_metrics
@@ -120,7 +120,7 @@ def test_lines_are_written_whole_or_not_at_all(tmp_path):
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "page.html"
     path.write_text("old")
-    with files_no_larger_than(5), pytest.raises(OSError), replacing(path) as file:
+    with files_no_larger_than(5), pytest.raises(OSError), atomic_write(path) as file:
         file.write(b"new and long")
     fill(tmp_path / "b.jsonl", 3)
     with files_no_larger_than(5), pytest.raises(OSError):

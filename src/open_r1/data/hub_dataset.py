@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict, Image, List, config, load_dataset, lo
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from open_r1.data.jsonl_dataset import default_cache_dir
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record, parse_row
 from open_r1.errors import DataError, Problem, shorten
@@ -58,9 +59,8 @@ class HubRecords(Sequence[Record]):
             if data is None:
                 data = Path(place_of(picture["path"], self.roots, self.where)).read_bytes()
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{name}.part")
-            partial.write_bytes(data)
-            partial.rename(path)
+            with atomic_write(path) as file:
+                file.write(data)
         return name
 
     def _check(self) -> None:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shlex
-import tempfile
 import zipfile
 import zlib
 from array import array
@@ -18,6 +17,7 @@ import numpy as np
 import orjson
 
 from open_r1.data.build_lock import one_builder
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
 from open_r1.errors import DataError, Problem, data_error, shorten
@@ -222,18 +222,11 @@ def _is_current(stamp: dict, path: str) -> bool:
 
 
 def _save(entry: Path, index: Index, stamp: dict) -> None:
-    """Write under a temporary name, then rename; a cache that cannot be written is only logged."""
+    """Keep the index; a cache that cannot be written is only logged."""
     notes = np.frombuffer(json.dumps({"stamp": stamp, "warnings": index.warnings}).encode(), np.uint8)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=entry.parent, prefix=entry.stem, suffix=".tmp")
-    except OSError as error:
-        logger.warning("%s: cache not written (%s)", entry, error)
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with atomic_write(entry, owner=f"{os.uname().nodename}-{os.getpid()}") as file:
             np.savez(file, offsets=index.offsets_N, lengths=index.lengths_N, lines=index.lines_N, notes=notes)
-        Path(temporary).replace(entry)
     except OSError as error:
         logger.warning("%s: cache not written (%s)", entry, error)
-        Path(temporary).unlink(missing_ok=True)

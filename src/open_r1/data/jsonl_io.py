@@ -1,4 +1,4 @@
-"""The JSON lines that a run appends to: written whole or not at all, read also after a crash in the middle of one.
+"""Files that survive a crash: JSON lines appended whole or not at all and read past a cut one; files replaced at once.
 (torch-free)"""
 
 import json
@@ -36,7 +36,7 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str
     if not path.exists():
         return None
     last = None
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         for line, row in whole_lines(path):
             if wanted(row):
                 new.write(line if line.endswith(b"\n") else line + b"\n")
@@ -46,8 +46,8 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str
     return last
 
 
-def append(path: Path, text: str) -> None:
-    """Add lines to a file, on a line of their own even where the last one was cut.
+def append(path: Path, text: str, sync: bool = False) -> None:
+    """Add lines to a file, on a line of their own even where the last one was cut; `sync`: they are on the disk then.
 
     Raises OSError where there is no room for all of them; the file is then as it was.
     """
@@ -60,15 +60,21 @@ def append(path: Path, text: str) -> None:
                 file.write(b"\n")
             while rest:  # a disk that becomes full takes a part first
                 rest = rest[file.write(rest) :]
+            if sync:
+                os.fsync(file.fileno())
         except OSError:
             file.truncate(size)
             raise
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is whole; nothing is left of it where that fails."""
-    part = path.with_name(f"{path.name}.part")
+def atomic_write(path: Path, owner: str = "") -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is whole; nothing is left of it where that fails.
+
+    Until then it is PATH.part. Processes that may write the same file at once each give their own `owner`:
+    PATH.OWNER.part.
+    """
+    part = path.with_name(f"{path.name}.{owner}.part" if owner else f"{path.name}.part")
     try:
         with open(part, "wb") as file:
             yield file

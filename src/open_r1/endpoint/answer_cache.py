@@ -6,7 +6,6 @@ One JSON line an answer, `{"key": ..., "value": {...}}`, on the disk before it i
 import fcntl
 import hashlib
 import json
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.jsonl_index import decode_row
+from open_r1.data.jsonl_io import append
 from open_r1.errors import UsageError, data_error
 
 
@@ -68,11 +68,9 @@ class AnswerCache:
         self._file.close()
 
     def _keep(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
-        line = json.dumps({"key": key, "value": value}).encode() + b"\n"
+        line = json.dumps({"key": key, "value": value}) + "\n"
         with self._writing:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            append(self.path, line, sync=True)
             self._values[key] = value
             self.asked += 1
         return value

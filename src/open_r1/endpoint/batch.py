@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.endpoint.answer_cache import AnswerCache, journal_key
 from open_r1.endpoint.client import Endpoint, EndpointAnswer, EndpointError, RequestFailed
 
@@ -130,11 +131,10 @@ def write_results(results: Sequence[Kept | Rejected], out: Path, rejected: Path)
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """JSON lines under a temporary name, then renamed."""
+    """A file of JSON lines, which appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path, owner=str(os.getpid())) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
 def batch_summary(results: Sequence[Kept | Rejected], journal: AnswerCache) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from open_r1.data.jsonl_io import parse_line
+from open_r1.data.jsonl_io import append, atomic_write, parse_line
 from open_r1.errors import UsageError, shorten
 from open_r1.evaluation.metrics import PredictionLine
 
@@ -43,7 +43,8 @@ class PredictionsFile:
             time.sleep(POLL)  # rank 0 is dropping them
             patience -= POLL
         if not (self.folder / ABOUT).exists():
-            write_whole(self.folder / ABOUT, json.dumps(about, indent=2).encode(), self.path.name)
+            with atomic_write(self.folder / ABOUT, owner=self.path.name) as file:
+                file.write(json.dumps(about, indent=2).encode())
 
     def done(self) -> set[Key]:
         """Rows of which every sample is there."""
@@ -59,12 +60,8 @@ class PredictionsFile:
                 yield from (line for text in file if (line := parse_line(text)) is not None)
 
     def add(self, lines: Iterable[PredictionLine]) -> None:
-        """Append; a line that a crash cut is closed first."""
-        text = b"".join(map(prediction_line, lines))
-        with open(self.path, "ab+") as file:
-            if file.tell() and not _ends_a_line(self.path):
-                text = b"\n" + text
-            file.write(text)
+        """Append; a line that a crash cut keeps its own line."""
+        append(self.path, "".join(map(prediction_line, lines)))
 
     def wait(self, wanted: Iterable[Key], seconds: float) -> None:
         """Until all rows are there, as others write theirs; raises UsageError after `seconds` without a new one."""
@@ -86,7 +83,7 @@ class PredictionsFile:
             first.setdefault(((line["mode"], line["row"]), line["sample"]), line)
         ranked = sorted(first.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1]))
         kept = [line for (_, sample), line in ranked if sample < self.samples]
-        write_whole(self.folder / NAME, b"".join(map(prediction_line, kept)))
+        write_predictions(self.folder / NAME, kept)
         for path in files(self.folder):
             if path.name != NAME:
                 path.unlink()
@@ -108,25 +105,25 @@ def evaluation_differences(folder: Path, about: dict[str, Any]) -> list[str]:
     return [f"{name} was {shorten(before.get(name))}, is {shorten(about.get(name))}" for name in names]
 
 
-def write_whole(path: Path, data: bytes, suffix: str = "part") -> None:
-    """Write a file whole, or not at all."""
-    part = path.with_name(f"{path.name}.{suffix}.part")
-    part.write_bytes(data)
-    part.replace(path)
+def write_predictions(path: Path, lines: Iterable[PredictionLine]) -> None:
+    """A file of predictions, which appears whole."""
+    with atomic_write(path) as file:
+        file.writelines(prediction_line(line).encode() for line in lines)
 
 
 def save_summary(folder: Path, summary: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode("ascii"))
+    with atomic_write(folder / SUMMARY) as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode("ascii"))
 
 
-def prediction_line(line: PredictionLine) -> bytes:
+def prediction_line(line: PredictionLine) -> str:
     """One line of JSON; ASCII, as a completion may hold lone surrogates.
 
     >>> prediction_line({"completion": "\\ud800"})
-    b'{"completion": "\\\\ud800"}\\n'
+    '{"completion": "\\\\ud800"}\\n'
     """
-    return json.dumps(line, default=plain).encode("ascii") + b"\n"
+    return json.dumps(line, default=plain) + "\n"
 
 
 def plain(value: Any) -> Any:
@@ -134,9 +131,3 @@ def plain(value: Any) -> Any:
     if not hasattr(value, "tolist"):
         raise TypeError(f"got {type(value).__name__}, expected what JSON can hold")
     return value.tolist()
-
-
-def _ends_a_line(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from open_r1.data.jsonl_io import replacing
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.report.history import read_metrics
 
 TITLES = {
@@ -57,7 +57,7 @@ def draw_curves(folder: Path) -> Path:
     for axis in axes[len(panels) + 1 :]:
         axis.set_axis_off()
     FigureCanvasAgg(figure)
-    with replacing(folder / "reward_curve.png") as file:
+    with atomic_write(folder / "reward_curve.png") as file:
         figure.savefig(file, dpi=110, format="png")
     return folder / "reward_curve.png"
 

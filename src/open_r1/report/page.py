@@ -18,7 +18,7 @@ from typing import Any
 from jinja2.environment import TemplateStream
 from markupsafe import Markup
 
-from open_r1.data.jsonl_io import replacing
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.errors import DataError
 from open_r1.report.curves import series, smooth
@@ -39,7 +39,7 @@ TYPES = {".webp": "webp", ".png": "png"}
 def write_report(folders: Sequence[Path], out: Path) -> Path:
     """Write the page of these run folders to `out`; raises UsageError as `read_runs`. Runs may still be going on."""
     page = render(read_runs(folders), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
-    with replacing(out) as file:  # whoever opens it meanwhile sees a whole page
+    with atomic_write(out) as file:  # whoever opens it meanwhile sees a whole page
         page.dump(file, encoding="utf-8", errors="backslashreplace")
     return out
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from open_r1.data.jsonl_io import atomic_write
 from open_r1.errors import DataError, Problem
 
 BLOCK = 1 << 20  # bytes
@@ -151,7 +152,5 @@ def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> 
     if path.exists() and path.stat().st_size == member.file_size:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with opened.open(member) as source, open(part, "wb") as target:
+    with opened.open(member) as source, atomic_write(path) as target:
         shutil.copyfileobj(source, target, BLOCK)
-    part.replace(path)

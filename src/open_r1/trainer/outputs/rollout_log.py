@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from open_r1.data.chat import plain_text
-from open_r1.data.jsonl_io import append, each_line, replacing
+from open_r1.data.jsonl_io import append, atomic_write, each_line
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.report.thinning import thin_rollouts
@@ -98,7 +98,7 @@ class Rollouts:
         path = self.folder / "rollout_images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 small.save(file, "webp", lossless=small.width * small.height <= LOSSLESS, quality=75)
         return name
 
