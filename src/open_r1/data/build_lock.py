@@ -1,6 +1,7 @@
 """One process builds a file that several need, the others wait for it. (torch-free)
 
-A lock of the system (flock) on a file beside the one to build: it ends with its process, however that ends.
+A lock of the system (flock) on a file beside the one to build: it ends with its process, however that ends. filelock
+opens the file anew at each try, so those who wait would follow one another, where here they go on together.
 """
 
 import fcntl
@@ -15,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_builder(path: Path, doing: str) -> Iterator[None]:
-    """Runs its block while no other process runs one for the same `path`; a wait is logged once, naming `doing`.
+def one_builder(path: Path, work: str) -> Iterator[None]:
+    """Runs its block while no other process runs one for the same `path`; a wait is logged once, naming the `work`.
 
     Look for `path` in the block: another may have built it meanwhile. Those who waited for a block that ended without
     an error run theirs at the same time: if it left nothing to be shared, so would theirs. Where no lock can be had
@@ -26,26 +27,26 @@ def one_builder(path: Path, doing: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path.with_suffix(".lock"), "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
-        logger.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
+        logger.warning("%s: no lock, so each process works for itself: %s (%s)", path, work, error)
         yield
         return
     with file:
-        is_first = _acquire(file, path, doing)
+        is_first = _acquire(file, path, work)
         yield
         if is_first:
             Path(file.name).unlink(missing_ok=True)
 
 
-def _acquire(file: IO[bytes], path: Path, doing: str) -> bool:
+def _acquire(file: IO[bytes], path: Path, work: str) -> bool:
     """Wait for the lock and keep it: True. False where it was removed meanwhile, by a block that ended."""
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("another process is %s: waiting for it", doing)
+            logger.warning("another process is %s: waiting for it", work)
             fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        logger.warning("%s: no lock, so each process works for itself: %s (%s)", path, doing, error)
+        logger.warning("%s: no lock, so each process works for itself: %s (%s)", path, work, error)
         return False
     if os.fstat(file.fileno()).st_nlink:
         return True
