@@ -16,7 +16,7 @@ import torch
 from transformers import TrainerCallback
 
 from helpers.ranks import place_fsdp, says, trainer_for
-from open_r1.config import hardware as machine
+from open_r1.config import hardware
 from open_r1.errors import UsageError
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checks.weight_updates import fingerprint, written
@@ -87,7 +87,7 @@ def run(engine: str, out: Path, data: Path, name: str, *flags: str, spoiled: boo
 
 
 def main(engine: str, out: Path, data: Path) -> None:
-    machine._place_fsdp = place_fsdp
+    hardware._refuse_fsdp_on_cpu = place_fsdp
     run(engine, out, data, "skip", "--on_nonfinite", "skip")
     run(engine, out, data, "stop")
     run(engine, out, data, "still", "--learning_rate", "1e-20", "--weight_decay", "0", spoiled=False)

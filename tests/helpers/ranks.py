@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 from helpers.repository import REPO
 from helpers.trainers import make_trainer
 from open_r1 import sft_jsonl
-from open_r1.config import hardware as machine
+from open_r1.config import hardware
 from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.sft_trainer import run_sft
@@ -111,7 +111,7 @@ def sft(engine: str, out: Path, data: Path) -> None:
 
 
 def main(engine: str, out: Path, data: Path) -> None:
-    machine._place_fsdp = place_fsdp
+    hardware._refuse_fsdp_on_cpu = place_fsdp
     saves = ("--save_strategy", "steps", "--save_steps", "2")
     trainer = trainer_for(engine, out / "run", data, *saves)
     trainer._generate_single_turn = says(trainer)

@@ -16,7 +16,7 @@ from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file
 
 from open_r1.check import main as check
-from open_r1.config import hardware as machine
+from open_r1.config import hardware
 from open_r1.config.arguments import JsonlArguments, TaskArguments
 from open_r1.config.parser import parse
 from open_r1.config.remote_code import refuse_code
@@ -122,8 +122,8 @@ def test_files_of_deepspeed_run_nothing(tiny, tmp_path, trace, stage):
 @pytest.mark.slow
 def test_a_run_with_deepspeed_refuses_code(trace, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setattr(machine, "PartialState", lambda **_: None)
-    machine._place_deepspeed(
+    monkeypatch.setattr(hardware, "PartialState", lambda **_: None)
+    hardware._prepare_deepspeed(
         SimpleNamespace(use_cpu=True, deepspeed="local_scripts/zero2.json", accelerator_config=None)
     )
     with pytest.raises(pickle.UnpicklingError):

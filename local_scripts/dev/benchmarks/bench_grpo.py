@@ -41,6 +41,7 @@ from torch import nn
 from transformers import ProcessorMixin
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.config.hardware import prepare
 from open_r1.data.jsonl_dataset import Record
 from open_r1.models.loading import load_processor
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -68,6 +69,8 @@ def make_trainers(
         "seed": args.seed,
     }
     model = bench.build_model(args.size, args.device, args.dtype, args.seed)
+    training = GRPOArguments(output_dir=str(folder / "ours"), **copy.deepcopy(flags))
+    prepare(training)
     theirs = trl.GRPOTrainer(
         model=copy.deepcopy(model),
         reward_funcs=[partial(bench.chance, random.Random(args.seed))],
@@ -83,7 +86,7 @@ def make_trainers(
         eval_records=None,
         instruction="{question}",
         annotate=lambda record: record,
-        args=GRPOArguments(output_dir=str(folder / "ours"), **copy.deepcopy(flags)),
+        args=training,
         task=TaskArguments(),
     )
     for trainer in (theirs, ours):

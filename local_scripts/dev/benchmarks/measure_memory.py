@@ -21,6 +21,7 @@ import bench_parts as bench
 import transformers
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.config.hardware import prepare
 from open_r1.models.loading import load_processor
 from open_r1.plan.dims import dims_of, patches_per_token
 from open_r1.plan.memory import rollout_bytes, total_bytes, training_bytes
@@ -35,6 +36,20 @@ def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VL
     folder.mkdir(exist_ok=True)
     processor = load_processor(VLMConfig(model_name_or_path=str(bench.TINY)), TaskArguments(max_pixels=1 << 40))
     records = bench.make_records(shape, processor, folder, 8 * shape.prompts, seed=0)
+    training = GRPOArguments(
+        output_dir=str(folder / "out"),
+        per_device_train_batch_size=shape.rows,
+        num_generations=shape.group,
+        max_completion_length=shape.completion,
+        generation_kwargs={"min_new_tokens": shape.completion},
+        gradient_checkpointing=args.gradient_checkpointing,
+        learning_rate=1e-6,
+        beta=args.beta,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    prepare(training)
     trainer = VLMGRPOTrainer(
         model=bench.build_model(args.size, "cpu", "float32", seed=0),
         processor=processor,
@@ -43,19 +58,7 @@ def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VL
         eval_records=None,
         instruction="{question}",
         annotate=lambda record: record,
-        args=GRPOArguments(
-            output_dir=str(folder / "out"),
-            per_device_train_batch_size=shape.rows,
-            num_generations=shape.group,
-            max_completion_length=shape.completion,
-            generation_kwargs={"min_new_tokens": shape.completion},
-            gradient_checkpointing=args.gradient_checkpointing,
-            learning_rate=1e-6,
-            beta=args.beta,
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-        ),
+        args=training,
         task=TaskArguments(),
     )
     trainer.model.train()

@@ -1,11 +1,10 @@
 """The flags: ours, TRL's and transformers', as dataclasses; `open_r1.config.parser` reads and checks them."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from trl import GRPOConfig, ModelConfig, SFTConfig
 
-from open_r1.config.hardware import fit_machine
 from open_r1.tasks.registry import TASKS
 
 ALL_LINEAR = "all-linear"
@@ -124,7 +123,11 @@ class HubArguments(TaskArguments):
 
 @dataclass
 class RunArguments:
-    """How a run is kept from being lost; shared by GRPO and SFT."""
+    """How a run is kept from being lost; shared by GRPO and SFT, before transformers' TrainingArguments.
+
+    Building these arguments only stores values. `config.hardware.prepare` then fits them to the machine and calls
+    `complete`, by which TRL and transformers derive the rest, choose the device and start the process group.
+    """
 
     hang_timeout: float = field(
         default=1800.0,
@@ -156,6 +159,13 @@ class RunArguments:
             "whether its files are whole cannot be told."
         },
     )
+
+    def __post_init__(self) -> None:
+        """Nothing yet: see the class."""
+
+    def complete(self) -> None:
+        """What TRL's and transformers' `__post_init__` do. Raises ValueError for values that do not go together."""
+        super().__post_init__()
 
 
 @dataclass
@@ -190,11 +200,6 @@ class GRPOArguments(RunArguments, GRPOConfig):
         default=True,
         metadata={"help": "Compute a frozen vision tower once per prompt for all passes; exact."},
     )
-
-    def __post_init__(self) -> None:
-        check_groups(self.per_device_train_batch_size, self.num_generations)
-        fit_machine(self)
-        super().__post_init__()
 
 
 @dataclass
@@ -231,28 +236,6 @@ class VLMConfig(ModelConfig):
             self.lora_target_modules = names
 
 
-def lora_flags() -> list[str]:
-    """The flags that shape an adapter."""
-    return [f.name for f in fields(VLMConfig) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
-
-
-def check_groups(batch: int, group: int) -> None:
-    """Refuse a batch that would cut groups. Raises ValueError with the value to set.
-
-    >>> check_groups(1, 8)
-    Traceback (most recent call last):
-    ValueError: --per_device_train_batch_size: got 1, expected a multiple of --num_generations 8: it counts \
-completions, and a group stays whole on its rank; set --per_device_train_batch_size 8 (1 prompt per device)
-    """
-    if batch % group:
-        prompts = max(1, round(batch / group))
-        raise ValueError(
-            f"--per_device_train_batch_size: got {batch}, expected a multiple of --num_generations {group}: it counts "
-            f"completions, and a group stays whole on its rank; set --per_device_train_batch_size {group * prompts} "
-            f"({prompts} prompt{'s' * (prompts > 1)} per device)"
-        )
-
-
 def weights_dtype(model: VLMConfig, training: GRPOArguments) -> str:
     """The type that weights are loaded in, see `VLMConfig`."""
     return model.dtype or ("bfloat16" if training.deepspeed and training.bf16 else "float32")
@@ -265,11 +248,9 @@ class SFTArguments(RunArguments, SFTConfig):
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})
     max_length: int | None = field(default=None, metadata={"help": "Not used: rows are never cut."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: rows are numbers."})
+    dataset_kwargs: dict | None = field(
+        default_factory=lambda: {"skip_prepare_dataset": True}, metadata={"help": "Not used: rows are numbers."}
+    )
     padding_free: bool = field(
         default=False, metadata={"help": "Compute the rows of a batch as one sequence, without padding; exact."}
     )
-
-    def __post_init__(self) -> None:
-        self.dataset_kwargs = {"skip_prepare_dataset": True}
-        fit_machine(self)
-        super().__post_init__()

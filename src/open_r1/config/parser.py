@@ -17,6 +17,7 @@ import yaml
 from trl import TrlParser
 
 from open_r1.config.arguments import GRPOArguments, JsonlArguments, VLMConfig
+from open_r1.config.hardware import prepare
 from open_r1.config.validation import IDLE, check_choices, check_values
 from open_r1.redaction import TOKEN_FLAGS, holds_secret
 
@@ -43,7 +44,8 @@ Parsed = TypeVar("Parsed")
 
 
 def parse(data_class: type[Parsed], argv: Sequence[str] | None = None) -> tuple[Parsed, GRPOArguments, VLMConfig]:
-    """Flags and YAML into (data and task, training, model) arguments; exits with status 2 on what cannot act."""
+    """Flags and YAML into (data and task, training, model) arguments, fitted to this machine; exits with status 2 on
+    what cannot act."""
     return parse_classes((data_class, GRPOArguments, VLMConfig), check_values, argv)
 
 
@@ -53,8 +55,8 @@ def parse_classes(
     argv: Sequence[str] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> tuple[Any, ...]:
-    """Flags and YAML into `classes` (data, training, model), then `check`ed; `refused` are flags that mean nothing in
-    this script -> why. Exits with status 2 on what cannot act."""
+    """Flags and YAML into `classes` (data, training, model), then `check`ed, then fitted to this machine; `refused`
+    are flags that mean nothing in this script -> why. Exits with status 2 on what cannot act."""
     argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
     parser = TrlParser(
         classes,
@@ -75,6 +77,7 @@ def parse_classes(
         refuse_stray(stray)
         check_choices(parsed)
         check(*parsed, given=set(flag_names(argv)))
+        prepare(parsed[1])
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
     return tuple(parsed)

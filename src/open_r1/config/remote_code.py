@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from open_r1.errors import UsageError
 
 
@@ -17,6 +15,7 @@ def refuse_code() -> None:
     what it likes. It needs three records of its own, which only hold numbers. A file that names anything else raises
     `pickle.UnpicklingError`, which says what it named.
     """
+    import torch
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

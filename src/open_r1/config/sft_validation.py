@@ -5,14 +5,8 @@ from open_r1.config.validation import check_lora, check_sources
 
 # Flags of `JsonlArguments` and TRL's SFTConfig that mean nothing here -> why.
 NOT_SAMPLED = "nothing is sampled here; remove it"
-
-
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
-
-
 ROWS = "rows become tokens in this script, whole and one by one; remove it"
-
-
 REFUSED_SFT_FLAGS = {
     **dict.fromkeys(
         ("reward_funcs", "reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors"),
@@ -42,7 +36,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     check_sources(data, model)
     check_lora(data, model, given)
     if training.eval_strategy != "no":
-        got, why = training.eval_strategy.value, REFUSED_SFT_FLAGS["val_split_ratio"]
+        got, why = training.eval_strategy, REFUSED_SFT_FLAGS["val_split_ratio"]
         raise ValueError(f"--eval_strategy: got {got}, expected no: {why}")
     if training.padding_free and training.label_smoothing_factor:
         raise ValueError(

@@ -6,9 +6,9 @@ from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any
 
-import torch
+from accelerate.utils import is_cuda_available
 
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig, lora_flags
+from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
 from open_r1.data.paths import split_paths
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards.custom import load_reward, user_file
@@ -40,6 +40,7 @@ def check_choices(parsed: Sequence[Any]) -> None:
 
 def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    check_groups(training.per_device_train_batch_size, training.num_generations)
     check_sources(data, model)
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
@@ -101,7 +102,7 @@ def check_vllm(training: GRPOArguments) -> None:
     """Refuse vLLM flags that could not act. Raises ValueError with what to do."""
     if find_spec("vllm") is None:
         raise ValueError("--use_vllm: got true, but vLLM is not installed; run bash setup.sh --vllm, or leave it out")
-    if training.vllm_enable_sleep_mode and not torch.cuda.is_available():
+    if training.vllm_enable_sleep_mode and not is_cuda_available():
         raise ValueError("--vllm_enable_sleep_mode: got true, but vLLM sleeps on CUDA devices alone; remove it")
     if training.vllm_mode == "server" and (training.vllm_enable_sleep_mode or training.vllm_tensor_parallel_size > 1):
         raise ValueError(
@@ -113,3 +114,25 @@ def check_vllm(training: GRPOArguments) -> None:
     mode = training.vllm_importance_sampling_mode
     if training.loss_type == "vespo" and training.vllm_importance_sampling_correction and "token" not in mode:
         raise ValueError(f"--vllm_importance_sampling_mode: got {mode}, expected a token_ mode with --loss_type vespo")
+
+
+def lora_flags() -> list[str]:
+    """The flags that shape an adapter."""
+    return [f.name for f in fields(VLMConfig) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
+
+
+def check_groups(batch: int, group: int) -> None:
+    """Refuse a batch that would cut groups. Raises ValueError with the value to set.
+
+    >>> check_groups(1, 8)
+    Traceback (most recent call last):
+    ValueError: --per_device_train_batch_size: got 1, expected a multiple of --num_generations 8: it counts \
+completions, and a group stays whole on its rank; set --per_device_train_batch_size 8 (1 prompt per device)
+    """
+    if batch % group:
+        prompts = max(1, round(batch / group))
+        raise ValueError(
+            f"--per_device_train_batch_size: got {batch}, expected a multiple of --num_generations {group}: it counts "
+            f"completions, and a group stays whole on its rank; set --per_device_train_batch_size {group * prompts} "
+            f"({prompts} prompt{'s' * (prompts > 1)} per device)"
+        )

@@ -21,7 +21,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import find_adapter_config_file
 from trl import get_peft_config
 
-from open_r1.config.arguments import ALL_LINEAR, VLMConfig, lora_flags
+from open_r1.config.arguments import ALL_LINEAR, VLMConfig
+from open_r1.config.validation import lora_flags
 from open_r1.errors import UsageError
 
 ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
