@@ -19,7 +19,17 @@ from open_r1.plan.settings import ENGINES, PlannedRun
 
 TOWER = Tower(layers=4, hidden=8, intermediate=16, heads=4, kv_heads=2, head_dim=2, gated=True, parameters=1000)
 DIMS = Dims("toy", TOWER, replace(TOWER, kv_heads=4, parameters=200), vocab=100, patch=14, linears=((8, 16), (16, 8)))
-RUN = PlannedRun(prompt=11, patches=40, completion=5, group=2, batch=4, steps=3, weights=4, compute=4, device="cpu")
+RUN = PlannedRun(
+    prompt_tokens=11,
+    patches_per_prompt=40,
+    completion_tokens=5,
+    group_size=2,
+    batch_completions=4,
+    accumulation_steps=3,
+    bytes_per_weight=4,
+    bytes_per_computed_number=4,
+    device="cpu",
+)
 
 
 @cache
@@ -88,14 +98,14 @@ def test_activations_of_the_packed_layout():
     assert memory.text_layer(DIMS, RUN) == layer
     vision = 80 * (4 * (7 * 8 + 64) + 2 * 8 * 12)
     assert memory.vision_layer(DIMS, RUN) == vision
-    assert memory.activations(DIMS, replace(RUN, checkpointing=False)) == 4 * layer + 4 * vision
+    assert memory.activations(DIMS, replace(RUN, gradient_checkpointing=False)) == 4 * layer + 4 * vision
     assert memory.activations(DIMS, RUN) == 4 * 4 * 8 * (tokens + 80) + max(layer, vision)
-    assert memory.activations(DIMS, replace(RUN, freeze_vision=True, checkpointing=False)) == 4 * layer
+    assert memory.activations(DIMS, replace(RUN, freeze_vision=True, gradient_checkpointing=False)) == 4 * layer
 
 
 def test_vllm_takes_its_share_while_training_unless_it_sleeps():
-    run = replace(RUN, vllm="colocate", vllm_share=0.5, device_bytes=1e9)
-    awake, asleep, server = run, replace(run, vllm_sleep=True), replace(run, vllm="server")
+    run = replace(RUN, vllm_mode="colocate", vllm_memory_share=0.5, device_bytes=1e9)
+    awake, asleep, server = run, replace(run, vllm_sleep_mode=True), replace(run, vllm_mode="server")
     shares = [
         [moment(DIMS, r).get("vLLM", 0) for moment in (memory.rollout_bytes, memory.training_bytes)]
         for r in (awake, asleep)
@@ -105,7 +115,7 @@ def test_vllm_takes_its_share_while_training_unless_it_sleeps():
 
 
 def test_rollout_holds_no_gradients_and_zero3_gathers_for_it():
-    three = replace(RUN, engine=ENGINES["zero3"], gpus=4, weights=2, compute=2)
+    three = replace(RUN, engine=ENGINES["zero3"], gpus=4, bytes_per_weight=2, bytes_per_computed_number=2)
     assert memory.rollout_bytes(DIMS, three)["gathered"] == 1200 * 2
     assert memory.rollout_bytes(DIMS, three)["gradients"] == 0 and memory.training_bytes(DIMS, three)["gradients"] > 0
 
@@ -153,7 +163,13 @@ def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(cap
     (gpus,) = re.findall(r"(\d+) GPUs of 24 GiB would do", out)
     dims = published("7B")
     run = PlannedRun(
-        prompt=1536, patches=5120, completion=1024, group=8, batch=8, reference=True, device_bytes=24 * GIB
+        prompt_tokens=1536,
+        patches_per_prompt=5120,
+        completion_tokens=1024,
+        group_size=8,
+        batch_completions=8,
+        reference_model=True,
+        device_bytes=24 * GIB,
     )
     more, fewer = (replace(run, gpus=n, nodes=max(1, n // 8)) for n in (int(gpus), int(gpus) // 2))
     assert propose.propose(dims, more, global_batch=max(128, 8 * int(gpus)))[0]
@@ -194,9 +210,7 @@ def test_an_image_whose_tokens_are_unknown_has_to_be_told():
 
 
 @pytest.mark.slow
-def test_the_readme_table_is_the_planners():
-    if "<!-- plan: begin" not in (REPO / "README.md").read_text():
-        pytest.skip("README.md has no place for the table")
+def test_the_table_of_the_page_is_the_planners():
     run_script("local_scripts/dev/readme/plan_table.py", "--check")
 
 
@@ -215,8 +229,17 @@ def planned_45m(image: int, text: int, completion: int, checkpointing: bool) -> 
     """MB of (rollout, training) of bench_grpo's 45 M model."""
     text_tower = Tower(8, 512, 2048, 8, 2, 64, True, 32_471_552)
     dims = Dims("45m", text_tower, Tower(6, 320, 1280, 5, 5, 64, True, 12_531_392), 4000, 14, ())
-    shape = {"prompt": image + text, "patches": 4 * image, "completion": completion, "group": 8, "batch": 8}
-    run = PlannedRun(**shape, weights=4, compute=4, checkpointing=checkpointing, device="cpu")
+    run = PlannedRun(
+        prompt_tokens=image + text,
+        patches_per_prompt=4 * image,
+        completion_tokens=completion,
+        group_size=8,
+        batch_completions=8,
+        bytes_per_weight=4,
+        bytes_per_computed_number=4,
+        gradient_checkpointing=checkpointing,
+        device="cpu",
+    )
     return total_bytes(memory.rollout_bytes(dims, run)) / 1e6, total_bytes(memory.training_bytes(dims, run)) / 1e6
 
 

@@ -1,7 +1,7 @@
-"""Write the README's tables of flags from the dataclasses that define them.
+"""Write the tables of assets/docs/flags.md from the dataclasses that define them.
 
-python local_scripts/dev/readme/flags_table.py            # rewrites README.md between its markers
-python local_scripts/dev/readme/flags_table.py --check    # exit status 1 when README.md is not up to date
+python local_scripts/dev/readme/flags_table.py            # rewrites the page between its markers
+python local_scripts/dev/readme/flags_table.py --check    # exit status 1 when the page is not up to date
 """
 
 import re
@@ -65,4 +65,4 @@ def tables() -> str:
 
 
 if __name__ == "__main__":
-    Section("flags", "local_scripts/dev/readme/flags_table.py", tables).run(__doc__)
+    Section("flags", "assets/docs/flags.md", "local_scripts/dev/readme/flags_table.py", tables).run(__doc__)

@@ -1,7 +1,7 @@
-"""Write the README's table of metrics: what is healthy, what to do outside of it, and the names of `--stop_on`.
+"""Write the table of metrics in assets/docs/reading_a_run.md: what is healthy, what to do, the names of `--stop_on`.
 
-python local_scripts/dev/readme/health_table.py            # rewrites README.md between its markers
-python local_scripts/dev/readme/health_table.py --check    # exit status 1 when README.md is not up to date
+python local_scripts/dev/readme/health_table.py            # rewrites the page between its markers
+python local_scripts/dev/readme/health_table.py --check    # exit status 1 when the page is not up to date
 """
 
 from readme_sections import Section
@@ -16,7 +16,8 @@ def names() -> str:
 
 
 def section() -> Section:
-    return Section("health", "local_scripts/dev/readme/health_table.py", lambda: f"{table()}\n\n{names()}")
+    script = "local_scripts/dev/readme/health_table.py"
+    return Section("health", "assets/docs/reading_a_run.md", script, lambda: f"{table()}\n\n{names()}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Write the README's table of hardware and commands; every row's flags are the memory planner's.
+"""Write the table of hardware and flags in assets/docs/scaling.md; every row is an answer of the memory planner.
 
-python local_scripts/dev/readme/plan_table.py            # rewrites README.md between its markers
-python local_scripts/dev/readme/plan_table.py --check    # exit status 1 when README.md is not up to date
+python local_scripts/dev/readme/plan_table.py            # rewrites the page between its markers
+python local_scripts/dev/readme/plan_table.py --check    # exit status 1 when the page is not up to date
 
 The configurations are those in assets/configs: the published dimensions, so that nothing is downloaded.
 """
@@ -64,4 +64,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    Section("plan", "local_scripts/dev/readme/plan_table.py", table).run(__doc__)
+    Section("plan", "assets/docs/scaling.md", "local_scripts/dev/readme/plan_table.py", table).run(__doc__)

@@ -1,7 +1,7 @@
-"""Parts of README.md that a script writes, each between two comments that name the script.
+"""Parts of the documentation that a script writes, each between two comments that name the script.
 
-section = Section("flags", "local_scripts/dev/readme/flags_table.py", tables)
-section.run()     # the script's command line: writes the part, or with --check says whether it is up to date
+section = Section("flags", "assets/docs/flags.md", "local_scripts/dev/readme/flags_table.py", tables)
+section.run(__doc__)     # the script's command line: writes the part, or with --check says whether it is up to date
 """
 
 import argparse
@@ -10,16 +10,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+REPO = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
 class Section:
-    """`content` gives the Markdown between `<!-- NAME: begin (SCRIPT) -->` and `<!-- NAME: end -->`."""
+    """`content` gives the Markdown between `<!-- NAME: begin (SCRIPT) -->` and `<!-- NAME: end -->` in `page`.
+
+    `page` and `script` are paths from the repository's root.
+    """
 
     name: str
+    page: str
     script: str
     content: Callable[[], str]
+
+    @property
+    def path(self) -> Path:
+        return REPO / self.page
 
     @property
     def begin(self) -> str:
@@ -32,16 +40,22 @@ class Section:
     def text(self) -> str:
         return f"{self.begin}\n\n{self.content().strip()}\n\n{self.end}"
 
-    def put_into(self, readme: str) -> str:
-        """The README with this part renewed; ends the program where its two comments are missing.
+    def is_up_to_date(self) -> bool:
+        """Whether the page holds this part as the script writes it now."""
+        return self.text() in self.path.read_text(encoding="utf-8")
 
-        >>> Section("n", "s.py", lambda: "new").put_into("a <!-- n: begin (s.py) --> old <!-- n: end --> b")
+    def put_into(self, page_text: str) -> str:
+        """The page's text with this part renewed; ends the program where its two comments are missing.
+
+        >>> Section("n", "p.md", "s.py", lambda: "new").put_into("a <!-- n: begin (s.py) --> old <!-- n: end --> b")
         'a <!-- n: begin (s.py) -->\\n\\nnew\\n\\n<!-- n: end --> b'
         """
-        head, begin, rest = readme.partition(self.begin)
+        head, begin, rest = page_text.partition(self.begin)
         _, end, tail = rest.partition(self.end)
         if not begin or not end:
-            sys.exit(f"README.md: got no {self.begin} ... {self.end}, expected both where the part belongs; add them")
+            sys.exit(
+                f"{self.page}: got no {self.begin} ... {self.end}, expected both where the part belongs; add them"
+            )
         return head + self.text() + tail
 
     def run(self, description: str) -> None:
@@ -50,9 +64,9 @@ class Section:
         parser = argparse.ArgumentParser(description=description, formatter_class=formatter)
         parser.add_argument("--check", action="store_true")
         check = parser.parse_args().check
-        old = README.read_text(encoding="utf-8")
+        old = self.path.read_text(encoding="utf-8")
         new = self.put_into(old)
         if check and new != old:
-            sys.exit(f"README.md: {self.name} is not up to date; run python {self.script}")
+            sys.exit(f"{self.page}: {self.name} is not up to date; run python {self.script}")
         if not check:
-            README.write_text(new, encoding="utf-8")
+            self.path.write_text(new, encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Gather what the trials of `run_scripts/torture.sh` measured into one table; print it, or renew the README's.
+"""Gather what the trials of `run_scripts/torture.sh` measured into one table; print it, or renew the page with it.
 
 python local_scripts/dev/readme/torture_table.py OUT  # prints the table of the trials in OUT, and gathers it there
-python local_scripts/dev/readme/torture_table.py  # rewrites README.md between its markers from assets/torture.json
-python local_scripts/dev/readme/torture_table.py --check        # exit status 1 when README.md is not up to date
+python local_scripts/dev/readme/torture_table.py  # rewrites the page between its markers from assets/torture.json
+python local_scripts/dev/readme/torture_table.py --check        # exit status 1 when the page is not up to date
 
-`OUT/torture.json`, copied to assets/torture.json, is what the README shows: {"machine", "date", "commit", "rows"}.
+`OUT/torture.json`, copied to assets/torture.json, is what the page shows: {"machine", "date", "commit", "rows"}.
 """
 
 import json
@@ -64,7 +64,7 @@ def shown() -> str:
 
 
 def section() -> Section:
-    return Section("torture", "local_scripts/dev/readme/torture_table.py", shown)
+    return Section("torture", "assets/docs/reliability.md", "local_scripts/dev/readme/torture_table.py", shown)
 
 
 def main(out: Path) -> None:
