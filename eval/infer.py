@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from open_r1.data.paths import split_paths
-from open_r1.data.unlabeled import with_stand_ins
+from open_r1.data.unlabeled import files_with_placeholders
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary
 from open_r1.evaluation.drawing import draw_lines
@@ -142,7 +142,7 @@ def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> Non
 
 def answer_rows(args: argparse.Namespace) -> None:
     """`OUT/predictions.jsonl` and `OUT/drawn`; under torchrun rank 0 draws."""
-    paths = with_stand_ins(split_paths(args.data_file_paths, "--data_file_paths"), args.out / "rows")
+    paths = files_with_placeholders(split_paths(args.data_file_paths, "--data_file_paths"), args.out / "rows")
     args.data_file_paths, args.output_dir, args.num_samples = paths, args.out, 1
     settings = settings_of(args)
     if (found := evaluate(settings)) is None:

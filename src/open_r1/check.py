@@ -24,7 +24,7 @@ from open_r1.data.chat import PROMPTS
 from open_r1.data.images import open_image, original_size
 from open_r1.data.jsonl_dataset import Record, RecordDataset, scan_records, split_paths
 from open_r1.data.prompt_length import prompt_tokens
-from open_r1.data.summary import Statistics, size_class, summary_table, survey
+from open_r1.data.summary import Statistics, count_records, size_class, summary_table
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.registry import get_method, gold_score
 from open_r1.tasks.registry import TASKS, Task
@@ -64,7 +64,7 @@ def _gold_problem(record: Record, got: str, expected: str) -> Problem:
 def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
     """`problems` of the scan with those of images and gold answers, in order of files and lines; statistics."""
     stats, found = Statistics(), list(problems)
-    places = survey(_progress(data, "reading rows"), stats)
+    places = count_records(_progress(data, "reading rows"), stats)
     for result in _progress(_opened(places), "opening images", len(places)):
         if isinstance(result, DataError):
             found += result.problems

@@ -58,5 +58,5 @@ def test_a_header_of_millions_of_parts_is_refused(tmp_path: Path) -> None:
 def test_grey_levels_are_scaled_the_same_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(valid("png 16 bit"))
     whole = open_image(str(tmp_path), "a").tobytes()
-    monkeypatch.setattr(images, "_ROWS", 7)
+    monkeypatch.setattr(images, "_STRIP_ROWS", 7)
     assert open_image(str(tmp_path), "a").tobytes() == whole

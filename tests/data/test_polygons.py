@@ -16,11 +16,11 @@ from open_r1.data.geometry.polygons import (
     Polygon,
     ceiling,
     deepest_point,
-    fit,
+    fit_polygon,
     outline_points,
+    polygon_json,
     radii,
     to_rle,
-    write,
 )
 from open_r1.rewards.parsing.polygons import parse_polygons
 from open_r1.tasks.seg import MASK_SHAPES, draw_mask
@@ -48,7 +48,7 @@ def bar(degrees: float, length: float = 100.0, width: float = 25.0) -> np.ndarra
 
 @pytest.mark.parametrize("basis", BASES)
 def test_a_disc_is_its_radius(basis):
-    polygon = fit(disc(70.5, 50.5, 30), basis)
+    polygon = fit_polygon(disc(70.5, 50.5, 30), basis)
     assert polygon.centre == (70.5, 50.5) and polygon.size == (120, 160) and len(polygon.coeffs) == 8
     assert polygon.coeffs[0] == pytest.approx(30, abs=0.3) and max(map(abs, polygon.coeffs[1:])) < 0.3
     assert ceiling(polygon, disc(70.5, 50.5, 30)) > 0.98
@@ -56,8 +56,8 @@ def test_a_disc_is_its_radius(basis):
 
 def test_chebyshev_is_even_and_fourier_is_not():
     # 4:1 bars: at 0 and 90 degrees both are their own mirror image, at 45 only Fourier can turn with it
-    upright = {basis: ceiling(fit(bar(0), basis, 16), bar(0)) for basis in BASES}
-    tilted = {basis: ceiling(fit(bar(45), basis, 16), bar(45)) for basis in BASES}
+    upright = {basis: ceiling(fit_polygon(bar(0), basis, 16), bar(0)) for basis in BASES}
+    tilted = {basis: ceiling(fit_polygon(bar(45), basis, 16), bar(45)) for basis in BASES}
     assert min(upright.values()) > 0.8
     assert tilted["chebyshev"] < 0.5 and tilted["fourier"] > 0.8
 
@@ -80,7 +80,7 @@ def test_fourier_numbers_are_a0_a1_b1_a2():
 def test_more_terms_come_no_less_near(basis):
     for degrees in (0, 20, 70):
         mask = ellipse(80, 60, 50, 25, degrees)
-        values = [ceiling(fit(mask, basis, terms), mask) for terms in (1, 8, 24)]
+        values = [ceiling(fit_polygon(mask, basis, terms), mask) for terms in (1, 8, 24)]
         assert values[0] < values[1] <= values[2] + 0.02, (degrees, values)
 
 
@@ -88,7 +88,7 @@ def test_as_many_terms_as_rays_reach_the_rays():
     mask = ellipse(80, 60, 50, 25, 30)
     centre = deepest_point(mask)
     # an even number of rays leaves the last sine out, which is 0 on all of them
-    polygon = fit(mask, "fourier", RAYS, RAYS)
+    polygon = fit_polygon(mask, "fourier", RAYS, RAYS)
     arms = np.hypot(*(outline_points(polygon, number=RAYS) - centre).T)
     assert np.allclose(arms, radii(mask, centre), atol=0.05 * RAYS)
 
@@ -114,8 +114,8 @@ def test_the_radius_where_a_ray_leaves_and_comes_back():
 
 def test_the_ceiling_is_that_of_the_rounded_text():
     mask = ellipse(80, 60, 50, 25, 30)
-    polygon = fit(mask, "fourier", 16)
-    read = parse_polygons(write(polygon), (0, 0))[0]
+    polygon = fit_polygon(mask, "fourier", 16)
+    read = parse_polygons(polygon_json(polygon), (0, 0))[0]
     assert read == polygon and ceiling(read, mask) == ceiling(polygon, mask)
     assert 0 <= mask_iou_of(to_rle(polygon), encode_rle(mask)) - ceiling(polygon, mask) < 1e-4
     numbers = [*polygon.coeffs, *polygon.centre]
@@ -125,7 +125,7 @@ def test_the_ceiling_is_that_of_the_rounded_text():
 def test_decoded_pixels_lie_where_the_mask_lies():
     # a discretisation that is half a pixel off would shift the centroid by 0.5 and the area by a perimeter's half
     mask = disc(70.5, 50.5, 30)
-    again = decode_rle(to_rle(fit(mask)))
+    again = decode_rle(to_rle(fit_polygon(mask)))
     centroids = [np.argwhere(m).mean(axis=0) for m in (mask, again)]
     assert np.abs(centroids[0] - centroids[1]).max() < 0.3 and abs(again.sum() / mask.sum() - 1) < 0.02
 
@@ -135,14 +135,14 @@ def test_decoded_pixels_lie_where_the_mask_lies():
 def test_every_shape_has_an_outline_that_is_read_again(seed, shape, basis):
     mask = draw_mask(shape, np.random.default_rng(seed), 112)
     assert mask.any() and not mask[0].any() and not mask[:, 0].any() and not mask[-1].any() and not mask[:, -1].any()
-    polygon = fit(mask, basis)
+    polygon = fit_polygon(mask, basis)
     assert 0 < ceiling(polygon, mask) <= 1
-    assert parse_polygons(write(polygon), (0, 0)) == [polygon]
+    assert parse_polygons(polygon_json(polygon), (0, 0)) == [polygon]
 
 
 def test_another_size_scales_both_sides():
     mask = ellipse(80, 60, 50, 25, 30)
-    polygon = fit(mask, "fourier", 16)
+    polygon = fit_polygon(mask, "fourier", 16)
     stretched = decode_rle(to_rle(polygon, (240, 160)))
     assert stretched.shape == (240, 160)
     assert mask_iou_of(encode_rle(stretched[::2]), to_rle(polygon)) > 0.97  # every second row of twice the height
@@ -159,10 +159,13 @@ def test_wild_coefficients_are_drawn_in_time(coeffs):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: fit(np.zeros((5, 5), bool)), "mask: got no pixel"),
-        (lambda: fit(disc(70, 50, 9), terms=73), "terms: got 73, expected 1 to 72"),
-        (lambda: fit(disc(70, 50, 9), terms=0), "terms: got 0"),
-        (lambda: fit(disc(70, 50, 9), "legendre"), "basis: got 'legendre', expected one of chebyshev, fourier"),
+        (lambda: fit_polygon(np.zeros((5, 5), bool)), "mask: got no pixel"),
+        (lambda: fit_polygon(disc(70, 50, 9), terms=73), "terms: got 73, expected 1 to 72"),
+        (lambda: fit_polygon(disc(70, 50, 9), terms=0), "terms: got 0"),
+        (
+            lambda: fit_polygon(disc(70, 50, 9), "legendre"),
+            "basis: got 'legendre', expected one of chebyshev, fourier",
+        ),
         (lambda: radii(disc(70, 50, 9), (70, 50), reach="max"), "reach: got 'max'"),
     ],
 )

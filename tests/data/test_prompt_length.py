@@ -13,11 +13,11 @@ from open_r1.data.chat import messages, with_images
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.prompt_length import (
-    Bound,
+    LengthBound,
     Limit,
-    given_limit,
     most_image_tokens,
     positions_saved,
+    prompt_length_limit,
     prompt_tokens,
     refuse_long_prompts,
 )
@@ -59,9 +59,9 @@ def test_every_long_row_is_named_behind_their_count(tiny, mixed):
     records = load_records(str(mixed), str(mixed.parent)).select(range(3))
     processor = AutoProcessor.from_pretrained(tiny)
     longest = max(prompt_tokens(record, processor, INSTRUCTION) for record in records)
-    refuse_long_prompts(records, processor, INSTRUCTION, [given_limit(longest)])
+    refuse_long_prompts(records, processor, INSTRUCTION, [prompt_length_limit(longest)])
     with pytest.raises(DataError) as error:
-        refuse_long_prompts(records, processor, INSTRUCTION, [given_limit(3)])
+        refuse_long_prompts(records, processor, INSTRUCTION, [prompt_length_limit(3)])
     first, *rows = error.value.problems
     expected = (
         f"3 of 3 rows: prompt: got up to {longest} tokens, expected at most 3; raise --max_prompt_length to {longest}"
@@ -130,9 +130,9 @@ def test_a_taught_answer_counts_for_the_context_and_not_for_the_prompts_limit(ti
     row = Record("1", (), "", (Turn("user", "What?"),), "1 " * 500, where="a.jsonl:1")
     whole = prompt_tokens(row, processor, INSTRUCTION, row.solution)
     limits = (processor, INSTRUCTION), (lambda record: record.solution)
-    refuse_long_prompts([row], *limits[0], [given_limit(200), Limit(whole, "", "")], limits[1])
+    refuse_long_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole, "", "")], limits[1])
     with pytest.raises(DataError, match=f"got {whole} tokens"):
-        refuse_long_prompts([row], *limits[0], [given_limit(200), Limit(whole - 1, "", "")], limits[1])
+        refuse_long_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole - 1, "", "")], limits[1])
 
 
 def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
@@ -145,10 +145,10 @@ def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
         assert len(prompt.ids) - saved == int(prompt.positions.max()) + 1
         assert (saved > 0) == bool(record.images)
     tokens = prompt_tokens(records[2], processor, INSTRUCTION)
-    limit = Limit(tokens - 1, "", "", spans=True)
+    limit = Limit(tokens - 1, "", "", mrope=True)
     refuse_long_prompts([records[2]], processor, INSTRUCTION, [limit])
     with pytest.raises(DataError):
-        refuse_long_prompts([records[2]], processor, INSTRUCTION, [replace(limit, spans=False)])
+        refuse_long_prompts([records[2]], processor, INSTRUCTION, [replace(limit, mrope=False)])
 
 
 def test_the_bound_is_never_under_the_length(tiny, mixed):
@@ -167,7 +167,7 @@ def test_the_bound_is_never_under_the_length(tiny, mixed):
     ]
     rows += [Record("1", (), "", (Turn("system", text), Turn("user", text or "?")), text) for text in texts]
     for answered in (False, True):
-        bound = Bound(processor, INSTRUCTION, answered)
+        bound = LengthBound(processor, INSTRUCTION, answered)
         for row in rows:
             assert prompt_tokens(row, processor, INSTRUCTION, row.solution if answered else None) <= bound(row)
 

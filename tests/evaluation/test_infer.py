@@ -17,7 +17,7 @@ from rich.console import Console
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_io import read_lines
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.data.unlabeled import MARK, with_stand_in, with_stand_ins
+from open_r1.data.unlabeled import PLACEHOLDER_FIELD, files_with_placeholders, with_placeholder
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.maps import attend
 from open_r1.evaluation.cli import parser_of, run
@@ -181,13 +181,15 @@ def test_what_cannot_be_asked_is_refused(asker, digits, change, message):
     ],
 )
 def test_only_rows_without_gold_get_a_stand_in(row, changed):
-    assert with_stand_in(row, "a.jsonl:1") == (row if changed is None else {**row, **changed, MARK: True})
+    assert with_placeholder(row, "a.jsonl:1") == (
+        row if changed is None else {**row, **changed, PLACEHOLDER_FIELD: True}
+    )
 
 
 def test_a_file_with_gold_is_read_as_it_is_and_lines_keep_their_numbers(tmp_path):
     (tmp_path / "gold.jsonl").write_text('{"problem": "a", "solution": "b"}\n')
     (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"problem": "a"}\n\n[1]\n{"problem": "a", "solution": "b"}')
-    paths = with_stand_ins([str(tmp_path / "gold.jsonl"), str(tmp_path / "rows.jsonl")], tmp_path / "out")
+    paths = files_with_placeholders([str(tmp_path / "gold.jsonl"), str(tmp_path / "rows.jsonl")], tmp_path / "out")
     assert paths == [str(tmp_path / "gold.jsonl"), str(tmp_path / "out" / "1" / "rows.jsonl")]
     lines = Path(paths[1]).read_text().splitlines()
     assert lines == ['{"problem":"a","solution":"-","no_gold":true}', "", "[1]", '{"problem":"a","solution":"b"}']

@@ -163,7 +163,7 @@ def read_polygon(data: bytes) -> None:
         corners = polygons.outline_points(polygon, SIZE)
         assert corners.shape == (polygons.CORNERS, 2) and np.isfinite(corners).all()
         assert masks.decode_rle(polygons.to_rle(polygon, SIZE)).shape == SIZE
-        assert outlines.parse_polygons(polygons.write(polygon), SIZE) == [polygon]
+        assert outlines.parse_polygons(polygons.polygon_json(polygon), SIZE) == [polygon]
 
 
 def read_segmentation(data: bytes) -> None:

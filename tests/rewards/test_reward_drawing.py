@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from open_r1.data.geometry.polygons import Polygon, write
+from open_r1.data.geometry.polygons import Polygon, polygon_json
 from open_r1.data.record import Record
 from open_r1.rewards.drawing import ANSWERED, GOLD, Outline, answered_outlines, draw_outlines, gold_outlines
 
@@ -19,7 +19,7 @@ GOLDS = {  # method -> (gold in pixels of 200 x 100, its first corners)
         ("od_ap", "od_ap50", "odLength", "weighted_sum", "map"),
         (json.dumps([{"bbox_2d": [50, 20, 150, 80], "label": "cat"}]), BOX),
     ),
-    "mask_iou": (write(CIRCLE), ((0.6, 0.5),)),  # theta 0 points right: (100 + 20) / 200
+    "mask_iou": (polygon_json(CIRCLE), ((0.6, 0.5),)),  # theta 0 points right: (100 + 20) / 200
 }
 
 
@@ -43,9 +43,9 @@ def test_an_answer_is_drawn_where_the_reward_sees_it(method, answer):
 
 
 def test_a_polygon_states_its_own_size():
-    half = write(Polygon((50, 25), (10.0,), (50, 100)))  # of an image of half the size
-    (found,) = answered_outlines(f"<answer>{half}</answer>", row("mask_iou", write(CIRCLE)))
-    assert np.allclose(found.points, gold_outlines(row("mask_iou", write(CIRCLE)))[0].points)
+    half = polygon_json(Polygon((50, 25), (10.0,), (50, 100)))  # of an image of half the size
+    (found,) = answered_outlines(f"<answer>{half}</answer>", row("mask_iou", polygon_json(CIRCLE)))
+    assert np.allclose(found.points, gold_outlines(row("mask_iou", polygon_json(CIRCLE)))[0].points)
 
 
 @pytest.mark.parametrize("method", ["rec", "od_ap", "mask_iou", "default"])

@@ -14,7 +14,7 @@ from PIL import Image
 from open_r1.check import check_gold
 from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.geometry.masks import decode_rle, encode_rle, mask_iou_of, read_segmentation
-from open_r1.data.geometry.polygons import BASES, Polygon, ceiling, fit, to_rle, write
+from open_r1.data.geometry.polygons import BASES, Polygon, ceiling, fit_polygon, polygon_json, to_rle
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.rewards.registry import METHODS, accuracy, gold_completion, gold_score
@@ -29,13 +29,13 @@ FAMILIES = ("original", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "internvl")
 
 def record(basis: str = "fourier", terms: int = 16, **extra: object) -> Record:
     """A row with a true mask, its outline and its ceiling."""
-    polygon = fit(TURNED, basis, terms)
+    polygon = fit_polygon(TURNED, basis, terms)
     fields = {"segmentation": encode_rle(TURNED), "ceiling": ceiling(polygon, TURNED), "basis": basis, **extra}
-    return Record("1", (), "", (), write(polygon), fields, "a.jsonl:1", "mask_iou")
+    return Record("1", (), "", (), polygon_json(polygon), fields, "a.jsonl:1", "mask_iou")
 
 
 def answer(polygon: Polygon, **changes: object) -> str:
-    fields = {**json.loads(write(polygon)), **changes}
+    fields = {**json.loads(polygon_json(polygon)), **changes}
     return f"<answer>{json.dumps({k: v for k, v in fields.items() if v is not None})}</answer>"
 
 
@@ -67,7 +67,7 @@ def test_the_doctor_names_the_field(extra, field):
 def test_without_a_mask_the_gold_polygon_is_the_truth():
     row = record(segmentation=None, ceiling=None)
     assert gold_score(row) == (1, 1)
-    assert mask_iou(answer(fit(TURNED, "fourier", 16), coeffs=[0.5, *[0] * 15]), row) < 0.01
+    assert mask_iou(answer(fit_polygon(TURNED, "fourier", 16), coeffs=[0.5, *[0] * 15]), row) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_every_frame_comes_back_within_a_pixel(family, limits):
 def test_a_stated_size_wins_over_the_family():
     row = record(model_family="qwen3_vl")
     assert mask_iou(gold_completion(row), row) == pytest.approx(row.extra["ceiling"], abs=1e-4)
-    assert mask_iou(answer(fit(TURNED, "fourier", 16), size=None), row) < 0.4  # pixels read as thousandths
+    assert mask_iou(answer(fit_polygon(TURNED, "fourier", 16), size=None), row) < 0.4  # pixels read as thousandths
 
 
 def test_an_unknown_family_is_an_error_of_the_setting():
@@ -118,7 +118,7 @@ def test_an_unknown_family_is_an_error_of_the_setting():
         mask_iou("<answer>1</answer>", record(model_family="llava"))
 
 
-GOLD = fit(TURNED, "fourier", 16)
+GOLD = fit_polygon(TURNED, "fourier", 16)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ GOLD = fit(TURNED, "fourier", 16)
         "",
         "lorem ipsum",
         "<answer></answer>",
-        f"<think>{write(GOLD)}</think><answer>I cannot tell</answer>",  # only thought
-        f"<answer>{write(GOLD)}",  # cut off
+        f"<think>{polygon_json(GOLD)}</think><answer>I cannot tell</answer>",  # only thought
+        f"<answer>{polygon_json(GOLD)}",  # cut off
         answer(GOLD, coeffs=list(GOLD.coeffs[:-1])),
         answer(GOLD, coeffs=[*GOLD.coeffs, 0.0]),
         answer(GOLD, coeffs=[float("nan"), *GOLD.coeffs[1:]]),
@@ -157,7 +157,13 @@ def test_what_is_no_outline_earns_nothing(completion):
 def test_the_last_outline_counts():
     far = answer(GOLD, centre=[5, 5])
     row = record()
-    both = "<answer>" + write(GOLD) + " no, " + json.dumps({**json.loads(write(GOLD)), "centre": [5, 5]}) + "</answer>"
+    both = (
+        "<answer>"
+        + polygon_json(GOLD)
+        + " no, "
+        + json.dumps({**json.loads(polygon_json(GOLD)), "centre": [5, 5]})
+        + "</answer>"
+    )
     assert mask_iou(both, row) == mask_iou(far, row) < 0.1
 
 
@@ -243,9 +249,9 @@ def test_real_instances(shared):
         size = tuple(reversed(row["wh"]))
         segmentation = row.get("polygons") or row["rle"]
         mask = decode_rle(read_segmentation(segmentation, size))
-        polygon = fit(mask, "fourier", 24)
+        polygon = fit_polygon(mask, "fourier", 24)
         extra = {"segmentation": segmentation, "ceiling": ceiling(polygon, mask)}
-        record = Record("1", (), "", (), write(polygon), extra, "i.jsonl:1", "mask_iou")
+        record = Record("1", (), "", (), polygon_json(polygon), extra, "i.jsonl:1", "mask_iou")
         assert check_gold(record) == []
         values.append(mask_iou_of(to_rle(polygon), encode_rle(mask)))
         x, y, width, height = row["bbox_xywh"]
@@ -314,7 +320,7 @@ def test_the_table_is_measured(tmp_path, monkeypatch, capsys):
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     heads, of_file = lines[0], next(line for line in lines if line[0] == "COCO (1)")
     assert float(of_file[heads.index("fourier 24")]) == pytest.approx(
-        ceiling(fit(TURNED, "fourier", 24), TURNED), abs=5e-4
+        ceiling(fit_polygon(TURNED, "fourier", 24), TURNED), abs=5e-4
     )
     assert {line[0] for line in lines[2:] if line} >= {"drawn shapes (10)", *(f"{shape} (2)" for shape in MASK_SHAPES)}
     assert Image.open(tmp_path / "a.png").size > (0, 0) and Image.open(tmp_path / "b.png").size > (0, 0)

@@ -26,10 +26,10 @@ from open_r1.data.geometry.polygons import (
     angles,
     ceiling,
     deepest_point,
-    fit,
+    fit_polygon,
     outline_points,
+    polygon_json,
     radii,
-    write,
 )
 from open_r1.tasks.seg import MASK_SHAPES, draw_mask
 from open_r1.tasks.task import example_rng
@@ -61,7 +61,7 @@ def measure(masks: list[np.ndarray]) -> Table:
     for reach in REACHES:
         for basis in BASES:
             for terms in TERMS:
-                values = [ceiling(fit(mask, basis, terms, reach=reach), mask) for mask in masks]
+                values = [ceiling(fit_polygon(mask, basis, terms, reach=reach), mask) for mask in masks]
                 table[reach, basis, terms] = float(np.mean(values))
         table[reach, RAYS, 0] = float(np.mean([raw(mask, reach) for mask in masks]))
     return table
@@ -113,7 +113,7 @@ def examples(shapes: dict[str, list[np.ndarray]], path: Path, which: int = 4) ->
     for row, (basis, terms) in zip(axes, forms, strict=True):
         for axis, masks in zip(row, shapes.values(), strict=True):
             mask = masks[which % len(masks)]
-            polygon = fit(mask, basis, terms)
+            polygon = fit_polygon(mask, basis, terms)
             outline = outline_points(polygon)
             height, width = mask.shape
             axis.imshow(mask, cmap="gray", vmax=2, extent=(0, width, height, 0))
@@ -134,8 +134,8 @@ def benchmark(masks: list[np.ndarray], seconds: float) -> str:
     pages = [page for page in pages if page.any()]
     count, start = 0, time.process_time()
     while time.process_time() - start < seconds:
-        polygon = fit(pages[count % len(pages)])
-        write(polygon), ceiling(polygon, pages[count % len(pages)])
+        polygon = fit_polygon(pages[count % len(pages)])
+        polygon_json(polygon), ceiling(polygon, pages[count % len(pages)])
         count += 1
     return f"{count / (time.process_time() - start):.0f} instances/s"
 

@@ -1,1 +1,1 @@
-"""Rows: JSONL lines and hub datasets become `Record`s, pictures and chat messages."""
+"""Reads JSONL files and hub datasets as `Record`s, and makes pictures and chat messages of them."""

@@ -1,7 +1,8 @@
-"""One process builds a file that several need, the others wait for it. (torch-free)
+"""A lock file: one process builds a file that several need, the others wait for it. (torch-free)
 
-A lock of the system (flock) on a file beside the one to build: it ends with its process, however that ends. filelock
-opens the file anew at each try, so those who wait would follow one another, where here they go on together.
+The lock (flock) is on a file beside the one to build; the system releases it when its process ends, however it ends.
+filelock opens the lock file again at each try, so waiting processes would follow one another; here they go on
+together.
 """
 
 import fcntl
@@ -19,9 +20,10 @@ logger = logging.getLogger(__name__)
 def one_builder(path: Path, work: str) -> Iterator[None]:
     """Runs its block while no other process runs one for the same `path`; a wait is logged once, naming the `work`.
 
-    Look for `path` in the block: another may have built it meanwhile. Those who waited for a block that ended without
-    an error run theirs at the same time: if it left nothing to be shared, so would theirs. Where no lock can be had
-    (a folder that cannot be written, a file system without locks), the block runs at once, and a warning says so.
+    Look for `path` in the block: another process may have built it meanwhile. Those that waited for a block that ended
+    without an error run theirs at the same time: if that block left nothing to share, neither would theirs. Where
+    locking is impossible (a folder that cannot be written, a file system without locks), the block runs at once with a
+    warning.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,7 @@ def one_builder(path: Path, work: str) -> Iterator[None]:
 
 
 def _acquire(file: IO[bytes], path: Path, work: str) -> bool:
-    """Wait for the lock and keep it: True. False where it was removed meanwhile, by a block that ended."""
+    """Wait for the lock; True where it is held, False where it was removed meanwhile or cannot be had."""
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""`Record` -> chat messages with every image where its tag stands; the prompt templates. (torch-free)"""
+"""Turns a `Record` into chat messages with each image at its tag; the prompt templates. (torch-free)"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def messages(record: Record, instruction: str | None = None) -> list[dict[str, A
     >>> messages(record, "{question} Be brief.")[0]["content"]
     [{'type': 'image'}, {'type': 'text', 'text': 'How many? Be brief.'}]
     """
-    turns = _instructed(record.turns, instruction) if instruction is not None else record.turns
+    turns = _with_instruction(record.turns, instruction) if instruction is not None else record.turns
     tagged = any(IMAGE_TAG in turn.text for turn in turns)
     first_user = next(i for i, turn in enumerate(turns) if turn.role == "user")
     leading = 0 if tagged else len(record.images)
@@ -39,7 +39,7 @@ def messages(record: Record, instruction: str | None = None) -> list[dict[str, A
 
 
 def with_images(conversation: list[dict[str, Any]], images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The conversation with its image parts holding `images`, in order. Raises ValueError when the counts differ."""
+    """Puts `images` into the image parts in order, and returns the conversation. ValueError where counts differ."""
     parts = [part for message in conversation for part in message["content"] if part["type"] == "image"]
     for part, image in zip(parts, images, strict=True):
         part["image"] = image
@@ -47,7 +47,7 @@ def with_images(conversation: list[dict[str, Any]], images: Sequence[Any]) -> li
 
 
 def plain_messages(conversation: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """A conversation whose contents are texts, `<image>` where an image stands.
+    """The conversation with each message's content as one text, `<image>` where an image stands.
 
     >>> plain_messages([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}])
     [{'role': 'user', 'content': '<image>What?'}]
@@ -60,7 +60,7 @@ def plain_messages(conversation: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def plain_text(conversation: list[dict[str, Any]]) -> str:
-    """A conversation as a person reads it, one message a line."""
+    """The conversation as one readable text, one line for each message."""
     return "\n".join(f"{m['role']}: {m['content']}" for m in plain_messages(conversation))
 
 
@@ -73,15 +73,17 @@ def image_count(messages: Sequence[dict[str, Any]]) -> int:
     return sum(part["type"] == "image" for message in messages for part in message["content"])
 
 
-def _instructed(turns: tuple[Turn, ...], instruction: str) -> tuple[Turn, ...]:
+def _with_instruction(turns: tuple[Turn, ...], instruction: str) -> tuple[Turn, ...]:
+    """The turns with the template around the last user turn."""
     if instruction.count(_SLOT) != 1 or IMAGE_TAG in instruction:
         raise ValueError(f"prompt: got {instruction!r}, expected text with {_SLOT} once and without {IMAGE_TAG}")
     last = max(i for i, turn in enumerate(turns) if turn.role == "user")
-    asked = Turn("user", instruction.replace(_SLOT, turns[last].text))
-    return (*turns[:last], asked, *turns[last + 1 :])
+    question = Turn("user", instruction.replace(_SLOT, turns[last].text))
+    return (*turns[:last], question, *turns[last + 1 :])
 
 
 def _parts(text: str, leading_images: int) -> list[dict[str, Any]]:
+    """Content parts of a text with image tags, after `leading_images` image parts."""
     parts: list[dict[str, Any]] = [{"type": "image"}] * leading_images
     for i, piece in enumerate(text.split(IMAGE_TAG)):
         parts += [{"type": "image"}] if i else []

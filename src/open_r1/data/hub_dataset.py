@@ -1,8 +1,8 @@
-"""`datasets` rows (columns image or images, problem, solution) -> `Record`s, as if they had come from a JSONL file.
+"""Reads a `datasets` dataset (columns image or images, problem, solution) as `Record`s like those of a JSONL file.
 
-Pictures inside the dataset are written, when their row is first used, to a cache folder, so that every later step sees
-files below one folder: the same limits, the same once-per-image decoding. A row may also name a file: of the dataset's
-own folder, or of what `datasets` has downloaded, and of nothing else on this machine.
+Pictures inside the dataset are written to a cache folder when their row is first used, so that every later step sees
+files below one folder: the same limits, one decoding for each image. A row may also name a file, but only one inside
+the dataset's own folder or inside what `datasets` has downloaded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record, parse_row
 from open_r1.errors import DataError, Problem, shorten
 
-ROWS_AT_ONCE = 1000  # rows whose image column is looked at together
+ROWS_AT_ONCE = 1000  # rows whose image column is read together
 
 
 class HubRecords(Sequence[Record]):
-    """Row i of the dataset as a Record; `where` is `name[split]:i`. Every row's text is checked when it is made.
+    """Row i of the dataset as a Record; `where` is `name[split]:i`. All texts are checked at construction.
 
     Raises DataError with every problem of the text columns.
     """
@@ -44,15 +44,16 @@ class HubRecords(Sequence[Record]):
         row = self.dataset[index]
         pictures = row.pop(self.column) if self.column else None
         pictures = pictures if isinstance(pictures, list) else [pictures] if pictures else []
-        names = [self._spool(picture, f"{index}_{k}") for k, picture in enumerate(pictures)]
+        names = [self._cached_image(picture, f"{index}_{k}") for k, picture in enumerate(pictures)]
         return self._record(row, index, names)
 
     def _record(self, row: dict[str, Any], index: int, names: list[str]) -> Record:
-        shown = {key: value for key, value in row.items() if value is not None or key in ("problem", "solution")}
+        fields = {key: value for key, value in row.items() if value is not None or key in ("problem", "solution")}
         images = {"images": names} if names else {}
-        return parse_row({**shown, **images}, f"{self.where}:{index}", index, str(self.folder), self.method)
+        return parse_row({**fields, **images}, f"{self.where}:{index}", index, str(self.folder), self.method)
 
-    def _spool(self, picture: dict[str, Any], name: str) -> str:
+    def _cached_image(self, picture: dict[str, Any], name: str) -> str:
+        """Writes a picture to the cache folder, once; returns its name there."""
         path = self.folder / name
         if not path.exists():
             data = picture["bytes"]
@@ -64,6 +65,7 @@ class HubRecords(Sequence[Record]):
         return name
 
     def _check(self) -> None:
+        """Raises DataError with every problem of the texts and of the named files; no picture is read."""
         problems: list[Problem] = []
         texts = self.dataset.remove_columns([self.column]) if self.column else self.dataset
         for index, path in files_named(self.dataset, self.column):
@@ -81,13 +83,13 @@ class HubRecords(Sequence[Record]):
 
 
 def undecoded(dataset: Dataset, column: str) -> Dataset:
-    """The image column as bytes or paths: pixels are decoded by `open_r1.data.images` alone."""
+    """The dataset with images as bytes or paths: only `open_r1.data.images` decodes pixels."""
     many = isinstance(dataset.features[column], List)
     return dataset.cast_column(column, List(Image(decode=False)) if many else Image(decode=False))
 
 
 def image_counts(dataset: Dataset, column: str | None) -> list[int]:
-    """Images of each row, without reading any."""
+    """The number of images of each row; reads no image."""
     if column is None:
         return [0] * len(dataset)
     values = dataset.with_format("arrow")[column][:]
@@ -97,31 +99,31 @@ def image_counts(dataset: Dataset, column: str | None) -> list[int]:
 
 
 def files_named(dataset: Dataset, column: str | None) -> Iterator[tuple[int, str]]:
-    """(row, path) of each picture that is a file's name, not bytes inside the dataset."""
+    """(row, path) of each picture that is given as a file's path and not as bytes."""
     if column is None:
         return
-    shape = dataset.features[column]
+    feature = dataset.features[column]
     names = dataset.with_format("arrow").select_columns([column])
     for start in range(0, len(names), ROWS_AT_ONCE):
         values = names[start : start + ROWS_AT_ONCE][column]
         rows = range(start, start + len(values))
-        if isinstance(shape, List):
+        if isinstance(feature, List):
             rows = [rows[i] for i in pc.list_parent_indices(values.combine_chunks()).to_pylist()]
             values = pc.list_flatten(values)
         inside, paths = (pc.struct_field(values, name) for name in ("bytes", "path"))
-        given = zip(rows, pc.is_valid(inside).to_pylist(), paths.to_pylist(), strict=True)
-        yield from ((row, path) for row, known, path in given if not known and path is not None)
+        pictures = zip(rows, pc.is_valid(inside).to_pylist(), paths.to_pylist(), strict=True)
+        yield from ((row, path) for row, is_inside, path in pictures if not is_inside and path is not None)
 
 
 def roots(name: str) -> list[ImageFolder]:
-    """Folders whose files a dataset may name: its own, and what `datasets` and the hub's client have downloaded."""
+    """Folders whose files a dataset may name: its own, or what `datasets` and the hub's client have downloaded."""
     folders = [config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE]
     return [ImageFolder(str(Path(folder).absolute())) for folder in ([name] if Path(name).is_dir() else folders)]
 
 
 def place_of(path: str, allowed: Sequence[ImageFolder], where: str) -> str:
-    """The file that a row names. Raises DataError for one that is not below an allowed folder, a link out of it, a
-    pipe, a device or a URL."""
+    """The real path of a file that a row names. Raises DataError for one outside the allowed folders, a link that
+    leads out of them, a pipe, a device or a URL."""
     for folder in allowed:
         for root in {folder.folder, folder.root}:
             if path.startswith(f"{root}/"):

@@ -1,6 +1,6 @@
-"""Image files -> RGB pictures within limits: contained paths, EXIF, alpha, 16 bit, small sides. (torch-free)
+"""Opens image files as RGB pictures within limits: safe paths, EXIF, alpha, 16 bit, small sides. (torch-free)
 
-A training row's picture is opened here only, and processors get what is returned, never a path.
+Every picture of a row is opened here; processors get the picture and never a path.
 """
 
 import errno
@@ -29,11 +29,11 @@ __all__ = ["COORDINATES", "from_original", "load_images", "open_image", "origina
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_FILE_BYTES = 64 << 20
-MAX_PIXELS_DECODED = 64_000_000  # 192 MB as RGB; Pillow alone says nothing below 179 million
+MAX_PIXELS_DECODED = 64_000_000  # 192 MB as RGB; Pillow itself refuses from 179 million
 MAX_SCANS = 100  # of a JPEG, as in libtiff; encoders write about ten, and each goes over all pixels
 MAX_READS = 100_000  # of a file: a PNG of 64 MB has about 30,000
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
-_ROWS = 256
+_STRIP_ROWS = 256  # rows converted at once
 _PNG_EXIF = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")  # chunks that may hold an orientation
 _T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def open_image(
     max_file_bytes: int = MAX_FILE_BYTES,
     max_pixels_decoded: int = MAX_PIXELS_DECODED,
 ) -> Image.Image:
-    """The picture as a person sees it: decoded, upright, RGB; the first frame of an animation.
+    """Opens a picture as a person sees it: decoded, upright, RGB; the first frame of an animation.
 
     Transparency is laid on white. 16 bits a channel are scaled to 8, not clipped. CMYK and other modes are converted.
     A side under 28 px is scaled up to 28 with its aspect ratio (Qwen's patches need it); nothing is ever scaled down.
@@ -58,7 +58,7 @@ def open_image(
     def decode(image: Image.Image) -> Image.Image:
         image.load()
         upright = _as_rgb(image)
-        ImageOps.exif_transpose(upright, in_place=True)  # else it copies what is upright already
+        ImageOps.exif_transpose(upright, in_place=True)  # without in_place it copies upright pictures too
         size = shown_size(upright.size)
         return upright if size == upright.size else upright.resize(size, Image.Resampling.BICUBIC)
 
@@ -73,7 +73,7 @@ def original_size(
     max_file_bytes: int = MAX_FILE_BYTES,
     max_pixels_decoded: int = MAX_PIXELS_DECODED,
 ) -> tuple[int, int]:
-    """(width, height) in pixels, upright, before small sides are scaled up; no pixel is decoded.
+    """(width, height) of an upright image in pixels, before small sides are scaled up; decodes no pixel.
 
     Raises DataError as `open_image` does, except for files that turn out to be truncated.
     """
@@ -121,7 +121,7 @@ def _with_image(
         if size > max_bytes:
             raise refuse(f"{size} bytes", f"at most {max_bytes}", "save the image smaller")
         try:
-            with Image.open(_Bounded(file), formats=FORMATS) as image:
+            with Image.open(_LimitedFile(file), formats=FORMATS) as image:
                 _check_shape(image.size, max_pixels, refuse)
                 _check_scans(image, os.pread(file.fileno(), size, 0), refuse)
                 return use(image)
@@ -131,22 +131,22 @@ def _with_image(
             raise refuse(str(error), f"at most {max_pixels} pixels", "save the image smaller") from error
         except Image.UnidentifiedImageError as error:
             raise refuse("no image", " or ".join(FORMATS), "save it in one of these formats") from error
-        # Decoders raise whatever a damaged file makes them trip over (OSError, SyntaxError, struct.error, ...).
+        # Decoders raise many types for a damaged file (OSError, SyntaxError, struct.error, ...).
         except Exception as error:
             got = f"a damaged image ({type(error).__name__}: {error})"
             raise refuse(got, "an image that decodes to its end", "copy the file again, or remove the row") from error
 
 
-class _Bounded:
-    """A file that is read in so many pieces at most: millions of tiny parts before the pixels would take minutes."""
+class _LimitedFile:
+    """A file that allows MAX_READS reads: an image with millions of tiny parts would take minutes."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
-        self._left = MAX_READS
+        self._reads_left = MAX_READS
 
     def read(self, size: int = -1) -> bytes:
-        self._left -= 1
-        if self._left < 0:
+        self._reads_left -= 1
+        if self._reads_left < 0:
             raise OSError(f"over {MAX_READS} parts")
         return self._file.read(size)
 
@@ -182,7 +182,7 @@ def _check_scans(image: Image.Image, content: bytes, refuse: Callable[[str, str,
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """EXIF of an opened image. A PNG may carry it behind its pixels, so Pillow decodes those; here only if it does."""
+    """EXIF of an opened image. For a PNG, Pillow decodes all pixels first; here only if it has such chunks."""
     if image.format == "PNG" and "exif" not in image.info:
         image.fp.seek(0)
         content = image.fp.read()
@@ -195,7 +195,7 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """RGB pixels of any mode, keeping the EXIF that says which side is up."""
+    """RGB pixels of an image of any mode, with its EXIF (orientation)."""
     exif = image.getexif()
     if image.mode.startswith(("I", "F")):
         converted = Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
@@ -209,10 +209,10 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _on_white(layer: Image.Image) -> Image.Image:
-    """RGB of an RGBA picture on white; rows by rows, as all at once would take three times its memory."""
+    """An RGBA picture laid on white, as RGB; strip by strip, since all at once would take three times its memory."""
     paper = Image.new("RGB", layer.size)
-    for top in range(0, layer.height, _ROWS):
-        strip = layer.crop((0, top, layer.width, min(top + _ROWS, layer.height)))
+    for top in range(0, layer.height, _STRIP_ROWS):
+        strip = layer.crop((0, top, layer.width, min(top + _STRIP_ROWS, layer.height)))
         paper.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
     return paper
 
@@ -232,6 +232,6 @@ def _to_8_bit(values_HW: np.ndarray, mode: str) -> np.ndarray:
     if top is None or not low >= 0:
         raise ValueError(f"grey levels from {low:g} to {high:g} in mode {mode}, outside 0..65535")
     levels_HW = np.empty(values_HW.shape, np.uint8)
-    for y in range(0, len(values_HW), _ROWS):  # as floats all at once, a picture would take eight times its memory
-        levels_HW[y : y + _ROWS] = np.round(values_HW[y : y + _ROWS].astype(np.float64) * (255 / top))
+    for y in range(0, len(values_HW), _STRIP_ROWS):  # strip by strip: floats take eight times the memory
+        levels_HW[y : y + _STRIP_ROWS] = np.round(values_HW[y : y + _STRIP_ROWS].astype(np.float64) * (255 / top))
     return levels_HW

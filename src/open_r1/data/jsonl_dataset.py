@@ -1,9 +1,9 @@
-"""JSONL files and image folders -> an indexable dataset of `Record`s; every defect named as `file:line`. (torch-free)
+"""Reads JSONL files with image folders as a dataset of `Record`s; names every defect as `file:line`. (torch-free)
 
     data = load_records("a.jsonl:b.jsonl", "images_a:images_b")
     train, val = data.split(0.05, seed=0)
 
-Every line is checked once, then only its place is kept: a row is parsed again when it is asked for.
+Every line is checked once; then only its offset is stored, and a row is parsed again at each access.
 """
 
 import operator
@@ -30,7 +30,7 @@ Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 @dataclass(frozen=True)
 class JsonlFile:
-    """One JSONL file with what belongs to it."""
+    """One JSONL file with its image folder and reward method."""
 
     path: str  # as the user typed it: it opens every message
     folder: str | None
@@ -38,7 +38,7 @@ class JsonlFile:
     stamp: tuple[int, int] = (0, 0)  # size in bytes and mtime in ns when it was checked
 
     def problems(self) -> list[Problem]:
-        """Why the file itself cannot be read."""
+        """Defects of the file itself: missing, a folder, unreadable; empty where it can be read."""
         if Path(self.path).is_dir():
             return [Problem(self.path, "file", "a folder", "a JSONL file", "name the file inside it")]
         if not Path(self.path).exists():
@@ -50,7 +50,7 @@ class JsonlFile:
 
 
 class RecordDataset(Sequence[Record]):
-    """N rows of several files, parsed when asked for. Small when pickled, and safe to read from forked workers.
+    """N rows of several files, parsed at each access. Small when pickled, and safe to read from forked workers.
 
     `places_N3` holds (source, offset, length) in bytes of each row and `lines_N` its line, counted from 1.
     `warnings` are complete lines such as "a.jsonl:9: id: '3' was already used in line 4".
@@ -73,12 +73,12 @@ class RecordDataset(Sequence[Record]):
         source_index, offset, length = self._places_N3[operator.index(index)].tolist()
         source, line = self.sources[source_index], int(self._lines_N[index])
         where = f"{source.path}:{line}"
-        # pread, not a memory map: a file cut short meanwhile is an error here, and a SIGBUS there.
+        # pread and no memory map: where the file was cut short, pread ends in an error, a memory map in SIGBUS.
         raw = os.pread(self._file(source_index).fileno(), length, offset)
         return parse_row(decode_row(raw, where), where, line, source.folder or "", source.method)
 
     def source_of_rows(self) -> np.ndarray:
-        """(N,) which of `sources` each row is from."""
+        """(N,) the index in `sources` of each row's file."""
         return self._places_N3[:, 0]
 
     def lines(self) -> np.ndarray:
@@ -90,8 +90,8 @@ class RecordDataset(Sequence[Record]):
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "RecordDataset":
         """The rows at `indices`, in that order."""
-        chosen = np.asarray(indices, np.int64).reshape(-1)
-        return RecordDataset(self.sources, self._places_N3[chosen], self._lines_N[chosen], self.warnings)
+        rows = np.asarray(indices, np.int64).reshape(-1)
+        return RecordDataset(self.sources, self._places_N3[rows], self._lines_N[rows], self.warnings)
 
     def split(self, val_split_ratio: float, seed: int) -> tuple["RecordDataset", "RecordDataset"]:
         """(train, val), disjoint, each in file order; val has round(ratio * N) rows drawn from `seed`.
@@ -108,6 +108,7 @@ class RecordDataset(Sequence[Record]):
         return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))
 
     def _file(self, source_index: int) -> BinaryIO:
+        """The open file of a source. Raises DataError where it has changed since it was checked."""
         if source_index not in self._files:
             path = self.sources[source_index].path
             if _stamp(path) != self.sources[source_index].stamp:
@@ -127,7 +128,7 @@ def load_records(
     cache_dir: Path | None = None,
     progress: bool = True,
 ) -> RecordDataset:
-    """All rows of colon-separated (or listed) JSONL files.
+    """Reads all rows of colon-separated (or listed) JSONL files.
 
     One image folder and one reward method for all files, or one for each; without folders, rows are text only.
     A row's own `accu_reward_method` wins over `reward_methods`. Indices of large files are cached in `cache_dir`
@@ -151,22 +152,22 @@ def scan_records(
     cache_dir: Path | None = None,
     progress: bool = True,
 ) -> tuple[RecordDataset, tuple[Problem, ...]]:
-    """`load_records` for the doctor: the good rows, and all problems. Raises DataError for unusable arguments only."""
+    """`load_records` that returns all problems beside the valid rows. Raises DataError for unusable arguments only."""
     sources = _sources(data_file_paths, image_folders, reward_methods)
-    problems: dict[Problem, None] = {}  # a set in order: a folder shared by files is named once
-    found: list[tuple[JsonlFile, Index]] = []
+    problems: dict[Problem, None] = {}  # an ordered set: names a folder shared by files once
+    files: list[tuple[JsonlFile, Index]] = []
     cache = cache_dir or default_cache_dir()
     console = Console(stderr=True)
     with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
         for source in sources:
-            if wrong := source.problems():
-                problems |= dict.fromkeys(wrong)
+            if defects := source.problems():
+                problems |= dict.fromkeys(defects)
                 continue
-            checked = replace(source, stamp=_stamp(source.path))
-            index, wrong = _index(checked, cache, bar)
-            problems |= dict.fromkeys(wrong)
-            found.append((checked, index))
-    return _dataset(found), tuple(problems)
+            stamped = replace(source, stamp=_stamp(source.path))
+            index, defects = _index(stamped, cache, bar)
+            problems |= dict.fromkeys(defects)
+            files.append((stamped, index))
+    return _dataset(files), tuple(problems)
 
 
 def default_cache_dir() -> Path:
@@ -181,7 +182,7 @@ def _sources(files: Paths, folders: Paths | None, methods: Paths | None) -> list
 
 
 def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
-    """One entry for each file, from one for all or one for each, None where there is none.
+    """One entry for each file: the single entry for all, the entry of each, or None where no value is set.
 
     Raises DataError for another number of entries.
 
@@ -199,27 +200,29 @@ def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
 
 
 def _index(source: JsonlFile, cache: Path, bar: Progress) -> tuple[Index, list[Problem]]:
+    """The index and problems of one file, with a progress bar."""
     task = bar.add_task(f"checking {source.path}", total=source.stamp[0])
     bad_folder = folder_problem(source.folder) if source.folder else None
-    # With a bad folder the images go unchecked (folder ""), and no row is good: one problem, not one for each row.
+    # A bad folder is one problem and not one for each row: images are then not checked (folder ""), no row is valid.
     folder = "" if bad_folder else source.folder
     index, problems = index_file(source.path, folder, cache, lambda done: bar.update(task, completed=done))
     return (EMPTY, [bad_folder, *problems]) if bad_folder else (index, problems)
 
 
-def _dataset(found: list[tuple[JsonlFile, Index]]) -> RecordDataset:
+def _dataset(files: list[tuple[JsonlFile, Index]]) -> RecordDataset:
     places = [
         np.column_stack([np.full(len(index.lines_N), i), index.offsets_N, index.lengths_N])
-        for i, (_, index) in enumerate(found)
+        for i, (_, index) in enumerate(files)
     ]
     return RecordDataset(
-        [source for source, _ in found],
+        [source for source, _ in files],
         np.concatenate([np.zeros((0, 3), np.int64), *places]),
-        np.concatenate([np.zeros(0, np.int64), *(index.lines_N for _, index in found)]),
-        (f"{source.path}:{line}: {text}" for source, index in found for line, text in index.warnings),
+        np.concatenate([np.zeros(0, np.int64), *(index.lines_N for _, index in files)]),
+        (f"{source.path}:{line}: {text}" for source, index in files for line, text in index.warnings),
     )
 
 
 def _stamp(path: str) -> tuple[int, int]:
+    """(size in bytes, mtime in ns) of a file."""
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Where the good rows of a JSONL file are: one validating pass, kept in a cache that notices change. (torch-free)"""
+"""Indexes the valid rows of a JSONL file in one pass; the index is cached until a file changes. (torch-free)"""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from open_r1.data.record import parse_row
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 CACHE_FROM_BYTES = 1 << 20  # smaller files are validated again each time: it takes milliseconds
-MAX_DEPTH = 254  # orjson's own limit for writing; Python's for showing a value lies above
+MAX_DEPTH = 254  # orjson's own limit for writing; the limit of Python's repr is higher
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CONVERT = (
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Index:
-    """Places of the N good rows of one file; `warnings` are (line, text) of things worth knowing."""
+    """Offsets of the N valid rows of one file; `warnings` are (line, text), such as an id used twice."""
 
     offsets_N: np.ndarray  # int64, bytes from the start of the file
     lengths_N: np.ndarray  # int64, bytes
@@ -47,7 +47,7 @@ EMPTY = Index(*np.zeros((3, 0), np.int64))
 
 def decode_row(line: bytes, where: str) -> object:
     """The JSON value of one line. Raises DataError for broken JSON, for bytes that are not UTF-8, and for a value
-    nested more deeply than MAX_DEPTH, which could be read and not be written again."""
+    nested deeper than MAX_DEPTH, which orjson can read but not write."""
     try:
         value = orjson.loads(line)
         if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
@@ -74,39 +74,41 @@ def index_file(
     cache_dir: Path,
     report: Callable[[int], object] = lambda _: None,
 ) -> tuple[Index, list[Problem]]:
-    """Index of one file and all its problems; `report` is told the bytes read.
+    """Index of one file and all its problems; `report` is called with the number of bytes read so far.
 
-    An index without problems is cached, with the size and time of the file and the times of all image folders seen,
-    so a removed image is noticed (a changed one, or the far end of a link, is not: opening it tells). Of processes
-    that start together, such as the ranks of a run, one validates a large file, and the others wait for its index.
+    An index without problems is cached with the size and time of the file and the times of all its image folders, so
+    a removed image makes it invalid (a changed image or link target does not: opening the image reports that). Of
+    processes that start together, such as the ranks of a run, one validates a large file and the others wait for it.
     """
-    entry = _entry(path, folder, cache_dir)
-    if (index := _load(entry, path)) is None:
+    cache = _cache_file(path, folder, cache_dir)
+    if (index := _read_cache(cache, path)) is None:
         if Path(path).stat().st_size < CACHE_FROM_BYTES:
             return _scan(path, folder, ImageFolder(folder) if folder else None, report)
-        with one_builder(entry, f"validating {path}"):
-            if (index := _load(entry, path)) is None:  # nobody built it while this process waited
-                return _build(entry, path, folder, report)
+        with one_builder(cache, f"validating {path}"):
+            if (index := _read_cache(cache, path)) is None:  # nobody built it while this process waited
+                return _build(cache, path, folder, report)
     report(Path(path).stat().st_size)
     return index, []
 
 
-def _build(entry: Path, path: str, folder: str | None, report: Callable) -> tuple[Index, list[Problem]]:
+def _build(cache: Path, path: str, folder: str | None, report: Callable) -> tuple[Index, list[Problem]]:
+    """Validates the file and caches an index without problems."""
     stamp = _stamp(path)
     images = ImageFolder(folder) if folder else None
     index, problems = _scan(path, folder, images, report)
     if not problems:
-        _save(entry, index, {**stamp, "folders": _folder_times(images)})
+        _write_cache(cache, index, {**stamp, "folders": _folder_times(images)})
     return index, problems
 
 
 def _scan(path: str, folder: str | None, images: ImageFolder | None, report: Callable) -> tuple[Index, list[Problem]]:
+    """Validates every line: the index of the valid rows, and all problems."""
     problems: list[Problem] = []
-    places = array("q")  # offset, length, line, checksum of the id; no list: the garbage collector would walk it
-    check = images.problem if images else _no_folder if folder is None else None
+    places = array("q")  # offset, length, line, checksum of the id; the garbage collector does not traverse an array
+    check = images.problem if images else _missing_folder if folder is None else None
     with open(path, "rb") as file:
-        if (wrong := _whole_file_problem(file.readline(), file.readline(), path)) is not None:
-            return EMPTY, [wrong]
+        if (defect := _whole_file_problem(file.readline(), file.readline(), path)) is not None:
+            return EMPTY, [defect]
         file.seek(0)
         for line, offset, text in _lines(file, report):
             where = f"{path}:{line}"
@@ -134,12 +136,13 @@ def _lines(file: BinaryIO, report: Callable[[int], object]) -> Iterator[tuple[in
     report(offset)
 
 
-def _no_folder(path: str, where: str) -> Problem:
+def _missing_folder(path: str, where: str) -> Problem:
+    """The problem of a row with images where no image folder is set."""
     return Problem(where, "image", shorten(path), "an image folder for rows with images", "give --image_folders")
 
 
 def _whole_file_problem(first: bytes, second: bytes, path: str) -> Problem | None:
-    """One problem where the file is no JSONL at all, instead of one for each of its lines."""
+    """The one problem of a file that is UTF-16 or a JSON array, instead of one for each of its lines."""
     if first.startswith(_UTF16):
         remedy = f"convert it: iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > FILE"
         return Problem(path, "file", "UTF-16", "UTF-8", remedy)
@@ -159,7 +162,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def _duplicates(path: str, table_N4: np.ndarray) -> tuple[tuple[int, str], ...]:
-    """Warnings for ids that occur again, exact: lines of equal checksum are read once more."""
+    """Warnings for ids used twice; exact, since lines with equal checksums are read again and compared."""
     order = np.argsort(table_N4[:, 3], kind="stable")
     sums = table_N4[order, 3]
     same = np.zeros(len(sums) + 1, bool)
@@ -169,8 +172,8 @@ def _duplicates(path: str, table_N4: np.ndarray) -> tuple[tuple[int, str], ...]:
     with open(path, "rb") as file:
         for offset, length, line, _ in table_N4[np.sort(order[same[1:] | same[:-1]])].tolist():
             file.seek(offset)
-            given = orjson.loads(file.read(length)).get("id")
-            identity = str(line if given is None else given)
+            value = orjson.loads(file.read(length)).get("id")
+            identity = str(line if value is None else value)
             if first.setdefault(identity, line) != line:
                 warnings.append((line, f"id: {identity!r} was already used in line {first[identity]}"))
     return tuple(warnings)
@@ -182,7 +185,7 @@ def _stamp(path: str) -> dict[str, object]:
 
 
 def _code() -> str:
-    """Fingerprint of the code that decides what a good row is: a cache made by other code is not used."""
+    """Fingerprint of the code that decides which rows are valid; a cache made by other code is not used."""
     room = Path(__file__).parent
     files = [*sorted(room.glob("*.py")), room.parent / "errors.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -193,23 +196,23 @@ def _folder_times(images: ImageFolder | None) -> list[list]:
     return [[folder, Path(folder).stat().st_mtime_ns] for folder in sorted(folders)]
 
 
-def _entry(path: str, folder: str | None, cache_dir: Path) -> Path:
+def _cache_file(path: str, folder: str | None, cache_dir: Path) -> Path:
     key = json.dumps([os.path.realpath(path), folder and os.path.realpath(folder)])
     return cache_dir / f"index-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 
-def _load(entry: Path, path: str) -> Index | None:
+def _read_cache(cache: Path, path: str) -> Index | None:
     """The cached index, or None where there is none, it is damaged, or anything it depends on has changed."""
-    if not entry.exists():
+    if not cache.exists():
         return None
     try:
-        with np.load(entry, allow_pickle=False) as data:
+        with np.load(cache, allow_pickle=False) as data:
             notes = json.loads(bytes(data["notes"]))
             if not _is_current(notes["stamp"], path):
                 return None
             return Index(data["offsets"], data["lengths"], data["lines"], tuple(map(tuple, notes["warnings"])))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        logger.warning("%s: damaged cache, validating %s again (%s)", entry, path, error)
+        logger.warning("%s: damaged cache, validating %s again (%s)", cache, path, error)
         return None
 
 
@@ -217,16 +220,16 @@ def _is_current(stamp: dict, path: str) -> bool:
     folders = stamp.pop("folders")
     try:
         return stamp == _stamp(path) and all(Path(folder).stat().st_mtime_ns == time for folder, time in folders)
-    except FileNotFoundError:  # an image folder has gone: validating again names what is missing
+    except FileNotFoundError:  # an image folder was removed: a new validation names what is missing
         return False
 
 
-def _save(entry: Path, index: Index, stamp: dict) -> None:
-    """Keep the index; a cache that cannot be written is only logged."""
+def _write_cache(cache: Path, index: Index, stamp: dict) -> None:
+    """Writes the index to the cache; only logs a cache that cannot be written."""
     notes = np.frombuffer(json.dumps({"stamp": stamp, "warnings": index.warnings}).encode(), np.uint8)
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(entry, owner=f"{os.uname().nodename}-{os.getpid()}") as file:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cache, owner=f"{os.uname().nodename}-{os.getpid()}") as file:
             np.savez(file, offsets=index.offsets_N, lengths=index.lengths_N, lines=index.lines_N, notes=notes)
     except OSError as error:
-        logger.warning("%s: cache not written (%s)", entry, error)
+        logger.warning("%s: cache not written (%s)", cache, error)

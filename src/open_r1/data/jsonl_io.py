@@ -1,5 +1,4 @@
-"""Files that survive a crash: JSON lines appended whole or not at all and read past a cut one; files replaced at once.
-(torch-free)"""
+"""Crash-safe files: JSON lines appended whole and read past a cut one, files replaced in one step. (torch-free)"""
 
 import json
 import os
@@ -10,8 +9,7 @@ from typing import Any, BinaryIO
 
 
 def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each line of a file of JSON lines with its object. A line that a crash cut, alone or joined to its successor, is
-    left out."""
+    """(line, object) of each line of a JSONL file; skips a line that a crash cut, alone or joined to the next one."""
     with open(path, "rb") as file:
         for line in file:
             if (row := parse_line(line)) is not None:
@@ -19,37 +17,37 @@ def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def each_line(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of `whole_lines`, one at a time."""
+    """The objects of a JSONL file, one at a time; skips cut lines."""
     return (row for _, row in whole_lines(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All of `each_line`."""
+    """The objects of a JSONL file as a list; skips cut lines."""
     return list(each_line(path))
 
 
-def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """Leave the objects that are wanted in a file, where there is one; cut lines go. Returns the last one left.
+def keep_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """Removes the objects for which `keep` is false, and cut lines, from a file; returns the last object that stays.
 
-    Raises OSError where the new file cannot be written; the old one is then as it was.
+    A missing file stays missing. Raises OSError where the new file cannot be written; the old one is then unchanged.
     """
     if not path.exists():
         return None
     last = None
     with atomic_write(path) as new:
         for line, row in whole_lines(path):
-            if wanted(row):
+            if keep(row):
                 new.write(line if line.endswith(b"\n") else line + b"\n")
                 last = row
         new.flush()
-        os.fsync(new.fileno())  # what it replaces cannot be made again
+        os.fsync(new.fileno())  # the replaced file cannot be made again
     return last
 
 
 def append(path: Path, text: str, sync: bool = False) -> None:
-    """Add lines to a file, on a line of their own even where the last one was cut; `sync`: they are on the disk then.
+    """Appends lines to a file, on a new line even where the last one was cut; `sync` waits for the disk.
 
-    Raises OSError where there is no room for all of them; the file is then as it was.
+    Raises OSError where the disk has no room for all of them; the file is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rest = memoryview(text.encode("utf-8", errors="backslashreplace"))
@@ -58,7 +56,7 @@ def append(path: Path, text: str, sync: bool = False) -> None:
         try:
             if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
                 file.write(b"\n")
-            while rest:  # a disk that becomes full takes a part first
+            while rest:  # a disk that becomes full writes a part first
                 rest = rest[file.write(rest) :]
             if sync:
                 os.fsync(file.fileno())
@@ -69,10 +67,10 @@ def append(path: Path, text: str, sync: bool = False) -> None:
 
 @contextmanager
 def atomic_write(path: Path, owner: str = "") -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is whole; nothing is left of it where that fails.
+    """Opens a file that replaces `path` when the block ends; it is deleted where the block fails.
 
-    Until then it is PATH.part. Processes that may write the same file at once each give their own `owner`:
-    PATH.OWNER.part.
+    Until then its name is PATH.part, or PATH.OWNER.part: processes that may write the same file at the same time each
+    pass their own `owner`.
     """
     part = path.with_name(f"{path.name}.{owner}.part" if owner else f"{path.name}.part")
     try:
@@ -84,7 +82,7 @@ def atomic_write(path: Path, owner: str = "") -> Iterator[BinaryIO]:
 
 
 def parse_line(line: str | bytes) -> dict[str, Any] | None:
-    """One line's object, or None where it is cut. NaN and Infinity, which JSON does not have, are read as null.
+    """The object of one line, or None for a cut line. NaN and Infinity, which JSON does not have, are read as null.
 
     >>> parse_line('{"step": 1, "kl": Infinity}'), parse_line('{"step": 2, "rew{"step": 3}')
     ({'step': 1, 'kl': None}, None)

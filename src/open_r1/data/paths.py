@@ -1,4 +1,4 @@
-"""Lists of paths as users type them, and image paths that must stay below their folder. (torch-free)"""
+"""Splits path lists as users type them; resolves image paths that must stay below their folder. (torch-free)"""
 
 import os
 import re
@@ -30,14 +30,14 @@ def split_paths(value: str | os.PathLike | Sequence[str | os.PathLike], flag: st
     >>> split_paths(r"C:\data\a.jsonl:D:/b.jsonl:x\:y.jsonl")
     ['C:\\data\\a.jsonl', 'D:/b.jsonl', 'x:y.jsonl']
     """
-    parts = _split_text(value) if isinstance(value, str) else [os.fspath(v) for v in _listed(value)]
+    parts = _split_text(value) if isinstance(value, str) else [os.fspath(v) for v in _as_sequence(value)]
     if not parts or not all(part.strip() for part in parts):
         remedy = "remove the stray colon, or write \\: for a colon that belongs to a name"
         raise data_error(flag, "value", shorten(value), "a path on each side of every colon", remedy)
     return parts
 
 
-def _listed(value: os.PathLike | Sequence[str | os.PathLike]) -> Sequence[str | os.PathLike]:
+def _as_sequence(value: os.PathLike | Sequence[str | os.PathLike]) -> Sequence[str | os.PathLike]:
     return [value] if isinstance(value, os.PathLike) else value
 
 
@@ -52,7 +52,7 @@ def _split_text(text: str) -> list[str]:
 
 
 def drive_hint(path: str) -> str:
-    """What to add to a remedy where a missing path was read as a Windows drive.
+    """A hint for the remedy where a missing path was read as a Windows drive, else "".
 
     >>> drive_hint("a:/data"), drive_hint("data/a")
     (' (read as a Windows drive; for a folder named a write ./a:/data)', '')
@@ -61,7 +61,7 @@ def drive_hint(path: str) -> str:
 
 
 def folder_problem(folder: str) -> Problem | None:
-    """None where `folder` is a directory whose files can be reached."""
+    """The problem of an image folder, or None where it is a directory with reachable files."""
     expected, where = "a readable folder", "--image_folders"
     if not Path(folder).exists():
         remedy = "correct the path; it is relative to the working directory" + drive_hint(folder)
@@ -76,9 +76,9 @@ def folder_problem(folder: str) -> Problem | None:
 
 
 class ImageFolder:
-    """Answers whether a relative path names a regular file below one folder; no file is opened.
+    """Resolves relative paths to regular files below one folder; opens no file.
 
-    Resolved sub-folders are remembered, so that a path costs one `lstat`.
+    Resolved sub-folders are cached, so that a path costs one `lstat`.
     """
 
     def __init__(self, folder: str):
@@ -87,7 +87,7 @@ class ImageFolder:
         self.directories: dict[str, str] = {}  # sub-folder as written -> resolved, "" where it leaves the root
 
     def problem(self, relative: str, where: str) -> Problem | None:
-        """None, or why the image cannot be used (unsafe path, missing, outside, not a regular file)."""
+        """The problem of an image path (unsafe, missing, outside, not a regular file), or None."""
         try:
             self.resolve(relative, where)
         except DataError as error:
@@ -97,7 +97,7 @@ class ImageFolder:
     def resolve(self, relative: str, where: str) -> str:
         """The real path of an image. Raises DataError (field `image`) where it is unsafe, missing or not a file."""
         if _UNSAFE.match(relative):
-            raise self._unsafe(relative, where)
+            raise self._unsafe_path_error(relative, where)
         head, _, tail = relative.rpartition("/")
         try:
             directory = self._directory(head)
@@ -107,11 +107,11 @@ class ImageFolder:
                 path = self._inside(os.path.realpath(path, strict=True))
                 mode = Path(path).stat().st_mode if path else 0
         except OSError as error:
-            raise self._missing(relative, where, error) from error
+            raise self._missing_error(relative, where, error) from error
         if not path:
-            raise self._leaves(relative, where)
+            raise self._outside_error(relative, where)
         if not stat.S_ISREG(mode):
-            raise self._special(relative, where, mode)
+            raise self._file_type_error(relative, where, mode)
         return path
 
     def _directory(self, head: str) -> str:
@@ -120,25 +120,26 @@ class ImageFolder:
         return self.directories[head]
 
     def _inside(self, path: str) -> str:
+        """The path where it lies below the folder, else ""."""
         return path if path == self.root or path.startswith(self.root.rstrip("/") + "/") else ""
 
-    def _unsafe(self, relative: str, where: str) -> DataError:
+    def _unsafe_path_error(self, relative: str, where: str) -> DataError:
         expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
         remedy = "copy the image below the folder and write its relative path"
         return data_error(where, "image", shorten(relative), expected, remedy)
 
-    def _leaves(self, relative: str, where: str) -> DataError:
+    def _outside_error(self, relative: str, where: str) -> DataError:
         got = f"{shorten(relative)}, a link that leads outside"
         remedy = "copy the image below the folder, or give the folder that holds it"
         return data_error(where, "image", got, f"a file inside {self.folder!r}", remedy)
 
-    def _missing(self, relative: str, where: str, error: OSError) -> DataError:
+    def _missing_error(self, relative: str, where: str, error: OSError) -> DataError:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             expected, remedy = f"an existing file under {self.folder!r}", "correct the path or --image_folders"
             return data_error(where, "image", shorten(relative), expected, remedy)
         got, remedy = f"{shorten(relative)} ({error.strerror})", "correct the path or its permissions"
         return data_error(where, "image", got, f"a reachable file under {self.folder!r}", remedy)
 
-    def _special(self, relative: str, where: str, mode: int) -> DataError:
+    def _file_type_error(self, relative: str, where: str, mode: int) -> DataError:
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         return data_error(where, "image", f"{shorten(relative)}, {kind}", "a regular file", "name an image file")

@@ -1,10 +1,10 @@
-"""Lengths in tokens, images included, from image headers alone where the processor can tell; rows that are too long
-are refused before training, never cut. (torch-free)
+"""Measures prompts in tokens, images included, and refuses rows that are too long before training. (torch-free)
 
-A million rows are not tokenized for that. A row is measured where an upper bound of its length is over the limit:
-bytes of text, which are at least as many as tokens where a tokenizer neither splits bytes nor writes a character as
-several (byte-level BPE and SentencePiece with byte fallback do not; a normalizer such as NFKC can, for a few rare
-characters), plus what the chat template adds, plus the most tokens that the processor makes of a picture.
+Most of a million rows are not tokenized: a row is measured only where an upper bound of its length is over the limit.
+The bound is the bytes of the text, plus what the chat template adds, plus the most tokens that the processor makes of
+a picture. Bytes are at least as many as tokens where the tokenizer neither splits bytes nor writes a character as
+several; this holds for byte-level BPE and SentencePiece with byte fallback. (A normalizer such as NFKC can break it,
+for a few rare characters.) Image sizes come from image headers alone where the processor can count tokens by size.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,39 +16,37 @@ from rich.console import Console
 from rich.progress import track
 
 from open_r1.data.chat import messages
-from open_r1.data.geometry.coordinates import shown_size, smart_resize
+from open_r1.data.geometry.coordinates import MAX_ASPECT, shown_size, smart_resize
 from open_r1.data.images import load_images, original_size
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, Problem
 
-ANSWER_TAGS = 128  # bytes that a taught answer has around the solution, at most
-BEGINNING = 16  # tokens that a tokenizer puts before a text, at most
-WIDEST = 200  # aspect ratio
-# Large pictures of many shapes (height, width), for processors that cut pictures into so many tiles at most.
+ANSWER_TAG_BYTES = 128  # most bytes of a taught answer around the solution
+PREFIX_TOKENS = 16  # most tokens that a tokenizer puts before a text
+# (height, width) of large pictures of many shapes, for processors that cut pictures into a limited number of tiles.
 LARGE_PICTURES = [(1200 * h, 1200 * w) for h in range(1, 13) for w in range(1, 13)]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Most tokens of a row; `expected` and `remedy` are what the message says of it.
+    """The most tokens of a row; `expected` and `remedy` are the words of its message.
 
-    `spans`: M-RoPE, in which a picture takes as many positions as its longer side has tokens. `answered`: where an
-    answer is taught, it counts too.
+    `mrope`: with M-RoPE a picture takes as many positions as its longer side has tokens. `counts_answer`: a taught
+    answer counts too.
     """
 
     tokens: int
     expected: str
     remedy: str
-    spans: bool = False
-    answered: bool = True
+    mrope: bool = False
+    counts_answer: bool = True
 
 
 def prompt_tokens(record: Record, processor: Any, instruction: str | None, answer: str | None = None) -> int:
-    """Tokens of the prompt as the model gets it, each image's tag expanded as the (transformers) processor does, and
-    of an answer behind it.
+    """Tokens of the prompt and its answer, with each image tag expanded as the (transformers) processor does.
 
-    Pictures are decoded only for a processor that cannot count the tokens of a size.
+    Decodes pictures only for a processor that cannot count the tokens of an image size.
     """
     chat = messages(record, instruction)
     if answer is not None:
@@ -56,91 +54,91 @@ def prompt_tokens(record: Record, processor: Any, instruction: str | None, answe
     text = processor.apply_chat_template(chat, add_generation_prompt=answer is None, tokenize=False)
     if not hasattr(processor, "_get_num_multimodal_tokens"):
         return len(processor(text=[text], images=load_images([record])[0] or None)["input_ids"][0])
-    tokens, sizes = len(processor.tokenizer(text)["input_ids"]), sizes_of(record)
+    tokens, sizes = len(processor.tokenizer(text)["input_ids"]), image_sizes(record)
     if not sizes:
         return tokens
     expanded = processor._get_num_multimodal_tokens(image_sizes=[(height, width) for width, height in sizes])
     return tokens + sum(expanded["num_image_tokens"]) - len(sizes)  # each image's tag is one token of the text
 
 
-def sizes_of(record: Record) -> list[tuple[int, int]]:
+def image_sizes(record: Record) -> list[tuple[int, int]]:
     """(width, height) in pixels of each picture as the processor gets it."""
     return [shown_size(original_size(record.folder, path, where=record.where)) for path in record.images]
 
 
 def positions_saved(record: Record, processor: Any) -> int:
-    """How many positions fewer than tokens a prompt takes with M-RoPE, for processors that resize by area."""
+    """Tokens minus positions of a prompt with M-RoPE, for processors that resize by area."""
     images = processor.image_processor
     factor = images.patch_size * images.merge_size
     limits = (images.size["shortest_edge"], images.size["longest_edge"])
-    resized = [smart_resize(height, width, factor, *limits) for width, height in sizes_of(record)]
+    resized = [smart_resize(height, width, factor, *limits) for width, height in image_sizes(record)]
     return sum(h * w // factor**2 - max(h, w) // factor for h, w in resized)
 
 
-class Bound:
-    """At least as many tokens as a row has, without tokenizing it; `answered`: with its taught answer.
+class LengthBound:
+    """Upper bound of a row's tokens, without tokenizing it; `with_answer` adds its taught answer.
 
-    Conversations of one shape (roles and pictures of the turns) get the same from the chat template, which is
-    rendered once for each shape.
+    The chat template is rendered once for each shape of conversation (roles and pictures of the turns), since it adds
+    the same text to all of one shape.
     """
 
-    def __init__(self, processor: Any, instruction: str | None, answered: bool):
-        self.processor, self.instruction, self.answered = processor, instruction, answered
+    def __init__(self, processor: Any, instruction: str | None, with_answer: bool):
+        self.processor, self.instruction, self.with_answer = processor, instruction, with_answer
         self.picture = most_image_tokens(processor)
-        self.around: dict[Any, int] = {}
+        self.template_bytes: dict[Any, int] = {}
 
     def __call__(self, record: Record) -> float:
         shape = (*((turn.role, turn.text.count(IMAGE_TAG)) for turn in record.turns), len(record.images))
-        if shape not in self.around:
-            self.around[shape] = self._around(record)
-        said = sum(len(turn.text.encode("utf-8", "surrogatepass")) for turn in record.turns)
-        if self.answered:
-            said += len(record.solution.encode("utf-8", "surrogatepass")) + ANSWER_TAGS
-        shown = self.picture * len(record.images) if record.images else 0  # not inf * 0
-        return self.around[shape] + said + shown
+        if shape not in self.template_bytes:
+            self.template_bytes[shape] = self._template_bytes(record)
+        text_bytes = sum(len(turn.text.encode("utf-8", "surrogatepass")) for turn in record.turns)
+        if self.with_answer:
+            text_bytes += len(record.solution.encode("utf-8", "surrogatepass")) + ANSWER_TAG_BYTES
+        image_tokens = self.picture * len(record.images) if record.images else 0  # not inf * 0
+        return self.template_bytes[shape] + text_bytes + image_tokens
 
-    def _around(self, record: Record) -> int:
-        """Bytes of a conversation of this shape in which each turn says "." around its pictures."""
+    def _template_bytes(self, record: Record) -> int:
+        """Bytes of a conversation of this shape whose turns hold "." around their pictures."""
         texts = [IMAGE_TAG.join("." * (turn.text.count(IMAGE_TAG) + 1)) for turn in record.turns]
         turns = tuple(replace(turn, text=text) for turn, text in zip(record.turns, texts, strict=True))
         chat = messages(replace(record, turns=turns), self.instruction)
-        chat += [{"role": "assistant", "content": [{"type": "text", "text": "."}]}] * self.answered
-        text = self.processor.apply_chat_template(chat, add_generation_prompt=not self.answered, tokenize=False)
-        return len(text.encode()) + BEGINNING
+        chat += [{"role": "assistant", "content": [{"type": "text", "text": "."}]}] * self.with_answer
+        text = self.processor.apply_chat_template(chat, add_generation_prompt=not self.with_answer, tokenize=False)
+        return len(text.encode()) + PREFIX_TOKENS
 
 
 def most_image_tokens(processor: Any) -> float:
     """The most tokens that the processor makes of a picture; infinite where it cannot count them.
 
-    A theorem for processors that resize by area (each side is rounded to whole tokens, with aspect ratios up to
-    `WIDEST`); for those that cut tiles the largest of many shapes and a tenth more.
+    For processors that resize by area it is a proven bound (each side is rounded to whole tokens, aspect ratios go up
+    to `MAX_ASPECT`); for those that cut tiles it is the largest count over many shapes, plus a tenth.
     """
     images = getattr(processor, "image_processor", None)
     if hasattr(images, "merge_size"):
         area = max(images.size["longest_edge"], images.size["shortest_edge"])
         tokens = area / (images.patch_size * images.merge_size) ** 2
-        return ceil(tokens + (sqrt(WIDEST) + 2) * sqrt(tokens) + 2)
+        return ceil(tokens + (sqrt(MAX_ASPECT) + 2) * sqrt(tokens) + 2)
     if not hasattr(processor, "_get_num_multimodal_tokens"):
         return inf
     return ceil(1.1 * max(processor._get_num_multimodal_tokens(image_sizes=LARGE_PICTURES)["num_image_tokens"]))
 
 
-def too_long(
+def long_prompts(
     records: Iterable[Record],
     processor: Any,
     instruction: str | None,
     limits: Sequence[Limit],
     answer: Callable[[Record], str] | None = None,
 ) -> Iterator[tuple[Problem, int, Limit]]:
-    """(Problem, length, limit) of each row whose prompt, with its answer where one is given, is over a limit."""
-    bound, least = Bound(processor, instruction, answer is not None), min(limit.tokens for limit in limits)
+    """(Problem, length, limit) of each row whose prompt, with its answer if it has one, is over a limit."""
+    bound, least = LengthBound(processor, instruction, answer is not None), min(limit.tokens for limit in limits)
     for record in records:
         if bound(record) <= least:
             continue
         for limit in limits:
-            said = answer(record) if answer and limit.answered else None
-            length = prompt_tokens(record, processor, instruction, said)
-            if limit.spans and length > limit.tokens:
+            text = answer(record) if answer and limit.counts_answer else None
+            length = prompt_tokens(record, processor, instruction, text)
+            if limit.mrope and length > limit.tokens:
                 length -= positions_saved(record, processor)
             if length > limit.tokens:
                 got, remedy = f"{length} tokens (id {record.id})", limit.remedy.format(length=length)
@@ -155,19 +153,19 @@ def refuse_long_prompts(
     limits: Sequence[Limit],
     answer: Callable[[Record], str] | None = None,
 ) -> None:
-    """Raises DataError naming every row whose prompt, and answer where one is given, is over one of the limits."""
+    """Raises DataError that names every row whose prompt, with its answer if it has one, is over a limit."""
     if not limits:
         return
-    shown = track(records, "measuring prompts", console=Console(stderr=True), transient=True)
-    found = list(too_long(shown, processor, instruction, limits, answer))
-    if found:
-        _, longest, limit = max(found, key=lambda each: each[1])
-        count, remedy = f"{len(found):,} of {len(records):,} rows", limit.remedy.format(length=longest)
+    rows = track(records, "measuring prompts", console=Console(stderr=True), transient=True)
+    defects = list(long_prompts(rows, processor, instruction, limits, answer))
+    if defects:
+        _, longest, limit = max(defects, key=lambda each: each[1])
+        count, remedy = f"{len(defects):,} of {len(records):,} rows", limit.remedy.format(length=longest)
         first = Problem(count, "prompt", f"up to {longest} tokens", limit.expected, remedy)
-        raise DataError([first, *(problem for problem, _, _ in found)])
+        raise DataError([first, *(problem for problem, _, _ in defects)])
 
 
-def given_limit(tokens: int) -> Limit:
-    """`--max_prompt_length`."""
+def prompt_length_limit(tokens: int) -> Limit:
+    """The limit that `--max_prompt_length` sets."""
     remedy = "raise --max_prompt_length to {length}, lower --max_pixels, or remove the row"
-    return Limit(tokens, f"at most {tokens}", remedy, answered=False)
+    return Limit(tokens, f"at most {tokens}", remedy, counts_answer=False)

@@ -1,4 +1,4 @@
-"""One parsed JSONL line -> `Record`. (torch-free)"""
+"""`Record`, one training or evaluation example, and the parser that makes it of a JSON row. (torch-free)"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Turn, row_format, s
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COMMON = {"id", "image", "images", "accu_reward_method"}
-_READ = {  # the fields that do not go into `extra`
+_OWN_FIELDS = {  # the fields of each row format that do not go into `extra`
     "conversations": _COMMON | {"conversations"},
     "messages": _COMMON | {"messages"},
     "problem": _COMMON | {"problem", "solution"},
@@ -35,7 +35,7 @@ class Record:
     accu_reward_method: str | None = None
 
     def with_extra(self, **fields: Any) -> "Record":
-        """A copy whose `extra` also holds `fields` (image sizes, coordinate frame: known once images are open)."""
+        """A copy whose `extra` also holds `fields` (such as image sizes, which need the open images)."""
         return replace(self, extra={**self.extra, **fields})
 
 
@@ -47,10 +47,10 @@ def parse_row(
     method: str | None = None,
     check_image: Callable[[str, str], Problem | None] | None = None,
 ) -> Record:
-    """A Record from one decoded JSON line; raises DataError with every problem of the row.
+    """Makes a Record of one decoded JSON line; raises DataError with every problem of the row.
 
     `line` becomes the id of a row without one, `method` the reward method of a row without its own;
-    `check_image(path, where)` says what is wrong with an image path.
+    `check_image(path, where)` returns the problem of an image path, or None.
 
     >>> parse_row({"problem": "1+1?", "solution": 2, "level": "easy"}, "a.jsonl:3", 3)
     Record(id='3', images=(), folder='', turns=(Turn(role='user', text='1+1?'),), solution='2', \
@@ -67,18 +67,18 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     shape = _attempt(problems, row_format, row, where)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
     if dialogue is not None and images is not None:
-        images = _attempt(problems, _placed, images, dialogue.slots, where) or images
+        images = _attempt(problems, _in_tag_order, images, dialogue.slots, where) or images
     if check_image is not None:
-        problems += [found for path in images or () if (found := check_image(path, where))]
+        problems += [problem for path in images or () if (problem := check_image(path, where))]
     if problems:
         raise DataError(problems)
-    read = _READ[shape]
-    extra = {key: value for key, value in row.items() if key not in read}
+    own_fields = _OWN_FIELDS[shape]
+    extra = {key: value for key, value in row.items() if key not in own_fields}
     return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
 
 
 def _attempt(problems: list[Problem], read: Callable[..., _T], *args: Any) -> _T | None:
-    """`read(*args)`, or None with what it raised added to `problems`: one defect does not hide the next."""
+    """`read(*args)`, or None with its error added to `problems`, so that one defect does not hide the next."""
     try:
         return read(*args)
     except DataError as error:
@@ -118,12 +118,12 @@ def _images(row: dict, where: str) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _placed(images: tuple[str, ...], slots: list[str | None], where: str) -> tuple[str, ...]:
+def _in_tag_order(images: tuple[str, ...], slots: list[str | None], where: str) -> tuple[str, ...]:
     """Images in the order of their tags; a row without tags keeps the order of its `image` field."""
     if not slots:
         return images
-    if (wanted := slots.count(None)) != len(images):
-        got = f"{wanted} {IMAGE_TAG} tag(s) for {len(images)} image(s)"
+    if (tags := slots.count(None)) != len(images):
+        got = f"{tags} {IMAGE_TAG} tag(s) for {len(images)} image(s)"
         remedy = "add or remove tags or images, or remove all tags to show the images first"
         raise data_error(where, IMAGE_TAG, got, "as many tags as images, or no tag at all", remedy)
     queue = iter(images)

@@ -1,4 +1,4 @@
-"""The three shapes of a row -> its turns, gold answer and image tags. (torch-free)
+"""Parses the three formats of a row into its turns, gold answer and image tags. (torch-free)
 
 - VLM-R1: {"image": str | [str], "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}
 - R1-V:   {"image" or "images": ..., "problem": str, "solution": ...}
@@ -14,7 +14,7 @@ import orjson
 from open_r1.errors import data_error, shorten
 
 IMAGE_TAG = "<image>"
-ELSEWHERE = {"url", "path", "base64", "image_url"}  # fields of an image part that chat templates would fetch or read
+EXTERNAL_FIELDS = {"url", "path", "base64", "image_url"}  # of an image part: chat templates would fetch or read them
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
@@ -27,7 +27,7 @@ class Turn:
 
 
 class Dialogue(NamedTuple):
-    """The turns of a row; `slots` has one entry for each image tag: the path an image part carries, or None."""
+    """The turns and gold answer of a row; `slots` holds for each image tag the path of its image part, or None."""
 
     turns: tuple[Turn, ...]
     solution: str
@@ -35,7 +35,7 @@ class Dialogue(NamedTuple):
 
 
 def row_format(row: dict, where: str) -> str:
-    """The field that says which shape a row has, a key of `ROW_FORMATS`. Raises DataError where there is none."""
+    """The key of `ROW_FORMATS` whose format a row has. Raises DataError where it has none of them."""
     for shape in ROW_FORMATS:
         if shape in row:
             return shape
@@ -48,7 +48,7 @@ def row_format(row: dict, where: str) -> str:
 
 
 def solution_text(value: object, name: str, where: str) -> str:
-    """The gold answer as text: numbers and JSON values are written out. Raises DataError for null, blank, true, false.
+    """The gold answer as text; numbers and JSON values are written out. Raises DataError for null, blank, true, false.
 
     >>> solution_text(7, "solution", ""), solution_text(0.5, "solution", ""), solution_text([1, 2], "solution", "")
     ('7', '0.5', '[1,2]')
@@ -60,7 +60,7 @@ def solution_text(value: object, name: str, where: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if abs(value) < 2**63:
             return repr(value)
-        # orjson turns integers beyond 64 bits into floats: digits would be lost without a word.
+        # orjson turns integers beyond 64 bits into floats and would silently lose digits.
         raise data_error(where, name, repr(value), "a number below 2**63", 'write it as text, in "quotes"')
     remedy = "write the answer as text, or remove the row"
     raise data_error(where, name, shown_json(value), "a non-empty answer (text, number, list or object)", remedy)
@@ -81,19 +81,21 @@ def _problem(row: dict, where: str) -> Dialogue:
 
 
 def _dialogue(items: object, name: str, keys: tuple[str, str], where: str) -> Dialogue:
+    """A list of turns; the last one, by the assistant, becomes the solution."""
     if not isinstance(items, list) or not items:
         raise data_error(where, name, shown_json(items), "a non-empty list of turns", "write one object for each turn")
     turns, slots = [], []
     for i, item in enumerate(items):
-        turn, places = _turn(item, f"{name}[{i}]", keys, where)
+        turn, turn_slots = _turn(item, f"{name}[{i}]", keys, where)
         turns.append(turn)
-        if i + 1 < len(items):  # a tag in the gold answer is no place for an image
-            slots += places
+        if i + 1 < len(items):  # image tags in the gold answer do not count
+            slots += turn_slots
     _check_order([turn.role for turn in turns], name, where)
     return Dialogue(tuple(turns[:-1]), turns[-1].text, slots)
 
 
 def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[str | None]]:
+    """(turn, slots of its image tags) of one entry; raises DataError for an entry that is no turn."""
     role_key, text_key = keys
     if not isinstance(item, dict):
         raise data_error(
@@ -115,14 +117,14 @@ def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[T
 
 
 def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str | None]]:
-    """Text of chat content parts with a tag for each image part, and what fills each tag."""
+    """(text, slots) of chat content parts: the text has a tag for each image part, the slots its path or None."""
     texts, slots = [], []
     for i, part in enumerate(parts):
         kind, text, path = part["type"], part.get("text"), part.get("image")
         if kind == "text" and isinstance(text, str):
             texts.append(text)
             slots += [None] * text.count(IMAGE_TAG)
-        elif kind == "image" and not ELSEWHERE & part.keys() and (path is None or _is_text(path)):
+        elif kind == "image" and not EXTERNAL_FIELDS & part.keys() and (path is None or _is_text(path)):
             texts.append(IMAGE_TAG)
             slots.append(path)
         else:
@@ -142,6 +144,7 @@ def _prompt_text(value: object, name: str, where: str) -> str:
 
 
 def _check_order(roles: list[str], name: str, where: str) -> None:
+    """Raises DataError where the roles are not [system,] user, ..., user, assistant."""
     if roles in (["user", "assistant"], ["system", "user", "assistant"]):
         return
     got = shorten(roles)
@@ -156,7 +159,7 @@ def _check_order(roles: list[str], name: str, where: str) -> None:
 
 
 def shown_json(value: object) -> str:
-    """A JSON value as it stands in the file, shortened."""
+    """A JSON value as its file spells it, shortened."""
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value)) or shorten(value)
 
 

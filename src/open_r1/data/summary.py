@@ -1,4 +1,4 @@
-"""What a dataset holds: counts, sizes and lengths, and the table that shows them. (torch-free)"""
+"""Statistics of a dataset (counts, image sizes, prompt lengths) and the table that shows them. (torch-free)"""
 
 from bisect import bisect_right
 from collections import Counter
@@ -16,7 +16,7 @@ _SIDES = (28, 112, 224, 448, 896, 1792)  # px, bounds of the size histogram
 
 @dataclass
 class Statistics:
-    """What the rows hold; filled by `survey`."""
+    """Counts over the rows; filled by `count_records`."""
 
     rows: int = 0
     images_per_row: Counter[int] = field(default_factory=Counter)
@@ -28,8 +28,8 @@ class Statistics:
     tokens: tuple[int, ...] = ()  # prompt tokens of the measured rows
 
 
-def survey(records: Iterable[Record], stats: Statistics) -> dict[tuple[str, str], str]:
-    """Counts rows into `stats`; returns (folder, path) of each unique image with the first line that names it."""
+def count_records(records: Iterable[Record], stats: Statistics) -> dict[tuple[str, str], str]:
+    """Counts rows into `stats`; returns for (folder, path) of each unique image the first line that names it."""
     places: dict[tuple[str, str], str] = {}
     for record in records:
         stats.rows += 1
@@ -44,15 +44,15 @@ def survey(records: Iterable[Record], stats: Statistics) -> dict[tuple[str, str]
 
 
 def size_class(side: int) -> str:
-    """Histogram class of the longer side in pixels.
+    """Histogram class of an image by its longer side in pixels.
 
     >>> size_class(20), size_class(640), size_class(4000)
     ('< 28', '448-895', '>= 1792')
     """
-    at = bisect_right(_SIDES, side)
-    if 0 < at < len(_SIDES):
-        return f"{_SIDES[at - 1]}-{_SIDES[at] - 1}"
-    return f">= {_SIDES[-1]}" if at else f"< {_SIDES[0]}"
+    place = bisect_right(_SIDES, side)
+    if 0 < place < len(_SIDES):
+        return f"{_SIDES[place - 1]}-{_SIDES[place] - 1}"
+    return f">= {_SIDES[-1]}" if place else f"< {_SIDES[0]}"
 
 
 def summary_table(stats: Statistics) -> Table:

@@ -1,6 +1,6 @@
-"""Rows that are to be answered and have no gold answer: a stand-in passes the checks, and nothing is scored by it.
+"""Rows without a gold answer: a placeholder lets them pass the checks, and they are never scored. (torch-free)
 
-Only inference (`eval/infer.py`, `eval/demo.py`) reads such rows; training and evaluation refuse them. (torch-free)
+Only inference (`eval/infer.py`, `eval/demo.py`) reads such rows; training and evaluation refuse them.
 """
 
 from collections.abc import Sequence
@@ -13,50 +13,50 @@ from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
 from open_r1.data.row_formats import ROLES, row_format
 
-MARK = "no_gold"  # the extra field of a row with a stand-in
-TEXTS = {"conversations": ("from", "value"), "messages": ("role", "content")}
+PLACEHOLDER_FIELD = "no_gold"  # extra field of a row with a placeholder answer
+TURN_FIELDS = {"conversations": ("from", "value"), "messages": ("role", "content")}  # of the role and of the text
 
 
 def has_gold(record: Record) -> bool:
-    """Whether the record's solution is a gold answer.
+    """Whether the record's solution is a gold answer and no placeholder.
 
     >>> has_gold(Record("1", (), "", (), "3")), has_gold(Record("1", (), "", (), "-", {"no_gold": True}))
     (True, False)
     """
-    return not record.extra.get(MARK)
+    return not record.extra.get(PLACEHOLDER_FIELD)
 
 
-def with_stand_in(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """The row as it is, or where it has no gold answer marked, with a stand-in. Raises DataError for no known shape.
+def with_placeholder(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The row; without a gold answer, with a placeholder and a mark. Raises DataError for an unknown row format.
 
-    >>> with_stand_in({"problem": "How many?", "image": "a.png"}, "a.jsonl:1")
+    >>> with_placeholder({"problem": "How many?", "image": "a.png"}, "a.jsonl:1")
     {'problem': 'How many?', 'image': 'a.png', 'solution': '-', 'no_gold': True}
     """
     shape = row_format(row, where)
-    gold = "A" if row.get("options") or row.get("choices") else "-"  # a letter: the method reads which is chosen
+    gold = "A" if row.get("options") or row.get("choices") else "-"  # the method expects an option letter
     if shape == "problem":
-        return row if row.get("solution") is not None else row | {"solution": gold, MARK: True}
-    role, text = TEXTS[shape]
+        return row if row.get("solution") is not None else row | {"solution": gold, PLACEHOLDER_FIELD: True}
+    role, text = TURN_FIELDS[shape]
     turns = row[shape]
     if not isinstance(turns, list) or not turns or not isinstance(turns[-1], dict):
-        return row  # refused where rows are read, with the reason
+        return row  # refused later by the row parser, with the reason
     if ROLES.get(str(turns[-1].get(role))) != "user":
         return row
-    return row | {shape: [*turns, {role: "assistant", text: gold}], MARK: True}
+    return row | {shape: [*turns, {role: "assistant", text: gold}], PLACEHOLDER_FIELD: True}
 
 
-def with_stand_ins(paths: Sequence[str], folder: Path) -> list[str]:
-    """The files, each that has rows without gold replaced by a copy `folder/NUMBER/NAME` with stand-ins, line by line.
+def files_with_placeholders(paths: Sequence[str], folder: Path) -> list[str]:
+    """The paths; a file with rows without gold is replaced by its copy with placeholders, `folder/NUMBER/NAME`.
 
-    Raises DataError for a line that is no JSON, and OSError for a file that cannot be read.
+    Lines keep their numbers. Raises DataError for a line that is no JSON, and OSError for a file that cannot be read.
     """
-    return [_filled(path, folder / str(number)) for number, path in enumerate(paths)]
+    return [_file_with_placeholders(path, folder / str(number)) for number, path in enumerate(paths)]
 
 
-def _filled(path: str, folder: Path) -> str:
+def _file_with_placeholders(path: str, folder: Path) -> str:
     lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     rows = [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-    if not any(isinstance(row, dict) and row.get(MARK) for row in rows):
+    if not any(isinstance(row, dict) and row.get(PLACEHOLDER_FIELD) for row in rows):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / Path(path).name
@@ -65,6 +65,6 @@ def _filled(path: str, folder: Path) -> str:
 
 
 def _row(line: bytes, where: str) -> Any:
-    """The row of a line, None for a blank one."""
+    """The row of a line with its placeholder, None for a blank line."""
     row = decode_row(line, where) if line.strip() else None
-    return with_stand_in(row, where) if isinstance(row, dict) else row
+    return with_placeholder(row, where) if isinstance(row, dict) else row

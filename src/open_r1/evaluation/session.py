@@ -22,7 +22,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from open_r1.config.arguments import VLMConfig
 from open_r1.data.record import Record, parse_row
-from open_r1.data.unlabeled import has_gold, with_stand_in
+from open_r1.data.unlabeled import has_gold, with_placeholder
 from open_r1.evaluation.answering import loader_of
 from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import limits
@@ -66,7 +66,7 @@ class Question:
         folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
         names = [str(path.relative_to(folder)) for path in paths]
         row = {**self.extra, "problem": self.text, "solution": self.gold, "images": names}
-        record = parse_row(with_stand_in(row, SOURCE), f"{SOURCE}:1", 1, folder, method)
+        record = parse_row(with_placeholder(row, SOURCE), f"{SOURCE}:1", 1, folder, method)
         if has_gold(record):
             gold_score(record)
         return record

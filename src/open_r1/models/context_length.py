@@ -5,7 +5,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
-from open_r1.data.prompt_length import Limit, given_limit
+from open_r1.data.prompt_length import Limit, prompt_length_limit
 from open_r1.models.lora import adapter_config
 
 STRETCHED = ("linear", "dynamic", "yarn")  # rope types whose factor is not in max_position_embeddings
@@ -16,7 +16,7 @@ def limits_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> list
 
     `training` are GRPOArguments, or those of supervised fine-tuning, where nothing is sampled.
     """
-    given = [] if task.max_prompt_length is None else [given_limit(task.max_prompt_length)]
+    given = [] if task.max_prompt_length is None else [prompt_length_limit(task.max_prompt_length)]
     return given + context_limits(load_config(model_args, training.trust_remote_code), training)
 
 
@@ -40,7 +40,7 @@ def context_limits(config: PreTrainedConfig, training: Any) -> list[Limit]:
     less = f" less --max_completion_length {sampled}" * bool(sampled)
     expected = f"at most the model's context of {context} tokens{less}"
     lower = "--max_completion_length or --max_pixels" if sampled else "--max_pixels"
-    return [Limit(context - sampled, expected, f"lower {lower}, or remove the row", spans=spans(config) and not vllm)]
+    return [Limit(context - sampled, expected, f"lower {lower}, or remove the row", mrope=spans(config) and not vllm)]
 
 
 def context_of(config: PreTrainedConfig) -> int | None:

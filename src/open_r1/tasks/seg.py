@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from open_r1.data.geometry.masks import encode_rle
-from open_r1.data.geometry.polygons import angles, ceiling, fit, write
+from open_r1.data.geometry.polygons import angles, ceiling, fit_polygon, polygon_json
 from open_r1.rewards.segmentation import gold_ceiling, intersection, mask_iou, union
 from open_r1.tasks.shapes import COLORS
 from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
@@ -51,14 +51,14 @@ class OutlinedShapes:
         shape, color = (str(rng.choice(list(names))) for names in (MASK_SHAPES, COLORS))
         mask = draw_mask(shape, rng, self.size)
         picture = np.where(mask[..., None], np.array(COLORS[color], np.uint8), np.uint8(0))
-        polygon = fit(mask, self.basis, self.terms)
+        polygon = fit_polygon(mask, self.basis, self.terms)
         extra = {
             "segmentation": encode_rle(mask),
             "category": shape,
             "ceiling": ceiling(polygon, mask),
             "basis": self.basis,
         }
-        asked = TaskQuestion(question(f"the {color} {shape}", self.basis, self.terms), write(polygon), extra)
+        asked = TaskQuestion(question(f"the {color} {shape}", self.basis, self.terms), polygon_json(polygon), extra)
         return DrawnExample((Image.fromarray(picture),), (asked,))
 
 

@@ -1,8 +1,8 @@
-"""Where a model family's numbers lie on an image, and the way to and from pixels of the original. (torch-free)
+"""Coordinate frames of the model families, and boxes to and from pixels of the original image. (torch-free)
 
 Boxes are (x1, y1, x2, y2). Three spaces:
 - "original": pixels of the image as displayed (upright, before any scaling);
-- "resized": pixels of what the processor makes of it (`smart_resize`), which is what Qwen2.5-VL was taught;
+- "resized": pixels of the image that the processor makes of it (`smart_resize`), for Qwen2.5-VL;
 - "relative_1000": 0..1000 over width and height, whatever the size (Qwen2-VL, Qwen3-VL, InternVL).
 """
 
@@ -70,7 +70,7 @@ def to_original(
     min_pixels: int = MIN_PIXELS,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Box:
-    """A box in the numbers of `family` as pixels of the original image, neither rounded nor clipped.
+    """A box in the numbers of `family` as pixels of the original image, without rounding or clipping.
 
     Raises ValueError for an unknown family.
 
@@ -89,7 +89,7 @@ def from_original(
     min_pixels: int = MIN_PIXELS,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Box:
-    """The inverse of `to_original`, unrounded: a caller who writes a prompt rounds.
+    """A box in pixels of the original image in the numbers of `family`, unrounded; the inverse of `to_original`.
 
     >>> from_original((160, 0, 320, 425), "qwen2_5_vl", (640, 425))
     (161.0, 0.0, 322.0, 420.0)
@@ -112,7 +112,7 @@ def space_of(family: str) -> str:
 
 
 def _scale(family: str, image_wh: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[float, float]:
-    """How many units of the family's space one pixel of the original is, in x and in y."""
+    """(x, y) units of the family's space that one pixel of the original image takes."""
     space, (width, height) = space_of(family), image_wh
     if space == "original":
         return 1.0, 1.0

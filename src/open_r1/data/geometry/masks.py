@@ -1,7 +1,8 @@
-"""Masks as COCO writes them, through pycocotools. (torch-free)
+"""Reads, draws and compares masks in COCO's formats, with pycocotools. (torch-free)
 
 A `segmentation` is a list of polygons [x1, y1, x2, y2, ...] in pixels of the original image, or a run-length code
-{"size": [height, width], "counts": text or list}: column by column, absent first. An `Rle` is the latter with text.
+{"size": [height, width], "counts": text or list}: column by column, first the run of pixels outside. An `Rle` is such
+a code with text.
 """
 
 import math
@@ -38,7 +39,7 @@ def decode_rle(rle: Rle) -> np.ndarray:
 
 
 def rasterise(corners_N2: np.ndarray, size: Size) -> Rle:
-    """The pixels inside a polygon; pixel (row i, column j) covers [j, j + 1) x [i, i + 1), what is outside is cut."""
+    """The mask of a polygon; pixel (row i, column j) covers [j, j + 1) x [i, i + 1); cut at the image's edge."""
     flat = np.asarray(corners_N2, dtype=float).reshape(-1).tolist()
     return coco.frPyObjects([flat], *size)[0]
 
@@ -54,7 +55,7 @@ def mask_iou_of(a: Rle, b: Rle) -> float:
 
 
 def mask_overlap(a: Rle, b: Rle) -> tuple[int, int]:
-    """Pixels in both of two masks of one size, and in either.
+    """(pixels in both, pixels in either) of two masks of one size.
 
     >>> mask_overlap(encode_rle(np.array([[1, 1, 0]])), encode_rle(np.array([[0, 1, 1]])))
     (1, 3)
@@ -66,8 +67,8 @@ def mask_overlap(a: Rle, b: Rle) -> tuple[int, int]:
 def read_segmentation(value: object, size: Size) -> Rle:
     """The mask of a COCO annotation on an image of (height, width); its polygons are united.
 
-    Raises ValueError saying what is wrong: no segmentation, corners beyond reach, runs that do not fill the image,
-    another size, or no pixel inside.
+    Raises ValueError that names the defect: no segmentation, a corner beyond MAX_CORNER, runs that do not fill the
+    image, another size, or no pixel inside.
 
     >>> rle = read_segmentation([[1, 0, 3, 0, 3, 2, 1, 2]], (2, 4))
     >>> decode_rle(rle).astype(int).tolist()
@@ -99,7 +100,7 @@ def _read_rle(value: Mapping[str, Any], size: Size) -> Rle:
         return coco.frPyObjects({"size": list(size), "counts": counts}, *size)
     if not isinstance(counts, str) or not counts.isascii():
         raise ValueError("a run-length code whose counts are neither text nor a list")
-    _check_runs(_runs(counts), size)  # pycocotools reads beyond its memory where runs do not fill the image
+    _check_runs(_runs(counts), size)  # where runs do not fill the image, pycocotools reads beyond its memory
     return {"size": list(size), "counts": counts}
 
 
@@ -112,9 +113,9 @@ def _check_runs(runs: Sequence[object], size: Size) -> None:
 def _runs(counts: str) -> list[int]:
     """The runs of COCO's compressed text: five bits a character, low bits first, from the third on as differences.
 
-    Source: cocoapi, common/maskApi.c, rleFrString. Raises ValueError for a number of more bits than it holds.
+    Source: cocoapi, common/maskApi.c, rleFrString. Raises ValueError for a number of more than MAX_BITS bits.
 
-    >>> _runs("0120")  # the last is 1 + 0: none absent, one present, two absent, one present
+    >>> _runs("0120")  # the last is 1 + 0; pixels: 0 outside, 1 inside, 2 outside, 1 inside
     [0, 1, 2, 1]
     """
     runs: list[int] = []

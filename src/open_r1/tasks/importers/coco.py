@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from open_r1.data.geometry.masks import decode_rle, encode_rle, read_segmentation
-from open_r1.data.geometry.polygons import ceiling, fit, write
+from open_r1.data.geometry.polygons import ceiling, fit_polygon, polygon_json
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, Problem
 from open_r1.tasks.seg import question
@@ -153,11 +153,11 @@ def _row(one: Instance, target: str | None, picture: Picture, wanted: Wanted) ->
         return "below min_area"
     if target is None:
         return "ambiguous"
-    polygon = fit(mask, wanted.basis, wanted.terms)
+    polygon = fit_polygon(mask, wanted.basis, wanted.terms)
     best = ceiling(polygon, mask)
     if best <= 0 or best < wanted.min_ceiling:
         return "below min_ceiling"
     asked = IMAGE_TAG + question(target, wanted.basis, wanted.terms)
-    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": write(polygon)}]
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": polygon_json(polygon)}]
     extra = {"segmentation": encode_rle(mask), "category": one.category, "ceiling": best, "basis": wanted.basis}
     return area, {"id": str(one.id), "image": picture.file, "conversations": turns, **extra}
