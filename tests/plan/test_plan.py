@@ -95,12 +95,12 @@ def test_activations_of_the_packed_layout():
     attention = tokens * (8 + 8 + 4) + after * 8 + 4 * 15 * 8 + 2 * tokens * 8
     masks = 4 * 2 * 5 * 16
     layer = 4 * (attention + masks + tokens * 4 * 16) + 2 * tokens * 8 * 12
-    assert memory.text_layer(DIMS, RUN) == layer
+    assert memory.text_layer_bytes(DIMS, RUN) == layer
     vision = 80 * (4 * (7 * 8 + 64) + 2 * 8 * 12)
-    assert memory.vision_layer(DIMS, RUN) == vision
-    assert memory.activations(DIMS, replace(RUN, gradient_checkpointing=False)) == 4 * layer + 4 * vision
-    assert memory.activations(DIMS, RUN) == 4 * 4 * 8 * (tokens + 80) + max(layer, vision)
-    assert memory.activations(DIMS, replace(RUN, freeze_vision=True, gradient_checkpointing=False)) == 4 * layer
+    assert memory.vision_layer_bytes(DIMS, RUN) == vision
+    assert memory.activation_bytes(DIMS, replace(RUN, gradient_checkpointing=False)) == 4 * layer + 4 * vision
+    assert memory.activation_bytes(DIMS, RUN) == 4 * 4 * 8 * (tokens + 80) + max(layer, vision)
+    assert memory.activation_bytes(DIMS, replace(RUN, freeze_vision=True, gradient_checkpointing=False)) == 4 * layer
 
 
 def test_vllm_takes_its_share_while_training_unless_it_sleeps():
@@ -139,13 +139,13 @@ def test_the_proposal_fits_and_keeps_the_global_batch(capsys):
     status, out, _ = ask(*config("7B"), "--gpus", 8, "--json", capsys=capsys)
     plan = json.loads(out)
     assert status == 0 and plan["fits"]
-    given = dict(re.findall(r"--(\w+) (\S+)", " ".join(plan["flags"])))
-    assert 8 * int(given["per_device_train_batch_size"]) * int(given["gradient_accumulation_steps"]) == 128
-    assert (REPO / given["deepspeed"]).is_file()
+    flags = dict(re.findall(r"--(\w+) (\S+)", " ".join(plan["flags"])))
+    assert 8 * int(flags["per_device_train_batch_size"]) * int(flags["gradient_accumulation_steps"]) == 128
+    assert (REPO / flags["deepspeed"]).is_file()
     assert max(plan["totals"]["rollout"], plan["totals"]["training"]) <= 0.9 * 80 * GIB
     from open_r1.config.arguments import GRPOArguments, TaskArguments
 
-    assert set(given) <= {*GRPOArguments.__dataclass_fields__, *TaskArguments.__dataclass_fields__}
+    assert set(flags) <= {*GRPOArguments.__dataclass_fields__, *TaskArguments.__dataclass_fields__}
 
 
 def test_rollout_and_training_are_bars_of_their_own(capsys):
@@ -177,7 +177,7 @@ def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(cap
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--gpus", 6, "--nodes", 4), "--gpus: got 6, expected a multiple of --nodes 4"),
         (("--batch", 12), "--batch: got 12, expected a multiple of --group 8"),
@@ -187,9 +187,9 @@ def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(cap
         (("--engine", "zero3"), "--engine: nothing to shard on one GPU"),
     ],
 )
-def test_wrong_usage_ends_with_status_2(flags, said, capsys):
+def test_wrong_usage_ends_with_status_2(flags, message, capsys):
     status, _, err = ask(*config("3B"), *flags, capsys=capsys)
-    assert status == 2 and said in err
+    assert status == 2 and message in err
 
 
 def test_main_memory_is_a_limit_too(capsys):

@@ -94,15 +94,15 @@ def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[
 def planned(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: bench.Shape) -> dict[str, int]:
     """The planner's bytes for the same."""
     run = PlannedRun(
-        prompt=shape.image_tokens + shape.text_tokens,
-        patches=shape.image_tokens * patches_per_token(trainer.model.config),
-        completion=shape.completion,
-        group=shape.group,
-        batch=shape.rows,
-        weights=FLOAT,
-        compute=FLOAT,
-        checkpointing=args.gradient_checkpointing,
-        reference=args.beta > 0,
+        prompt_tokens=shape.image_tokens + shape.text_tokens,
+        patches_per_prompt=shape.image_tokens * patches_per_token(trainer.model.config),
+        completion_tokens=shape.completion,
+        group_size=shape.group,
+        batch_completions=shape.rows,
+        bytes_per_weight=FLOAT,
+        bytes_per_computed_number=FLOAT,
+        gradient_checkpointing=args.gradient_checkpointing,
+        reference_model=args.beta > 0,
         device="cpu",
     )
     dims = dims_of(trainer.model)

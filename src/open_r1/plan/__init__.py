@@ -1,1 +1,1 @@
-"""Memory of a run from the configuration: `dims` reads it, `memory` adds up, `propose` searches flags that fit."""
+"""The memory planner: `dims` reads a model's sizes, `memory` adds up bytes, `propose` searches flags that fit."""

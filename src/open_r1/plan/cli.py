@@ -1,33 +1,28 @@
-"""The memory planner: what a run needs, and flags under which it fits, from the model's configuration alone.
+"""The memory planner's command: what a run needs, and flags under which it fits, from the model's configuration.
 
     python -m open_r1.plan --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 8 --gpu_memory 80 --max_pixels 1003520 \
         --completion 1024 --group 8
 
 No weights are read. Rollout and training come one after the other, so each has its own bar, and the larger one must
-fit with a tenth to spare. What is given (--engine, --batch, --gradient_checkpointing) is kept, the rest is searched,
-the fastest way first, and the global batch stays. Exit status 0: it fits; 1: nothing does, and how much would; 2:
-wrong usage.
+fit with a tenth to spare. --engine, --batch and --gradient_checkpointing stay as given, else they are searched, the
+fastest way first; the global batch stays. Exit status 0: it fits; 1: nothing fits, and what would; 2: wrong usage.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from open_r1.errors import UsageError
 from open_r1.plan.dims import TILES, Dims, per_image, read_dims
-from open_r1.plan.memory import GIB, total_bytes, trained
-from open_r1.plan.propose import SLOWER, SPARE, Planned, flags, gpus_needed, plan, propose, with_vllm
+from open_r1.plan.memory import GIB, total_bytes, trained_parameters
+from open_r1.plan.propose import SLOWER, Planned, gpus_needed, propose, training_flags
 from open_r1.plan.settings import ENGINES, PlannedRun
+from open_r1.plan.tables import engine_table, memory_bar
 
-WIDTH = 60  # columns of a bar that is a device's whole memory
-COLOURS = ("blue", "cyan", "green", "magenta", "yellow", "red", "bright_blue", "bright_cyan", "bright_black", "white")
 DTYPES = {"float32": 4, "bfloat16": 2}
 
 
@@ -70,6 +65,7 @@ def plan_parser() -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
+    """A flag's value as a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
     return int(text)
@@ -93,28 +89,28 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
-    """What the flags fix; batch, engine and checkpointing are as given, or still to be searched."""
+    """The run that the flags describe; `search` varies batch, engine and checkpointing where they are not given."""
     patches, tokens = (0, 0)
     if args.images_per_row:
         patches, tokens = per_image(config, args.max_pixels, args.image_tokens, args.max_anyres_num)
     batch = args.batch or args.group
     return PlannedRun(
-        prompt=args.images_per_row * tokens + args.prompt_text_tokens,
-        patches=args.images_per_row * patches,
-        completion=args.completion,
-        group=args.group,
-        batch=batch,
-        steps=args.global_batch // (args.gpus * batch),
+        prompt_tokens=args.images_per_row * tokens + args.prompt_text_tokens,
+        patches_per_prompt=args.images_per_row * patches,
+        completion_tokens=args.completion,
+        group_size=args.group,
+        batch_completions=batch,
+        accumulation_steps=args.global_batch // (args.gpus * batch),
         gpus=args.gpus,
         nodes=args.nodes,
-        weights=DTYPES[args.dtype or ("bfloat16" if args.use_peft else "float32")],
-        checkpointing=args.gradient_checkpointing != "false",
-        reference=args.beta > 0,
+        bytes_per_weight=DTYPES[args.dtype or ("bfloat16" if args.use_peft else "float32")],
+        gradient_checkpointing=args.gradient_checkpointing != "false",
+        reference_model=args.beta > 0,
         lora_r=args.lora_r if args.use_peft else 0,
         freeze_vision=args.freeze_vision_modules,
-        vllm=args.vllm_mode if args.use_vllm else None,
-        vllm_share=args.vllm_gpu_memory_utilization or 0.3,
-        vllm_sleep=args.vllm_enable_sleep_mode,
+        vllm_mode=args.vllm_mode if args.use_vllm else None,
+        vllm_memory_share=args.vllm_gpu_memory_utilization or 0.3,
+        vllm_sleep_mode=args.vllm_enable_sleep_mode,
         device_bytes=args.gpu_memory * GIB,
     )
 
@@ -122,7 +118,7 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
 def search(
     dims: Dims, args: argparse.Namespace, run: PlannedRun
 ) -> tuple[Planned | None, Planned | None, dict[str, Any]]:
-    """(what fits, what needs least, the options of the search)."""
+    """(the fastest plan that fits, the one with the smallest peak, the options of the search); see `propose`."""
     options = {
         "engines": (args.engine,) if args.engine else tuple(SLOWER),
         "checkpointing": {"true": (True,), "false": (False,)}.get(args.gradient_checkpointing, (False, True)),
@@ -135,53 +131,20 @@ def search(
 
 
 def command(planned: Planned, args: argparse.Namespace) -> list[str]:
-    """The flags that make this setting, those asked for included."""
+    """The flags of a training script for this setting, the planner's own --max_pixels and --beta included."""
     by_area = args.images_per_row and hasattr(read_dims(args.model)[1].vision_config, "spatial_merge_size")
-    asked = f"--beta {args.beta:g}"
-    return [*flags(planned), f"--max_pixels {args.max_pixels} {asked}" if by_area and not args.image_tokens else asked]
-
-
-def engine_table(dims: Dims, base: PlannedRun, options: dict[str, Any]) -> Table:
-    """Every engine with the same batch: peaks with gradient checkpointing and without."""
-    table = Table(title=f"GiB a GPU; batch {base.batch}, accumulation {base.steps}")
-    for name in ("engine", "rollout", "training, checkpointing", "training, without", "host memory of a node"):
-        table.add_column(name, justify="left" if name == "engine" else "right")
-    for engine in ENGINES.values():
-        weights = base.compute if engine.deepspeed else base.weights
-        setting = replace(base, engine=engine, weights=weights)
-        runs = [replace(setting, checkpointing=how) for how in (True, False)]
-        with_, without = (
-            plan(dims, with_vllm(dims, r, options["tensor_parallel"], options["vllm_share"])) for r in runs
-        )
-        peaks = (with_.rollout, with_.training, without.training)
-        fits = [total_bytes(parts) <= (1 - SPARE) * base.device_bytes for parts in peaks]
-        cells = [
-            Text(f"{total_bytes(p) / GIB:.1f}", "green" if ok else "red") for p, ok in zip(peaks, fits, strict=True)
-        ]
-        table.add_row(engine.name, *cells, f"{total_bytes(with_.host) / GIB:.0f}")
-    return table
-
-
-def memory_bar(name: str, parts: dict[str, float], limit: float, unit: str) -> Text:
-    """One moment as a stacked bar on the scale of `limit` bytes, and its parts in words."""
-    shown = [(part, size) for part, size in parts.items() if size >= limit / 1000]
-    text = Text(f"{name:<9}{total_bytes(parts) / GIB:8.1f} of {limit / GIB:.0f} GiB {unit}  ")
-    colours = dict(zip(parts, COLOURS * 2, strict=False))
-    for part, size in shown:
-        text.append("█" * round(min(1.5, size / limit) * WIDTH), colours[part])
-    text.append("\n         ")
-    for part, size in shown:
-        text.append(f" {part} ", colours[part]).append(f"{size / GIB:.1f}")
-    return text
+    pixels = f"--max_pixels {args.max_pixels} " if by_area and not args.image_tokens else ""
+    return [*training_flags(planned), f"{pixels}--beta {args.beta:g}"]
 
 
 def show_plan(console: Console, dims: Dims, args: argparse.Namespace, run: PlannedRun) -> int:
     """Tables, bars, flags; returns the exit status."""
     console.print(
         f"{args.model}: {dims.parameters / 1e9:.2f} B parameters (vision {dims.vision.parameters / 1e9:.2f} B), "
-        f"{trained(dims, run) / 1e9:.3g} B trained; prompt {run.prompt:,} tokens, {run.patches:,} patches"
+        f"{trained_parameters(dims, run) / 1e9:.3g} B trained; prompt {run.prompt_tokens:,} tokens, "
+        f"{run.patches_per_prompt:,} patches"
     )
-    found, least, options = search(dims, args, run)
+    planned, least, options = search(dims, args, run)
     if least is None:
         raise UsageError("--engine: nothing to shard on one GPU; choose none, zero2_offload or zero3_offload")
     console.print(engine_table(dims, least.run, options))
@@ -191,9 +154,9 @@ def show_plan(console: Console, dims: Dims, args: argparse.Namespace, run: Plann
     console.print(
         memory_bar("host", least.host, host_limit, "a node" if options["host_bytes"] else "a node (not checked)")
     )
-    if found:
+    if planned:
         console.print("\nThese flags fit:")
-        for line in command(found, args):
+        for line in command(planned, args):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
         return 0
     console.print("\n" + shortfall(dims, args, run, least, options), highlight=False, soft_wrap=True)
@@ -201,7 +164,7 @@ def show_plan(console: Console, dims: Dims, args: argparse.Namespace, run: Plann
 
 
 def shortfall(dims: Dims, args: argparse.Namespace, run: PlannedRun, least: Planned, options: dict[str, Any]) -> str:
-    """That nothing fits, what the smallest need is, and on how many such GPUs something would."""
+    """The message that nothing fits: the smallest need, and how many such GPUs suffice."""
     need = f"{least.peak / GIB:.1f} GiB a GPU and {total_bytes(least.host) / GIB:.0f} GiB a node's main memory"
     gpus = gpus_needed(dims, run, args.global_batch, **options)
     enough = f"{gpus} GPUs of {args.gpu_memory:g} GiB would do" if gpus else "more GPUs of this size do not help"
@@ -212,12 +175,12 @@ def shortfall(dims: Dims, args: argparse.Namespace, run: PlannedRun, least: Plan
     )
 
 
-def plan_json(dims: Dims, args: argparse.Namespace, planned: Planned | None, least: Planned | None) -> str:
-    """The chosen setting, bytes by part, and the flags."""
-    shown = planned or least
-    assert shown is not None
-    peaks = {"rollout": shown.rollout, "training": shown.training, "host": shown.host}
-    facts = {"fits": planned is not None, "flags": command(shown, args), "parameters": dims.parameters}
+def plan_as_json(dims: Dims, args: argparse.Namespace, planned: Planned | None, least: Planned | None) -> str:
+    """The chosen setting as JSON: its flags, bytes by part, totals."""
+    choice = planned or least
+    assert choice is not None
+    peaks = {"rollout": choice.rollout, "training": choice.training, "host": choice.host}
+    facts = {"fits": planned is not None, "flags": command(choice, args), "parameters": dims.parameters}
     return json.dumps(facts | {"bytes": peaks, "totals": {name: total_bytes(parts) for name, parts in peaks.items()}})
 
 
@@ -234,9 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = planned_run(args, config)
         if not args.json:
             return show_plan(console, dims, args, run)
-        found, least, _ = search(dims, args, run)
-        print(plan_json(dims, args, found, least))
-        return 0 if found else 1
+        planned, least, _ = search(dims, args, run)
+        print(plan_as_json(dims, args, planned, least))
+        return 0 if planned else 1
     except (UsageError, OSError) as error:
         parser.error(str(error))
 

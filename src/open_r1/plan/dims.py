@@ -1,4 +1,4 @@
-"""Sizes of a vision-language model from its configuration alone: the model is built without memory for its weights."""
+"""A vision-language model's sizes from its configuration: it is built on torch's `meta` device, without weights."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,8 +17,10 @@ TILES = 12  # most tiles an image of a model that cuts images into tiles, plus o
 
 @dataclass(frozen=True)
 class Tower:
-    """A stack of transformer layers; `gated`: its feed-forward part multiplies two projections; `intermediate` counts
-    the experts that a token goes through."""
+    """Sizes of a stack of transformer layers.
+
+    `gated`: its feed-forward part multiplies two projections; `intermediate`: the width of all experts of a token.
+    """
 
     layers: int
     hidden: int
@@ -32,7 +34,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Dims:
-    """What memory depends on. `text.parameters` holds the embeddings, `vision.parameters` the projector."""
+    """Sizes of a model. `text.parameters` counts the embeddings too, `vision.parameters` the projector."""
 
     name: str
     text: Tower
@@ -51,7 +53,7 @@ class Dims:
 
 
 def dims_of(model: PreTrainedModel) -> Dims:
-    """Of a model, which may be on the `meta` device. Raises UsageError for a family that is not known."""
+    """Sizes of a model, which may be on the `meta` device. Raises UsageError for an unknown family."""
     parts = family_of(model).vision
     sizes = [(getattr(p, "ds_numel", p.numel()), any(x in n for x in parts)) for n, p in model.named_parameters()]
     gates = [name for name, _ in model.named_modules() if name.endswith("gate_proj")]
@@ -59,10 +61,10 @@ def dims_of(model: PreTrainedModel) -> Dims:
     text, vision = model.config.get_text_config(), model.config.vision_config
     return Dims(
         name=model.config._name_or_path or model.config.model_type,
-        text=tower(text, sum(n for n, seen in sizes if not seen), gated=False in gated),
-        vision=tower(vision, sum(n for n, seen in sizes if seen), gated=True in gated),
+        text=tower(text, sum(n for n, is_vision in sizes if not is_vision), gated=False in gated),
+        vision=tower(vision, sum(n for n, is_vision in sizes if is_vision), gated=True in gated),
         vocab=text.vocab_size,
-        patch=side(vision.patch_size),
+        patch=square_side(vision.patch_size),
         linears=tuple(  # those that `--use_peft` adapts by default
             (module.in_features, module.out_features)
             for name, module in linear_layers(model).items()
@@ -72,15 +74,16 @@ def dims_of(model: PreTrainedModel) -> Dims:
 
 
 def tower(config: Any, parameters: int, gated: bool) -> Tower:
-    hidden = first(config, "embed_dim", "hidden_size")  # Qwen2-VL calls its vision tower's width embed_dim
-    heads = first(config, "num_attention_heads", "num_heads")
-    wide = getattr(config, "intermediate_size", None) or int(hidden * config.mlp_ratio)
-    if chosen := getattr(config, "num_experts_per_tok", None):  # a token goes through so many experts
-        wide = chosen * (getattr(config, "moe_intermediate_size", None) or wide)
+    """Sizes of a tower from its part of the configuration."""
+    hidden = first_setting(config, "embed_dim", "hidden_size")  # Qwen2-VL calls its vision tower's width embed_dim
+    heads = first_setting(config, "num_attention_heads", "num_heads")
+    intermediate = getattr(config, "intermediate_size", None) or int(hidden * config.mlp_ratio)
+    if experts := getattr(config, "num_experts_per_tok", None):
+        intermediate = experts * (getattr(config, "moe_intermediate_size", None) or intermediate)
     return Tower(
-        layers=first(config, "num_hidden_layers", "depth"),
+        layers=first_setting(config, "num_hidden_layers", "depth"),
         hidden=hidden,
-        intermediate=wide,
+        intermediate=intermediate,
         heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or hidden // heads,
@@ -89,15 +92,15 @@ def tower(config: Any, parameters: int, gated: bool) -> Tower:
     )
 
 
-def first(config: Any, *names: str) -> int:
-    """The first of these settings that a configuration has. Raises UsageError where it has none."""
-    found = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
-    if not found:
+def first_setting(config: Any, *names: str) -> int:
+    """The first of these settings that the configuration has. Raises UsageError where it has none."""
+    values = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+    if not values:
         raise UsageError(f"{type(config).__name__}: got no {' or '.join(names)}, expected one; this model has no plan")
-    return found[0]
+    return values[0]
 
 
-def side(size: int | list[int] | tuple[int, ...]) -> int:
+def square_side(size: int | list[int] | tuple[int, ...]) -> int:
     """A square's side, however a configuration writes it."""
     return size if isinstance(size, int) else size[0]
 
@@ -112,29 +115,30 @@ def read_dims(name: str) -> tuple[Dims, Any]:
 
 
 def per_image(config: Any, max_pixels: int, tokens: int | None = None, tiles: int = TILES) -> tuple[int, int]:
-    """(patches, tokens) of the largest image: of `max_pixels` where images are resized by area, of `tiles` tiles and
-    the whole image where they are cut, of one fixed size else; or of `tokens`. Raises UsageError where it is unknown.
+    """(patches, tokens) of the largest image: of `tokens` where given; of `max_pixels` where images are resized by
+    area, of `tiles` tiles and the whole image where they are cut, else of the family's one size. Raises UsageError
+    where that is unknown.
     """
-    vision, each = config.vision_config, patches_per_token(config)
-    patch = side(vision.patch_size)
+    vision, per_token = config.vision_config, patches_per_token(config)
+    patch = square_side(vision.patch_size)
     if tokens is None and hasattr(vision, "spatial_merge_size"):
-        tokens = max_pixels // patch**2 // each
+        tokens = max_pixels // patch**2 // per_token
     elif tokens is None and (config.model_type == "internvl" or hasattr(config, "mm_tokens_per_image")):
-        cut = tiles + 1 if config.model_type == "internvl" and tiles > 1 else 1
-        tokens = cut * (side(vision.image_size) // patch) ** 2 // each
+        pieces = tiles + 1 if config.model_type == "internvl" and tiles > 1 else 1
+        tokens = pieces * (square_side(vision.image_size) // patch) ** 2 // per_token
     if tokens is None:
         raise UsageError(
             f"--image_tokens: got nothing, expected the tokens of an image, as {config.model_type} resizes in its own "
             f"way; python -m open_r1.check --model counts prompts"
         )
-    return tokens * each, tokens
+    return tokens * per_token, tokens
 
 
 def patches_per_token(config: Any) -> int:
-    """Vision patches that become one token of the language model."""
+    """How many vision patches become one token of the language model."""
     vision = config.vision_config
     if merge := getattr(vision, "spatial_merge_size", None):
         return merge**2
     if hasattr(config, "mm_tokens_per_image"):
-        return (side(vision.image_size) // side(vision.patch_size)) ** 2 // config.mm_tokens_per_image
+        return (square_side(vision.image_size) // square_side(vision.patch_size)) ** 2 // config.mm_tokens_per_image
     return round(1 / getattr(config, "downsample_ratio", 1 / getattr(config, "scale_factor", 1)) ** 2)

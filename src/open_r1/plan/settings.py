@@ -1,4 +1,4 @@
-"""What a plan is of: an engine that shards, and one setting of a run."""
+"""What the planner takes: an engine (who shards what) and one setting of a run."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Engine:
-    """Who shards what: ZeRO's stage (0: DDP, or one process), what lies in the host's memory, its JSON file."""
+    """An engine: ZeRO's stage (0: DDP, or one process), its JSON file, what it offloads to the host's memory."""
 
     name: str
     stage: int
@@ -34,31 +34,46 @@ ENGINES: dict[str, Engine] = {
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One setting, all that memory depends on beside the model; bytes of a number are 2 (bfloat16) or 4 (float32)."""
+    """One setting of a run: all that memory depends on beside the model; a number has 2 (bfloat16) or 4 bytes."""
 
-    prompt: int  # tokens, images included
-    patches: int  # vision patches of a row
-    completion: int
-    group: int
-    batch: int  # completions of a device's forward pass: whole groups
-    steps: int = 1  # gradient accumulation; a generation is so many batches
+    prompt_tokens: int  # images included
+    patches_per_prompt: int  # of the vision tower
+    completion_tokens: int
+    group_size: int  # completions of a prompt
+    batch_completions: int  # of a device's forward pass: whole groups
+    accumulation_steps: int = 1  # of the gradient; a generation is so many batches
     gpus: int = 1
     nodes: int = 1
     engine: Engine = ENGINES["none"]
-    weights: int = FLOAT  # bytes of a weight
-    compute: int = 2  # bytes of a computed number (2 with float32 weights: autocast)
-    checkpointing: bool = True
-    reference: bool = False
-    lora_r: int = 0
+    bytes_per_weight: int = FLOAT
+    bytes_per_computed_number: int = 2  # 2 with float32 weights: autocast
+    gradient_checkpointing: bool = True
+    reference_model: bool = False
+    lora_r: int = 0  # rank of the adapters; 0: the model itself is trained
     freeze_vision: bool = False
-    gather: bool = True  # ZeRO-3 gathers all weights for rollouts with transformers
-    vllm: str | None = None  # None, "colocate" or "server"
-    vllm_share: float = 0.3  # of a device
-    vllm_sleep: bool = False  # vLLM leaves the device between rollouts
+    gather_for_rollouts: bool = True  # ZeRO-3 gathers all weights for rollouts with transformers
+    vllm_mode: str | None = None  # None, "colocate" or "server"
+    vllm_memory_share: float = 0.3  # of a device
+    vllm_sleep_mode: bool = False  # vLLM frees the device between rollouts
     device: str = "cuda"
     device_bytes: float = 0.0
 
     @property
-    def rows(self) -> int:
+    def batch_groups(self) -> int:
+        """Groups of a device's forward pass."""
+        return self.batch_completions // self.group_size
+
+    @property
+    def packed_tokens(self) -> int:
+        """Tokens of a packed batch: each prompt once but for its last token, and all completions."""
+        return self.batch_groups * (self.prompt_tokens - 1) + self.batch_completions * self.completion_tokens
+
+    @property
+    def generation_completions(self) -> int:
         """Completions that a device samples at once."""
-        return self.batch * self.steps
+        return self.batch_completions * self.accumulation_steps
+
+    @property
+    def generation_groups(self) -> int:
+        """Groups, so prompts, that a device samples at once."""
+        return self.generation_completions // self.group_size

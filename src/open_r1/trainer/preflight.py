@@ -61,7 +61,7 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
             for name, weight in zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)
         ),
         "memory per device": memory(trainer, max(tokens)),
-        "computed once": "\n".join(trainer.savings.lines()),
+        "computed once": "\n".join(trainer.optimizations.lines()),
     }
 
 
@@ -122,22 +122,22 @@ def this_run(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -
     args, device = trainer.args, trainer.accelerator.device
     low = trainer.accelerator.mixed_precision in ("bf16", "fp16") or size == 2
     return PlannedRun(
-        prompt=longest,
-        patches=longest * patches_per_token(trainer.model.config),
-        completion=trainer.max_completion_length,
-        group=args.num_generations,
-        batch=args.per_device_train_batch_size,
-        steps=args.steps_per_generation,
+        prompt_tokens=longest,
+        patches_per_prompt=longest * patches_per_token(trainer.model.config),
+        completion_tokens=trainer.max_completion_length,
+        group_size=args.num_generations,
+        batch_completions=args.per_device_train_batch_size,
+        accumulation_steps=args.steps_per_generation,
         gpus=trainer.accelerator.num_processes,
         engine=engine,
-        weights=size,
-        compute=2 if low else FLOAT,
-        checkpointing=args.gradient_checkpointing,
-        reference=trainer.ref_model is not None,
-        gather=args.ds3_gather_for_generation,
-        vllm=args.vllm_mode if args.use_vllm else None,
-        vllm_share=args.vllm_gpu_memory_utilization,
-        vllm_sleep=args.vllm_enable_sleep_mode,
+        bytes_per_weight=size,
+        bytes_per_computed_number=2 if low else FLOAT,
+        gradient_checkpointing=args.gradient_checkpointing,
+        reference_model=trainer.ref_model is not None,
+        gather_for_rollouts=args.ds3_gather_for_generation,
+        vllm_mode=args.vllm_mode if args.use_vllm else None,
+        vllm_memory_share=args.vllm_gpu_memory_utilization,
+        vllm_sleep_mode=args.vllm_enable_sleep_mode,
         device="cuda" if device.type == "cuda" else "cpu",
         device_bytes=torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0.0,
     )
