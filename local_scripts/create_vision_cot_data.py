@@ -30,9 +30,9 @@ from open_r1.data.jsonl_index import decode_row
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.endpoint.batch import BatchAsker, Kept, Rejected, add_flags, run_harvest
-from open_r1.endpoint.client import shrunk
-from open_r1.endpoint.replies import has_eaten_backslash, parse_object
+from open_r1.endpoint.batch import Accepted, CachedEndpoint, Rejected, add_flags, run_batch_command
+from open_r1.endpoint.client import scaled_down
+from open_r1.endpoint.replies import has_lost_backslash, parse_object
 from open_r1.errors import DataError, Problem
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.parsing.answer import has_think_format
@@ -110,7 +110,7 @@ def read_reply(text: str, images: int) -> Written:
     problem, solution = reply.get("problem"), reply.get("solution")
     if not all(isinstance(value, str) and value.strip() for value in (problem, solution)):
         raise ValueError('it needs the texts "problem" and "solution"')
-    if has_eaten_backslash(problem) or has_eaten_backslash(solution):
+    if has_lost_backslash(problem) or has_lost_backslash(solution):
         raise ValueError("a backslash of LaTeX is not doubled in its JSON")
     if not has_think_format(solution):
         raise ValueError("its solution is not <think>...</think><answer>...</answer> with each tag once")
@@ -139,7 +139,7 @@ def line_of(record: Record, written: Written) -> dict[str, Any]:
     }
 
 
-def judge(record: Record, written: Written) -> Kept | Rejected:
+def judge(record: Record, written: Written) -> Accepted | Rejected:
     """Kept where the answer earns all of the row's accuracy reward, and the new line is one that can be trained on."""
     method = get_method(record.accu_reward_method)
     if method.score(written.solution, record) < method.maximum:
@@ -152,15 +152,15 @@ def judge(record: Record, written: Written) -> Kept | Rejected:
         return Rejected(record.where, "unusable line", str(error), written.solution)
     if earned < best:
         return Rejected(record.where, "unusable line", "its own answer does not earn the reward", written.solution)
-    return Kept(line)
+    return Accepted(line)
 
 
-def create(record: Record, asker: BatchAsker, args: argparse.Namespace) -> Kept | Rejected:
+def create(record: Record, endpoint: CachedEndpoint, args: argparse.Namespace) -> Accepted | Rejected:
     """One row: ask, send back what cannot be read, judge what can."""
     messages = prompt(record, args.hide_answer)
     row = {"id": record.id, "images": [digest(record, path) for path in record.images]}
     for _ in range(args.max_repairs + 1):
-        answer = asker.ask(row, messages, partial(pictures, record, args.max_pixels))
+        answer = endpoint.ask(row, messages, partial(pictures, record, args.max_pixels))
         try:
             written = read_reply(answer.text, len(record.images))
         except ValueError as error:
@@ -184,7 +184,7 @@ def digest(record: Record, path: str) -> str:
 
 
 def pictures(record: Record, max_pixels: int) -> list[Any]:
-    return [shrunk(open_image(record.folder, path, where=record.where), max_pixels) for path in record.images]
+    return [scaled_down(open_image(record.folder, path, where=record.where), max_pixels) for path in record.images]
 
 
 def options() -> argparse.ArgumentParser:
@@ -203,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status: 0, or 1 where a row stayed unanswered."""
     get_method(args.reward_method)
     records = load_rows(args.rows, args.image_folder or args.rows.parent, args.reward_method)[: args.limit]
-    status, said = run_harvest(records, partial(create, args=args), args)
+    status, said = run_batch_command(records, partial(create, args=args), args)
     print(said)
     return status
 

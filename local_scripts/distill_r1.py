@@ -27,7 +27,7 @@ import numpy as np
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.endpoint.batch import BatchAsker, Kept, Rejected, add_flags, run_harvest
+from open_r1.endpoint.batch import Accepted, CachedEndpoint, Rejected, add_flags, run_batch_command
 from open_r1.endpoint.replies import split_reasoning
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.parsing.answer import final_text, has_think_format
@@ -146,11 +146,11 @@ def as_if_seen(trace: str) -> str:
     return _TOLD.sub("shown", trace)
 
 
-def distil(question: Question, asker: BatchAsker) -> Kept | Rejected:
+def distil(question: Question, endpoint: CachedEndpoint) -> Accepted | Rejected:
     """One question: asked, verified against the scene, and written as a line."""
     objects = "\n".join(f"- a {words}" for words in question.objects)
     prompt = PROMPT.format(objects=objects, question=question.text)
-    answer = asker.ask(question.id, [{"role": "user", "content": prompt}])
+    answer = endpoint.ask(question.id, [{"role": "user", "content": prompt}])
     inline, said = split_reasoning(answer.text)
     trace, reply = as_if_seen(answer.reasoning.strip() or inline), f"{answer.reasoning}\n{answer.text}".strip()
     gold = Record(question.id, (), "", (), str(question.count), where=question.where)
@@ -163,7 +163,7 @@ def distil(question: Question, asker: BatchAsker) -> Kept | Rejected:
     solution = f"<think>\n{trace}\n</think>\n<answer>{question.count}</answer>"
     if not trace or not has_think_format(solution):
         return Rejected(question.where, "no trace", "no reasoning, or tags inside it", reply)
-    return Kept(line_of(question, solution))
+    return Accepted(line_of(question, solution))
 
 
 def line_of(question: Question, solution: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def run(args: argparse.Namespace) -> int:
         for i, scene in enumerate(scenes)
         for question in questions(scene, f"{args.scenes}:scenes[{i}]", args.seed, args.by_attribute)
     ]
-    status, said = run_harvest(asked, distil, args)
+    status, said = run_batch_command(asked, distil, args)
     print(said)
     return status
 

@@ -1,4 +1,4 @@
-"""The dataset doctor: every row, every image and every gold answer, before anything is trained.
+"""The dataset doctor: checks every row, every image and every gold answer of a dataset before training.
 
     python -m open_r1.check --data_file_paths a.jsonl:b.jsonl --image_folders x:y [--reward_method M]
         [--task_type T] [--model PATH] [--max_rows N]
@@ -33,7 +33,7 @@ MAX_MEASURED = 512  # rows whose tokens are counted with --model
 
 
 def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
-    """(width, height) of an image that decodes to its end, else what is wrong with it."""
+    """(width, height) in pixels of an image that decodes to its end, else its DataError."""
     try:
         open_image(folder, path, where=where)
         return original_size(folder, path, where=where)
@@ -42,18 +42,18 @@ def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataErr
 
 
 def check_gold(record: Record) -> list[Problem]:
-    """Empty where the row's own solution earns the maximum of its reward."""
+    """The problem of a gold answer that does not score the maximum of its reward; empty where it does."""
     method = record.accu_reward_method or "default"
     try:
-        earned, best = gold_score(record, method)
+        score, best = gold_score(record, method)
     except DataError as error:
         return list(error.problems)
     except ValueError as error:
         got = f"{shorten(record.solution)} ({error})"
         return [_gold_problem(record, got, f"an answer that method '{method}' can read")]
-    if earned >= best - 1e-6:
+    if score >= best - 1e-6:
         return []
-    got = f"{shorten(record.solution)}, which earns {earned:g}"
+    got = f"{shorten(record.solution)}, which earns {score:g}"
     return [_gold_problem(record, got, f"the full {best:g} with method '{method}'")]
 
 
@@ -62,21 +62,21 @@ def _gold_problem(record: Record, got: str, expected: str) -> Problem:
 
 
 def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
-    """`problems` of the scan with those of images and gold answers, in order of files and lines; statistics."""
-    stats, found = Statistics(), list(problems)
+    """(problems, statistics): `problems` of the scan and those of images and gold answers, by file and line."""
+    stats, defects = Statistics(), list(problems)
     places = count_records(_progress(data, "reading rows"), stats)
-    for result in _progress(_opened(places), "opening images", len(places)):
+    for result in _progress(_check_images(places), "opening images", len(places)):
         if isinstance(result, DataError):
-            found += result.problems
+            defects += result.problems
         else:
             stats.longest_sides[size_class(max(result))] += 1
     for record in _progress(data, "scoring gold answers"):
-        found += check_gold(record)
-    return _in_order(found), stats
+        defects += check_gold(record)
+    return _in_order(defects), stats
 
 
-def _opened(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[int, int] | DataError]:
-    """`check_image` of all, in threads, a batch at a time: a million waiting futures would fill the memory."""
+def _check_images(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[int, int] | DataError]:
+    """`check_image` of all images, in threads; in batches, since a million waiting futures would fill the memory."""
     items = iter(places.items())
     with ThreadPoolExecutor(4) as pool:
         while batch := list(islice(items, 1024)):
@@ -94,7 +94,7 @@ def _sample(data: RecordDataset) -> RecordDataset:
 
 
 def _processor(model: str) -> Any:
-    from transformers import AutoProcessor  # seconds to import, and needed for --model only
+    from transformers import AutoProcessor  # takes seconds to import, only --model needs it
 
     from open_r1.config.remote_code import code_named
 
@@ -103,7 +103,7 @@ def _processor(model: str) -> Any:
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """By file, then by line; what concerns no line stands before."""
+    """Problems sorted by file, then by line; those without a line come first."""
     files = {name: i for i, name in enumerate(dict.fromkeys(problem.where.rpartition(":")[0] for problem in problems))}
 
     def place(problem: Problem) -> tuple[int, int]:
@@ -114,7 +114,7 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def problem_table(problems: Sequence[Problem]) -> Table:
-    """One row a defect."""
+    """The table of defects, one row for each."""
     columns = ("got", "expected", "what to do")
     table = Table(Column("where", no_wrap=True), Column("field", no_wrap=True), *columns, show_lines=True)
     for p in problems:
@@ -123,7 +123,7 @@ def problem_table(problems: Sequence[Problem]) -> Table:
 
 
 def check_parser() -> argparse.ArgumentParser:
-    """The flags of the doctor; those shared with training have the same names."""
+    """The flags of the doctor; flags shared with training have the same names."""
     parser = argparse.ArgumentParser(prog="python -m open_r1.check", description="Checks a dataset before training.")
     parser.add_argument("--data_file_paths", required=True, help="JSONL files, separated by colons")
     parser.add_argument("--image_folders", help="one folder for all files, or one for each, separated by colons")
@@ -135,7 +135,7 @@ def check_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the doctor and returns its exit status."""
+    """Runs the doctor; returns the exit status."""
     parser = check_parser()
     args = parser.parse_args(argv)
     if args.task_type is not None and args.task_type not in TASKS:
@@ -150,10 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = TASKS[args.task_type] if args.task_type else None
     console = Console()
     if not console.is_terminal:
-        console = Console(width=240)  # a log file need not fold its lines at 80 columns
+        console = Console(width=240)  # a log file is not limited to 80 columns
     try:
         return _run(args, task, console)
-    except DataError as error:  # arguments that do not fit together
+    except DataError as error:  # arguments that contradict each other
         return _report(error.problems, console)
     except UsageError as error:
         parser.error(str(error))
@@ -162,11 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
     methods = args.reward_method or (task.method if task else None)  # a row's own method wins, as in training
     data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods)
-    chosen = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
-    problems, stats = examine(chosen, problems)
+    selection = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
+    problems, stats = examine(selection, problems)
     if args.model and not problems:
         instruction = (task.prompts if task else PROMPTS)["think"]
-        processor, sample = _processor(args.model), _progress(_sample(chosen), "counting tokens")
+        processor, sample = _processor(args.model), _progress(_sample(selection), "counting tokens")
         stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
     console.print(summary_table(stats))
     for warning in data.warnings:
@@ -175,6 +175,7 @@ def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
 
 
 def _report(problems: Sequence[Problem], console: Console) -> int:
+    """Prints the problems and their number; returns the exit status."""
     if problems:
         console.print(problem_table(problems))
     console.print(f"{len(problems)} defects" if len(problems) != 1 else "1 defect")

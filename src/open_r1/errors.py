@@ -1,4 +1,4 @@
-"""What a user reads when input is wrong: `file:line: field: got, expected, remedy`, many at once."""
+"""Errors for wrong input, as users read them: `file:line: field: got, expected, remedy`, many at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Problem:
 
 
 class UsageError(ValueError):
-    """A setting that cannot work; the message says what was got, what was expected, and what to set."""
+    """A setting that cannot work; the message names what was got, what was expected, and what to set."""
 
 
 class RunEnded(UsageError):
-    """A run cannot go on; raised on all ranks alike, so that together they can leave a checkpoint."""
+    """A run that cannot continue; raised on all ranks together, so that they can save a checkpoint."""
 
 
 class DataError(UsageError):
@@ -45,7 +45,7 @@ class DataError(UsageError):
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """`repr` of a value for a message, cut in the middle.
+    """`repr` of a value for a message, at most `limit` characters, cut in the middle.
 
     >>> shorten("a" * 200, 20)
     "'aaaaaaaa...aaaaaaaa'"
@@ -56,5 +56,5 @@ def shorten(value: object, limit: int = 80) -> str:
 
 
 def data_error(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
-    """A DataError of one problem, to be raised."""
+    """A DataError of one problem."""
     return DataError([Problem(where, name, got, expected, remedy)])

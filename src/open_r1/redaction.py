@@ -1,8 +1,8 @@
-"""Secrets: which flags and addresses would carry one, and texts without them. (torch-free)
+"""Removes secrets from texts, commands and addresses; names the flags that would carry one. (torch-free)
 
-A token on a command line is in the process table, in shell histories, in trackers' copies of it and in transformers'
-pickled arguments. So tokens come from the environment, and what is written or shown goes through here where it may
-hold one.
+A token on a command line is visible in the process table, in shell histories, in trackers' copies of it and in
+transformers' pickled arguments. So tokens come from the environment, and every text that may hold one is redacted here
+before it is written or shown.
 """
 
 import os
@@ -25,12 +25,12 @@ _USER = re.compile(r"(?<=://)[^/?#\s@]+@")  # https://me:secret@host
 _USER_OR_PATH = re.compile(r"(?<=://)[^\s\"'<>]*@")  # a password may hold a slash
 _QUERY = re.compile(rf"([?&]{_NAME}=)[^&#\s]+", re.IGNORECASE)  # https://host/x?token=secret
 _VARIABLE = re.compile(r"(?:.*_)?(?:TOKEN|SECRET|PASSWD|PASSWORD|KEY|CREDENTIALS?)")
-SHORTEST = 8  # characters: a shorter value of such a variable ("none", "EMPTY") is no secret, and a word of many texts
+SHORTEST = 8  # characters; a shorter value ("none", "EMPTY") is no secret, and occurs in many texts
 
 
 def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """A text without users and passwords in addresses, without their secret parameters, and without the values of
-    variables such as HF_TOKEN or OPENAI_API_KEY.
+    """A text without the users, passwords and secret parameters of addresses, and without the values of variables such
+    as HF_TOKEN or OPENAI_API_KEY.
 
     >>> redacted("https://me:pw@host/a?rows=3&api_key=x", {}), redacted("got hf_12345678", {"HF_TOKEN": "hf_12345678"})
     ('https://...@host/a?rows=3&api_key=...', 'got [HF_TOKEN]')
@@ -42,7 +42,7 @@ def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def redacted_values(value: Any) -> Any:
-    """JSON with every text in it `redacted`.
+    """A JSON value with each of its texts `redacted`.
 
     >>> redacted_values({"a": ["http://me@host", 1]})
     {'a': ['http://...@host', 1]}
@@ -64,7 +64,7 @@ def holds_secret(text: str) -> bool:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """A command as it was typed, secrets left out.
+    """A command as it was typed, without secrets.
 
     >>> command_line(["grpo.py", "--hub_token", "hf_1", "--seed", "3", "--api_key=x"])
     'grpo.py --hub_token ... --seed 3 --api_key=...'
@@ -79,7 +79,7 @@ def command_line(argv: Sequence[str]) -> str:
 
 
 def shown_url(url: str) -> str:
-    """An address as messages may show it: without user, password and query. Nothing where an @ may end a password.
+    """An address without user, password and query; only its scheme where an @ may end a password.
 
     >>> shown_url("https://me:secret@host:8000/v1?key=secret"), shown_url("https://me:se/cret@host"), shown_url("host")
     ('https://host:8000/v1', 'https://...', 'host')

@@ -1,4 +1,4 @@
-"""Scores saved completions without a model: what would the reward have paid, and what did the parser read?
+"""Scores saved completions without a model: the reward of each, and what the parser read.
 
     python -m open_r1.score --reward_method rec --rows completions.jsonl --out scored.jsonl
     python -m open_r1.score --task digits --rows completions.jsonl --out scored.jsonl
@@ -66,24 +66,24 @@ def score_line(line: bytes, where: str, method: str) -> dict[str, Any]:
     try:
         row = decode_saved(line, where)
         completion, record = read_saved(row, where)
-        chosen = get_method(record.accu_reward_method or method)
-        return {**row, "score": chosen.score(completion, record), "parsed": chosen.parse(completion, record)}
+        accuracy = get_method(record.accu_reward_method or method)
+        return {**row, "score": accuracy.score(completion, record), "parsed": accuracy.parse(completion, record)}
     except (ValueError, TypeError) as error:  # a field is missing (DataError) or of a wrong type
         return {**row, "error": str(error)}
 
 
 def score_file(rows: Path, out: Path, method: str) -> Summary:
-    """Score every line of `rows` into `out`, which appears when all are done. Blank lines are skipped."""
+    """Scores every line of `rows` into `out`, which is created when all are done. Skips blank lines."""
     summary = Summary()
     with open(rows, "rb") as source, atomic_write(out) as target:
-        for row in _scored(_numbered(_watched(source, rows)), str(rows), method):
+        for row in _scored(_numbered(_with_progress_bar(source, rows)), str(rows), method):
             summary.add(row)
             target.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     return summary
 
 
 def _scored(lines: Iterator[tuple[int, bytes]], name: str, method: str) -> Iterator[dict[str, Any]]:
-    """In order, a batch at a time: threads keep the grading workers busy, and memory stays small."""
+    """The scored rows in order; in batches to bound memory, in threads to keep the grading workers busy."""
     with ThreadPoolExecutor(2 * WORKERS) as threads:
         while batch := list(islice(lines, LINES_AT_ONCE)):
             yield from threads.map(lambda item: score_line(item[1], f"{name}:{item[0]}", method), batch)
@@ -93,8 +93,8 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _watched(source: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The lines, with a progress bar once they take more than QUIET_SECONDS."""
+def _with_progress_bar(source: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of a file, with a progress bar after QUIET_SECONDS."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"scoring {path}", total=path.stat().st_size, visible=False)
         for line in source:
@@ -103,11 +103,11 @@ def _watched(source: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
+    """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m open_r1.score", description=(__doc__ or "").partition("\n")[0])
-    how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--reward_method", metavar="M", help=f"accuracy method: {', '.join(METHODS)}")
-    how.add_argument("--task", choices=sorted(TASKS), help="the accuracy method of this task")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--reward_method", metavar="M", help=f"accuracy method: {', '.join(METHODS)}")
+    source.add_argument("--task", choices=sorted(TASKS), help="the accuracy method of this task")
     parser.add_argument("--rows", type=Path, required=True, help="JSONL with completion and gold")
     parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
     args = parser.parse_args(arguments)
@@ -118,9 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{method}: {summary}")
-    lost = {name: int(count) for name, count in lost_gradings().items() if count and name != "judge/asked"}
-    if summary.errors or lost:
-        gradings = "".join(f", {count} {name} (scored as wrong)" for name, count in lost.items())
+    failures = {name: int(count) for name, count in lost_gradings().items() if count and name != "judge/asked"}
+    if summary.errors or failures:
+        gradings = "".join(f", {count} {name} (scored as wrong)" for name, count in failures.items())
         print(f"{summary.errors} rows with an error, see `error` in {args.out}{gradings}", file=sys.stderr)
     return int(summary.errors > 0)
 

@@ -1,4 +1,4 @@
-"""The endpoint's client and its journal against a server that misbehaves: what is retried, refused, and kept."""
+"""The endpoint's client and its cache against a server that misbehaves: what is retried, refused, and kept."""
 
 import json
 import logging
@@ -13,8 +13,8 @@ import pytest
 from helpers.fake_endpoint import KEY, FakeEndpoint, Reply, Script, serving
 from PIL import Image
 
-from open_r1.endpoint.answer_cache import AnswerCache, journal_key
-from open_r1.endpoint.batch import GIVE_UP_AFTER, BatchAsker, Kept, Rejected, harvest
+from open_r1.endpoint.answer_cache import AnswerCache, answer_key
+from open_r1.endpoint.batch import GIVE_UP_AFTER, Accepted, CachedEndpoint, Rejected, run_batch
 from open_r1.endpoint.client import (
     Endpoint,
     EndpointAnswer,
@@ -178,12 +178,12 @@ def test_concurrency_is_bounded_as_the_server_sees_it(monkeypatch):
     assert server.most_at_once == 3
 
 
-# The journal.
+# The cache.
 
 
 def test_a_journal_asks_once_also_from_many_threads_and_after_reopening(tmp_path):
     asked = []
-    journal = AnswerCache(tmp_path / "j.jsonl")
+    cache = AnswerCache(tmp_path / "j.jsonl")
 
     def ask() -> dict:
         time.sleep(0.02)
@@ -191,17 +191,17 @@ def test_a_journal_asks_once_also_from_many_threads_and_after_reopening(tmp_path
         return {"text": "é"}
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda _: journal.once("k", ask), range(16))) == [{"text": "é"}] * 16
-    journal.close()
+        assert list(pool.map(lambda _: cache.get_or_ask("k", ask), range(16))) == [{"text": "é"}] * 16
+    cache.close()
     again = AnswerCache(tmp_path / "j.jsonl")
-    assert (again.once("k", ask), len(asked), again.asked, again.found) == ({"text": "é"}, 1, 0, 1)
+    assert (again.get_or_ask("k", ask), len(asked), again.requests, again.hits) == ({"text": "é"}, 1, 0, 1)
 
 
 def test_a_failed_asking_is_not_kept(tmp_path):
-    journal = AnswerCache(tmp_path / "j.jsonl")
+    cache = AnswerCache(tmp_path / "j.jsonl")
     with pytest.raises(RequestFailed):
-        journal.once("k", lambda: (_ for _ in ()).throw(RequestFailed("no")))
-    assert journal.once("k", lambda: {"text": "yes"}) == {"text": "yes"}
+        cache.get_or_ask("k", lambda: (_ for _ in ()).throw(RequestFailed("no")))
+    assert cache.get_or_ask("k", lambda: {"text": "yes"}) == {"text": "yes"}
 
 
 ENTRY = b'{"key": "a", "value": {"text": "1"}}'
@@ -220,10 +220,10 @@ ENTRY = b'{"key": "a", "value": {"text": "1"}}'
 def test_a_line_that_a_kill_cut_is_mended(tmp_path, tail, kept):
     path = tmp_path / "j.jsonl"
     path.write_bytes(ENTRY + b"\n" + tail)
-    journal = AnswerCache(path)
+    cache = AnswerCache(path)
     for key in ("a", "b", "c"):
-        journal.once(key, lambda: {"text": "new"})
-    assert journal.found == len(kept)
+        cache.get_or_ask(key, lambda: {"text": "new"})
+    assert cache.hits == len(kept)
     lines = path.read_bytes().splitlines()
     assert [json.loads(line)["key"] for line in lines] == ["a", "b", "c"]
 
@@ -237,29 +237,29 @@ def test_a_spoilt_line_inside_a_journal_is_named(tmp_path, line):
 
 
 def test_two_runs_cannot_share_a_journal(tmp_path):
-    journal = AnswerCache(tmp_path / "j.jsonl")
+    cache = AnswerCache(tmp_path / "j.jsonl")
     with pytest.raises(UsageError, match="in use"):
         AnswerCache(tmp_path / "j.jsonl")
-    journal.close()
+    cache.close()
     AnswerCache(tmp_path / "j.jsonl").close()
 
 
 def test_keys_differ_by_row_prompt_and_model():
-    keys = {journal_key(*parts) for parts in [("r", "p", "m"), ("s", "p", "m"), ("r", "q", "m"), ("r", "p", "n")]}
-    assert len(keys) == 4 and journal_key({"a": 1, "b": 2}, "p", "m") == journal_key({"b": 2, "a": 1}, "p", "m")
+    keys = {answer_key(*parts) for parts in [("r", "p", "m"), ("s", "p", "m"), ("r", "q", "m"), ("r", "p", "n")]}
+    assert len(keys) == 4 and answer_key({"a": 1, "b": 2}, "p", "m") == answer_key({"b": 2, "a": 1}, "p", "m")
 
 
 # Rows asked in parallel.
 
 
 def test_rows_come_out_in_order_and_failures_are_named():
-    def work(item: int) -> Kept | Rejected:
+    def work(item: int) -> Accepted | Rejected:
         time.sleep(0.01 * (item % 3))
         if item == 4:
             raise RequestFailed("server asleep")
-        return Kept({"n": item})
+        return Accepted({"n": item})
 
-    results = harvest(range(9), work, lambda item: f"row {item}", 4, "test")
+    results = run_batch(range(9), work, lambda item: f"row {item}", 4, "test")
     assert results[4] == Rejected("row 4", "unanswered", "server asleep")
     assert [result.line["n"] for i, result in enumerate(results) if i != 4] == [0, 1, 2, 3, 5, 6, 7, 8]
 
@@ -267,13 +267,13 @@ def test_rows_come_out_in_order_and_failures_are_named():
 def test_a_dead_endpoint_ends_the_run_early():
     asked = []
 
-    def work(item: int) -> Kept | Rejected:
+    def work(item: int) -> Accepted | Rejected:
         asked.append(item)
         time.sleep(0.002)
         raise RequestFailed("connection refused")
 
     with pytest.raises(EndpointError, match=f"{GIVE_UP_AFTER} questions in a row got no answer; connection refused"):
-        harvest(range(1000), work, str, 2, "test")
+        run_batch(range(1000), work, str, 2, "test")
     assert GIVE_UP_AFTER <= len(asked) < 200
 
 
@@ -286,7 +286,7 @@ def test_an_asker_opens_pictures_only_for_what_it_asks(monkeypatch, tmp_path):
 
     messages = [{"role": "user", "content": [{"type": "image"}]}]
     with serving(lambda request, served: Reply(f"answer {served}")) as server:
-        asker = BatchAsker(endpoint(server, monkeypatch), AnswerCache(tmp_path / "j"), {"temperature": 0.5})
+        asker = CachedEndpoint(endpoint(server, monkeypatch), AnswerCache(tmp_path / "j"), {"temperature": 0.5})
         answers = [asker.ask(row, messages, pictures).text for row in ("1", "2", "1")]
     assert (answers, len(opened)) == (["answer 0", "answer 1", "answer 0"], 2)
     assert server.requests[0]["temperature"] == 0.5

@@ -258,7 +258,7 @@ TARGETS: dict[str, Target] = {
     "units": partial(reads, partial(units.count_units, limit=1024), lambda count: is_json(count)),
     "statements": partial(reads, units.statements, is_json),
     "reply": partial(reads, replies.parse_object, is_json),
-    "eaten backslash": partial(reads, replies.has_eaten_backslash, is_bool),
+    "eaten backslash": partial(reads, replies.has_lost_backslash, is_bool),
     "reasoning": partial(reads, replies.split_reasoning, is_json),
     "polygon": read_polygon,
     "segmentation": read_segmentation,

@@ -1,1 +1,1 @@
-"""Asking an OpenAI-compatible endpoint: the client, the journal of what was paid for, and rows in parallel."""
+"""An OpenAI-compatible endpoint: its client, a cache of its answers on disk, and batches of rows sent in parallel."""

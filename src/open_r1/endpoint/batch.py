@@ -1,7 +1,7 @@
-"""Rows -> what an endpoint made of them: asked in parallel, kept or rejected with a reason, written in their order.
+"""Sends rows to an endpoint in parallel and writes their results in order: accepted, or rejected with a reason.
 
-The answers live in a journal, so a run that was killed starts again at its first row and is back within seconds; its
-files come out as if it had never stopped. (torch-free)
+The answers are cached on disk, so that a killed run repeats no request when it is started again, and writes the same
+files. (torch-free)
 """
 
 import json
@@ -19,24 +19,24 @@ from rich.console import Console
 from rich.progress import track
 
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.endpoint.answer_cache import AnswerCache, journal_key
+from open_r1.endpoint.answer_cache import AnswerCache, answer_key
 from open_r1.endpoint.client import Endpoint, EndpointAnswer, EndpointError, RequestFailed
 
 UNANSWERED = "unanswered"
-GIVE_UP_AFTER = 20  # questions in a row without an answer: the endpoint is down
+GIVE_UP_AFTER = 20  # unanswered questions in a row: the endpoint is down
 _T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A row that came out well: its line."""
+class Accepted:
+    """The result of an accepted row: the line to write."""
 
     line: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that did not: a short reason that can be counted, details, and the last reply."""
+    """The result of a rejected row: its place, a short reason that is counted, details, and the last reply."""
 
     where: str
     reason: str
@@ -45,31 +45,35 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class BatchAsker:
-    """Asks an endpoint through a journal; `options` go with every request."""
+class CachedEndpoint:
+    """An endpoint behind a cache of its answers; `options` are sent with every request."""
 
     endpoint: Endpoint
-    journal: AnswerCache
+    cache: AnswerCache
     options: dict[str, Any]
 
     def ask(
         self, row: Any, messages: list[dict[str, Any]], images: Callable[[], Sequence[Any]] = tuple
     ) -> EndpointAnswer:
-        """The answer to `messages` about `row` (JSON); `images` gives the pictures, only where it is not kept yet."""
-        key = journal_key(row, messages, self.endpoint.model)
-        kept = self.journal.once(key, lambda: asdict(self.endpoint.chat(messages, images(), **self.options)))
-        return EndpointAnswer(**kept)
+        """The answer to `messages` about `row` (JSON); `images` is called only for an answer that is not cached."""
+        key = answer_key(row, messages, self.endpoint.model)
+        fields = self.cache.get_or_ask(key, lambda: asdict(self.endpoint.chat(messages, images(), **self.options)))
+        return EndpointAnswer(**fields)
 
 
-def harvest(
-    items: Sequence[_T], work: Callable[[_T], Kept | Rejected], where: Callable[[_T], str], workers: int, title: str
-) -> list[Kept | Rejected]:
-    """`work` of every item, in order, `workers` at a time, with a progress bar on stderr.
+def run_batch(
+    items: Sequence[_T],
+    work: Callable[[_T], Accepted | Rejected],
+    where: Callable[[_T], str],
+    workers: int,
+    title: str,
+) -> list[Accepted | Rejected]:
+    """The results of `work` on every item, in order, `workers` at a time, with a progress bar on stderr.
 
     An item whose work raises RequestFailed is rejected as "unanswered". Raises EndpointError after GIVE_UP_AFTER of
-    them in a row, and whatever else `work` raises; answers under way are waited for, so that none is lost.
+    them in a row, and every other error of `work`; waits for requests under way first, so that no answer is lost.
     """
-    results: list[Kept | Rejected] = []
+    results: list[Accepted | Rejected] = []
     failed_in_a_row = 0
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_attempt, work, item, where(item)) for item in items]
@@ -86,7 +90,7 @@ def harvest(
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    """The flags of a script that asks an endpoint about its rows; `run_harvest` reads them."""
+    """The flags of a script that asks an endpoint about its rows; `run_batch_command` reads them."""
     parser.add_argument("--out", type=Path, required=True, help="JSONL of what is kept")
     parser.add_argument("--rejected", type=Path, help="default: OUT.rejected.jsonl")
     parser.add_argument("--journal", type=Path, help="every answer so far; default: OUT.journal.jsonl")
@@ -98,56 +102,58 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=600, help="seconds of one attempt")
 
 
-def run_harvest(
-    items: Sequence[_T], work: Callable[[_T, BatchAsker], Kept | Rejected], args: Namespace
+def run_batch_command(
+    items: Sequence[_T], work: Callable[[_T, CachedEndpoint], Accepted | Rejected], args: Namespace
 ) -> tuple[int, str]:
-    """`work(item, asker)` of every item, which has its place as `where`; the files that `add_flags` names.
+    """Runs `work(item, endpoint)` on every item and writes the files that `add_flags` names; `item.where` is its
+    place.
 
-    Returns the exit status (1 where a question stayed unanswered) and the counts in one line.
+    Returns (exit status, counts in one line); the status is 1 where a question stayed unanswered.
     """
     endpoint = Endpoint(args.model, timeout=args.timeout, concurrency=args.workers)
-    with closing(AnswerCache(args.journal or args.out.with_suffix(".journal.jsonl"))) as journal:
-        asker = BatchAsker(endpoint, journal, {"max_tokens": args.max_tokens, "temperature": args.temperature})
-        results = harvest(items, lambda item: work(item, asker), lambda item: item.where, args.workers, args.model)
+    with closing(AnswerCache(args.journal or args.out.with_suffix(".journal.jsonl"))) as cache:
+        cached = CachedEndpoint(endpoint, cache, {"max_tokens": args.max_tokens, "temperature": args.temperature})
+        results = run_batch(items, lambda item: work(item, cached), lambda item: item.where, args.workers, args.model)
     write_results(results, args.out, args.rejected or args.out.with_suffix(".rejected.jsonl"))
-    return exit_status(results), batch_summary(results, journal)
+    return exit_status(results), batch_summary(results, cache)
 
 
-def _attempt(work: Callable[[_T], Kept | Rejected], item: _T, where: str) -> Kept | Rejected:
+def _attempt(work: Callable[[_T], Accepted | Rejected], item: _T, where: str) -> Accepted | Rejected:
     try:
         return work(item)
     except RequestFailed as error:
         return Rejected(where, UNANSWERED, str(error))
 
 
-def _is_unanswered(result: Kept | Rejected) -> bool:
+def _is_unanswered(result: Accepted | Rejected) -> bool:
     return isinstance(result, Rejected) and result.reason == UNANSWERED
 
 
-def write_results(results: Sequence[Kept | Rejected], out: Path, rejected: Path) -> None:
-    """Lines of the kept rows to `out`, the others with their reasons to `rejected`; each appears whole."""
-    write_lines(out, [result.line for result in results if isinstance(result, Kept)])
+def write_results(results: Sequence[Accepted | Rejected], out: Path, rejected: Path) -> None:
+    """Writes accepted lines to `out` and rejected rows with reasons to `rejected`, each file in one step."""
+    write_lines(out, [result.line for result in results if isinstance(result, Accepted)])
     write_lines(rejected, [asdict(result) for result in results if isinstance(result, Rejected)])
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A file of JSON lines, which appears whole."""
+    """Writes a file of JSON lines in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, owner=str(os.getpid())) as file:
         file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-def batch_summary(results: Sequence[Kept | Rejected], journal: AnswerCache) -> str:
-    """The counts in one line."""
+def batch_summary(results: Sequence[Accepted | Rejected], cache: AnswerCache) -> str:
+    """Counts of accepted and rejected rows, of requests and of cache hits, in one line."""
     reasons = Counter(result.reason for result in results if isinstance(result, Rejected))
-    lost = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-    kept = len(results) - reasons.total()
-    asked = f"{journal.asked} answers asked for, {journal.found} taken from {journal.path}"
-    return f"{len(results)} rows: kept {kept}, rejected {reasons.total()}{f' ({lost})' if lost else ''}; {asked}"
+    by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+    counts = (
+        f"kept {len(results) - reasons.total()}, rejected {reasons.total()}{f' ({by_reason})' if by_reason else ''}"
+    )
+    return f"{len(results)} rows: {counts}; {cache.requests} answers asked for, {cache.hits} taken from {cache.path}"
 
 
-def exit_status(results: Sequence[Kept | Rejected]) -> int:
-    """0, or 1 where a row stayed unanswered, with a word on stderr."""
+def exit_status(results: Sequence[Accepted | Rejected]) -> int:
+    """0, or 1 with a hint on stderr where a row stayed unanswered."""
     unanswered = any(map(_is_unanswered, results))
     if unanswered:
         Console(stderr=True).print("the same command asks for the unanswered rows again")

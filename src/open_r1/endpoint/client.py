@@ -1,7 +1,7 @@
-"""Questions to an OpenAI-compatible endpoint: bounded concurrency, retries, deadlines, and keys that stay secret.
+"""Client of an OpenAI-compatible endpoint: bounded concurrency, retries, deadlines, and a key that stays secret.
 
-$OPENAI_BASE_URL and $OPENAI_API_KEY say where and as whom. The key comes from the environment alone and reaches no
-log, file or error. Retries with back-off, and waiting as long as a Retry-After asks, are the `openai` package's.
+$OPENAI_BASE_URL and $OPENAI_API_KEY name the endpoint and the key. The key comes from the environment alone and
+reaches no log, file or error. The `openai` package retries with back-off and honours Retry-After.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _REMEDY = {
     403: "export an OPENAI_API_KEY that may use this model",
     404: "correct OPENAI_BASE_URL (it ends in /v1 on most servers) or the model's name",
 }
-_FATAL = (401, 403, 404)  # the same for every question: asking on is useless
+_FATAL = (401, 403, 404)  # fails every question in the same way
 
 
 class EndpointError(UsageError):
@@ -37,7 +37,7 @@ class EndpointError(UsageError):
 
 
 class RequestFailed(RuntimeError):
-    """One question stayed unanswered after all retries; another one may well be answered."""
+    """One question stayed unanswered after all retries; others may still be answered."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Endpoint:
     """One model behind $OPENAI_BASE_URL; `chat` may be called from many threads.
 
     At most `concurrency` requests are under way. `timeout` (seconds) is that of one attempt, of which there are
-    `retries` + 1; `deadline` (seconds; default: enough for all of them) ends a question however slowly bytes trickle
-    in. Time spent waiting for a free place does not count. Raises EndpointError where the environment lacks a value.
+    `retries` + 1; `deadline` (seconds; default: enough for all of them) ends a question even where bytes still arrive
+    slowly. Waiting for a free place does not count. Raises EndpointError where the environment lacks a value.
     """
 
     def __init__(
@@ -88,13 +88,14 @@ class Endpoint:
         """The reply to `messages`, whose contents are texts or the parts of `open_r1.data.chat.messages`.
 
         The k-th part of type "image" shows `images[k]`. `options` (temperature, max_tokens, ...) are sent where they
-        are not None. Raises RequestFailed where this question got no reply, EndpointError where none ever will.
+        are not None. Raises RequestFailed where this question got no reply, EndpointError where no question can get
+        one.
         """
-        sent = {key: value for key, value in options.items() if value is not None}
-        task = self._ask(endpoint_messages(messages, images), sent)
+        fields = {key: value for key, value in options.items() if value is not None}
+        task = self._request(endpoint_messages(messages, images), fields)
         return asyncio.run_coroutine_threadsafe(task, self._loop).result()
 
-    async def _ask(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> EndpointAnswer:
+    async def _request(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> EndpointAnswer:
         async with self._slots:
             request = self._client.chat.completions.create(model=self.model, messages=messages, **options)
             try:
@@ -108,14 +109,14 @@ class Endpoint:
                 raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> Exception:
-        """What to raise for an error of the openai package; any other error stays what it is."""
+        """The exception to raise for an error of the openai package; any other error is returned unchanged."""
         from openai import APIError
 
         if not isinstance(error, APIError):
             return error
         status = getattr(error, "status_code", None)
-        said = shorten(redacted(str(error).replace(self._key, "[key]")), 300)
-        got = f"{self.place}, model {self.model!r}: got {f'status {status}, ' if status else ''}{said}"
+        details = shorten(redacted(str(error).replace(self._key, "[key]")), 300)
+        got = f"{self.place}, model {self.model!r}: got {f'status {status}, ' if status else ''}{details}"
         if status in _FATAL:
             return EndpointError(f"{got}, expected an answer; {_REMEDY[status]}")
         return RequestFailed(f"{got}{f'; {_REMEDY[status]}' if status in _REMEDY else ''}")
@@ -136,7 +137,7 @@ def credentials() -> tuple[str, str]:
 
 
 def is_http_url(url: str) -> bool:
-    """Whether HTTP can be spoken there.
+    """Whether a text is the address of an HTTP server.
 
     >>> is_http_url("http://localhost:8000/v1"), is_http_url("localhost:8000"), is_http_url("http://me:p/w@host")
     (True, False, False)
@@ -148,18 +149,24 @@ def is_http_url(url: str) -> bool:
 
 
 def endpoint_messages(messages: Sequence[dict[str, Any]], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
-    """Chat messages as the endpoint reads them: pictures as data URLs. Raises ValueError when the counts differ.
+    """Chat messages in the endpoint's format, pictures as data URLs. Raises ValueError when the counts differ.
 
     >>> endpoint_messages([{"role": "user", "content": "What?"}], ())
     [{'role': 'user', 'content': 'What?'}]
     """
-    parted = [{**m, "content": [dict(p) for p in m["content"]]} for m in messages if not isinstance(m["content"], str)]
-    filled = iter(with_images(parted, images))
-    shown = [m if isinstance(m["content"], str) else next(filled) for m in messages]
-    return [{**m, "content": m["content"] if isinstance(m["content"], str) else _wire(m["content"])} for m in shown]
+    with_parts = [
+        {**m, "content": [dict(p) for p in m["content"]]} for m in messages if not isinstance(m["content"], str)
+    ]
+    filled = iter(with_images(with_parts, images))
+    complete = [m if isinstance(m["content"], str) else next(filled) for m in messages]
+    return [
+        {**m, "content": m["content"] if isinstance(m["content"], str) else _request_parts(m["content"])}
+        for m in complete
+    ]
 
 
-def _wire(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _request_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Content parts in the endpoint's format."""
     return [
         {"type": "image_url", "image_url": {"url": png_url(part["image"])}} if part["type"] == "image" else part
         for part in parts
@@ -167,7 +174,7 @@ def _wire(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def png_url(image: Image.Image) -> str:
-    """The picture as a `data:` URL, PNG: no loss.
+    """The picture as a `data:` URL of a PNG, which is lossless.
 
     >>> png_url(Image.new("RGB", (1, 1)))[:30]
     'data:image/png;base64,iVBORw0K'
@@ -177,10 +184,10 @@ def png_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
-    """A picture of at most `max_pixels` with the same aspect ratio; itself where it is small enough.
+def scaled_down(image: Image.Image, max_pixels: int) -> Image.Image:
+    """The picture scaled down to `max_pixels` with its aspect ratio; unchanged where it is small enough.
 
-    >>> shrunk(Image.new("RGB", (400, 100)), 10_000).size
+    >>> scaled_down(Image.new("RGB", (400, 100)), 10_000).size
     (200, 50)
     """
     scale = math.sqrt(max_pixels / (image.width * image.height))
@@ -189,7 +196,7 @@ def shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def read_reply(reply: Any) -> EndpointAnswer:
-    """The Answer in what the openai package returns; raises RequestFailed for a reply without one.
+    """The answer in a reply of the openai package; raises RequestFailed for a reply without one.
 
     Reasoning is read from `reasoning_content` (DeepSeek, vLLM, SGLang) or `reasoning` (OpenRouter, newer vLLM).
     """
@@ -198,9 +205,13 @@ def read_reply(reply: Any) -> EndpointAnswer:
         raise RequestFailed(f"got {shorten(str(reply), 200)}, expected a chat completion with a choice")
     message = choices[0].message
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-    return EndpointAnswer(_unicode(message.content or ""), _unicode(reasoning or ""), choices[0].finish_reason or "")
+    return EndpointAnswer(
+        _without_surrogates(message.content or ""),
+        _without_surrogates(reasoning or ""),
+        choices[0].finish_reason or "",
+    )
 
 
-def _unicode(text: str) -> str:
-    """Without lone surrogates, which JSON can carry and no file or request can."""
+def _without_surrogates(text: str) -> str:
+    """The text without lone surrogates, which JSON allows and UTF-8 files and requests do not."""
     return text.encode("utf-8", "replace").decode()
