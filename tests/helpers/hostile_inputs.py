@@ -29,8 +29,7 @@ from open_r1.data.record import Record, parse_row
 from open_r1.endpoint import replies
 from open_r1.errors import DataError, UsageError
 from open_r1.rewards.base import nothing_to_draw
-from open_r1.rewards.parsing import answer as answers
-from open_r1.rewards.parsing import area, boxes, chars, detections, units
+from open_r1.rewards.parsing import answer, area, boxes, chars, detections, numbers, options, units
 from open_r1.rewards.parsing import polygons as outlines
 from open_r1.rewards.registry import METHODS, REWARDS, gold_completion, gold_score, parsed
 from open_r1.rewards.sandbox import math_verify as pool
@@ -38,7 +37,7 @@ from open_r1.rewards.sandbox import math_verify as pool
 SPLIT = "\x1e"
 SLOW_SECONDS = 0.05  # of CPU time, of one call
 MAX_BYTES = 120_000  # of an input
-SIZE = (48, 64)  # height, width of the masks that answers are laid on
+SIZE = (48, 64)  # height, width of the masks that answer are laid on
 Target = Callable[[bytes], object]
 
 _BOX, _BOXES = "[10, 20, 320, 400]", '[{"bbox_2d": [10, 20, 320, 400], "label": "cat"}]'
@@ -177,11 +176,11 @@ def read_segmentation(data: bytes) -> None:
 
 def convert(data: bytes) -> None:
     """A box to pixels of the original image, in any family's frame and for any size, and back."""
-    numbers = [min(abs(int(number)), 10**9) for number in np.frombuffer(data[: len(data) // 8 * 8][:64], np.int64)]
-    if len(numbers) == 8 and min(numbers[4:6]) > 0:
+    sides = [min(abs(int(number)), 10**9) for number in np.frombuffer(data[: len(data) // 8 * 8][:64], np.int64)]
+    if len(sides) == 8 and min(sides[4:6]) > 0:
         family = text(data[64:]) or "qwen2_5_vl"
-        box = to_original(numbers[:4], family, tuple(numbers[4:6]), numbers[6] + 1, numbers[7] + 1)
-        assert all(map(math.isfinite, from_original(box, family, tuple(numbers[4:6]), numbers[6] + 1, numbers[7] + 1)))
+        box = to_original(sides[:4], family, tuple(sides[4:6]), sides[6] + 1, sides[7] + 1)
+        assert all(map(math.isfinite, from_original(box, family, tuple(sides[4:6]), sides[6] + 1, sides[7] + 1)))
 
 
 def grade(name: str, data: bytes) -> None:
@@ -238,17 +237,17 @@ TARGETS: dict[str, Target] = {
     "file": read_file,
     "image path": read_path,
     "paths": read_paths,
-    "extract_answer": partial(reads, answers.extract_answer, is_text_or_nothing),
-    "final_text": partial(reads, answers.final_text, is_text),
-    "thought": partial(reads, answers.thought, is_text),
-    "think format": partial(reads, answers.has_think_format, is_bool),
-    "answer format": partial(reads, answers.has_answer_format, is_bool),
-    "normalize": partial(reads, answers.normalize, is_text),
-    "bare": partial(reads, answers.without_markup, is_text),
-    "option": partial(reads, answers.parse_option, is_text_or_nothing),
-    "option_key": partial(reads, answers.option_key, is_text),
-    "yes or no": partial(reads, answers.parse_yes_no, is_text_or_nothing),
-    "number": partial(reads, answers.parse_number, is_number),
+    "extract_answer": partial(reads, answer.extract_answer, is_text_or_nothing),
+    "final_text": partial(reads, answer.final_text, is_text),
+    "thought": partial(reads, answer.thought, is_text),
+    "think format": partial(reads, answer.has_think_format, is_bool),
+    "answer format": partial(reads, answer.has_answer_format, is_bool),
+    "normalize": partial(reads, answer.normalize, is_text),
+    "bare": partial(reads, answer.without_markup, is_text),
+    "option": partial(reads, options.parse_option, is_text_or_nothing),
+    "option_key": partial(reads, options.option_key, is_text),
+    "yes or no": partial(reads, options.parse_yes_no, is_text_or_nothing),
+    "number": partial(reads, numbers.parse_number, is_number),
     "area": partial(reads, area.parse_area, is_number),
     "two decimals": partial(reads, area.has_two_decimals, is_bool),
     "boxes": partial(reads, boxes.parse_boxes, is_boxes),

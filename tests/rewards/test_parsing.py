@@ -12,19 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_r1.rewards.math import is_math, to_latex
-from open_r1.rewards.parsing.answer import (
-    extract_answer,
-    final_text,
-    has_answer_format,
-    has_think_format,
-    normalize,
-    option_key,
-    parse_number,
-    parse_option,
-    parse_yes_no,
-    same_number,
-)
+from open_r1.rewards.parsing.answer import extract_answer, final_text, has_answer_format, has_think_format, normalize
 from open_r1.rewards.parsing.boxes import last_box, parse_boxes
+from open_r1.rewards.parsing.numbers import parse_number, same_number
+from open_r1.rewards.parsing.options import option_key, parse_option, parse_yes_no
 
 COMPLETIONS = SHARED / "completions"
 GOOD = "<think>a</think><answer>b</answer>"

@@ -9,7 +9,8 @@ import re
 
 from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.parsing.answer import final_text, same_number, without_markup
+from open_r1.rewards.parsing.answer import final_text, without_markup
+from open_r1.rewards.parsing.numbers import same_number
 from open_r1.rewards.sandbox import math_verify as pool
 
 _SYMBOLS = {

@@ -11,15 +11,9 @@ from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import bad_gold, gold_text
 from open_r1.rewards.math import hedges, is_math, same_math
-from open_r1.rewards.parsing.answer import (
-    LETTERS,
-    final_text,
-    normalize,
-    option_key,
-    parse_number,
-    parse_option,
-    parse_yes_no,
-)
+from open_r1.rewards.parsing.answer import final_text, normalize
+from open_r1.rewards.parsing.numbers import parse_number
+from open_r1.rewards.parsing.options import LETTERS, option_key, parse_option, parse_yes_no
 
 _GOLD_LETTER = re.compile(rf"[(\[]?[{LETTERS}][)\]]?[.:]?|[(\[]?[{LETTERS}](?:[)\]][.:]?|[.:])\s+\S.*", re.DOTALL)
 _LABELLED = re.compile(rf"\W{{0,3}}[{LETTERS}][).:]")

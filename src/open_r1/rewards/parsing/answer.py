@@ -1,17 +1,12 @@
-"""The only place that reads model text. Here: tags, option letters, yes or no, numbers; beside it, one file a kind:
-boxes, detections, polygons, spelled letters, areas, words, an endpoint's replies.
+"""Extracts the answer from a completion: the tags, the format, the final text, and texts made comparable. (torch-free)
 
-Rewards and evals read with the same functions. All of them take time linear in the text, whatever the text.
+Only this folder reads model text, one file for each kind: options, numbers, boxes, detections, polygons, areas, decoded
+messages, units; `open_r1.endpoint.replies` reads an endpoint's. Rewards and evaluations use the same functions. All of
+them take time linear in the text.
 """
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from fractions import Fraction
-from typing import Literal
-
-LETTERS = "ABCDEFGHIJ"
-MAX_NUMBER_CHARS = 400  # int() of longer digit strings is quadratic, and no answer is that long
 
 _PUNCTUATION = re.compile(r"[.,;:!?\"'`*_(){}\[\]“”‘’。，；：！？]|[-–—](?!\d)")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -130,124 +125,3 @@ def _unquoted(text: str) -> str:
 
 def _closes_last(inside: str) -> bool:
     return "}" not in inside or 0 <= inside.find("{") < inside.find("}")
-
-
-_ALONE = re.compile(r"[(\[]?([A-Ja-j])[)\]]?[.:,)]?")
-_LABEL = re.compile(r"[(\[]?([A-J])(?:[)\]][.:]?|\s?[.:、．：])(?=\s|\*|$)|[(\[]([A-J])[)\]]")
-_STATED = re.compile(
-    r"(?i:answer|option|choice|choose|pick|select|答案|选)[\s*]{0,9}(?i:is|be|are|:|：|是)?(?:[\s:：*$]|\\boxed\{|\\text\{){0,9}"
-    r"[(\[]?([A-Ja-j])\b(?=[)\]*.:,;}\s]{0,20}(?:$|\n|[)\]*.:,;}]))"
-)
-# "A" and "I" are also words: "answer is A because" stays unread, "answer is C because" does not.
-_STATED_LETTER = re.compile(r"(?i:answer|option|choice)\s{1,9}(?i:is|:)?\s{0,9}([B-HJ])\b(?!')")
-
-
-def parse_option(text: str, options: Sequence[str] | None = None) -> str | None:
-    """The option letter A to J that an answer chooses; None where it chooses none or several.
-
-    Read in this order: the letter alone; an option's own text; "the answer is (B)"; a single label as in "B. 12 cm".
-    With `options` a letter beyond them, or one followed by another option's text, is no choice.
-
-    >>> parse_option("(B)"), parse_option("The answer is C."), parse_option("A. 7 or B. 6"), parse_option("A cat sits")
-    ('B', 'C', None, None)
-    >>> parse_option("12 cm", ["9 cm", "12 cm"]), parse_option("A. 12 cm", ["9 cm", "12 cm"])
-    ('B', None)
-    """
-    text = without_markup(text[-4000:])
-    if match := _ALONE.fullmatch(text):
-        letter = match[1].upper()
-    else:
-        letter = _unlabelled_option(text, options) or _stated_or_labelled_option(text, options)
-    return letter if letter and (not options or letter in LETTERS[: len(options)]) else None
-
-
-def _unlabelled_option(text: str, options: Sequence[str] | None) -> str | None:
-    return None if _LABEL.match(text) else _option_by_text(text, options)
-
-
-def _option_by_text(text: str, options: Sequence[str] | None) -> str | None:
-    wanted = option_key(text)
-    found = [letter for letter, option in zip(LETTERS, options or (), strict=False) if option_key(option) == wanted]
-    return found[0] if wanted and len(found) == 1 else None
-
-
-def option_key(option: str) -> str:
-    """What an option says, without its own label, as it compares: "B: 12.0 cm" and "12.0 CM" are alike.
-
-    >>> option_key("B: 12.0 cm"), option_key("−3")
-    ('12.0 cm', '-3')
-    """
-    label = _LABEL.match(option)
-    text = without_markup(option[label.end() :] if label and label.end() < len(option) else option)
-    number = parse_number(text)
-    if number is not None:
-        return str(number)
-    return " ".join(folded(text).split())
-
-
-def _stated_or_labelled_option(text: str, options: Sequence[str] | None) -> str | None:
-    if stated := _STATED.findall(text) + _STATED_LETTER.findall(text):
-        return _only([letter.upper() for letter in stated])
-    letter = _only([first or second for first, second in _LABEL.findall(text)])
-    leading = _LABEL.match(text)
-    if letter and leading and options:
-        said = _option_by_text(text[leading.end() :], options)
-        return letter if said in (None, letter) else None
-    return letter
-
-
-def _only(letters: list[str]) -> str | None:
-    return letters[0] if len(set(letters)) == 1 else None
-
-
-def parse_yes_no(text: str) -> Literal["yes", "no"] | None:
-    """Yes or no; None where it says neither or both. A clause that is the word alone decides: "Yes, there is no dog".
-
-    >>> parse_yes_no("No."), parse_yes_no("I know"), parse_yes_no("Yes, there is no dog"), parse_yes_no("yes and no")
-    ('no', None, 'yes', None)
-    """
-    plain = re.sub(r"[*_`\"'$]", "", text[-4000:]).casefold()
-    clauses = [clause.split() for clause in re.split(r"[.,;:!?\n()]", plain)]
-    alone = {words[0] for words in clauses if len(words) == 1} & {"yes", "no"}
-    said = {word for words in clauses for word in words} & {"yes", "no"}
-    edges = {word for words in clauses if words for word in (words[0], words[-1])} & {"yes", "no"}
-    decided = alone or (edges if len(said) == 1 else set())
-    return decided.pop() if len(decided) == 1 else None  # type: ignore[return-value]
-
-
-_NUMBER = re.compile(
-    r"(?P<sign>[-+−–]?)\s?(?:\\[td]?frac\{\s?(?P<top>\d+)\s?\}\{\s?(?P<bottom>\d+)\s?\}"
-    r"|(?P<whole>\d{1,3}(?:[, ]\d{3})+|\d+)?(?P<decimals>\.\d*)?(?:\s?/\s?(?P<over>\d+(?:\.\d+)?))?)"
-    r"\s?(?P<percent>\\?%)?",
-    re.ASCII,
-)
-
-
-def parse_number(text: str) -> Fraction | None:
-    """The exact value of a text that is one number: sign, thousands separators, decimals, fraction, percent (0.01).
-
-    >>> parse_number("-1,234.50"), parse_number("3/4"), parse_number("50%")
-    (Fraction(-2469, 2), Fraction(3, 4), Fraction(1, 2))
-    >>> parse_number("B. 9"), parse_number("7 or 8"), parse_number("1/0")
-    (None, None, None)
-    """
-    text = without_markup(text) if len(text) <= MAX_NUMBER_CHARS else ""
-    match = _NUMBER.fullmatch(text.replace("{,}", ",").replace(r"\!", ""))
-    if not match or not (match["top"] or match["whole"] or (match["decimals"] or "") > "."):
-        return None
-    whole = re.sub("[, ]", "", match["whole"] or "0")
-    value = Fraction(match["top"] or f"{whole}{match['decimals'] or ''}")
-    below = Fraction(match["bottom"] or match["over"] or 1) * (100 if match["percent"] else 1)
-    if below == 0:
-        return None
-    return value / below * (-1 if match["sign"] in ("-", "−", "–") else 1)
-
-
-def same_number(gold: str, answer: str) -> bool:
-    """Both are numbers of exactly one value: 3.14 is not 3.141, and nothing equals nothing never.
-
-    >>> same_number("1000", "1,000.0"), same_number("3.14", "3.141"), same_number("", "")
-    (True, False, False)
-    """
-    value = parse_number(gold)
-    return value is not None and value == parse_number(answer)

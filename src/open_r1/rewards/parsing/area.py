@@ -3,7 +3,8 @@
 import re
 from fractions import Fraction
 
-from open_r1.rewards.parsing.answer import MAX_NUMBER_CHARS, parse_number, without_markup
+from open_r1.rewards.parsing.answer import without_markup
+from open_r1.rewards.parsing.numbers import MAX_NUMBER_CHARS, parse_number
 
 LARGEST_AREA = 10**300  # so that every area is a finite float
 
