@@ -1,5 +1,6 @@
 """A GRPO trainer on small data, for tests that look inside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,8 +9,10 @@ from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.models.loading import load_model, load_processor
+from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.sft_trainer import VLMSFTTrainer, make_sft_trainer
 
 
 def count_characters(completions, **_):
@@ -33,6 +36,13 @@ def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTraine
         args=training,
         task=task,
     )
+
+
+def sft_trainer(argv: Sequence[str]) -> VLMSFTTrainer:
+    """The trainer of a command line of `sft_jsonl.py`."""
+    data, training, model_args = parse_sft(argv)
+    records, processor = load_records(data.data_file_paths, data.image_folders), load_processor(model_args, data)
+    return make_sft_trainer(records, processor, data, training, model_args)
 
 
 def rows(*numbers: int, group: int = 1) -> list[dict]:

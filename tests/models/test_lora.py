@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import merge_lora
 import pytest
 import torch
-from helpers.trainers import batch_of, loss_and_gradients, make_trainer
+from helpers.trainers import batch_of, loss_and_gradients, make_trainer, sft_trainer
 from peft import PeftModel, get_peft_model
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -23,7 +23,6 @@ from open_r1.models.lora import adapter_config, load_adapter, lora_config
 from open_r1.trainer.forward.log_probs import score
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
-from open_r1.trainer.sft_trainer import make_sft_trainer
 
 GRPO, SFT = (lambda argv: parse(JsonlArguments, argv)), sft_jsonl.parse_sft
 
@@ -153,12 +152,12 @@ def test_the_reference_is_the_model_with_its_adapter_switched_off(plain, tiny, m
     trainer = lora_trainer(monkeypatch, tiny, mixed, tmp_path, VLMConfig(use_peft=True, lora_vision=vision))
     shaken(trainer.model)
     batch = batch_of(trainer, 0, 1, 2)  # one image, text, two images
-    assert trainer.savings["shared_prefix"] and trainer.ref_model is None
-    assert trainer.savings["reuse_vision_features"] != vision
+    assert trainer.optimizations["shared_prefix"] and trainer.ref_model is None
+    assert trainer.optimizations["reuse_vision_features"] != vision
     reference, mask = batch["ref_per_token_logps"], batch["completion_mask"].bool()
     torch.testing.assert_close(reference, logps_of(plain, batch), atol=1e-6, rtol=0)
     lengths = batch["completion_mask"].sum(dim=1).tolist()
-    policy = trainer._score(trainer.model, batch["prompts"], batch["completion_ids"], lengths).logps
+    policy = trainer.score_completions(trainer.model, batch["prompts"], batch["completion_ids"], lengths).logps
     assert (policy - reference)[mask].abs().max() > 1e-3
 
 
@@ -272,7 +271,7 @@ def test_every_adapter_gets_gradients_under_gradient_checkpointing(tiny, mixed, 
     flags = f"--model_name_or_path {tiny} --data_file_paths {mixed} --image_folders {mixed.parent} --bf16 false"
     flags += f" --output_dir {tmp_path} --use_peft true --lora_vision true --gradient_checkpointing true --max_steps 1"
     more = ["--gradient_checkpointing_kwargs", json.dumps({"use_reentrant": reentrant == "true"})]
-    trainer = make_sft_trainer(*sft_jsonl.parse_sft([*flags.split(), *more]))
+    trainer = sft_trainer([*flags.split(), *more])
     trainer.model.train()
     trainer.compute_loss(trainer.model, trainer.data_collator([{"row": row} for row in range(3)])).backward()
     idle = [n for n, p in trainer.model.named_parameters() if "lora_B" in n and (p.grad is None or not p.grad.any())]

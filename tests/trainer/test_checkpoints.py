@@ -12,6 +12,7 @@ from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
 from open_r1.trainer.checkpointing import atomic_save as staging
 from open_r1.trainer.checkpointing import select as checkpoints
+from open_r1.trainer.checkpointing.required_files import read_state
 from open_r1.trainer.lifecycle import run_lock as lock
 
 
@@ -85,7 +86,7 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_with_the_next(tmp_pat
         )
         make_checkpoint(folder, PLAIN, facts={"new": True})
     assert not (tmp_path / "saving").exists()
-    assert checkpoints.read_state(tmp_path / "checkpoint-3")["facts"] == {"new": True}
+    assert read_state(tmp_path / "checkpoint-3")["facts"] == {"new": True}
     with (
         pytest.raises(staging.SaveFailed, match=r"checkpoint-5 could not be written: OSError: .* No space left"),
         staging.staged(trainer, tmp_path / "checkpoint-5", manifest=True) as folder,
@@ -95,14 +96,14 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_with_the_next(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3"]
 
 
-def test_auto_is_the_newest_checkpoint_or_a_new_run(few, tmp_path):
+def test_auto_is_the_newest_checkpoint_or_a_new_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "run_facts", lambda *args: {})
     args = SimpleNamespace(
         resume_from_checkpoint="auto", output_dir=str(tmp_path), fsdp=None, ignore_data_skip=False,
         resume_unverified=False, process_index=0, world_size=1, deepspeed_plugin=None,
     )  # fmt: skip
-    records = SimpleNamespace(sources=[], __len__=lambda: 0)
-    plan = lambda: checkpoints.plan_resume([], SimpleNamespace(), args, SimpleNamespace()).checkpoint  # noqa: E731
-    assert records and plan() is None
+    plan = lambda: checkpoints.plan_resume([], None, args, None, None).checkpoint  # noqa: E731
+    assert plan() is None
     make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
     assert plan() == tmp_path / "checkpoint-1"
     (tmp_path / "checkpoint-1" / "optimizer.pt").unlink()

@@ -236,15 +236,3 @@ def test_a_run_that_cannot_go_on_is_refused_before_a_model_is_loaded(tiny, few, 
     argv += f"--per_device_train_batch_size 4 --output_dir {tmp_path / 'out'} {flags}"
     with pytest.raises(SystemExit, match=said):
         grpo_jsonl.main(argv.replace("CHECKPOINT", str(folder)).split())
-
-
-def test_other_data_is_a_difference_and_a_longer_run_is_none(few, tmp_path):
-    records = SimpleNamespace(sources=[SimpleNamespace(path=str(few))])
-    before = checkpoints.digest(records)
-    copy = tmp_path / "moved.jsonl"
-    copy.write_text(few.read_text())
-    records.sources[0].path = str(copy)
-    assert checkpoints.digest(records) == before
-    copy.write_text(few.read_text().replace("digits", "numbers", 1))
-    assert checkpoints.digest(records) != before
-    assert "max_steps" not in checkpoints.SHAPING["training"] and "num_train" not in checkpoints.SHAPING["training"]

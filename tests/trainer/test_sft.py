@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.utils import send_to_device
 from helpers.repository import run_script
-from helpers.trainers import reference_varlen
+from helpers.trainers import reference_varlen, sft_trainer
 
 from open_r1 import grpo_jsonl
 from open_r1.config.arguments import TaskArguments, VLMConfig
@@ -22,7 +22,6 @@ from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.forward import shared_prefix
 from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, taught
-from open_r1.trainer.sft_trainer import make_sft_trainer
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny,
         f"--data_file_paths {':'.join(files)} --image_folders {mixed.parent} --output_dir {tmp_path} --max_steps 1"
     )
     common += f" --model_name_or_path {tiny} --bf16 false --gradient_checkpointing false --padding_free true {flags}"
-    trainer = make_sft_trainer(*parse_sft(common.split()))
+    trainer = sft_trainer(common.split())
     assert trainer.args.padding_free and isinstance(trainer.data_collator, PackingCollator)
     torch.manual_seed(0)
     for name, parameter in trainer.model.named_parameters():
@@ -159,7 +158,7 @@ def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny,
 def test_the_kernel_for_ragged_sequences_takes_packed_rows(tiny, mixed, dialogues, tmp_path, monkeypatch):
     flags = f"--data_file_paths {dialogues} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
     flags += f" --model_name_or_path {tiny} --padding_free true --gradient_checkpointing false"
-    trainer = make_sft_trainer(*parse_sft(flags.split()))
+    trainer = sft_trainer(flags.split())
     batch = trainer.data_collator([{"row": row} for row in range(4)])
     plain = loss_and_gradients(trainer, batch)[0]
     monkeypatch.setattr(shared_prefix, "varlen_attn", reference_varlen)
@@ -178,7 +177,7 @@ def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_pa
     monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
     flags = f"--data_file_paths {mixed} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
     with pytest.raises(UsageError, match="--padding_free: got true, cannot act: model_type 'qwen2_5_vl' has no entry"):
-        make_sft_trainer(*parse_sft([*flags.split(), "--model_name_or_path", tiny, "--padding_free", "true"]))
+        sft_trainer([*flags.split(), "--model_name_or_path", tiny, "--padding_free", "true"])
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import transformers
 import yaml
-from transformers import ProgressCallback, Trainer, TrainingArguments
+from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.data.jsonl_dataset import Record
 from open_r1.data.prompt_length import refuse_long_prompts
-from open_r1.models.context_length import limits_of
+from open_r1.models.context_length import row_limits
 from open_r1.models.families import vision_parts
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
@@ -46,9 +46,10 @@ def run_grpo(
     if training.reward_weights is None and not task.reward_funcs:
         training.reward_weights = list(TASKS[task.task_type].weights)
     with only_run(training):
-        resume = plan_resume(records, task, training, model_args)
+        processor = load_processor(model_args, task, training.trust_remote_code)
+        resume = plan_resume(records, task, training, model_args, processor)
         rewards = start_rewards(task)
-        trainer = make_grpo_trainer(records, eval_records, rewards, task, training, model_args)
+        trainer = make_grpo_trainer(records, eval_records, rewards, processor, task, training, model_args)
         show_preflight(trainer)
         train_and_save(trainer, task, training, model_args, resume)
     return trainer
@@ -67,15 +68,15 @@ def make_grpo_trainer(
     records: Sequence[Record],
     eval_records: Sequence[Record] | None,
     rewards: Sequence[BatchReward],
+    processor: ProcessorMixin,
     task: TaskArguments,
     training: GRPOArguments,
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
-    """Processor, model and trainer."""
+    """Model and trainer. Raises DataError, before the model is loaded, for rows that are too long."""
     instruction = TASKS[task.task_type].prompts[task.prompt_mode]
-    processor = load_processor(model_args, task, training.trust_remote_code)
     for rows in (records, eval_records or ()):
-        refuse_long_prompts(rows, processor, instruction, limits_of(task, training, model_args))
+        refuse_long_prompts(rows, processor, instruction, row_limits(task, training, model_args))
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)

@@ -1,12 +1,11 @@
 """Which checkpoint a run continues from, and whether it is fit for it; decided before a model is loaded.
 
 A `checkpoint-N` can be continued from when every file of the state of a run is there (`missing`) and holds the bytes
-that were written (`manifest`), and when the flags and the data that shape a run are those it was saved under
-(`resume_differences`). transformers checks none of it: it goes on without optimizer, scheduler or random state where
-they are absent, and under other flags. All nodes share the folder.
+that were written (`manifest`), and when flags, data, rewards and processor are those that it was saved under
+(`identity`). transformers checks none of it: it goes on without optimizer, scheduler or random state where they are
+absent, and under other flags. All nodes share the folder.
 """
 
-import json
 import logging
 import os
 import re
@@ -16,30 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from transformers import TrainingArguments
+from transformers import ProcessorMixin, TrainingArguments
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
-from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import Record
-from open_r1.errors import UsageError, shorten
+from open_r1.errors import UsageError
+from open_r1.trainer.checkpointing.identity import refuse_differences, run_facts
 from open_r1.trainer.checkpointing.manifest import MANIFEST, damages
-from open_r1.trainer.checkpointing.required_files import missing, read_state
+from open_r1.trainer.checkpointing.required_files import missing
 
 logger = logging.getLogger(__name__)
-
-# Flags that change what a run computes. Others (where it saves and logs, how it evaluates, how long it goes on, what
-# is exact either way) may differ when it continues.
-SHAPING: dict[str, str] = {
-    "task": "task_type prompt_mode reward_funcs reward_method val_split_ratio min_pixels max_pixels max_anyres_num "
-    "freeze_vision_modules",
-    "training": "seed data_seed shuffle_dataset per_device_train_batch_size gradient_accumulation_steps "
-    "steps_per_generation num_iterations num_generations max_completion_length temperature top_p top_k min_p "
-    "repetition_penalty use_vllm beta loss_type epsilon epsilon_high delta importance_sampling_level scale_rewards "
-    "reward_weights mask_truncated_completions top_entropy_quantile entropy_coef use_adaptive_entropy sync_ref_model "
-    "ref_model_sync_steps ref_model_mixup_alpha optim learning_rate lr_scheduler_type warmup_steps weight_decay "
-    "adam_beta1 adam_beta2 adam_epsilon max_grad_norm bf16 fp16 padding_free",
-    "model": "model_name_or_path dtype use_peft lora_r lora_alpha lora_dropout lora_vision lora_target_modules",
-}
 
 
 @dataclass(frozen=True)
@@ -51,15 +36,20 @@ class Resume:
 
 
 def plan_resume(
-    records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
+    records: Sequence[Record],
+    task: TaskArguments,
+    training: TrainingArguments,
+    model_args: VLMConfig,
+    processor: ProcessorMixin,
 ) -> Resume:
     """What `--resume_from_checkpoint` asks for: `true` for the newest whole checkpoint-N in --output_dir, `auto` for
     it where there is any checkpoint, a folder, or nothing.
 
     Raises UsageError, without loading a model, where there is no such folder, where it lacks a file or holds a damaged
-    one, where flags or data differ from those it was saved under, and for flags that no checkpoint can be exact with.
+    one, where flags, data, rewards or processor differ from those it was saved under, and for flags that no checkpoint
+    can be exact with.
     """
-    facts = resume_facts(records, task, training, model_args)
+    facts = run_facts(records, task, training, model_args, processor)
     fsdp = bool(training.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     if fsdp and getattr(training, "sync_ref_model", False):
         raise UsageError(
@@ -82,27 +72,6 @@ def plan_resume(
         folder = named_checkpoint(Path(asked), training.resume_unverified, ranks)
     refuse_differences(folder, facts)
     return Resume(folder, facts)
-
-
-def resume_facts(
-    records: Sequence[Record], task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
-) -> dict[str, Any]:
-    """Flag or property -> value, as JSON holds it."""
-    given = {"task": task, "training": training, "model": model_args}
-    flags = {
-        f"--{name}": getattr(given[part], name)
-        for part, names in SHAPING.items()
-        for name in names.split()
-        if hasattr(given[part], name)
-    }
-    plugin = training.deepspeed_plugin
-    run = {
-        "ranks": training.world_size,
-        "ZeRO stage": plugin.zero_stage if plugin else None,
-        "rows": len(records),
-        "sha256 of the data": digest(records),
-    }
-    return json.loads(json.dumps(run | flags, default=str))
 
 
 # ------------------------------------------------------------------------------------------------------------- folders
@@ -171,28 +140,3 @@ def defects(folder: Path, unverified: bool, ranks: tuple[int, int]) -> list[str]
             *mine,
         ]
     return list(dict.fromkeys(gather_object(mine) if ranks[1] > 1 else mine))
-
-
-# --------------------------------------------------------------------------------------------------------- differences
-
-
-def resume_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """
-    >>> resume_differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64})
-    ['--seed: 1 in the checkpoint, 2 in this run']
-    """
-    return [
-        f"{name}: {shorten(saved[name])} in the checkpoint, {shorten(now[name])} in this run"
-        for name in saved
-        if name in now and saved[name] != now[name]
-    ]
-
-
-def refuse_differences(folder: Path, facts: dict[str, Any]) -> None:
-    found = resume_differences(read_state(folder)["facts"], facts)
-    if found:
-        raise UsageError(
-            f"--resume_from_checkpoint: got {folder}, expected the flags and data that it was saved under, so that "
-            "the run goes on exactly:\n  " + "\n  ".join(found) + "\nset them back, or start a new run from its "
-            f"weights: --model_name_or_path {folder} without --resume_from_checkpoint"
-        )
