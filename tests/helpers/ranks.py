@@ -95,8 +95,9 @@ def greedy(trainer: VLMGRPOTrainer) -> list[list[int]]:
     trainer.generation_config.do_sample, trainer.generation_config.max_new_tokens = False, 40
     ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     mine = [{"split": "train", "row": n} for n in range(2, 6)][rank * 4 // ranks : (rank + 1) * 4 // ranks]
-    trainer._prompts = trainer._on_device(trainer.loader.take(mine))
-    said, _ = VLMGRPOTrainer._generate_single_turn(trainer, [p.ids.tolist() for p in trainer._prompts], None, {}, 1)
+    trainer.batch = trainer.new_batch(mine)
+    ids = [prompt.ids.tolist() for prompt in trainer.batch.prompts]
+    said, _ = VLMGRPOTrainer._generate_single_turn(trainer, ids, None, {}, 1)
     return gather_object(said)  # some end long before others, and so do ranks
 
 

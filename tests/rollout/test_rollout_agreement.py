@@ -12,6 +12,7 @@ from open_r1.rollout import generation
 from open_r1.rollout.generation import prefill
 from open_r1.trainer import transformers_rollout
 from open_r1.trainer.checks.rollout_agreement import Disagreement
+from open_r1.trainer.generation_batch import LossRows
 
 
 @pytest.fixture
@@ -26,9 +27,8 @@ def differences(monkeypatch) -> list[float]:
 def test_one_rollout_of_a_run_is_held_against_training(tiny, mixed, tmp_path, differences, flags):
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--use_cpu", "true", *flags.split())
     for rows in ([0, 1, 2], [2, 3, 4]):
-        trainer._examples = trainer.loader.take(rows_of(*rows, group=4))
-        trainer._prompts = trainer._on_device(trainer._examples)
-        trainer._generate_single_turn([prompt.ids.tolist() for prompt in trainer._prompts], None, {})
+        trainer.batch = trainer.new_batch(rows_of(*rows, group=4))
+        trainer._generate_single_turn([prompt.ids.tolist() for prompt in trainer.batch.prompts], None, {})
     (difference,) = differences
     print(f"{flags}: {difference:.2g} nats")
     assert difference < (1e-3 if "bf16" in flags else 1e-5)
@@ -72,7 +72,7 @@ def test_the_padding_side_of_a_processor_acts_nowhere(tiny, mixed, tmp_path, fla
             torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
             torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
             batch["completion_ids"].shape[1],
-            pixel_values=batch["prompts"],
+            pixel_values=LossRows(batch["prompts"]),
         )[0]
         found.append((batch["prompt_ids"], batch["completion_ids"], batch["completion_mask"], logps))
     assert all(torch.equal(left, right) for left, right in zip(*found, strict=True))

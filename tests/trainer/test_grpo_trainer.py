@@ -11,6 +11,7 @@ from PIL import Image
 from open_r1.data import images
 from open_r1.rollout.batching import permute_groups
 from open_r1.rollout.prompts import Prompt
+from open_r1.trainer.generation_batch import LossRows
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 
@@ -20,7 +21,7 @@ def trainer(tiny, mixed, tmp_path_factory) -> VLMGRPOTrainer:
 
 
 def prompts_of(trainer: VLMGRPOTrainer, numbers: list[int]) -> list[Prompt]:
-    return trainer._on_device(trainer.loader.take(rows(*numbers)))
+    return trainer.prompts_on_device(trainer.loader.take(rows(*numbers)))
 
 
 def completion_logps(trainer: VLMGRPOTrainer, prompts: list[Prompt], batch_size: int | None = None) -> torch.Tensor:
@@ -29,7 +30,7 @@ def completion_logps(trainer: VLMGRPOTrainer, prompts: list[Prompt], batch_size:
     said = said.expand(len(prompts), -1)
     with torch.no_grad():
         logps, _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model, said, torch.ones_like(said), said.shape[1], batch_size, pixel_values=prompts
+            trainer.model, said, torch.ones_like(said), said.shape[1], batch_size, pixel_values=LossRows(prompts)
         )
     return logps
 

@@ -19,6 +19,7 @@ from open_r1.rollout.batching import merge_images, padded, permute_groups
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward import shared_prefix
+from open_r1.trainer.generation_batch import LossRows
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
@@ -38,7 +39,7 @@ def assert_equal(ours: tuple, plain: tuple, tolerance: float = 1e-5) -> None:
 
 
 def without(trainer: VLMGRPOTrainer, monkeypatch, flag: str) -> None:
-    monkeypatch.setitem(trainer.savings.off, flag, "switched off by the test")
+    monkeypatch.setitem(trainer.optimizations.off, flag, "switched off by the test")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -67,7 +68,7 @@ def test_padded_rows_are_trls(trainer, monkeypatch):
     with torch.no_grad():
         trls, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, kept, **extra)
         ours, _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model, ids, mask, kept, batch_size=4, pixel_values=prompts
+            trainer.model, ids, mask, kept, batch_size=4, pixel_values=LossRows(prompts)
         )
     torch.testing.assert_close(ours, trls, atol=1e-5, rtol=0)
 
@@ -92,20 +93,22 @@ def test_the_order_of_groups_changes_nothing(trainer):
 def test_a_model_of_no_known_family_trains_row_by_row_and_says_so(tiny, mixed, tmp_path, monkeypatch):
     monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--beta", "0.04")
-    assert any("shared_prefix off: model_type 'qwen2_5_vl' has no entry" in line for line in trainer.savings.lines())
+    assert any(
+        "shared_prefix off: model_type 'qwen2_5_vl' has no entry" in line for line in trainer.optimizations.lines()
+    )
     trainer.train()
     assert math.isfinite(trainer.state.log_history[0]["loss"]) and trainer.state.log_history[0]["grad_norm"] > 0
 
 
 def test_the_image_matters_to_policy_and_reference(tiny, mixed, tmp_path):
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--beta", "0.04")
-    (prompt,) = trainer._on_device(trainer.loader.take(rows(0)))
+    (prompt,) = trainer.prompts_on_device(trainer.loader.take(rows(0)))
     pixels = prompt.images["pixel_values"].clone()
     pixels[:4] += 1  # one token's patches
     other = replace(prompt, images={**prompt.images, "pixel_values": pixels})
     said = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"]
     for model in (trainer.model, trainer.ref_model):
-        before, after = (trainer._score(model, [p], said, [said.shape[1]]).logps for p in (prompt, other))
+        before, after = (trainer.score_completions(model, [p], said, [said.shape[1]]).logps for p in (prompt, other))
         assert (before - after).abs().max() > 1e-3
 
 
@@ -118,11 +121,11 @@ def test_gradient_checkpointing_changes_nothing(trainer):
 
 def test_bfloat16_stays_close(trainer, monkeypatch):
     batch = batch_of(trainer, 0, 1, 2)
-    exact = trainer._score(trainer.model, batch["prompts"], batch["completion_ids"], [8] * 12).logps
+    exact = trainer.score_completions(trainer.model, batch["prompts"], batch["completion_ids"], [8] * 12).logps
     half = trainer.model.to(torch.bfloat16)
-    close = trainer._score(half, batch["prompts"], batch["completion_ids"], [8] * 12).logps
+    close = trainer.score_completions(half, batch["prompts"], batch["completion_ids"], [8] * 12).logps
     without(trainer, monkeypatch, "shared_prefix")
-    plain = trainer._score(half, batch["prompts"], batch["completion_ids"], [8] * 12).logps
+    plain = trainer.score_completions(half, batch["prompts"], batch["completion_ids"], [8] * 12).logps
     assert (close - plain).abs().mean() < 1e-2
     assert (close - exact).abs().mean() < 1e-2
 
@@ -171,7 +174,7 @@ class Recorder(LogitsProcessor):
 
 def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
     torch.manual_seed(0)
-    prompts = trainer._on_device(trainer.loader.take(rows(0, 1, 2, group=4)))
+    prompts = trainer.prompts_on_device(trainer.loader.take(rows(0, 1, 2, group=4)))
     config, recorder = trainer.generation_config, Recorder()
     config.suppress_tokens = None
     said = generate_groups(
@@ -192,13 +195,13 @@ def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
     ]
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(tokens) for tokens in said], batch_first=True)
     with torch.no_grad():
-        ours = trainer._score(trainer.model, prompts, ids, [len(tokens) for tokens in said]).logps
+        ours = trainer.score_completions(trainer.model, prompts, ids, [len(tokens) for tokens in said]).logps
     for row, values in enumerate(sampled):
         torch.testing.assert_close(ours[row, : len(values)], torch.tensor(values), atol=1e-4, rtol=0)
 
 
 def test_rows_that_ended_leave_the_batch(trainer, monkeypatch):
-    prompts = trainer._on_device(trainer.loader.take(rows(0, 1, 2, group=4)))
+    prompts = trainer.prompts_on_device(trainer.loader.take(rows(0, 1, 2, group=4)))
     config = trainer.generation_config
     config.do_sample, config.max_new_tokens = False, 24
     widths = []
@@ -292,7 +295,7 @@ def test_a_frozen_vision_tower_runs_once_a_prompt_in_all_passes(tiny, mixed, tmp
 
     monkeypatch.setattr("helpers.trainers.load_model", frozen)
     trainer = make_trainer(tiny, mixed, tmp_path, "--beta", "0.04", "--max_steps", "1")
-    assert trainer.savings["reuse_vision_features"]
+    assert trainer.optimizations["reuse_vision_features"]
     calls = []
     for model in (trainer.model, trainer.ref_model):
         model.base_model.visual.register_forward_hook(lambda *_: calls.append(1))
@@ -300,7 +303,7 @@ def test_a_frozen_vision_tower_runs_once_a_prompt_in_all_passes(tiny, mixed, tmp
     loss, gradients = loss_and_gradients(trainer, batch)
     assert len(calls) == 3 and loss.isfinite() and gradients  # row 1 is text
     without(trainer, monkeypatch, "reuse_vision_features")
-    batch["prompts"] = trainer._on_device(trainer.loader.take(rows(0, 1, 2, 3, group=4)))
+    batch["prompts"] = trainer.prompts_on_device(trainer.loader.take(rows(0, 1, 2, 3, group=4)))
     assert_equal((loss, gradients), loss_and_gradients(trainer, batch))
 
 
@@ -316,7 +319,7 @@ def test_lora_trains_on_shared_prefixes(tiny, mixed, tmp_path, monkeypatch):
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     monkeypatch.setattr(VLMGRPOTrainer, "__init__", lambda self, **kw: plain(self, **kw, peft_config=lora))
     trainer = make_trainer(tiny, mixed, tmp_path, "--beta", "0.04", "--max_steps", "1")
-    assert trainer.savings["shared_prefix"] and trainer.ref_model is None
+    assert trainer.optimizations["shared_prefix"] and trainer.ref_model is None
     batch = batch_of(trainer, 0, 1, 2)
     packed = loss_and_gradients(trainer, batch)
     assert all("lora" in name for name in packed[1])
@@ -359,7 +362,9 @@ def test_torchs_ragged_kernel_is_causal_at_the_last_key():
 )
 def test_what_is_off_says_why(tiny, mixed, tmp_path, flags, off, why):
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", *flags.split())
-    assert not trainer.savings[off] and any(off in line and why in line for line in trainer.savings.lines()[1:])
+    assert not trainer.optimizations[off] and any(
+        off in line and why in line for line in trainer.optimizations.lines()[1:]
+    )
 
 
 def test_models_that_cannot_share_say_why(trainer, monkeypatch):

@@ -50,9 +50,14 @@ class Watched(VLMGRPOTrainer):
         self.sampled = newest_completions(self, len(inputs)) | {"batch": output}
         return output
 
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor | None, ...]:
+        logps, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self.newest_logps = None if logps is None else logps.detach()
+        return logps, *rest
+
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         loss = super()._compute_loss(model, inputs)
-        now = {"loss": loss.item(), "logps": self._logps, "ref_logps": inputs["ref_per_token_logps"]}
+        now = {"loss": loss.item(), "logps": self.newest_logps, "ref_logps": inputs["ref_per_token_logps"]}
         self.updates.append(now | {"old_logps": inputs["old_per_token_logps"]})
         return loss
 
@@ -61,7 +66,7 @@ class Watched(VLMGRPOTrainer):
         batch = self.sampled["batch"]
         with torch.no_grad():
             lengths = batch["completion_mask"].sum(dim=1).tolist()
-            return self._score(self.model, batch["prompts"], batch["completion_ids"], lengths).logps
+            return self.score_completions(self.model, batch["prompts"], batch["completion_ids"], lengths).logps
 
 
 def make_row(args: argparse.Namespace) -> Path:

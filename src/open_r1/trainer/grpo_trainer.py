@@ -3,12 +3,12 @@
 What differs from TRL 1.16, and why:
   - the dataset is row numbers; a row becomes a `Prompt` in background workers just before its generation, once (TRL's
     sampler yields a row G x steps_per_generation x num_iterations times, and processes its images twice each time);
-  - rollout, old, reference and policy passes compute a group's prompt once (`generation`, `shared_prefix`);
+  - rollout, old, reference and policy passes compute a group's prompt once (`rollout.generation`, `forward`);
   - micro-batches are made of whole groups (TRL shuffles rows, which scatters a group over micro-batches);
   - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
   - no token that stands for an image can be sampled (TRL bans one of the four);
-  - vLLM is started and asked by `engine` (TRL's colocated engine is given expanded prompts, which it expands again);
-  - a run that was stopped continues exactly (`resume`).
+  - vLLM is started by `vllm_rollout` (TRL's colocated engine is given expanded prompts, which it expands again);
+  - a run that was stopped continues exactly (`checkpointing`).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from peft import PeftConfig
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
@@ -40,8 +41,9 @@ from open_r1.trainer.forward.dummy_image import share_vision
 from open_r1.trainer.forward.log_probs import Scored, in_parts, score
 from open_r1.trainer.forward.optimizations import optimizations_of, with_signal
 from open_r1.trainer.forward.shared_prefix import share_prefixes
+from open_r1.trainer.generation_batch import GenerationBatch, LossRows
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
-from open_r1.trainer.outputs.completion_stats import log_parse_rate, read
+from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.hub import Published
 from open_r1.trainer.outputs.rollout_log import Rollouts, newest_completions
 from open_r1.trainer.transformers_rollout import transformers_rollout
@@ -49,9 +51,21 @@ from open_r1.trainer.vllm_rollout import EngineRollouts
 
 
 class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
-    """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
+    """TRL's GRPOTrainer on `Record`s. TRL calls what is overridden here in this order:
 
-    `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s.
+    | method | what it does here | room |
+    |---|---|---|
+    | `_get_train_sampler` | the order of rows depends on (seed, epoch) alone | `checkpointing.resumable` |
+    | `_prepare_inputs` | a generation every `steps_per_generation` micro-batches, cut into whole groups | here |
+    | `_generate_and_score_completions` | row numbers become a `GenerationBatch`; rollouts are logged | `outputs` |
+    | `_tokenize_prompts` | the ids that the prompts have already | here |
+    | `_generate_single_turn` | completions: by one prefill a prompt, or by vLLM | `*_rollout`, `rollout` |
+    | `_calculate_rewards` | rewards in worker processes; answers read for the log | `rewards`, `outputs` |
+    | `_get_per_token_logps_and_entropies` | old, reference and policy passes over packed groups | `forward` |
+    | `_compute_loss` | TRL's loss over the rows that move the policy | `forward.optimizations` |
+
+    Mixins, outermost first: `Finite` sees the loss and the gradient norm that all others have made; `LifecycleHooks`
+    names the phase around whatever saves or trains; `Resumable` saves into a folder that `Published` has completed.
     """
 
     def __init__(
@@ -66,8 +80,12 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         args: GRPOArguments,
         task: TaskArguments,
         callbacks: list[TrainerCallback] | None = None,
-        peft_config: Any = None,
+        peft_config: PeftConfig | None = None,
     ):
+        """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
+
+        `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s.
+        """
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
         self.banned = banned = image_token_ids(model.config, processor)
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
@@ -90,10 +108,10 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
         self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
-        self.savings = optimizations_of(self, bare_model(self.model))
-        if self.savings["shared_prefix"]:
-            for shared in filter(None, (self.model, self.ref_model)):
-                share_prefixes(bare_model(self.accelerator.unwrap_model(shared)))
+        self.optimizations = optimizations_of(self, bare_model(self.model))
+        if self.optimizations["shared_prefix"]:
+            for model_ in filter(None, (self.model, self.ref_model)):
+                share_prefixes(bare_model(self.accelerator.unwrap_model(model_)))
         share_vision(self)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
@@ -104,77 +122,87 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
             template={"chat_template": self.chat_template, **self.chat_template_kwargs},
         )
         self.data_collator = self.loader.want
-        self._old_pass_due = False  # TRL is about to ask for old log-probs that are not needed
-        self._updates_seen, self._micro_steps = -1, 0
-        self.agreed = False  # the first rollout was held against the trainer's own pass
+        self.batch: GenerationBatch | None = None  # while TRL generates and scores
+        self._step_of_micro_batches, self._micro_batches_seen = -1, 0  # of the optimizer step that is under way
+        self.agreed = False  # the first rollout was compared with the trainer's own pass
         self.engine = EngineRollouts(self, banned) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
 
     def _generate_and_score_completions(self, inputs: list[RowNumber]) -> dict[str, Any]:
-        with self.watch.phase("data"):
-            examples = on_all_ranks(lambda: self.loader.take(inputs))
-        self._examples, self._prompts = examples, self._on_device(examples)
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        misaligned = self.args.gradient_accumulation_steps % generate_every != 0
-        self._old_pass_due = misaligned and not self.use_vllm and self.savings["reuse_old_logps"]
-        output = super()._generate_and_score_completions([example.columns() for example in examples])
-        output["prompts"] = self._prompts
+        batch = self.batch = self.new_batch(inputs)
+        output = super()._generate_and_score_completions([example.columns() for example in batch.examples])
+        output["prompts"] = batch.prompts
         if self.engine is not None:
             self.engine.check(self._metrics["train" if self.model.training else "eval"])
         if self.log_completions and self.log_multimodal:
-            self._logs["images"].extend(gather_object([example.pictures for example in examples]))
+            self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
         if self.model.training:
-            scored = newest_completions(self, len(inputs)) | self._read
-            self.rollouts.add(self.state.global_step, examples, scored, self.num_generations)
+            scored = newest_completions(self, len(inputs)) | batch.stats
+            self.rollouts.add(self.state.global_step, batch.examples, scored, self.num_generations)
+        self.batch = None
         return output
 
-    def _on_device(self, examples: list[Example]) -> list[Prompt]:
+    def new_batch(self, inputs: list[RowNumber]) -> GenerationBatch:
+        """Rows opened, processed and on the device. Raises DataError, on all ranks, for pictures of any that cannot be
+        read."""
+        with self.watch.phase("data"):
+            examples = on_all_ranks(lambda: self.loader.take(inputs))
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        misaligned = self.args.gradient_accumulation_steps % generate_every != 0
+        skip_old_pass = misaligned and not self.use_vllm and self.optimizations["reuse_old_logps"]
+        return GenerationBatch(examples, self.prompts_on_device(examples), skip_old_pass)
+
+    def prompts_on_device(self, examples: list[Example]) -> list[Prompt]:
         """One Prompt a row, equal rows sharing theirs."""
         unique = {id(example.prompt): example.prompt for example in examples}
         unique = {key: prompt.to(self.accelerator.device) for key, prompt in unique.items()}
-        if self.savings["reuse_vision_features"]:
+        if self.optimizations["reuse_vision_features"]:
+            backbone = self.backbone_of(self.model)
             with self.accelerator.autocast():
-                unique = {key: with_features(self._backbone(self.model), prompt) for key, prompt in unique.items()}
+                unique = {key: with_features(backbone, prompt) for key, prompt in unique.items()}
         return [unique[id(example.prompt)] for example in examples]
 
-    def _backbone(self, model: torch.nn.Module) -> PreTrainedModel:
+    def backbone_of(self, model: torch.nn.Module) -> PreTrainedModel:
         """The VLM without its head, out of what engine and adapters wrap around it."""
         return bare_model(self.accelerator.unwrap_model(model)).base_model
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        heads, group = groups_of(self._prompts)
+        heads, group = groups_of(self.batch.prompts)
         ids = [prompt.ids.tolist() for prompt in heads]
         return [ids[number] for number in group], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         with self.watch.phase("rollout"):
-            drawn = self._completions(*args, **kwargs)
-        self.signals.check(self)  # one that was broken off ends here
-        self.refuse_image_tokens(drawn[0])
-        return drawn
+            completions = self._completions(*args, **kwargs)
+        self.signals.check(self.accelerator)  # a rollout that was broken off ends here
+        self.refuse_image_tokens(completions[0])
+        return completions
 
     def refuse_image_tokens(self, ids: list[list[int]]) -> None:
         """Raises ImageDrawn, on all ranks, where a completion of any holds one."""
-        records, engine = [example.record for example in self._examples], "vLLM" if self.use_vllm else "transformers"
+        records, engine = self.batch.records, "vLLM" if self.use_vllm else "transformers"
         on_all_ranks(lambda: refuse_drawn(records, ids, self.banned, engine))
 
     def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
+        """(token ids of N completions, their log-probs or None)."""
+        prompts = self.batch.prompts
         if self.engine is not None:
             with profiling_context(self, "vLLM.generate"):
-                return self.engine.rollout(self._examples, self._step)
-        if not self.savings["prefill_once"]:
-            types = {name: [p.types[name].tolist() for p in self._prompts] for name in self._prompts[0].types}
-            fields = merge_images(self._prompts, packed=False) | types
+                return self.engine.rollout(self.batch.examples, self._step)
+        if not self.optimizations["prefill_once"]:
+            types = {name: [p.types[name].tolist() for p in prompts] for name in prompts[0].types}
+            fields = merge_images(prompts, packed=False) | types
             return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
-        return transformers_rollout(self), None
+        return transformers_rollout(self, prompts), None
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
     ) -> torch.Tensor:
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        self._read = read([e["record"] for e in inputs], completions, ids, ends, self.graded)
-        log_parse_rate(self, self._read["parsed"])
+        self.batch.stats = completion_stats([e["record"] for e in inputs], completions, ids, ends, self.graded)
+        rate = parse_rate(self.batch.stats["parsed"], self.accelerator)
+        self._metrics["train" if self.model.training else "eval"]["parse_rate"].append(rate)
         # named images only here: TRL would put a column of that name into the prompts a second time
         with_images = [{**e, "images": e["pictures"]} for e in inputs]
         with self.watch.phase("reward"):
@@ -191,14 +219,14 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
     def _prepare_inputs(self, generation_batch: list[RowNumber]) -> dict[str, Any]:
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
-        if self.state.global_step != self._updates_seen:
-            self._updates_seen, self._micro_steps = self.state.global_step, 0
+        if self.state.global_step != self._step_of_micro_batches:
+            self._step_of_micro_batches, self._micro_batches_seen = self.state.global_step, 0
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch) | {"rows": generation_batch}
             self._buffered_inputs = split_tensor_dict(permute_groups(batch, self.num_generations), steps)
             self._add_old_logps(self._buffered_inputs)
-        self._micro_steps += 1
+        self._micro_batches_seen += 1
         return self._buffered_inputs[self._step % steps]
 
     def _add_old_logps(self, micro_batches: list[dict[str, Any]]) -> None:
@@ -206,22 +234,22 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
 
         For the others it is the policy of that first use, which leaves them for later iterations.
         """
-        if not self.savings["reuse_old_logps"] or self.use_vllm:
+        if not self.optimizations["reuse_old_logps"] or self.use_vllm:
             return  # TRL has computed them
         window = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
-        for part in micro_batches[window - self._micro_steps :]:
+        for part in micro_batches[window - self._micro_batches_seen :]:
             with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
                 lengths = part["completion_mask"].sum(dim=1).tolist()
-                scored = self._score(self.model, part["prompts"], part["completion_ids"], lengths)
+                scored = self.score_completions(self.model, part["prompts"], part["completion_ids"], lengths)
             part["old_per_token_logps"] = scored.logps
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        prompts = with_signal(self, inputs)
-        if not any(prompts):
+        rows = LossRows(with_signal(self, inputs))
+        if not any(rows.prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
-        loss = super()._compute_loss(model, {**inputs, "pixel_values": prompts})  # TRL hands these through unread
-        if self.num_iterations > 1 and self.savings["reuse_old_logps"]:
-            inputs.setdefault("old_per_token_logps", self._logps)
+        loss = super()._compute_loss(model, {**inputs, "pixel_values": rows})  # TRL hands these through unread
+        if self.num_iterations > 1 and self.optimizations["reuse_old_logps"]:
+            inputs.setdefault("old_per_token_logps", rows.logps)
         return loss
 
     def rows_of(self, inputs: dict[str, Any]) -> list[RowNumber]:
@@ -239,25 +267,35 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         batch_size: int | None = None,
         compute_entropy: bool = False,
         compute_aux_loss: bool = False,
-        pixel_values: list[Prompt | None] | None = None,
+        pixel_values: LossRows | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor | None, ...]:
-        """As TRL's: log-probs (N, C), entropies (N, C), MoE loss; `pixel_values` is the prompts, one a row."""
-        if self._old_pass_due:
-            self._old_pass_due = False
+        """As TRL's: log-probs (N, C), entropies (N, C), MoE loss. Without `pixel_values`, which a loss gives, the rows
+        are those of the generation that is under way."""
+        if pixel_values is None and self.batch.skip_old_pass:
+            self.batch.skip_old_pass = False
             return None, None, None
-        prompts = self._prompts if pixel_values is None else pixel_values
+        rows = pixel_values or LossRows(self.batch.prompts)
         completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
         options = {"output_router_logits": True} if compute_aux_loss else {}
 
-        def part(rows: slice) -> Scored:
-            batch = (prompts[rows], completions[rows], lengths[rows])
-            return self._score(model, *batch, entropy=compute_entropy, **options)
+        def part(part_rows: slice) -> Scored:
+            parts = (rows.prompts[part_rows], completions[part_rows], lengths[part_rows])
+            return self.score_completions(model, *parts, entropy=compute_entropy, **options)
 
-        scored = in_parts(part, len(prompts), batch_size)
-        self._logps = scored.logps.detach()
+        scored = in_parts(part, len(rows.prompts), batch_size)
+        rows.logps = scored.logps.detach()
         return scored.logps, scored.entropies, scored.aux_loss if compute_aux_loss else None
 
-    def _score(self, model: torch.nn.Module, *batch: Any, **options: Any) -> Any:
+    def score_completions(
+        self,
+        model: torch.nn.Module,
+        prompts: Sequence[Prompt | None],
+        completions: torch.Tensor,
+        lengths: Sequence[int],
+        **options: Any,
+    ) -> Scored:
+        """`forward.log_probs.score` in this run's precision, with or without shared prefixes."""
         with self.accelerator.autocast():
-            return score(model, self._backbone(model), *batch, shared=self.savings["shared_prefix"], **options)
+            backbone, shared = self.backbone_of(model), self.optimizations["shared_prefix"]
+            return score(model, backbone, prompts, completions, lengths, shared=shared, **options)

@@ -13,9 +13,9 @@ from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import Record
 from open_r1.errors import UsageError, shorten
 from open_r1.rewards.base import gold_text
+from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
 from open_r1.rewards.referring import frame, gold_box, image_wh
-from open_r1.rewards.registry import gold_completion
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_unseen
 from open_r1.rollout.prompts import Prompt, prompt_of

@@ -1,18 +1,20 @@
 """The completions of a trainer's generation batch by transformers, under the engine that holds its weights."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
 from open_r1.models.families import bare_model
 from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.checks.rollout_agreement import check_agreement, witness_of
 from open_r1.trainer.distributed import is_zero3
+from open_r1.trainer.protocols import RolloutTrainer
 
 
-def transformers_rollout(trainer: Any) -> list[list[int]]:
-    """Token ids of one completion for each of the trainer's prompts, up to and with its end token.
+def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of one completion for each prompt, up to and with its end token; rows of a group hold the same Prompt.
 
     All ranks call it. Where a rank is asked to stop, its completions are not whole. Raises Disagreement, on all, where
     the first one is not what training computes.
@@ -36,13 +38,13 @@ def transformers_rollout(trainer: Any) -> list[list[int]]:
         what = (
             model,
             bare_model(model).base_model,
-            trainer._prompts,
+            prompts,
             trainer.generation_config,
             trainer.eos_token_ids,
         )
-        witness = witness_of(trainer, model)
+        witness = witness_of(trainer, model, prompts)
         said = generate_groups(*what, witness=witness, stop=trainer.signals.asked, **options)
     if witness is not None:
         trainer.refuse_image_tokens(said)  # a pass over them would fail in other words
-        check_agreement(trainer, witness, said)
+        check_agreement(trainer, witness, prompts, said)
     return said

@@ -167,7 +167,7 @@ def dress(trainer: Any, window: list[dict[str, Any]] | None) -> list[dict[str, A
     if window is None:
         return None
     rows = [row for part in window for row in part["rows"]]
-    prompts = iter(trainer._on_device(trainer.loader.take(rows)))
+    prompts = iter(trainer.prompts_on_device(trainer.loader.take(rows)))
     device = trainer.accelerator.device
     return [
         {name: v.to(device) if torch.is_tensor(v) else v for name, v in part.items()}

@@ -16,7 +16,9 @@ from trl.models.utils import disable_gradient_checkpointing
 from open_r1.errors import RunEnded
 from open_r1.models.families import bare_model
 from open_r1.rollout.batching import groups_of
+from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward.shared_prefix import dropout_of
+from open_r1.trainer.protocols import RolloutTrainer
 
 # bytes of a number computed with -> mean |difference| in nats; seen: 5e-7, and 3e-5 in bfloat16 with the tiny VLM
 MAX_DIFFERENCE_BY_BYTES = {4: 0.01, 2: 0.1}
@@ -48,23 +50,25 @@ class Witness(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def witness_of(trainer: Any, model: PreTrainedModel) -> Witness | None:
+def witness_of(trainer: RolloutTrainer, model: PreTrainedModel, prompts: Sequence[Prompt]) -> Witness | None:
     """A Witness of the first group of the first generation of this process; none with dropout, as then no two passes
     agree."""
     if trainer.agreed or dropout_of(bare_model(model)):
         return None
     trainer.agreed = True
-    return Witness(bare_model(model), groups_of(trainer._prompts)[1].count(0), trainer.temperature)
+    return Witness(bare_model(model), groups_of(prompts)[1].count(0), trainer.temperature)
 
 
-def check_agreement(trainer: Any, witness: Witness, said: Sequence[list[int]]) -> float:
+def check_agreement(
+    trainer: RolloutTrainer, witness: Witness, prompts: Sequence[Prompt], said: Sequence[list[int]]
+) -> float:
     """Mean |difference| of the log-probs of the first group, the largest of all ranks. Raises Disagreement, on all."""
     witness.handle.remove()
     ids, device = said[: witness.count], trainer.accelerator.device
     completions = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True).to(device)
     lengths = [len(row) for row in ids]
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
-        ours = trainer._score(trainer.model, trainer._prompts[: witness.count], completions, lengths).logps
+        ours = trainer.score_completions(trainer.model, prompts[: witness.count], completions, lengths).logps
     pairs = [(ours[row, : len(tokens)].tolist(), witness.logps[row][: len(tokens)]) for row, tokens in enumerate(ids)]
     gaps = [abs(a - b) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True)]
     mean = torch.tensor([sum(gaps) / len(gaps)], device=device)

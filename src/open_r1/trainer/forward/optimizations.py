@@ -83,7 +83,7 @@ def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
 def with_signal(trainer: Any, inputs: dict[str, Any]) -> list[Prompt | None]:
     """The prompts of a micro-batch, None for rows that cannot move the policy."""
     prompts = inputs["prompts"]
-    if not (trainer.savings["skip_zero_advantages"] and trainer.model.training):
+    if not (trainer.optimizations["skip_zero_advantages"] and trainer.model.training):
         return prompts
     lengths = inputs["completion_mask"].sum(dim=1).tolist()
     alone = trainer.accelerator.distributed_type == DistributedType.NO

@@ -22,7 +22,7 @@ class LifecycleHooks:
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Raises Stopped, on all ranks, before the micro-batch is begun."""
-        self.signals.check(self)
+        self.signals.check(self.accelerator)
         self.watch.enter("update", self.state.global_step)
         return super().training_step(*args, **kwargs)
 
@@ -31,7 +31,7 @@ class LifecycleHooks:
             return super().get_batch_samples(*args, **kwargs)
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
-        self.signals.check(self)
+        self.signals.check(self.accelerator)
         with self.watch.phase("evaluation"):
             return super().prediction_step(*args, **kwargs)
 

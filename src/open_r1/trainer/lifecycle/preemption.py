@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from open_r1.errors import RunEnded
 
@@ -54,10 +54,10 @@ class StopSignals:
         if self.received is not None:
             raise stopped(self.received)
 
-    def check(self, trainer: Any) -> None:
-        """Raises Stopped on all ranks where any was asked; all call it."""
-        numbers = torch.tensor([int(self.received or 0)], device=trainer.accelerator.device)
-        number = int(trainer.accelerator.gather(numbers).max()) if trainer.accelerator.num_processes > 1 else numbers
+    def check(self, accelerator: Accelerator) -> None:
+        """Raises RunStopped on all ranks where any was asked to stop; all call it."""
+        numbers = torch.tensor([int(self.received or 0)], device=accelerator.device)
+        number = int(accelerator.gather(numbers).max()) if accelerator.num_processes > 1 else numbers
         if number:
             raise stopped(int(number))
 

@@ -1,9 +1,10 @@
-"""What rewards read in the completions of a step: answers, lengths, ends; and the metric `parse_rate`."""
+"""Statistics of completions: the answers that were read, lengths, truncation, and the metric `parse_rate`."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from open_r1.data.record import Record
 from open_r1.rewards.base import read_final_text
@@ -11,7 +12,7 @@ from open_r1.rewards.registry import parsed
 from open_r1.rewards.trl_adapter import CompletionMessages, completion_text
 
 
-def read(
+def completion_stats(
     records: Sequence[Record],
     completions: Sequence[CompletionMessages],
     ids: Sequence[Sequence[int]],
@@ -23,7 +24,7 @@ def read(
     Where accuracy is not `graded` the gold may be none that its method could use: what is read is the final text.
 
     >>> row = Record("1", (), "", (), "A", accu_reward_method="mcq")
-    >>> read([row, row], ["(B)", "Well"], [[5, 9], [5, 5]], ends={9})
+    >>> completion_stats([row, row], ["(B)", "Well"], [[5, 9], [5, 5]], ends={9})
     {'parsed': ['B', None], 'tokens': [2, 2], 'truncated': [False, True]}
     """
     parse = parsed if graded else read_final_text
@@ -34,8 +35,7 @@ def read(
     }
 
 
-def log_parse_rate(trainer: Any, answers: Sequence[Any]) -> None:
-    """The share in [0, 1] of this step's completions, on all ranks, in which the accuracy method reads an answer."""
-    mine = torch.tensor([answer is not None for answer in answers], device=trainer.accelerator.device)
-    share = trainer.accelerator.gather(mine).float().mean().item()
-    trainer._metrics["train" if trainer.model.training else "eval"]["parse_rate"].append(share)
+def parse_rate(answers: Sequence[Any], accelerator: Accelerator) -> float:
+    """The share in [0, 1] of the completions of all ranks in which an answer was read; `answers` are this rank's."""
+    read = torch.tensor([answer is not None for answer in answers], device=accelerator.device)
+    return accelerator.gather(read).float().mean().item()

@@ -1,0 +1,76 @@
+"""What functions of this room use of a trainer: attributes of transformers' and TRL's trainers, and of our mixins.
+
+`RunTrainer` is what GRPO and SFT share, `RolloutTrainer` what only GRPO has. A test holds that both trainers have all
+of it. The names with a leading underscore are transformers' and TRL's own: `tests/contracts` watches them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import CallbackHandler
+
+from open_r1.trainer.lifecycle.preemption import StopSignals
+from open_r1.trainer.lifecycle.watchdog import Watchdog
+
+
+class RunTrainer(Protocol):
+    """A trainer of any kind, while it trains, saves and ends."""
+
+    # transformers'
+    args: TrainingArguments
+    model: PreTrainedModel
+    model_wrapped: torch.nn.Module  # `model` inside DDP's, DeepSpeed's or FSDP's wrapper
+    accelerator: Accelerator
+    state: TrainerState
+    control: TrainerControl
+    callback_handler: CallbackHandler
+    processing_class: ProcessorMixin
+    is_deepspeed_enabled: bool
+    is_fsdp_enabled: bool
+    # of lifecycle.hooks
+    watch: Watchdog
+    signals: StopSignals
+    # of checkpointing.resumable
+    facts: dict[str, Any]
+    finished: Any  # run_state.RunState or None
+    finished_at: int | None
+    saved_at: int | None
+    saved_in: Path | None
+    staging: Path | None
+
+
+class RolloutTrainer(RunTrainer, Protocol):
+    """A trainer that samples: TRL's GRPOTrainer with our `optimizations` and `loader`."""
+
+    use_vllm: bool
+    num_generations: int
+    num_iterations: int
+    max_completion_length: int
+    temperature: float
+    beta: float
+    top_entropy_quantile: float
+    aux_loss_enabled: bool
+    eos_token_ids: Sequence[int]
+    generation_config: GenerationConfig
+    generation_kwargs: dict[str, Any]
+    reward_func_names: Sequence[str]
+    reward_weights: torch.Tensor
+    ref_model: PreTrainedModel | None
+    loader: Any  # rollout.prompts.PromptLoader
+    optimizations: Any  # forward.optimizations.Optimizations
+    agreed: bool
+    _metrics: dict[str, dict[str, list[float]]]
+    _logs: dict[str, Any]
+    _entropy_bonus_enabled: bool
+    _dist: Any
