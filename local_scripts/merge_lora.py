@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel
 
 from open_r1.errors import UsageError
 from open_r1.models.loading import processor_source
-from open_r1.models.lora import adapted, adapter_config, load_adapter
+from open_r1.models.lora import adapter_counts, adapter_config, load_adapter
 from open_r1.tasks.recipe import copy_recipe
 
 
@@ -38,7 +38,7 @@ def merge(args: argparse.Namespace) -> str:
         raise UsageError(f"--out: got {args.out}, which exists, expected a new folder; nothing is overwritten")
     base, code = args.base or config["base_model_name_or_path"], {"trust_remote_code": args.trust_remote_code}
     model = load_adapter(args.adapter, base, dtype=torch.float32, **code)
-    layers = adapted(model)
+    layers = adapter_counts(model)
     dtype = args.dtype or str(AutoConfig.from_pretrained(base, **code).dtype or "float32").removeprefix("torch.")
     merged = model.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
     save(merged, args)

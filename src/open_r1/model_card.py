@@ -1,7 +1,6 @@
-"""The model card of a checkpoint: what it is, how to ask it about a picture, how it was made, how good it is.
-(torch-free)
+"""Add evaluations to the model card of a checkpoint. (torch-free)
 
-A run writes it beside the weights each time it saves. Evaluations come later, so they are put in by hand:
+A run writes the card beside the weights at each save: model, usage, training. Results of later evaluations are added:
 
     python -m open_r1.model_card output/run/checkpoint output/run/eval [more output folders of eval/ scripts]
 """

@@ -24,7 +24,7 @@ from open_r1.data.prompt_length import (
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
-from open_r1.models.context_length import context_limits, context_of
+from open_r1.models.context_length import context_limits, context_length
 from open_r1.models.loading import set_pixel_limits
 from open_r1.rollout.prompts import process
 
@@ -100,7 +100,7 @@ def test_every_long_row_is_named_behind_their_count(tiny, mixed):
     ],
 )
 def test_the_context_counts_rope_scaling_once(config, tokens):
-    assert context_of(config) == tokens
+    assert context_length(config) == tokens
 
 
 def grpo_limits(tiny, *flags: str) -> list[Limit]:

@@ -1,4 +1,10 @@
-"""The table of model families: all that must be known of one to train it."""
+"""The table of model families: box coordinates and the names of vision modules, by `config.model_type`.
+
+Any model that `AutoModelForImageTextToText` loads can be trained; `grpo_rec.py`, `--freeze_vision_modules`,
+`--shared_prefix` and `open_r1.plan` need a family's line here.
+To add a family: add its line, and a tiny model and its images to `FAMILIES` and `IMAGES` of tests/helpers/families.py;
+`tests/trainer/test_forward_families.py` then proves that its groups share their prefix exactly.
+"""
 
 from dataclasses import dataclass
 
@@ -11,11 +17,11 @@ from open_r1.errors import UsageError
 
 @dataclass(frozen=True)
 class Family:
-    """What the trainer must know of a family, all of it; none needs code of its own.
+    """One line of the table.
 
-    `coordinates` names an entry of `data.geometry.coordinates.COORDINATES`; `vision` are parts of vision parameters'
-    names;
-    `images_see_themselves`: the tokens of an image attend to each other in both directions.
+    `coordinates`: the space of its boxes, a key of `data.geometry.coordinates.COORDINATES`.
+    `vision`: parts of the names of the parameters of the vision tower and the projector.
+    `images_see_themselves`: tokens of one image attend to each other in both directions.
     """
 
     coordinates: str
@@ -23,8 +29,8 @@ class Family:
     images_see_themselves: bool = False
 
 
-# by `config.model_type`
 FAMILIES: dict[str, Family] = {
+    # model_type: coordinates, vision
     "qwen2_vl": Family("qwen2_vl", ("visual.",)),
     "qwen2_5_vl": Family("qwen2_5_vl", ("visual.",)),
     "qwen3_vl": Family("qwen3_vl", ("visual.",)),
@@ -39,26 +45,26 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(model: PreTrainedModel) -> Family:
-    """The model's entry in `FAMILIES`, by its configuration, never by its path. Raises UsageError for others."""
+    """The model's line of `FAMILIES`, by its configuration's `model_type`. Raises UsageError for other models."""
     if missing := no_family(model):
         raise UsageError(f"{missing}; known: {', '.join(FAMILIES)}")
     return FAMILIES[model.config.model_type]
 
 
 def no_family(model: PreTrainedModel) -> str | None:
-    """That the model is of no known family, in words; None where it is."""
+    """A message that the model has no line in `FAMILIES`; None where it has one."""
     kind = model.config.model_type
     return None if kind in FAMILIES else f"model_type {kind!r} has no entry in open_r1.models.families.FAMILIES"
 
 
 def vision_parameters(model: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """Of the vision tower and the projector. Raises UsageError for an unknown family."""
+    """Parameters of the vision tower and the projector. Raises UsageError for an unknown family."""
     parts = family_of(model).vision
     return [p for name, p in model.named_parameters() if any(part in name for part in parts)]
 
 
 def vision_parts(model: PreTrainedModel) -> tuple[str, ...]:
-    """Parts of vision parameters' names; () for a model of no known family."""
+    """`Family.vision` of the model; () for an unknown family."""
     return () if no_family(model) else family_of(model).vision
 
 
@@ -67,14 +73,14 @@ def bare_model(model: torch.nn.Module) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def end_tokens(declared: int | list[int] | None, processor: ProcessorMixin) -> list[int]:
-    """The tokens that end a completion: the tokenizer's, then those that a generation configuration declares."""
-    several = [declared] if isinstance(declared, int) else list(declared or [])
-    return list(dict.fromkeys([processor.tokenizer.eos_token_id, *several]))
+def end_tokens(eos_token_id: int | list[int] | None, processor: ProcessorMixin) -> list[int]:
+    """The tokens that end a completion: the tokenizer's, then `eos_token_id` of a generation configuration."""
+    eos_token_ids = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
+    return list(dict.fromkeys([processor.tokenizer.eos_token_id, *eos_token_ids]))
 
 
 def image_token_ids(config: PreTrainedConfig, processor: ProcessorMixin) -> list[int]:
-    """Tokens that stand for images or frame them; a completion must never contain one. `config` is the model's."""
+    """Tokens that stand for an image or frame one, banned in completions. `config` is the model's."""
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     ids = {getattr(config, name, None) for name in names} | {getattr(processor, "image_token_id", None)}
     return sorted(ids - {None})

@@ -1,10 +1,4 @@
-"""Load a vision-language model and its processor; the table of families that need anything special.
-
-Any model that `AutoModelForImageTextToText` loads can be trained. A family is listed here when its boxes live in a
-known coordinate space, its vision modules have a name, and groups of it were seen to share their prefix exactly
-(`tests/trainer/test_forward_families.py`), so that `grpo_rec.py`, `--freeze_vision_modules` and `--shared_prefix` can
-act.
-"""
+"""Load the policy and its processor with this run's pixel limits; freeze the vision tower."""
 
 from pathlib import Path
 from typing import Any
@@ -22,14 +16,14 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedModel | PeftModel:
-    """The policy, in `weights_dtype`, with sdpa attention unless told otherwise; an adapter around its base model."""
+    """The policy in `weights_dtype`, sdpa attention by default; for an adapter, the adapter around its base model."""
     kwargs: dict[str, Any] = {
         "dtype": weights_dtype(model_args, training),
         "attn_implementation": model_args.attn_implementation or "sdpa",
         "trust_remote_code": training.trust_remote_code,
         **(training.model_init_kwargs or {}),
     }
-    training.model_init_kwargs = None  # acted on here; the trainer's reference model copies dtype and attention
+    training.model_init_kwargs = None  # used above; the trainer's reference model copies dtype and attention
     name, revision = model_args.model_name_or_path, model_args.model_revision
     with code_named(name):
         if adapter_config(name, revision) is None:
@@ -39,10 +33,10 @@ def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedMode
 
 
 def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code: bool = False) -> ProcessorMixin:
-    """The processor with this run's pixel limits. It pads left: right padding would shift positions in generation.
+    """The processor with this run's pixel limits; it pads on the left, as generation needs.
 
-    Raises UsageError where a pixel flag cannot act on this processor, the checkpoint has no chat template, or it
-    brings code that nobody asked to run.
+    Raises UsageError where a pixel flag cannot act on this processor, and for a checkpoint without chat template or
+    with code of its own while `trust_remote_code` is false.
     """
     name, revision = processor_source(model_args.model_name_or_path, model_args.model_revision)
     with code_named(name):
@@ -66,7 +60,7 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
 
 
 def processor_source(name: str, revision: str | None = None) -> tuple[str, str | None]:
-    """(name, revision) of what the processor is loaded from: for an adapter without one of its own, the base model."""
+    """(name, revision) to load the processor from: the base model for an adapter that has no processor files."""
     config = adapter_config(name, revision)
     if config is None or any((Path(name) / file).is_file() for file in PROCESSOR_FILES):
         return name, revision
@@ -74,7 +68,10 @@ def processor_source(name: str, revision: str | None = None) -> tuple[str, str |
 
 
 def set_pixel_limits(processor: ProcessorMixin, min_pixels: int | None, max_pixels: int | None) -> None:
-    """Smallest and largest image area after resizing (Qwen-VL's image processors hold areas in `size`)."""
+    """Set the smallest and largest image area after resizing (Qwen-VL's image processors hold areas in `size`).
+
+    Raises UsageError for a processor that does not resize by area.
+    """
     if min_pixels is None and max_pixels is None:
         return
     images = processor.image_processor
@@ -90,7 +87,7 @@ def set_pixel_limits(processor: ProcessorMixin, min_pixels: int | None, max_pixe
 def pixel_limits(processor: ProcessorMixin) -> tuple[int, int]:
     """(min_pixels, max_pixels) of a processor that resizes by area; (0, 0) for one that does not.
 
-    (0, 0) is never read: only the `resized` coordinate space needs limits, and its families all resize by area.
+    Only the `resized` coordinate space reads the limits, and all its families resize by area.
     """
     images = processor.image_processor
     if not hasattr(images, "merge_size"):
@@ -99,13 +96,14 @@ def pixel_limits(processor: ProcessorMixin) -> tuple[int, int]:
 
 
 def set_tiles(processor: ProcessorMixin, tiles: int) -> None:
+    """Set the most tiles of an image. Raises UsageError for a processor that cuts none."""
     if not hasattr(processor.image_processor, "max_patches"):
         raise UsageError(f"--max_anyres_num: {type(processor.image_processor).__name__} does not cut tiles; remove it")
     processor.image_processor.max_patches = tiles
 
 
 def freeze_vision(model: PreTrainedModel) -> int:
-    """Stop training the vision tower and projector; returns how many parameters that were."""
+    """Freeze the vision tower and the projector; returns how many parameters they have."""
     frozen = vision_parameters(model)
     if isinstance(model, PeftModel) and any(p.requires_grad for p in frozen):
         raise UsageError(

@@ -1,7 +1,7 @@
-"""LoRA: which layers a new adapter gets, adapters to go on with, and what cannot act.
+"""LoRA: the layers that a new adapter gets, loading an adapter to train it further, checks of the flags.
 
-A new adapter is put around the model by TRL; with `--beta` its reference policy is the same model with the adapter
-switched off. An adapter given as `--model_name_or_path` is trained on, and the reference is the adapter as it was.
+TRL puts a new adapter around the model; with `--beta` its reference policy is the same model with the adapter
+switched off. An adapter given as `--model_name_or_path` is trained further; its reference is the adapter as loaded.
 `local_scripts/merge_lora.py` makes a plain model of either.
 """
 
@@ -29,13 +29,13 @@ ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv
 
 
 def adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | None:
-    """`adapter_config.json` of an adapter, a folder or a hub name; None for a plain model."""
+    """`adapter_config.json` of an adapter (a folder or a hub name); None for a plain model."""
     path = find_adapter_config_file(name, revision=revision)
     return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def load_adapter(name: str, base: str | None = None, trained: bool = False, **options: Any) -> PeftModel:
-    """An adapter around the base model it names, or around `base`; `options` go to the base's `from_pretrained`.
+    """An adapter around `base`, or the base model it names; `options` go to the base's `from_pretrained`.
 
     Raises UsageError where the base cannot be loaded.
     """
@@ -59,7 +59,7 @@ def load_adapter(name: str, base: str | None = None, trained: bool = False, **op
 
 
 def refuse_adapter_flags(model_args: VLMConfig) -> None:
-    """What an adapter as `--model_name_or_path` needs, and what it cannot take. Raises UsageError."""
+    """Raises UsageError where an adapter to train comes without `--use_peft`, or with a new adapter's flags."""
     name = model_args.model_name_or_path
     if not model_args.use_peft:
         raise UsageError(
@@ -76,92 +76,103 @@ def refuse_adapter_flags(model_args: VLMConfig) -> None:
 
 
 def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, vision: tuple[str, ...]) -> Any:
-    """The adapter that `--use_peft` and its flags ask for, None without them, or where the model has one already.
+    """The configuration of a new adapter, by `--use_peft` and its flags; None without, or where the model has one.
 
-    `vision` are the parts of vision parameters' names, empty for a model of no known family. Raises UsageError for
-    names that match nothing.
+    `vision` is `families.vision_parts(model)`. Raises UsageError for names that match nothing.
     """
     if not model_args.use_peft or isinstance(model, PeftModel):
         return None
     config = get_peft_config(model_args)
     config.target_modules = adapted_layers(model_args, model, vision)
-    allowed = partial(_only_allowed, model_args=model_args, vision=vision)
+    check_vision = partial(_outside_vision, model_args=model_args, vision=vision)
     if model_args.lora_modules_to_save:
         names = [name for name, _ in model.named_modules()]
-        allowed("lora_modules_to_save", _each_matched("lora_modules_to_save", model_args.lora_modules_to_save, names))
+        flag = "lora_modules_to_save"
+        check_vision(flag, _matched_names(flag, model_args.lora_modules_to_save, names))
         _refuse_tied(model_args.lora_modules_to_save, model)
     if model_args.lora_target_parameters:
         names = [name for name, _ in model.named_parameters()]
         flag = "lora_target_parameters"
-        allowed(flag, _each_matched(flag, model_args.lora_target_parameters, names))
+        check_vision(flag, _matched_names(flag, model_args.lora_target_parameters, names))
     return config
 
 
 def adapted_layers(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ...]) -> list[str]:
-    """Full names of the layers that get an adapter: all linear ones by default, of the language model alone without
-    `--lora_vision`; never the head, whose weight log-probs read directly."""
-    asked, flag = model_args.lora_target_modules, "lora_target_modules"
-    if asked in (None, ALL_LINEAR):
-        found = list(linear_layers(model))
+    """Full names of the layers that get an adapter: all linear ones by default; with `--lora_vision` of vision too.
+
+    The head gets none: log-probs read its weight directly.
+    """
+    target, flag = model_args.lora_target_modules, "lora_target_modules"
+    if target in (None, ALL_LINEAR):
+        adapted = list(linear_layers(model))
     else:
         layers = dict(model.named_modules())
         head = next((name for name, module in layers.items() if module is model.get_output_embeddings()), None)
-        found = _each_matched(flag, [asked] if isinstance(asked, str) else asked, layers, pattern=asked)
-        if wrong := [name for name in found if name == head or not isinstance(layers[name], ADAPTABLE)]:
+        patterns = [target] if isinstance(target, str) else target
+        adapted = _matched_names(flag, patterns, layers, regular=isinstance(target, str))
+        if wrong := [name for name in adapted if name == head or not isinstance(layers[name], ADAPTABLE)]:
             why = (
                 "log-probs read the head's weight directly; --lora_modules_to_save trains it whole"
                 if wrong == [head]
                 else f"a {type(layers[wrong[0]]).__name__} takes no adapter; name layers such as q_proj"
             )
-            raise UsageError(f"--{flag}: got {asked!r}, which matches {wrong[0]}; {why}")
-    return _only_allowed(flag, found, model_args, vision)
+            raise UsageError(f"--{flag}: got {target!r}, which matches {wrong[0]}; {why}")
+    return _outside_vision(flag, adapted, model_args, vision)
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """All linear layers but the head, by full name: what an adapter gets unless layers are named."""
+    """All linear layers but the head, by full name: those that get an adapter by default."""
     head = model.get_output_embeddings()
     return {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
 
 
-def _each_matched(flag: str, asked: Iterable[str], names: Iterable[str], pattern: Any = None) -> list[str]:
-    """The names that one of `asked` matches as peft does: a name's last parts, or, where `pattern` is a string, a
-    regular expression. Raises UsageError with near names for an entry that matches none."""
-    names, found = list(names), []
-    for entry in asked:
-        config = LoraConfig(target_modules=entry if isinstance(pattern, str) else [entry])
-        matched = [name for name in names if name and check_target_module_exists(config, name)]
-        if not matched:
+def _matched_names(flag: str, patterns: Iterable[str], names: Iterable[str], regular: bool = False) -> list[str]:
+    """The names that a pattern matches as peft does: by a name's last parts, or as a `regular` expression.
+
+    Raises UsageError with near names for a pattern that matches none.
+    """
+    names, matches = list(names), []
+    for pattern in patterns:
+        config = LoraConfig(target_modules=pattern if regular else [pattern])
+        hits = [name for name in names if name and check_target_module_exists(config, name)]
+        if not hits:
             parts = sorted({name.rsplit(".", 1)[-1] for name in names} - {""})
             parts = [part for part in parts if not part.isdigit()]
-            near = difflib.get_close_matches(entry, parts, n=3, cutoff=0.4) or parts[:8]
-            raise UsageError(f"--{flag}: got {entry!r}, which matches nothing in this model; near: {', '.join(near)}")
-        found += matched
-    return list(dict.fromkeys(found))
+            near = difflib.get_close_matches(pattern, parts, n=3, cutoff=0.4) or parts[:8]
+            raise UsageError(
+                f"--{flag}: got {pattern!r}, which matches nothing in this model; near: {', '.join(near)}"
+            )
+        matches += hits
+    return list(dict.fromkeys(matches))
 
 
-def _only_allowed(flag: str, found: list[str], model_args: VLMConfig, vision: tuple[str, ...]) -> list[str]:
-    """Without `--lora_vision` the names outside the vision modules. Raises UsageError where that leaves none, or where
-    it cannot be told which they are."""
-    seen = [name for name in found if any(part in f"{name}." for part in vision)]
+def _outside_vision(flag: str, names: list[str], model_args: VLMConfig, vision: tuple[str, ...]) -> list[str]:
+    """The names outside the vision modules; all of them with `--lora_vision`.
+
+    Raises UsageError where none is outside, and where the family, so its vision modules, is unknown.
+    """
+    in_vision = [name for name in names if any(part in f"{name}." for part in vision)]
     if model_args.lora_vision:
-        if vision and flag == "lora_target_modules" and not seen:
+        if vision and flag == "lora_target_modules" and not in_vision:
             raise UsageError(f"--lora_vision: got true, but --{flag} names no layer of the vision modules; remove one")
-        return found
+        return names
     if not vision:
         raise UsageError(
             "--use_peft: which layers are vision is not known for this model (no entry in "
             "open_r1.models.families.FAMILIES); --lora_vision true adapts all of them"
         )
-    if flag == "lora_target_modules" and len(seen) < len(found):
-        return [name for name in found if name not in set(seen)]
-    if seen:
-        raise UsageError(f"--{flag}: got {seen[0]}, a vision module; add --lora_vision true, or remove it")
-    return found
+    if flag == "lora_target_modules" and len(in_vision) < len(names):
+        return [name for name in names if name not in set(in_vision)]
+    if in_vision:
+        raise UsageError(f"--{flag}: got {in_vision[0]}, a vision module; add --lora_vision true, or remove it")
+    return names
 
 
-def _refuse_tied(saved: list[str], model: PreTrainedModel) -> None:
+def _refuse_tied(modules_to_save: list[str], model: PreTrainedModel) -> None:
+    """Raises UsageError for an embedding or head that this model ties to the other."""
     tied = {id(module) for module in (model.get_input_embeddings(), model.get_output_embeddings())}
-    wrong = [n for n, module in model.named_modules() if id(module) in tied and any(n.endswith(s) for s in saved)]
+    ends = tuple(modules_to_save)
+    wrong = [name for name, module in model.named_modules() if id(module) in tied and name.endswith(ends)]
     if wrong and model.config.get_text_config().tie_word_embeddings:
         raise UsageError(
             f"--lora_modules_to_save: got {wrong[0]}, which this model ties to its other embedding: trained alone "
@@ -169,7 +180,7 @@ def _refuse_tied(saved: list[str], model: PreTrainedModel) -> None:
         )
 
 
-def adapted(model: PeftModel) -> dict[str, int]:
-    """For people: kind of adapted layer -> how many, by the last part of their names."""
+def adapter_counts(model: PeftModel) -> dict[str, int]:
+    """Kind of adapted layer (the last part of its name) -> how many there are, for the log."""
     layers = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
     return dict(sorted(Counter(layer.rsplit(".", 1)[-1] for layer in layers).items()))
