@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import torch
 import trl.trainer.grpo_trainer as upstream
-from transformers import DynamicCache, Trainer, masking_utils
+from PIL import Image
+from transformers import AutoProcessor, DynamicCache, Trainer, masking_utils
 from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, split_tensor_dict
 
 from open_r1.trainer.checkpointing.run_state import COUNTERS
@@ -84,6 +86,25 @@ def test_trl_still_shuffles_rows_which_is_why_prepare_inputs_is_replaced():
 def test_trl_still_bans_one_image_token_only():
     assert '"suppress_tokens"] = [model.config.image_token_id]' in inspect.getsource(GRPOTrainer.__init__)
     assert "generation_kwargs.update(args.generation_kwargs)" in inspect.getsource(GRPOTrainer.__init__)
+
+
+def test_trl_still_gives_vllm_expanded_prompts_beside_the_pictures(tiny):
+    """The fault for which `rollout/vllm` and `trainer/vllm_rollout.py` exist: vLLM expands each image's tokens itself,
+    so a prompt that is expanded already is read as another one, and every rollout is about another picture."""
+    processor = AutoProcessor.from_pretrained(tiny)
+    content = [{"type": "image", "image": Image.new("RGB", (112, 56))}, {"type": "text", "text": "Which digits?"}]
+    trainer = SimpleNamespace(
+        processing_class=processor, _is_vlm=True, environment_factories=None, tools=None, chat_template=None,
+        chat_template_kwargs={},
+    )  # fmt: skip
+    ids, images, _ = GRPOTrainer._tokenize_prompts(trainer, [[{"role": "user", "content": content}]])
+    expanded = ids[0].count(processor.image_token_id) > len(images[0])
+    handed_on = 'row = {"prompt_token_ids": ids}' in inspect.getsource(VLLMGeneration.generate)
+    assert expanded and handed_on, (
+        "TRL no longer hands expanded prompts to vLLM: measure its colocate mode with pytest -m vllm; where log-probs "
+        "agree, rollout/vllm/{colocate,policy_weights,server_client,wire,weight_channel,worker}.py and "
+        "trainer/vllm_rollout.py can go, and VLMGRPOTrainer pass use_vllm on"
+    )
 
 
 def test_the_logs_hold_one_entry_a_completion_gathered_over_ranks():

@@ -63,19 +63,5 @@ def test_the_page_lists_every_flag_as_the_code_has_it():
     run_script("local_scripts/dev/readme/flags_table.py", "--check")
 
 
-LIGHT = [
-    str(path.relative_to(REPO / "src").with_suffix("")).replace("/", ".").removesuffix(".__init__")
-    for room in ("data", "rewards", "tasks", "endpoint", "report")
-    for path in sorted((REPO / "src" / "open_r1" / room).rglob("*.py"))
-    if path.stem not in ("hub_dataset", "attention_film")
-]
-
-
-def test_the_upper_half_imports_neither_torch_nor_transformers_nor_trl():
-    code = f"import importlib, sys\nfor m in {LIGHT}: importlib.import_module(m)\n"
-    code += "heavy = {'torch', 'transformers', 'trl'} & set(sys.modules)\nassert not heavy, heavy"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPO)
-
-
 def test_the_page_shows_the_newest_table_of_trials():
     assert torture_table.section().is_up_to_date()
