@@ -31,8 +31,8 @@ from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import Record, load_records
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.drawing import ANSWERED, GOLD
+from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.polygons import last_polygon
-from open_r1.rewards.registry import gold_completion
 from open_r1.rewards.segmentation import frame_size, gold_polygon, mask_iou, true_mask
 
 TRUTH = "#ffdc00"

@@ -35,8 +35,9 @@ from open_r1.endpoint.client import scaled_down
 from open_r1.endpoint.replies import has_lost_backslash, parse_object
 from open_r1.errors import DataError, Problem
 from open_r1.rewards.base import gold_text
+from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import has_think_format
-from open_r1.rewards.registry import get_method, gold_score
+from open_r1.rewards.registry import get_method
 
 INSTRUCTION = """You prepare training data for a model that learns to reason about pictures. You get a question about \
 pictures{given} as JSON, after the pictures. Do two things.

@@ -26,7 +26,8 @@ from open_r1.data.jsonl_dataset import Record, RecordDataset, scan_records, spli
 from open_r1.data.prompt_length import prompt_tokens
 from open_r1.data.summary import Statistics, count_records, size_class, summary_table
 from open_r1.errors import DataError, Problem, UsageError, shorten
-from open_r1.rewards.registry import get_method, gold_score
+from open_r1.rewards.gold import gold_score
+from open_r1.rewards.registry import get_method
 from open_r1.tasks.registry import TASKS, Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model

@@ -1,9 +1,12 @@
 """Errors for wrong input, as users read them: `file:line: field: got, expected, remedy`, many at once."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 MAX_SHOWN = 50
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,21 @@ def shorten(value: object, limit: int = 80) -> str:
 def data_error(where: str, name: str, got: str, expected: str, remedy: str) -> DataError:
     """A DataError of one problem."""
     return DataError([Problem(where, name, got, expected, remedy)])
+
+
+def look_up(name: str, table: Mapping[str, _T], kind: str) -> _T:
+    """`table[name]`; raises ValueError that names all entries and the nearest one.
+
+    >>> look_up("formt", {"accuracy": 1, "format": 2}, "reward")
+    Traceback (most recent call last):
+    ValueError: reward: got 'formt', expected one of accuracy, format; did you mean 'format'?
+    """
+    if name in table:
+        return table[name]
+    raise ValueError(f"{kind}: got {name!r}, expected one of {', '.join(table)}; {nearest_hint(name, table)}")
+
+
+def nearest_hint(name: str, table: Mapping[str, object]) -> str:
+    """The remedy for an unknown name: the nearest name of the table."""
+    nearest = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else "correct the name"

@@ -28,10 +28,11 @@ from open_r1.data.paths import ImageFolder, split_paths
 from open_r1.data.record import Record, parse_row
 from open_r1.endpoint import replies
 from open_r1.errors import DataError, UsageError
-from open_r1.rewards.base import nothing_to_draw
+from open_r1.rewards.base import no_outlines
+from open_r1.rewards.gold import gold_completion, gold_score
 from open_r1.rewards.parsing import answer, area, boxes, chars, detections, numbers, options, units
 from open_r1.rewards.parsing import polygons as outlines
-from open_r1.rewards.registry import METHODS, REWARDS, gold_completion, gold_score, parsed
+from open_r1.rewards.registry import METHODS, REWARDS, parsed
 from open_r1.rewards.sandbox import math_verify as pool
 
 SPLIT = "\x1e"
@@ -264,7 +265,7 @@ TARGETS: dict[str, Target] = {
     "coordinates": convert,
     **{f"score of {name}": partial(grade, name) for name in ROWS},
     **{f"parse of {name}": partial(show, name) for name in ROWS},
-    **{f"outlines of {name}": partial(draw, name) for name in ROWS if METHODS[name].outlines is not nothing_to_draw},
+    **{f"outlines of {name}": partial(draw, name) for name in ROWS if METHODS[name].outlines is not no_outlines},
     **{f"gold of {name}": partial(grade_gold, name) for name in ROWS},
     **{f"reward {name}": partial(pay, name, "decode" if "decode" in name else "area") for name in REWARDS},
 }

@@ -5,7 +5,8 @@ import time
 import pytest
 from helpers.hostile_texts import CONTENTS, GOLDS, HANGS, LARGE, completions, range_of, record, rewards_of
 
-from open_r1.rewards.registry import METHODS, REWARDS, gold_score
+from open_r1.rewards.gold import gold_score
+from open_r1.rewards.registry import METHODS, REWARDS
 from open_r1.rewards.sandbox import worker_pool as workers
 from open_r1.rewards.trl_adapter import BatchReward
 

@@ -15,7 +15,8 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.endpoint.client import EndpointError
 from open_r1.rewards import judge
-from open_r1.rewards.registry import METHODS, accuracy, gold_score
+from open_r1.rewards.gold import gold_score
+from open_r1.rewards.registry import METHODS, accuracy
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.rewards.custom import load_reward
+from open_r1.rewards.gold import gold_completion, gold_score
 from open_r1.rewards.referring import box_iou
-from open_r1.rewards.registry import METHODS, REWARDS, accuracy, get_method, get_rewards, gold_completion, gold_score
+from open_r1.rewards.registry import METHODS, REWARDS, accuracy, get_method, get_rewards
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, completion_text
 
 GOLDS = {

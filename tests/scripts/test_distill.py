@@ -13,8 +13,8 @@ from helpers.fake_endpoint import FakeEndpoint, Reply, serving, text_of
 from helpers.repository import REPO
 
 from open_r1.data.jsonl_dataset import load_records
+from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import has_think_format
-from open_r1.rewards.registry import gold_score
 
 SCRIPT = REPO / "local_scripts" / "distill_r1.py"
 spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)

@@ -10,8 +10,9 @@ from helpers.repository import make_dataset
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.errors import DataError
+from open_r1.rewards.gold import gold_completion, gold_score
 from open_r1.rewards.parsing.area import has_two_decimals, parse_area
-from open_r1.rewards.registry import METHODS, REWARDS, gold_completion, gold_score
+from open_r1.rewards.registry import METHODS, REWARDS
 from open_r1.tasks.area import AREA_SHAPES, AXIS, Areas, draw_area
 from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import example_rng

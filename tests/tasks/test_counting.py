@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from open_r1.data.record import Record
-from open_r1.rewards.registry import METHODS, accuracy, gold_completion
+from open_r1.rewards.gold import gold_completion
+from open_r1.rewards.registry import METHODS, accuracy
 from open_r1.tasks.counting import COUNTING, CountingImages, near, of_kind
 from open_r1.tasks.registry import TASKS
 from open_r1.tasks.shapes import COLORS, pairs

@@ -11,7 +11,8 @@ from PIL import Image
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.errors import DataError
-from open_r1.rewards.registry import METHODS, REWARDS, gold_completion, gold_score
+from open_r1.rewards.gold import gold_completion, gold_score
+from open_r1.rewards.registry import METHODS, REWARDS
 from open_r1.tasks import decoder
 from open_r1.tasks.decode_sequences import CodedSequences
 from open_r1.tasks.decode_words import CodedWords

@@ -16,7 +16,7 @@ from helpers.repository import REPO, run_script
 from PIL import Image
 
 from open_r1.data.jsonl_dataset import load_records
-from open_r1.rewards.registry import gold_score
+from open_r1.rewards.gold import gold_score
 
 QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {}."
 

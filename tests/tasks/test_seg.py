@@ -17,7 +17,8 @@ from open_r1.data.geometry.masks import decode_rle, encode_rle, mask_iou_of, rea
 from open_r1.data.geometry.polygons import BASES, Polygon, ceiling, fit_polygon, polygon_json, to_rle
 from open_r1.data.record import Record
 from open_r1.errors import DataError
-from open_r1.rewards.registry import METHODS, accuracy, gold_completion, gold_score
+from open_r1.rewards.gold import gold_completion, gold_score
+from open_r1.rewards.registry import METHODS, accuracy
 from open_r1.rewards.segmentation import answered_polygon, frame_size, mask_iou
 from open_r1.tasks.seg import MASK_SHAPES, SEG, OutlinedShapes
 

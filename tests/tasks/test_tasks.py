@@ -9,7 +9,8 @@ from helpers.repository import make_dataset
 from open_r1.check import main as doctor
 from open_r1.data.jsonl_dataset import Record, load_records
 from open_r1.rewards.custom import load_reward
-from open_r1.rewards.registry import METHODS, gold_completion
+from open_r1.rewards.gold import gold_completion
+from open_r1.rewards.registry import METHODS
 from open_r1.tasks.registry import TASKS
 
 SYNTHETIC = [name for name, task in TASKS.items() if task.generator]

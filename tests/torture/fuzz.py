@@ -43,7 +43,7 @@ def seeds() -> dict[str, list[bytes]]:
     from helpers.hostile_inputs import ROWS, SPLIT, TARGETS
 
     from open_r1.data.record import Record, parse_row
-    from open_r1.rewards.registry import gold_completion
+    from open_r1.rewards.gold import gold_completion
     from open_r1.tasks.export import example_rows
     from open_r1.tasks.registry import TASKS
 

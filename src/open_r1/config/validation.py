@@ -10,9 +10,9 @@ from accelerate.utils import is_cuda_available
 
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
 from open_r1.data.paths import split_paths
+from open_r1.errors import look_up as look_up
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards.custom import load_reward, user_file
-from open_r1.rewards.registry import look_up as look_up
 from open_r1.rewards.registry import prepare_methods
 
 # Flags of TRL's ModelConfig that could not act -> what to do.

@@ -32,8 +32,9 @@ from open_r1.models.families import image_token_ids
 from open_r1.models.loading import load_processor
 from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
+from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import final_text, thought
-from open_r1.rewards.registry import get_rewards, gold_score, parsed
+from open_r1.rewards.registry import get_rewards, parsed
 from open_r1.rollout.prompts import Example
 from open_r1.tasks.registry import TASKS, Task
 

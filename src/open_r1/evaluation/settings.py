@@ -9,8 +9,8 @@ from typing import Any
 
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import split_paths
-from open_r1.errors import UsageError
-from open_r1.rewards.registry import look_up, prepare_methods
+from open_r1.errors import UsageError, look_up
+from open_r1.rewards.registry import prepare_methods
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.registry import TASKS, Task
 

@@ -1,4 +1,4 @@
-"""What rewards and accuracy methods are, and the two ways a row can be malformed for them."""
+"""The types of rewards and accuracy methods; the gold answer of a record and the error for an unusable one."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.parsing.answer import extract_answer, final_text
 
-# One completion's text and its record -> a value, or None for "does not apply". Pure, deterministic, no I/O.
+# (text of one completion, its record) -> a value, or None where it does not apply. Pure, deterministic, no I/O.
 Reward = Callable[[str, Record], float | None]
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A closed line on one of a record's pictures, for people: the corners of a box or of a polygon.
+    """The corners of a box or polygon to draw on one of a record's pictures.
 
-    `points` are (x, y) in [0, 1] of the displayed original image's width and height; `image` counts the pictures.
+    `points` are (x, y) in [0, 1] of the upright original image's width and height; `image` is the picture's index.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -25,39 +25,41 @@ class Outline:
 
 
 def read_final_text(completion: str, record: Record) -> Any:
-    """What most methods read: the final text, or None where there is none."""
+    """The final text of a completion, or None without one; the default `parse` of a method."""
     return final_text(completion) or None
 
 
-def nothing_to_draw(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The outlines of a method whose answers lie nowhere on a picture."""
+def no_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """No outlines: the default of methods whose answers are not places on a picture."""
     return ()
 
 
 @dataclass(frozen=True)
 class Method:
-    """How accuracy is measured: `score` in [minimum, maximum]; `parse` shows what was read (JSON), None for nothing.
+    """An accuracy method.
 
-    A malformed completion scores `minimum`; a malformed record raises DataError. `ready` raises ValueError, before
-    training, where the method lacks something outside of the rows: a judge's endpoint. `thought` gives what a perfect
-    completion thinks before it answers. `gold_earns` says what a row's own gold answer earns where that is less than
-    `maximum`: a polygon is not the mask. `outlines` are what a completion answers with on the picture. A method that
-    `asks` another machine has deadlines of its own, and stays in the process whose threads share its answers.
+    - `score`: a number in [minimum, maximum]; `minimum` for a malformed completion, DataError for a malformed record.
+    - `parse`: what was read from the completion, as JSON; None for nothing.
+    - `thinking`: the text between the think tags of a perfect completion.
+    - `check_ready`: raises ValueError before training where something outside of the rows is missing (an endpoint).
+    - `is_remote`: waits for another machine; it has its own deadlines, and runs in the training process.
+    - `gold_maximum`: the score of a record's own gold answer, where that is below `maximum` (a polygon is not a mask).
+    - `outlines`: the answer of a completion on the picture.
     """
 
     score: Callable[[str, Record], float]
     maximum: float = 1.0
     minimum: float = 0.0
     parse: Callable[[str, Record], Any] = read_final_text
-    thought: Callable[[Record], str] = lambda record: "..."
-    ready: Callable[[], None] | None = None
-    asks: bool = False
-    gold_earns: Callable[[Record], float] | None = None
-    outlines: Callable[[str, Record], tuple[Outline, ...]] = nothing_to_draw
+    thinking: Callable[[Record], str] = lambda record: "..."
+    check_ready: Callable[[], None] | None = None
+    is_remote: bool = False
+    gold_maximum: Callable[[Record], float] | None = None
+    outlines: Callable[[str, Record], tuple[Outline, ...]] = no_outlines
 
 
 def outline(points: Iterable[tuple[float, float]], wh: tuple[float, float], label: str | None = None) -> Outline:
-    """An outline of corners in pixels of an image of `wh` (width, height), moved inside of it.
+    """The Outline of corners in pixels of an image of `wh` (width, height); corners outside move to its edge.
 
     >>> outline([(0, 0), (320, 0), (320, 900)], (640, 425))
     Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), label=None, image=0)
@@ -68,9 +70,9 @@ def outline(points: Iterable[tuple[float, float]], wh: tuple[float, float], labe
 
 
 def gold_text(record: Record) -> str:
-    """The gold answer: R1-V's solutions stand in `<answer>` tags, others are the solution itself.
+    """The gold answer: the content of `<answer>` tags (R1-V's solutions), else the solution itself.
 
-    Raises DataError where it is blank: nothing against nothing must not pay.
+    Raises DataError where it is blank, which would match an empty answer.
 
     >>> gold_text(Record("1", (), "", (), "<answer> 3 </answer>"))
     '3'
@@ -83,6 +85,6 @@ def gold_text(record: Record) -> str:
 
 
 def bad_gold(record: Record, expected: str) -> DataError:
-    """The error of a gold answer that its method cannot use."""
+    """The DataError of a gold answer that its method cannot use."""
     remedy = "correct the gold answer, or choose another --reward_method"
     return DataError([Problem(record.where, "solution", shorten(record.solution), expected, remedy)])

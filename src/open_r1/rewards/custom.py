@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from open_r1.rewards.registry import REWARDS, look_up
+from open_r1.errors import look_up
+from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.sandbox.user_module import import_file
 
 SIGNATURES = (

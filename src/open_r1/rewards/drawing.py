@@ -9,8 +9,9 @@ from itertools import pairwise
 from PIL import Image, ImageDraw, ImageFont
 
 from open_r1.data.record import Record
-from open_r1.rewards.base import Outline, nothing_to_draw
-from open_r1.rewards.registry import gold_completion, method_of
+from open_r1.rewards.base import Outline, no_outlines
+from open_r1.rewards.gold import gold_completion
+from open_r1.rewards.registry import method_of
 
 __all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "draws", "gold_outlines"]
 
@@ -52,7 +53,7 @@ def draws(record: Record) -> bool:
     >>> draws(Record("1", ("a.png",), "", (), "3")), draws(Record("1", ("a.png",), "", (), "", {}, "", "rec"))
     (False, True)
     """
-    return bool(record.images) and method_of(record).outlines is not nothing_to_draw
+    return bool(record.images) and method_of(record).outlines is not no_outlines
 
 
 def draw_outlines(

@@ -69,7 +69,7 @@ def llm(completion: str, record: Record) -> float:
         return _count("failures")
 
 
-def ready() -> None:
+def check_judge() -> None:
     """Asks the judge about a trivial pair. Raises ValueError where it is not set up or gives no verdict."""
     try:
         judge_equal(_endpoint(), "What is 1 + 1?", "2", "two")

@@ -22,7 +22,7 @@ from open_r1.rewards.grading import (
     grade_in_threads,
     grade_in_workers,
 )
-from open_r1.rewards.registry import MINIMA, asks
+from open_r1.rewards.registry import MINIMA, is_remote
 from open_r1.rewards.sandbox import math_verify as pool
 from open_r1.rewards.sandbox import worker_pool as workers
 
@@ -133,10 +133,10 @@ class BatchReward:
             return grade_in_workers(self._job, rows)
         keys = [(text, id(record)) for text, record, _ in rows]
         unique = dict(zip(keys, rows, strict=True))  # what a group says twice is graded once
-        asking = {key: row for key, row in unique.items() if asks(self.name, row[1])}
-        others = {key: row for key, row in unique.items() if key not in asking}
-        grades = dict(zip(others, grade_in_workers(self._job, list(others.values())), strict=True))
-        grades |= zip(asking, grade_in_threads(self.fn, list(asking.values())), strict=True)
+        remote = {key: row for key, row in unique.items() if is_remote(self.name, row[1])}
+        local = {key: row for key, row in unique.items() if key not in remote}
+        grades = dict(zip(local, grade_in_workers(self._job, list(local.values())), strict=True))
+        grades |= zip(remote, grade_in_threads(self.fn, list(remote.values())), strict=True)
         return [grades[key] for key in keys]
 
     def _batch(self, columns: dict[str, Any], record: Sequence[Record], wanted: set[str]) -> list[Grade]:

@@ -1,8 +1,8 @@
 """Extracts the answer from a completion: the tags, the format, the final text, and texts made comparable. (torch-free)
 
-Only this folder reads model text, one file for each kind: options, numbers, boxes, detections, polygons, areas, decoded
-messages, units; `open_r1.endpoint.replies` reads an endpoint's. Rewards and evaluations use the same functions. All of
-them take time linear in the text.
+Only this folder reads model text, one file for each kind: options, numbers, boxes, detections, polygons, areas,
+decoded messages, units; `open_r1.endpoint.replies` reads an endpoint's. Rewards and evaluations use the same
+functions. All of them take time linear in the text.
 """
 
 import re

@@ -1,0 +1,41 @@
+"""The completion of a gold answer and its score, which shows whether a row is usable. (torch-free)"""
+
+from open_r1.data.record import Record
+from open_r1.rewards.base import Method, gold_text
+from open_r1.rewards.parsing.answer import extract_answer
+from open_r1.rewards.registry import get_method, method_of
+
+
+def _method(record: Record, method: str | None) -> Method:
+    """The method of this name, or else the record's own."""
+    return method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
+
+
+def gold_completion(record: Record, method: str | None = None) -> str:
+    """A perfect completion with the gold answer, for `method` (default: the record's own).
+
+    A solution that holds `<answer>` tags is returned unchanged.
+
+    >>> gold_completion(Record("1", (), "", (), "3"))
+    '<think>\\n...\\n</think>\\n<answer>3</answer>'
+    """
+    if extract_answer(record.solution) is not None:
+        return record.solution
+    thinking = _method(record, method).thinking(record)
+    return f"<think>\n{thinking}\n</think>\n<answer>{gold_text(record)}</answer>"
+
+
+def gold_score(record: Record, method: str | None = None) -> tuple[float, float]:
+    """(score, maximum) of the gold answer by `method` (default: the record's own); a row that scores less is unusable.
+
+    The maximum is `gold_maximum` of the record where the method has one.
+
+    Raises DataError for a gold that the method cannot use, or a row with an unknown method.
+
+    >>> gold_score(Record("1", (), "", (), "(B)"), "mcq")
+    (1.0, 1.0)
+    """
+    grader = _method(record, method)
+    in_pixels = record.with_extra(model_family="original")  # gold boxes are in this frame for every model
+    best = grader.gold_maximum(record) if grader.gold_maximum else grader.maximum
+    return grader.score(gold_completion(record, method), in_pixels), best
