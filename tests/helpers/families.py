@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
-from open_r1.rollout.prompts import Prompt, prompt_of
+from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.trainer.forward.log_probs import Scored, score
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 
@@ -280,7 +280,7 @@ def group_prompts(model, groups=GROUPS) -> list[Prompt]:
     return [
         row
         for seed, (images, text, rows) in enumerate(groups)
-        for row in [prompt_of(prompt(model, images, text, seed), rope)] * rows
+        for row in [prompt_from_fields(prompt(model, images, text, seed), rope)] * rows
     ]
 
 

@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "data hangs": ((prompts.PromptLoader, "take"), sleep),
     "reward hangs": ((BatchReward, "__call__"), sleep),
     "reward holds the interpreter": ((BatchReward, "__call__"), sleep_with_the_interpreter),
-    "rollout takes minutes": ((generation.BrokenOff, "__call__"), pause),
+    "rollout takes minutes": ((generation.StopOnRequest, "__call__"), pause),
     "update hangs": ((LifecycleHooks, "training_step"), sleep),
     "dies": ((LifecycleHooks, "training_step"), die),
     "update fails": ((LifecycleHooks, "training_step"), fail),

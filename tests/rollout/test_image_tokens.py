@@ -16,7 +16,7 @@ from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 from open_r1.models.loading import load_processor
 from open_r1.rollout.annotation import annotator
-from open_r1.rollout.image_tokens import ImageDrawn, refuse_drawn, refuse_unseen, runs_of
+from open_r1.rollout.image_tokens import ImageTokenSampled, refuse_image_tokens, refuse_missing_images, count_runs
 from open_r1.rollout.prompts import PromptLoader
 from open_r1.trainer.sft_batches import Collator
 
@@ -28,13 +28,13 @@ def test_no_family_raises_a_false_alarm(family):
     assert processor.image_token_id == families.IMAGE
     for pictures in range(4):
         ids = families.prompt(model, pictures, text=9, seed=pictures)["input_ids"][0]
-        assert (runs_of(ids, families.IMAGE) == 0) == (pictures == 0)
-        refuse_unseen(RECORD, ids, pictures, processor, lambda: pytest.fail("it need not be looked at"))
+        assert (count_runs(ids, families.IMAGE) == 0) == (pictures == 0)
+        refuse_missing_images(RECORD, ids, pictures, processor, lambda: pytest.fail("it need not be looked at"))
         if pictures:
             with pytest.raises(DataError, match=r"a\.jsonl:7: images: got image tokens for 0 of"):
-                refuse_unseen(RECORD, ids[ids != families.IMAGE], pictures, processor, "")
+                refuse_missing_images(RECORD, ids[ids != families.IMAGE], pictures, processor, "")
             with pytest.raises(DataError, match=r"a\.jsonl:7: prompt: got \d run"):
-                refuse_unseen(RECORD, ids, 0, processor, "")
+                refuse_missing_images(RECORD, ids, 0, processor, "")
 
 
 RECORD = Record("7", ("a.png",), "", (Turn("user", "What?"),), "1", where="a.jsonl:7")
@@ -42,9 +42,9 @@ RECORD = Record("7", ("a.png",), "", (Turn("user", "What?"),), "1", where="a.jso
 
 def test_pictures_side_by_side_are_one_run_and_no_false_alarm():
     processor, ids = SimpleNamespace(image_token_id=7, image_token="<image>"), torch.tensor([1, 7, 7, 7, 7, 2])
-    refuse_unseen(RECORD, ids, 2, processor, "a<image><image>b")
+    refuse_missing_images(RECORD, ids, 2, processor, "a<image><image>b")
     with pytest.raises(DataError, match="got image tokens for 1 of 2 picture"):
-        refuse_unseen(RECORD, ids, 2, processor, lambda: "a<image>b")
+        refuse_missing_images(RECORD, ids, 2, processor, lambda: "a<image>b")
 
 
 NO_PICTURES = "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}"
@@ -74,16 +74,16 @@ def test_a_look_at_a_prompt_takes_microseconds():
     processor, ids = SimpleNamespace(image_token_id=7), torch.randint(0, 8, (4096,))
     start = time.process_time()
     for _ in range(200):
-        refuse_unseen(RECORD, ids, 1, processor, "")
+        refuse_missing_images(RECORD, ids, 1, processor, "")
     each = (time.process_time() - start) / 200
     print(f"{each * 1e6:.0f} us for a prompt of 4096 tokens")
     assert each < 1e-3
 
 
 def test_a_completion_with_an_image_token_is_an_error():
-    refuse_drawn([RECORD] * 2, [[1, 2], [3]], [7, 8], "vLLM")
-    with pytest.raises(ImageDrawn, match=r"a\.jsonl:7: completion: got token 8, .* from vLLM \(1 of 2 completions\)"):
-        refuse_drawn([RECORD] * 2, [[1, 2], [3, 8]], [7, 8], "vLLM")
+    refuse_image_tokens([RECORD] * 2, [[1, 2], [3]], [7, 8], "vLLM")
+    with pytest.raises(ImageTokenSampled, match=r"a\.jsonl:7: completion: got token 8, .* from vLLM \(1 of 2 completions\)"):
+        refuse_image_tokens([RECORD] * 2, [[1, 2], [3, 8]], [7, 8], "vLLM")
 
 
 @pytest.mark.slow
@@ -94,5 +94,5 @@ def test_a_ban_that_did_not_act_ends_the_run(tiny, digits, tmp_path, flags):
     head = trainer.model.lm_head  # says the image token, and nothing else
     head.register_forward_hook(lambda module, args, out: out.index_fill(-1, torch.tensor(image), 1e4))
     trainer.generation_config.suppress_tokens = None
-    with pytest.raises(ImageDrawn, match=rf"train\.jsonl:\d+: completion: got token {image}, .* from transformers"):
+    with pytest.raises(ImageTokenSampled, match=rf"train\.jsonl:\d+: completion: got token {image}, .* from transformers"):
         trainer.train()

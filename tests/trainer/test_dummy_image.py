@@ -8,7 +8,7 @@ from transformers import AutoProcessor, GenerationConfig
 
 from open_r1.models.families import family_of
 from open_r1.rollout.generation import generate_groups
-from open_r1.rollout.prompts import prompt_of
+from open_r1.rollout.prompts import prompt_from_fields
 from open_r1.trainer.forward.dummy_image import blank_image, show_blank
 
 TEXT, MIXED = [(0, 7, 2), (0, 9, 1)], [(1, 9, 2), (0, 9, 1)]  # prompts as (images, text tokens, completions)
@@ -30,7 +30,7 @@ def passed(model, groups, shared: bool) -> tuple[torch.Tensor, dict[str, torch.T
 
 
 def blank_of(model) -> dict[str, torch.Tensor]:
-    return prompt_of(families.prompt(model, 1, 4, seed=0), None).images
+    return prompt_from_fields(families.prompt(model, 1, 4, seed=0), None).images
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["packed", "rows"])

@@ -15,7 +15,7 @@ from trl import GRPOTrainer
 from open_r1.models.families import FAMILIES
 from open_r1.models.loading import freeze_vision, load_model
 from open_r1.rollout import generation
-from open_r1.rollout.batching import merge_images, padded, permute_groups
+from open_r1.rollout.batching import merge_images, pad_prompts, permute_groups
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward import shared_prefix
@@ -56,7 +56,7 @@ def test_every_loss_is_that_of_padded_rows(trainer, monkeypatch, loss):
 def test_padded_rows_are_trls(trainer, monkeypatch):
     batch = batch_of(trainer, 0, 1, 2)
     prompts, completions = batch["prompts"], batch["completion_ids"]
-    inputs = padded(prompts)
+    inputs = pad_prompts(prompts)
     kept = completions.shape[1]
     extra = {
         "mm_token_type_ids": torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, kept)),
@@ -185,7 +185,7 @@ def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
         trainer.eos_token_ids,
         logits_processor=LogitsProcessorList([recorder]),
     )
-    width, pad = padded(prompts)["input_ids"].shape[1], config.pad_token_id
+    width, pad = pad_prompts(prompts)["input_ids"].shape[1], config.pad_token_id
     sampled = [
         [
             recorder.seen[(*[pad] * (width - len(p.ids)), *p.ids.tolist(), *tokens[:t])][tokens[t]].item()

@@ -22,7 +22,7 @@ def load_in_threads(loader: PromptLoader, wanted: Sequence[list[RowNumber]]) -> 
     for number, rows in enumerate(wanted):
         examples = loader.take(rows)
         for following in wanted[number + 1 : number + 2]:
-            loader.want(following)
+            loader.prefetch(following)
         yield examples
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, ProcessorMixin
 
-from open_r1.config.remote_code import code_named
+from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.families import bare_model, end_tokens, image_token_ids
-from open_r1.rollout.batching import merge_images, padded
+from open_r1.rollout.batching import merge_images, pad_prompts
 from open_r1.rollout.generation import generate_groups, up_to_end, why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
 
@@ -55,7 +55,7 @@ class Transformers:
     def _rows(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
         if self.shares:
             return generate_groups(self.model, self.backbone, prompts, self.config, self.ends, **options)
-        inputs = padded(prompts, self.config.pad_token_id) | merge_images(prompts, packed=False)
+        inputs = pad_prompts(prompts, self.config.pad_token_id) | merge_images(prompts, packed=False)
         out = self.model.generate(**inputs, generation_config=self.config, **options)
         return [up_to_end(row, self.ends) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
@@ -65,7 +65,7 @@ def load(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedMode
     device = settings.device
     if device == "auto" and local_rank is not None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    with code_named(settings.model):
+    with remote_code_errors(settings.model):
         model = AutoModelForImageTextToText.from_pretrained(
             settings.model,
             dtype=settings.dtype,

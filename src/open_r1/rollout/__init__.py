@@ -1,1 +1,1 @@
-"""Rollouts: prompts become completions."""
+"""Rollouts: rows become prompts, prompts become completions (transformers or vLLM)."""

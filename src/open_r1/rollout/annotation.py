@@ -1,4 +1,4 @@
-"""What rewards need to know beyond a row: of the model that answers, and of the pictures."""
+"""Add to each record what rewards need of the model and of the image."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,16 @@ from open_r1.models.loading import pixel_limits
 
 
 def annotator(model_type: str, processor: ProcessorMixin, prompt_mode: str) -> Callable[[Record], Record]:
-    """What rewards need beyond the row: original image size (w, h) in pixels, the family of the model's coordinates
-    and its pixel limits, the prompt mode."""
+    """A function that adds to a record's `extra` the original size (w, h) of its image in pixels, the family of the
+    model's coordinates, its pixel limits and the prompt mode."""
     low, high = pixel_limits(processor)
     family = FAMILIES[model_type].coordinates if model_type in FAMILIES else model_type
-    known = {"model_family": family, "min_pixels": low, "max_pixels": high, "prompt_mode": prompt_mode}
+    model_facts = {"model_family": family, "min_pixels": low, "max_pixels": high, "prompt_mode": prompt_mode}
 
     def annotate(record: Record) -> Record:
         size = (
             {"image_wh": original_size(record.folder, record.images[0], where=record.where)} if record.images else {}
         )
-        return record.with_extra(**known, **size)
+        return record.with_extra(**model_facts, **size)
 
     return annotate

@@ -1,4 +1,4 @@
-"""Batches of prompts: groups of rows, padding, and image fields of several prompts in one call."""
+"""Batch prompts: find groups of rows, shuffle groups, pad token fields, merge image fields."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,18 +11,17 @@ from open_r1.rollout.prompts import Prompt
 
 
 def groups_of(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
-    """The prompts of G rows each, given one a row, and which of them each row has; a group's rows stand together and
-    hold the same object.
+    """(unique prompts, the index of each row's prompt); rows of a group are neighbours and hold the same object.
 
     >>> groups_of(["p", "p", "q"])
     (['p', 'q'], [0, 0, 1])
     """
-    runs = [list(rows) for _, rows in groupby(prompts, key=id)]
-    return [rows[0] for rows in runs], [number for number, rows in enumerate(runs) for _ in rows]
+    groups = [list(rows) for _, rows in groupby(prompts, key=id)]
+    return [rows[0] for rows in groups], [number for number, rows in enumerate(groups) for _ in rows]
 
 
 def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
-    """Shuffle whole groups of `group` consecutive rows; tensors without a batch dimension stay.
+    """Shuffle whole groups of `group` consecutive rows; scalars stay.
 
     >>> _ = torch.manual_seed(0)
     >>> permute_groups({"x": torch.arange(6), "y": list("aabbcc"), "n": torch.tensor(6)}, group=2)
@@ -40,30 +39,31 @@ def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
 
 
 def merge_images(prompts: Sequence[Prompt], packed: bool) -> dict[str, torch.Tensor]:
-    """Image fields of several prompts for one call: a batch of rows, or `packed` into one row.
+    """Image fields of several prompts for one forward pass over a batch of rows, or over one `packed` row.
 
-    Fields run over patches, tiles or images, so they are concatenated, other dimensions padded with zeros as a
-    processor pads them in a batch. Idefics3 and SmolVLM hold a row of images per prompt instead, padded with images
-    of zeros, which the models drop.
+    Dimension 0 of a field counts patches, tiles or images and is concatenated; the others are padded with zeros, as
+    processors do. Idefics3 and SmolVLM have a row of images per prompt instead (`holds_rows`), padded with images of
+    zeros, which the models drop.
     """
-    shown = [prompt for prompt in prompts if prompt.images]
-    if not shown:
+    illustrated = [prompt for prompt in prompts if prompt.images]
+    if not illustrated:
         return {}
-    names = list(shown[0].images)
-    if not holds_rows(shown[0].images):
-        return {name: pad_cat([prompt.images[name] for prompt in shown]) for name in names}
+    names = list(illustrated[0].images)
+    if not holds_rows(illustrated[0].images):
+        return {name: pad_cat([prompt.images[name] for prompt in illustrated]) for name in names}
     if packed:
-        return {name: pad_cat([prompt.images[name][0] for prompt in shown])[None] for name in names}
-    empty = {name: torch.zeros_like(value[:, :1]) for name, value in shown[0].images.items()}
+        return {name: pad_cat([prompt.images[name][0] for prompt in illustrated])[None] for name in names}
+    empty = {name: torch.zeros_like(value[:, :1]) for name, value in illustrated[0].images.items()}
     return {name: pad_cat([(prompt.images or empty)[name] for prompt in prompts]) for name in names}
 
 
 def holds_rows(images: dict[str, torch.Tensor]) -> bool:
+    """Whether image fields are (prompts, images, ...), as Idefics3 and SmolVLM have them."""
     return "pixel_attention_mask" in images and "spatial_shapes" not in images
 
 
 def pad_cat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Concatenate along dimension 0, the other dimensions padded with zeros at their ends.
+    """Concatenate along dimension 0; other dimensions are padded with zeros at their ends.
 
     >>> pad_cat([torch.ones(1, 2), torch.ones(1, 3)])
     tensor([[1., 1., 0.],
@@ -72,20 +72,20 @@ def pad_cat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     if len({tensor.shape[1:] for tensor in tensors}) == 1:
         return torch.cat(list(tensors))
     shape = torch.tensor([tensor.shape[1:] for tensor in tensors]).amax(dim=0).tolist()
-    out = tensors[0].new_zeros(sum(map(len, tensors)), *shape)
+    result = tensors[0].new_zeros(sum(map(len, tensors)), *shape)
     start = 0
     for tensor in tensors:
-        out[(slice(start, start + len(tensor)), *map(slice, tensor.shape[1:]))] = tensor
+        result[(slice(start, start + len(tensor)), *map(slice, tensor.shape[1:]))] = tensor
         start += len(tensor)
-    return out
+    return result
 
 
-def padded(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.Tensor]:
-    """Token fields of a batch of rows, padded on the left, and the attention mask that says where."""
+def pad_prompts(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.Tensor]:
+    """Token fields (rows, tokens) of a batch, padded on the left, and its attention mask."""
 
-    def left(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
+    def pad_left(rows: list[torch.Tensor], value: int = 0) -> torch.Tensor:
         return pad_sequence(rows, batch_first=True, padding_side="left", padding_value=value)
 
-    fields = {"input_ids": left([p.ids for p in prompts], pad_id)}
-    fields["attention_mask"] = left([torch.ones_like(p.ids) for p in prompts])
-    return fields | {name: left([p.types[name] for p in prompts]) for name in prompts[0].types}
+    fields = {"input_ids": pad_left([p.ids for p in prompts], pad_id)}
+    fields["attention_mask"] = pad_left([torch.ones_like(p.ids) for p in prompts])
+    return fields | {name: pad_left([p.types[name] for p in prompts]) for name in prompts[0].types}

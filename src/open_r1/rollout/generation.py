@@ -1,8 +1,8 @@
-"""Rollouts with transformers' `generate`: one prefill a prompt, its KV cache shared out to the completions.
+"""Rollouts with transformers' `generate`: one prefill per prompt, whose KV cache is repeated for its completions.
 
-A prompt but for its last token runs through the model once; the cache is repeated for the completions, and `generate`
-goes on from there. When half of the rows have ended, it stops, the ended rows leave the batch and the cache, and it
-goes on with the rest, so that one long completion does not cost a whole batch.
+A prompt without its last token runs through the model once; `generate` continues from the repeated cache. Each time
+half of the rows have ended, they leave the batch and the cache, and `generate` continues with the rest, so that one
+long completion does not cost a whole batch.
 """
 
 import copy
@@ -13,13 +13,13 @@ import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
 
-from open_r1.rollout.batching import groups_of, merge_images, padded
+from open_r1.rollout.batching import groups_of, merge_images, pad_prompts
 from open_r1.rollout.prompts import Prompt
-from open_r1.rollout.vision_features import vision_of
+from open_r1.rollout.vision_features import precomputed_vision
 
 
 def why_no_prefill(model: PreTrainedModel, cache_implementation: str | None) -> str | None:
-    """Why a KV cache cannot be shared out, or None where it can."""
+    """Why a prompt's KV cache cannot be repeated for its completions, or None where it can."""
     if cache_implementation is not None:
         return f"--cache_implementation {cache_implementation} keeps a cache of fixed shape"
     cache = DynamicCache(config=model.config.get_text_config())
@@ -27,9 +27,11 @@ def why_no_prefill(model: PreTrainedModel, cache_implementation: str | None) -> 
     return f"the cache has layers of kind {', '.join(sorted(kinds))}" if kinds else None
 
 
-class RoomyLayer(DynamicLayer):
-    """Keys and values (rows, K, tokens, D) with room for `ROOM` more tokens; DynamicLayer copies all of them for each
-    new token."""
+class PreallocatedLayer(DynamicLayer):
+    """A cache layer of keys and values (rows, K, tokens, D) with room for `ROOM` more tokens.
+
+    DynamicLayer copies all keys and values for each new token.
+    """
 
     ROOM = 128
     room: list[torch.Tensor] | None = None
@@ -53,8 +55,8 @@ class RoomyLayer(DynamicLayer):
         self.room = None
 
 
-class HalfEnded(StoppingCriteria):
-    """Stops all rows when at least half of them have ended and the rest has tokens to go."""
+class StopAtHalf(StoppingCriteria):
+    """Stops all rows once at least half of them have ended."""
 
     def __init__(self, ends: Sequence[int]):
         self.ends = torch.tensor(ends)
@@ -67,8 +69,8 @@ class HalfEnded(StoppingCriteria):
         return (2 * self.ended.sum() >= len(self.ended)).expand(len(self.ended))
 
 
-class BrokenOff(StoppingCriteria):
-    """Stops all rows where `stop` says so. Ranks that must step together go on with rows that count for nothing."""
+class StopOnRequest(StoppingCriteria):
+    """Stops all rows once `stop()` is true. Ranks that must step together then go on with rows that are dropped."""
 
     def __init__(self, stop: Callable[[], bool]):
         self.stop = stop
@@ -91,53 +93,53 @@ def generate_groups(
 ) -> list[list[int]]:
     """Token ids of one completion a row, up to and with its end token; rows of a group hold the same Prompt object.
 
-    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `witness` is an
-    `trainer.checks.rollout_agreement.Witness` or None; `options` go to `generate`. Where `stop` says so
-    it is broken off, and the completions are not whole.
+    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `witness` is a
+    `trainer.checks.rollout_agreement.Witness` or None; `options` go to `generate`. Once `stop()` is true, generation
+    ends, and completions are cut off.
     """
-    heads, group = groups_of(prompts)
-    share = torch.tensor(group, device=model.device)
-    cache = prefill(backbone, heads)
-    cache.batch_select_indices(share)
-    inputs = padded(heads, config.pad_token_id)  # a repetition penalty counts what stands there
-    ids, mask = inputs["input_ids"][share], inputs["attention_mask"][share]
-    deltas = torch.stack([prompt.positions.max() + 1 - len(prompt.ids) for prompt in heads])[share, None]
-    begin, rows, finished = ids.shape[1], torch.arange(len(ids)), {}
-    lasting = [BrokenOff(stop), *([] if witness is None else [witness])]
+    unique_prompts, prompt_of_row = groups_of(prompts)
+    prompt_index = torch.tensor(prompt_of_row, device=model.device)  # (rows,)
+    cache = prefill(backbone, unique_prompts)
+    cache.batch_select_indices(prompt_index)
+    inputs = pad_prompts(unique_prompts, config.pad_token_id)  # a repetition penalty counts padding too
+    ids, mask = inputs["input_ids"][prompt_index], inputs["attention_mask"][prompt_index]
+    deltas = torch.stack([p.positions.max() + 1 - len(p.ids) for p in unique_prompts])[prompt_index, None]
+    begin, rows, completions = ids.shape[1], torch.arange(len(ids)), {}
+    criteria = [StopOnRequest(stop), *([] if witness is None else [witness])]
     while len(rows):
         if witness is not None:
             witness.rows = rows
         if hasattr(backbone, "rope_deltas"):
-            backbone.rope_deltas = deltas  # M-RoPE: what to add to a token's place in the row
+            backbone.rope_deltas = deltas  # M-RoPE: position of a token - its index in the row
         ids = model.generate(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
-            generation_config=remaining(config, said=ids.shape[1] - begin),
-            stopping_criteria=StoppingCriteriaList([HalfEnded(ends)] * compact + lasting),
+            generation_config=remaining_config(config, generated=ids.shape[1] - begin),
+            stopping_criteria=StoppingCriteriaList([StopAtHalf(ends)] * compact + criteria),
             **options,
         )
-        said = ids[:, begin:]
-        ended = torch.isin(said, torch.tensor(ends, device=ids.device)).any(dim=1)
-        ended |= said.shape[1] >= config.max_new_tokens or stop()
-        for row, tokens in zip(rows[ended.cpu()].tolist(), said[ended].tolist(), strict=True):
-            finished[row] = up_to_end(tokens, ends)
-        left = (~ended).nonzero()[:, 0]
+        completion_ids = ids[:, begin:]
+        ended = torch.isin(completion_ids, torch.tensor(ends, device=ids.device)).any(dim=1)
+        ended |= completion_ids.shape[1] >= config.max_new_tokens or stop()
+        for row, tokens in zip(rows[ended.cpu()].tolist(), completion_ids[ended].tolist(), strict=True):
+            completions[row] = up_to_end(tokens, ends)
+        running = (~ended).nonzero()[:, 0]
         mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-        rows, ids, mask, deltas = rows[left.cpu()], ids[left], mask[left], deltas[left]
-        if len(left):
-            cache.batch_select_indices(left)
-    return [finished[row] for row in range(len(prompts))]
+        rows, ids, mask, deltas = rows[running.cpu()], ids[running], mask[running], deltas[running]
+        if len(running):
+            cache.batch_select_indices(running)
+    return [completions[row] for row in range(len(prompts))]
 
 
 def prefill(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> DynamicCache:
     """The KV cache of prompts padded on the left, each without its last token."""
-    inputs = {name: values[:, :-1] for name, values in padded(prompts).items()}
+    inputs = {name: values[:, :-1] for name, values in pad_prompts(prompts).items()}
     width = inputs["input_ids"].shape[1]
     positions = [torch.nn.functional.pad(p.positions[..., :-1], (width + 1 - len(p.ids), 0)) for p in prompts]
     cache = DynamicCache(config=backbone.config.get_text_config())
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    with vision_of(backbone, prompts, shared=True):
+    cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    with precomputed_vision(backbone, prompts, shared=True):
         backbone(
             **inputs,
             **merge_images(prompts, packed=False),
@@ -148,18 +150,19 @@ def prefill(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> DynamicCach
     return cache
 
 
-def remaining(config: GenerationConfig, said: int) -> GenerationConfig:
-    """The configuration after `said` tokens: `generate` counts new tokens from where it is called."""
+def remaining_config(config: GenerationConfig, generated: int) -> GenerationConfig:
+    """The configuration after `generated` tokens: `generate` counts new tokens from its own start."""
     config = copy.copy(config)
-    config.use_cache = True  # also where training recomputes activations
-    config.max_new_tokens -= said
+    config.use_cache = True  # also with gradient checkpointing
+    config.max_new_tokens -= generated
     if config.min_new_tokens is not None:
-        config.min_new_tokens = max(0, config.min_new_tokens - said)
+        config.min_new_tokens = max(0, config.min_new_tokens - generated)
     return config
 
 
 def up_to_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
-    """
+    """The tokens up to and with the first end token; all where there is none.
+
     >>> up_to_end([5, 6, 2, 0, 0], ends=[2])
     [5, 6, 2]
     """

@@ -1,8 +1,8 @@
-"""Prompts of a generation batch as the model takes them: each unique one opened, processed and moved once.
+"""Rows -> prompts as the model takes them, in background threads; each unique row of a batch is processed once.
 
-A row number becomes an `Example` in background workers, started when the data loader first hands out the row (one
-batch ahead of its use) and kept until the next generation batch. Whatever runs over G completions refers to the one
-`Prompt`; no field of it is ever repeated on the host, and on the device only where a model is run row by row.
+A row number becomes an `Example` in background threads, started when the data loader first yields the row (one batch
+before its use) and kept until the next generation batch. All G completions refer to one `Prompt`: the host holds its
+fields once, the device repeats them only where the model runs on padded rows.
 """
 
 import copy
@@ -23,7 +23,7 @@ from transformers import ProcessorMixin
 from open_r1.data.chat import plain_messages
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import Record
-from open_r1.rollout.image_tokens import refuse_unseen
+from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.vllm.types import Request
 
 RowNumber = dict[str, Any]  # {"split": "train" | "eval", "row": int}
@@ -34,9 +34,8 @@ TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
 class Prompt:
     """One prompt of P tokens, images expanded.
 
-    `ids` (P,); `positions` rotary positions, (P,) or, for M-RoPE, (3, P); `types` per-token fields (P,); `images` what
-    the processor gives for this prompt's images alone; `features` the vision tower's output for them where it is
-    frozen and was computed once.
+    `ids` (P,); `positions`: rotary positions, (P,) or, for M-RoPE, (3, P); `types`: per-token fields (P,); `images`:
+    the processor's fields of its images; `features`: a frozen vision tower's output for them, else None.
     """
 
     ids: torch.Tensor
@@ -55,7 +54,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Example:
-    """A row ready for its rollout; `conversation` as texts, `<image>` where a picture stands."""
+    """A row with its pictures and prompt; `conversation` is text, with `<image>` for each picture."""
 
     record: Record
     conversation: list[dict[str, str]]
@@ -63,15 +62,15 @@ class Example:
     prompt: Prompt
 
     def columns(self) -> dict[str, Any]:
-        """What TRL hands to rewards."""
+        """The columns that TRL passes to rewards."""
         return {"prompt": self.conversation, "record": self.record, "pictures": self.pictures}
 
 
 class PromptLoader:
-    """`want` starts the work on a batch of rows, `take` waits for it; each unique row is worked on once.
+    """Loads batches of rows: `prefetch` starts one in the background, `take` waits for it; each unique row once.
 
-    `conversation(record, pictures)` gives the chat messages with pixels in place; `rope` is the model's
-    `get_rope_index` where it has one; `template` goes to the chat template.
+    `conversation(record, pictures)` returns chat messages with the pictures in place; `rope` is the model's
+    `get_rope_index`, or None; `template` holds options of the chat template.
     """
 
     def __init__(
@@ -84,88 +83,90 @@ class PromptLoader:
         template: dict[str, Any],
     ):
         self.record_of, self.conversation, self.processor = record_of, conversation, processor
-        self.rope, self.workers, self.template, self.mine = rope, workers, template, threading.local()
+        self.rope, self.workers, self.template, self.thread = rope, workers, template, threading.local()
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="prompts")
-        self.lead = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self.batch_thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.batches: OrderedDict[tuple[Any, ...], Future[dict[Any, Example]]] = OrderedDict()
 
-    def want(self, rows: list[RowNumber]) -> list[RowNumber]:
-        """Start on these rows unless they are under way; a collate function, so it returns them."""
+    def prefetch(self, rows: list[RowNumber]) -> list[RowNumber]:
+        """Start loading these rows unless that has begun; returns them, so that it can be a collate function."""
         keys = unique_keys(rows)
-        if keys not in self.batches and get_worker_info() is None:  # a data loader's own process would do it in vain
-            self.batches[keys] = self.lead.submit(self.load, rows)
+        if keys not in self.batches and get_worker_info() is None:  # not in a data loader's own process
+            self.batches[keys] = self.batch_thread.submit(self.load, rows)
         return rows
 
     def take(self, rows: list[RowNumber]) -> list[Example]:
-        """One Example a row, equal rows sharing theirs. Raises DataError for images that cannot be read or seen."""
-        keys = unique_keys(self.want(rows))
+        """One Example a row, shared by equal rows. Raises DataError for images that are unreadable or dropped."""
+        keys = unique_keys(self.prefetch(rows))
         examples = self.batches[keys].result()
-        while next(iter(self.batches)) != keys:  # older batches are done with
+        while next(iter(self.batches)) != keys:  # forget older batches
             self.batches.popitem(last=False)
-        return [examples[key_of(row)] for row in rows]
+        return [examples[row_key(row)] for row in rows]
 
     def request(self, example: Example, count: int, seed: int) -> Request:
-        """What an engine with a processor of its own is asked: one token stands for each image."""
+        """The request to an engine with its own processor, with one token for each image."""
         chat = self.conversation(example.record, example.pictures)
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
     def load(self, rows: list[RowNumber]) -> dict[Any, Example]:
-        """The Example of each unique row, made now. Raises DataError for images that cannot be read or seen."""
-        unique = {key_of(row): row for row in rows}
+        """Key -> Example of each unique row. Raises DataError for images that are unreadable or dropped."""
+        unique = {row_key(row): row for row in rows}
         records = [self.record_of(row) for row in unique.values()]
         pictures = load_images(records, workers=self.workers)
         return dict(zip(unique, self.pool.map(self._example, records, pictures), strict=True))
 
     def _example(self, record: Record, pictures: list[Image.Image]) -> Example:
-        if not hasattr(self.mine, "processor"):  # a fast tokenizer cannot be used by two threads at once
-            self.mine.processor = copy.deepcopy(self.processor)
+        if not hasattr(self.thread, "processor"):  # a fast tokenizer cannot be used by two threads at once
+            self.thread.processor = copy.deepcopy(self.processor)
         chat = self.conversation(record, pictures)
-        prompt = process(self.mine.processor, chat, self.rope, self.template)
-        render = partial(self.mine.processor.apply_chat_template, chat, tokenize=False, **self.template)
-        refuse_unseen(record, prompt.ids, len(pictures), self.mine.processor, render)
+        prompt = process_chat(self.thread.processor, chat, self.rope, self.template)
+        render = partial(self.thread.processor.apply_chat_template, chat, tokenize=False, **self.template)
+        refuse_missing_images(record, prompt.ids, len(pictures), self.thread.processor, render)
         return Example(record, plain_messages(chat), pictures, prompt)
 
 
 def row_numbers(records: Sequence[Record], split: str) -> Dataset:
-    """A dataset of row numbers only: cheap to repeat, to shuffle and to send to workers."""
+    """A dataset of row numbers, which are cheap to repeat, to shuffle and to send to workers."""
     return Dataset.from_dict({"row": range(len(records)), "split": [split] * len(records)})
 
 
-def key_of(row: RowNumber) -> tuple[str, int]:
+def row_key(row: RowNumber) -> tuple[str, int]:
+    """(split, row) of a row number."""
     return row["split"], row["row"]
 
 
 def unique_keys(rows: list[RowNumber]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(map(key_of, rows)))
+    """The keys of rows, each once, in order."""
+    return tuple(dict.fromkeys(map(row_key, rows)))
 
 
-def process(
+def process_chat(
     processor: ProcessorMixin,
     conversation: list[dict[str, Any]],
     rope: Callable[..., Any] | None,
     template: dict[str, Any],
 ) -> Prompt:
-    """A conversation with pixels -> Prompt, on the CPU."""
+    """Chat messages with pictures -> Prompt, on the CPU."""
     fields = processor.apply_chat_template(
         [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **template
     )
-    return prompt_of(dict(fields), rope)
+    return prompt_from_fields(dict(fields), rope)
 
 
-def prompt_of(fields: dict[str, torch.Tensor], rope: Callable[..., Any] | None) -> Prompt:
-    """What a processor gives for a batch of one -> Prompt."""
+def prompt_from_fields(fields: dict[str, torch.Tensor], rope: Callable[..., Any] | None) -> Prompt:
+    """A processor's output for a batch of one -> Prompt."""
     ids, types = fields["input_ids"], {name: fields[name] for name in TOKEN_FIELDS if name in fields}
-    known = {"input_ids", "attention_mask", *TOKEN_FIELDS}
-    images = {name: value for name, value in fields.items() if name not in known and torch.is_tensor(value)}
-    return Prompt(ids[0], positions_of(ids, types, images, rope), {n: v[0] for n, v in types.items()}, images)
+    text_fields = {"input_ids", "attention_mask", *TOKEN_FIELDS}
+    images = {name: value for name, value in fields.items() if name not in text_fields and torch.is_tensor(value)}
+    return Prompt(ids[0], rotary_positions(ids, types, images, rope), {n: v[0] for n, v in types.items()}, images)
 
 
-def positions_of(
+def rotary_positions(
     ids: torch.Tensor, types: dict[str, torch.Tensor], images: dict[str, torch.Tensor], rope: Callable[..., Any] | None
 ) -> torch.Tensor:
-    """Rotary positions of a prompt alone: (P,), or (3, P) of time, height, width for M-RoPE."""
+    """Rotary positions of a prompt: (P,), or for M-RoPE (3, P): time, height, width."""
     if rope is None:
         return torch.arange(ids.shape[1])
     if "image_grid_thw" not in images:

@@ -1,4 +1,4 @@
-"""Vision features of a frozen tower: computed once a prompt, used by every pass."""
+"""Image features of a frozen vision tower: computed once per prompt, reused in every forward pass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from open_r1.rollout.prompts import Prompt
 
 
 def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
-    """The prompt with its image features, computed once for all passes; for a frozen vision tower only."""
+    """The prompt with its image features, for a frozen vision tower."""
     if not prompt.images:
         return prompt
     with torch.no_grad():
@@ -24,19 +24,22 @@ def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
 
 def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -> Any:
     """The vision tower's output for a processor's image fields."""
-    takes = signature(backbone.get_image_features).parameters
-    fields = {name: value for name, value in images.items() if name in takes}
+    parameters = signature(backbone.get_image_features).parameters
+    fields = {name: value for name, value in images.items() if name in parameters}
     return backbone.get_image_features(**fields, return_dict=True)
 
 
 @contextmanager
-def vision_of(backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool) -> Iterator[None]:
-    """Within it the vision tower answers with the prompts' features where they have them."""
-    shown = [p for p in (groups_of(prompts)[0] if shared else prompts) if p.images]
-    if not shown or shown[0].features is None:
+def precomputed_vision(backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool) -> Iterator[None]:
+    """Inside this context the vision tower returns the prompts' own features, where they have them.
+
+    `shared`: rows of a group have one copy of their images in the forward pass.
+    """
+    illustrated = [p for p in (groups_of(prompts)[0] if shared else prompts) if p.images]
+    if not illustrated or illustrated[0].features is None:
         yield
         return
-    features = joined([prompt.features for prompt in shown])
+    features = join_features([prompt.features for prompt in illustrated])
     backbone.get_image_features = lambda *args, **kwargs: features
     try:
         yield
@@ -44,8 +47,8 @@ def vision_of(backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool
         del backbone.get_image_features
 
 
-def joined(outputs: Sequence[Any]) -> SimpleNamespace:
-    """Image features of several prompts as of one call: per image in lists, or images along dimension 0."""
+def join_features(outputs: Sequence[Any]) -> SimpleNamespace:
+    """Image features of several prompts as one call returns them: lists of images, or images along dimension 0."""
 
     def join(name: str) -> Any:
         values = [getattr(output, name) for output in outputs]

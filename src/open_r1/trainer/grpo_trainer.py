@@ -29,7 +29,7 @@ from open_r1.data.jsonl_dataset import Record
 from open_r1.models.families import bare_model, image_token_ids
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rollout.batching import groups_of, merge_images, permute_groups
-from open_r1.rollout.image_tokens import refuse_drawn
+from open_r1.rollout.image_tokens import refuse_image_tokens
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, row_numbers
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
@@ -121,7 +121,7 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
             workers=task.image_workers,
             template={"chat_template": self.chat_template, **self.chat_template_kwargs},
         )
-        self.data_collator = self.loader.want
+        self.data_collator = self.loader.prefetch
         self.batch: GenerationBatch | None = None  # while TRL generates and scores
         self._step_of_micro_batches, self._micro_batches_seen = -1, 0  # of the optimizer step that is under way
         self.agreed = False  # the first rollout was compared with the trainer's own pass
@@ -180,9 +180,9 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         return completions
 
     def refuse_image_tokens(self, ids: list[list[int]]) -> None:
-        """Raises ImageDrawn, on all ranks, where a completion of any holds one."""
+        """Raises ImageTokenSampled, on all ranks, where a completion of any holds one."""
         records, engine = self.batch.records, "vLLM" if self.use_vllm else "transformers"
-        on_all_ranks(lambda: refuse_drawn(records, ids, self.banned, engine))
+        on_all_ranks(lambda: refuse_image_tokens(records, ids, self.banned, engine))
 
     def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         """(token ids of N completions, their log-probs or None)."""

@@ -17,8 +17,8 @@ from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
 from open_r1.rewards.referring import frame, gold_box, image_wh
 from open_r1.rollout.batching import merge_images
-from open_r1.rollout.image_tokens import refuse_unseen
-from open_r1.rollout.prompts import Prompt, prompt_of
+from open_r1.rollout.image_tokens import refuse_missing_images
+from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.trainer.forward.packing import blocks_of, lay_out
 
 IGNORED = -100  # label of a token without loss
@@ -79,7 +79,7 @@ class Collator:
             return_tensors="pt",
         )
         for record, ids, text, images in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
-            refuse_unseen(record, ids, len(images), self.processor, text)
+            refuse_missing_images(record, ids, len(images), self.processor, text)
         labels = self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)
         return {**inputs, "labels": labels, "rows": torch.tensor([row["row"] for row in rows])}
 
@@ -165,7 +165,7 @@ class PackingCollator:
         fields = [self.rows([row]) for row in rows]
         labels = [field.pop("labels")[0] for field in fields]
         numbers = torch.cat([field.pop("rows") for field in fields])
-        prompts = [prompt_of(field, self.rope) for field in fields]
+        prompts = [prompt_from_fields(field, self.rope) for field in fields]
         starts = [1 if self.late(row) else first_loss(said) - 1 for row, said in zip(rows, labels, strict=True)]
         packed = pack_rows(prompts, labels, starts, self.bidirectional) | merge_images(prompts, packed=True)
         return packed | {"rows": numbers}

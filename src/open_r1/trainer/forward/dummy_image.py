@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
 from open_r1.models.families import bare_model, no_family, vision_parameters
 from open_r1.rollout.batching import holds_rows
-from open_r1.rollout.prompts import process
+from open_r1.rollout.prompts import process_chat
 from open_r1.rollout.vision_features import image_features
 from open_r1.trainer.distributed import weights_are_sharded
 
@@ -25,7 +25,7 @@ DUMMY_SIDE = 56  # pixels; processors enlarge it to the least they take
 def blank_image(processor: ProcessorMixin) -> dict[str, torch.Tensor]:
     """What the processor gives for one black image, as small as it makes one: one tile where it cuts tiles in rows."""
     parts = [{"type": "image", "image": Image.new("RGB", (DUMMY_SIDE, DUMMY_SIDE))}, {"type": "text", "text": "."}]
-    fields = process(processor, [{"role": "user", "content": parts}], rope=None, template={}).images
+    fields = process_chat(processor, [{"role": "user", "content": parts}], rope=None, template={}).images
     return {name: value[:, :1] for name, value in fields.items()} if holds_rows(fields) else fields
 
 

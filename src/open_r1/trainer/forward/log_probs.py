@@ -1,4 +1,4 @@
-"""Log-probs of completions, by packed groups or by padded rows; the same numbers either way."""
+"""Log-probs of completions, by packed groups or by pad_prompts rows; the same numbers either way."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import torch
 from transformers import PreTrainedModel
 
 from open_r1.models.families import FAMILIES
-from open_r1.rollout.batching import groups_of, merge_images, padded
+from open_r1.rollout.batching import groups_of, merge_images, pad_prompts
 from open_r1.rollout.prompts import Prompt
-from open_r1.rollout.vision_features import vision_of
+from open_r1.rollout.vision_features import precomputed_vision
 from open_r1.trainer.forward.packing import pack
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Of N completions padded to C: log-probs (N, C) and entropies (N, C) in nats, 0 where padded; a MoE loss."""
+    """Of N completions pad_prompts to C: log-probs (N, C) and entropies (N, C) in nats, 0 where pad_prompts; a MoE loss."""
 
     logps: torch.Tensor
     entropies: torch.Tensor | None
@@ -50,13 +50,13 @@ def score(
     """One call of `model`, wrapped as the engine wants it; `backbone` is the bare VLM inside, without its head.
 
     `prompts` has one entry a row, the same object for rows of one group, None for a row to leave out; `completions`
-    (N, C), of which the first `lengths[i]` tokens count. `shared`: packed groups, else padded rows. A row left out has
+    (N, C), of which the first `lengths[i]` tokens count. `shared`: packed groups, else pad_prompts rows. A row left out has
     log-probs 0 and the mean entropy of the others, so that a mean over all rows is one over the computed ones.
     """
     kept = [i for i, prompt in enumerate(prompts) if prompt is not None]
     rows = torch.tensor(kept, device=completions.device)
     present, counts = [prompts[i] for i in kept], [lengths[i] for i in kept]
-    with vision_of(backbone, present, shared):
+    with precomputed_vision(backbone, present, shared):
         how = partial(score_packed, backbone=backbone) if shared else score_rows
         scored = how(model, prompts=present, completions=completions[rows], lengths=counts, entropy=entropy, **options)
     if len(kept) == len(prompts):
@@ -97,12 +97,12 @@ def score_rows(
     entropy: bool,
     **options: Any,
 ) -> Scored:
-    """Prompts padded on the left, completions on the right, every image field once a row."""
+    """Prompts pad_prompts on the left, completions on the right, every image field once a row."""
     width = completions.shape[1]
     counted = (
         torch.arange(width, device=completions.device) < torch.tensor(lengths, device=completions.device)[:, None]
     )
-    inputs = padded(prompts)
+    inputs = pad_prompts(prompts)
     ids = torch.cat([inputs["input_ids"], completions], dim=1)
     inputs["attention_mask"] = torch.cat([inputs["attention_mask"], counted.long()], dim=1)
     for name in prompts[0].types:
