@@ -21,10 +21,10 @@ from open_r1.config.parser import parse
 from open_r1.models.loading import load_processor
 from open_r1.rollout.vllm import server_client as server_module
 from open_r1.rollout.vllm import wire
-from open_r1.rollout.vllm.policy_weights import policy_weights, shapes
-from open_r1.rollout.vllm.server_client import Server
+from open_r1.rollout.vllm.policy_weights import policy_weights, weight_shapes
+from open_r1.rollout.vllm.server_client import ServerEngine
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Sampling, check_prompt
-from open_r1.rollout.vllm.weight_channel import broadcast, channel, meeting_point
+from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
 from open_r1.rollout.vllm.wire import check_version, data_url, server_messages
 from open_r1.trainer.lifecycle.preemption import RunStopped, StopSignals
 from open_r1.trainer.vllm_rollout import EngineRollouts
@@ -71,7 +71,7 @@ def test_adapters_are_merged_into_copies(model, options):
 def test_announced_shapes_are_those_of_the_weights(model, adapters):
     policy = adapted(model) if adapters else model
     sent = [(name, weight.dtype, tuple(weight.shape)) for name, weight in policy_weights(policy, no_gather)]
-    assert shapes(policy) == sent
+    assert weight_shapes(policy) == sent
 
 
 def request(ids: list[int], expanded: list[int], n: int = 2) -> Request:
@@ -168,15 +168,15 @@ def fake(model):
     made.http.shutdown()
 
 
-def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience: float = 2.0) -> Server:
+def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience: float = 2.0) -> ServerEngine:
     """A client whose channel for weights is left out."""
-    monkeypatch.setattr(Server, "open_channel", lambda self: None)
-    monkeypatch.setattr(server_module, "check_version", lambda url, runs: None)
+    monkeypatch.setattr(ServerEngine, "open_channel", lambda self: None)
+    monkeypatch.setattr(server_module, "check_version", lambda url, server_version: None)
     data, _, model_args = parse(JsonlArguments, f"--model_name_or_path {tiny} --data_file_paths x".split())
     args = SimpleNamespace(
         vllm_server_base_url=f"http://127.0.0.1:{fake.http.server_port}", vllm_server_timeout=patience
     )
-    return Server(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()))
+    return ServerEngine(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()))
 
 
 def look() -> None:
@@ -222,7 +222,7 @@ def test_nobody_there_ends_after_the_timeout(fake, model, tiny, monkeypatch):
 
 def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkeypatch):
     client, signals, looks = connect(fake, model, tiny, monkeypatch, patience=600), StopSignals(), []
-    monkeypatch.setattr(server_module, "LOOKS", 0.01)
+    monkeypatch.setattr(server_module, "CHECK_SECONDS", 0.01)
     fake.free.clear()
 
     def told() -> None:
@@ -263,8 +263,8 @@ class Flaky:
     def __init__(self, times: int):
         self.times, self.did, self.stale = times, [], False
 
-    def meet(self) -> None:
-        self.did.append("meet")
+    def connect(self) -> None:
+        self.did.append("connect")
         self.stale = True
 
     def sync(self, frozen_vision: bool, label: str) -> None:
@@ -289,7 +289,7 @@ def rollouts(engine: Flaky, model: torch.nn.Module) -> EngineRollouts:
 def test_a_lost_engine_is_met_again_and_given_the_weights(model):
     made = rollouts(Flaky(times=1), model)
     assert made.rollout([], step=0) == ([], [])
-    assert made.engine.did == ["sync r/4", "generate", "meet", "sync r/4", "generate"]
+    assert made.engine.did == ["sync r/4", "generate", "connect", "sync r/4", "generate"]
     made.rollout([], step=1)
     assert made.engine.did[5:] == ["generate"]  # same step, same weights
 
@@ -320,18 +320,18 @@ def test_the_way_of_the_weights_is_open_to_those_alone_who_meet_on_it():
     """Both sides on one machine: nothing that they open can be reached from another."""
     before = listening()
     port = free_port()
-    point = meeting_point("127.0.0.1", port, leads=True, seconds=20)
-    other = meeting_point("127.0.0.1", port, leads=False, seconds=20)
+    point = open_store("127.0.0.1", port, listens=True, seconds=20)
+    other = open_store("127.0.0.1", port, listens=False, seconds=20)
     with ThreadPoolExecutor(2) as pool:
         sides, cpu = enumerate((point, other)), torch.device("cpu")
-        joined = [pool.submit(channel, side, "meeting", rank, 2, cpu, 20) for rank, side in sides]
+        joined = [pool.submit(join_channel, side, "meeting", rank, 2, cpu, 20) for rank, side in sides]
         groups = [one.result() for one in joined]
         sent = [pool.submit(broadcast, group, torch.full((3,), 7.0 - rank)) for rank, group in enumerate(groups)]
         assert [one.result().tolist() for one in sent] == [[7.0] * 3] * 2
     opened = listening() - before
     assert ("127.0.0.1", port) in opened and {host for host, _ in opened} == {"127.0.0.1"}
     with pytest.raises(RuntimeError, match=f"127.0.0.1:{port} cannot be listened on"):
-        meeting_point("127.0.0.1", port, leads=True, seconds=1)
+        open_store("127.0.0.1", port, listens=True, seconds=1)
 
 
 def listening() -> set[tuple[str, int]]:

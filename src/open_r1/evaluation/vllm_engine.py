@@ -34,10 +34,10 @@ class VLLM:
     ):
         refuse_settings(settings)
         leave_torchrun(local_rank)
-        from open_r1.rollout.vllm.offline import common_options, in_this_process
+        from open_r1.rollout.vllm.offline import common_options, set_in_process_environment
 
         if settings.tensor_parallel_size == 1:
-            in_this_process()
+            set_in_process_environment()
         from vllm import LLM
 
         config = AutoConfig.from_pretrained(settings.model, trust_remote_code=settings.trust_remote_code)
@@ -52,12 +52,12 @@ class VLLM:
 
         Raises EngineError for a prompt that vLLM read otherwise than the trainer would.
         """
-        from open_r1.rollout.vllm.offline import prompt, sampling_params
+        from open_r1.rollout.vllm.offline import sampling_params, vllm_prompt
 
-        asked = [self.loader.request(e, self.samples, seed) for e, seed in zip(examples, seeds, strict=True)]
-        params = [sampling_params(self.sampling, request) for request in asked]
-        outputs = self.llm.generate([prompt(request) for request in asked], params, use_tqdm=False)
-        for request, output in zip(asked, outputs, strict=True):
+        requests = [self.loader.request(e, self.samples, seed) for e, seed in zip(examples, seeds, strict=True)]
+        params = [sampling_params(self.sampling, request) for request in requests]
+        outputs = self.llm.generate([vllm_prompt(request) for request in requests], params, use_tqdm=False)
+        for request, output in zip(requests, outputs, strict=True):
             check_prompt(request, output.prompt_token_ids)
         return [[list(c.token_ids) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
 

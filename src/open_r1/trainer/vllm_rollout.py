@@ -60,7 +60,7 @@ class EngineRollouts:
             answers = self.attempt(asked)
         except EngineLost as lost:
             logger.warning("%s; meeting it again", lost)
-            self.together(self.engine.meet)
+            self.together(self.engine.connect)
             answers = self.attempt(asked)
         said = [completion for answer in answers for completion in answer]
         return [c.ids for c in said], [c.logps for c in said]
@@ -104,12 +104,12 @@ class EngineRollouts:
 def engine_class(mode: str) -> Callable[..., Any]:
     """Importing vLLM takes seconds, so only the chosen engine's module is imported."""
     if mode == "server":
-        from open_r1.rollout.vllm.server_client import Server
+        from open_r1.rollout.vllm.server_client import ServerEngine
 
-        return Server
-    from open_r1.rollout.vllm.colocate import Colocate
+        return ServerEngine
+    from open_r1.rollout.vllm.colocate import ColocatedEngine
 
-    return Colocate
+    return ColocatedEngine
 
 
 def training_sampling(trainer: Any, banned: Sequence[int]) -> Sampling:

