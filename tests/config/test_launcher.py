@@ -11,7 +11,7 @@ import pytest
 import yaml
 from helpers.repository import REPO, free_port
 
-from open_r1.config.launcher import Placement, follow, gpus_here, placement_of, starter
+from open_r1.config.launcher import Placement, global_batch_for, gpus_here, placement_of, start_command
 from open_r1.errors import UsageError
 
 TWO = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "node0"}
@@ -81,7 +81,7 @@ def batch(per_device: int, *steps: int) -> list[str]:
     ],
 )
 def test_gradient_accumulation_follows_the_ranks(flags, made_for, ranks, steps, size, remark):
-    found = follow(flags, ranks, made_for)
+    found = global_batch_for(flags, ranks, made_for)
     assert (found.steps, found.size) == (steps, size)
     assert remark in found.remark and bool(remark) == bool(found.remark)
     assert found.added in ((), ("--gradient_accumulation_steps", str(steps)))
@@ -90,7 +90,7 @@ def test_gradient_accumulation_follows_the_ranks(flags, made_for, ranks, steps, 
 def test_more_ranks_than_the_recipes_batch_are_refused():
     said = "16 ranks: one step of each is 128 already, the recipe's global batch is 8 x 8 x 1 = 64; take at most 8 "
     with pytest.raises(UsageError, match=re.escape(said)):
-        follow(batch(8, 1), ranks=16, made_for=8)
+        global_batch_for(batch(8, 1), ranks=16, made_for=8)
 
 
 def test_only_visible_gpus_count():
@@ -100,9 +100,9 @@ def test_only_visible_gpus_count():
 
 def test_one_rank_needs_no_torchrun_but_for_its_engine():
     alone = Placement(nproc=1)
-    assert starter(alone, ["x.py", "--bf16", "true"], gpus=1) == ["python"]
+    assert start_command(alone, ["x.py", "--bf16", "true"], gpus=1) == ["python"]
     for placement, flags, gpus in ((alone, ["--deepspeed=y.json"], 1), (alone, [], 8), (Placement(2), [], 1)):
-        assert starter(placement, ["x.py", *flags], gpus)[:3] == [
+        assert start_command(placement, ["x.py", *flags], gpus)[:3] == [
             "python",
             "-m",
             "open_r1.trainer.lifecycle.torchrun_agent",

@@ -19,7 +19,7 @@ from helpers.ranks import place_fsdp, says, trainer_for
 from open_r1.config import hardware
 from open_r1.errors import UsageError
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
-from open_r1.trainer.checks.weight_updates import fingerprint, written
+from open_r1.trainer.checks.weight_updates import fingerprint, optimized_part
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 FLAGS = "--max_steps 4 --num_iterations 1 --beta 0 --report_to none"
@@ -32,7 +32,7 @@ class Weights(TrainerCallback):
         self.seen: list[list[int]] = []
 
     def on_step_begin(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
-        self.seen.append([int(fingerprint(written(p))) for p in model.parameters() if p.requires_grad])
+        self.seen.append([int(fingerprint(optimized_part(p))) for p in model.parameters() if p.requires_grad])
 
 
 class Told(logging.Handler):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from open_r1.trainer.checks.nonfinite import Finite
+from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 
 
@@ -26,7 +26,7 @@ class Net(torch.nn.Module):
         return {"loss": self.fault(said.float().pow(2).mean(), int(step[0]))}
 
 
-class Small(Finite, Trainer):
+class Small(NonfiniteGuard, Trainer):
     def rows_of(self, inputs: dict[str, Any]) -> torch.Tensor:
         return inputs["step"]
 

@@ -12,13 +12,13 @@ from open_r1.errors import UsageError
 from open_r1.report.page import write_report
 from open_r1.report.run_folder import read_runs
 from open_r1.trainer.checkpointing.select import checkpoints_in
-from open_r1.trainer.lifecycle.archive_logs import LOGS, move_logs, set_aside
+from open_r1.trainer.lifecycle.archive_logs import LOGS, archive_earlier_logs, move_logs
 from open_r1.trainer.outputs.callbacks import Curves
 
 
 def run(out: Path, steps: int, reward: float) -> None:
     """What a run leaves: its logs by `Curves`, and weights."""
-    set_aside(SimpleNamespace(output_dir=str(out), process_index=0))
+    archive_earlier_logs(SimpleNamespace(output_dir=str(out), process_index=0))
     (out / "resolved_config.yaml").write_text(yaml.safe_dump({"training": {"max_steps": steps}}))
     (out / "checkpoint" / "trained").mkdir(parents=True, exist_ok=True)
     (out / f"checkpoint-{steps}").mkdir()

@@ -49,7 +49,7 @@ def test_a_damaged_checkpoint_is_left_out_with_what_is_wrong(tmp_path, caplog, n
 def test_a_manifest_that_is_none_is_a_damage(tmp_path, text):
     folder = make_checkpoint(tmp_path / "checkpoint-1", PLAIN)
     (folder / "manifest.json").write_text(text, errors="surrogateescape")
-    assert "manifest.json is damaged" in checkpoints.defects(folder, True, (0, 1))[0]
+    assert "manifest.json is damaged" in checkpoints.checkpoint_defects(folder, True, (0, 1))[0]
 
 
 def test_a_checkpoint_without_a_manifest_is_continued_from_on_demand_alone(tmp_path):
@@ -130,5 +130,5 @@ def test_a_run_into_a_folder_in_use_is_refused_before_a_model_is_loaded(tiny, fe
     monkeypatch.setattr("open_r1.trainer.run.load_model", lambda *a: pytest.fail("a model was loaded"))
     argv = f"--model_name_or_path {tiny} --data_file_paths {few} --image_folders {few.parent} --num_generations 4 "
     argv += f"--per_device_train_batch_size 4 --output_dir {tmp_path}"
-    with lock.lock(tmp_path), pytest.raises(SystemExit, match="where a run is going on"):
+    with lock.acquire_lock(tmp_path), pytest.raises(SystemExit, match="where a run is going on"):
         grpo_jsonl.main(argv.split())

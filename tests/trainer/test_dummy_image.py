@@ -9,7 +9,7 @@ from transformers import AutoProcessor, GenerationConfig
 from open_r1.models.families import family_of
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import prompt_from_fields
-from open_r1.trainer.forward.dummy_image import blank_image, show_blank
+from open_r1.trainer.forward.dummy_image import add_blank_image, blank_image
 
 TEXT, MIXED = [(0, 7, 2), (0, 9, 1)], [(1, 9, 2), (0, 9, 1)]  # prompts as (images, text tokens, completions)
 
@@ -37,7 +37,7 @@ def blank_of(model) -> dict[str, torch.Tensor]:
 def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
     before, plain = passed(model, TEXT, shared)
     _, of_image = passed(model, MIXED, shared)
-    handle = show_blank(model.base_model, blank_of(model))
+    handle = add_blank_image(model.base_model, blank_of(model))
     after, with_blank = passed(model, TEXT, shared)
     handle.remove()
     assert torch.equal(after, before)
@@ -50,7 +50,7 @@ def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(mode
     backbone, ran = model.base_model, []
     tower = next(m for name, m in model.named_modules() if f"{name}.".endswith(family_of(model).vision[0]))
     counted = tower.register_forward_pre_hook(lambda *_: ran.append(1))
-    handle = show_blank(backbone, blank_of(model))
+    handle = add_blank_image(backbone, blank_of(model))
     for groups in (MIXED, TEXT):
         passed(model, groups, shared=True)
     assert len(ran) == 2

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.trainers import make_trainer, rows
+from helpers.trainers import make_trainer, rows, sft_trainer
 from PIL import Image
 
 from open_r1.data import images
@@ -13,6 +13,7 @@ from open_r1.rollout.batching import permute_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.generation_batch import LossRows
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.protocols import RolloutTrainer, RunTrainer
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,14 @@ def test_debug_mode_without_a_path_says_so(trainer, monkeypatch):
 
 def test_rewards_reach_the_log_under_their_names(trainer):
     assert trainer.reward_func_names == ["count_characters"]
+
+
+def members(protocol: type) -> set[str]:
+    return {name for kind in protocol.__mro__ for name in getattr(kind, "__annotations__", {})} - {"_is_protocol"}
+
+
+def test_both_trainers_have_what_the_room_uses_of_them(trainer, tiny, mixed, tmp_path):
+    flags = f"--model_name_or_path {tiny} --data_file_paths {mixed} --image_folders {mixed.parent} --bf16 false"
+    assert [name for name in members(RolloutTrainer) if not hasattr(trainer, name)] == []
+    sft = sft_trainer([*flags.split(), "--output_dir", str(tmp_path)])
+    assert [name for name in members(RunTrainer) if not hasattr(sft, name)] == []

@@ -15,7 +15,7 @@ from open_r1.report.checks import LOST, WINDOW
 from open_r1.report.diagnoses import DIAGNOSES, findings
 from open_r1.report.metric_ranges import HEALTH
 from open_r1.rewards.sandbox import worker_pool as workers
-from open_r1.trainer.outputs.throttle import Pace
+from open_r1.trainer.outputs.throttle import Throttle
 
 REAL = json.loads((REPO / "tests" / "trainer" / "healthy_runs.json").read_text())
 MADE_UP = ["--model_name_or_path", "x", "--data_file_paths", "y", "--output_dir", "z"]
@@ -125,7 +125,7 @@ def test_fewer_rollouts_than_a_group_are_refused(capsys):
 def test_work_takes_its_share_of_the_time_and_no_more(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("open_r1.trainer.outputs.throttle.time.monotonic", lambda: now[0])
-    pace = Pace(seconds=60, share=0.02)
+    pace = Throttle(seconds=60, share=0.02)
     now[0] += 60
     assert pace.due()
     with pace:

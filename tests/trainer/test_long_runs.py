@@ -19,8 +19,8 @@ from open_r1.report.history import ENDS, MOST, History, read_metrics
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.outputs import callbacks
 from open_r1.trainer.outputs import tolerant_writer as forgiving
-from open_r1.trainer.outputs.callbacks import HISTORY, Curves, forget
-from open_r1.trainer.outputs.tolerant_writer import Forgiving, Metrics
+from open_r1.trainer.outputs.callbacks import HISTORY, Curves, trim_log_history
+from open_r1.trainer.outputs.tolerant_writer import MetricsFile, TolerantWriter
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def test_transformers_keeps_the_newest_logs_and_the_last_evaluation():
         state.log_history.append({"step": step, "loss": 0.1})
         if step in (100, 200):
             state.log_history.append({"step": step, "eval_reward": step / 1000})
-        forget(state)
+        trim_log_history(state)
     assert [entry["step"] for entry in state.log_history] == [200, *range(2 * HISTORY, 3 * HISTORY)]
     assert state.log_history[0]["eval_reward"] == 0.2
 
@@ -136,7 +136,7 @@ def fill(path: Path, steps: int) -> Path:
 
 def test_metrics_wait_for_room_and_are_said_to_once(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
-    metrics = Metrics(path, Forgiving())
+    metrics = MetricsFile(path, TolerantWriter())
     metrics.add({"step": 1})
     with files_no_larger_than(20):
         for step in (2, 3, 4):
@@ -152,7 +152,7 @@ def test_metrics_wait_for_room_and_are_said_to_once(tmp_path, caplog):
 
 def test_metrics_that_never_found_room_are_counted_at_the_end(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(forgiving, "WAITING", 3)
-    metrics = Metrics(tmp_path / "metrics.jsonl", Forgiving())
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", TolerantWriter())
     with files_no_larger_than(5):
         for step in range(5):
             metrics.add({"step": step})

@@ -89,7 +89,7 @@ def test_ten_skipped_steps_in_a_row_stop(train):
 
 
 def test_a_loss_scaler_may_look_for_its_scale(train, monkeypatch):
-    monkeypatch.setattr(nonfinite, "scales", lambda trainer: True)
+    monkeypatch.setattr(nonfinite, "uses_loss_scaler", lambda trainer: True)
     assert train(Net(bad_gradient(*range(2, 21))), steps=21).nonfinite_steps == 19
     with pytest.raises(NotFinite, match=r"step 21: .*, 20 times in a row\."):
         train(Net(bad_gradient(*range(2, 30))), steps=30)
@@ -98,19 +98,19 @@ def test_a_loss_scaler_may_look_for_its_scale(train, monkeypatch):
 
 
 def test_a_step_that_was_taken_is_not_skipped(train, monkeypatch):
-    monkeypatch.setattr(nonfinite, "torn", lambda trainer: True)
+    monkeypatch.setattr(nonfinite, "step_is_partial", lambda trainer: True)
     with pytest.raises(NotFinite, match="The step was taken, so the weights may be of no use"):
         train(Net(bad(3)), on_nonfinite="skip")
 
 
 def test_a_deepspeed_file_that_takes_any_step_is_refused():
-    def trainer(**bf16: Any) -> Any:
+    def accelerator(**bf16: Any) -> Any:
         plugin = SimpleNamespace(deepspeed_config={"bf16": bf16})
-        return SimpleNamespace(accelerator=SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin)))
+        return SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
 
-    nonfinite.refuse_unseen_overflow(trainer(enabled=True))
+    nonfinite.refuse_unchecked_overflow(accelerator(enabled=True))
     with pytest.raises(UsageError, match=r"got bf16\.check_grad_overflow false"):
-        nonfinite.refuse_unseen_overflow(trainer(enabled=True, check_grad_overflow=False))
+        nonfinite.refuse_unchecked_overflow(accelerator(enabled=True, check_grad_overflow=False))
 
 
 def test_the_rows_of_the_bad_micro_batch_alone_are_named(train):

@@ -47,7 +47,7 @@ class Watched(VLMGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
-        self.sampled = newest_completions(self, len(inputs)) | {"batch": output}
+        self.sampled = newest_completions(self._logs, self.accelerator, len(inputs)) | {"batch": output}
         return output
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor | None, ...]:

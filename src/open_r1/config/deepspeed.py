@@ -90,10 +90,10 @@ def ignored_keys(config: dict[str, Any]) -> list[str]:
         return [*found, f"DeepSpeed refuses it: {error}"]
     names = asked.names | set(models) | READ_ELSEWHERE
     found += [unread_key(key, names) for key in config if key not in names]
-    return found + [c for key, part in rest.items() for c in unasked(asked.get(key), part, key)]
+    return found + [c for key, part in rest.items() for c in unread_keys(asked.get(key), part, key)]
 
 
-def unasked(part: Any, section: Any, where: str) -> list[str]:
+def unread_keys(part: Any, section: Any, where: str) -> list[str]:
     """Keys of a section that was read key by key and not asked for them."""
     if not isinstance(part, KeyRecorder) or part.whole or not part.names:
         return []
@@ -115,12 +115,12 @@ def unknown_fields(section: dict[str, Any], model: type, where: str) -> list[str
     for key, value in section.items():
         if key not in fields:
             found.append(unread_key(key, set(fields) - {None}, where))
-        elif isinstance(value, dict) and (inner := model_in(fields[key].annotation)):
+        elif isinstance(value, dict) and (inner := field_model(fields[key].annotation)):
             found += unknown_fields(value, inner, f"{where}.{key}")
     return found
 
 
-def model_in(annotation: Any) -> type | None:
+def field_model(annotation: Any) -> type | None:
     """The model of fields in an annotation such as `Optional[Model]`."""
     options = [annotation, *get_args(annotation)]
     return next((option for option in options if hasattr(option, "model_fields")), None)

@@ -7,7 +7,7 @@ from accelerate.utils import is_cuda_available  # leaves CUDA uninitialised: rew
 
 from open_r1.config.arguments import RunArguments
 from open_r1.config.deepspeed import check_engine_config, skip_inference_build
-from open_r1.config.remote_code import refuse_code
+from open_r1.config.remote_code import load_weights_only
 
 
 def prepare(training: RunArguments) -> None:
@@ -61,7 +61,7 @@ def _prepare_deepspeed(training: RunArguments) -> None:
     if on_cpu:
         os.environ |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
     check_engine_config(training.deepspeed)  # the first to import DeepSpeed
-    refuse_code()
+    load_weights_only()
     if on_cpu:
         skip_inference_build()
         PartialState(backend="gloo")

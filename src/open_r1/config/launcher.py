@@ -60,25 +60,25 @@ def placement_of(env: Mapping[str, str], gpus: int) -> Placement:
     >>> [placement_of(env, gpus).ranks for env, gpus in (({"MADE_FOR": "8"}, 1), ({"MADE_FOR": "2"}, 8), ({}, 0))]
     [1, 2, 1]
     """
-    nnodes = number(env, "NNODES", 1)
-    made_for = number(env, "MADE_FOR", gpus or 1)
-    nproc = number(env, "NPROC", max(1, gpus if nnodes > 1 else min(gpus, made_for)))
+    nnodes = whole_number(env, "NNODES", 1)
+    made_for = whole_number(env, "MADE_FOR", gpus or 1)
+    nproc = whole_number(env, "NPROC", max(1, gpus if nnodes > 1 else min(gpus, made_for)))
     if nnodes > 1:
         needed = {"NODE_RANK": f"this machine's number, 0 to {nnodes - 1}", "MASTER_ADDR": "machine 0's address"}
         for name, meaning in needed.items():
             if not env.get(name):
                 raise UsageError(f"{name}: got nothing, expected {meaning}, as NNODES is {nnodes}; set {name}")
-    node_rank = number(env, "NODE_RANK", 0, least=0)
+    node_rank = whole_number(env, "NODE_RANK", 0, least=0)
     if node_rank >= nnodes:
         raise UsageError(
             f"NODE_RANK: got {node_rank}, expected 0 to {nnodes - 1}, as NNODES is {nnodes}; set NNODES to the number "
             f"of machines, and NODE_RANK to this one's, from 0"
         )
-    port = number(env, "MASTER_PORT", PORT) if nnodes > 1 or env.get("MASTER_PORT") else None
+    port = whole_number(env, "MASTER_PORT", PORT) if nnodes > 1 or env.get("MASTER_PORT") else None
     return Placement(nproc, nnodes, node_rank, env.get("MASTER_ADDR") or "127.0.0.1", port)
 
 
-def number(env: Mapping[str, str], name: str, default: int, least: int = 1) -> int:
+def whole_number(env: Mapping[str, str], name: str, default: int, least: int = 1) -> int:
     """A variable as a whole number, `default` where it is not set or empty. Raises UsageError."""
     text = env.get(name) or str(default)
     if not text.isdecimal() or int(text) < least:
@@ -94,7 +94,7 @@ def values_of(argv: Sequence[str], name: str) -> list[int]:
     """
     pairs = [a.split("=", 1) if "=" in a else [a, after] for a, after in zip(argv, [*argv[1:], ""], strict=True)]
     values = [value for flag, value in pairs if flag.replace("-", "_") == f"__{name}"]
-    return [number({f"--{name}": value}, f"--{name}", 1) for value in values]
+    return [whole_number({f"--{name}": value}, f"--{name}", 1) for value in values]
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,14 @@ class GlobalBatch:
         return f"{self.ranks} x {self.per_device} x {self.steps} = {self.size}"
 
 
-def follow(argv: Sequence[str], ranks: int, made_for: int | None) -> GlobalBatch:
+def global_batch_for(argv: Sequence[str], ranks: int, made_for: int | None) -> GlobalBatch:
     """The batch on `ranks` of what was written for `made_for` GPUs: gradient accumulation follows, else nothing does.
 
     A second `--gradient_accumulation_steps` is the user's own, and stays. Accumulation that does not come out whole is
     rounded. Raises UsageError where one step of each rank is more than the recipe's batch.
 
-    >>> print(follow(["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"], 1, made_for=8))
+    >>> flags = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"]
+    >>> print(global_batch_for(flags, 1, made_for=8))
     1 x 8 x 16 = 128
     """
     given = values_of(argv, STEPS)
@@ -164,12 +165,12 @@ def gpus_here(env: Mapping[str, str]) -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def starter(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
+def start_command(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
     """What starts the script: `torchrun_agent`; plain python for one rank without an engine, where DDP would only
     cost the memory of its buckets (as much as the gradients). Where a lone process sees `gpus` > 1,
     transformers would use them all.
 
-    >>> starter(Placement(1), ["x.py"], gpus=1), starter(Placement(2), ["x.py"], gpus=2)[:3]
+    >>> start_command(Placement(1), ["x.py"], gpus=1), start_command(Placement(2), ["x.py"], gpus=2)[:3]
     (['python'], ['python', '-m', 'open_r1.trainer.lifecycle.torchrun_agent'])
     """
     engine = any(arg.split("=")[0] in ("--deepspeed", "--fsdp") for arg in argv)
@@ -182,15 +183,15 @@ def main(argv: Sequence[str]) -> None:
     try:
         gpus = gpus_here(os.environ)
         placement = placement_of(os.environ, gpus)
-        made_for = number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
-        batch = follow(argv, placement.ranks, made_for)
+        made_for = whole_number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
+        batch = global_batch_for(argv, placement.ranks, made_for)
     except UsageError as error:
         sys.exit(f"launch.sh: {error}")
     remark = f" ({batch.remark})" if batch.remark else ""
     unit = "rows" if "sft" in os.path.basename(argv[0] if argv else "") else "completions"  # noqa: PTH119
     if placement.node_rank == 0:
         print(f"launch.sh: {placement}, global batch {batch} {unit}{remark}", file=sys.stderr)
-    command = [*starter(placement, argv, gpus), *argv, *batch.added]
+    command = [*start_command(placement, argv, gpus), *argv, *batch.added]
     os.execvp(command[0], command)  # nosec B606 # what the user typed, started as typed
 
 

@@ -64,7 +64,7 @@ def parse_classes(
         conflict_handler="resolve",
         usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
     )
-    hide(parser, {*refused, *TOKEN_FLAGS, *IDLE})
+    hide_flags(parser, {*refused, *TOKEN_FLAGS, *IDLE})
     known = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
     retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
     replaced = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
@@ -92,7 +92,7 @@ def refuse_stray(words: Sequence[str]) -> None:
         )
 
 
-def hide(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+def hide_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     """Leave flags out of --help: a dataclass of TRL or transformers has them, and they are refused here."""
     for action in parser._actions:
         if action.dest in names:

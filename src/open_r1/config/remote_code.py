@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from open_r1.errors import UsageError
 
 
-def refuse_code() -> None:
+def load_weights_only() -> None:
     """From here on this process, and what it starts, takes weights and numbers alone from `.pt` files.
 
     A `.pt` file is a pickle, which runs what its author put in. transformers asks torch for weights alone; DeepSpeed
@@ -25,7 +25,7 @@ def refuse_code() -> None:
 
 
 @contextmanager
-def code_named(model: str, remedy: str = "add --trust_remote_code to run it") -> Iterator[None]:
+def remote_code_errors(model: str, remedy: str = "add --trust_remote_code to run it") -> Iterator[None]:
     """What transformers says of a model with Python files of its own, as this project's flags have it: UsageError."""
     try:
         yield

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
 from open_r1.errors import RunEnded, UsageError
+from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
 _Value = TypeVar("Value")
@@ -42,12 +43,12 @@ def on_all_ranks(call: Callable[[], _Value]) -> _Value:
 def error_summary(error: Exception | None) -> tuple[type[RunEnded], str | None]:
     """What to raise on all ranks for an error of one, and its words; without an error no words."""
     kind = type(error) if isinstance(error, RunEnded) else RunEnded
-    return kind, None if error is None else words_of(error)
+    return kind, None if error is None else text_for_all_ranks(error)
 
 
-def words_of(error: Exception) -> str:
+def text_for_all_ranks(error: Exception) -> str:
     """
-    >>> words_of(KeyError("x")), words_of(UsageError("--flag: got 1, expected 2"))
+    >>> text_for_all_ranks(KeyError("x")), text_for_all_ranks(UsageError("--flag: got 1, expected 2"))
     ("KeyError: 'x'", '--flag: got 1, expected 2')
     """
     return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
@@ -67,11 +68,11 @@ class CollectiveReward:
         return on_all_ranks(lambda: self.reward(*args, **kwargs))
 
 
-def weights_are_sharded(trainer: Any) -> bool:
+def weights_are_sharded(trainer: RunTrainer) -> bool:
     """Whether each rank holds a part of the weights only."""
-    return is_zero3(trainer) or trainer.is_fsdp_enabled
+    return is_zero3(trainer.accelerator) or trainer.is_fsdp_enabled
 
 
-def is_zero3(trainer: Any) -> bool:
-    plugin = trainer.accelerator.state.deepspeed_plugin
+def is_zero3(accelerator: Accelerator) -> bool:
+    plugin = accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3

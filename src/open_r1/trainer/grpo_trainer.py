@@ -34,23 +34,23 @@ from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, ro
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
-from open_r1.trainer.checks.nonfinite import Finite
+from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.distributed import CollectiveReward, on_all_ranks
-from open_r1.trainer.forward.dummy_image import share_vision
+from open_r1.trainer.forward.dummy_image import keep_vision_in_step
 from open_r1.trainer.forward.log_probs import Scored, in_parts, score
-from open_r1.trainer.forward.optimizations import optimizations_of, with_signal
+from open_r1.trainer.forward.optimizations import optimizations_of, rows_with_signal
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.generation_batch import GenerationBatch, LossRows
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
-from open_r1.trainer.outputs.hub import Published
-from open_r1.trainer.outputs.rollout_log import Rollouts, newest_completions
+from open_r1.trainer.outputs.hub import HubUploads
+from open_r1.trainer.outputs.rollout_log import RolloutLog, newest_completions
 from open_r1.trainer.transformers_rollout import transformers_rollout
-from open_r1.trainer.vllm_rollout import EngineRollouts
+from open_r1.trainer.vllm_rollout import VLLMRollouts
 
 
-class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
+class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPOTrainer):
     """TRL's GRPOTrainer on `Record`s. TRL calls what is overridden here in this order:
 
     | method | what it does here | room |
@@ -64,8 +64,9 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
     | `_get_per_token_logps_and_entropies` | old, reference and policy passes over packed groups | `forward` |
     | `_compute_loss` | TRL's loss over the rows that move the policy | `forward.optimizations` |
 
-    Mixins, outermost first: `Finite` sees the loss and the gradient norm that all others have made; `LifecycleHooks`
-    names the phase around whatever saves or trains; `Resumable` saves into a folder that `Published` has completed.
+    Mixins, outermost first: `NonfiniteGuard` sees the loss and the gradient norm that all others have made;
+    `LifecycleHooks` names the phase around whatever saves or trains; `Resumable` saves into a folder that `HubUploads`
+    has completed.
     """
 
     def __init__(
@@ -107,12 +108,12 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         self.add_callback(WeightUpdates(self))
         self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
-        self.rollouts = Rollouts(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
+        self.rollouts = RolloutLog(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
         self.optimizations = optimizations_of(self, bare_model(self.model))
         if self.optimizations["shared_prefix"]:
             for model_ in filter(None, (self.model, self.ref_model)):
                 share_prefixes(bare_model(self.accelerator.unwrap_model(model_)))
-        share_vision(self)
+        keep_vision_in_step(self)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
             conversation=lambda record, pictures: with_images(messages(record, instruction), pictures),
@@ -125,7 +126,7 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         self.batch: GenerationBatch | None = None  # while TRL generates and scores
         self._step_of_micro_batches, self._micro_batches_seen = -1, 0  # of the optimizer step that is under way
         self.agreed = False  # the first rollout was compared with the trainer's own pass
-        self.engine = EngineRollouts(self, banned) if use_vllm else None
+        self.engine = VLLMRollouts(self, banned) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
 
@@ -138,7 +139,7 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
         if self.model.training:
-            scored = newest_completions(self, len(inputs)) | batch.stats
+            scored = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
             self.rollouts.add(self.state.global_step, batch.examples, scored, self.num_generations)
         self.batch = None
         return output
@@ -244,7 +245,7 @@ class VLMGRPOTrainer(Finite, LifecycleHooks, Resumable, Published, GRPOTrainer):
             part["old_per_token_logps"] = scored.logps
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        rows = LossRows(with_signal(self, inputs))
+        rows = LossRows(rows_with_signal(self, inputs))
         if not any(rows.prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
         loss = super()._compute_loss(model, {**inputs, "pixel_values": rows})  # TRL hands these through unread

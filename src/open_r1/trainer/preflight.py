@@ -75,11 +75,11 @@ def value_range(values: list[int]) -> str:
 
 
 def parameter_counts(model: PreTrainedModel) -> str:
-    total, trained = counts(model)
+    total, trained = count_parameters(model)
     return f"{total:,}, of which {trained:,} are trained"
 
 
-def counts(model: PreTrainedModel) -> tuple[int, int]:
+def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """(all, trained) parameters of the whole model, also where ZeRO-3 keeps a shard of each here."""
     sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
@@ -89,7 +89,7 @@ def memory(trainer: VLMGRPOTrainer, longest: int) -> str:
     """What a device holds all the time, and the planner's peaks of rollout and training for prompts of `longest`."""
     engine, ranks = engine_of(trainer), trainer.accelerator.num_processes
     size = next(trainer.model.parameters()).element_size()
-    total_, trained = counts(trainer.model)
+    total_, trained = count_parameters(trainer.model)
     parts = state(total_, trained, size, engine, ranks, trainer.ref_model is not None)
     words = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in parts.items() if bytes_)
     held = f"{total_bytes(parts) / GIB:.2f} GiB ({words})"

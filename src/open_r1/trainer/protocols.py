@@ -70,6 +70,7 @@ class RolloutTrainer(RunTrainer, Protocol):
     loader: Any  # rollout.prompts.PromptLoader
     optimizations: Any  # forward.optimizations.Optimizations
     agreed: bool
+    health: Any  # checks.health.Health
     _metrics: dict[str, dict[str, list[float]]]
     _logs: dict[str, Any]
     _entropy_bonus_enabled: bool

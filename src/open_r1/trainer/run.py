@@ -25,7 +25,7 @@ from open_r1.rollout.annotation import annotator
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
-from open_r1.trainer.lifecycle.archive_logs import set_aside
+from open_r1.trainer.lifecycle.archive_logs import archive_earlier_logs
 from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.lifecycle.shutdown import train
 from open_r1.trainer.outputs.callbacks import Curves, Progress
@@ -108,7 +108,7 @@ def train_and_save(
     before, so that one that fails to start leaves them alone.
     """
     if resume.checkpoint is None or resume.checkpoint.resolve().parent != Path(training.output_dir).resolve():
-        set_aside(training)
+        archive_earlier_logs(training)
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
     trainer.about = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)

@@ -15,7 +15,7 @@ from open_r1.errors import UsageError, shorten
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
-from open_r1.rewards.referring import frame, gold_box, image_wh
+from open_r1.rewards.referring import coordinate_frame, gold_box, image_wh
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
@@ -25,16 +25,16 @@ IGNORED = -100  # label of a token without loss
 IN_PIXELS = ("rec", "iou")  # methods whose gold is a box in pixels of the original image
 
 
-def taught(record: Record) -> str:
+def taught_answer(record: Record) -> str:
     """What a model is taught to say to a row: its solution where that holds `<answer>` tags, else the gold answer in
     the tags of the prompt mode. A gold box of `rec` is written in the coordinates of the model's family.
 
     `record.extra` holds what `open_r1.rollout.annotation.annotator` adds. Raises DataError for a gold that is none.
 
-    >>> taught(Record("1", (), "", (), "3", {"prompt_mode": "direct"}))
+    >>> taught_answer(Record("1", (), "", (), "3", {"prompt_mode": "direct"}))
     '<answer>3</answer>'
-    >>> taught(Record("1", (), "", (), "[64, 0, 128, 425]", {"prompt_mode": "direct", "model_family": "qwen3_vl",
-    ...     "image_wh": (640, 425)}, accu_reward_method="rec"))
+    >>> extra = {"prompt_mode": "direct", "model_family": "qwen3_vl", "image_wh": (640, 425)}
+    >>> taught_answer(Record("1", (), "", (), "[64, 0, 128, 425]", extra, accu_reward_method="rec"))
     '<answer>[100, 0, 200, 1000]</answer>'
     """
     if extract_answer(record.solution) is not None:
@@ -48,7 +48,7 @@ def taught(record: Record) -> str:
 
 def family_box(record: Record) -> list[int]:
     """The gold box in the model family's coordinates, rounded."""
-    return [round(side) for side in from_original(gold_box(record), **frame(record, image_wh(record)))]
+    return [round(side) for side in from_original(gold_box(record), **coordinate_frame(record, image_wh(record)))]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Collator:
         Raises UsageError for a chat template that writes a turn in another way once more turns follow.
         """
         chat = with_images(messages(record, self.instruction), images)
-        chat.append({"role": "assistant", "content": [{"type": "text", "text": taught(record)}]})
+        chat.append({"role": "assistant", "content": [{"type": "text", "text": taught_answer(record)}]})
         whole, pieces, seen = self.processor.apply_chat_template(chat).rstrip(), [], 0
         for turn, message in enumerate(chat):
             if message["role"] == "assistant":

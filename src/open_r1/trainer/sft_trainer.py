@@ -20,19 +20,19 @@ from open_r1.rollout.annotation import annotator
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import plan_resume
-from open_r1.trainer.checks.nonfinite import Finite
+from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
-from open_r1.trainer.forward.dummy_image import share_vision
+from open_r1.trainer.forward.dummy_image import keep_vision_in_step
 from open_r1.trainer.forward.shared_prefix import share_prefixes, why_no_shared_prefix
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.outputs.callbacks import Curves
-from open_r1.trainer.outputs.hub import Published
+from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.run import train_and_save
-from open_r1.trainer.sft_batches import Collator, PackingCollator, taught
+from open_r1.trainer.sft_batches import Collator, PackingCollator, taught_answer
 
 
-class VLMSFTTrainer(Finite, LifecycleHooks, Resumable, Published, SFTTrainer):
+class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTrainer):
     """TRL's SFTTrainer on `Record`s: batches are made by `collator`, the loss is on the assistant's turns alone.
 
     The mixins stand in the order of `VLMGRPOTrainer`. Raises UsageError for `--padding_free true` with a model for
@@ -58,7 +58,7 @@ class VLMSFTTrainer(Finite, LifecycleHooks, Resumable, Published, SFTTrainer):
             peft_config=peft_config,
         )
         self.add_callback(WeightUpdates(self))
-        share_vision(self)
+        keep_vision_in_step(self)
         args.padding_free = padding_free
         if padding_free:
             self.data_collator = self._packing(collator)
@@ -103,7 +103,7 @@ def make_sft_trainer(
     instruction = TASKS[data.task_type].prompts[data.prompt_mode]
     annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
     limits = row_limits(data, training, model_args)
-    refuse_long_prompts(records, processor, instruction, limits, lambda record: taught(annotate(record)))
+    refuse_long_prompts(records, processor, instruction, limits, lambda record: taught_answer(annotate(record)))
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)

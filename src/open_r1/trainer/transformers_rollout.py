@@ -8,7 +8,7 @@ from trl.models.utils import unwrap_model_for_generation
 from open_r1.models.families import bare_model
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
-from open_r1.trainer.checks.rollout_agreement import check_agreement, witness_of
+from open_r1.trainer.checks.rollout_agreement import check_agreement, recorder_for
 from open_r1.trainer.distributed import is_zero3
 from open_r1.trainer.protocols import RolloutTrainer
 
@@ -20,7 +20,7 @@ def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> 
     the first one is not what training computes.
     """
     args = trainer.args
-    alone = not (is_zero3(trainer) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
+    alone = not (is_zero3(trainer.accelerator) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
     with (
         profiling_context(trainer, "transformers.generate"),
         unwrap_model_for_generation(
@@ -42,7 +42,7 @@ def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> 
             trainer.generation_config,
             trainer.eos_token_ids,
         )
-        witness = witness_of(trainer, model, prompts)
+        witness = recorder_for(trainer, model, prompts)
         said = generate_groups(*what, witness=witness, stop=trainer.signals.asked, **options)
     if witness is not None:
         trainer.refuse_image_tokens(said)  # a pass over them would fail in other words

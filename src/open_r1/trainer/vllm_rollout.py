@@ -20,6 +20,7 @@ from open_r1.rollout.prompts import Example
 from open_r1.rollout.vllm.policy_weights import policy_weights
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling
 from open_r1.trainer.distributed import on_all_ranks
+from open_r1.trainer.protocols import RolloutTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,10 @@ _Value = TypeVar("Value")
 MAX_MEAN_DIFFERENCE = 0.3  # mean |log-prob of vLLM - of the trainer|, in nats; bfloat16 alone gives about 0.02
 
 
-class EngineRollouts:
+class VLLMRollouts:
     """The engine of a `VLMGRPOTrainer`, chosen by `--vllm_mode`; all ranks call every method together."""
 
-    def __init__(self, trainer: Any, banned: Sequence[int]):
+    def __init__(self, trainer: RolloutTrainer, banned: Sequence[int]):
         self.trainer, self.args, self.loader = trainer, trainer.args, trainer.loader
         self.run = gather_object([uuid.uuid4().hex])[0]
         self.sampling = training_sampling(trainer, banned)
@@ -112,7 +113,7 @@ def engine_class(mode: str) -> Callable[..., Any]:
     return ColocatedEngine
 
 
-def training_sampling(trainer: Any, banned: Sequence[int]) -> Sampling:
+def training_sampling(trainer: RolloutTrainer, banned: Sequence[int]) -> Sampling:
     """How TRL's flags say that completions are drawn."""
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return Sampling(

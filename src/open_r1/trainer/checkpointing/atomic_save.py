@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from open_r1.errors import RunEnded
 from open_r1.trainer.checkpointing.manifest import size_of, sync, write_manifest
-from open_r1.trainer.distributed import on_all_ranks, words_of
+from open_r1.trainer.distributed import on_all_ranks, text_for_all_ranks
+from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class SaveFailed(RunEnded):
 
 
 @contextmanager
-def staged(trainer: Any, final: Path, manifest: bool) -> Iterator[Path]:
+def staged(trainer: RunTrainer, final: Path, manifest: bool) -> Iterator[Path]:
     """All ranks write into the folder it gives; afterwards it is `final`, in place of one that was there.
 
     Raises SaveFailed, on all ranks, where one cannot write. Ranks of DeepSpeed and FSDP write between collectives:
@@ -39,17 +39,17 @@ def staged(trainer: Any, final: Path, manifest: bool) -> Iterator[Path]:
     try:
         yield folder
     except Exception as raised:
-        if not is_about_writing(raised):
+        if not is_write_error(raised):
             raise
         error = raised
 
     def written() -> None:
         if error is not None:
             shutil.rmtree(folder.parent, ignore_errors=True)  # a full disk has room again
-            raise SaveFailed(could_not(final, error)) from error
+            raise SaveFailed(save_error_text(final, error)) from error
 
     if error is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
-        raise OSError(could_not(final, error)) from error
+        raise OSError(save_error_text(final, error)) from error
     on_all_ranks(written)
     on_all_ranks(lambda: publish(folder, final, manifest) if first else None)
 
@@ -61,7 +61,7 @@ def prepare_folder(folder: Path) -> None:
             shutil.rmtree(folder.parent)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise SaveFailed(could_not(folder.parents[1] / folder.name, error)) from error
+        raise SaveFailed(save_error_text(folder.parents[1] / folder.name, error)) from error
 
 
 def publish(folder: Path, final: Path, manifest: bool) -> None:
@@ -75,7 +75,7 @@ def publish(folder: Path, final: Path, manifest: bool) -> None:
         sync(final.parent)
         shutil.rmtree(folder.parent)
     except OSError as error:
-        raise SaveFailed(could_not(final, error)) from error
+        raise SaveFailed(save_error_text(final, error)) from error
     warn_of_little_space(final)
 
 
@@ -91,19 +91,19 @@ def warn_of_little_space(folder: Path) -> None:
         )
 
 
-def is_about_writing(error: Exception) -> bool:
+def is_write_error(error: Exception) -> bool:
     """Whether a file could not be written; torch and safetensors hide the OSError behind their own.
 
-    >>> is_about_writing(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"))
+    >>> is_write_error(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"))
     True
     """
     theirs = ("inline_container", "I/O error", "os error", "No space left")
     return isinstance(error, OSError) or any(words in str(error) for words in theirs)
 
 
-def could_not(final: Path, error: Exception) -> str:
+def save_error_text(final: Path, error: Exception) -> str:
     """
-    >>> could_not(Path("out/checkpoint-6"), OSError(28, "No space left on device"))
+    >>> save_error_text(Path("out/checkpoint-6"), OSError(28, "No space left on device"))
     'out/checkpoint-6 could not be written: OSError: [Errno 28] No space left on device'
     """
-    return f"{final} could not be written: {words_of(error)}"
+    return f"{final} could not be written: {text_for_all_ranks(error)}"

@@ -33,10 +33,11 @@ from open_r1.trainer.checkpointing.run_state import (
     RunState,
     load_run_state,
     own_random_state,
-    put_back,
+    restore_run_state,
     run_state,
     save_run_state,
 )
+from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class Resumable:
         super()._load_rng_state(checkpoint)  # the last to be restored: everything before may draw numbers
 
 
-def save_checkpoint_now(trainer: Any) -> Path | None:
+def save_checkpoint_now(trainer: RunTrainer) -> Path | None:
     """Save checkpoint-N of the last finished optimizer step N, to end a run that cannot go on; all ranks call it.
 
     What the unfinished step has drawn, generated and logged is taken back, so that a run resumed from it is the
@@ -133,7 +134,7 @@ def save_checkpoint_now(trainer: Any) -> Path | None:
         return None
     if trainer.saved_at != step:
         if trainer.finished_at == step:  # else it ended while that step was logged or evaluated, with nothing begun
-            put_back(trainer, trainer.finished)
+            restore_run_state(trainer, trainer.finished)
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
     return trainer.saved_in

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
 from open_r1.trainer.distributed import is_zero3
+from open_r1.trainer.protocols import RunTrainer
 
 # Attributes of transformers' and TRL's trainers that change from step to step and that nobody else saves.
 COUNTERS = (
@@ -77,7 +78,7 @@ class RunState:
     tokens: int
 
 
-def run_state(trainer: Any) -> RunState:
+def run_state(trainer: RunTrainer) -> RunState:
     """A copy of what changes; tensors of the window are shared, as nothing writes into them."""
     counters = {name: getattr(trainer, name) for name in (*COUNTERS, *OURS) if hasattr(trainer, name)}
     return RunState(
@@ -90,7 +91,7 @@ def run_state(trainer: Any) -> RunState:
     )
 
 
-def put_back(trainer: Any, state: RunState) -> None:
+def restore_run_state(trainer: RunTrainer, state: RunState) -> None:
     """Make the trainer what it was."""
     for name, value in state.counters.items():
         setattr(trainer, name, value.clone().to(trainer.args.device) if torch.is_tensor(value) else value)
@@ -105,7 +106,7 @@ def put_back(trainer: Any, state: RunState) -> None:
     set_random_state(state.random)
 
 
-def inside_window(trainer: Any) -> bool:
+def inside_window(trainer: RunTrainer) -> bool:
     """Whether completions that were generated are still to be used."""
     if getattr(trainer, "_buffered_inputs", None) is None:
         return False
@@ -130,10 +131,15 @@ def restore_log(log: Any, values: Any) -> None:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
-def save_run_state(trainer: Any, folder: Path) -> None:
+def save_run_state(trainer: RunTrainer, folder: Path) -> None:
     """This rank's `run_state_{rank}.pt` (transformers saves the random state), and rank 0's `run_state.json`."""
     state, rank = run_state(trainer), trainer.accelerator.process_index
-    kept = {"counters": state.counters, "metrics": state.metrics, "logs": state.logs, "window": strip(state.window)}
+    kept = {
+        "counters": state.counters,
+        "metrics": state.metrics,
+        "logs": state.logs,
+        "window": without_prompts(state.window),
+    }
     torch.save(kept, folder / f"run_state_{rank}.pt")
     save_reference(trainer, folder)
     if rank == 0:
@@ -144,15 +150,15 @@ def save_run_state(trainer: Any, folder: Path) -> None:
         (folder / STATE).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def load_run_state(trainer: Any, folder: Path) -> None:
+def load_run_state(trainer: RunTrainer, folder: Path) -> None:
     path = folder / f"run_state_{trainer.accelerator.process_index}.pt"
     kept = torch.load(path, map_location="cpu", weights_only=True)
-    kept["window"] = dress(trainer, kept["window"])
-    put_back(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **kept))
+    kept["window"] = with_prompts(trainer, kept["window"])
+    restore_run_state(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **kept))
     load_reference(trainer, folder)
 
 
-def strip(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+def without_prompts(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     """The micro-batches without their prompts; copies, as a view would be saved with all that it is a view of."""
     if window is None:
         return None
@@ -162,7 +168,7 @@ def strip(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     ]
 
 
-def dress(trainer: Any, window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+def with_prompts(trainer: RunTrainer, window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     """The micro-batches with their prompts made anew from `rows`, on the device."""
     if window is None:
         return None
@@ -176,7 +182,7 @@ def dress(trainer: Any, window: list[dict[str, Any]] | None) -> list[dict[str, A
     ]
 
 
-def save_reference(trainer: Any, folder: Path) -> None:
+def save_reference(trainer: RunTrainer, folder: Path) -> None:
     """The reference model where it follows the policy; elsewhere it is the model that the run began with."""
     if not getattr(trainer.args, "sync_ref_model", False):
         return
@@ -189,10 +195,10 @@ def save_reference(trainer: Any, folder: Path) -> None:
         save_file(weights, folder / REFERENCE)
 
 
-def load_reference(trainer: Any, folder: Path) -> None:
+def load_reference(trainer: RunTrainer, folder: Path) -> None:
     if not getattr(trainer.args, "sync_ref_model", False):
         return
-    writes = trainer.accelerator.is_main_process or not is_zero3(trainer)
+    writes = trainer.accelerator.is_main_process or not is_zero3(trainer.accelerator)
     weights = load_file(folder / REFERENCE) if writes else {}
     for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
         with gathered(trainer, parameter), torch.no_grad():
@@ -200,9 +206,9 @@ def load_reference(trainer: Any, folder: Path) -> None:
                 parameter.copy_(weights[name])
 
 
-def gathered(trainer: Any, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
+def gathered(trainer: RunTrainer, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
     """Within it the parameter is whole; under ZeRO-3 what rank 0 writes into it reaches all ranks."""
-    if not is_zero3(trainer):
+    if not is_zero3(trainer.accelerator):
         return nullcontext()
     import deepspeed
 

@@ -88,12 +88,12 @@ def newest_checkpoint(output_dir: Path, unverified: bool = False, ranks: tuple[i
     found = checkpoints_in(output_dir)
     wrong: list[str] = []
     for path in found:
-        if not (defects_ := defects(path, unverified, ranks)):
+        if not (defects_ := checkpoint_defects(path, unverified, ranks)):
             return path
         wrong = wrong or defects_
         logger.warning("%s is left out: %s", path, "; ".join(defects_))
     if found:
-        raise UsageError(unusable("true", found[0], wrong, []))
+        raise UsageError(unusable_text("true", found[0], wrong, []))
     raise UsageError(
         f"--resume_from_checkpoint: got true, expected a folder checkpoint-N in {output_dir}, found none; correct "
         "--output_dir, write auto to begin anew where there is none, or leave --resume_from_checkpoint out"
@@ -109,13 +109,13 @@ def named_checkpoint(folder: Path, unverified: bool = False, ranks: tuple[int, i
             f"--resume_from_checkpoint: got {folder}, expected a folder checkpoint-N{there}; correct the path, or "
             "write true for the newest in --output_dir"
         )
-    if wrong := defects(folder, unverified, ranks):
+    if wrong := checkpoint_defects(folder, unverified, ranks):
         complete = [path.name for path in checkpoints_in(folder.parent) if path != folder and not missing(path)]
-        raise UsageError(unusable(str(folder), folder, wrong, complete))
+        raise UsageError(unusable_text(str(folder), folder, wrong, complete))
     return folder
 
 
-def unusable(asked: str, folder: Path, wrong: list[str], complete: list[str]) -> str:
+def unusable_text(asked: str, folder: Path, wrong: list[str], complete: list[str]) -> str:
     others = f"choose a complete one ({', '.join(complete)})" if complete else "there is no complete one beside it"
     unknown = not (folder / MANIFEST).exists() and not missing(folder)
     trust = "to go on from it unverified, add --resume_unverified true; " if unknown else ""
@@ -126,7 +126,7 @@ def unusable(asked: str, folder: Path, wrong: list[str], complete: list[str]) ->
     )
 
 
-def defects(folder: Path, unverified: bool, ranks: tuple[int, int]) -> list[str]:
+def checkpoint_defects(folder: Path, unverified: bool, ranks: tuple[int, int]) -> list[str]:
     """Why a checkpoint cannot be continued from; empty where it can. Ranks share the reading and agree.
 
     `unverified` allows one without a manifest, never one that differs from its manifest.

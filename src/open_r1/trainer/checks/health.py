@@ -11,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from open_r1.data.jsonl_io import each_line
 from open_r1.report.diagnoses import Finding, findings
 from open_r1.report.history import History
-from open_r1.trainer.outputs.throttle import Pace, line_of
+from open_r1.trainer.outputs.throttle import Throttle, metrics_line
+from open_r1.trainer.protocols import RolloutTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Health(TrainerCallback):
         self.history = History()
         self.told: set[str] = set()
         self.stopped: Finding | None = None
-        self.pace = Pace(seconds=0, share=0.01)
+        self.pace = Throttle(seconds=0, share=0.01)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -57,7 +58,7 @@ class Health(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
     def _news(self, step: int, logs: dict[str, Any]) -> list[Finding]:
-        self.history.add(line_of(step, logs))
+        self.history.add(metrics_line(step, logs))
         if not self.pace.due():
             return []
         with self.pace:
@@ -66,7 +67,7 @@ class Health(TrainerCallback):
         return found
 
 
-def end(trainer: Any) -> None:
+def exit_if_stopped(trainer: RolloutTrainer) -> None:
     """How a task script ends: with the reason and status 3 where `--stop_on` stopped the run.
 
     Rank 0 alone ends so, after all have saved: torchrun kills the others when one fails.

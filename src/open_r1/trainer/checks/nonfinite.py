@@ -14,11 +14,12 @@ import math
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 
 from open_r1.errors import RunEnded, UsageError
-from open_r1.trainer.lifecycle.partial_step import torn
+from open_r1.trainer.lifecycle.partial_step import step_is_partial
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class NotFinite(RunEnded):
     """A loss or gradient that is NaN or infinite."""
 
 
-class Finite:
+class NonfiniteGuard:
     """Mixed into a trainer, before TRL's class: `nonfinite_steps` is in each log, and saved by `run_state`."""
 
     grad_norm: float | None = None  # of the newest step before clipping; None where the engine computes none
@@ -41,7 +42,7 @@ class Finite:
     def __init__(self, *args: Any, **kwargs: Any):
         self._losses: list[tuple[torch.Tensor, Any]] = []  # (not finite, rows) of each micro-batch of this step
         super().__init__(*args, **kwargs)
-        refuse_unseen_overflow(self)
+        refuse_unchecked_overflow(self.accelerator)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         rows = self.rows_of(inputs)
@@ -69,8 +70,8 @@ class Finite:
         self.nonfinite_steps += 1
         self.nonfinite_in_a_row += 1
         limit = IN_A_ROW if self.args.on_nonfinite == "skip" else 1
-        limit = SCALER_IN_A_ROW if scales(self) and not bad_loss else limit
-        if torn(self) or self.nonfinite_in_a_row >= limit:
+        limit = SCALER_IN_A_ROW if uses_loss_scaler(self.accelerator) and not bad_loss else limit
+        if step_is_partial(self) or self.nonfinite_in_a_row >= limit:
             raise NotFinite(self._ending(losses, bad_loss))
         if not self.is_deepspeed_enabled:
             self.model_wrapped.zero_grad()
@@ -87,8 +88,12 @@ class Finite:
         rest = f" and {len(places) - ROWS_NAMED} more" if len(places) > ROWS_NAMED else ""
         named = f" Rows: {', '.join(places[:ROWS_NAMED])}{rest}." if places else ""
         again = f", {self.nonfinite_in_a_row} times in a row" if self.nonfinite_in_a_row > 1 else ""
-        state = " The step was taken, so the weights may be of no use." if torn(self) else ""
-        skip = "" if self.nonfinite_in_a_row > 1 or torn(self) else "; --on_nonfinite skip leaves such steps out"
+        state = " The step was taken, so the weights may be of no use." if step_is_partial(self) else ""
+        skip = (
+            ""
+            if self.nonfinite_in_a_row > 1 or step_is_partial(self)
+            else "; --on_nonfinite skip leaves such steps out"
+        )
         return (
             f"{self._found(bad_loss)}{again}.{state}{named} Lower --learning_rate ({self._get_learning_rate():.3g}) "
             f"or --max_grad_norm ({self.args.max_grad_norm:g}), use --bf16 true in place of --fp16 true, look at the "
@@ -109,14 +114,14 @@ class Finite:
         super().log(logs, *args, **kwargs)
 
 
-def scales(trainer: Any) -> bool:
+def uses_loss_scaler(accelerator: Accelerator) -> bool:
     """Whether the loss is scaled for float16, so that gradients overflow until the scale is found."""
-    return trainer.accelerator.mixed_precision == "fp16"
+    return accelerator.mixed_precision == "fp16"
 
 
-def refuse_unseen_overflow(trainer: Any) -> None:
+def refuse_unchecked_overflow(accelerator: Accelerator) -> None:
     """Raises UsageError for a DeepSpeed configuration that takes steps with gradients that are not finite."""
-    plugin = trainer.accelerator.state.deepspeed_plugin
+    plugin = accelerator.state.deepspeed_plugin
     if plugin and plugin.deepspeed_config.get("bf16", {}).get("check_grad_overflow") is False:
         raise UsageError(
             "--deepspeed: got bf16.check_grad_overflow false, expected true, the default: DeepSpeed would take steps "

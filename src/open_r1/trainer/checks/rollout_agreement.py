@@ -28,7 +28,7 @@ class Disagreement(RunEnded):
     """Tokens were drawn with other log-probs than the trainer gives them."""
 
 
-class Witness(StoppingCriteria):
+class LogProbRecorder(StoppingCriteria):
     """Keeps the log-probs that the passes of `generate` give to the tokens drawn for the first `count` rows; it never
     stops. `rows` are the numbers of the batch's rows, which `rollout` sets as rows that ended leave."""
 
@@ -50,17 +50,17 @@ class Witness(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def witness_of(trainer: RolloutTrainer, model: PreTrainedModel, prompts: Sequence[Prompt]) -> Witness | None:
+def recorder_for(trainer: RolloutTrainer, model: PreTrainedModel, prompts: Sequence[Prompt]) -> LogProbRecorder | None:
     """A Witness of the first group of the first generation of this process; none with dropout, as then no two passes
     agree."""
     if trainer.agreed or dropout_of(bare_model(model)):
         return None
     trainer.agreed = True
-    return Witness(bare_model(model), groups_of(prompts)[1].count(0), trainer.temperature)
+    return LogProbRecorder(bare_model(model), groups_of(prompts)[1].count(0), trainer.temperature)
 
 
 def check_agreement(
-    trainer: RolloutTrainer, witness: Witness, prompts: Sequence[Prompt], said: Sequence[list[int]]
+    trainer: RolloutTrainer, witness: LogProbRecorder, prompts: Sequence[Prompt], said: Sequence[list[int]]
 ) -> float:
     """Mean |difference| of the log-probs of the first group, the largest of all ranks. Raises Disagreement, on all."""
     witness.handle.remove()

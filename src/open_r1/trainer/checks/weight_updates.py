@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from open_r1.errors import RunEnded
+from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class WeightUpdates(TrainerCallback):
     reduction a step. Raises RunEnded, on all ranks, where a step had a gradient and moved nothing.
     """
 
-    def __init__(self, trainer: Any):
+    def __init__(self, trainer: RunTrainer):
         self.trainer, self.left, self.before = trainer, STEPS, None
 
     def on_train_begin(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
@@ -90,25 +91,25 @@ class WeightUpdates(TrainerCallback):
         for hook in self.hooks:
             hook.remove()
         if not self._learned().all() and self.trainer.is_world_process_zero():
-            logger.warning("%s", still(self.names, self.moved.tolist(), self.reached.tolist()))
+            logger.warning("%s", unmoved_warning(self.names, self.moved.tolist(), self.reached.tolist()))
 
     def _seen(self, number: int) -> Any:
         def note(gradient: torch.Tensor) -> None:
-            self.now[number] |= local(gradient).any()
+            self.now[number] |= local_part(gradient).any()
 
         return note
 
     def _fingerprints(self) -> torch.Tensor:
         """(parameters,) int64, of what this rank's optimizer writes."""
         device = self.trainer.accelerator.device
-        return torch.stack([fingerprint(written(p)).to(device) for p in self.parameters])
+        return torch.stack([fingerprint(optimized_part(p)).to(device) for p in self.parameters])
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def written(parameter: torch.nn.Parameter) -> torch.Tensor:
+def optimized_part(parameter: torch.nn.Parameter) -> torch.Tensor:
     """What the optimizer of this rank writes of a parameter; empty where that is nothing."""
     if hasattr(parameter, "ds_id"):  # ZeRO-3
         from deepspeed.utils import safe_get_local_fp32_param
@@ -117,7 +118,7 @@ def written(parameter: torch.nn.Parameter) -> torch.Tensor:
     if hasattr(parameter, "_hp_mapping"):  # ZeRO-1 and -2: a stretch of the flat float32 masters
         mapping = parameter._hp_mapping
         return torch.empty(0) if mapping is None else mapping.get_hp_fragment()
-    return local(parameter.detach())
+    return local_part(parameter.detach())
 
 
 def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
@@ -134,13 +135,13 @@ def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
     """
     bits = tensor.view(BITS[tensor.element_size()]).reshape(-1)
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-    places = scrambled(min(SLICE, len(bits)), tensor.device)
+    places = mixing_factors(min(SLICE, len(bits)), tensor.device)
     for part in bits.split(SLICE) if len(bits) else ():
         total = total * ODD + (part.long() * places[: len(part)]).sum()
     return total
 
 
-def scrambled(count: int, device: torch.device) -> torch.Tensor:
+def mixing_factors(count: int, device: torch.device) -> torch.Tensor:
     """(count,) odd int64 numbers that look drawn at random, after SplitMix64 (Steele et al. 2014)."""
     z = (torch.arange(count, device=device) + 1) * ODD
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
@@ -148,7 +149,7 @@ def scrambled(count: int, device: torch.device) -> torch.Tensor:
     return (z ^ (z >> 31)) | 1
 
 
-def still(names: Sequence[str], moved: Sequence[bool], reached: Sequence[bool]) -> str:
+def unmoved_warning(names: Sequence[str], moved: Sequence[bool], reached: Sequence[bool]) -> str:
     """The warning about parameters that learn nothing, each with the likely reason."""
     rows = list(zip(names, moved, reached, strict=True))
     resting = {
@@ -156,7 +157,7 @@ def still(names: Sequence[str], moved: Sequence[bool], reached: Sequence[bool]) 
         ROUNDED: [name for name, moves, gradient in rows if gradient and not moves],
     }
     count = sum(map(len, resting.values()))
-    said = [text.format(names=collapsed(some)) for text, some in resting.items() if some]
+    said = [text.format(names=grouped_names(some)) for text, some in resting.items() if some]
     return f"{count} of {len(rows)} trained parameters learned nothing in {STEPS} steps. {'. '.join(said)}"
 
 
@@ -168,10 +169,10 @@ def no_update_reason(step: int, norm: float, rate: float) -> str:
     )
 
 
-def collapsed(names: Iterable[str]) -> str:
+def grouped_names(names: Iterable[str]) -> str:
     """Names by the module that they share, the first few of each and how many there are.
 
-    >>> collapsed([*(f"visual.blocks.{i}.norm.weight" for i in range(5)), "lm_head.weight"])
+    >>> grouped_names([*(f"visual.blocks.{i}.norm.weight" for i in range(5)), "lm_head.weight"])
     'visual.blocks (5: 0.norm.weight, 1.norm.weight, 2.norm.weight, ...), lm_head.weight'
     """
     groups: dict[str, list[str]] = {}

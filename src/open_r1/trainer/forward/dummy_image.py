@@ -29,7 +29,7 @@ def blank_image(processor: ProcessorMixin) -> dict[str, torch.Tensor]:
     return {name: value[:, :1] for name, value in fields.items()} if holds_rows(fields) else fields
 
 
-def share_vision(trainer: Trainer) -> None:
+def keep_vision_in_step(trainer: Trainer) -> None:
     """Show the blank image to a trainer's model and reference model where its ranks must keep step."""
     models = [
         bare_model(trainer.accelerator.unwrap_model(m))
@@ -41,14 +41,14 @@ def share_vision(trainer: Trainer) -> None:
     if trainer.accelerator.num_processes > 1 and (weights_are_sharded(trainer) or vision_trains(models[0])):
         blank = blank_image(trainer.processing_class)
         for model in models:
-            show_blank(model.base_model, blank)
+            add_blank_image(model.base_model, blank)
 
 
 def vision_trains(model: PreTrainedModel) -> bool:
     return no_family(model) is not None or any(p.requires_grad for p in vision_parameters(model))
 
 
-def show_blank(backbone: PreTrainedModel, blank: dict[str, torch.Tensor]) -> RemovableHandle:
+def add_blank_image(backbone: PreTrainedModel, blank: dict[str, torch.Tensor]) -> RemovableHandle:
     """From now on each pass of `backbone`, the bare VLM without its head, that begins a sequence and has no image sees
     `blank`, until the handle is removed. Passes that go on from a KV cache do not: no rank has an image there."""
 

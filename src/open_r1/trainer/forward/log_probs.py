@@ -1,4 +1,4 @@
-"""Log-probs of completions, by packed groups or by pad_prompts rows; the same numbers either way."""
+"""Log-probs of completions, by packed groups or by padded rows; the same numbers either way."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from open_r1.trainer.forward.packing import pack
 
 @dataclass(frozen=True)
 class Scored:
-    """Of N completions pad_prompts to C: log-probs (N, C) and entropies (N, C) in nats, 0 where pad_prompts; a MoE loss."""
+    """Of N completions padded to C: log-probs (N, C) and entropies (N, C) in nats, 0 where padded; a MoE loss."""
 
     logps: torch.Tensor
     entropies: torch.Tensor | None
@@ -50,7 +50,7 @@ def score(
     """One call of `model`, wrapped as the engine wants it; `backbone` is the bare VLM inside, without its head.
 
     `prompts` has one entry a row, the same object for rows of one group, None for a row to leave out; `completions`
-    (N, C), of which the first `lengths[i]` tokens count. `shared`: packed groups, else pad_prompts rows. A row left out has
+    (N, C), of which the first `lengths[i]` tokens count. `shared`: packed groups, else padded rows. A row left out has
     log-probs 0 and the mean entropy of the others, so that a mean over all rows is one over the computed ones.
     """
     kept = [i for i, prompt in enumerate(prompts) if prompt is not None]
@@ -97,7 +97,7 @@ def score_rows(
     entropy: bool,
     **options: Any,
 ) -> Scored:
-    """Prompts pad_prompts on the left, completions on the right, every image field once a row."""
+    """Prompts padded on the left, completions on the right, every image field once a row."""
     width = completions.shape[1]
     counted = (
         torch.arange(width, device=completions.device) < torch.tensor(lengths, device=completions.device)[:, None]

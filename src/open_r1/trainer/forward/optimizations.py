@@ -16,6 +16,7 @@ from open_r1.rollout import generation
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.forward import shared_prefix
+from open_r1.trainer.protocols import RolloutTrainer
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Optimizations:
         return [", ".join(acting) or "nothing", *idle]
 
 
-def optimizations_of(trainer: Any, model: PreTrainedModel) -> Optimizations:
+def optimizations_of(trainer: RolloutTrainer, model: PreTrainedModel) -> Optimizations:
     """What acts in this run; `model` is the bare model, without adapters."""
     args = trainer.args
     reasons = {
         "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
         if trainer.aux_loss_enabled
         else shared_prefix.why_no_shared_prefix(model),
-        "prefill_once": other_engine(trainer) or generation.why_no_prefill(model, args.cache_implementation),
+        "prefill_once": why_no_prefill_here(trainer) or generation.why_no_prefill(model, args.cache_implementation),
         "skip_zero_advantages": acts_without_advantage(trainer),
         "reuse_old_logps": shared_prefix.dropout_of(model),
         "reuse_vision_features": vision_changes(trainer, model),
@@ -51,7 +52,7 @@ def optimizations_of(trainer: Any, model: PreTrainedModel) -> Optimizations:
     )
 
 
-def other_engine(trainer: Any) -> str | None:
+def why_no_prefill_here(trainer: RolloutTrainer) -> str | None:
     args: GRPOArguments = trainer.args
     if args.use_vllm:
         return "vLLM generates"
@@ -60,7 +61,7 @@ def other_engine(trainer: Any) -> str | None:
     return "continuous batching generates" if args.use_transformers_continuous_batching else None
 
 
-def acts_without_advantage(trainer: Any) -> str | None:
+def acts_without_advantage(trainer: RolloutTrainer) -> str | None:
     """What moves the policy, or counts tokens, where advantages are zero."""
     if trainer.beta:
         return f"--beta {trainer.beta:g} acts on every completion"
@@ -71,7 +72,7 @@ def acts_without_advantage(trainer: Any) -> str | None:
     return "the router's balancing loss acts on every completion" if trainer.aux_loss_enabled else None
 
 
-def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
+def vision_changes(trainer: RolloutTrainer, model: PreTrainedModel) -> str | None:
     """Why image features cannot be kept from pass to pass."""
     if missing := no_family(model):
         return missing
@@ -80,7 +81,7 @@ def vision_changes(trainer: Any, model: PreTrainedModel) -> str | None:
     return "the engine spreads the vision tower over the ranks" if weights_are_sharded(trainer) else None
 
 
-def with_signal(trainer: Any, inputs: dict[str, Any]) -> list[Prompt | None]:
+def rows_with_signal(trainer: RolloutTrainer, inputs: dict[str, Any]) -> list[Prompt | None]:
     """The prompts of a micro-batch, None for rows that cannot move the policy."""
     prompts = inputs["prompts"]
     if not (trainer.optimizations["skip_zero_advantages"] and trainer.model.training):

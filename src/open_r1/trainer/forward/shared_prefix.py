@@ -50,10 +50,10 @@ def share_prefixes(model: PreTrainedModel) -> None:
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     vision = {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
     model.set_attn_implementation({**vision, "text_config": VARLEN if "flash" in before else SDPA})
-    model.base_model.register_forward_hook(leave_prefixes, with_kwargs=True)
+    model.base_model.register_forward_hook(drop_prefixes, with_kwargs=True)
 
 
-def leave_prefixes(backbone: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+def drop_prefixes(backbone: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
     """Only suffixes go on to the head: a prefix token predicts nothing that is scored."""
     if kwargs.get("shared_prefix") is not None:
         output.last_hidden_state = output.last_hidden_state[:, kwargs["shared_prefix"].prefix_tokens :]
@@ -81,7 +81,7 @@ def packed_attention(
     if layout is None:
         return sdpa(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
     (q_before, q), (k_before, k), (v_before, v) = (split(states[0], layout) for states in (query, key, value))
-    keys, values = behind(k_before, k, layout), behind(v_before, v, layout)
+    keys, values = prefix_then_suffix(k_before, k, layout), prefix_then_suffix(v_before, v, layout)
     out = attend_suffixes(q, keys, values, layout, sliding_window, scale=scaling, dropout_p=dropout)
     if q_before.numel():
         kwargs["is_causal"] = True
@@ -90,19 +90,19 @@ def packed_attention(
         out = torch.cat([first.flatten(0, 1), out.flatten(0, 1)])
     else:
         out = out.flatten(0, 1)
-    return (Rearranged.apply(out, layout.back, layout.at, layout.real) if layout.padded else out)[None], None
+    return (GatherRows.apply(out, layout.back, layout.at, layout.real) if layout.padded else out)[None], None
 
 
 def split(states: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
     """(H, L, D) -> prefixes (B, P, H, D) and suffixes (R, S, H, D)."""
     states = states.transpose(0, 1)
     if layout.padded:
-        states = Rearranged.apply(states, layout.at, layout.back, None)
+        states = GatherRows.apply(states, layout.at, layout.back, None)
     b, p, r, s = layout.sizes
     return states[: b * p].unflatten(0, (b, p)), states[b * p :].unflatten(0, (r, s))
 
 
-def behind(prefixes: torch.Tensor, suffixes: torch.Tensor, layout: Layout) -> torch.Tensor:
+def prefix_then_suffix(prefixes: torch.Tensor, suffixes: torch.Tensor, layout: Layout) -> torch.Tensor:
     """(B, P, K, D), (R, S, K, D) -> (R, P + S, K, D): each suffix behind its prefix."""
     if layout.each is None:
         return torch.cat([prefixes.index_select(0, layout.group), suffixes], dim=1)
@@ -123,7 +123,7 @@ def attend_suffixes(
     return out.unflatten(2, (heads, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-class Rearranged(torch.autograd.Function):
+class GatherRows(torch.autograd.Function):
     """`states[index]` where each row is taken once but for padding, so that the gradient is a gather by `inverse` too
     (no atomic additions, which cost time and bitwise equality); gradients of places that are not `real` are zero."""
 

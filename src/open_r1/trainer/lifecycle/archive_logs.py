@@ -21,7 +21,7 @@ LOGS = ("rollout_images", "reward_curve.png", "report.html", "resolved_config.ya
 logger = logging.getLogger(__name__)
 
 
-def set_aside(training: TrainingArguments) -> None:
+def archive_earlier_logs(training: TrainingArguments) -> None:
     """Move an earlier run's logs out of the way of one that does not go on from there.
 
     Raises UsageError, on all ranks, where that cannot be.
@@ -36,7 +36,7 @@ def move_logs(folder: Path) -> None:
         return
     target = folder / EARLIER / str(1 + max(archive_numbers(folder / EARLIER), default=0))
     try:
-        move([folder / name for name in LOGS if (folder / name).exists()], target)
+        move_all([folder / name for name in LOGS if (folder / name).exists()], target)
         if (target / COMPLETIONS).exists():
             (folder / COMPLETIONS).mkdir()  # a trainer makes it once, and this run's is made already
     except OSError as error:
@@ -56,7 +56,7 @@ def archive_numbers(earlier: Path) -> list[int]:
     return [int(path.name) for path in earlier.glob("*") if path.name.isdecimal()]
 
 
-def move(paths: list[Path], target: Path) -> None:
+def move_all(paths: list[Path], target: Path) -> None:
     """All of the paths into a new folder, or none of them. Raises OSError."""
     target.mkdir(parents=True)
     with ExitStack() as undo:

@@ -10,10 +10,13 @@ from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from open_r1.trainer.protocols import RunTrainer
+
 
 @contextmanager
-def noting_steps(trainer: Any) -> Iterator[None]:
-    """Within it `torn` can tell. torch calls the hook before any optimizer's step, DeepSpeed's inner one included."""
+def marking_steps(trainer: RunTrainer) -> Iterator[None]:
+    """Within it each optimizer step is marked as it begins, for `step_is_partial`: torch calls the hook before any
+    optimizer's step, DeepSpeed's inner one included."""
 
     def begun(*_: Any) -> None:
         trainer.begun_from = trainer.state.global_step
@@ -25,6 +28,6 @@ def noting_steps(trainer: Any) -> Iterator[None]:
         hook.remove()
 
 
-def torn(trainer: Any) -> bool:
+def step_is_partial(trainer: RunTrainer) -> bool:
     """Whether the step that follows the last finished one has begun to change the weights."""
     return getattr(trainer, "begun_from", None) == trainer.state.global_step

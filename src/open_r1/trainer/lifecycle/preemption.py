@@ -39,9 +39,11 @@ class StopSignals:
         name = signal.Signals(number).name
         if self.received is None:
             self.received, self.at = signal.Signals(number), time.monotonic()
-            say(f"{name}: the run stops after its token or micro-batch, and saves; a second signal ends it at once")
+            write_stderr(
+                f"{name}: the run stops after its token or micro-batch, and saves; a second signal ends it at once"
+            )
         elif time.monotonic() - self.at > SAME:
-            say(f"{name}: ended at once, without saving")
+            write_stderr(f"{name}: ended at once, without saving")
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -52,14 +54,14 @@ class StopSignals:
     def look(self) -> None:
         """Raises Stopped on this rank where it was asked."""
         if self.received is not None:
-            raise stopped(self.received)
+            raise run_stopped(self.received)
 
     def check(self, accelerator: Accelerator) -> None:
         """Raises RunStopped on all ranks where any was asked to stop; all call it."""
         numbers = torch.tensor([int(self.received or 0)], device=accelerator.device)
         number = int(accelerator.gather(numbers).max()) if accelerator.num_processes > 1 else numbers
         if number:
-            raise stopped(int(number))
+            raise run_stopped(int(number))
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -72,10 +74,10 @@ class StopSignals:
                 signal.signal(number, handler)
 
 
-def stopped(number: int) -> RunStopped:
+def run_stopped(number: int) -> RunStopped:
     return RunStopped(f"{signal.Signals(number).name}: the run was asked to stop")
 
 
-def say(text: str) -> None:
+def write_stderr(text: str) -> None:
     """To stderr by the operating system alone: a handler may run within a write of the same stream."""
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode())

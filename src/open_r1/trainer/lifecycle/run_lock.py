@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def only_run(training: TrainingArguments) -> Iterator[None]:
     """Within it no other run writes to the output folder. Raises UsageError, on all ranks, where one does."""
-    file = on_all_ranks(lambda: lock(Path(training.output_dir)) if training.process_index == 0 else None)
+    file = on_all_ranks(lambda: acquire_lock(Path(training.output_dir)) if training.process_index == 0 else None)
     try:
         yield
     finally:
@@ -33,7 +33,7 @@ def only_run(training: TrainingArguments) -> Iterator[None]:
             file.close()
 
 
-def lock(folder: Path) -> IO[str]:
+def acquire_lock(folder: Path) -> IO[str]:
     """The open file that holds the lock. Raises UsageError with who holds it already.
 
     On a file system without locks it warns and goes on.

@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from open_r1.trainer.lifecycle.preemption import SAME
 
 
-class PassOn:
+class ForwardSignal:
     """The handler of SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class PassOn:
 
 def main(argv: Sequence[str]) -> None:
     """`argv` is torchrun's."""
-    handler = PassOn()
+    handler = ForwardSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
     run.main(["--signals-to-handle=SIGHUP,SIGQUIT", *argv])

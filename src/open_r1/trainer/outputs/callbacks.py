@@ -11,8 +11,8 @@ from open_r1.data.jsonl_io import keep_lines
 from open_r1.errors import UsageError
 from open_r1.report.curves import draw_curves
 from open_r1.report.page import write_report
-from open_r1.trainer.outputs.throttle import Pace, line_of
-from open_r1.trainer.outputs.tolerant_writer import Forgiving, Metrics
+from open_r1.trainer.outputs.throttle import Throttle, metrics_line
+from open_r1.trainer.outputs.tolerant_writer import MetricsFile, TolerantWriter
 
 SECONDS_BETWEEN_DRAWINGS = 60
 HISTORY = 1_000  # newest logs, of 2.5 KB, that transformers keeps in memory and in each checkpoint
@@ -53,9 +53,9 @@ class Curves(TrainerCallback):
 
     def __init__(self, output_dir: str):
         self.folder, self.began = Path(output_dir), time.monotonic()
-        self.pace = Pace(SECONDS_BETWEEN_DRAWINGS, share=0.02)
-        self.forgiving = Forgiving()
-        self.metrics = Metrics(self.folder / "metrics.jsonl", self.forgiving)
+        self.pace = Throttle(SECONDS_BETWEEN_DRAWINGS, share=0.02)
+        self.forgiving = TolerantWriter()
+        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.forgiving)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -80,11 +80,11 @@ class Curves(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        forget(state)
+        trim_log_history(state)
         if not state.is_world_process_zero:
             return
         seconds = round(time.monotonic() - self.began, 3)
-        self.metrics.add(line_of(state.global_step, {"seconds": seconds, **(logs or {})}))
+        self.metrics.add(metrics_line(state.global_step, {"seconds": seconds, **(logs or {})}))
         if self.pace.due():
             self._draw()
 
@@ -107,7 +107,7 @@ class Curves(TrainerCallback):
             gc.collect()  # a figure refers to itself: many would wait, with their pixels, for the collector
 
 
-def forget(state: TrainerState) -> None:
+def trim_log_history(state: TrainerState) -> None:
     """Leave the newest `HISTORY` logs and the last evaluation in `state.log_history`: transformers would keep all, and
     write them into each checkpoint again."""
     old = state.log_history[:-HISTORY]

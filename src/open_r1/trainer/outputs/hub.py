@@ -21,6 +21,7 @@ from open_r1.report.model_card import Card, write_card
 from open_r1.tasks.recipe import Recipe
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.manifest import MANIFEST
+from open_r1.trainer.protocols import RunTrainer
 
 FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 # Of a checkpoint-N: the state of a run. Not of the model.
@@ -32,7 +33,7 @@ CARD_SETTINGS = (
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
 
 
-class Published:
+class HubUploads:
     """Mixed into a trainer, before TRL's class; the task scripts set `about`, what lies beside the weights."""
 
     about: tuple[Recipe, Card] | None = None
@@ -95,7 +96,7 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
     )
 
 
-def card_of(trainer: Any, task: TaskArguments, training: Any, model_args: VLMConfig) -> Card:
+def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args: VLMConfig) -> Card:
     """What the card says of a run; `trainer.facts` are those of `checkpoints.facts_of`."""
     names = getattr(task, "data_file_paths", None)
     hub = getattr(task, "dataset_name", None)

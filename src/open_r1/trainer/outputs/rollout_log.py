@@ -14,10 +14,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from PIL import Image
 
 from open_r1.data.chat import plain_text
@@ -27,7 +28,7 @@ from open_r1.errors import UsageError
 from open_r1.report.thinning import thin_rollouts
 from open_r1.rewards.drawing import Outline, answered_outlines, gold_outlines
 from open_r1.rollout.prompts import Example
-from open_r1.trainer.outputs.tolerant_writer import Forgiving
+from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
 
 SAVED_PICTURE_SIDE = 448  # pixels of a saved picture's longer side
 LOSSLESS = 128 * 128  # pixels up to which a picture is stored as it is
@@ -35,14 +36,14 @@ MAX_PARSED = 300  # characters
 SLACK = 1.25  # of the completions to keep, until the file is thinned
 
 
-class Rollouts:
+class RolloutLog:
     """The first `groups` groups of each generation on rank 0, about `keep` completions in all; and everything to
     LOG_PATH when DEBUG_MODE=true. Outlines are drawn where accuracy is `graded`: else golds may be of another kind."""
 
     def __init__(self, output_dir: str, groups: int, rank: int, keep: int, graded: bool = True):
         self.folder, self.groups, self.rank = Path(output_dir), groups if rank == 0 else 0, rank
         self.keep, self.stored, self.graded = keep, None, graded
-        self.forgiving = Forgiving()
+        self.forgiving = TolerantWriter()
 
     def add(self, step: int, examples: list[Example], scored: dict[str, Any], group: int) -> None:
         """`examples` and the lists of `scored` are parallel, one entry a completion, groups of `group` in a row."""
@@ -79,7 +80,7 @@ class Rollouts:
                     "text": scored["completions"][i],
                     "rewards": {name: values[i] for name, values in scored["rewards"].items()},
                     "advantage": scored["advantages"][i],
-                    "parsed": short(scored["parsed"][i]),
+                    "parsed": short_text(scored["parsed"][i]),
                     "tokens": scored["tokens"][i],
                     "truncated": scored["truncated"][i],
                     "outlines": self._outlines(scored["completions"][i], record),
@@ -129,10 +130,10 @@ def outlines_json(outlines: Iterable[Outline]) -> list[dict[str, Any]]:
     ]
 
 
-def short(parsed: Any) -> str | None:
+def short_text(parsed: Any) -> str | None:
     """What a method read, as text of at most `MAX_PARSED` characters; None for nothing.
 
-    >>> short((1.0, 2.0)), short("B"), short(None)
+    >>> short_text((1.0, 2.0)), short_text("B"), short_text(None)
     ('[1.0, 2.0]', 'B', None)
     """
     if parsed is None:
@@ -141,18 +142,19 @@ def short(parsed: Any) -> str | None:
     return text if len(text) <= MAX_PARSED else text[: MAX_PARSED - 1] + "…"
 
 
-def newest_completions(trainer: Any, count: int) -> dict[str, Any]:
-    """This rank's `count` newest completions with rewards and advantages; TRL logs those of all ranks in order."""
-    ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+def newest_completions(logs: Mapping[str, Any], accelerator: Accelerator, count: int) -> dict[str, Any]:
+    """This rank's `count` newest completions with rewards and advantages, out of TRL's `_logs`, which hold those of
+    all ranks in order."""
+    ranks, rank = accelerator.num_processes, accelerator.process_index
 
     def mine(values: Any) -> list[Any]:
         return list(values)[-ranks * count :][rank * count : (rank + 1) * count]
 
     return {
-        "completions": [completion[0]["content"] for completion in mine(trainer._logs["completion"])],
+        "completions": [completion[0]["content"] for completion in mine(logs["completion"])],
         "rewards": {
             name: [None if math.isnan(value) else value for value in mine(values)]  # NaN: does not apply
-            for name, values in trainer._logs["rewards"].items()
+            for name, values in logs["rewards"].items()
         },
-        "advantages": mine(trainer._logs["advantages"]),
+        "advantages": mine(logs["advantages"]),
     }

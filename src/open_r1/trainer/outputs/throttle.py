@@ -7,10 +7,10 @@ from typing import Any
 from open_r1.report.checks import MUST_BE_FINITE
 
 
-class Pace:
+class Throttle:
     """`with pace:` times the work; it is `due` again after `seconds`, and after as long as keeps it at `share` of all.
 
-    >>> pace = Pace(seconds=0, share=0.5)
+    >>> pace = Throttle(seconds=0, share=0.5)
     >>> pace.due()
     True
     """
@@ -31,10 +31,10 @@ class Pace:
         self.cost = self.ended - self.began
 
 
-def line_of(step: int, logs: dict[str, Any]) -> dict[str, Any]:
+def metrics_line(step: int, logs: dict[str, Any]) -> dict[str, Any]:
     """A log as JSON can hold it: NaN means that a metric did not apply, unless it always does (`not_finite`).
 
-    >>> line_of(3, {"reward": 1.0, "loss": float("nan"), "rewards/mine/mean": float("nan")})
+    >>> metrics_line(3, {"reward": 1.0, "loss": float("nan"), "rewards/mine/mean": float("nan")})
     {'step': 3, 'reward': 1.0, 'not_finite': ['loss']}
     """
     infinite = [key for key, value in logs.items() if isinstance(value, float) and not math.isfinite(value)]

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 WAITING = 10_000  # lines of metrics that wait for room, about 15 MB
 
 
-class Forgiving:
+class TolerantWriter:
     """`with forgiving(path, "what is lost"):` writes a file: OSError (a full disk, a quota, a lost mount) becomes a
     warning, once until the file can be written again."""
 
@@ -37,11 +37,11 @@ class Forgiving:
             logger.warning("%s: can be written again", path)
 
 
-class Metrics:
+class MetricsFile:
     """`metrics.jsonl`, line by line. What cannot be written waits in memory, the newest `WAITING` lines, and goes
     before the next line that can be written."""
 
-    def __init__(self, path: Path, forgiving: Forgiving):
+    def __init__(self, path: Path, forgiving: TolerantWriter):
         self.path, self.forgiving = path, forgiving
         self.waiting: deque[str] = deque(maxlen=WAITING)
         self.dropped = 0
