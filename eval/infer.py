@@ -33,7 +33,7 @@ from open_r1.evaluation.predictions_file import NAME, save_summary
 from open_r1.evaluation.run import evaluate
 from open_r1.evaluation.session import Answer, ModelSession, Question, asking_settings, printable
 from open_r1.evaluation.settings import BATCH_SIZES, add_asking, settings_of
-from open_r1.rewards.drawing import draws
+from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thought
 
 ONE, ROWS = ("image", "question", "gold"), ("image_folders", "limit", "backend", "batch_size", "overwrite")
@@ -128,7 +128,7 @@ def line(name: str, text: str, style: str) -> Table:
 
 def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> None:
     """`OUT/NUMBER_NAME_MODE.png` of each picture, where the task answers with places on pictures."""
-    if not draws(answer.record):
+    if not has_outlines(answer.record):
         return
     out.mkdir(parents=True, exist_ok=True)
     for number, (name, picture) in enumerate(zip(answer.record.images, answer.drawn(), strict=True), 1):

@@ -13,7 +13,7 @@ from open_r1.evaluation.predictions_file import PredictionLine
 from open_r1.evaluation.run import chosen_rows, limits, row_labels
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.loading import load_processor
-from open_r1.rewards.drawing import answered_outlines, draw_outlines, draws, gold_outlines
+from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines, has_outlines
 
 
 def draw_lines(lines: Sequence[PredictionLine], settings: EvaluationSettings, folder: Path) -> int:
@@ -41,7 +41,7 @@ def drawable(lines: Sequence[PredictionLine], settings: EvaluationSettings) -> I
     annotate = annotators(settings, processor)
     for line in lines:
         record = records[rows[line["row"]]]
-        if draws(record):
+        if has_outlines(record):
             sample = f"_{line['sample']}" if line["sample"] else ""
             name = re.sub(r"[^\w.-]", "_", f"{line['row']}_{line['mode']}{sample}")
             yield name, annotate[line["mode"]](record), line["completion"]

@@ -1,4 +1,4 @@
-"""The three rewards of VLM Area: how near the area is, two decimals, and the tags."""
+"""The three rewards of VLM Area: relative error of the area, two decimals, and the format."""
 
 from fractions import Fraction
 
@@ -9,8 +9,8 @@ from open_r1.rewards.parsing.answer import final_text
 from open_r1.rewards.parsing.area import has_two_decimals, parse_area
 
 BEST, WORST = 3.0, -3.0
-FLOOR = 32  # square units: errors on smaller areas are measured against this
-WITHIN = 0.1  # relative error that counts as right in evaluations
+FLOOR = 32  # square units; errors on smaller areas are relative to this
+TOLERANCE = 0.1  # relative error that counts as right in evaluations
 
 
 def area(completion: str, record: Record) -> float:
@@ -30,17 +30,17 @@ def area(completion: str, record: Record) -> float:
     return float(BEST - (Fraction(BEST) - Fraction(WORST)) * min(1, abs(answer - gold) / max(gold, FLOOR)))
 
 
-def is_near(score: float) -> bool:
-    """A score of `area` that says: off by no more than a tenth.
+def is_within_tolerance(score: float) -> bool:
+    """Whether a score of `area` means a relative error of at most TOLERANCE.
 
-    >>> is_near(2.4), is_near(2.39)
+    >>> is_within_tolerance(2.4), is_within_tolerance(2.39)
     (True, False)
     """
-    return score >= BEST - (BEST - WORST) * WITHIN - 1e-9
+    return score >= BEST - (BEST - WORST) * TOLERANCE - 1e-9
 
 
 def relative_error(completion: str, record: Record) -> float | None:
-    """|answer - gold| / gold; None without a number, which the parse rate counts.
+    """|answer - gold| / gold; None without a number.
 
     >>> relative_error("<answer>150.00</answer>", Record("1", (), "", (), "200.00"))
     0.25
@@ -50,7 +50,7 @@ def relative_error(completion: str, record: Record) -> float | None:
 
 
 def parsed_area(completion: str, record: Record) -> float | None:
-    """The number that `area` reads."""
+    """The number that `area` reads from a completion; None without one."""
     value = parse_area(final_text(completion))
     return None if value is None else float(value)
 

@@ -1,7 +1,7 @@
-"""Message decoding, after r1_vlm: similarity of the spelled letters, the exact answer, and the answer's similarity.
+"""Rewards of message decoding, after r1_vlm: similarity of the decoded letters, exact answer, similar answer.
 
-The row's extra field `coded` holds the message as coded, without spaces. In direct mode nothing is spelled out, so
-`decode_chars` does not apply and gates nothing.
+The row's extra field `coded` holds the coded message without spaces. In direct mode a completion has no `<chars>`, so
+`decode_chars` does not apply and the two answer rewards do not depend on it.
 """
 
 from rapidfuzz.distance import Levenshtein
@@ -22,39 +22,39 @@ def decode(completion: str, record: Record) -> float:
 
 
 def parse_decoded(completion: str, record: Record) -> str | None:
-    """The message that an answer is."""
+    """The message that `decode` reads from a completion; None without one."""
     return parse_message(completion)
 
 
 def decode_chars(completion: str, record: Record) -> float | None:
     """Similarity in [0, 1] of the letters in `<chars>` with the message: 1 - edit distance / length of the longer.
 
-    0.0 where they are nearer to the code than to the message, so that copying the question earns nothing, and where
-    the tags are not there once each inside the thinking. None in direct mode.
+    0.0 for letters that are nearer to the coded message (a copy of the question pays nothing), and where the tags do
+    not occur once each inside the thinking. None in direct mode.
 
     >>> record = Record("1", (), "", (), "cat", {"coded": "xyz"})
     >>> spelled = "<think><chars> c a b </chars></think><answer>cab</answer>"
     >>> decode_chars(spelled, record), decode_chars(spelled.replace("c a b", "x y b"), record)
     (0.6666666666666667, 0.0)
     """
-    return None if _is_direct(record) else similarity(parse_chars(completion), record)
+    return None if _is_direct(record) else message_similarity(parse_chars(completion), record)
 
 
 def decode_answer(completion: str, record: Record) -> float:
-    """1.0 for the exact answer after the exact letters in `<chars>` (in direct mode: after none), else 0.0."""
-    return decode(completion, record) if _spelled(completion, record) else 0.0
+    """1.0 for the exact answer with the exact letters in `<chars>` (not needed in direct mode), else 0.0."""
+    return decode(completion, record) if _has_exact_chars(completion, record) else 0.0
 
 
 def decode_partial(completion: str, record: Record) -> float:
-    """Similarity in [0, 1] of the answer with the message, as in `decode_chars`, after the exact letters in `<chars>`
-    (in direct mode: after none); else 0.0."""
-    return similarity(parse_message(completion), record) if _spelled(completion, record) else 0.0
+    """Similarity in [0, 1] of the answer with the message, as in `decode_chars`; 0.0 without the exact letters in
+    `<chars>` (not needed in direct mode)."""
+    return message_similarity(parse_message(completion), record) if _has_exact_chars(completion, record) else 0.0
 
 
-def similarity(text: str | None, record: Record) -> float:
-    """1 - edit distance / length of the longer, or 0.0 where a text is nearer to the code than to the message.
+def message_similarity(text: str | None, record: Record) -> float:
+    """1 - edit distance / length of the longer; 0.0 for a text that is nearer to the coded message.
 
-    >>> similarity("bat", Record("1", (), "", (), "cat", {"coded": "xyz"}))
+    >>> message_similarity("bat", Record("1", (), "", (), "cat", {"coded": "xyz"}))
     0.6666666666666667
     """
     if not text:
@@ -65,8 +65,8 @@ def similarity(text: str | None, record: Record) -> float:
 
 
 def gold_message(record: Record) -> str:
-    """The message, as `answers.chars.same_case` writes it. Raises DataError (field `solution`) for other than letters
-    and spaces or `_`.
+    """The gold message, normalized. Raises DataError (field `solution`) for other characters than letters, spaces,
+    `_`.
 
     >>> gold_message(Record("1", (), "", (), "Cat dog"))
     'cat_dog'
@@ -78,26 +78,26 @@ def gold_message(record: Record) -> str:
 
 
 def coded_message(record: Record) -> str:
-    """The message in code, written likewise. Raises DataError (field `coded`) without one of the message's length."""
+    """The coded message, normalized. Raises DataError (field `coded`) where its length is not the message's."""
     coded = record.extra.get("coded")
-    written = "_".join(coded.casefold().split()) if isinstance(coded, str) else ""
-    if len(written) != len(gold_message(record)):
+    message = "_".join(coded.casefold().split()) if isinstance(coded, str) else ""
+    if len(message) != len(gold_message(record)):
         expected = f"the coded message, {len(gold_message(record))} characters as the message has"
         remedy = "write the coded message without spaces between its letters, _ between words"
         raise DataError([Problem(record.where, "coded", shorten(coded), expected, remedy)])
-    return written
+    return message
 
 
-def spelling(record: Record) -> str:
-    """What a perfect completion thinks.
+def chars_thinking(record: Record) -> str:
+    """The thinking of a perfect completion: the letters of the message in `<chars>`.
 
-    >>> spelling(Record("1", (), "", (), "CAT DOG"))
+    >>> chars_thinking(Record("1", (), "", (), "CAT DOG"))
     '<chars> C A T _ D O G </chars>'
     """
     return f"<chars> {' '.join('_'.join(gold_text(record).split()))} </chars>"
 
 
-def _spelled(completion: str, record: Record) -> bool:
+def _has_exact_chars(completion: str, record: Record) -> bool:
     return _is_direct(record) or parse_chars(completion) == gold_message(record)
 
 

@@ -1,4 +1,4 @@
-"""Rewards by name, and users' own from their files: `path/to/file.py:function`, in either of two signatures."""
+"""Loads rewards: built-in ones by name, users' own as `path/to/file.py:function`, in one of two signatures."""
 
 import inspect
 import math
@@ -13,11 +13,11 @@ SIGNATURES = (
     "(completion: str, record: Record[, images]) -> float | None for one completion, "
     "or TRL's (completions, **columns) -> list of float | None"
 )
-OF_THE_TRAINER = {"trainer_state", "log_metric", "log_extra"}  # what TRL hands over and no other process can have
+TRAINER_ARGUMENTS = {"trainer_state", "log_metric", "log_extra"}  # from TRL; they exist in the training process only
 
 
 def load_reward(name_or_path: str) -> Callable[..., Any]:
-    """A reward by name, or `path/to/file.py:function` of a user.
+    """The reward of a name, or the user's function of `path/to/file.py:function`.
 
     Raises ValueError for an unknown name, a file without the function, a function of another signature (see
     SIGNATURES) or with a `minimum` that is no number, and FileNotFoundError.
@@ -33,8 +33,8 @@ def load_reward(name_or_path: str) -> Callable[..., Any]:
     fn = getattr(import_file(path), function, None)
     if not callable(fn):
         raise ValueError(f"reward {name_or_path}: {path} has no function {function!r}")
-    wanted = parameter_names(fn)
-    if "completions" not in wanted and not {"completion", "record"} <= wanted:
+    parameters = parameter_names(fn)
+    if "completions" not in parameters and not {"completion", "record"} <= parameters:
         raise ValueError(f"reward {name_or_path}: got {function}{inspect.signature(fn)}, expected {SIGNATURES}")
     lowest = getattr(fn, "minimum", 0.0)
     if not isinstance(lowest, (int, float)) or not math.isfinite(lowest):
@@ -43,7 +43,7 @@ def load_reward(name_or_path: str) -> Callable[..., Any]:
 
 
 def user_file(name: str) -> tuple[str, str]:
-    """(path, function) of a user's reward; ("", "") of one of ours.
+    """(path, function) of a user's reward; ("", "") of a built-in one.
 
     >>> user_file("my/rewards.py:bright"), user_file("format")
     (('my/rewards.py', 'bright'), ('', ''))
@@ -53,6 +53,6 @@ def user_file(name: str) -> tuple[str, str]:
 
 
 def parameter_names(fn: Callable[..., Any]) -> set[str]:
-    """Parameter names, and "**" where the function takes any keyword."""
-    found = inspect.signature(fn).parameters.values()
-    return {"**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name for parameter in found}
+    """The parameter names of a function, with "**" where it takes any keyword."""
+    parameters = inspect.signature(fn).parameters.values()
+    return {"**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name for parameter in parameters}

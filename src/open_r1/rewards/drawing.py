@@ -1,6 +1,6 @@
-"""What completions answer on a picture, gold beside it: as corners for a page, or drawn.
+"""Outlines of answers and gold answers on a picture: their corners for a page, or drawn.
 
-Each accuracy method declares its own in `open_r1.rewards.registry.METHODS`.
+Each accuracy method declares its `outlines` in `open_r1.rewards.registry.METHODS`.
 """
 
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ from open_r1.rewards.base import Outline, no_outlines
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.registry import method_of
 
-__all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "draws", "gold_outlines"]
+__all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "gold_outlines", "has_outlines"]
 
 GOLD, ANSWERED = "#2ecc40", "#ff4136"
 CASING = "#000000"  # drawn under every line: readable on any ground
-SMOOTH = 3  # lines are drawn at so many times the size, as PIL's have no soft edges
+SMOOTH = 3  # lines are drawn this many times larger and scaled down, for soft edges
 Point = tuple[float, float]
 
 
 def answered_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The outlines that the record's accuracy method reads from a completion; () where it reads or draws none.
+    """The outlines that the record's accuracy method reads from a completion; () where it has none.
 
-    The extra fields are those of rewards: `image_wh`, `model_family` and its pixel limits.
+    It needs the extra fields of rewards: `image_wh`, `model_family` and its pixel limits.
 
     >>> row = Record("1", ("a.png",), "", (), "[0, 0, 9, 9]", {"image_wh": [100, 100]}, accu_reward_method="rec")
     >>> answered_outlines("<answer>[0, 0, 50, 100]</answer>", row)[0].points
@@ -34,7 +34,7 @@ def answered_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
 
 
 def gold_outlines(record: Record) -> tuple[Outline, ...]:
-    """The outlines of the gold answer, which is in pixels of the original image whatever the model's frame is.
+    """The outlines of the gold answer, which is in pixels of the original image for every model.
 
     >>> row = Record("1", ("a.png",), "", (), "[0, 0, 50, 100]", {"image_wh": [100, 100]}, accu_reward_method="rec")
     >>> gold_outlines(row)[0].points[2]
@@ -42,16 +42,18 @@ def gold_outlines(record: Record) -> tuple[Outline, ...]:
     >>> gold_outlines(Record("1", ("a.png",), "", (), "3"))
     ()
     """
-    if not draws(record):
+    if not has_outlines(record):
         return ()
     return answered_outlines(gold_completion(record), record.with_extra(model_family="original"))
 
 
-def draws(record: Record) -> bool:
-    """Whether answers to the record lie on its pictures.
+def has_outlines(record: Record) -> bool:
+    """Whether answers to the record are places on its pictures.
 
-    >>> draws(Record("1", ("a.png",), "", (), "3")), draws(Record("1", ("a.png",), "", (), "", {}, "", "rec"))
-    (False, True)
+    >>> has_outlines(Record("1", ("a.png",), "", (), "3"))
+    False
+    >>> has_outlines(Record("1", ("a.png",), "", (), "[0, 0, 9, 9]", accu_reward_method="rec"))
+    True
     """
     return bool(record.images) and method_of(record).outlines is not no_outlines
 
@@ -59,7 +61,8 @@ def draws(record: Record) -> bool:
 def draw_outlines(
     image: Image.Image, gold: Iterable[Outline] = (), answered: Iterable[Outline] = (), number: int = 0
 ) -> Image.Image:
-    """A copy of picture `number`, RGB and of the same size: gold outlines green, answered ones red and dashed.
+    """A copy (RGB, same size) of the record's picture `number` with outlines: gold ones green, answered ones red and
+    dashed.
 
     >>> box = Outline(((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)))
     >>> drawn = draw_outlines(Image.new("RGB", (100, 100)), gold=[box])
@@ -73,9 +76,9 @@ def draw_outlines(
             if one.image == number:
                 _outline(pen, [(x * layer.width, y * layer.height) for x, y in one.points], color, width, dash)
                 _label(pen, one, layer.size, color, width)
-    shown = image.convert("RGBA")
-    shown.alpha_composite(layer.resize(image.size, Image.Resampling.BOX))
-    return shown.convert("RGB")
+    canvas = image.convert("RGBA")
+    canvas.alpha_composite(layer.resize(image.size, Image.Resampling.BOX))
+    return canvas.convert("RGB")
 
 
 def _outline(pen: ImageDraw.ImageDraw, points: list[Point], color: str, width: int, dash: int) -> None:
@@ -86,18 +89,18 @@ def _outline(pen: ImageDraw.ImageDraw, points: list[Point], color: str, width: i
 
 
 def dashes(points: list[Point], length: float) -> list[list[Point]]:
-    """Every second stretch of `length` along each side.
+    """The dashes of a line: every second piece of `length` along each side.
 
     >>> dashes([(0, 0), (10, 0)], 4)
     [[(0.0, 0.0), (4.0, 0.0)], [(8.0, 0.0), (10.0, 0.0)]]
     """
-    found = []
+    pieces = []
     for (x1, y1), (x2, y2) in pairwise(points):
         side = max(abs(x2 - x1), abs(y2 - y1), 1e-9)
         starts = [i * 2 * length / side for i in range(int(side / (2 * length)) + 1)]
         ends = [min(start + length / side, 1.0) for start in starts]
-        found += [[(x1 + (x2 - x1) * t, y1 + (y2 - y1) * t) for t in span] for span in zip(starts, ends, strict=True)]
-    return found
+        pieces += [[(x1 + (x2 - x1) * t, y1 + (y2 - y1) * t) for t in span] for span in zip(starts, ends, strict=True)]
+    return pieces
 
 
 def _label(pen: ImageDraw.ImageDraw, one: Outline, size: tuple[int, int], color: str, width: int) -> None:

@@ -1,4 +1,4 @@
-"""The format reward: tags in their places, once each. (R1-V and VLM-R1, with their holes closed)"""
+"""The format reward: each tag once and in its place. (As in R1-V and VLM-R1, with their loopholes closed)"""
 
 from open_r1.data.record import Record
 from open_r1.rewards.parsing.answer import has_answer_format, has_think_format

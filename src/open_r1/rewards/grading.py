@@ -1,7 +1,7 @@
-"""Rows graded in workers: a few calls for a batch, and row by row where one of them keeps or kills its worker.
+"""Grades rows in worker processes: a few calls for a batch, row by row where a row blocks or kills its worker.
 
-The same code grades in the training process what cannot leave it. A grade says what came of a row; what a reward
-raised travels as text, since the exception of a user's own class need not be known on the other side.
+The same code grades in the training process where a reward must run there. Errors are passed as text, since a user's
+own exception class may be unknown in the other process.
 """
 
 import math
@@ -19,17 +19,15 @@ from open_r1.errors import UsageError, shorten
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.sandbox.worker_pool import WORKERS, Crew, Lost, call, count, inside
 
-AT_ONCE_SECONDS = (
-    1.0  # after which a worker hands back what it has: a call of many rows takes hardly longer than one's
-)
+BATCH_SECONDS = 1.0  # a worker returns its grades after this, so a call of many rows takes hardly longer than of one
 
-GradingRow = tuple[str, Record, tuple]  # a completion's text, its record, what else the reward takes
+GradingRow = tuple[str, Record, tuple]  # text of a completion, its record, further arguments of the reward
 Minimum = Callable[[Record], float]
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A value (None: does not apply), or else why there is none: what was raised, with its traceback."""
+    """The value of a reward (None: does not apply), or the error that it raised, with its traceback."""
 
     value: float | None = None
     error: str | None = None
@@ -37,7 +35,8 @@ class Grade:
 
 @dataclass(frozen=True)
 class Job:
-    """A reward in workers: its name, who computes it, the seconds that a call may take, what a lost row scores."""
+    """A reward to compute in workers: its name, the kind of workers, the deadline of a call, the score of a lost
+    row."""
 
     name: str
     crew: Crew
@@ -46,35 +45,38 @@ class Job:
 
 
 def grade_in_workers(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
-    """A grade for each row; one that is over the deadline or kills its worker scores the minimum, and is counted."""
+    """A grade for each row; a row over the deadline, or that kills its worker, scores the minimum and is counted."""
     if not rows:
         return []
     size = math.ceil(len(rows) / WORKERS)
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    with ThreadPoolExecutor(len(parts)) as threads:  # they wait for the workers
-        return list(chain.from_iterable(threads.map(partial(_part, job), parts)))
+    with ThreadPoolExecutor(len(parts)) as threads:  # threads only wait for the workers
+        return list(chain.from_iterable(threads.map(partial(_grade_part, job), parts)))
 
 
-def _part(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
+def _grade_part(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
+    """The grades of one worker's share, row by row where a call is lost."""
     grades: list[Grade] = []
     while len(rest := rows[len(grades) :]) > 1:
         try:
-            grades += call(job.crew, job.seconds + AT_ONCE_SECONDS, grade_some, job.name, rest)
-        except Lost:  # by which row?
-            grades += [_alone(job, row) for row in rest]
-    return grades + [_alone(job, row) for row in rest]
+            grades += call(job.crew, job.seconds + BATCH_SECONDS, grade_first_rows, job.name, rest)
+        except Lost:  # one of these rows blocked or killed the worker
+            grades += [_grade_alone(job, row) for row in rest]
+    return grades + [_grade_alone(job, row) for row in rest]
 
 
-def _alone(job: Job, row: GradingRow) -> Grade:
+def _grade_alone(job: Job, row: GradingRow) -> Grade:
+    """The grade of one row in a call of its own."""
     try:
-        return call(job.crew, job.seconds, grade_some, job.name, [row])[0]
+        return call(job.crew, job.seconds, grade_first_rows, job.name, [row])[0]
     except Lost as lost:
         count(lost.how)
         return Grade(job.minimum(row[1]))
 
 
 def batch_in_worker(job: Job, columns: dict[str, Any], records: Sequence[Record]) -> list[Grade]:
-    """The grades of a function of TRL's signature, one call for all rows; all score the minimum where it is lost."""
+    """The grades of a function with TRL's signature, in one call; all rows score the minimum where the call is
+    lost."""
     try:
         return call(job.crew, job.seconds, grade_batch, job.name, columns)
     except Lost as lost:
@@ -82,9 +84,9 @@ def batch_in_worker(job: Job, columns: dict[str, Any], records: Sequence[Record]
         return [Grade(job.minimum(record)) for record in records]
 
 
-def grade_some(name: str, rows: Sequence[GradingRow]) -> list[Grade]:
-    """The grades of the first rows: of all that begin within AT_ONCE_SECONDS."""
-    fn, until, grades = load_reward(name), time.monotonic() + AT_ONCE_SECONDS, []
+def grade_first_rows(name: str, rows: Sequence[GradingRow]) -> list[Grade]:
+    """The grades of the first rows: of all that start within BATCH_SECONDS; runs in a worker."""
+    fn, until, grades = load_reward(name), time.monotonic() + BATCH_SECONDS, []
     for row in rows:
         grades.append(grade_row(fn, row))
         if time.monotonic() > until:
@@ -93,36 +95,37 @@ def grade_some(name: str, rows: Sequence[GradingRow]) -> list[Grade]:
 
 
 def grade_in_threads(fn: Callable[..., Any], rows: Sequence[GradingRow]) -> list[Grade]:
-    """A grade for each row, in this process: nothing but the reward itself bounds it."""
-    with ThreadPoolExecutor(2 * WORKERS) as threads:  # it may wait for another machine
+    """A grade for each row, in this process, without deadline and memory limit."""
+    with ThreadPoolExecutor(2 * WORKERS) as threads:  # a reward may wait for another machine
         return list(threads.map(partial(grade_row, fn), rows))
 
 
 def grade_row(fn: Callable[..., Any], row: GradingRow) -> Grade:
-    """What the reward says of one completion."""
+    """The grade of one completion."""
     text, record, extra = row
     try:
         return grade_of(fn(text, record, *extra))
     except (Exception, SystemExit) as error:
-        return Grade(error=explained(error))
+        return Grade(error=error_with_traceback(error))
 
 
 def grade_batch(fn: Callable[..., Any] | str, columns: dict[str, Any]) -> list[Grade]:
-    """What a function of TRL's signature, or the one of this name, says of each of `columns["completions"]`."""
+    """The grades of all `columns["completions"]` by a function of TRL's signature, or by the reward of this name."""
     number = len(columns["completions"])
     try:
         values = list((load_reward(fn) if isinstance(fn, str) else fn)(**columns))
         if len(values) == number:
             return [grade_of(value) for value in values]
     except (Exception, SystemExit) as error:
-        return [Grade(error=explained(error))] * number
+        return [Grade(error=error_with_traceback(error))] * number
     return [
         Grade(error=f"ValueError: got {len(values)} values, expected one for each of {number} completions")
     ] * number
 
 
 def grade_of(value: Any) -> Grade:
-    """
+    """The Grade of what a reward returned; an error for anything but a finite number or None.
+
     >>> grade_of(1), grade_of(None), grade_of("1").error
     (Grade(value=1.0, error=None), Grade(value=None, error=None), \
 "ValueError: returned '1', expected a finite number or None")
@@ -134,8 +137,8 @@ def grade_of(value: Any) -> Grade:
     return Grade(float(value))
 
 
-def explained(error: BaseException) -> str:
-    """What was raised, and the traceback from the reward's own frame on where the message does not say it all.
+def error_with_traceback(error: BaseException) -> str:
+    """The text of an error, with the traceback from the reward's own frame on for other errors than UsageError.
 
     In a worker that is out of memory it raises the error again, which ends the worker.
     """

@@ -1,8 +1,8 @@
 """The cosine length reward: right answers earn more the shorter they are, wrong ones lose less the longer they are.
 
 After the cosine reward of "Demystifying Long Chain-of-Thought Reasoning in LLMs" (arXiv:2502.03373), with VLM-R1's
-values. Two things differ from theirs: whether the answer is right is asked of the row's accuracy method (VLM-R1 takes
-every answer for right), and lengths beyond the limit count as the limit (there the cosine turns around and pays
+values. Two things differ from VLM-R1: the row's accuracy method decides whether the answer is right (VLM-R1 counts
+every answer as right), and lengths beyond the limit count as the limit (in VLM-R1 the cosine turns around and pays
 again).
 """
 
@@ -13,22 +13,22 @@ from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.parsing.units import count_units
 
 MAX_UNITS = 1024  # words, or characters of scripts without spaces; an English word is about 1.3 tokens
-RIGHT = (1.0, 0.5)  # value of the shortest and of the longest completion
+RIGHT = (1.0, 0.5)  # value of the shortest and of the longest completion with a right answer
 WRONG = (-0.5, 0.0)
 
 
-def length_reward(completion: str, record: Record, right: bool) -> float:
-    """A value in [0.5, 1] for a `right` answer and in [-0.5, 0] for a wrong one, by the whole completion's length.
+def length_reward(completion: str, record: Record, is_right: bool) -> float:
+    """A value in [0.5, 1] for a right answer and in [-0.5, 0] for a wrong one, by the whole completion's length.
 
     The length in words at which the value stops changing is the extra field `max_units` (default 1024). Raises
     DataError for a `max_units` that is not a positive integer.
 
     >>> row = Record("1", (), "", (), "Yes", {"max_units": 4})
-    >>> length_reward("well ... yes.", row, right=True), length_reward("no", row, right=False)  # 3 and 1 of 4 words
+    >>> length_reward("well ... yes.", row, True), length_reward("no", row, False)  # 3 and 1 of 4 words
     (0.5732233047033631, -0.42677669529663687)
     """
     limit = _limit(record)
-    return cosine_value(count_units(completion, limit), limit, *(RIGHT if right else WRONG))
+    return cosine_value(count_units(completion, limit), limit, *(RIGHT if is_right else WRONG))
 
 
 def cosine_value(units: int, limit: int, shortest: float, longest: float) -> float:
@@ -42,6 +42,7 @@ def cosine_value(units: int, limit: int, shortest: float, longest: float) -> flo
 
 
 def _limit(record: Record) -> int:
+    """The field `max_units` of a record, in words."""
     limit = record.extra.get("max_units", MAX_UNITS)
     if type(limit) is int and limit > 0:
         return limit

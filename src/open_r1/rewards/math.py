@@ -1,8 +1,8 @@
-"""Mathematical answers: equal text and equal numbers at once, everything else by math-verify in `pool`.
+"""Compares mathematical answers: equal texts and numbers here, all others by math-verify in a worker process.
 
-math-verify alone reads `5√{3}` as 5, and takes the last number of any text for its answer. So symbols become LaTeX,
-units are taken off (and compared where both sides have one), and an answer that offers several numbers for a gold
-answer of one is no answer.
+math-verify alone reads `5√{3}` as 5, and takes the last number of any text as its answer. So symbols become LaTeX,
+units are removed (and compared where both sides have one), and an answer that lists several numbers for a gold answer
+of one number is wrong.
 """
 
 import re
@@ -11,7 +11,7 @@ from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.parsing.answer import final_text, without_markup
 from open_r1.rewards.parsing.numbers import same_number
-from open_r1.rewards.sandbox import math_verify as pool
+from open_r1.rewards.sandbox import math_verify as verifier
 
 _SYMBOLS = {
     "π": r"\pi ",
@@ -104,7 +104,7 @@ def score_math(completion: str, record: Record) -> float:
 
 
 def same_math(gold: str, answer: str) -> bool:
-    """Equality after normalisation; plain numbers are compared exactly, so near misses are misses.
+    """Whether two answers are equal after normalisation; plain numbers must be exactly equal.
 
     >>> same_math("140°", "140"), same_math("9米", "9 m"), same_math("9m", "9 cm"), same_math("5", "5.01")
     (True, True, False, False)
@@ -114,9 +114,9 @@ def same_math(gold: str, answer: str) -> bool:
         return False
     if "".join(gold.split()) == "".join(answer.split()) or same_number(gold, answer):
         return True
-    if (_PLAIN.fullmatch(gold) and _PLAIN.fullmatch(answer)) or hedges(gold, answer):
+    if (_PLAIN.fullmatch(gold) and _PLAIN.fullmatch(answer)) or lists_alternatives(gold, answer):
         return False
-    return pool.verify(_delimited(gold), _delimited(answer))
+    return verifier.verify(_delimited(gold), _delimited(answer))
 
 
 def to_latex(text: str) -> str:
@@ -125,7 +125,7 @@ def to_latex(text: str) -> str:
     >>> to_latex("The area is 5√{3}π."), to_latex(r"$\\\\frac12$"), to_latex("cm^2^")
     ('5\\\\sqrt{3}\\\\pi', '\\\\\\\\frac12', 'cm^2^')
     """
-    text = without_markup(pool.clip(text))
+    text = without_markup(verifier.clip(text))
     text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2] or m[3]}}}", text)
     for symbol, latex in _SYMBOLS.items():
         text = text.replace(symbol, latex)
@@ -146,18 +146,18 @@ def split_unit(text: str) -> tuple[str, str]:
     return body, _UNITS[match["unit"]] + power
 
 
-def hedges(gold: str, answer: str) -> bool:
-    """The gold answer is one number, and the answer lists several that form no expression.
+def lists_alternatives(gold: str, answer: str) -> bool:
+    """Whether the gold answer is one number and the answer lists several that form no expression.
 
-    >>> hedges("8", "7 or 8"), hedges("8", "6, 7, 8"), hedges("8", "3 + 5 = 8"), hedges("8", "The answer is 8")
-    (True, True, False, False)
+    >>> [lists_alternatives("8", answer) for answer in ("7 or 8", "6, 7, 8", "3 + 5 = 8", "The answer is 8")]
+    [True, True, False, False]
     """
     is_expression = re.search(r"[=+*/^√]|\\(?!text)", answer)
     return same_number(gold, gold) and not is_expression and len(set(_VALUE.findall(answer))) > 1
 
 
 def is_math(text: str) -> bool:
-    """A gold answer that mathematics can compare: digits or LaTeX, no words, no date.
+    """Whether a gold answer can be compared as mathematics: it has digits or LaTeX, no words, and is no date.
 
     >>> is_math("4πcm"), is_math("(0, 1)"), is_math("Bus 42"), is_math("red"), is_math("2021-05-03")
     (True, True, False, False, False)
@@ -168,7 +168,8 @@ def is_math(text: str) -> bool:
 
 
 def _formula(text: str) -> str:
-    """What stands after the last word, or before the first one; the text itself where it marks its formulas."""
+    """The formula after the last word of a text, or before the first; the whole text where `$` or `\\boxed` mark
+    it."""
     body, unit = split_unit(text)
     words = list(_WORD.finditer(body))
     if _DELIMITED.search(text) or not words or "\\" not in body:
@@ -179,6 +180,7 @@ def _formula(text: str) -> str:
 
 
 def _delimited(text: str) -> str:
-    """In `$` where it is LaTeX without marks of its own: math-verify reads bare LaTeX only up to its first command."""
+    """The text in `$` where it is LaTeX without delimiters: math-verify reads bare LaTeX only up to its first
+    command."""
     is_latex = re.search(r"[\\^_{]", text) and not _DELIMITED.search(text)
     return f"${text}$" if is_latex else text

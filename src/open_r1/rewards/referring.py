@@ -1,4 +1,4 @@
-"""Referring expressions: IoU of the answered box with the gold box, in pixels of the original image. (VLM-R1)"""
+"""The reward of referring expressions: IoU of the answered box with the gold box, in original pixels. (VLM-R1)"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,8 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def rec(completion: str, record: Record) -> float:
-    """IoU in [0, 1] of the last box of the answer with the gold box; 0.0 without a box. Same in training and eval.
+    """IoU in [0, 1] of the last box of the answer with the gold box; 0.0 without a box. Training and evaluation use
+    this same function.
 
     The gold box is in pixels of the original image; the answered one is in the frame of the extra field `model_family`
     (default "original") and is converted with `image_wh` (or `width` and `height`), `min_pixels` and `max_pixels`.
@@ -45,13 +46,13 @@ def rec(completion: str, record: Record) -> float:
 
 
 def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
-    """The box that a completion answers with, in pixels of the original image; None without one."""
-    where, box = frame(record), last_box(completion)
+    """The last box of a completion's answer in pixels of the original image; None without one."""
+    where, box = coordinate_frame(record), last_box(completion)
     return None if box is None else to_original(box.xyxy, **where)
 
 
 def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """`answered_box` on the first picture. Raises DataError and ValueError as `rec`.
+    """The Outline of `answered_box` on the first picture. Raises DataError and ValueError as `rec`.
 
     >>> rec_outlines("[0, 0, 320, 425]", Record("1", ("a.png",), "", (), "", {"image_wh": [640, 425]}))
     (Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), label=None, image=0),)
@@ -61,19 +62,19 @@ def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
 
 
 def box_outline(box: Sequence[float], record: Record, label: str | None = None) -> Outline:
-    """The four corners of (x1, y1, x2, y2) in pixels of the original image; ValueError as `image_wh`."""
+    """The Outline of a box (x1, y1, x2, y2) in pixels of the original image. Raises DataError as `image_wh`."""
     x1, y1, x2, y2 = box
     return outline([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], image_wh(record), label)
 
 
-def frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:
-    """The frame of the model's numbers, as `to_original` and `from_original` take it: family, size, pixel limits.
+def coordinate_frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:
+    """The frame of the model's coordinates as arguments of `to_original`: family, image size, pixel limits.
 
     `wh` is the original image's (width, height) in pixels where it is known, else `image_wh(record)`.
 
-    Raises DataError for fields that are no such numbers, and ValueError for an unknown family.
+    Raises DataError for a size or limit that is not valid, and ValueError for an unknown family.
 
-    >>> frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
+    >>> coordinate_frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
     {'family': 'qwen3_vl', 'image_wh': (640, 425)}
     """
     family = record.extra.get("model_family") or "original"
@@ -83,6 +84,7 @@ def frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, An
 
 
 def _pixels(record: Record, name: str) -> int:
+    """The pixel limit in an extra field; raises DataError for anything but a positive integer."""
     value = record.extra[name]
     if type(value) is int and value > 0:
         return value
@@ -101,7 +103,7 @@ def gold_box(record: Record) -> tuple[float, ...]:
 def image_wh(record: Record) -> tuple[float, float]:
     """(width, height) of the original image in pixels.
 
-    Raises DataError (field `image_wh`) where it is missing or no image that `open_r1.data.images` opens.
+    Raises DataError (field `image_wh`) where it is missing or beyond the limits of `open_r1.data.images`.
     """
     value = record.extra.get("image_wh") or [record.extra.get("width"), record.extra.get("height")]
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2

@@ -12,8 +12,8 @@ from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, look_up, nearest_hint
 from open_r1.rewards.area import area, area_format, parsed_area, two_decimals
 from open_r1.rewards.base import Method, Reward
-from open_r1.rewards.cipher import decode, decode_answer, decode_chars, decode_partial, parse_decoded, spelling
-from open_r1.rewards.detection import detection_outlines, od_ap, od_ap50, od_length, show_detections, weighted_sum
+from open_r1.rewards.cipher import chars_thinking, decode, decode_answer, decode_chars, decode_partial, parse_decoded
+from open_r1.rewards.detection import detection_outlines, detections_json, od_ap, od_ap50, od_length, weighted_sum
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.judge import check_judge, llm
 from open_r1.rewards.length import WRONG, length_reward
@@ -43,12 +43,12 @@ METHODS: dict[str, Method] = {
     "rec": Method(rec, parse=answered_box, outlines=rec_outlines),
     "iou": Method(rec, parse=answered_box, outlines=rec_outlines),  # VLM-R1's other name of `rec`
     "mask_iou": Method(mask_iou, parse=answered_polygon, gold_maximum=gold_ceiling, outlines=polygon_outlines),
-    "od_ap": Method(od_ap, parse=show_detections, outlines=detection_outlines),
-    "od_ap50": Method(od_ap50, parse=show_detections, outlines=detection_outlines),
-    "odLength": Method(od_length, parse=show_detections, outlines=detection_outlines),
-    "weighted_sum": Method(weighted_sum, parse=show_detections, outlines=detection_outlines),
-    "map": Method(od_ap, parse=show_detections, outlines=detection_outlines),  # VLM-R1's name of `od_ap`
-    "decode": Method(decode, parse=parse_decoded, thinking=spelling),
+    "od_ap": Method(od_ap, parse=detections_json, outlines=detection_outlines),
+    "od_ap50": Method(od_ap50, parse=detections_json, outlines=detection_outlines),
+    "odLength": Method(od_length, parse=detections_json, outlines=detection_outlines),
+    "weighted_sum": Method(weighted_sum, parse=detections_json, outlines=detection_outlines),
+    "map": Method(od_ap, parse=detections_json, outlines=detection_outlines),  # VLM-R1's name of `od_ap`
+    "decode": Method(decode, parse=parse_decoded, thinking=chars_thinking),
     "llm": Method(llm, check_ready=check_judge, is_remote=True),
     "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),
 }

@@ -1,8 +1,8 @@
-"""The repetition penalty: the share of word triples that a completion has said before.
+"""The repetition penalty: the share of a completion's word triples that repeat earlier ones.
 
 As in open-r1 (huggingface/open-r1, rewards.py) for n = 3 and a largest penalty of 1. VLM-R1 takes n = 6 for prose and
-single boxes for lists of detections; here a JSON object is one word, so a list of different boxes costs nothing, and
-the same box over and over does. Scripts without spaces are read by characters.
+single boxes for lists of detections; here a JSON object is one word, so different boxes cost nothing and repeated ones
+do. In scripts without spaces each character is a word.
 """
 
 from open_r1.data.record import Record
@@ -10,7 +10,7 @@ from open_r1.rewards.parsing.units import statements
 
 NGRAM = 3
 MAX_PENALTY = 1.0
-MAX_REPETITION_CHARS = 50_000  # the end of a longer text is read: that is where a model that loops loops
+MAX_REPETITION_CHARS = 50_000  # of a longer text only the end is read, where a looping model repeats itself
 
 
 def repetition(completion: str, record: Record) -> float:

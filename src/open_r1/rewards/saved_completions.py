@@ -1,4 +1,4 @@
-"""Saved completions as rows to be graded: a completion and the record that it answers. (torch-free)"""
+"""Reads saved completions for grading: the completion and its record. (torch-free)"""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ RESULTS = ("score", "parsed", "error")
 
 
 def read_saved(row: dict[str, Any], where: str) -> tuple[str, Record]:
-    """A row's completion, and the record it is graded against; a gold box of `gold_format` xywh becomes xyxy.
+    """(completion, record to grade it against) of a row; a gold box of `gold_format` xywh becomes xyxy.
 
     Raises DataError for fields that are missing or of a wrong type.
     """
@@ -24,14 +24,14 @@ def read_saved(row: dict[str, Any], where: str) -> tuple[str, Record]:
 
 
 def decode_saved(line: bytes, where: str) -> dict[str, Any]:
-    """The object of a line, without the results of an earlier scoring; raises DataError where it is none."""
+    """The JSON object of a line without the results of an earlier scoring; raises DataError for anything else."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise DataError([Problem(where, "line", f"broken JSON ({error})", "one JSON object", "correct it")]) from error
     if not isinstance(row, dict):
         raise DataError([Problem(where, "line", shorten(row), "one JSON object", "write each row as {...}")])
-    return {key: value for key, value in row.items() if key not in RESULTS}  # of an earlier scoring
+    return {key: value for key, value in row.items() if key not in RESULTS}
 
 
 def _record(row: dict[str, Any], where: str) -> Record:
@@ -43,7 +43,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
 
 
 def _gold(row: dict[str, Any], where: str) -> Any:
-    """The gold, a box as [x1, y1, x2, y2] whatever `gold_format` says it is."""
+    """The gold answer; a box of any `gold_format` as [x1, y1, x2, y2]."""
     form, gold = row.get("gold_format", "xyxy"), row.get("gold")
     if form not in ("xyxy", "xywh"):
         raise DataError([Problem(where, "gold_format", shorten(form), "xyxy or xywh", "write one of them")])

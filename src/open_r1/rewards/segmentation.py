@@ -1,7 +1,7 @@
-"""Segmentation: IoU of the answered polygon with the true mask, in pixels of the original image. (VLM-R1's fork)
+"""The reward of segmentation: IoU of the answered polygon with the true mask, in original pixels. (VLM-R1's fork)
 
-A row's gold answer is a polygon that `data.geometry.polygons` fitted to the true mask, which stands in the extra field
-`segmentation`. The polygon is not the mask: it earns `ceiling`, which stands in the row too.
+A row's gold answer is a polygon that `data.geometry.polygons` fitted to the true mask, which is in the extra field
+`segmentation`. Polygon and mask differ, so the gold answer scores the extra field `ceiling` and not 1.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.polygons import last_polygon, parse_polygons
-from open_r1.rewards.referring import frame
+from open_r1.rewards.referring import coordinate_frame
 
 MAX_MASK_PIXELS = 64_000_000  # of a mask, as of an image
 _NO_SIZE = (0.0, 0.0)
@@ -22,10 +22,10 @@ _NO_SIZE = (0.0, 0.0)
 def mask_iou(completion: str, record: Record) -> float:
     """IoU in [0, 1] of the last polygon of the answer with the true mask; 0.0 without one. By pycocotools.
 
-    The truth is the extra field `segmentation` (COCO polygons, or a run-length code), without it the decoded gold
-    polygon, which is in pixels of the original image. The answer lies in an image of the size that it states,
-    whatever the model's frame; where it states none, in the frame of `model_family`, as boxes do
-    (`open_r1.rewards.referring`). Another basis than the gold's or another number of coefficients earns 0.0.
+    The true mask is the extra field `segmentation` (COCO polygons, or a run-length code), without it the decoded gold
+    polygon, which is in pixels of the original image. The answer is in pixels of an image of the size that it states;
+    without a size it is in the frame of `model_family`, as boxes are (`open_r1.rewards.referring`). Another basis than
+    the gold's or another number of coefficients earns 0.0.
 
     Raises DataError (field `solution` or `segmentation`) for a gold or a mask that cannot be used, and ValueError for
     an unknown family.
@@ -40,7 +40,7 @@ def mask_iou(completion: str, record: Record) -> float:
 
 
 def intersection(completion: str, record: Record) -> float:
-    """Pixels of the original image in both the answered polygon and the true mask; their sums make cIoU."""
+    """Pixels of the original image in both the answered polygon and the true mask; for cIoU."""
     answer, truth = _masks(completion, record)
     return 0.0 if answer is None else float(mask_overlap(answer, truth)[0])
 
@@ -52,7 +52,7 @@ def union(completion: str, record: Record) -> float:
 
 
 def _masks(completion: str, record: Record) -> tuple[Rle | None, Rle]:
-    """(the answer's mask, None where it has none of the gold's form; the truth)."""
+    """(mask of the answer, or None without a polygon of gold's basis and number of coefficients; true mask)."""
     gold = gold_polygon(record)
     size = (int(gold.size[0]), int(gold.size[1]))
     answer = last_polygon(completion, frame_size(record, size))
@@ -63,33 +63,34 @@ def _masks(completion: str, record: Record) -> tuple[Rle | None, Rle]:
 
 
 def answered_polygon(completion: str, record: Record) -> dict[str, Any] | None:
-    """What `mask_iou` reads, in the frame of the stated or filled-in `size`; None without a polygon."""
-    polygon = _answered(completion, record)
+    """The fields of the polygon that `mask_iou` reads, in pixels of its `size`; None without a polygon."""
+    polygon = _last_polygon(completion, record)
     return None if polygon is None else vars(polygon)
 
 
 def polygon_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     """The corners of the polygon that `mask_iou` reads, on the first picture; DataError and ValueError as there."""
-    polygon = _answered(completion, record)
+    polygon = _last_polygon(completion, record)
     if polygon is None:
         return ()
     height, width = polygon.size
     return (outline(outline_points(polygon).tolist(), (width, height)),)
 
 
-def _answered(completion: str, record: Record) -> Polygon | None:
+def _last_polygon(completion: str, record: Record) -> Polygon | None:
     gold = gold_polygon(record)
     return last_polygon(completion, frame_size(record, (int(gold.size[0]), int(gold.size[1]))))
 
 
 def frame_size(record: Record, size: Size) -> tuple[float, float]:
-    """(height, width) of the image in the numbers of `model_family` (default "original"), original `size` given.
+    """(height, width) of the image in the coordinates of `model_family` (default "original"); `size` is the
+    original's.
 
     >>> frame_size(Record("1", (), "", (), "", {"model_family": "qwen3_vl"}), (425, 640))
     (1000.0, 1000.0)
     """
     height, width = size
-    _, _, right, bottom = from_original((0, 0, width, height), **frame(record, (width, height)))
+    _, _, right, bottom = from_original((0, 0, width, height), **coordinate_frame(record, (width, height)))
     return bottom, right
 
 
@@ -108,7 +109,7 @@ def _is_image(size: tuple[float, float]) -> bool:
 
 
 def true_mask(record: Record, gold: Polygon, size: Size) -> Rle:
-    """The row's `segmentation`, or else the decoded gold; raises DataError (field `segmentation`)."""
+    """The record's `segmentation`, else the decoded gold polygon; raises DataError (field `segmentation`)."""
     if record.extra.get("segmentation") is None:
         return to_rle(gold, size)
     try:
@@ -120,7 +121,7 @@ def true_mask(record: Record, gold: Polygon, size: Size) -> Rle:
 
 
 def gold_ceiling(record: Record) -> float:
-    """What the gold earns: the row's `ceiling` in (0, 1], or 1.0 for a row without `segmentation`.
+    """The score of the gold answer: the record's `ceiling` in (0, 1], or 1.0 without `segmentation`.
 
     Raises DataError (field `ceiling`) where it is missing beside a mask or no such number.
     """

@@ -1,6 +1,7 @@
-"""Accuracy of short answers: `default` (of any kind), `mcq`, `yes_no`, `all_match` (VLM-R1), `digits` (r1_vlm).
+"""Accuracy methods of short answers: `default` (of any kind), `mcq`, `yes_no`, `all_match` (VLM-R1), `digits`
+(r1_vlm).
 
-Each decides by the kind of the gold answer, never by the completion, and pays 1.0 or 0.0: no edit distance.
+The kind of the gold answer decides how they compare, and they pay 1.0 or 0.0.
 """
 
 import re
@@ -10,7 +11,7 @@ from typing import Any
 from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import bad_gold, gold_text
-from open_r1.rewards.math import hedges, is_math, same_math
+from open_r1.rewards.math import is_math, lists_alternatives, same_math
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.options import LETTERS, option_key, parse_option, parse_yes_no
@@ -22,9 +23,9 @@ _INTEGERS = re.compile(r"\d{1,4}(?:\s?,\s?\d{1,4}){0,30}")
 
 
 def default(completion: str, record: Record) -> float:
-    """1.0 for an answer equal to the gold one as what that is: option letter, number, mathematics, or words; else 0.0.
+    """1.0 for an answer equal to gold, compared by gold's kind: option letter, mathematics, or words; else 0.0.
 
-    A gold number is met by mathematics, but not by a labelled option: to R1-V's counting metric "B. 8" is unreadable.
+    A labelled option ("B. 8") is wrong for a gold number, as R1-V's counting metric cannot read it.
 
     >>> default("<answer> 3 </answer>", Record("1", (), "", (), "3")), default("31", Record("1", (), "", (), "3"))
     (1.0, 0.0)
@@ -38,27 +39,27 @@ def default(completion: str, record: Record) -> float:
 
 
 def parse_default(completion: str, record: Record) -> Any:
-    """What `default` reads: a letter, a number, or the text; None where it is of another kind than the gold."""
+    """The letter, number or text that `default` reads; None for an answer of another kind than gold."""
     gold, answer = gold_text(record), final_text(completion)
     if _is_option(gold, record):
         return parse_mcq(completion, record)
     value = parse_number(answer)
     if parse_number(gold) is None or value is not None:
         return (int(value) if value.denominator == 1 else float(value)) if value is not None else answer or None
-    is_readable = re.search(r"\d|\\", answer) and not _LABELLED.match(answer) and not hedges(gold, answer)
+    is_readable = re.search(r"\d|\\", answer) and not _LABELLED.match(answer) and not lists_alternatives(gold, answer)
     return answer if is_readable else None
 
 
 def same_words(gold: str, answer: str) -> bool:
-    """Equal but for case, spaces and sentence punctuation; never where nothing is left to compare.
+    """Whether two texts are equal but for case, spaces and sentence punctuation; False where both are empty.
 
     >>> same_words("Kick stand", "kick-stand."), same_words("cat", "cats"), same_words("", "")
     (True, False, False)
     """
     if gold.strip() == answer.strip():
         return bool(gold.strip())
-    wanted = normalize(gold)
-    return bool(wanted) and wanted == normalize(answer)
+    words = normalize(gold)
+    return bool(words) and words == normalize(answer)
 
 
 def mcq(completion: str, record: Record) -> float:
@@ -74,20 +75,25 @@ def mcq(completion: str, record: Record) -> float:
 
 
 def parse_mcq(completion: str, record: Record) -> str | None:
-    """The option letter that an answer chooses, by letter or by text; "x = 80" chooses a gold option "80" too."""
+    """The option letter that an answer chooses by letter or text; "x = 80" also chooses a gold option "80"."""
     answer = final_text(completion)
     letter = parse_option(answer, options_of(record))
-    if letter is None and answer and not _LABELLED.match(answer) and _says(gold_option_text(record), answer):
+    if (
+        letter is None
+        and answer
+        and not _LABELLED.match(answer)
+        and _has_option_text(gold_option_text(record), answer)
+    ):
         return gold_letter(record)
     return letter
 
 
 def gold_option_text(record: Record) -> str:
-    """What the gold option says, without its label; "" where only its letter is known."""
+    """The text of the gold option without its label; "" where gold is only a letter."""
     options = options_of(record)
     text = options[LETTERS.index(gold_letter(record))] if options else gold_text(record)
-    said = _OPTION_LABEL.sub("", text, count=1)
-    return said if len(said.strip(" ()[].:")) > 1 or said.strip().isdigit() else ""
+    label_free = _OPTION_LABEL.sub("", text, count=1)
+    return label_free if len(label_free.strip(" ()[].:")) > 1 or label_free.strip().isdigit() else ""
 
 
 def gold_letter(record: Record) -> str:
@@ -132,7 +138,7 @@ def yes_no(completion: str, record: Record) -> float:
 
 
 def parse_yes_no_answer(completion: str, record: Record) -> str | None:
-    """Yes or no, as `yes_no` reads it."""
+    """The "yes" or "no" that `yes_no` reads from a completion; None for neither."""
     return parse_yes_no(final_text(completion))
 
 
@@ -160,12 +166,12 @@ def digits(completion: str, record: Record) -> float:
 
 
 def parse_digits(completion: str, record: Record) -> int | list[int] | None:
-    """The integer or list that an answer is."""
+    """The integer or list that `digits` reads from a completion; None for anything else."""
     return parse_integers(final_text(completion))
 
 
 def parse_integers(text: str) -> int | list[int] | None:
-    """A text that is one integer, or a list of them in brackets.
+    """The integer, or list of integers in brackets, that a text is; None for anything else.
 
     >>> parse_integers("13"), parse_integers("[0, 1]"), parse_integers("[1]"), parse_integers("0, 1")
     (13, [0, 1], [1], None)
@@ -178,10 +184,12 @@ def parse_integers(text: str) -> int | list[int] | None:
     return values if is_list else values[0]
 
 
-def _says(gold: str, answer: str) -> bool:
+def _has_option_text(gold: str, answer: str) -> bool:
+    """Whether an answer is the text of the gold option, as words or as mathematics."""
     return bool(gold) and (option_key(gold) == option_key(answer) or (is_math(gold) and same_math(gold, answer)))
 
 
 def _is_option(gold: str, record: Record) -> bool:
+    """Whether a gold answer is an option: one of the record's options, or a letter."""
     by_text = options_of(record) is not None and parse_option(gold, options_of(record)) is not None
     return by_text or _GOLD_LETTER.fullmatch(gold) is not None

@@ -12,7 +12,7 @@ from typing import Any
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.rewards import judge
-from open_r1.rewards.custom import OF_THE_TRAINER, load_reward, parameter_names, user_file
+from open_r1.rewards.custom import TRAINER_ARGUMENTS, load_reward, parameter_names, user_file
 from open_r1.rewards.grading import (
     Grade,
     GradingRow,
@@ -70,7 +70,7 @@ class BatchReward:
     @property
     def here(self) -> bool:
         """A user's function that needs the training process: by its flag, or for what TRL hands to it."""
-        return not self.own and (self.bounds.in_process or bool(parameter_names(self.fn) & OF_THE_TRAINER))
+        return not self.own and (self.bounds.in_process or bool(parameter_names(self.fn) & TRAINER_ARGUMENTS))
 
     @property
     def own(self) -> bool:
@@ -143,7 +143,7 @@ class BatchReward:
         given = columns if "**" in wanted else {key: columns[key] for key in columns if key in wanted}
         if self.here:
             return grade_batch(self.fn, given)
-        sent = {key: value for key, value in given.items() if key not in OF_THE_TRAINER}
+        sent = {key: value for key, value in given.items() if key not in TRAINER_ARGUMENTS}
         return batch_in_worker(self._job, sent, record)
 
     def _value(self, grade: Grade, place: str) -> float | None:

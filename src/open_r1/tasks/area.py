@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from open_r1.rewards.area import is_near, relative_error
+from open_r1.rewards.area import is_within_tolerance, relative_error
 from open_r1.tasks.shapes import Color
 from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
@@ -172,7 +172,7 @@ AREA = Task(
     },
     rewards=("accuracy", "two_decimals", "area_format"),
     weights=(1.0, 1.0, 1.0),
-    is_right=is_near,
+    is_right=is_within_tolerance,
     metric="within 10 %",
     measures={"relative_error": relative_error},
     generator=Areas,

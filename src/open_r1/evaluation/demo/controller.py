@@ -15,7 +15,7 @@ from open_r1.errors import UsageError
 from open_r1.evaluation.session import Answer, ModelSession, Question, magnified, printable
 from open_r1.evaluation.settings import check_settings
 from open_r1.report.heat import Attention, heat
-from open_r1.rewards.drawing import draws
+from open_r1.rewards.drawing import has_outlines
 from open_r1.tasks.task import Generator
 
 MOST_PICTURES = 16
@@ -95,7 +95,7 @@ def shown(answer: Answer) -> tuple[Any, ...]:
     rows = [
         [name, f"{weight:g}", "-" if value is None else f"{value:.3f}"] for name, weight, value in answer.rewards()
     ]
-    pictures = answer.drawn(factor(answer.example.pictures)) if draws(answer.record) else []
+    pictures = answer.drawn(factor(answer.example.pictures)) if has_outlines(answer.record) else []
     rewards = gr.Dataframe(rows, visible=bool(rows))
     return printable(answer.completion), printable(read), length, wall(pictures), rewards, answer
 
