@@ -34,7 +34,7 @@ from open_r1.evaluation.run import evaluate
 from open_r1.evaluation.session import Answer, ModelSession, Question, asking_settings, printable
 from open_r1.evaluation.settings import BATCH_SIZES, add_asking, settings_of
 from open_r1.rewards.drawing import has_outlines
-from open_r1.rewards.parsing.answer import final_text, thought
+from open_r1.rewards.parsing.answer import final_text, thinking_text
 
 ONE, ROWS = ("image", "question", "gold"), ("image_folders", "limit", "backend", "batch_size", "overwrite")
 WIDE = 100_000  # columns of a file: no line is broken
@@ -98,7 +98,7 @@ def follow(said: Iterator[str | Answer], console: Console) -> Answer:
 
 def talk(completion: str) -> Group:
     """Thinking and answer apart; the whole completion where it is neither."""
-    parts = {"thinking": thought(completion), "answer": final_text(completion)}
+    parts = {"thinking": thinking_text(completion), "answer": final_text(completion)}
     return grid({name: text for name, text in parts.items() if text} or {"said": completion}, strong="answer")
 
 

@@ -33,7 +33,7 @@ from open_r1.models.loading import load_processor
 from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
 from open_r1.rewards.gold import gold_score
-from open_r1.rewards.parsing.answer import final_text, thought
+from open_r1.rewards.parsing.answer import final_text, thinking_text
 from open_r1.rewards.registry import get_rewards, parsed
 from open_r1.rollout.prompts import Example
 from open_r1.tasks.registry import TASKS, Task
@@ -90,7 +90,7 @@ class Answer:
 
     @property
     def thinking(self) -> str:
-        return thought(self.completion)
+        return thinking_text(self.completion)
 
     @property
     def final(self) -> str:

@@ -9,7 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.base import bad_gold, gold_text
-from open_r1.rewards.parsing.chars import parse_chars, parse_message, same_case
+from open_r1.rewards.parsing.chars import normalize_message, parse_chars, parse_message
 
 
 def decode(completion: str, record: Record) -> float:
@@ -71,7 +71,7 @@ def gold_message(record: Record) -> str:
     >>> gold_message(Record("1", (), "", (), "Cat dog"))
     'cat_dog'
     """
-    message = same_case(gold_text(record))
+    message = normalize_message(gold_text(record))
     if not message.replace("_", "").isalpha():
         raise bad_gold(record, "a message of letters, with _ or a space between words")
     return message

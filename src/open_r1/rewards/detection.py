@@ -22,7 +22,7 @@ from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, bad_gold, gold_text
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.parsing.boxes import AnswerBox
-from open_r1.rewards.parsing.detections import parse_detections, says_nothing, unfenced
+from open_r1.rewards.parsing.detections import parse_detections, states_no_object, without_fence
 from open_r1.rewards.referring import box_iou, box_outline, coordinate_frame
 
 # As in COCOeval (pycocotools, Params.setDetParams), bit for bit.
@@ -87,8 +87,8 @@ def weighted_sum(completion: str, record: Record) -> float:
 
 def gold_detections(record: Record) -> list[AnswerBox]:
     """The gold boxes, [] for an image without objects. Raises DataError (field `solution`) for any other gold."""
-    text = unfenced(gold_text(record))
-    if says_nothing(text):
+    text = without_fence(gold_text(record))
+    if states_no_object(text):
         return []
     try:
         rows = orjson.loads(text)

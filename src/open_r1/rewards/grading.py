@@ -17,7 +17,7 @@ from typing import Any
 from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
 from open_r1.rewards.custom import load_reward
-from open_r1.rewards.sandbox.worker_pool import WORKERS, Crew, Lost, call, count, inside
+from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerKind, call_in_worker, count_lost, in_worker
 
 BATCH_SECONDS = 1.0  # a worker returns its grades after this, so a call of many rows takes hardly longer than of one
 
@@ -39,7 +39,7 @@ class Job:
     row."""
 
     name: str
-    crew: Crew
+    workers: WorkerKind
     seconds: float
     minimum: Minimum
 
@@ -59,8 +59,8 @@ def _grade_part(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
     grades: list[Grade] = []
     while len(rest := rows[len(grades) :]) > 1:
         try:
-            grades += call(job.crew, job.seconds + BATCH_SECONDS, grade_first_rows, job.name, rest)
-        except Lost:  # one of these rows blocked or killed the worker
+            grades += call_in_worker(job.workers, job.seconds + BATCH_SECONDS, grade_first_rows, job.name, rest)
+        except LostCall:  # one of these rows blocked or killed the worker
             grades += [_grade_alone(job, row) for row in rest]
     return grades + [_grade_alone(job, row) for row in rest]
 
@@ -68,9 +68,9 @@ def _grade_part(job: Job, rows: Sequence[GradingRow]) -> list[Grade]:
 def _grade_alone(job: Job, row: GradingRow) -> Grade:
     """The grade of one row in a call of its own."""
     try:
-        return call(job.crew, job.seconds, grade_first_rows, job.name, [row])[0]
-    except Lost as lost:
-        count(lost.how)
+        return call_in_worker(job.workers, job.seconds, grade_first_rows, job.name, [row])[0]
+    except LostCall as error:
+        count_lost(error.reason)
         return Grade(job.minimum(row[1]))
 
 
@@ -78,9 +78,9 @@ def batch_in_worker(job: Job, columns: dict[str, Any], records: Sequence[Record]
     """The grades of a function with TRL's signature, in one call; all rows score the minimum where the call is
     lost."""
     try:
-        return call(job.crew, job.seconds, grade_batch, job.name, columns)
-    except Lost as lost:
-        count(lost.how, len(records))
+        return call_in_worker(job.workers, job.seconds, grade_batch, job.name, columns)
+    except LostCall as error:
+        count_lost(error.reason, len(records))
         return [Grade(job.minimum(record)) for record in records]
 
 
@@ -142,7 +142,7 @@ def error_with_traceback(error: BaseException) -> str:
 
     In a worker that is out of memory it raises the error again, which ends the worker.
     """
-    if isinstance(error, MemoryError) and inside():
+    if isinstance(error, MemoryError) and in_worker():
         raise error
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, UsageError):

@@ -6,7 +6,7 @@ do. In scripts without spaces each character is a word.
 """
 
 from open_r1.data.record import Record
-from open_r1.rewards.parsing.units import statements
+from open_r1.rewards.parsing.units import repetition_units
 
 NGRAM = 3
 MAX_PENALTY = 1.0
@@ -20,7 +20,7 @@ def repetition(completion: str, record: Record) -> float:
     >>> repetition("one two three four five", row), repetition("no no no no no no", row)  # 1 of 4 triples is new
     (0.0, -0.75)
     """
-    words = statements(completion[-MAX_REPETITION_CHARS:])
+    words = repetition_units(completion[-MAX_REPETITION_CHARS:])
     total = len(words) - NGRAM + 1
     if total < 1:
         return 0.0

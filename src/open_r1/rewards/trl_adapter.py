@@ -1,6 +1,6 @@
-"""Rewards under TRL's batch contract: own ones and users', each in worker processes that a completion cannot hang.
+"""Adapts rewards to TRL's batch interface; each is graded in worker processes with deadlines.
 
-What cannot leave the training process stays in it: the judge, and users' functions that need what is there.
+Only the judge, and users' functions that need the training process, are graded in it.
 """
 
 import logging
@@ -23,7 +23,7 @@ from open_r1.rewards.grading import (
     grade_in_workers,
 )
 from open_r1.rewards.registry import MINIMA, is_remote
-from open_r1.rewards.sandbox import math_verify as pool
+from open_r1.rewards.sandbox import math_verify as verifier
 from open_r1.rewards.sandbox import worker_pool as workers
 
 CompletionMessages = str | list[dict[str, Any]]
@@ -34,14 +34,14 @@ _warned: set[str] = set()
 
 
 class RewardError(RuntimeError):
-    """A reward raised, or returned what is no reward; the message says which reward and which row."""
+    """A reward that raised, or returned no number; the message names the reward and the row."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a user's reward may take, and what happens where it raises; see the flags of these names.
+    """The limits of a user's reward, and what follows an error; see the flags `--reward_*`.
 
-    `seconds` are for one call, `memory_gb` (10^9 bytes) for a worker beyond what loading the user's file took.
+    `seconds` are for one call, `memory_gb` (10^9 bytes) for a worker beyond the size of the loaded file.
     """
 
     seconds: float = 30.0
@@ -52,38 +52,39 @@ class Bounds:
 
 @dataclass(frozen=True)
 class BatchReward:
-    """A reward as TRL calls it, by its name as `load_reward` takes it: that is how a worker finds it too."""
+    """A reward with TRL's call signature; `name` as `load_reward` takes it, so that workers can load it too."""
 
     name: str
     bounds: Bounds = Bounds()
 
     @cached_property
     def fn(self) -> Callable[..., Any]:
-        """A `Reward`, one that also takes `images`, or one of TRL's own signature."""
+        """The function: a `Reward`, one that also takes `images`, or one of TRL's signature."""
         return load_reward(self.name)
 
     @property
     def __name__(self) -> str:
-        """What curves and logs call it: of a user's file the function alone."""
+        """The name in curves and logs: for a user's file the function's name."""
         return self.name.rpartition(":")[2]
 
     @property
-    def here(self) -> bool:
-        """A user's function that needs the training process: by its flag, or for what TRL hands to it."""
-        return not self.own and (self.bounds.in_process or bool(parameter_names(self.fn) & TRAINER_ARGUMENTS))
+    def in_training_process(self) -> bool:
+        """Whether a user's function runs in the training process: by its flag, or for arguments from TRL."""
+        return not self.is_builtin and (self.bounds.in_process or bool(parameter_names(self.fn) & TRAINER_ARGUMENTS))
 
     @property
-    def own(self) -> bool:
+    def is_builtin(self) -> bool:
+        """Whether the reward is one of this package."""
         return self.name in MINIMA
 
     def start(self) -> None:
-        """Start the workers, before CUDA does. Raises UsageError where they cannot load the user's file."""
-        if self.own:
-            pool.warm_up()
-        elif not self.here:
+        """Starts the workers, before CUDA starts. Raises UsageError where they cannot load the user's file."""
+        if self.is_builtin:
+            verifier.warm_up()
+        elif not self.in_training_process:
             try:
-                workers.call(self._job.crew, self.bounds.seconds, load_reward, self.name)
-            except (RuntimeError, workers.Lost) as error:
+                workers.call_in_worker(self._job.workers, self.bounds.seconds, load_reward, self.name)
+            except (RuntimeError, workers.LostCall) as error:
                 raise UsageError(
                     f"reward {self.name}: no worker process can load it: {error}\n{IN_PROCESS}"
                 ) from error
@@ -99,60 +100,64 @@ class BatchReward:
     ) -> list[float | None]:
         """One value, finite or None, for each completion. `completions` are texts or lists of chat messages.
 
-        Raises RewardError, with the row's place where one row is at fault.
+        Raises RewardError, which names the row where one row causes it.
         """
-        wanted = parameter_names(self.fn)
+        parameters = parameter_names(self.fn)
         batch = f"{record[0].where} and {len(record) - 1} more" if record else "an empty batch"
         try:
-            if "completions" in wanted:
+            if "completions" in parameters:
                 columns = {"prompts": prompts, "completion_ids": completion_ids, "images": images, **_columns(record)}
-                grades = self._batch({**kwargs, **columns, "completions": completions}, record, wanted)
+                grades = self._grade_batch({**kwargs, **columns, "completions": completions}, record, parameters)
             else:
                 pictures = images or [None] * len(record)
-                extra = [(seen,) if "images" in wanted else () for seen in pictures]
-                grades = self._rows(list(zip(map(completion_text, completions), record, extra, strict=True)))
+                extra = [(images_of_row,) if "images" in parameters else () for images_of_row in pictures]
+                grades = self._grade_rows(list(zip(map(completion_text, completions), record, extra, strict=True)))
         except workers.WorkerError as error:
             raise RewardError(
-                f"{batch}: reward {self.name}: {error}{'' if self.own else chr(10) + IN_PROCESS}"
+                f"{batch}: reward {self.name}: {error}{'' if self.is_builtin else chr(10) + IN_PROCESS}"
             ) from error
-        whole = "completions" in wanted and len(set(grades)) == 1
-        places = [batch if whole else row.where for row in record]
+        is_batch_error = "completions" in parameters and len(set(grades)) == 1
+        places = [batch if is_batch_error else row.where for row in record]
         return [self._value(grade, place) for grade, place in zip(grades, places, strict=True)]
 
     @property
     def _job(self) -> Job:
-        if self.own:
-            return Job(self.name, workers.OWN_REWARDS, pool.deadline(), MINIMA[self.name])
-        crew = workers.Crew(user_file(self.name)[0], self.bounds.memory_gb * 1e9)
-        return Job(self.name, crew, self.bounds.seconds, lambda record: float(getattr(self.fn, "minimum", 0.0)))
+        """The reward with its workers, deadline and minimum."""
+        if self.is_builtin:
+            return Job(self.name, workers.OWN_REWARDS, verifier.deadline(), MINIMA[self.name])
+        kind = workers.WorkerKind(user_file(self.name)[0], self.bounds.memory_gb * 1e9)
+        return Job(self.name, kind, self.bounds.seconds, lambda record: float(getattr(self.fn, "minimum", 0.0)))
 
-    def _rows(self, rows: Sequence[GradingRow]) -> list[Grade]:
-        if self.here:
+    def _grade_rows(self, rows: Sequence[GradingRow]) -> list[Grade]:
+        """A grade for each row, in workers, or in this process where the reward must run here."""
+        if self.in_training_process:
             return grade_in_threads(self.fn, rows)
-        if not self.own:
+        if not self.is_builtin:
             return grade_in_workers(self._job, rows)
         keys = [(text, id(record)) for text, record, _ in rows]
-        unique = dict(zip(keys, rows, strict=True))  # what a group says twice is graded once
+        unique = dict(zip(keys, rows, strict=True))  # equal completions of a group are graded once
         remote = {key: row for key, row in unique.items() if is_remote(self.name, row[1])}
         local = {key: row for key, row in unique.items() if key not in remote}
         grades = dict(zip(local, grade_in_workers(self._job, list(local.values())), strict=True))
         grades |= zip(remote, grade_in_threads(self.fn, list(remote.values())), strict=True)
         return [grades[key] for key in keys]
 
-    def _batch(self, columns: dict[str, Any], record: Sequence[Record], wanted: set[str]) -> list[Grade]:
-        given = columns if "**" in wanted else {key: columns[key] for key in columns if key in wanted}
-        if self.here:
-            return grade_batch(self.fn, given)
-        sent = {key: value for key, value in given.items() if key not in TRAINER_ARGUMENTS}
-        return batch_in_worker(self._job, sent, record)
+    def _grade_batch(self, columns: dict[str, Any], record: Sequence[Record], parameters: set[str]) -> list[Grade]:
+        """The grades of a function with TRL's signature."""
+        arguments = columns if "**" in parameters else {key: columns[key] for key in columns if key in parameters}
+        if self.in_training_process:
+            return grade_batch(self.fn, arguments)
+        plain = {key: value for key, value in arguments.items() if key not in TRAINER_ARGUMENTS}
+        return batch_in_worker(self._job, plain, record)
 
     def _value(self, grade: Grade, place: str) -> float | None:
+        """The value of a grade; raises RewardError for an error, or counts and logs it (--reward_errors skip)."""
         if grade.error is None:
             return grade.value
         message = f"{place}: reward {self.name}: {grade.error}"
-        if self.own or self.bounds.errors == "stop":
+        if self.is_builtin or self.bounds.errors == "stop":
             raise RewardError(message)
-        workers.count("errors")
+        workers.count_lost("errors")
         if self.name not in _warned:
             _warned.add(self.name)
             logger.warning("%s\nIt scores None, as --reward_errors skip asks; more are counted, not shown", message)
@@ -160,7 +165,7 @@ class BatchReward:
 
 
 def lost_gradings() -> dict[str, float]:
-    """Gradings without a verdict in this process so far, as metrics of a run; none of a kind that had none yet."""
+    """Numbers of gradings without a verdict in this process, as metrics; leaves out a kind without any."""
     counts = {"grading": workers.grading_counts(), "judge": judge.judge_counts()}
     return {
         f"{kind}/{name}": float(count)
@@ -171,7 +176,7 @@ def lost_gradings() -> dict[str, float]:
 
 
 def completion_text(completion: CompletionMessages) -> str:
-    """The text of a completion: itself, or the contents of its chat messages one after another.
+    """The text of a completion: itself, or the joined contents of its chat messages.
 
     >>> completion_text("a"), completion_text([{"role": "assistant", "content": "b"}])
     ('a', 'b')
@@ -186,7 +191,7 @@ def completion_text(completion: CompletionMessages) -> str:
 
 
 def _columns(record: Sequence[Record]) -> dict[str, list]:
-    """Records as TRL's columns: `solution` and every extra field that any of them has, None where one has not."""
+    """Records as TRL's columns: `solution` and every extra field of any record, None where a record lacks it."""
     names = dict.fromkeys(name for row in record for name in row.extra)
     columns = {name: [row.extra.get(name) for row in record] for name in names}
     return {**columns, "record": list(record), "solution": [row.solution for row in record]}

@@ -1,1 +1,1 @@
-"""From the text of a completion to an answer."""
+"""Parsers of model text: from a completion to an answer."""

@@ -11,7 +11,7 @@ import unicodedata
 _PUNCTUATION = re.compile(r"[.,;:!?\"'`*_(){}\[\]“”‘’。，；：！？]|[-–—](?!\d)")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _MARKS = re.compile(r"([^\w\s\x00-\x7f]{30})(?=[^\w\s\x00-\x7f])")  # combining marks are neither words nor space
-_JOINER = "\u034f"  # invisible
+_JOINER = "\u034f"  # an invisible character between groups of marks
 
 
 def extract_answer(completion: str) -> str | None:
@@ -28,9 +28,9 @@ def extract_answer(completion: str) -> str | None:
 
 
 def final_text(completion: str) -> str:
-    """What a completion answers: its last `<answer>`; without one, what follows the thinking, else the whole text.
+    """The answer text of a completion: its last `<answer>`; without one, the text after the thinking, else all of it.
 
-    Where the last `<think>` or `<answer>` was opened and never closed the model has not answered (it was cut off): "".
+    "" where the last `<think>` or `<answer>` is never closed: the completion was cut off before its answer.
 
     >>> final_text("<think>7?</think> It is 8."), final_text("8"), final_text("<think>8, or"), final_text("<answer>1")
     ('It is 8.', '8', '', '')
@@ -42,29 +42,29 @@ def final_text(completion: str) -> str:
     return "" if "<think>" in rest or "<answer>" in rest else rest.strip()
 
 
-def thought(completion: str) -> str:
-    """What follows the first `<think>`, up to `</think>` or, where it was cut off, to the end; "" without one.
+def thinking_text(completion: str) -> str:
+    """The text after the first `<think>`, up to `</think>` or to the end of a cut completion; "" without one.
 
-    >>> thought("<think> 2 + 1 </think><answer>3</answer>"), thought("<think>2 +"), thought("3")
+    >>> thinking_text("<think> 2 + 1 </think><answer>3</answer>"), thinking_text("<think>2 +"), thinking_text("3")
     ('2 + 1', '2 +', '')
     """
     return completion.partition("<think>")[2].partition("</think>")[0].strip()
 
 
 def has_think_format(completion: str) -> bool:
-    """Exactly one `<think>...</think>`, then one `<answer>...</answer>` that is not blank; else only whitespace.
+    """Whether a text is one `<think>...</think>`, then one `<answer>...</answer>` that is not blank, and whitespace.
 
     >>> has_think_format("<think>a</think>\\n<answer>b</answer>\\n"), has_think_format("<think>a</think> <answer>b")
     (True, False)
     """
     if any(completion.count(tag) != 1 for tag in _TAGS):
         return False
-    thought, _, rest = completion.strip().partition("</think>")
-    return thought.startswith("<think>") and _is_answer_only(rest.strip())
+    thinking, _, rest = completion.strip().partition("</think>")
+    return thinking.startswith("<think>") and _is_answer_only(rest.strip())
 
 
 def has_answer_format(completion: str) -> bool:
-    """Exactly one non-blank `<answer>...</answer>` and nothing else but whitespace: the format of direct answers.
+    """Whether a text is one non-blank `<answer>...</answer>` and whitespace: the format of direct answers.
 
     >>> has_answer_format(" <answer>b</answer>\\n"), has_answer_format("b"), has_answer_format("<answer></answer>")
     (True, False, False)
@@ -79,21 +79,22 @@ def _is_answer_only(text: str) -> bool:
 
 
 def normalize(text: str) -> str:
-    """Words as they compare: case folded, sentence punctuation dropped (not a minus, nor `+ # / %`), spaces single.
+    """A text for comparing words: case folded, sentence punctuation dropped (not a minus, nor `+ # / %`), spaces
+    single.
 
     >>> normalize(" The  Kick-Stand. "), normalize("C++"), normalize("-3 points")
     ('the kick stand', 'c++', '-3 points')
     """
-    return " ".join(_PUNCTUATION.sub(" ", folded(text)).split())
+    return " ".join(_PUNCTUATION.sub(" ", fold_case(text)).split())
 
 
-def folded(text: str) -> str:
-    """One spelling of each letter (NFC), case folded, the minus sign as "-".
+def fold_case(text: str) -> str:
+    """A text with one spelling of each letter (NFC), case folded, the minus sign as "-".
 
-    Putting marks on one letter in order takes time quadratic in their number, so they are kept in order by thirties,
-    as in Unicode's Stream-Safe Text Format (UAX 15); no script needs as many.
+    NFC sorts the marks of one letter in quadratic time, so marks are split into groups of thirty, as in Unicode's
+    Stream-Safe Text Format (UAX 15); no script needs more.
 
-    >>> folded("Cafe\\u0301 −3") == "caf\\u00e9 -3"
+    >>> fold_case("Cafe\\u0301 −3") == "caf\\u00e9 -3"
     True
     """
     if text.isascii():
@@ -103,7 +104,8 @@ def folded(text: str) -> str:
 
 
 def without_markup(text: str) -> str:
-    """Without Markdown emphasis, `$`, quotes, `\\boxed{}` and `\\text{}` around all of it, and without a final period.
+    """A text without Markdown emphasis, `$`, quotes, `\\boxed{}` and `\\text{}` around all of it, and without a final
+    period.
 
     >>> without_markup("**B**."), without_markup(r"$\\boxed{\\text{12}}$"), without_markup("$1$ or $2$")
     ('B', '12', '$1$ or $2$')

@@ -1,4 +1,4 @@
-"""Reads an area as models write it: one number, perhaps with a unit, a sign of equality or the word before it."""
+"""Reads an area from an answer: one number, with or without a unit, an equals sign, or words before it."""
 
 import re
 from fractions import Fraction
@@ -8,7 +8,7 @@ from open_r1.rewards.parsing.numbers import MAX_NUMBER_CHARS, parse_number
 
 LARGEST_AREA = 10**300  # so that every area is a finite float
 
-_SAID = re.compile(
+_PREFIX = re.compile(
     r"^(?:(?:the\s)?area(?:\sof\sthe\s(?:shape|rectangle|square|circle|triangle))?\s?)?(?:is|=|:)?\s?"
     r"(?:(?:approximately|about|roughly|≈|~|\\approx)\s?)?",
     re.I,
@@ -23,13 +23,13 @@ _TWO_DECIMALS = re.compile(r"[-+−]?\d[\d, ]*\.\d\d", re.ASCII)
 
 
 def area_text(answer: str) -> str:
-    """The number of an answer, without what may stand around it.
+    """The number in an answer, without words before it and unit.
 
     >>> area_text("Area = 1,234.50 cm²"), area_text("about 12.30 square units."), area_text(r"$616.00\\text{ cm}^2$")
     ('1,234.50', '12.30', '616.00')
     """
     text = without_markup(answer) if len(answer) <= MAX_NUMBER_CHARS else ""
-    return without_markup(_UNIT.sub("", _SAID.sub("", text)))
+    return without_markup(_UNIT.sub("", _PREFIX.sub("", text)))
 
 
 def parse_area(answer: str) -> Fraction | None:
@@ -43,7 +43,7 @@ def parse_area(answer: str) -> Fraction | None:
 
 
 def has_two_decimals(answer: str) -> bool:
-    """Exactly two digits stand after the point of an answer that is one number.
+    """Whether an answer is one number with exactly two digits after the point.
 
     >>> has_two_decimals("616.50 cm²"), has_two_decimals("616.5"), has_two_decimals("616.500"), has_two_decimals("616")
     (True, False, False, False)

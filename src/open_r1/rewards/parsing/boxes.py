@@ -1,6 +1,6 @@
-"""Boxes in model text, in whatever notation the family was taught; the numbers stay in the model's own frame.
+"""Reads boxes from model text in every family's notation; the numbers stay in the model's frame.
 
-Rewards and evals count the LAST box of the answer (`last_box`): a model may correct itself, and both must agree.
+Rewards and evaluations use the LAST box of an answer (`last_box`), since a model may correct itself.
 """
 
 import re
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from open_r1.rewards.parsing.answer import final_text
 
-MAX_BOX_CHARS = 20_000  # the end of a longer text is read: the last box counts
-_NEAR = 400  # characters around a box in which the object that holds its label begins and ends
+MAX_BOX_CHARS = 20_000  # of a longer text only the end is read
+_NEAR = 400  # characters before and after a box in which its JSON object must begin and end
 
 _N = r"([-+]?\d{1,9}(?:\.\d{0,30})?)"
 _S = r"\s{0,80}"
@@ -40,7 +40,7 @@ class AnswerBox:
 def parse_boxes(text: str) -> list[AnswerBox]:
     """All boxes of a text in order. Numbers are finite by construction: NaN, Infinity and 1e999 are no coordinates.
 
-    Read are JSON objects with `bbox_2d`, `bbox` or `box` (also in fences, lists, single quotes, or cut off later on);
+    It reads JSON objects with `bbox_2d`, `bbox` or `box` (also in fences, lists, single quotes, or cut off later on);
     `[x1, y1, x2, y2]` and `(x1, y1, x2, y2)`; `(x1,y1),(x2,y2)`, bare or in `<box>` or `<|box_start|>`; the
     label in `<|ref|>` or `<|object_ref_start|>` before any of them;
     `x1=.., y1=.., x2=.., y2=..`; `box_2d`, which Gemini writes [y1, x1, y2, x2] in 0..1000; and PaliGemma's
@@ -55,7 +55,7 @@ def parse_boxes(text: str) -> list[AnswerBox]:
 
 
 def last_box(completion: str) -> AnswerBox | None:
-    """The box a completion answers with: the last one of its final text (`open_r1.rewards.parsing.answer.final_text`).
+    """The box of a completion's answer: the last one of its final text (`open_r1.rewards.parsing.answer.final_text`).
 
     >>> last_box("<think>[0,0,1,1]</think><answer>[1,2,3,4] or rather [5,6,7,8]</answer>")
     AnswerBox(xyxy=(5.0, 6.0, 7.0, 8.0), label=None)
@@ -69,7 +69,7 @@ def _boxes(text: str) -> Iterator[AnswerBox]:
         if match["loc"]:
             yield from _located(match, text)
             continue
-        # whichever notation matched filled exactly four of these groups
+        # the notation that matched has filled exactly four of these groups
         numbers = [float(digits) for digits in match.group(*_NUMBERS) if digits is not None]
         if match["key"] == "box_2d":
             numbers = [numbers[1], numbers[0], numbers[3], numbers[2]]
@@ -86,10 +86,10 @@ def _located(match: re.Match[str], text: str) -> Iterator[AnswerBox]:
 
 
 def _label(text: str, match: re.Match[str]) -> str | None:
-    """The label of the JSON object around a box: the nearest braces bound it; a cut-off object may have none."""
+    """The label of the JSON object around a box, between the nearest braces; None where it has none or was cut."""
     start = text.rfind("{", max(match.start() - _NEAR, 0), match.start())
     before = text[start : match.start()] if start >= 0 and "}" not in text[start : match.start()] else ""
     end = text.find("}", match.end(), match.end() + _NEAR)
     after = text[match.end() : end] if end >= 0 else ""
-    found = _JSON_LABEL.search(before) or ("{" not in after and _JSON_LABEL.search(after))
-    return (found[1] if found[1] is not None else found[2]) if found else None
+    label = _JSON_LABEL.search(before) or ("{" not in after and _JSON_LABEL.search(after))
+    return (label[1] if label[1] is not None else label[2]) if label else None

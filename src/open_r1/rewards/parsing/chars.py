@@ -1,6 +1,6 @@
-"""Reads decoded messages: the letters that a completion spells out in `<chars>` while it thinks, and its answer.
+"""Reads decoded messages: the letters in `<chars>` inside the thinking, and the answer.
 
-Case does not count, nor whether words are kept apart by `_` or by spaces.
+Case is ignored, and words may be separated by `_` or by spaces.
 """
 
 from open_r1.rewards.parsing.answer import final_text, without_markup
@@ -10,10 +10,10 @@ _TAGS = ("<think>", "</think>", "<chars>", "</chars>")
 
 
 def parse_chars(completion: str) -> str | None:
-    """What stands in the one `<chars>...</chars>` inside the one `<think>...</think>`, without space, in lower case.
+    """The content of the one `<chars>...</chars>` inside the one `<think>...</think>`, lower case, without spaces.
 
-    None where a tag is missing, repeated, nested, out of order or outside the thinking, where nothing stands between
-    them, and for more than MAX_CHARS characters.
+    None where a tag is missing, repeated, nested, out of order or outside the thinking, for empty content, and for
+    more than MAX_MESSAGE_CHARS characters.
 
     >>> parse_chars("<think> <chars> C a t _ d o g </chars> </think> <answer>cat_dog</answer>")
     'cat_dog'
@@ -29,18 +29,18 @@ def parse_chars(completion: str) -> str | None:
 
 
 def parse_message(completion: str) -> str | None:
-    """The message that a completion answers with (`answer.final_text`), in lower case, `_` between words.
+    """The message in a completion's final text, lower case, `_` between words; None for an empty one.
 
     >>> parse_message("<answer>Cat dog</answer>"), parse_message("<answer>CAT</answer>"), parse_message("<think>cat")
     ('cat_dog', 'cat', None)
     """
-    return same_case(final_text(completion)[: MAX_MESSAGE_CHARS + 1]) or None
+    return normalize_message(final_text(completion)[: MAX_MESSAGE_CHARS + 1]) or None
 
 
-def same_case(text: str) -> str:
-    """A message as it compares.
+def normalize_message(text: str) -> str:
+    """A message in lower case with `_` between words, for comparing.
 
-    >>> same_case(" Cat  dog "), same_case("cat_dog")
+    >>> normalize_message(" Cat  dog "), normalize_message("cat_dog")
     ('cat_dog', 'cat_dog')
     """
     return "_".join(without_markup(text).casefold().split())

@@ -16,7 +16,7 @@ _NUMBER = re.compile(
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The exact value of a text that is one number: sign, thousands separators, decimals, fraction, percent (0.01).
+    """The exact value of a text that is one number: sign, thousands separators, decimals, fraction, percent.
 
     >>> parse_number("-1,234.50"), parse_number("3/4"), parse_number("50%")
     (Fraction(-2469, 2), Fraction(3, 4), Fraction(1, 2))
@@ -36,7 +36,7 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def same_number(gold: str, answer: str) -> bool:
-    """Both are numbers of exactly one value: 3.14 is not 3.141, and nothing equals nothing never.
+    """Whether both texts are numbers of exactly the same value; False for 3.14 and 3.141, and for empty texts.
 
     >>> same_number("1000", "1,000.0"), same_number("3.14", "3.141"), same_number("", "")
     (True, False, False)

@@ -1,6 +1,6 @@
-"""Polygons in model text: {"centre": [x, y], "coeffs": [...], "size": [height, width]}, in the text's own frame.
+"""Reads polygons from model text: {"centre": [x, y], "coeffs": [...], "size": [height, width]}, in its own frame.
 
-Rewards and evals count the LAST such object of the answer. `data.geometry.polygons` says what the numbers mean.
+Rewards and evaluations use the LAST such object of an answer. `data.geometry.polygons` explains the numbers.
 """
 
 import json
@@ -10,9 +10,9 @@ import re
 from open_r1.data.geometry.polygons import BASES, Polygon
 from open_r1.rewards.parsing.answer import final_text
 
-MAX_POLYGON_CHARS = 20_000  # the end of a longer text is read
+MAX_POLYGON_CHARS = 20_000  # of a longer text only the end is read
 MAX_TERMS = 72
-LARGEST_COEFFICIENT = 1e6  # of any number
+LARGEST_NUMBER = 1e6
 
 _OBJECT = re.compile(r"\{[^{}]{0,4000}\}")
 
@@ -20,9 +20,9 @@ _OBJECT = re.compile(r"\{[^{}]{0,4000}\}")
 def parse_polygons(text: str, size: tuple[float, float]) -> list[Polygon]:
     """All polygons of a text in order; `size` (height, width) is the frame of those that do not state theirs.
 
-    A polygon has a centre within its size, and 1 to 72 coefficients; each number is finite and at most 1e6 in size,
-    those of its size at least 1.
-    Single quotes are read as double ones. "basis" is "chebyshev" unless stated. Other keys do not matter.
+    A polygon has a centre within its size, and 1 to 72 coefficients; each number is finite and at most 1e6, and
+    those of its size are at least 1.
+    Single quotes are read as double ones. "basis" is "chebyshev" unless stated. Other keys are ignored.
 
     >>> parse_polygons('{"centre": [5, 5.5], "coeffs": [2, 0.1], "size": [10, 20]}', (1000, 1000))
     [Polygon(centre=(5.0, 5.5), coeffs=(2.0, 0.1), size=(10.0, 20.0), basis='chebyshev')]
@@ -36,7 +36,7 @@ def parse_polygons(text: str, size: tuple[float, float]) -> list[Polygon]:
 
 
 def last_polygon(completion: str, size: tuple[float, float]) -> Polygon | None:
-    """The polygon that a completion answers with: the last of its final text; None without one.
+    """The polygon of a completion's answer: the last of its final text; None without one.
 
     >>> last_polygon('<answer>{"centre": [1, 2], "coeffs": [3]}</answer>', (10, 20)).coeffs
     (3.0,)
@@ -48,25 +48,23 @@ def last_polygon(completion: str, size: tuple[float, float]) -> Polygon | None:
 def _polygon(text: str, size: tuple[float, float]) -> Polygon | None:
     try:
         fields = json.loads(text.replace("'", '"'), parse_int=float)
-    except (ValueError, RecursionError):  # not JSON, or nested as no polygon is
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return None
     centre, coeffs = _numbers(fields.get("centre"), 2, 2), _numbers(fields.get("coeffs"), 1, MAX_TERMS)
-    stated = _numbers(fields["size"], 2, 2) if "size" in fields else size
+    frame = _numbers(fields["size"], 2, 2) if "size" in fields else size
     basis = fields.get("basis", "chebyshev")
-    if centre is None or coeffs is None or stated is None or basis not in BASES:
+    if centre is None or coeffs is None or frame is None or basis not in BASES:
         return None
-    is_inside = 0 <= centre[0] <= stated[1] and 0 <= centre[1] <= stated[0]
+    is_inside = 0 <= centre[0] <= frame[1] and 0 <= centre[1] <= frame[0]
     return (
-        Polygon((centre[0], centre[1]), coeffs, (stated[0], stated[1]), basis)
-        if is_inside and min(stated) >= 1
-        else None
+        Polygon((centre[0], centre[1]), coeffs, (frame[0], frame[1]), basis) if is_inside and min(frame) >= 1 else None
     )
 
 
 def _numbers(value: object, least: int, most: int) -> tuple[float, ...] | None:
-    """A list of `least` to `most` numbers, all within LARGEST."""
+    """The tuple of a list of `least` to `most` numbers within LARGEST_NUMBER; None for anything else."""
     if not isinstance(value, list) or not least <= len(value) <= most:
         return None
-    if not all(isinstance(v, float) and math.isfinite(v) and abs(v) <= LARGEST_COEFFICIENT for v in value):
+    if not all(isinstance(v, float) and math.isfinite(v) and abs(v) <= LARGEST_NUMBER for v in value):
         return None
     return tuple(value)

@@ -1,4 +1,4 @@
-"""Model text as a sequence of units: words, and single characters of scripts that put no spaces between words."""
+"""Splits model text into units: words, or single characters in scripts without spaces between words."""
 
 import re
 from itertools import islice
@@ -19,10 +19,10 @@ def count_units(text: str, limit: int) -> int:
     return sum(1 for _ in islice(_UNIT.finditer(text), limit))
 
 
-def statements(text: str) -> list[str]:
-    """What can be said again: words and spaceless characters in lower case; a JSON object is one, whatever it holds.
+def repetition_units(text: str) -> list[str]:
+    """The units of a text for counting repetitions, in lower case; a JSON object is one unit.
 
-    >>> statements('The Cat: [{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]')
+    >>> repetition_units('The Cat: [{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]')
     ['the', 'cat:', '[', '{"bbox_2d": [1, 2, 3, 4], "label": "cat"}', ']']
     """
     return _STATEMENT.findall(text.lower())

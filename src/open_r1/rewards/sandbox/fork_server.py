@@ -1,8 +1,8 @@
-"""Processes from a fork server that do not import the training script, and outlive a cluster's SIGTERM.
+"""Fork-server processes that do not import the training script and ignore a cluster's SIGTERM.
 
-The standard library's import `__main__` again: a training script would load torch in every one. A cluster that ends a
-job signals all of its processes, and the training process still needs these to finish its step and save. The programs
-that such a process starts are of its group, and end with it (`lead_group`).
+The standard library's processes import `__main__` again, which would load torch in each. A cluster that ends a job
+sends SIGTERM to all of its processes, but the training process needs these to finish its step and save. The programs
+that such a process starts are in its process group and end with it (`lead_group`).
 """
 
 import fcntl
@@ -18,8 +18,10 @@ EXITED = 255  # the exit status of a process that ended by itself with 0
 
 
 class _Popen(popen_forkserver.Popen):
+    """A process of the fork server, as multiprocessing's."""
+
     def _launch(self, process_obj: multiprocessing.Process) -> None:
-        """The parent's, less the import of `__main__`, and with SIGTERM blocked in a fork server that it starts."""
+        """As in the base class, without the import of `__main__`; a fork server that it starts blocks SIGTERM."""
         preparation = spawn.get_preparation_data(process_obj.name)
         preparation = {key: value for key, value in preparation.items() if not key.startswith("init_main")}
         buffer = io.BytesIO()
@@ -40,9 +42,9 @@ class _Popen(popen_forkserver.Popen):
         self.pid = forkserver.read_signed(self.sentinel)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """The parent's; what is left of the process's group ends once the process has, whatever ended it."""
+        """As in the base class; after the end of the process it kills the rest of its process group."""
         if self.returncode is None and super().poll(flag) is not None:
-            with suppress(ProcessLookupError, PermissionError):  # nothing is left
+            with suppress(ProcessLookupError, PermissionError):  # the group is empty
                 os.killpg(self.pid, signal.SIGKILL)
         return self.returncode
 
@@ -50,7 +52,7 @@ class _Popen(popen_forkserver.Popen):
 class _Process(multiprocessing.context.ForkServerProcess):
     @property
     def exitcode(self) -> int | None:
-        """Never 0, which pebble takes for a worker that was told to end: `os._exit(0)` is none of that."""
+        """EXITED instead of 0: pebble reads 0 as an ordered end, but a grader may call `os._exit(0)`."""
         return EXITED if super().exitcode == 0 else super().exitcode
 
     @staticmethod
@@ -59,20 +61,22 @@ class _Process(multiprocessing.context.ForkServerProcess):
 
 
 class Context(multiprocessing.context.ForkServerContext):
+    """The multiprocessing context that starts such processes."""
+
     Process = _Process
 
 
 def ignore_sigterm() -> None:
-    """In such a process: it, but not the programs that it starts, is deaf to SIGTERM."""
+    """Makes this process ignore SIGTERM; programs that it starts do not."""
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def lead_group() -> None:
-    """In such a process: the programs that it starts end with it, but for those that leave its process group.
+    """Makes this process lead a process group, so that the programs it starts end with it.
 
-    Where it is killed or crashes, its parent's `poll` ends them; where it ends in an orderly way, it does so itself.
-    Where its parent dies, Linux does, at once: SIGKILL to the whole group when the pipe that the parent holds closes.
+    Where it is killed or crashes, its parent's `poll` kills the group; where it exits, it does so itself. Where its
+    parent dies, Linux sends SIGKILL to the group as soon as the parent's pipe closes.
     """
     os.setsid()
     util.Finalize(None, os.killpg, (0, signal.SIGKILL), exitpriority=0)

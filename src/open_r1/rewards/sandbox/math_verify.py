@@ -1,8 +1,7 @@
-"""math-verify on two texts, where it can be killed: a completion can make sympy run for ever or eat all memory.
+"""Runs math-verify in a worker process with a deadline, since a completion can block sympy or fill its memory.
 
-It runs in `workers`; within one, which grades whole completions and is bounded itself, it is called directly.
-
-$OPEN_R1_GRADE_SECONDS (default 2) is the deadline of one grading; what exceeds it is graded False and counted.
+Inside a worker, which has its own limits, it is called directly. $OPEN_R1_GRADE_SECONDS (default 2) is the deadline of
+one grading; a grading that exceeds it is False and counted.
 """
 
 import math
@@ -10,38 +9,38 @@ import os
 from functools import lru_cache
 
 from open_r1.rewards.sandbox.math_verify_worker import DEFAULT_SETTINGS, MathVerifySettings, equal
-from open_r1.rewards.sandbox.worker_pool import OWN_REWARDS, Lost, call, count, inside
+from open_r1.rewards.sandbox.worker_pool import OWN_REWARDS, LostCall, call_in_worker, count_lost, in_worker
 
 START_SECONDS = 60.0
 MAX_MATH_CHARS = 2_000  # of each side; 1 MB of digits takes sympy 622 MB
 
 
 def verify(gold: str, answer: str, settings: MathVerifySettings = DEFAULT_SETTINGS) -> bool:
-    """math-verify's verdict on the ends of two texts (`clip`); False where it takes too long or kills its worker.
+    """Whether math-verify finds two texts (`clip`) equal; False over the deadline or where its worker dies.
 
-    Safe to call from many threads, and faster so. Raises RuntimeError where workers do not start.
+    Call it from many threads: they share the workers. Raises RuntimeError where workers do not start.
     """
     return _verdict(clip(gold), clip(answer), settings)
 
 
 @lru_cache(maxsize=4_096)  # at most 16 MB of texts
 def _verdict(gold: str, answer: str, settings: MathVerifySettings) -> bool:
-    if inside():
+    if in_worker():
         return equal(gold, answer, settings)
     try:
-        return call(OWN_REWARDS, deadline(), equal, gold, answer, settings)
-    except Lost as lost:
-        count(lost.how)
+        return call_in_worker(OWN_REWARDS, deadline(), equal, gold, answer, settings)
+    except LostCall as error:
+        count_lost(error.reason)
         return False
 
 
 def warm_up() -> None:
-    """Start the workers and wait for one grading: before CUDA starts, and so that the first step is not slow."""
-    call(OWN_REWARDS, START_SECONDS, equal, "$1$", "$1$", DEFAULT_SETTINGS)
+    """Starts the workers and waits for one grading, before CUDA starts, so that the first step is fast."""
+    call_in_worker(OWN_REWARDS, START_SECONDS, equal, "$1$", "$1$", DEFAULT_SETTINGS)
 
 
 def deadline() -> float:
-    """Seconds one grading may take. Raises ValueError where the environment holds no positive number."""
+    """The deadline of one grading in seconds. Raises ValueError for anything but a positive number."""
     value = os.environ.get("OPEN_R1_GRADE_SECONDS", "2")
     try:
         seconds = float(value)
@@ -53,7 +52,7 @@ def deadline() -> float:
 
 
 def clip(text: str) -> str:
-    """At most MAX_CHARS: from the last `\\boxed` on where there is one, else the end.
+    """At most MAX_MATH_CHARS of a text: from the last `\\boxed` on where there is one, else its end.
 
     >>> clip("7" * 5000 + r" so \\boxed{8}" + "." * 9000)[:9], len(clip("7" * 5000))
     ('\\\\boxed{8}', 2000)

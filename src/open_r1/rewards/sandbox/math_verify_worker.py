@@ -1,4 +1,4 @@
-"""math-verify on two texts, in the process that asks; `pool` asks in one that can be killed."""
+"""Runs math-verify on two texts in this process; `math_verify` beside this file runs it in a worker."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class MathVerifySettings:
-    """math-verify's own parameters, at its defaults."""
+    """The parameters of math-verify with its defaults."""
 
     targets: tuple[str, ...] = ("latex", "expr")
     float_rounding: int = 6
@@ -18,7 +18,7 @@ DEFAULT_SETTINGS = MathVerifySettings()
 
 
 def equal(gold: str, answer: str, settings: MathVerifySettings) -> bool:
-    """Whether both texts can be read and say the same. It may take for ever, or all memory."""
+    """Whether both texts can be parsed and are equal. It may never return, or fill the memory."""
     import math_verify
 
     parsed_gold, parsed_answer = _parsed(gold, settings.targets), _parsed(answer, settings.targets)
@@ -33,7 +33,7 @@ def equal(gold: str, answer: str, settings: MathVerifySettings) -> bool:
 
 
 def warm_parsers() -> None:
-    """The first gradings build math-verify's grammars, 0.2 s: in a worker, before the deadline of a row counts."""
+    """Builds math-verify's grammars (0.2 s) before the deadline of a row counts."""
     for gold, answer in (("$1$", "2"), (r"$\frac{1}{2}+\sqrt{3}$", r"$\sqrt{3}+0.5$"), ("$x=3$", "3")):
         equal(gold, answer, DEFAULT_SETTINGS)
 
@@ -42,5 +42,5 @@ def warm_parsers() -> None:
 def _parsed(text: str, targets: tuple[str, ...]) -> list:
     import math_verify
 
-    known = {"latex": math_verify.LatexExtractionConfig(), "expr": math_verify.ExprExtractionConfig()}
-    return math_verify.parse(text, [known[target] for target in targets], parsing_timeout=None)
+    configs = {"latex": math_verify.LatexExtractionConfig(), "expr": math_verify.ExprExtractionConfig()}
+    return math_verify.parse(text, [configs[target] for target in targets], parsing_timeout=None)

@@ -1,4 +1,4 @@
-"""A user's reward file as a module, imported once a process. (torch-free)"""
+"""Imports a user's reward file as a module, once in each process. (torch-free)"""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 def import_file(path: str) -> ModuleType:
-    """A user's file as a module, once a process. Raises FileNotFoundError, and what the file itself raises."""
+    """The module of a Python file. Raises FileNotFoundError, and every error of the file itself."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"reward file: got {path}, expected a Python file; correct the path")
     return _imported(Path(path).resolve())
@@ -18,6 +18,6 @@ def import_file(path: str) -> ModuleType:
 def _imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
+    sys.modules[spec.name] = module  # dataclasses and pickle need it there
     spec.loader.exec_module(module)
     return module

@@ -1,7 +1,8 @@
-"""Worker processes that can be killed: a call in one has a deadline and a memory limit, and may end its process.
+"""A pool of worker processes in which a call has a deadline and a memory limit, and may crash its process.
 
-Workers come from a fork server that has the rewards and math-verify loaded and never saw CUDA (`forked`); a killed
-one is replaced in milliseconds. Arguments are pickled, results are plain. Memory is limited on Linux alone.
+Workers come from a fork server that has loaded the rewards and math-verify and never used CUDA (`fork_server`); a
+killed worker is replaced in milliseconds. Arguments are pickled, results are plain values. Memory is limited on Linux
+only.
 """
 
 import atexit
@@ -25,109 +26,110 @@ from pebble import CONSTS, ProcessExpired, ProcessPool
 from open_r1.rewards.sandbox.fork_server import Context, ignore_sigterm, lead_group
 
 WORKERS = min(4, os.cpu_count() or 1)
-STUCK_SECONDS = (
-    300  # for a result, beyond its deadline: a worker died holding a lock, none can start, or loads for ever
-)
+STUCK_SECONDS = 300  # beyond a call's deadline: a worker died with a lock, cannot start, or loads endlessly
 ATTEMPTS = 3
-OUT_OF_MEMORY = 86  # exit status of a worker
+OUT_OF_MEMORY = 86  # exit status of a worker that is out of memory
 
 _lock = threading.Lock()
 _counts: Counter[str] = Counter()
-_inside = False  # this process is a worker
-_unloadable = ""  # in a worker: why its file cannot be loaded
+_is_worker = False
+_load_error = ""  # in a worker: the traceback of its file's import
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Workers of one kind: the user's file that each loads first, and the bytes that it may take beyond that."""
+class WorkerKind:
+    """A kind of workers: the user's file that each loads first, and the bytes that it may allocate after that."""
 
     file: str | None = None
     memory_bytes: float = 2 << 30
 
 
-OWN_REWARDS = Crew()
-_pools: dict[tuple[int, Crew], ProcessPool] = {}  # by process id too: a forked child must not use its parent's
+OWN_REWARDS = WorkerKind()
+_pools: dict[tuple[int, WorkerKind], ProcessPool] = {}  # by process id too: a forked child must not use its parent's
 
 
-class Lost(Exception):
-    """A call that ran out of time ("timeouts") or whose worker died ("crashes"): `how`."""
+class LostCall(Exception):
+    """A call without a result; `reason`: over its deadline ("timeouts"), or its worker died ("crashes")."""
 
-    def __init__(self, how: str):
-        super().__init__(how)
-        self.how = how
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
 
 
 class WorkerError(RuntimeError):
-    """No worker can do the call: its arguments cannot be sent, the user's file cannot be loaded, or it raised."""
+    """A call that fails in every worker: arguments that cannot be sent, a file that cannot be loaded, an error."""
 
 
-def call(crew: Crew, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)` in a worker, within `seconds` of its start; the function is found by its module and name.
+def call_in_worker(kind: WorkerKind, seconds: float, function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)` in a worker, within `seconds` of its start; the worker imports the function by its name.
 
-    Safe to call from many threads. Raises Lost, WorkerError, and RuntimeError where workers do not start.
+    Safe to call from many threads. Raises LostCall, WorkerError, and RuntimeError where workers do not start.
     """
     payload = _packed(function, *args)
     for _ in range(ATTEMPTS):
-        pool = _pool(crew)
+        pool = _pool(kind)
         try:
-            done, value = _result(pool, payload, seconds)
-        except (RuntimeError, CancelledError):  # pebble gives the whole pool up when an idle worker is killed
-            _discard(crew, pool)
+            is_ok, value = _result(pool, payload, seconds)
+        except (RuntimeError, CancelledError):  # pebble stops the whole pool when an idle worker is killed
+            _discard(kind, pool)
             continue
-        if done:
+        if is_ok:
             return value
         raise WorkerError(value)
     what = (
-        f"cannot load {crew.file}, or the machine is out of memory" if crew.file else "is the machine out of memory?"
+        f"cannot load {kind.file}, or the machine is out of memory" if kind.file else "is the machine out of memory?"
     )
     raise RuntimeError(f"reward workers died or hung {ATTEMPTS} times in a row; {what}")
 
 
 def _result(pool: ProcessPool, payload: bytes, seconds: float) -> tuple[bool, Any]:
+    """The result of a call in the pool; raises LostCall over its deadline, or where its worker died."""
     future = pool.schedule(_work, args=(payload, seconds), timeout=seconds)
     try:
         return future.result(timeout=seconds + STUCK_SECONDS)
-    except TimeoutError as error:  # pebble's for the task, and the wait's own
+    except TimeoutError as error:  # of the task (pebble), or of the wait
         if not future.done():
             raise RuntimeError(f"no result in {seconds + STUCK_SECONDS:g} s") from error
-        raise Lost("timeouts") from error
+        raise LostCall("timeouts") from error
     except ProcessExpired as error:
-        raise Lost("crashes") from error
+        raise LostCall("crashes") from error
 
 
 def _packed(function: Callable[..., Any], *args: Any) -> bytes:
+    """The pickled call; raises WorkerError where its arguments cannot be pickled."""
     try:
         return bytes(reduction.ForkingPickler.dumps((function, args)))
-    except Exception as error:  # whatever an object's own __reduce__ raises
+    except Exception as error:  # an object's __reduce__ may raise anything
         raise WorkerError(f"its arguments cannot be sent to a process: {type(error).__name__}: {error}") from error
 
 
-def count(how: str, number: int = 1) -> None:
-    """Count gradings without a verdict: "timeouts", "crashes", or "errors" that were skipped."""
+def count_lost(reason: str, number: int = 1) -> None:
+    """Counts gradings without a verdict, by reason: "timeouts", "crashes", or "errors" that were skipped."""
     with _lock:
-        _counts[how] += number
+        _counts[reason] += number
 
 
 def grading_counts() -> dict[str, int]:
-    """How many gradings ran out of time, killed their worker, raised and were skipped, in this process so far."""
+    """Numbers of gradings that ran out of time, killed their worker, or raised and were skipped, in this process."""
     with _lock:
         return {name: _counts[name] for name in ("timeouts", "crashes", "errors")}
 
 
-def inside() -> bool:
-    """This process is a worker."""
-    return _inside
+def in_worker() -> bool:
+    """Whether this process is a worker."""
+    return _is_worker
 
 
 def shutdown() -> None:
-    """Stop this process's workers; the next call starts new ones."""
-    for (process, crew), pool in list(_pools.items()):
+    """Stops the workers of this process; the next call starts new ones."""
+    for (process, kind), pool in list(_pools.items()):
         if process == os.getpid():
-            _discard(crew, pool)
+            _discard(kind, pool)
 
 
-def _discard(crew: Crew, pool: ProcessPool) -> None:
-    key = os.getpid(), crew
+def _discard(kind: WorkerKind, pool: ProcessPool) -> None:
+    """Stops a pool, once."""
+    key = os.getpid(), kind
     with _lock:
         mine = _pools.get(key) is pool
         if mine:
@@ -137,14 +139,15 @@ def _discard(crew: Crew, pool: ProcessPool) -> None:
         pool.join()
 
 
-def _pool(crew: Crew) -> ProcessPool:
-    key = os.getpid(), crew
+def _pool(kind: WorkerKind) -> ProcessPool:
+    """The pool of this process for a kind of workers; starts it on the first call."""
+    key = os.getpid(), kind
     with _lock:
         if key not in _pools:
-            CONSTS.term_timeout = 0  # workers do not listen to SIGTERM: it is SIGKILL that ends them
+            CONSTS.term_timeout = 0  # workers ignore SIGTERM, so SIGKILL follows at once
             context = Context()
             context.set_forkserver_preload(["math_verify", "open_r1.rewards.grading"])
-            _pools[key] = ProcessPool(WORKERS, initializer=_start_worker, initargs=(crew,), context=context)
+            _pools[key] = ProcessPool(WORKERS, initializer=_start_worker, initargs=(kind,), context=context)
             atexit.register(shutdown)
         return _pools[key]
 
@@ -152,29 +155,33 @@ def _pool(crew: Crew) -> ProcessPool:
 # What follows runs in workers only.
 
 
-def _start_worker(crew: Crew) -> None:
-    global _inside, _unloadable
-    _inside = True
+def _start_worker(kind: WorkerKind) -> None:
+    """Prepares a new worker: signals, the user's file or the parsers, the memory limit."""
+    global _is_worker, _load_error
+    _is_worker = True
     ignore_sigterm()
     lead_group()
-    sys.stdout.reconfigure(line_buffering=True)  # a user's print is seen at once, and not lost with the worker
-    for name in ("math_verify", "latex2sympy2_extended"):  # they warn of every text that they cannot parse
+    sys.stdout.reconfigure(
+        line_buffering=True
+    )  # so that a user's print appears at once and is not lost with the worker
+    for name in ("math_verify", "latex2sympy2_extended"):  # they warn for every text that they cannot parse
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
-        if crew.file is None:
+        if kind.file is None:
             from open_r1.rewards.sandbox.math_verify_worker import warm_parsers
 
             warm_parsers()
         else:
             from open_r1.rewards.sandbox.user_module import import_file
 
-            import_file(crew.file)
+            import_file(kind.file)
     except BaseException:
-        _unloadable = traceback.format_exc()
-    _limit_memory(crew.memory_bytes)
+        _load_error = traceback.format_exc()
+    _limit_memory(kind.memory_bytes)
 
 
 def _limit_memory(extra: float) -> None:
+    """Limits the worker's address space to its present size and `extra` bytes. (Linux)"""
     if sys.platform != "linux":
         return
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -184,16 +191,16 @@ def _limit_memory(extra: float) -> None:
 
 
 def _work(payload: bytes, seconds: float) -> tuple[bool, Any]:
-    """(True, the result) or (False, the traceback of what was raised)."""
-    # Ends a worker, whatever it does, whose parent died without being able to kill it.
+    """Runs a call in the worker: (True, its result) or (False, the traceback of its error)."""
+    # Ends the worker in any case, also where its parent died and cannot kill it.
     signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
     try:
-        if _unloadable:
-            return False, _unloadable
+        if _load_error:
+            return False, _load_error
         function, args = reduction.ForkingPickler.loads(payload)
         return True, function(*args)
     except MemoryError:
-        os._exit(OUT_OF_MEMORY)  # what holds the memory may well go on holding it
+        os._exit(OUT_OF_MEMORY)  # the memory may stay in use
     except BaseException:
         return False, traceback.format_exc()
     finally:
