@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GRPO on your own JSONL and image folders (the line format is in the README): Qwen2.5-VL-3B, GPUs of 80 GB.
+# GRPO on your own JSONL and image folders (the line format: assets/docs/data.md): Qwen2.5-VL-3B, GPUs of 80 GB.
 #
 #   set the paths and the method below (or in the environment), then: bash run_scripts/run_grpo_jsonl.sh [more flags]
 #

@@ -63,7 +63,7 @@ def test_accuracies_are_those_of_the_method_and_split():
 
 
 def test_the_published_results_are_complete():
-    """What the README shows: every task, GRPO with three seeds, and each run's accuracy above the start's interval."""
+    """What recipes.md shows: every task, GRPO with three seeds, and each run's accuracy above the start's interval."""
     for task, experiment in curves.EXPERIMENTS.items():
         found = json.loads((REPO / "assets/learning" / f"{task}.json").read_text())
         seeds = {method: {r["seed"] for r in found["runs"] if r["method"] == method} for method in experiment.methods}

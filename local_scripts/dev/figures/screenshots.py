@@ -1,4 +1,4 @@
-"""Make the README's pictures of pages, from real runs of the embedded models: assets/figures/NAME.png.
+"""Make the pictures of pages that the docs show, from real runs of the embedded models: assets/figures/NAME.png.
 
     python local_scripts/dev/figures/screenshots.py  # all of them; trains for about two minutes first
     python local_scripts/dev/figures/screenshots.py report_400_dark       # only those named
@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 from open_r1.evaluation.demo.server import serve
 from open_r1.evaluation.demo.ui import build
 from open_r1.evaluation.session import ModelSession, asking_settings
-from open_r1.evaluation.settings import add_asking
+from open_r1.evaluation.settings import add_answer_flags
 from open_r1.report.page import write_report
 from open_r1.tasks.digits import QUESTIONS
 from open_r1.tasks.registry import TASKS
@@ -106,7 +106,7 @@ def demo(model: str, task: str, example: int) -> Callable[[Page, Path], None]:
     def show(page: Page, work: Path) -> None:
         words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
         parser = argparse.ArgumentParser()
-        add_asking(parser)
+        add_answer_flags(parser)
         served = build(ModelSession(asking_settings(parser.parse_args(words))), TASKS[task].generator())
         page.goto(serve(served, "127.0.0.1", None))
         page.get_by_label("Number of the example").fill(str(example))

@@ -1,6 +1,6 @@
 """What each metric of a run looks like when all is well, and what to do when it does not. (torch-free)
 
-One table for the report, the README (`local_scripts/dev/readme/health_table.py`) and whoever reads curves;
+One table for the report, reading_a_run.md (`local_scripts/dev/readme/health_table.py`) and whoever reads curves;
 `diagnoses` says when a run is told so.
 """
 
