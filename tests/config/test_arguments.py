@@ -25,7 +25,7 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["--data_file_path", "x"], "--data_file_path: unknown flag; did you mean --data_file_paths?"),
         (["--num_generation=4"], "--num_generation: unknown flag; did you mean --num_generations?"),
@@ -52,8 +52,8 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
         (["--per_device_train_batch_size", "21"], "set --per_device_train_batch_size 24 (3 prompts per device)"),
     ],
 )
-def test_a_flag_that_cannot_act_is_answered(capsys, argv, said):
-    assert said in refused(capsys, NEEDED + argv)
+def test_a_flag_that_cannot_act_is_answered(capsys, argv, message):
+    assert message in refused(capsys, NEEDED + argv)
 
 
 def test_bounds_of_users_rewards_act_or_are_answered(capsys, tmp_path):
@@ -62,8 +62,8 @@ def test_bounds_of_users_rewards_act_or_are_answered(capsys, tmp_path):
     flags = [*NEEDED, "--reward_funcs", f"{path}:f", "--reward_seconds", "5"]
     data, _, _ = parse(JsonlArguments, [*flags, "--reward_memory_gb", "1.5", "--reward_errors", "skip"])
     assert (data.reward_seconds, data.reward_memory_gb, data.reward_errors) == (5.0, 1.5, "skip")
-    said = refused(capsys, [*flags, "--rewards_in_process", "true"])
-    assert "--reward_seconds: does not act with --rewards_in_process true" in said
+    message = refused(capsys, [*flags, "--rewards_in_process", "true"])
+    assert "--reward_seconds: does not act with --rewards_in_process true" in message
 
 
 def test_deepspeed_needs_a_launcher(capsys, monkeypatch):
@@ -88,8 +88,8 @@ def test_help_lists_no_flag_that_is_refused(capsys, parser, script_refuses):
 @pytest.mark.parametrize("flag", IDLE)
 def test_a_flag_that_help_leaves_out_is_refused_all_the_same(capsys, flag):
     value = {"lora_task_type": "SEQ_CLS", "bnb_4bit_quant_type": "fp4", "bnb_4bit_quant_storage": "uint8"}.get(flag)
-    said = refused(capsys, [*NEEDED, "--use_peft", "true", f"--{flag}", value or "true"])
-    assert f"--{flag}: got {value or True}, cannot act: {IDLE[flag]}" in said
+    message = refused(capsys, [*NEEDED, "--use_peft", "true", f"--{flag}", value or "true"])
+    assert f"--{flag}: got {value or True}, cannot act: {IDLE[flag]}" in message
 
 
 def test_all_unknown_flags_are_answered_together(capsys):
@@ -123,9 +123,9 @@ def test_a_word_that_belongs_to_no_flag_is_named(capsys, words):
 def test_an_unknown_yaml_key_is_named_with_its_line(capsys, tmp_path: Path):
     config = tmp_path / "c.yaml"
     config.write_text("beta: 0.04\n\nlearning_rat: 1\nno_cuda: true\n")
-    said = refused(capsys, [*NEEDED, "--config", str(config)])
-    assert f"{config}:3: learning_rat: unknown flag; did you mean --learning_rate?" in said
-    assert f"{config}:4: no_cuda: no longer a flag" in said
+    message = refused(capsys, [*NEEDED, "--config", str(config)])
+    assert f"{config}:3: learning_rat: unknown flag; did you mean --learning_rate?" in message
+    assert f"{config}:4: no_cuda: no longer a flag" in message
 
 
 def test_a_missing_config_file_is_named(capsys, tmp_path: Path):

@@ -64,15 +64,15 @@ def test_a_value_that_deepspeed_refuses_is_found():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [('{"a": 1,\n}', ":2: got no JSON"), ("[1]", ": got no JSON object"), ('{"typo": 1}', ": typo: no setting")],
 )
-def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path, text, said):
+def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path, text, message):
     path = tmp_path / "mine.json"
     path.write_text(text)
     with pytest.raises(ValueError) as error:
         check_engine_config(str(path))
-    assert str(error.value).startswith(f"{path}{said}")
+    assert str(error.value).startswith(f"{path}{message}")
 
 
 def test_settings_on_the_command_line_are_checked_too():
@@ -97,5 +97,5 @@ def test_fsdp_on_the_cpu_is_refused_for_what_accelerate_would_do(tmp_path, capsy
     needed = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--output_dir", str(tmp_path)]
     with pytest.raises(SystemExit):
         parse(JsonlArguments, [*needed, "--use_cpu", "true", "--bf16", "false", "--fsdp", "true"])
-    said = capsys.readouterr().err
-    assert "--fsdp: got true on the CPU" in said and "zero3.json" in said
+    message = capsys.readouterr().err
+    assert "--fsdp: got true on the CPU" in message and "zero3.json" in message

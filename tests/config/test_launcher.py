@@ -1,4 +1,4 @@
-"""Where a run is placed, and that its global batch is the recipe's: one GPU, one machine, two nodes, SLURM."""
+"""The launcher's placement and global batch of each recipe: one GPU, one machine, two nodes, SLURM."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def test_ranks_and_meeting_point_come_from_the_environment(env, gpus, flags):
 
 
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("env", "message"),
     [
         (
             {"NNODES": "2", "NODE_RANK": "0"},
@@ -55,8 +55,8 @@ def test_ranks_and_meeting_point_come_from_the_environment(env, gpus, flags):
         ({"NNODES": "0"}, "NNODES: got '0', expected a whole number from 1"),
     ],
 )
-def test_a_place_that_does_not_exist_is_refused_with_what_to_set(env, said):
-    with pytest.raises(UsageError, match=re.escape(said)):
+def test_a_place_that_does_not_exist_is_refused_with_what_to_set(env, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
         placement_of(env, gpus=8)
 
 
@@ -88,8 +88,8 @@ def test_gradient_accumulation_follows_the_ranks(flags, made_for, ranks, steps, 
 
 
 def test_more_ranks_than_the_recipes_batch_are_refused():
-    said = "16 ranks: one step of each is 128 already, the recipe's global batch is 8 x 8 x 1 = 64; take at most 8 "
-    with pytest.raises(UsageError, match=re.escape(said)):
+    message = "16 ranks: one step of each is 128 already, the recipe's global batch is 8 x 8 x 1 = 64; take at most 8 "
+    with pytest.raises(UsageError, match=re.escape(message)):
         global_batch_for(batch(8, 1), ranks=16, made_for=8)
 
 
@@ -114,8 +114,8 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment in which what starts a script says what it was given, and nothing else."""
     bin_ = tmp_path_factory.mktemp("venv") / "bin"
     bin_.mkdir()
-    said = 'printf "%s\\n" "$@"'
-    executable(bin_ / "python", f'case "$1 $2" in src/*|*agent) {said};; *) exec {sys.executable} "$@";; esac')
+    echo = 'printf "%s\\n" "$@"'
+    executable(bin_ / "python", f'case "$1 $2" in src/*|*agent) {echo};; *) exec {sys.executable} "$@";; esac')
     return bin_.parent
 
 
@@ -242,10 +242,10 @@ def test_two_nodes_on_loopback_finish_a_recipe(tmp_path):
         for node in nodes:
             if node.poll() is None:
                 os.killpg(node.pid, signal.SIGKILL)
-    said = [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
-    assert [node.returncode for node in nodes] == [0, 0], said[0][-3000:] + said[1][-3000:]
-    assert "launch.sh: 2 ranks (2 nodes x 1), global batch 2 x 4 x 1 = 8 completions" in said[0]
-    assert "launch.sh" not in said[1]  # said once a run
+    logs = [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
+    assert [node.returncode for node in nodes] == [0, 0], logs[0][-3000:] + logs[1][-3000:]
+    assert "launch.sh: 2 ranks (2 nodes x 1), global batch 2 x 4 x 1 = 8 completions" in logs[0]
+    assert "launch.sh" not in logs[1]  # said once a run
     (folder,) = (tmp_path / "0").iterdir()
     config = yaml.safe_load((folder / "resolved_config.yaml").read_text())
     assert config["training"]["generation_batch_size"] == 8

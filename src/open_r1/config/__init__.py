@@ -1,1 +1,1 @@
-"""Flags and the machine: what a run is told, checked before a model is loaded."""
+"""Flags of a run: parsed, checked and fitted to the machine before a model is loaded."""

@@ -1,4 +1,4 @@
-"""The flags: ours, TRL's and transformers', as dataclasses; `open_r1.config.parser` reads and checks them."""
+"""Flags as dataclasses: this project's, TRL's and transformers'; `open_r1.config.parser` parses and checks them."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ ALL_LINEAR = "all-linear"
 
 @dataclass
 class TaskArguments:
-    """What is asked and how it is paid; shared by all task scripts."""
+    """Flags of prompts, rewards and images; shared by all training scripts."""
 
     task_type: str = field(
         default="default",
@@ -98,7 +98,7 @@ class TaskArguments:
 
 @dataclass
 class JsonlArguments(TaskArguments):
-    """Data of `grpo_jsonl.py` and `grpo_rec.py`."""
+    """Flags of `grpo_jsonl.py`, `grpo_rec.py` and `sft_jsonl.py`: data in JSONL files."""
 
     data_file_paths: str | None = field(
         default=None, metadata={"help": "JSONL files, separated by colons (write \\: for a colon in a name)."}
@@ -113,7 +113,7 @@ class JsonlArguments(TaskArguments):
 
 @dataclass
 class HubArguments(TaskArguments):
-    """Data of `grpo.py`: a dataset with columns image or images, problem, solution."""
+    """Flags of `grpo.py`: a dataset with columns image or images, problem, solution."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "Hub name or local folder of the dataset."})
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
@@ -123,10 +123,10 @@ class HubArguments(TaskArguments):
 
 @dataclass
 class RunArguments:
-    """How a run is kept from being lost; shared by GRPO and SFT, before transformers' TrainingArguments.
+    """Flags of the watchdog, non-finite steps and resuming; mixed into GRPO's and SFT's TrainingArguments.
 
     Building these arguments only stores values. `config.hardware.prepare` then fits them to the machine and calls
-    `complete`, by which TRL and transformers derive the rest, choose the device and start the process group.
+    `complete`, in which TRL and transformers derive the rest, choose the device and start the process group.
     """
 
     hang_timeout: float = field(
@@ -161,10 +161,10 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
-        """Nothing yet: see the class."""
+        """Does nothing: `complete` does it later, see the class."""
 
     def complete(self) -> None:
-        """What TRL's and transformers' `__post_init__` do. Raises ValueError for values that do not go together."""
+        """Run the `__post_init__` of TRL and transformers. Raises ValueError for values that contradict each other."""
         super().__post_init__()
 
 
@@ -237,7 +237,7 @@ class VLMConfig(ModelConfig):
 
 
 def weights_dtype(model: VLMConfig, training: GRPOArguments) -> str:
-    """The type that weights are loaded in, see `VLMConfig`."""
+    """The dtype that weights are loaded in, see `VLMConfig`."""
     return model.dtype or ("bfloat16" if training.deepspeed and training.bf16 else "float32")
 
 

@@ -1,4 +1,4 @@
-"""Fits a run to the machine and the launcher that started it: precision, device, process group and engine."""
+"""Fits parsed flags to the machine and the launcher: precision, device, process group and DeepSpeed."""
 
 import os
 
@@ -13,18 +13,18 @@ from open_r1.config.remote_code import load_weights_only
 def prepare(training: RunArguments) -> None:
     """Fit parsed arguments to this machine and start its process group; called once, after they are checked.
 
-    bf16 only on CUDA unless it was set; the watchdog strikes before torch's own timeout; ranks on a machine without
-    accelerators meet over gloo. Writes into the environment, which DeepSpeed and accelerate read.
+    bf16 only on CUDA unless it was set; torch's own timeout is raised above the watchdog's; ranks on a machine without
+    accelerators use gloo. Writes into the environment, which DeepSpeed and accelerate read.
 
     Raises ValueError for DeepSpeed without a launcher or with a key that it would ignore, for FSDP on the CPU, for a
-    timeout that is none, and what transformers and TRL refuse.
+    --hang_timeout that is no number of seconds, and for what transformers and TRL refuse.
     """
     if not 0 <= training.hang_timeout < float("inf"):
         raise ValueError(f"--hang_timeout: got {training.hang_timeout}, expected seconds, or 0 for never")
     if training.bf16 is None and not training.fp16:
         training.bf16 = is_cuda_available() and not training.use_cpu
     training.fsdp = {"true": True, "false": None}.get(str(training.fsdp).lower(), training.fsdp)
-    training.ddp_timeout = max(training.ddp_timeout, int(training.hang_timeout) + 300)  # the watchdog is first
+    training.ddp_timeout = max(training.ddp_timeout, int(training.hang_timeout) + 300)  # the watchdog acts first
     # without it torchrun's ranks on a machine without accelerators would train apart, into one folder
     training.use_cpu |= int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _has_accelerator()
     training.dataloader_pin_memory &= is_cuda_available()  # torch warns where it cannot act
@@ -42,7 +42,7 @@ def _has_accelerator() -> bool:
 
 
 def _refuse_fsdp_on_cpu(training: RunArguments) -> None:
-    """accelerate 1.15 shards on accelerators only: on the CPU it runs DDP in place of FSDP without a word."""
+    """Raises ValueError for FSDP on the CPU, where accelerate 1.15 runs DDP in its place without a word."""
     if training.use_cpu or not is_cuda_available():
         raise ValueError(
             "--fsdp: got true on the CPU, expected CUDA devices: accelerate would run DDP instead, each rank with all "
@@ -51,7 +51,8 @@ def _refuse_fsdp_on_cpu(training: RunArguments) -> None:
 
 
 def _prepare_deepspeed(training: RunArguments) -> None:
-    """DeepSpeed needs a launcher; without CUDA it runs over gloo, which transformers does not set up itself."""
+    """Check DeepSpeed's file and, without CUDA, start gloo, which transformers leaves out. Raises ValueError without a
+    launcher, which DeepSpeed needs."""
     if "LOCAL_RANK" not in os.environ:
         raise ValueError(
             "--deepspeed: got a script started by python, expected torchrun, which places the ranks; start it by "

@@ -1,8 +1,8 @@
-"""Places a run: environment and a recipe's flags -> one command, with the recipe's global batch kept. (torch-free)
+"""Turns environment variables and a recipe's flags into the command of a run, with its global batch kept. (torch-free)
 
     MADE_FOR=8 NPROC=2 python -m open_r1.config.launcher src/open_r1/grpo_jsonl.py --gradient_accumulation_steps 2 ...
 
-`run_scripts/launch.sh` ends here; what the variables mean is said there. A recipe names the number of GPUs that its
+`run_scripts/launch.sh` starts this file and documents the variables. A recipe names the number of GPUs that its
 flags are for in MADE_FOR; with another number of ranks gradient accumulation follows. Generation follows too: TRL's
 `steps_per_generation` is gradient accumulation unless given, so a step samples and uses as many completions as before.
 """
@@ -18,8 +18,8 @@ from fractions import Fraction
 from open_r1.errors import UsageError
 
 STEPS, BATCH = "gradient_accumulation_steps", "per_device_train_batch_size"
-TRANSFORMERS_DEFAULTS = {STEPS: 1, BATCH: 8}  # transformers'
-PORT = 29500  # where several nodes meet unless MASTER_PORT says otherwise
+TRANSFORMERS_DEFAULTS = {STEPS: 1, BATCH: 8}
+PORT = 29500  # of the rendezvous of several nodes, unless MASTER_PORT is set
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Placement:
         return self.nproc * self.nnodes
 
     def flags(self) -> list[str]:
-        """torchrun's."""
+        """torchrun's flags for this placement."""
         ranks = [f"--nproc_per_node={self.nproc}"]
         if self.port is None:
             return ["--standalone", "--local_addr=127.0.0.1", *ranks]  # the machine's own name need not resolve
@@ -55,7 +55,7 @@ class Placement:
 
 
 def placement_of(env: Mapping[str, str], gpus: int) -> Placement:
-    """A run's place by its environment, on a machine of `gpus` GPUs. Raises UsageError with the variable to set.
+    """The placement by the environment, on a machine of `gpus` GPUs. Raises UsageError with the variable to set.
 
     >>> [placement_of(env, gpus).ranks for env, gpus in (({"MADE_FOR": "8"}, 1), ({"MADE_FOR": "2"}, 8), ({}, 0))]
     [1, 2, 1]
@@ -87,19 +87,19 @@ def whole_number(env: Mapping[str, str], name: str, default: int, least: int = 1
 
 
 def values_of(argv: Sequence[str], name: str) -> list[int]:
-    """Every value of a flag, in order; the last one wins. Raises UsageError for one that is no whole number.
+    """All values of a flag, in order; the last one wins. Raises UsageError for one that is no whole number.
 
     >>> values_of(["--a", "2", "--b", "--a=3"], "a")
     [2, 3]
     """
-    pairs = [a.split("=", 1) if "=" in a else [a, after] for a, after in zip(argv, [*argv[1:], ""], strict=True)]
+    pairs = [a.split("=", 1) if "=" in a else [a, word] for a, word in zip(argv, [*argv[1:], ""], strict=True)]
     values = [value for flag, value in pairs if flag.replace("-", "_") == f"__{name}"]
     return [whole_number({f"--{name}": value}, f"--{name}", 1) for value in values]
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """Completions (rows, for SFT) of one step: `ranks` x `per_device` x `steps`, and what to tell the user of it."""
+    """Completions (rows, for SFT) of one step: `ranks` x `per_device` x `steps`, and a remark for the user."""
 
     ranks: int
     per_device: int
@@ -116,7 +116,7 @@ class GlobalBatch:
 
 
 def global_batch_for(argv: Sequence[str], ranks: int, made_for: int | None) -> GlobalBatch:
-    """The batch on `ranks` of what was written for `made_for` GPUs: gradient accumulation follows, else nothing does.
+    """The global batch on `ranks` ranks of a recipe for `made_for` GPUs: gradient accumulation alone is adapted.
 
     A second `--gradient_accumulation_steps` is the user's own, and stays. Accumulation that does not come out whole is
     rounded. Raises UsageError where one step of each rank is more than the recipe's batch.
@@ -125,31 +125,31 @@ def global_batch_for(argv: Sequence[str], ranks: int, made_for: int | None) -> G
     >>> print(global_batch_for(flags, 1, made_for=8))
     1 x 8 x 16 = 128
     """
-    given = values_of(argv, STEPS)
+    steps_flags = values_of(argv, STEPS)
     per_device = (values_of(argv, BATCH) or [TRANSFORMERS_DEFAULTS[BATCH]])[-1]
-    now = GlobalBatch(ranks, per_device, (given or [TRANSFORMERS_DEFAULTS[STEPS]])[-1])
+    actual = GlobalBatch(ranks, per_device, (steps_flags or [TRANSFORMERS_DEFAULTS[STEPS]])[-1])
     if made_for is None:
-        return now
-    meant = GlobalBatch(made_for, per_device, (given or [TRANSFORMERS_DEFAULTS[STEPS]])[0])
-    if len(given) > 1:
+        return actual
+    recipe = GlobalBatch(made_for, per_device, (steps_flags or [TRANSFORMERS_DEFAULTS[STEPS]])[0])
+    if len(steps_flags) > 1:
         return GlobalBatch(
-            ranks, per_device, now.steps, remark=f"--{STEPS} is your own; the recipe's batch is {meant}"
+            ranks, per_device, actual.steps, remark=f"--{STEPS} is your own; the recipe's batch is {recipe}"
         )
-    exact = Fraction(meant.steps * made_for, ranks)
+    exact = Fraction(recipe.steps * made_for, ranks)
     if exact < 1:
         raise UsageError(
-            f"{ranks} ranks: one step of each is {ranks * per_device} already, the recipe's global batch is {meant}; "
-            f"take at most {meant.steps * made_for} ranks (NPROC x NNODES), or add --{STEPS} 1 for a batch of "
+            f"{ranks} ranks: one step of each is {ranks * per_device} already, the recipe's global batch is {recipe}; "
+            f"take at most {recipe.steps * made_for} ranks (NPROC x NNODES), or add --{STEPS} 1 for a batch of "
             f"{ranks * per_device}"
         )
     if ranks == made_for:
-        return now
+        return actual
     steps = round(exact)
-    remark = f"made for {made_for} GPUs with --{STEPS} {meant.steps}; it is {steps} here, so that the batch "
+    remark = f"made for {made_for} GPUs with --{STEPS} {recipe.steps}; it is {steps} here, so that the batch "
     remark += (
-        f"stays {meant.size}"
+        f"stays {recipe.size}"
         if steps == exact
-        else f"comes nearest to {meant.size} (that would take {float(exact):.3g} steps)"
+        else f"comes nearest to {recipe.size} (that would take {float(exact):.3g} steps)"
     )
     return GlobalBatch(ranks, per_device, steps, (f"--{STEPS}", str(steps)), remark)
 
@@ -161,14 +161,14 @@ def gpus_here(env: Mapping[str, str]) -> int:
         return next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
     if shutil.which("nvidia-smi") is None:
         return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True, check=False)  # nosec B607 # on PATH
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    listing = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True, check=False)  # nosec B607 # on PATH
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
 def start_command(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
-    """What starts the script: `torchrun_agent`; plain python for one rank without an engine, where DDP would only
-    cost the memory of its buckets (as much as the gradients). Where a lone process sees `gpus` > 1,
-    transformers would use them all.
+    """The command that starts the script: `torchrun_agent`, or plain python for one rank without an engine, where DDP
+    would only cost the memory of its buckets (as much as the gradients). A single process that sees `gpus` > 1 gets
+    torchrun too, since transformers would use them all.
 
     >>> start_command(Placement(1), ["x.py"], gpus=1), start_command(Placement(2), ["x.py"], gpus=2)[:3]
     (['python'], ['python', '-m', 'open_r1.trainer.lifecycle.torchrun_agent'])
@@ -179,7 +179,7 @@ def start_command(placement: Placement, argv: Sequence[str], gpus: int) -> list[
 
 
 def main(argv: Sequence[str]) -> None:
-    """Says where the run goes and what its batch is, on stderr, and becomes that command."""
+    """Print placement and global batch on stderr, and replace this process by the run's command."""
     try:
         gpus = gpus_here(os.environ)
         placement = placement_of(os.environ, gpus)

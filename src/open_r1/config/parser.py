@@ -1,4 +1,4 @@
-"""From a command line and `--config FILE.yaml` (the command line wins) to arguments that can act.
+"""Parses a command line and `--config FILE.yaml` (the command line wins) into arguments that are checked to act.
 
 Every accepted flag acts. A flag of older projects that has no counterpart is answered with what replaced it; an
 unknown flag or YAML key ends the program with status 2, its place, and the nearest known name.
@@ -44,8 +44,8 @@ Parsed = TypeVar("Parsed")
 
 
 def parse(data_class: type[Parsed], argv: Sequence[str] | None = None) -> tuple[Parsed, GRPOArguments, VLMConfig]:
-    """Flags and YAML into (data and task, training, model) arguments, fitted to this machine; exits with status 2 on
-    what cannot act."""
+    """Parse flags and YAML into (data and task, training, model) arguments, fitted to this machine. Exits with
+    status 2 on what cannot act."""
     return parse_classes((data_class, GRPOArguments, VLMConfig), check_values, argv)
 
 
@@ -55,8 +55,10 @@ def parse_classes(
     argv: Sequence[str] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> tuple[Any, ...]:
-    """Flags and YAML into `classes` (data, training, model), then `check`ed, then fitted to this machine; `refused`
-    are flags that mean nothing in this script -> why. Exits with status 2 on what cannot act."""
+    """Parse flags and YAML into `classes` (data, training, model), `check` them and fit them to this machine.
+
+    `refused`: flags without meaning in this script -> why. Exits with status 2 on what cannot act.
+    """
     argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
     parser = TrlParser(
         classes,
@@ -65,18 +67,18 @@ def parse_classes(
         usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
     )
     hide_flags(parser, {*refused, *TOKEN_FLAGS, *IDLE})
-    known = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
+    flags = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
     retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
-    replaced = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
-    replaced |= {name: f"no flag takes a secret; {where}" for name, where in TOKEN_FLAGS.items()}
-    complaints = unknown_flags(argv, known, replaced) + unknown_keys(argv, known, replaced) + secret_addresses(argv)
+    remedies = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
+    remedies |= {name: f"no flag takes a secret; {where}" for name, where in TOKEN_FLAGS.items()}
+    complaints = unknown_flags(argv, flags, remedies) + unknown_keys(argv, flags, remedies) + secret_addresses(argv)
     if complaints:
         parser.exit(2, "\n".join(complaints) + "\n")
     try:
-        *parsed, stray = parser.parse_args_and_config(argv, return_remaining_strings=True)
-        refuse_stray(stray)
+        *parsed, stray_words = parser.parse_args_and_config(argv, return_remaining_strings=True)
+        refuse_stray(stray_words)
         check_choices(parsed)
-        check(*parsed, given=set(flag_names(argv)))
+        check(*parsed, typed=set(flag_names(argv)))
         prepare(parsed[1])
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
@@ -93,7 +95,7 @@ def refuse_stray(words: Sequence[str]) -> None:
 
 
 def hide_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """Leave flags out of --help: a dataclass of TRL or transformers has them, and they are refused here."""
+    """Leave flags out of --help that TRL's or transformers' dataclasses have and this project refuses."""
     for action in parser._actions:
         if action.dest in names:
             action.help = argparse.SUPPRESS
@@ -114,23 +116,25 @@ def secret_addresses(argv: Sequence[str]) -> list[str]:
     >>> secret_addresses(["--vllm_server_base_url", "http://me:pw@host:8000"])[0][:75]
     '--vllm_server_base_url: got an address with a user, password or token in it'
     """
-    named = [(word.split("=")[0] if word.startswith("--") else before, word) for before, word in pairwise(["", *argv])]
-    return [secret_address(place) for place, word in named if holds_secret(word)]
+    pairs = [(word.split("=")[0] if word.startswith("--") else flag, word) for flag, word in pairwise(["", *argv])]
+    return [secret_address(place) for place, word in pairs if holds_secret(word)]
 
 
 def secret_address(place: str) -> str:
+    """The complaint about an address with a secret in it, without the secret."""
     return (
         f"{place}: got an address with a user, password or token in it, expected one without: flags are seen by every "
         "user of the machine and written down; a server's user and password may stand in ~/.netrc"
     )
 
 
-def unknown_flags(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
-    allowed = known | {"config", "help"} | {f"no_{name}" for name in known}
-    return [unknown_name(f"--{n}", n, known, replaced) for n in flag_names(argv) if n not in allowed]
+def unknown_flags(argv: Sequence[str], flags: set[str], remedies: Mapping[str, str]) -> list[str]:
+    """A complaint about each flag of a command line that does not exist here."""
+    allowed = flags | {"config", "help"} | {f"no_{name}" for name in flags}
+    return [unknown_name(f"--{n}", n, flags, remedies) for n in flag_names(argv) if n not in allowed]
 
 
-def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, str]) -> list[str]:
+def unknown_keys(argv: Sequence[str], flags: set[str], remedies: Mapping[str, str]) -> list[str]:
     """Complaints about the keys of the `--config` file, and addresses with secrets in it, each with its line."""
     if "--config" not in argv:
         return []
@@ -141,21 +145,21 @@ def unknown_keys(argv: Sequence[str], known: set[str], replaced: Mapping[str, st
     if not isinstance(root, yaml.MappingNode):
         return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
     lines = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}", value) for key, value in root.value]
-    unknown = [unknown_name(place, key, known, replaced) for key, place, _ in lines if key not in known | {"env"}]
+    unknown = [unknown_name(place, key, flags, remedies) for key, place, _ in lines if key not in flags | {"env"}]
     return unknown + [secret_address(place) for key, place, value in lines if key != "env" and secrets_in(value)]
 
 
 def secrets_in(node: yaml.Node) -> bool:
-    """Whether a text below a node of YAML is an address with a secret in it."""
+    """Whether a YAML node holds, at any depth, an address with a secret in it."""
     if isinstance(node, yaml.ScalarNode):
         return holds_secret(node.value)
     parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     return any(map(secrets_in, parts))
 
 
-def unknown_name(place: str, name: str, known: set[str], replaced: Mapping[str, str]) -> str:
+def unknown_name(place: str, name: str, flags: set[str], remedies: Mapping[str, str]) -> str:
     """One sentence about a flag that does not exist here."""
-    if name in replaced:
-        return f"{place}: {replaced[name]}"
-    near = difflib.get_close_matches(name, sorted(known - set(IDLE)), n=1, cutoff=0.5)
+    if name in remedies:
+        return f"{place}: {remedies[name]}"
+    near = difflib.get_close_matches(name, sorted(flags - set(IDLE)), n=1, cutoff=0.5)
     return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")

@@ -1,4 +1,4 @@
-"""Code that comes with a model or a checkpoint: it runs where somebody asked for it, and nowhere else."""
+"""Keeps code that comes with a model or a checkpoint from running unless the user allowed it."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,11 @@ from open_r1.errors import UsageError
 
 
 def load_weights_only() -> None:
-    """From here on this process, and what it starts, takes weights and numbers alone from `.pt` files.
+    """Limit `torch.load` to tensors and plain values, in this process and in those that it starts.
 
-    A `.pt` file is a pickle, which runs what its author put in. transformers asks torch for weights alone; DeepSpeed
-    (0.19.8), on resuming and in `zero_to_fp32`, asks for any pickle, so a checkpoint-N of somebody else's could do
-    what it likes. It needs three records of its own, which only hold numbers. A file that names anything else raises
-    `pickle.UnpicklingError`, which says what it named.
+    A `.pt` file is a pickle, which can run any code of its author. transformers loads with `weights_only`; DeepSpeed
+    (0.19.8), on resuming and in `zero_to_fp32`, loads any pickle. It needs four classes of its own, which hold numbers
+    only. A file that names any other raises `pickle.UnpicklingError` with that name.
     """
     import torch
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
@@ -26,7 +25,7 @@ def load_weights_only() -> None:
 
 @contextmanager
 def remote_code_errors(model: str, remedy: str = "add --trust_remote_code to run it") -> Iterator[None]:
-    """What transformers says of a model with Python files of its own, as this project's flags have it: UsageError."""
+    """Turn transformers' error about a model with Python files of its own into a UsageError that names the remedy."""
     try:
         yield
     except ValueError as error:

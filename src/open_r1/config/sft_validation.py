@@ -1,12 +1,12 @@
-"""Flags of supervised fine-tuning that could not act, refused before anything is loaded."""
+"""Refuses flags of supervised fine-tuning that could not act, before anything is loaded."""
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.validation import check_lora, check_sources
 
-# Flags of `JsonlArguments` and TRL's SFTConfig that mean nothing here -> why.
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
 ROWS = "rows become tokens in this script, whole and one by one; remove it"
+# Flags of `JsonlArguments` and TRL's SFTConfig without meaning here -> why.
 REFUSED_SFT_FLAGS = {
     **dict.fromkeys(
         ("reward_funcs", "reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors"),
@@ -31,13 +31,13 @@ REFUSED_SFT_FLAGS = {
 }
 
 
-def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, given: set[str]) -> None:
+def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, typed: set[str]) -> None:
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
     check_sources(data, model)
-    check_lora(data, model, given)
+    check_lora(data, model, typed)
     if training.eval_strategy != "no":
-        got, why = training.eval_strategy, REFUSED_SFT_FLAGS["val_split_ratio"]
-        raise ValueError(f"--eval_strategy: got {got}, expected no: {why}")
+        got, reason = training.eval_strategy, REFUSED_SFT_FLAGS["val_split_ratio"]
+        raise ValueError(f"--eval_strategy: got {got}, expected no: {reason}")
     if training.padding_free and training.label_smoothing_factor:
         raise ValueError(
             f"--label_smoothing_factor: got {training.label_smoothing_factor}, cannot act with --padding_free true, "

@@ -1,4 +1,4 @@
-"""Flags that could not act as they are set, refused before anything is loaded; each with what to set instead."""
+"""Refuses flags that could not act as they are set, before anything is loaded, and names what to set instead."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from accelerate.utils import is_cuda_available
 
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
 from open_r1.data.paths import split_paths
-from open_r1.errors import look_up as look_up
+from open_r1.errors import look_up
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards.custom import load_reward, user_file
 from open_r1.rewards.registry import prepare_methods
 
-# Flags of TRL's ModelConfig that could not act -> what to do.
 NO_QUANTIZATION = (
     "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
 )
+# Flags of TRL's ModelConfig that could not act -> what to do.
 IDLE = {
     "load_in_8bit": NO_QUANTIZATION,
     "load_in_4bit": NO_QUANTIZATION,
@@ -27,19 +27,19 @@ IDLE = {
     "bnb_4bit_quant_storage": NO_QUANTIZATION,
     "lora_task_type": "the model is always one that generates; remove it",
 }
-OF_USERS_REWARDS = ("reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors")
+USER_REWARD_FLAGS = ("reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors")
 
 
 def check_choices(parsed: Sequence[Any]) -> None:
-    """Refuse a value that is none of a flag's choices: argparse looks at the command line alone, not at YAML."""
+    """Refuse values outside a flag's choices: argparse checks the command line only, and YAML is checked here."""
     for part in parsed:
         for name, choices in ((f.name, f.metadata.get("choices")) for f in fields(part)):
             if choices and (got := getattr(part, name)) not in (None, *choices):
                 raise ValueError(f"--{name}: got {got}, expected one of {', '.join(map(str, choices))}")
 
 
-def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: set[str]) -> None:
-    """Refuse combinations that could not act. Raises ValueError with the values to set."""
+def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: set[str]) -> None:
+    """Refuse combinations that could not act; `typed`: flags on the command line. Raises ValueError with remedies."""
     check_groups(training.per_device_train_batch_size, training.num_generations)
     check_sources(data, model)
     if isinstance(data, HubArguments) and not data.dataset_name:
@@ -57,23 +57,23 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, given: se
             f"--rollouts_to_keep: got {got}, expected at least --num_generations {least}, one group; "
             "--rollout_groups 0 keeps none"
         )
-    check_rewards(data, given)
+    check_rewards(data, typed)
     prepare_methods(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
-    check_lora(data, model, given)
+    check_lora(data, model, typed)
 
 
-def check_rewards(data: Any, given: set[str]) -> None:
-    """Refuse rewards that do not load, and bounds of users' rewards that could not act. Raises ValueError."""
+def check_rewards(data: Any, typed: set[str]) -> None:
+    """Refuse rewards that fail to load, and bounds of users' rewards that could not act. Raises ValueError."""
     for name in data.reward_funcs or ():
         load_reward(name)
-    for name in OF_USERS_REWARDS[:2]:
+    for name in USER_REWARD_FLAGS[:2]:
         if not 0 < (value := getattr(data, name)) < math.inf:
             raise ValueError(f"--{name}: got {value:g}, expected a positive number")
-    set_here = [f.name for f in fields(TaskArguments) if f.name in given or getattr(data, f.name) != f.default]
-    bounds = [name for name in set_here if name in OF_USERS_REWARDS]
+    set_here = [f.name for f in fields(TaskArguments) if f.name in typed or getattr(data, f.name) != f.default]
+    bounds = [name for name in set_here if name in USER_REWARD_FLAGS]
     if bounds and not any(user_file(name)[0] for name in data.reward_funcs or ()):
         raise ValueError(f"--{bounds[0]}: acts only on your own --reward_funcs path/to/file.py:function; remove it")
-    if data.rewards_in_process and (idle := [name for name in bounds if name in OF_USERS_REWARDS[:2]]):
+    if data.rewards_in_process and (idle := [name for name in bounds if name in USER_REWARD_FLAGS[:2]]):
         raise ValueError(f"--{idle[0]}: does not act with --rewards_in_process true; remove one of the two")
 
 
@@ -85,14 +85,14 @@ def check_sources(data: Any, model: VLMConfig) -> None:
         raise ValueError("--data_file_paths: got nothing, expected JSONL files separated by colons")
 
 
-def check_lora(data: Any, model: VLMConfig, given: set[str]) -> None:
+def check_lora(data: Any, model: VLMConfig, typed: set[str]) -> None:
     """Refuse flags of the adapter that could not act, from the command line or YAML. Raises ValueError."""
     default = VLMConfig()
     changed = [f.name for f in fields(VLMConfig) if getattr(model, f.name) != getattr(default, f.name)]
     for name in changed:
         if name in IDLE:
             raise ValueError(f"--{name}: got {getattr(model, name)}, cannot act: {IDLE[name]}")
-    if not model.use_peft and (idle := [name for name in lora_flags() if name in given or name in changed]):
+    if not model.use_peft and (idle := [name for name in lora_flags() if name in typed or name in changed]):
         raise ValueError(f"--{idle[0]}: acts only with --use_peft true; add it, or remove --{idle[0]}")
     if model.lora_vision and data.freeze_vision_modules:
         raise ValueError("--lora_vision, --freeze_vision_modules: got true for both, which contradict; remove one")
@@ -117,7 +117,7 @@ def check_vllm(training: GRPOArguments) -> None:
 
 
 def lora_flags() -> list[str]:
-    """The flags that shape an adapter."""
+    """Names of the flags of a LoRA adapter."""
     return [f.name for f in fields(VLMConfig) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
 
 
