@@ -1,1 +1,1 @@
-"""TRL's GRPOTrainer for rows that are conversations with images. Importing this package loads torch and trl."""
+"""Training of vision-language models on `Record`s: GRPO and SFT by TRL's trainers."""

@@ -43,10 +43,10 @@ class RunTrainer(Protocol):
     signals: StopSignals
     # of checkpointing.resumable
     facts: dict[str, Any]
-    finished: Any  # run_state.RunState or None
-    finished_at: int | None
-    saved_at: int | None
-    saved_in: Path | None
+    last_state: Any  # run_state.RunState or None
+    last_state_step: int | None
+    saved_step: int | None
+    saved_folder: Path | None
     staging: Path | None
 
 

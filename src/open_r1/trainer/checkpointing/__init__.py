@@ -1,6 +1,6 @@
-"""What a run leaves to go on from, written whole or not at all, and how it goes on exactly.
+"""Checkpoints that are written atomically, verified, and resumed from with the weights of an undisturbed run.
 
-A save: `staging` gives a folder beside the others, transformers writes weights and optimizer into it, `run_state` what
-else a rank holds, `manifest` seals it. A resume: `checkpoints` chooses one by `contents`, `manifest`, flags and data,
-and `resume` makes the trainer go on.
+A save: `atomic_save` gives a folder beside the others, transformers writes weights and optimizer into it, `run_state`
+all else that a rank holds, `manifest` the size and hash of each file. A resume: `select` chooses a checkpoint by
+`required_files`, `manifest` and `identity` (flags and data), and `resumable` makes the trainer continue from it.
 """

@@ -1,8 +1,8 @@
-"""A folder of weights is written under another name and renamed when it is whole: a kill or a full disk at any moment
+"""Atomic save: write a folder of weights under another name and rename it when complete, so that a kill or a full disk
 leaves the last good one.
 
-All ranks write into `saving/checkpoint-N`, which nothing takes for a checkpoint; rank 0 adds the manifest, sees all of
-it on the disk, and renames it. What a killed run left in `saving` goes at the next save.
+All ranks write into `saving/checkpoint-N`, which nothing takes for a checkpoint; rank 0 adds the manifest, syncs all
+files to the disk, and renames the folder. The next save removes what a killed run left in `saving`.
 """
 
 import logging
@@ -18,19 +18,19 @@ from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
 
-SAVING = "saving"  # holds a folder that is not whole yet, and one that it replaces
+SAVING = "saving"  # holds an incomplete folder, and the one that it replaces
 
 
 class SaveFailed(RunEnded):
-    """A folder could not be written; what was there before is as it was."""
+    """A folder could not be written; the previous one is unchanged."""
 
 
 @contextmanager
 def staged(trainer: RunTrainer, final: Path, manifest: bool) -> Iterator[Path]:
-    """All ranks write into the folder it gives; afterwards it is `final`, in place of one that was there.
+    """Yields the folder that all ranks write into, and renames it to `final`, replacing an earlier one.
 
     Raises SaveFailed, on all ranks, where one cannot write. Ranks of DeepSpeed and FSDP write between collectives:
-    there the one that failed raises OSError alone, and its end ends the others.
+    there the rank that failed raises OSError alone, and its exit ends the others.
     """
     folder = final.parent / SAVING / final.name
     first = trainer.accelerator.is_main_process
@@ -43,19 +43,19 @@ def staged(trainer: RunTrainer, final: Path, manifest: bool) -> Iterator[Path]:
             raise
         error = raised
 
-    def written() -> None:
+    def raise_write_error() -> None:
         if error is not None:
-            shutil.rmtree(folder.parent, ignore_errors=True)  # a full disk has room again
+            shutil.rmtree(folder.parent, ignore_errors=True)  # frees a full disk
             raise SaveFailed(save_error_text(final, error)) from error
 
     if error is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         raise OSError(save_error_text(final, error)) from error
-    on_all_ranks(written)
+    on_all_ranks(raise_write_error)
     on_all_ranks(lambda: publish(folder, final, manifest) if first else None)
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make an empty folder; what killed runs left beside it goes. Raises SaveFailed."""
+    """Make an empty folder and remove the remains of killed runs beside it. Raises SaveFailed."""
     try:
         if folder.parent.exists():
             shutil.rmtree(folder.parent)
@@ -65,7 +65,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def publish(folder: Path, final: Path, manifest: bool) -> None:
-    """Rename a folder that is whole; on the disk before it has its name. Raises SaveFailed."""
+    """Sync a complete folder to the disk, then rename it to `final`. Raises SaveFailed."""
     try:
         if manifest:
             write_manifest(folder)
@@ -80,7 +80,7 @@ def publish(folder: Path, final: Path, manifest: bool) -> None:
 
 
 def warn_of_little_space(folder: Path) -> None:
-    """Say in time that the next one will not fit."""
+    """Warn if another save of this size would not fit on the disk."""
     size, free = size_of(folder.rglob("*")), shutil.disk_usage(folder).free
     if free < size:
         logger.warning(
@@ -97,12 +97,13 @@ def is_write_error(error: Exception) -> bool:
     >>> is_write_error(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"))
     True
     """
-    theirs = ("inline_container", "I/O error", "os error", "No space left")
-    return isinstance(error, OSError) or any(words in str(error) for words in theirs)
+    messages = ("inline_container", "I/O error", "os error", "No space left")
+    return isinstance(error, OSError) or any(message in str(error) for message in messages)
 
 
 def save_error_text(final: Path, error: Exception) -> str:
-    """
+    """The message of a failed save.
+
     >>> save_error_text(Path("out/checkpoint-6"), OSError(28, "No space left on device"))
     'out/checkpoint-6 could not be written: OSError: [Errno 28] No space left on device'
     """

@@ -1,7 +1,7 @@
-"""What makes two runs the same run: flags, data, rewards, processor and ranks; compared when one is resumed.
+"""The facts that identify a run (flags, data, rewards, processor, ranks), compared when it is resumed.
 
-Every field of the arguments stands in exactly one of `MAY_DIFFER` and `SHAPING` (a test holds that). What is not in
-`MAY_DIFFER` is compared, so a flag that a new release of TRL brings is compared until somebody decides otherwise.
+Every field of the arguments stands in exactly one of `MAY_DIFFER` and `SHAPING` (a test holds that). All
+fields outside `MAY_DIFFER` are compared, so a flag that a new release of TRL adds is compared until it is listed.
 """
 
 import hashlib
@@ -180,34 +180,35 @@ def processor_facts(processor: ProcessorMixin) -> dict[str, str]:
 
 
 def _processor_hash(path: Path) -> str:
-    """Without what a call leaves in a tokenizer (padding, truncation), and the folder that it was loaded from."""
+    """sha256 of a file, without its folder's name and what a call leaves in a tokenizer (padding, truncation)."""
     data = path.read_bytes()
     if path.suffix == ".json":
         value = json.loads(data)
-        passing = {"padding", "truncation", "name_or_path", "_name_or_path"}
-        data = json.dumps({k: v for k, v in value.items() if k not in passing}, sort_keys=True).encode()
+        transient = {"padding", "truncation", "name_or_path", "_name_or_path"}
+        data = json.dumps({k: v for k, v in value.items() if k not in transient}, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()
 
 
 def _plain(value: Any) -> Any:
+    """A value that JSON cannot hold, as a dictionary or text."""
     return value.to_dict() if hasattr(value, "to_dict") else str(value)
 
 
-def resume_differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs, in words. Facts that an older version did not save, or that no longer exist, are not compared.
+def resume_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """A sentence for each fact that differs. Facts that only one of the two versions knows are left out.
 
     >>> resume_differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64, "$JUDGE_MODEL": None})
     ['--seed: 1 in the checkpoint, 2 in this run']
     """
     return [
-        f"{name}: {shorten(saved[name])} in the checkpoint, {shorten(now[name])} in this run"
+        f"{name}: {shorten(saved[name])} in the checkpoint, {shorten(current[name])} in this run"
         for name in saved
-        if name in now and saved[name] != now[name]
+        if name in current and saved[name] != current[name]
     ]
 
 
 def refuse_differences(folder: Path, facts: dict[str, Any]) -> None:
-    """Raises UsageError naming all that differs between the run that saved the checkpoint and this one."""
+    """Raises UsageError with all differences between the run that saved the checkpoint and this one."""
     differences = resume_differences(read_state(folder)["facts"], facts)
     if differences:
         raise UsageError(

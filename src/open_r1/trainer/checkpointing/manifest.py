@@ -1,7 +1,7 @@
-"""What says that a checkpoint is whole: `manifest.json` names every file of it with its size and sha256. (torch-free)
+"""Writes and verifies `manifest.json`: every file of a checkpoint with its size and sha256. (torch-free)
 
-It is written last, so a folder without it was never finished, or is another program's. transformers 5.17 picks the
-checkpoint of the highest number unread, and goes on without an optimizer, scheduler or random state that is missing.
+It is written last, so a folder without it is incomplete, or another program's. transformers 5.17 takes the checkpoint
+of the highest number without any check, and continues without a missing optimizer, scheduler or random state.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
-THREADS = 4  # that hash files; hashing leaves the interpreter to others
+THREADS = 4  # for hashing files; hashing releases the interpreter lock
 
 
 def write_manifest(folder: Path) -> None:
-    """Name all files below a folder, and see them on the disk: files, manifest and folders are synced.
+    """Write the manifest of a folder, and sync files, manifest and folders to the disk.
 
     Raises OSError.
     """
@@ -35,9 +35,9 @@ def write_manifest(folder: Path) -> None:
 
 
 def damages(folder: Path, rank: int = 0, ranks: int = 1) -> list[str]:
-    """What differs from the manifest; empty where the folder is as it was written.
+    """A sentence for each difference from the manifest; empty where the folder is as it was written.
 
-    Of several ranks each reads the contents of its share of the files, and sees the sizes of all.
+    With several ranks each hashes its share of the files, and checks the sizes of all.
 
     >>> damages(Path("nowhere"))
     ['there is no manifest.json, which is written last: it was never finished, or another program wrote it']
@@ -48,26 +48,28 @@ def damages(folder: Path, rank: int = 0, ranks: int = 1) -> list[str]:
         return [f"there is no {MANIFEST}, which is written last: it was never finished, or another program wrote it"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} is damaged ({type(error).__name__}: {error})"]
-    found = [size_problem(folder / name, entry["bytes"], name) for name, entry in files.items()]
-    if any(found):
-        return [problem for problem in found if problem]
-    mine = list(files)[rank::ranks]
+    problems = [size_problem(folder / name, entry["bytes"], name) for name, entry in files.items()]
+    if any(problems):
+        return [problem for problem in problems if problem]
+    share = list(files)[rank::ranks]
     with ThreadPoolExecutor(THREADS) as pool:
-        hashes = pool.map(file_sha256, (folder / name for name in mine))
-        wrong = [name for name, digest in zip(mine, hashes, strict=True) if digest != files[name]["sha256"]]
-    return [f"{name} holds other bytes than were written (its sha256 differs)" for name in wrong]
+        hashes = pool.map(file_sha256, (folder / name for name in share))
+        names = [name for name, digest in zip(share, hashes, strict=True) if digest != files[name]["sha256"]]
+    return [f"{name} holds other bytes than were written (its sha256 differs)" for name in names]
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """File name -> {"bytes", "sha256"}. Raises FileNotFoundError, or another error for a damaged manifest."""
     files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     return {str(name): {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])} for name, e in files.items()}
 
 
 def size_problem(path: Path, size: int, name: str) -> str | None:
+    """The sentence about a file that is missing or has another size than expected, or None."""
     if not path.is_file():
         return f"{name} is missing"
-    found = path.stat().st_size
-    return None if found == size else f"{name} has {found} bytes, expected {size}"
+    actual = path.stat().st_size
+    return None if actual == size else f"{name} has {actual} bytes, expected {size}"
 
 
 def size_of(paths: Iterable[Path]) -> int:
@@ -76,12 +78,13 @@ def size_of(paths: Iterable[Path]) -> int:
 
 
 def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """What was written to a file, or the names in a folder, is on the disk afterwards."""
+    """Flush a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,16 +1,16 @@
-"""Which files a checkpoint must hold for a run to go on from it exactly, by the engine that wrote it. (torch-free)"""
+"""The files that a checkpoint needs for an exact resume, by the engine that wrote it. (torch-free)"""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# {"engine", "ranks", "zero_stage", "own_scheduler": whether DeepSpeed keeps it, "facts"}, written by rank 0; beside it
-# lies each rank's run_state_N.pt.
+# Written by rank 0, beside each rank's run_state_N.pt: {"engine", "ranks", "zero_stage", "own_scheduler": whether
+# DeepSpeed keeps the scheduler, "facts"}.
 STATE = "run_state.json"
 REFERENCE = "reference.safetensors"  # weights of a reference model that follows the policy (--sync_ref_model)
 
-# Engine -> files it writes beside `COMMON`, given the folder and the number of ranks; "a|b" is one of the two.
+# Engine -> patterns of the files it writes, given the folder and the number of ranks; "a|b" is one of the two.
 ENGINE_FILES: dict[str, Callable[[Path, int], list[str]]] = {
     "plain": lambda folder, ranks: [*weight_files(folder), "optimizer.pt", "scheduler.pt"],
     "deepspeed": lambda folder, ranks: deepspeed_files(folder, ranks),
@@ -19,24 +19,25 @@ ENGINE_FILES: dict[str, Callable[[Path, int], list[str]]] = {
 
 
 def missing(folder: Path) -> list[str]:
-    """What a checkpoint lacks to be continued from; empty where it is complete."""
+    """The files that a checkpoint lacks for an exact resume; empty where it is complete."""
     state = read_state(folder)
     facts, ranks = state.get("facts", {}), state.get("ranks", 1)
     engine = state.get("engine", "deepspeed" if (folder / "latest").exists() else "plain")
-    wanted = ["trainer_state.json", *ENGINE_FILES.get(engine, ENGINE_FILES["plain"])(folder, ranks)]
-    wanted += ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
-    wanted += [STATE, *(f"run_state_{rank}.pt" for rank in range(ranks))]
-    wanted += [REFERENCE] if facts.get("--sync_ref_model") else []
-    wanted += ["entropy_ctrl_state.json"] if facts.get("--use_adaptive_entropy") else []
-    return [name for name in wanted if not any(any(folder.glob(one)) for one in name.split("|"))]
+    names = ["trainer_state.json", *ENGINE_FILES.get(engine, ENGINE_FILES["plain"])(folder, ranks)]
+    names += ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
+    names += [STATE, *(f"run_state_{rank}.pt" for rank in range(ranks))]
+    names += [REFERENCE] if facts.get("--sync_ref_model") else []
+    names += ["entropy_ctrl_state.json"] if facts.get("--use_adaptive_entropy") else []
+    return [name for name in names if not any(any(folder.glob(pattern)) for pattern in name.split("|"))]
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """`run_state.json`; empty where there is none, or a damaged one."""
+    """The content of `run_state.json`; empty where it is missing or damaged."""
     return read_object(folder / STATE)
 
 
 def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where the file is missing, damaged or holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -45,6 +46,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[str]:
+    """Patterns of the model's weight files: the shards of its index, else one file."""
     shards = read_object(folder / "model.safetensors.index.json").get("weight_map")
     if isinstance(shards, dict):
         return sorted(set(map(str, shards.values())))
@@ -52,7 +54,7 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def deepspeed_files(folder: Path, ranks: int) -> list[str]:
-    """Of ZeRO 1 to 3: a part of the optimizer for each rank, and of the weights too under ZeRO-3."""
+    """Patterns of DeepSpeed's files: a part of the optimizer a rank (ZeRO 1 to 3), of the weights too (ZeRO 3)."""
     latest = folder / "latest"
     tag = latest.read_text(encoding="utf-8").strip() if latest.exists() else "global_step*"
     state = read_state(folder)

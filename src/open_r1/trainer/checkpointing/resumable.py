@@ -1,19 +1,19 @@
-"""A run that is stopped and resumed ends with the weights of one that never stopped.
+"""Exact resume: a run that is stopped and resumed ends with the weights of one that never stopped.
 
-transformers restores optimizer, scheduler and random state. What it (5.17) and TRL (1.16) lose, and the remedy here:
+transformers restores optimizer, scheduler and random state. What it (5.17) and TRL (1.16) lose -> what is done here:
   - weights of models whose parameters are saved under other names than they have in memory (Qwen2.5-VL among them):
-    it warns of missing keys and trains on from what the run began with -> they are read as `from_pretrained` does;
+    it warns of missing keys and trains on from the initial weights -> they are loaded as `from_pretrained` does;
   - the order of rows: TRL's sampler replays the first epoch after a resume -> `EpochSampler`, and `set_epoch` also
     where accelerate does not reach a sampler that was wrapped to skip batches;
   - the generation window (completions used for several optimizer steps, and the place in it) -> `run_state_{rank}.pt`
-    holds row numbers, completions and scores; the prompts are made from the rows again, so pixels are never saved;
+    holds row numbers, completions and scores; prompts are processed from the rows again, so no pixels are saved;
   - metrics and loss that wait for the next log, the sum behind `train_loss` -> the same file;
   - a reference model that follows the policy -> `reference.safetensors`;
-  - an evaluation moves the random state of training -> it has its own;
-  - a run at its last step trains one more -> it does not;
-  - a save that is killed leaves half a checkpoint, which is then continued from -> `staging`, `manifest`.
+  - an evaluation changes the random state of training -> it runs in its own;
+  - a run resumed at its last step trains one more -> it ends;
+  - a killed save leaves half a checkpoint, which is then resumed from -> `atomic_save`, `manifest`.
 
-Seeds of vLLM requests follow from seed, step and row, so they need no state. The random state of CPU and CUDA is kept.
+Seeds of vLLM requests follow from seed, step and row, so they need no state. CPU's and CUDA's random states are saved.
 """
 
 import logging
@@ -31,10 +31,10 @@ from trl.trainer.utils import RepeatSampler
 from open_r1.trainer.checkpointing.atomic_save import staged
 from open_r1.trainer.checkpointing.run_state import (
     RunState,
+    capture_run_state,
     load_run_state,
     own_random_state,
     restore_run_state,
-    run_state,
     save_run_state,
 )
 from open_r1.trainer.protocols import RunTrainer
@@ -43,14 +43,14 @@ logger = logging.getLogger(__name__)
 
 
 class Resumable:
-    """Mixed into a trainer, before TRL's class. `facts` is `checkpoints.facts_of` the run."""
+    """Mixin, before TRL's class: saves and restores a run exactly. `facts` are those of `identity.run_facts`."""
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
-    finished: "RunState | None" = None  # as it was after the last finished optimizer step of this process
-    finished_at: int | None = None  # that step
-    saved_at: int | None = None  # step of the newest checkpoint that this process wrote or continued from
-    saved_in: Path | None = None  # its folder, of another run's output where that is continued elsewhere
-    staging: Path | None = None  # the folder that stands for the output folder while a checkpoint is written
+    last_state: "RunState | None" = None  # after the last finished optimizer step of this process
+    last_state_step: int | None = None  # the number of that step
+    saved_step: int | None = None  # step of the newest checkpoint that this process wrote or resumed from
+    saved_folder: Path | None = None  # its folder, which may lie in another run's output folder
+    staging: Path | None = None  # stands for the output folder while a checkpoint is written
 
     def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
         if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
@@ -73,14 +73,14 @@ class Resumable:
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        self.finished, self.finished_at = run_state(self), self.state.global_step
+        self.last_state, self.last_state_step = capture_run_state(self), self.state.global_step
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with own_random_state():
             return super().evaluate(*args, **kwargs)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """checkpoint-N in the output folder, whole or not at all. Raises SaveFailed."""
+        """Write checkpoint-N into the output folder atomically. Raises SaveFailed."""
         final = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with staged(self, final, manifest=True) as folder:
             self.staging = folder.parent
@@ -88,8 +88,8 @@ class Resumable:
                 super()._save_checkpoint(model, trial)
             finally:
                 self.staging = None
-            self._name_best(folder, final)
-        self.saved_at, self.saved_in = self.state.global_step, final
+            self._rename_best(folder, final)
+        self.saved_step, self.saved_folder = self.state.global_step, final
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
@@ -97,8 +97,8 @@ class Resumable:
             best = self.state.best_model_checkpoint
             rotate_checkpoints(self.args.output_dir, best_model_checkpoint=best, **limits)
 
-    def _name_best(self, folder: Path, final: Path) -> None:
-        """Where the checkpoint being written is the best one, it is known by the name that it will have."""
+    def _rename_best(self, folder: Path, final: Path) -> None:
+        """If the checkpoint being written is the best one, record its final name in the trainer's state."""
         if self.state.best_model_checkpoint == str(folder):
             self.state.best_model_checkpoint = str(final)
             if self.args.should_save:
@@ -118,30 +118,30 @@ class Resumable:
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             load_run_state(self, Path(checkpoint))
-            self.saved_at, self.saved_in = self.state.global_step, Path(checkpoint)
-        super()._load_rng_state(checkpoint)  # the last to be restored: everything before may draw numbers
+            self.saved_step, self.saved_folder = self.state.global_step, Path(checkpoint)
+        super()._load_rng_state(checkpoint)  # restored last: everything before may draw numbers
 
 
 def save_checkpoint_now(trainer: RunTrainer) -> Path | None:
     """Save checkpoint-N of the last finished optimizer step N, to end a run that cannot go on; all ranks call it.
 
-    What the unfinished step has drawn, generated and logged is taken back, so that a run resumed from it is the
-    undisturbed one. Returns the folder; None where this process has finished no step, so that there is nothing to save
-    that was not there before. With --save_only_model true it holds the weights alone, as the user chose.
+    Random numbers, completions and logs of the unfinished step are taken back, so that a run resumed from it equals an
+    undisturbed one. Returns the folder; None where this process has finished no step, so that there is nothing new to
+    save. With --save_only_model true it holds the weights alone, as the user chose.
     """
     step = trainer.state.global_step
-    if trainer.finished is None and trainer.saved_at is None:
+    if trainer.last_state is None and trainer.saved_step is None:
         return None
-    if trainer.saved_at != step:
-        if trainer.finished_at == step:  # else it ended while that step was logged or evaluated, with nothing begun
-            restore_run_state(trainer, trainer.finished)
+    if trainer.saved_step != step:
+        if trainer.last_state_step == step:  # else the run ended while that step was logged or evaluated
+            restore_run_state(trainer, trainer.last_state)
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
-    return trainer.saved_in
+    return trainer.saved_folder
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
-    """The weights that `save_pretrained` wrote. Raises RuntimeError where one is missing or is none of the model's."""
+    """Load the weights that `save_pretrained` wrote. Raises RuntimeError for a missing or an unknown one."""
     model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
 
 
@@ -149,8 +149,7 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's sampler with the order of an epoch as a function of (seed, epoch): the order that TRL's own has in a run
-    that is never stopped."""
+    """TRL's sampler, with the order of rows as a function of (seed, epoch): TRL's own order in an undisturbed run."""
 
     epoch = 0
 
@@ -166,12 +165,13 @@ class EpochSampler(RepeatSampler):
 
     @classmethod
     def like(cls, sampler: RepeatSampler) -> "EpochSampler":
+        """A sampler with the settings of TRL's."""
         names = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
         return cls(**{name: getattr(sampler, name) for name in names})
 
 
 def set_epoch(dataloader: DataLoader, epoch: int) -> None:
-    """Tell the sampler inside what accelerate has wrapped around it."""
+    """Set the epoch of the sampler inside accelerate's wrappers."""
     sampler = dataloader.batch_sampler
     while (inner := getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)) is not None:
         sampler = inner

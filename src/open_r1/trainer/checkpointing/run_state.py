@@ -1,7 +1,7 @@
-"""What a rank holds at the end of an optimizer step beside weights, optimizer and scheduler: copied, put back, saved.
+"""Copies, restores, saves and loads a rank's state beside weights, optimizer and scheduler, after an optimizer step.
 
-`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, and what waits for the
-next log; the prompts are made from the rows again. transformers saves the random state.
+`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, and the metrics for the
+next log; prompts are processed from the rows again. transformers saves the random state.
 """
 
 import json
@@ -21,7 +21,7 @@ from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
 from open_r1.trainer.distributed import is_zero3
 from open_r1.trainer.protocols import RunTrainer
 
-# Attributes of transformers' and TRL's trainers that change from step to step and that nobody else saves.
+# Attributes of transformers' and TRL's trainers that change from step to step and that they leave unsaved.
 COUNTERS = (
     "_step",
     "_tr_loss",
@@ -30,18 +30,20 @@ COUNTERS = (
     "_total_train_tokens",
     "_current_train_step_time",
 )
-OURS = ("nonfinite_steps", "nonfinite_in_a_row")
+NONFINITE_COUNTERS = ("nonfinite_steps", "nonfinite_in_a_row")
 
 
 # -------------------------------------------------------------------------------------------------------------- random
 
 
 def random_state() -> dict[str, Any]:
+    """The states of all random generators of this process: Python, numpy, torch's CPU and CUDA."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_random_state(state: dict[str, Any]) -> None:
+    """Restore what `random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["cpu"])
@@ -51,12 +53,12 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def own_random_state() -> Iterator[None]:
-    """What happens within leaves the random state as it was."""
-    before = random_state()
+    """Context that restores the random state at its end."""
+    state = random_state()
     try:
         yield
     finally:
-        set_random_state(before)
+        set_random_state(state)
 
 
 # ----------------------------------------------------------------------------------------------------- state of a rank
@@ -66,8 +68,8 @@ def own_random_state() -> Iterator[None]:
 class RunState:
     """A rank's state at the end of an optimizer step, beside weights, optimizer and scheduler.
 
-    `counters` of `COUNTERS` and `OURS`; `metrics` and `logs` what TRL has gathered for the next log; `window` the
-    micro-batches of the generation window that is open, None between two windows; `tokens` seen by the whole run.
+    `counters` of `COUNTERS` and `NONFINITE_COUNTERS`; `metrics` and `logs` that TRL has gathered for the next log;
+    `window`: the micro-batches of the open generation window, None between two windows; `tokens` seen by the run.
     """
 
     random: dict[str, Any]
@@ -78,21 +80,21 @@ class RunState:
     tokens: int
 
 
-def run_state(trainer: RunTrainer) -> RunState:
-    """A copy of what changes; tensors of the window are shared, as nothing writes into them."""
-    counters = {name: getattr(trainer, name) for name in (*COUNTERS, *OURS) if hasattr(trainer, name)}
+def capture_run_state(trainer: RunTrainer) -> RunState:
+    """A copy of the trainer's state; tensors of the window are shared, since nothing writes into them."""
+    counters = {name: getattr(trainer, name) for name in (*COUNTERS, *NONFINITE_COUNTERS) if hasattr(trainer, name)}
     return RunState(
         random_state(),
         {name: value.clone() if torch.is_tensor(value) else value for name, value in counters.items()},
         {name: list(values) for name, values in trainer._metrics["train"].items()},
-        plain_logs(trainer._logs) if getattr(trainer, "log_completions", False) else {},
+        copy_logs(trainer._logs) if getattr(trainer, "log_completions", False) else {},
         [dict(part) for part in trainer._buffered_inputs] if inside_window(trainer) else None,
         trainer.state.num_input_tokens_seen,
     )
 
 
 def restore_run_state(trainer: RunTrainer, state: RunState) -> None:
-    """Make the trainer what it was."""
+    """Set the trainer back to a captured state."""
     for name, value in state.counters.items():
         setattr(trainer, name, value.clone().to(trainer.args.device) if torch.is_tensor(value) else value)
     trainer._metrics["train"].clear()
@@ -107,19 +109,20 @@ def restore_run_state(trainer: RunTrainer, state: RunState) -> None:
 
 
 def inside_window(trainer: RunTrainer) -> bool:
-    """Whether completions that were generated are still to be used."""
+    """Whether the newest generation has completions that are still to be used."""
     if getattr(trainer, "_buffered_inputs", None) is None:
         return False
     return trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations) != 0
 
 
-def plain_logs(logs: dict[str, Any]) -> dict[str, Any]:
-    """Texts and numbers of TRL's table of completions, without its pictures."""
-    kept = {name: values for name, values in logs.items() if name != "images"}
-    return {n: {k: list(v) for k, v in x.items()} if isinstance(x, dict) else list(x) for n, x in kept.items()}
+def copy_logs(logs: dict[str, Any]) -> dict[str, Any]:
+    """A copy of TRL's table of completions, without its pictures."""
+    columns = {name: values for name, values in logs.items() if name != "images"}
+    return {n: {k: list(v) for k, v in x.items()} if isinstance(x, dict) else list(x) for n, x in columns.items()}
 
 
 def restore_log(log: Any, values: Any) -> None:
+    """Refill a column of TRL's table, or each of a dictionary of columns, in place."""
     if isinstance(values, dict):
         for name in values:
             restore_log(log[name], values[name])
@@ -132,34 +135,35 @@ def restore_log(log: Any, values: Any) -> None:
 
 
 def save_run_state(trainer: RunTrainer, folder: Path) -> None:
-    """This rank's `run_state_{rank}.pt` (transformers saves the random state), and rank 0's `run_state.json`."""
-    state, rank = run_state(trainer), trainer.accelerator.process_index
-    kept = {
+    """Write this rank's `run_state_{rank}.pt`, and on rank 0 `run_state.json`; transformers saves the random state."""
+    state, rank = capture_run_state(trainer), trainer.accelerator.process_index
+    fields = {
         "counters": state.counters,
         "metrics": state.metrics,
         "logs": state.logs,
         "window": without_prompts(state.window),
     }
-    torch.save(kept, folder / f"run_state_{rank}.pt")
+    torch.save(fields, folder / f"run_state_{rank}.pt")
     save_reference(trainer, folder)
     if rank == 0:
         engine = "deepspeed" if trainer.is_deepspeed_enabled else "fsdp" if trainer.is_fsdp_enabled else "plain"
         plugin = trainer.args.deepspeed_plugin
-        about = {"engine": engine, "ranks": trainer.args.world_size, "zero_stage": plugin and plugin.zero_stage}
-        about |= {"own_scheduler": not (folder / "scheduler.pt").exists(), "facts": trainer.facts}
-        (folder / STATE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        description = {"engine": engine, "ranks": trainer.args.world_size, "zero_stage": plugin and plugin.zero_stage}
+        description |= {"own_scheduler": not (folder / "scheduler.pt").exists(), "facts": trainer.facts}
+        (folder / STATE).write_text(json.dumps(description, indent=1), encoding="utf-8")
 
 
 def load_run_state(trainer: RunTrainer, folder: Path) -> None:
+    """Restore what `save_run_state` wrote for this rank."""
     path = folder / f"run_state_{trainer.accelerator.process_index}.pt"
-    kept = torch.load(path, map_location="cpu", weights_only=True)
-    kept["window"] = with_prompts(trainer, kept["window"])
-    restore_run_state(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **kept))
+    fields = torch.load(path, map_location="cpu", weights_only=True)
+    fields["window"] = with_prompts(trainer, fields["window"])
+    restore_run_state(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **fields))
     load_reference(trainer, folder)
 
 
 def without_prompts(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The micro-batches without their prompts; copies, as a view would be saved with all that it is a view of."""
+    """The micro-batches without their prompts; copied, since a view would be saved with all of its base tensor."""
     if window is None:
         return None
     return [
@@ -169,7 +173,7 @@ def without_prompts(window: list[dict[str, Any]] | None) -> list[dict[str, Any]]
 
 
 def with_prompts(trainer: RunTrainer, window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The micro-batches with their prompts made anew from `rows`, on the device."""
+    """The micro-batches with their prompts, processed from their `rows` again, on the device."""
     if window is None:
         return None
     rows = [row for part in window for row in part["rows"]]
@@ -183,12 +187,12 @@ def with_prompts(trainer: RunTrainer, window: list[dict[str, Any]] | None) -> li
 
 
 def save_reference(trainer: RunTrainer, folder: Path) -> None:
-    """The reference model where it follows the policy; elsewhere it is the model that the run began with."""
+    """Save the reference model if it follows the policy; else it is the model that the run began with."""
     if not getattr(trainer.args, "sync_ref_model", False):
         return
     weights = {}
     for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
-        with gathered(trainer, parameter):
+        with gathered_parameter(trainer, parameter):
             if trainer.accelerator.is_main_process:
                 weights[name] = parameter.detach().cpu().clone()
     if weights:
@@ -196,18 +200,19 @@ def save_reference(trainer: RunTrainer, folder: Path) -> None:
 
 
 def load_reference(trainer: RunTrainer, folder: Path) -> None:
+    """Load what `save_reference` wrote into the reference model."""
     if not getattr(trainer.args, "sync_ref_model", False):
         return
     writes = trainer.accelerator.is_main_process or not is_zero3(trainer.accelerator)
     weights = load_file(folder / REFERENCE) if writes else {}
     for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
-        with gathered(trainer, parameter), torch.no_grad():
+        with gathered_parameter(trainer, parameter), torch.no_grad():
             if writes:
                 parameter.copy_(weights[name])
 
 
-def gathered(trainer: RunTrainer, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
-    """Within it the parameter is whole; under ZeRO-3 what rank 0 writes into it reaches all ranks."""
+def gathered_parameter(trainer: RunTrainer, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
+    """Context in which the parameter is whole; under ZeRO-3 the values that rank 0 writes into it reach all ranks."""
     if not is_zero3(trainer.accelerator):
         return nullcontext()
     import deepspeed
