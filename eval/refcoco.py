@@ -22,7 +22,7 @@ from rich.console import Console
 from open_r1.errors import DataError, UsageError
 from open_r1.evaluation.cli import main, parser_of
 from open_r1.tasks.importers.refcoco import Sources
-from open_r1.tasks.importers.regions import SplitLines, collect
+from open_r1.tasks.importers.regions import SplitLines, collect_regions
 
 VLM_R1_SEED = 42
 
@@ -53,7 +53,7 @@ def prepared(path: Path, out: Path, sample: int | None) -> Path:
 def converted(path: Path, out: Path) -> list[str]:
     """The lines of a file in another of RefCOCO's public forms. Raises DataError with every defect."""
     lines = SplitLines(path.stem, out, "")
-    collect([path], Sources(split="val"), lines)
+    collect_regions([path], Sources(split="val"), lines)
     if lines.problems:
         raise DataError(lines.problems)
     if lines.unanswered:

@@ -32,7 +32,7 @@ from open_r1.endpoint.replies import split_reasoning
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.parsing.answer import final_text, has_think_format
 from open_r1.rewards.registry import METHODS
-from open_r1.tasks.counting import ALL as TOTAL
+from open_r1.tasks.counting import COUNT_ALL_QUESTION as TOTAL
 
 ATTRIBUTES = ("size", "color", "material", "shape")  # in the order of English adjectives
 PROMPT = """A picture shows these objects, and nothing else:

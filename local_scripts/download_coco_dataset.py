@@ -26,7 +26,7 @@ from rich.progress import Progress
 from open_r1.data.geometry.polygons import BASES, RAYS
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.errors import DataError, Problem
-from open_r1.tasks.importers.coco import Picture, Wanted, picture_rows, read_pictures
+from open_r1.tasks.importers.coco import InstanceFilter, Picture, picture_rows, read_pictures
 from open_r1.tasks.importers.downloads import download, unzip
 
 SERVER = "http://images.cocodataset.org"
@@ -62,7 +62,7 @@ def fetch(year: int, out: Path, server: str, bar: Progress) -> list[Split]:
     return splits
 
 
-def _archive(name: str, out: Path, server: str, bar: Progress, wanted: Any = lambda name: True) -> None:
+def _archive(name: str, out: Path, server: str, bar: Progress, select: Any = lambda name: True) -> None:
     """One archive, downloaded and unpacked; a file beside it says that both are done."""
     path = out / "archives" / Path(name).name
     done = path.with_suffix(".done")
@@ -72,7 +72,7 @@ def _archive(name: str, out: Path, server: str, bar: Progress, wanted: Any = lam
     task = bar.add_task(f"download {path.name}", total=None)
     download(f"{server}/{name}", path, MD5[name], lambda n, total: bar.update(task, completed=n, total=total))
     task = bar.add_task(f"unpack {path.name}", total=None)
-    unzip(path, out, wanted, lambda n, total: bar.update(task, completed=n, total=total))
+    unzip(path, out, select, lambda n, total: bar.update(task, completed=n, total=total))
     done.touch()
 
 
@@ -98,27 +98,27 @@ class State:
     whole: bool = False
 
 
-def write_split(split: Split, wanted: Wanted, out: Path, workers: int, bar: Progress) -> State:
+def write_split(split: Split, selection: InstanceFilter, out: Path, workers: int, bar: Progress) -> State:
     """OUT/NAME.jsonl. An earlier run's NAME.jsonl.part is continued where it was made with the same settings."""
-    here = present(split)
-    instances = [one for picture in here for one in picture.instances]
-    key = {**asdict(wanted), "pictures": len(here), "ids": sum(one.id for one in instances)}
+    pictures = present(split)
+    instances = [one for picture in pictures for one in picture.instances]
+    key = {**asdict(selection), "pictures": len(pictures), "ids": sum(one.id for one in instances)}
     key["area"] = sum(one.area for one in instances)
     state = read_state(out / split.name, key)
-    task = bar.add_task(f"{split.name}.jsonl", total=len(here), completed=state.pictures)
+    task = bar.add_task(f"{split.name}.jsonl", total=len(pictures), completed=state.pictures)
     if state.whole:
         return state
     with open(out / f"{split.name}.jsonl.part", "ab") as lines, ProcessPoolExecutor(workers) as pool:
         lines.truncate(state.bytes)
-        for start in range(state.pictures, len(here), BATCH):
-            batch = here[start : start + BATCH]
-            rows, left = 0, Counter(state.left)
-            for found, reasons in pool.map(partial(picture_rows, wanted=wanted), batch, chunksize=16):
-                lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found).encode())
-                rows, left = rows + len(found), left + reasons
+        for start in range(state.pictures, len(pictures), BATCH):
+            batch = pictures[start : start + BATCH]
+            rows, skipped = 0, Counter(state.left)
+            for picture_lines, reasons in pool.map(partial(picture_rows, selection=selection), batch, chunksize=16):
+                lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in picture_lines).encode())
+                rows, skipped = rows + len(picture_lines), skipped + reasons
                 bar.advance(task)
             lines.flush()
-            state = State(key, start + len(batch), lines.tell(), state.rows + rows, dict(left))
+            state = State(key, start + len(batch), lines.tell(), state.rows + rows, dict(skipped))
             write_state(out / split.name, state)
     (out / f"{split.name}.jsonl.part").replace(out / f"{split.name}.jsonl")
     state = replace(state, whole=True)
@@ -182,7 +182,9 @@ def main() -> None:
     parser = build_parser()
     args = parser.parse_args()
     check(args, parser)
-    wanted = Wanted(args.basis, args.terms, args.min_area, args.keep_crowd, args.max_per_image, args.min_ceiling)
+    selection = InstanceFilter(
+        args.basis, args.terms, args.min_area, args.keep_crowd, args.max_per_image, args.min_ceiling
+    )
     out: Path = args.output_dir
     out.mkdir(parents=True, exist_ok=True)
     with Progress(console=Console(stderr=True)) as bar:
@@ -190,10 +192,10 @@ def main() -> None:
             splits = local(args.annotations, args.images)
         else:
             splits = fetch(args.year, out, args.server.rstrip("/"), bar)
-        written = [write_split(split, wanted, out, args.workers, bar) for split in splits]
+        written = [write_split(split, selection, out, args.workers, bar) for split in splits]
     for split, state in zip(splits, written, strict=True):
-        left = {**state.left, "pictures without a file": len(split.pictures) - state.key["pictures"]}
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left.items()) if count) or "nothing"
+        skipped = {**state.left, "pictures without a file": len(split.pictures) - state.key["pictures"]}
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()) if count) or "nothing"
         print(f"{out / split.name}.jsonl: {state.rows} rows; left out: {reasons}; --image_folders {split.images}")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from open_r1.errors import DataError, Problem
 from open_r1.tasks.importers.refcoco import READERS, SPLIT_NAMES, Sources
-from open_r1.tasks.importers.regions import SplitLines, collect
+from open_r1.tasks.importers.regions import SplitLines, collect_regions
 
 
 def options() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def options() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     args = options().parse_args(arguments)
     lines = SplitLines(args.name, args.out, args.image_prefix)
-    collect(args.files, Sources(args.instances, args.split), lines)
+    collect_regions(args.files, Sources(args.instances, args.split), lines)
     if not args.skip_unanswered:
         remedy = "correct it, or leave such rows out with --skip_unanswered"
         lines.problems += [Problem(place, "solution", "null", "a box", remedy) for place in lines.unanswered]

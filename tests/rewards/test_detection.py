@@ -290,7 +290,7 @@ def test_generated_golds_are_what_is_drawn(split: str) -> None:
     empty = 0
     for index in range(120):
         example = DetectedShapes().example(0, split, index)
-        (asked,), (image,) = example.asked, example.images
+        (asked,), (image,) = example.questions, example.images
         row = record(asked.answer, **asked.extra)
         assert gold_score(row, "od_ap") == (1, 1)
         boxes = METHODS["od_ap"].parse(asked.answer, row)
@@ -307,7 +307,7 @@ def test_generated_golds_are_what_is_drawn(split: str) -> None:
 
 def test_generated_rows_depend_on_seed_split_and_index_alone() -> None:
     first, again, other = (DetectedShapes().example(seed, "train", 5) for seed in (0, 0, 1))
-    assert first.asked == again.asked != other.asked
+    assert first.questions == again.questions != other.questions
     assert np.array_equal(first.images[0], again.images[0])
 
 

@@ -26,8 +26,8 @@ from open_r1.errors import DataError
 from open_r1.tasks.importers.coco import (
     ORDINALS,
     Instance,
+    InstanceFilter,
     Picture,
-    Wanted,
     instance_names,
     picture_rows,
     read_pictures,
@@ -237,14 +237,14 @@ def test_rows_say_what_was_left_out():
     bad = Instance(5, "cup", (0, 0, 5, 5), 2500, False, [[1, 2]])
     twins = instance(6, "fork", 300), instance(7, "fork", 301)
     everything = picture(crowd, small, big, other, bad, *twins)
-    rows, left = picture_rows(everything, Wanted())
+    rows, left = picture_rows(everything, InstanceFilter())
     assert [row["id"] for row in rows] == ["3", "4"]
     assert left == {"crowds": 1, "below min_area": 1, "unreadable masks": 1, "ambiguous": 2}
-    assert [row["id"] for row in picture_rows(everything, Wanted(keep_crowd=True))[0]] == ["1", "3", "4"]
-    assert [row["id"] for row in picture_rows(everything, Wanted(min_area=50))[0]] == ["2", "3", "4"]
-    rows, left = picture_rows(everything, Wanted(max_per_image=1))
+    assert [row["id"] for row in picture_rows(everything, InstanceFilter(keep_crowd=True))[0]] == ["1", "3", "4"]
+    assert [row["id"] for row in picture_rows(everything, InstanceFilter(min_area=50))[0]] == ["2", "3", "4"]
+    rows, left = picture_rows(everything, InstanceFilter(max_per_image=1))
     assert [row["id"] for row in rows] == ["4"] and left["over max_per_image"] == 1  # the largest
-    rows, left = picture_rows(everything, Wanted(min_ceiling=0.99))
+    rows, left = picture_rows(everything, InstanceFilter(min_ceiling=0.99))
     assert rows == [] and left["below min_ceiling"] == 2
 
 

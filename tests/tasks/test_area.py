@@ -66,9 +66,9 @@ def test_pictures_have_their_size_and_ground():
 
 def test_a_row_depends_on_seed_split_and_index_alone():
     one, again = (Areas().example(3, "train", 9) for _ in range(2))
-    assert one.asked == again.asked and one.images[0].tobytes() == again.images[0].tobytes()
-    others = [Areas().example(*where).asked for where in ((4, "train", 9), (3, "heldout", 9), (3, "train", 10))]
-    assert one.asked not in others
+    assert one.questions == again.questions and one.images[0].tobytes() == again.images[0].tobytes()
+    others = [Areas().example(*where).questions for where in ((4, "train", 9), (3, "heldout", 9), (3, "train", 10))]
+    assert one.questions not in others
 
 
 def test_splits_share_no_shape():

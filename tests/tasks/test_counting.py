@@ -9,7 +9,7 @@ from PIL import Image
 from open_r1.data.record import Record
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.registry import METHODS, accuracy
-from open_r1.tasks.counting import COUNTING, CountingImages, near, of_kind
+from open_r1.tasks.counting import COUNTING, CountingImages, kind_question, similar_pairs
 from open_r1.tasks.registry import TASKS
 from open_r1.tasks.shapes import COLORS, pairs
 
@@ -23,17 +23,17 @@ def pair_of(name: str) -> tuple[str, str]:
 def test_answers_are_the_items_drawn(split):
     for index in range(30):
         example = CountingImages().example(0, split, index)
-        every, one = example.asked
+        every, one = example.questions
         shown = [pair_of(name) for name in every.extra["items"]]
         assert every.answer == str(len(shown)) and set(shown) <= set(pairs(split))
-        counts = {of_kind(pair): shown.count(pair) for pair in pairs(split)}
+        counts = {kind_question(pair): shown.count(pair) for pair in pairs(split)}
         assert one.answer == str(counts[one.question])
         drawn = {tuple(c) for c in np.asarray(example.images[0]).reshape(-1, 3).tolist()} - {(0, 0, 0)}
         assert drawn == {COLORS[color] for color, _ in shown}
 
 
 def test_every_number_occurs_about_equally_often():
-    answers = Counter(CountingImages(most=4).example(1, "train", index).asked[0].answer for index in range(400))
+    answers = Counter(CountingImages(most=4).example(1, "train", index).questions[0].answer for index in range(400))
     assert set(answers) == {"1", "2", "3", "4"}
     assert min(answers.values()) > 70  # 100 expected, s.d. 8.7
 
@@ -41,10 +41,10 @@ def test_every_number_occurs_about_equally_often():
 @pytest.mark.parametrize("distractors", [0, 1, 3])
 def test_so_many_of_the_others_are_near_misses(distractors):
     for index in range(100):
-        _, one = CountingImages(most=7, distractors=distractors).example(2, "train", index).asked
-        wanted = next(pair for pair in pairs("train") if of_kind(pair) == one.question)
+        _, one = CountingImages(most=7, distractors=distractors).example(2, "train", index).questions
+        wanted = next(pair for pair in pairs("train") if kind_question(pair) == one.question)
         others = [pair_of(name) for name in one.extra["items"] if pair_of(name) != wanted]
-        assert sum(pair in near(wanted, pairs("train")) for pair in others) == min(distractors, len(others))
+        assert sum(pair in similar_pairs(wanted, pairs("train")) for pair in others) == min(distractors, len(others))
 
 
 def test_rows_depend_on_options_seed_split_and_index_alone():
@@ -60,7 +60,7 @@ def test_rows_depend_on_options_seed_split_and_index_alone():
 def test_gold_pays_everything_and_garbage_nothing(mode):
     assert TASKS["counting"] is COUNTING and COUNTING.prompts[mode].count("{question}") == 1
     for index in range(5):
-        for asked in CountingImages().example(0, "train", index).asked:
+        for asked in CountingImages().example(0, "train", index).questions:
             record = Record("1", (), "", (), asked.answer, dict(asked.extra), accu_reward_method=COUNTING.method)
             assert accuracy(gold_completion(record), record) == METHODS[COUNTING.method].maximum == 1.0
             for wrong in (

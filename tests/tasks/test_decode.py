@@ -16,7 +16,7 @@ from open_r1.rewards.registry import METHODS, REWARDS
 from open_r1.tasks import decoder
 from open_r1.tasks.decode_sequences import CodedSequences
 from open_r1.tasks.decode_words import CodedWords
-from open_r1.tasks.decoder import CodedMessages, draw_decoder, encode_message, listed_words, random_code
+from open_r1.tasks.decoder import CodedMessages, draw_decoder, encode_message, random_code, words_from_file
 from open_r1.tasks.registry import TASKS
 
 SMALL = CodedWords(alphabet=6, size=84, dark=True)
@@ -41,7 +41,7 @@ def no_pictures(monkeypatch):
 @pytest.mark.parametrize("generator", ALL)
 def test_no_word_is_in_two_splits(no_pictures, generator: CodedMessages):
     def words(split: str, seed: int) -> set[str]:
-        asked = [generator.example(seed, split, i).asked[0] for i in range(5000)]
+        asked = [generator.example(seed, split, i).questions[0] for i in range(5000)]
         return {word for one in asked for word in one.answer.split("_")}
 
     train, heldout = words("train", 0), words("heldout", 1)
@@ -53,7 +53,7 @@ def test_no_word_is_in_two_splits(no_pictures, generator: CodedMessages):
 @pytest.mark.parametrize("generator", ALL)
 def test_the_code_turns_the_message_into_what_is_asked(no_pictures, generator: CodedMessages):
     for index in range(300):
-        (asked,) = generator.example(0, "train", index).asked
+        (asked,) = generator.example(0, "train", index).questions
         coded, message = asked.extra["coded"], asked.extra["message"]
         assert asked.question.endswith(f": {' '.join(coded)}") and asked.answer == message != coded
         pairs = set(zip(message, coded, strict=True))
@@ -63,7 +63,7 @@ def test_the_code_turns_the_message_into_what_is_asked(no_pictures, generator: C
 
 
 def test_sequences_have_one_to_three_words(no_pictures):
-    counts = [CodedSequences().example(0, "train", i).asked[0].answer.count("_") + 1 for i in range(300)]
+    counts = [CodedSequences().example(0, "train", i).questions[0].answer.count("_") + 1 for i in range(300)]
     assert set(counts) == {1, 2, 3}
 
 
@@ -110,7 +110,7 @@ def test_26_pairs_fill_a_5x5_grid_and_one_cell_below():
 
 def test_a_row_depends_on_seed_split_and_index_alone():
     first, again, other = (SMALL.example(seed, "train", 5) for seed in (0, 0, 1))
-    assert first.asked == again.asked != other.asked
+    assert first.questions == again.questions != other.questions
     assert first.images[0].tobytes() == again.images[0].tobytes() != other.images[0].tobytes()
 
 
@@ -118,8 +118,8 @@ def test_words_come_from_a_file(tmp_path, no_pictures):
     path = tmp_path / "words.txt"
     path.write_text("cat\nSun\nice\ndog\nice-cream\nnaïve\nto\n")
     generator = CodedSequences(words=str(path))
-    words = {w for i in range(200) for w in generator.example(0, "train", i).asked[0].answer.split("_")}
-    assert words == {"cat", "dog"} and listed_words(str(path), "abcdefghijklmnopqrstuvwxyz", (3, 8), "heldout") == (
+    words = {w for i in range(200) for w in generator.example(0, "train", i).questions[0].answer.split("_")}
+    assert words == {"cat", "dog"} and words_from_file(str(path), "abcdefghijklmnopqrstuvwxyz", (3, 8), "heldout") == (
         "ice",
         "sun",
     )
@@ -129,7 +129,9 @@ def test_words_come_from_a_file(tmp_path, no_pictures):
 
 def test_a_real_word_list(shared, no_pictures):
     generator = CodedWords(words=str(shared / "words" / "american-english.txt"))
-    words = {split: {generator.example(0, split, i).asked[0].answer for i in range(500)} for split in generator.splits}
+    words = {
+        split: {generator.example(0, split, i).questions[0].answer for i in range(500)} for split in generator.splits
+    }
     assert len(words["train"]) > 400 and not words["train"] & words["heldout"]
 
 

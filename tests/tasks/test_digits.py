@@ -29,7 +29,7 @@ def test_held_out_digits_are_disjoint_and_of_every_class():
 
 def test_gold_answers_are_the_digits_drawn():
     for index in range(50):
-        in_list, in_sum = DigitImages().example(3, "train", index).asked
+        in_list, in_sum = DigitImages().example(3, "train", index).questions
         digits = in_list.extra["digits"]
         assert 1 <= len(digits) <= 3
         assert json.loads(in_list.answer) == sorted(digits)

@@ -61,7 +61,7 @@ def test_screenshots_show_the_gold_answer(split, no_defect):
     seen = Counter()
     for index in range(120):
         example = SwitchWindows(no_defect).example(0, split, index)
-        (asked,) = example.asked
+        (asked,) = example.questions
         before, after = (np.asarray(image).astype(int) for image in example.images)
         assert before.shape == after.shape == (112, 112, 3)
         changed = np.argwhere((before != after).any(axis=2))

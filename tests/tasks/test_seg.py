@@ -220,7 +220,7 @@ def test_the_generator_gives_masks_of_what_is_drawn(basis):
     generator, seen = OutlinedShapes(basis=basis, terms=12), set()
     for index in range(40):
         example = generator.example(0, "train", index)
-        (image,), (asked,) = example.images, example.asked
+        (image,), (asked,) = example.images, example.questions
         drawn = np.asarray(image).any(axis=2)
         assert image.size == (112, 112) and (decode_rle(asked.extra["segmentation"]) == drawn).all()
         gold = json.loads(asked.answer)
@@ -267,7 +267,7 @@ def rows(tmp_path):
     for index in range(3):
         example = OutlinedShapes(basis="fourier", terms=16).example(0, "train", index)
         example.images[0].save(tmp_path / f"{index}.png")
-        asked = example.asked[0]
+        asked = example.questions[0]
         turns = [{"from": "human", "value": "<image>" + asked.question}, {"from": "gpt", "value": asked.answer}]
         lines.append({"id": f"row/{index}", "image": f"{index}.png", "conversations": turns, **asked.extra})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -7,7 +7,7 @@ import pytest
 
 from open_r1.rewards.referring import box_iou
 from open_r1.tasks.rec import REC, ReferredShapes, kind_differences
-from open_r1.tasks.shapes import COLORS, MIN_VISIBLE, SHAPES, SIZES, Kind, draw_scene, pairs, scene
+from open_r1.tasks.shapes import COLORS, MIN_VISIBLE, SHAPES, SIZES, Kind, draw_scene, pairs, random_scene
 
 EVERY = [Kind(color, shape, size) for color in COLORS for shape in SHAPES for size in SIZES]
 
@@ -15,7 +15,7 @@ EVERY = [Kind(color, shape, size) for color in COLORS for shape in SHAPES for si
 @pytest.mark.parametrize("side", [56, 112, 224])
 @pytest.mark.parametrize("kind", EVERY, ids=str)
 def test_a_box_is_as_tight_as_the_pixels_say(kind, side):
-    image, (item,) = scene(np.random.default_rng(0), [kind], side)
+    image, (item,) = random_scene(np.random.default_rng(0), [kind], side)
     rows, columns = np.nonzero(np.asarray(image).any(axis=2))
     assert item.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert image.size == (side, side) and item.visible == 1.0
@@ -27,7 +27,7 @@ def test_without_overlap_boxes_are_apart_and_with_it_they_keep_the_limit():
     for overlap in (0.0, 0.3):
         for _ in range(60):
             kinds = [EVERY[k] for k in rng.integers(len(EVERY), size=4)]
-            _, items = scene(rng, kinds, 112, overlap)
+            _, items = random_scene(rng, kinds, 112, overlap)
             assert [item.kind for item in items] == kinds
             shared = [box_iou(a.box, b.box) for k, a in enumerate(items) for b in items[:k]]
             assert max(shared) <= overlap and min(item.visible for item in items) >= MIN_VISIBLE
@@ -50,7 +50,7 @@ def test_the_visible_share_counts_the_pixels_left():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="got 40 items"):
-        scene(np.random.default_rng(0), [Kind("red", "circle", "large")] * 40)
+        random_scene(np.random.default_rng(0), [Kind("red", "circle", "large")] * 40)
 
 
 def test_unseen_pairs_are_unseen_and_nothing_else_is_new():
@@ -65,7 +65,7 @@ def test_unseen_pairs_are_unseen_and_nothing_else_is_new():
 def test_a_description_fits_one_shape_of_the_split_and_its_box_is_the_gold(split):
     for index in range(200):
         made = ReferredShapes(most=4, distractors=2)
-        (asked,) = made.example(0, split, index).asked
+        (asked,) = made.example(0, split, index).questions
         items = asked.extra["items"]
         matching = [item for item in items if f"the {item['name']}." in asked.question]
         assert [item["box"] for item in matching] == [json.loads(asked.answer)]

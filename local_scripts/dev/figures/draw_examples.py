@@ -22,7 +22,7 @@ from open_r1.tasks.task import DrawnExample, Generator
 def first(generator: Generator, shape: str) -> DrawnExample:
     """The first training example with this shape."""
     examples = (generator.example(0, "train", index) for index in range(1000))
-    return next(example for example in examples if example.asked[0].extra["shape"] == shape)
+    return next(example for example in examples if example.questions[0].extra["shape"] == shape)
 
 
 def sheet(out: Path, rows: Sequence[tuple[str, Sequence[tuple[DrawnExample, str]]]], inches: float) -> None:
@@ -50,7 +50,10 @@ def area_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
         "--size 112 --dark": Areas(size=112, dark=True),
     }
     return [
-        (title, [(example, f"{example.asked[0].answer}") for example in (first(generator, s) for s in AREA_SHAPES)])
+        (
+            title,
+            [(example, f"{example.questions[0].answer}") for example in (first(generator, s) for s in AREA_SHAPES)],
+        )
         for title, generator in variants.items()
     ]
 
@@ -60,7 +63,7 @@ def decode_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
     small = CodedWords(alphabet=6, size=84, dark=True)
     generators = (CodedWords(), CodedSequences(), replace(small, alphabet=12, size=168), small)
     examples = [generator.example(0, "train", 0) for generator in generators]
-    captions = [f"{e.asked[0].extra['coded']} = {e.asked[0].answer}" for e in examples]
+    captions = [f"{e.questions[0].extra['coded']} = {e.questions[0].answer}" for e in examples]
     return [("", list(zip(examples, captions, strict=True)))]
 
 

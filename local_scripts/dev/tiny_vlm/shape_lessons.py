@@ -56,7 +56,7 @@ def lesson(task: str, rng: np.random.Generator, most: int, manner: str) -> Lesso
     made = generator(task, most)
     split = "ood" if "ood" in made.splits and rng.integers(2) else "train"
     example = made.example(SEED, split, int(rng.integers(1 << 40)))
-    asked = example.asked[rng.integers(len(example.asked))]
+    asked = example.questions[rng.integers(len(example.questions))]
     seen, thought, answer = SAY[task](asked, manner, rng)
     prompt = TAUGHT[task].prompts["think"].replace("{question}", asked.question)
     if manner == "describe":

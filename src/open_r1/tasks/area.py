@@ -1,12 +1,12 @@
-"""The area of one filled shape on 50x50 axes, after VLM Area: geometry as regression with a verifiable reward.
+"""The task `area`, after VLM Area: give the area of one filled shape on 50x50 axes as a number.
 
     python local_scripts/make_dataset.py area --out data/area --rows 8000
     python local_scripts/make_dataset.py area --out data/rotated --rows 8000 --rotation 45
     python local_scripts/make_dataset.py area --out data/wide --rows 8000 --low 5                    # 30 wide, not 15
     python local_scripts/make_dataset.py area --out data/small --rows 2000 --size 112 --dark         # a tiny model's
 
-A rectangle, square, circle or triangle whose dimensions are uniform in [low, high] lies fully inside the axes. The
-splits draw from disjoint streams of random numbers: dimensions are continuous, so no shape occurs in two of them.
+The shape is a rectangle, square, circle or triangle with dimensions uniform in [low, high], fully inside the axes.
+Splits use disjoint streams of random numbers; dimensions are continuous, so no shape occurs in two splits.
 """
 
 import math
@@ -44,7 +44,7 @@ class DrawnShape:
 
     @property
     def area(self) -> float:
-        """In square units, exact: not the polygon's that is drawn.
+        """The exact area in square units (the drawn outline of a circle is a polygon).
 
         >>> DrawnShape("triangle", 20.0, 30.0, 0.0, ()).area, round(DrawnShape("circle", 20.0, 20.0, 0.0, ()).area, 2)
         (300.0, 314.16)
@@ -67,7 +67,7 @@ class Areas:
 
     def __post_init__(self) -> None:
         turn = math.radians(min(abs(self.rotation), 45))
-        most = AXIS / (math.cos(turn) + math.sin(turn))  # sides so long span the axes when turned so
+        most = AXIS / (math.cos(turn) + math.sin(turn))  # a square of this side, turned so, spans the axes
         if not (0 < self.low <= self.high <= most and self.size >= 28):
             raise ValueError(
                 f"got low {self.low}, high {self.high}, rotation {self.rotation}, size {self.size}; expected "
@@ -78,19 +78,19 @@ class Areas:
         rng = example_rng(seed, self.splits, split, index)
         shape = self.shape(rng)
         fill = tuple(int(255 * level) for level in rng.uniform(0.1, 0.9, size=3))
-        known = {"shape": shape.kind, "width": shape.width, "height": shape.height, "rotation": shape.rotation}
-        extra = {name: round(value, 2) if isinstance(value, float) else value for name, value in known.items()}
-        asked = TaskQuestion(AREA_QUESTION, f"{shape.area:.2f}", extra)
-        return DrawnExample((draw_area(shape.outline, fill, self.size, self.dark),), (asked,))
+        fields = {"shape": shape.kind, "width": shape.width, "height": shape.height, "rotation": shape.rotation}
+        extra = {name: round(value, 2) if isinstance(value, float) else value for name, value in fields.items()}
+        question = TaskQuestion(AREA_QUESTION, f"{shape.area:.2f}", extra)
+        return DrawnExample((draw_area(shape.outline, fill, self.size, self.dark),), (question,))
 
     def shape(self, rng: np.random.Generator) -> DrawnShape:
-        """A shape of any kind, size, turn and place."""
+        """A shape of random kind, size, rotation and place."""
         kind = AREA_SHAPES[rng.integers(len(AREA_SHAPES))]
         width, height = rng.uniform(self.low, self.high, size=2).tolist()
         height = width if kind in ("square", "circle") else height
         turn = float(rng.uniform(-self.rotation, self.rotation))
-        outline = turned(shape_corners(kind, width, height, apex=rng.uniform()), turn)
-        return DrawnShape(kind, width, height, turn, placed(outline, rng))
+        outline = rotate_outline(shape_corners(kind, width, height, apex=rng.uniform()), turn)
+        return DrawnShape(kind, width, height, turn, place_outline(outline, rng))
 
 
 def shape_corners(kind: str, width: float, height: float, apex: float) -> Outline2D:
@@ -107,18 +107,18 @@ def shape_corners(kind: str, width: float, height: float, apex: float) -> Outlin
     return [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)]
 
 
-def turned(outline: Outline2D, degrees: float) -> Outline2D:
-    """The outline turned about the origin, counter-clockwise.
+def rotate_outline(outline: Outline2D, degrees: float) -> Outline2D:
+    """The outline rotated about the origin, counter-clockwise.
 
-    >>> [(round(x, 9), round(y, 9)) for x, y in turned([(1.0, 0.0), (0.0, 2.0)], 90)]
+    >>> [(round(x, 9), round(y, 9)) for x, y in rotate_outline([(1.0, 0.0), (0.0, 2.0)], 90)]
     [(0.0, 1.0), (-2.0, 0.0)]
     """
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return [(cos * x - sin * y, sin * x + cos * y) for x, y in outline]
 
 
-def placed(outline: Outline2D, rng: np.random.Generator) -> Outline2D:
-    """The outline moved to a uniformly random place where it is fully inside the axes."""
+def place_outline(outline: Outline2D, rng: np.random.Generator) -> Outline2D:
+    """The outline moved to a uniformly random place fully inside the axes."""
     xs, ys = zip(*outline, strict=True)
     dx = rng.uniform(-min(xs), AXIS - max(xs))
     dy = rng.uniform(-min(ys), AXIS - max(ys))
@@ -137,15 +137,15 @@ def draw_area(outline: Outline2D, fill: Color, size: int, dark: bool) -> Image.I
 
 
 def _pixel(x: float, y: float, size: int) -> tuple[float, float]:
-    """Units of the axes -> pixels of the large drawing; an eighth of the picture is left for the labels, a sixteenth
-    on the other sides."""
+    """Units of the axes -> pixels of the large drawing; margins are an eighth of the picture at the labels, else a
+    sixteenth."""
     margin, span = size / 8, size * 13 / 16
     return (margin + x / AXIS * span) * SUPER, (size - margin - y / AXIS * span) * SUPER
 
 
 @cache
 def _axes(size: int, dark: bool) -> Image.Image:
-    """Ground, grid, frame and tick labels, `SUPER` times as large as the picture."""
+    """Background, grid, frame and tick labels, `SUPER` times as large as the picture."""
     ground, lines, text = (0, 56, 150) if dark else (255, 205, 0)
     large = Image.new("RGB", (size * SUPER,) * 2, (ground,) * 3)
     pen, font = ImageDraw.Draw(large), ImageFont.load_default(max(8, size / 20) * SUPER)

@@ -1,8 +1,8 @@
-"""Message decoding, words and sequences, after r1_vlm: one to three lower case words, `_` for the space between them.
+"""The task `decode_sequences`, after r1_vlm: decode one to three lower case words, `_` for the spaces.
 
     python local_scripts/make_dataset.py decode_sequences --out data/decode_sequences --rows 10000 --words words.txt
 
-`_` stands for itself and is in no pair of the decoder.
+`_` is not coded and in no pair of the decoder.
 """
 
 from dataclasses import dataclass, field

@@ -1,9 +1,9 @@
-"""Message decoding, single words, after r1_vlm: one coded word and the picture of its decoder.
+"""The task `decode_words`, after r1_vlm: decode one word with the picture of its decoder.
 
     python local_scripts/make_dataset.py decode_words --out data/decode_words --rows 10000
     python local_scripts/make_dataset.py decode_words --out data/small --alphabet 6 --size 84 --dark   # a tiny model's
 
-The second makes words of three out of six letters in pictures of 84x56 pixels, each pair in a cell of 28x28.
+The second command makes three-letter words of six letters, in pictures of 84x56 pixels with a cell of 28x28 a pair.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""What both decoding tasks share: words, letter codes, the decoder image, and the generator of coded messages.
+"""Shared by both decoding tasks: words, letter codes, the decoder picture, and the generator of coded messages.
 
-After r1_vlm: a message is written in a random code, and the picture shows the code as pairs `X→Y`, where X is the
-letter as coded and Y the letter that it stands for. Words are held out by construction: the hash of a word decides in
-which split it may occur, so no message of one split contains a word of another.
+After r1_vlm: a message is written in a random code, and the picture shows the code as pairs `X→Y` of a coded
+letter X and its plain letter Y. The hash of a word decides its split, so no message of one split contains a word of
+another.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from open_r1.tasks.task import DrawnExample, TaskQuestion, example_rng
 
-SPACE = "_"  # between the words of a message; stands for itself, and no pair shows it
+SPACE = "_"  # between the words of a message; it is not coded
 HELD_OUT_WORDS_EVERY = 5  # about each fifth word is held out
-ARROW_FROM = 40  # pixels: narrower cells hold the two letters alone
+ARROW_FROM = 40  # pixels; narrower cells have no arrow between the letters
 DECODING_QUESTION = (
     "The image is a decoder: in each pair, the left letter stands for the right letter. Decode this message: {coded}"
 )
@@ -71,10 +71,10 @@ class CodedMessages:
         code = random_code(rng, self._letters, message)
         coded = encode_message(message, code)
         picture = draw_decoder(code, rng, self.size, self.dark)
-        asked = TaskQuestion(
+        question = TaskQuestion(
             DECODING_QUESTION.format(coded=" ".join(coded)), message, {"coded": coded, "message": message}
         )
-        return DrawnExample((picture,), (asked,))
+        return DrawnExample((picture,), (question,))
 
     @property
     def _letters(self) -> str:
@@ -83,15 +83,15 @@ class CodedMessages:
 
     def _word(self, rng: np.random.Generator, split: str) -> str:
         if self.words is None:
-            word = made_word(rng, ascii_lowercase[: self.alphabet], self.lengths, split)
+            word = random_word(rng, ascii_lowercase[: self.alphabet], self.lengths, split)
         else:
-            listed = listed_words(self.words, ascii_lowercase[: self.alphabet], self.lengths, split)
-            word = listed[rng.integers(len(listed))]
+            words = words_from_file(self.words, ascii_lowercase[: self.alphabet], self.lengths, split)
+            word = words[rng.integers(len(words))]
         return word.upper() if self.upper else word
 
 
 def split_of_word(word: str) -> str:
-    """The split in which a word may occur, whatever the seed and the case.
+    """The split of a word, for every seed and case.
 
     >>> [word for word in ("cat", "dog", "sun", "red", "ice", "bed") if split_of_word(word) == "heldout"]
     ['sun', 'ice']
@@ -100,11 +100,10 @@ def split_of_word(word: str) -> str:
     return "heldout" if number % HELD_OUT_WORDS_EVERY == 0 else "train"
 
 
-def made_word(rng: np.random.Generator, letters: str, lengths: tuple[int, int], split: str) -> str:
-    """A word of `split` with between `lengths` letters: of the whole alphabet pronounceable, consonants and vowels in
-    turn; of fewer letters any.
+def random_word(rng: np.random.Generator, letters: str, lengths: tuple[int, int], split: str) -> str:
+    """A random word of `split` with a length within `lengths`; with all 26 letters, consonants and vowels alternate.
 
-    Raises ValueError where the split has next to no words of so few letters.
+    Raises ValueError where such words are too rare in the split.
     """
     consonants = "".join(letter for letter in letters if letter not in _VOWELS)
     for _ in range(_TRIES):
@@ -121,24 +120,24 @@ def made_word(rng: np.random.Generator, letters: str, lengths: tuple[int, int], 
 
 
 @cache
-def listed_words(path: str, letters: str, lengths: tuple[int, int], split: str) -> Sequence[str]:
+def words_from_file(path: str, letters: str, lengths: tuple[int, int], split: str) -> Sequence[str]:
     """The words of a file, one a line, that fit letters, lengths and split; lower case, sorted, each once.
 
-    Raises ValueError where none is left.
+    Raises ValueError where no word fits.
     """
     lines = Path(path).read_text(encoding="utf-8").lower().split()
     fitting = sorted({w for w in lines if lengths[0] <= len(w) <= lengths[1] and set(w) <= set(letters)})
-    chosen = tuple(word for word in fitting if split_of_word(word) == split)
-    if not chosen:
+    words = tuple(word for word in fitting if split_of_word(word) == split)
+    if not words:
         raise ValueError(
             f"{path}: got no word for the split {split!r}, expected words of {lengths[0]} to {lengths[1]} letters "
             f"{letters[0]} to {letters[-1]}, one a line; correct the file or the options"
         )
-    return chosen
+    return words
 
 
 def random_code(rng: np.random.Generator, letters: str, message: str) -> dict[str, str]:
-    """A random bijection of `letters`, plain letter -> coded letter, that does not leave the whole message as it is.
+    """A random bijection of `letters`, plain letter -> coded letter, that changes the message.
 
     >>> code = random_code(np.random.default_rng(0), "abcd", "ab")
     >>> sorted(code.values()), encode_message("ab", code) != "ab"
@@ -151,7 +150,7 @@ def random_code(rng: np.random.Generator, letters: str, message: str) -> dict[st
 
 
 def encode_message(message: str, code: Mapping[str, str]) -> str:
-    """The message in code; what the code does not name, `_`, stands for itself.
+    """The message in code; characters without a code (`_`) stay.
 
     >>> encode_message("cab_a", {"a": "x", "b": "y", "c": "z"})
     'zxy_x'
@@ -159,11 +158,11 @@ def encode_message(message: str, code: Mapping[str, str]) -> str:
     return "".join(code.get(letter, letter) for letter in message)
 
 
-def grid(count: int, size: int) -> tuple[int, int, float, float]:
+def decoder_grid(count: int, size: int) -> tuple[int, int, float, float]:
     """(columns, rows, cell width, cell height) for `count` pairs in a picture `size` pixels wide: 26 pairs fill a
     5x5 grid and one cell below. Cells are square unless the picture would be higher than wide.
 
-    >>> grid(26, 300), grid(6, 84)
+    >>> decoder_grid(26, 300), decoder_grid(6, 84)
     ((5, 6, 60.0, 50.0), (3, 2, 28.0, 28.0))
     """
     columns = min(count, max(3, isqrt(count)))
@@ -173,7 +172,7 @@ def grid(count: int, size: int) -> tuple[int, int, float, float]:
 
 def draw_decoder(code: Mapping[str, str], rng: np.random.Generator, size: int, dark: bool) -> Image.Image:
     """The pairs `coded→plain` in random order on a grid, a last row with gaps in the middle; RGB, `size` wide."""
-    columns, rows, width, height = grid(len(code), size)
+    columns, rows, width, height = decoder_grid(len(code), size)
     ground, ink = (0, 255) if dark else (255, 0)
     picture = Image.new("L", (size, round(rows * height)), ground)
     pen, pairs = ImageDraw.Draw(picture), list(code.items())

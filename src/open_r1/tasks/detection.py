@@ -1,9 +1,8 @@
-"""Object detection, after VLM-R1: the answer is a JSON list of labelled boxes, the reward COCO's average precision.
+"""The task `od`, object detection after VLM-R1: answer with a JSON list of labelled boxes, scored by COCO's AP.
 
-`--reward_method odLength` or `weighted_sum` also charge for superfluous boxes (`open_r1.rewards.detection`). The
-generator asks for two labels in a picture of coloured shapes; what carries another label is a distractor, and where
-neither label is there the answer is None. Split "ood": pairs of colour and shape that no other split shows
-(`open_r1.tasks.shapes`).
+`--reward_method odLength` or `weighted_sum` also penalize extra boxes (`open_r1.rewards.detection`). The generator
+asks for two labels in a picture of coloured shapes; shapes of other labels are distractors, and where neither label
+occurs the answer is None. Split "ood": pairs of colour and shape that no other split has (`open_r1.tasks.shapes`).
 """
 
 import json
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from open_r1.rewards.detection import od_ap, od_ap50
-from open_r1.tasks.shapes import SIZES, SPLITS, Item, Kind, pairs, scene
+from open_r1.tasks.shapes import SIZES, SPLITS, Item, Kind, pairs, random_scene
 from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 DETECTION_QUESTION = "Find every {first} and every {second} in the image and give the box of each with its label."
@@ -24,7 +23,7 @@ FORM = (
 
 @dataclass(frozen=True)
 class DetectedShapes:
-    """Shapes of which those of two labels, such as "red circle", are to be found."""
+    """Shapes in a picture, and the question for those of two labels, such as "red circle"."""
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     most: int = field(default=4, metadata={"help": "Largest number of shapes in a picture, at least 1."})
@@ -35,20 +34,20 @@ class DetectedShapes:
     def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         labels = [f"{color} {shape}" for color, shape in pairs(split)]
-        wanted = rng.permutation(labels)[:2].tolist()
-        others = [label for label in labels if label not in wanted]
-        shown = rng.choice(labels, size=rng.integers(1, self.most + 1)).tolist()
+        targets = rng.permutation(labels)[:2].tolist()
+        others = [label for label in labels if label not in targets]
+        drawn_labels = rng.choice(labels, size=rng.integers(1, self.most + 1)).tolist()
         if rng.random() < self.empty:
-            shown = rng.choice(others, size=len(shown)).tolist()
-        elif not set(shown) & set(wanted):
-            shown[0] = wanted[0]
-        kinds = [Kind(*label.split(), list(SIZES)[rng.integers(len(SIZES))]) for label in shown]
-        image, items = scene(rng, kinds, self.size, self.overlap)
-        question = DETECTION_QUESTION.format(first=wanted[0], second=wanted[1])
-        return DrawnExample((image,), (TaskQuestion(question, detections_text(items, wanted), {"labels": wanted}),))
+            drawn_labels = rng.choice(others, size=len(drawn_labels)).tolist()
+        elif not set(drawn_labels) & set(targets):
+            drawn_labels[0] = targets[0]
+        kinds = [Kind(*label.split(), list(SIZES)[rng.integers(len(SIZES))]) for label in drawn_labels]
+        image, items = random_scene(rng, kinds, self.size, self.overlap)
+        question = DETECTION_QUESTION.format(first=targets[0], second=targets[1])
+        return DrawnExample((image,), (TaskQuestion(question, detections_text(items, targets), {"labels": targets}),))
 
 
-def detections_text(items: Sequence[Item], wanted: Sequence[str]) -> str:
+def detections_text(items: Sequence[Item], labels: Sequence[str]) -> str:
     """The gold answer: the items of these labels from left to right, in pixels of the picture.
 
     >>> detections_text([Item(Kind("red", "circle", "small"), (3, 4, 20, 21))], ["red circle", "blue cross"])
@@ -57,8 +56,8 @@ def detections_text(items: Sequence[Item], wanted: Sequence[str]) -> str:
     'None'
     """
     named = [(list(item.box), f"{item.kind.color} {item.kind.shape}") for item in items]
-    found = [{"bbox_2d": box, "label": label} for box, label in sorted(named) if label in wanted]
-    return json.dumps(found) if found else "None"
+    boxes = [{"bbox_2d": box, "label": label} for box, label in sorted(named) if label in labels]
+    return json.dumps(boxes) if boxes else "None"
 
 
 OD = Task(

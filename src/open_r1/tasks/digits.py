@@ -1,7 +1,7 @@
-"""Digit recognition, after r1_vlm: one to three handwritten digits in an image, two questions about each image.
+"""The task `digits`, after r1_vlm: list or sum the one to three handwritten digits of a picture.
 
-Rows 2k and 2k+1 share image k: the sorted list, then the sum. Row i depends on (seed, split, i) alone, so a longer
-dataset starts with the shorter one. Train and held-out images draw from disjoint sets of source digits.
+Rows 2k and 2k+1 share image k: the sorted list, then the sum. Row i depends only on (seed, split, i), so a longer
+dataset starts with the shorter one. Train and held-out images use disjoint sets of source digits.
 """
 
 import gzip
@@ -28,17 +28,17 @@ QUESTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class HandwrittenDigits:
-    """Handwritten digits to draw from: `images` (N, H, W) uint8, white on black; `labels` (N,) in 0..9."""
+    """Source pictures of handwritten digits: `images` (N, H, W) uint8, white on black; `labels` (N,) in 0..9."""
 
     images: np.ndarray
     labels: np.ndarray
 
     def split(self, held_out: bool) -> "HandwrittenDigits":
-        """The held-out fifth of each class, or the rest."""
+        """The held-out fifth of each class, or the other four."""
         rank = np.zeros(len(self.labels), dtype=int)
         for digit in range(10):
-            mine = np.flatnonzero(self.labels == digit)
-            rank[mine] = np.arange(len(mine))
+            rows = np.flatnonzero(self.labels == digit)
+            rank[rows] = np.arange(len(rows))
         keep = (rank % HELD_OUT_DIGITS_EVERY == 0) == held_out
         return HandwrittenDigits(self.images[keep], self.labels[keep])
 
@@ -47,7 +47,7 @@ def uci_source() -> HandwrittenDigits:
     """The 1,797 8x8 digits beside this file, with values 0..16: the test set of UCI's Optical Recognition of
     Handwritten Digits (Alpaydin and Kaynak 1998, CC BY 4.0), in the order in which scikit-learn ships it.
 
-    Not from scikit-learn: where it is installed transformers imports it, which takes each start of Python a second.
+    The file replaces scikit-learn, which transformers would import where it is installed (a second at each start).
     """
     with np.load(Path(__file__).with_name("optdigits.npz")) as file:
         return HandwrittenDigits((file["images"] * (255 / 16)).astype(np.uint8), file["labels"].astype(int))
@@ -64,13 +64,13 @@ def mnist_source(folder: Path) -> HandwrittenDigits:
 
 
 def _read_idx(folder: Path, pattern: str, magic: int) -> np.ndarray:
-    found = sorted(folder.glob(pattern))
-    if not found:
+    files = sorted(folder.glob(pattern))
+    if not files:
         raise FileNotFoundError(f"{folder}: no file {pattern}; --mnist takes a folder with the MNIST idx files")
-    raw = found[0].read_bytes()
+    raw = files[0].read_bytes()
     data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     if int.from_bytes(data[:4], "big") != magic:
-        raise ValueError(f"{found[0]}: got magic {data[:4].hex()}, expected {magic:08x} (an idx file)")
+        raise ValueError(f"{files[0]}: got magic {data[:4].hex()}, expected {magic:08x} (an idx file)")
     dims = magic & 0xFF
     shape = [int.from_bytes(data[4 + 4 * k : 8 + 4 * k], "big") for k in range(dims)]
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
@@ -109,13 +109,13 @@ class DigitImages:
 
     def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng, source = example_rng(seed, self.splits, split, index), _source(self.mnist, split == "heldout")
-        chosen = rng.integers(len(source.labels), size=rng.integers(1, 4))
-        digits = source.labels[chosen].tolist()
-        asked = (
+        places = rng.integers(len(source.labels), size=rng.integers(1, 4))
+        digits = source.labels[places].tolist()
+        questions = (
             TaskQuestion(question, digits_answer(kind, digits), {"kind": kind, "digits": digits})
             for kind, question in QUESTIONS.items()
         )
-        return DrawnExample((draw_digits(source.images[chosen], rng),), tuple(asked))
+        return DrawnExample((draw_digits(source.images[places], rng),), tuple(questions))
 
 
 @cache

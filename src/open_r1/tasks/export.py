@@ -1,4 +1,4 @@
-"""A generator's examples -> `SPLIT.jsonl` and its pictures, in VLM-R1's line format."""
+"""Writes a generator's examples as `SPLIT.jsonl` and pictures, in VLM-R1's line format."""
 
 import json
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from open_r1.tasks.task import DrawnExample, Generator
 
 
 def example_rows(example: DrawnExample, split: str, index: int) -> Iterator[dict[str, Any]]:
-    """The JSONL rows of example `index`, in VLM-R1's line format; the generator's extra fields ride along."""
+    """The JSONL rows of example `index`, in VLM-R1's line format; with the questions' extra fields."""
     names = image_names(example, split, index)
-    for k, asked in enumerate(example.asked):
-        tags = "" if IMAGE_TAG in asked.question else IMAGE_TAG * len(names)
+    for k, question in enumerate(example.questions):
+        tags = "" if IMAGE_TAG in question.question else IMAGE_TAG * len(names)
         yield {
-            "id": f"{split}-{index * len(example.asked) + k}",
+            "id": f"{split}-{index * len(example.questions) + k}",
             "image": names[0] if len(names) == 1 else names,
             "conversations": [
-                {"from": "human", "value": tags + asked.question},
-                {"from": "gpt", "value": asked.answer},
+                {"from": "human", "value": tags + question.question},
+                {"from": "gpt", "value": question.answer},
             ],
-            **asked.extra,
+            **question.extra,
         }
 
 
@@ -34,9 +34,9 @@ def image_names(example: DrawnExample, split: str, index: int) -> list[str]:
 
 
 def write_split(out: Path, split: str, generator: Generator, rows: int, seed: int) -> Path:
-    """`out/split.jsonl` of so many rows, with its pictures; returns its path."""
+    """Writes `out/SPLIT.jsonl` with `rows` rows, and its pictures; returns its path."""
     (out / "images").mkdir(parents=True, exist_ok=True)
-    per_example = len(generator.example(seed, split, 0).asked)
+    per_example = len(generator.example(seed, split, 0).questions)
     with open(out / f"{split}.jsonl", "w", encoding="utf-8") as lines:
         for index in track(range(-(-rows // per_example)), description=f"{split}: {rows} rows"):
             example = generator.example(seed, split, index)

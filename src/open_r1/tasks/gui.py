@@ -1,7 +1,7 @@
-"""Defects of a user interface, after VLM-R1's multi-image recipe: screenshots before and after an action, one defect.
+"""The task `gui`, after VLM-R1's multi-image recipe: name the defect between screenshots before and after a click.
 
-The public rows hold two images each and no `<image>` tag, and are read as they are. The generator draws a toy window
-of four switches of which one is clicked, on machines without the screenshots; held-out windows have other colours.
+The public rows, with two images and no `<image>` tag, are read unchanged. For machines without them the generator
+draws a toy window of four switches of which one is clicked; held-out windows have other colours.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class SwitchWindows:
         before, clicked = (rng.random(4) < 0.5).tolist(), int(rng.integers(4))
         defects = (NO_RESPONSE, UNEXPECTED, NO_DEFECT)[: 3 if self.no_defect else 2]
         defect = defects[rng.integers(len(defects))]
-        after = switched(before, clicked, defect, rng)
+        after = switches_after_click(before, clicked, defect, rng)
         color = ACCENTS[split][rng.integers(len(ACCENTS[split]))]
         corner = rng.integers(0, self.size // 8 + 1, size=2).tolist()
         question = SWITCH_QUESTION.format(
@@ -54,10 +54,10 @@ class SwitchWindows:
         return DrawnExample(images, (TaskQuestion(question, defect, extra),))
 
 
-def switched(on: Sequence[bool], clicked: int, defect: str, rng: np.random.Generator) -> list[bool]:
-    """The switches after the click: none flips, another one, or, without a defect, the clicked one.
+def switches_after_click(on: Sequence[bool], clicked: int, defect: str, rng: np.random.Generator) -> list[bool]:
+    """The switches after the click: no switch flips, or another one, or, without a defect, the clicked one.
 
-    >>> switched([True, False, False, False], 0, NO_DEFECT, np.random.default_rng(0))
+    >>> switches_after_click([True, False, False, False], 0, NO_DEFECT, np.random.default_rng(0))
     [False, False, False, False]
     """
     other = (clicked + int(rng.integers(1, len(on)))) % len(on)
@@ -66,7 +66,8 @@ def switched(on: Sequence[bool], clicked: int, defect: str, rng: np.random.Gener
 
 
 def draw_screenshot(on: Sequence[bool], corner: Sequence[int], color: Color, side: int) -> Image.Image:
-    """A screenshot (side, side) RGB: a window with a bar and four switches; those that are on shine to the right."""
+    """A screenshot (side, side) RGB: a window with a bar and four switches; switches that are on have colour and their
+    knob at the right."""
     image = Image.new("RGB", (side, side))
     brush = ImageDraw.Draw(image)
     (x, y), edge = corner, side * 7 // 8 - 1

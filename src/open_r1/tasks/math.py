@@ -1,7 +1,7 @@
-"""Mathematics about a picture, after multimodal open-r1 and R1-V's GeoQA: an option, a number or a formula.
+"""The task `math`, after multimodal open-r1 and R1-V's GeoQA: answer with an option, a number or a formula.
 
-Graded by `default`, which goes by the kind of the gold answer: option letters are compared as letters (or by the
-option's text where the row has `options` or `choices`), everything else by mathematics.
+The method `default` compares by the kind of the gold answer: option letters as letters (or by the option's text where
+the row has `options` or `choices`), all others as mathematics.
 """
 
 from open_r1.tasks.task import Task

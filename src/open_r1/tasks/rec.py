@@ -1,9 +1,8 @@
-"""Referring expression comprehension as in VLM-R1: the answer is a box in JSON, the reward its IoU with the gold box.
+"""The task `rec`, referring expressions as in VLM-R1: answer with a box in JSON, scored by its IoU with the gold box.
 
-The model speaks the coordinates of its family (`data.geometry.coordinates`); gold boxes are pixels of the original
-image.
-RefCOCO's rows are the real data; the generator asks for one of several coloured shapes, on machines without it.
-Split "ood": pairs of colour and shape that neither "train" nor "heldout" shows (`open_r1.tasks.shapes`).
+The model answers in the coordinates of its family (`data.geometry.coordinates`); gold boxes are in pixels of the
+original image. The real data are RefCOCO's rows; for machines without them the generator asks for one of several
+coloured shapes. Split "ood": pairs of colour and shape that are not in "train" and "heldout" (`open_r1.tasks.shapes`).
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from open_r1.rewards.referring import rec
-from open_r1.tasks.shapes import SIZES, SPLITS, Kind, pairs, scene
+from open_r1.tasks.shapes import SIZES, SPLITS, Kind, pairs, random_scene
 from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
 REFERRING_QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {sentence}."
@@ -20,7 +19,7 @@ REFERRING_QUESTION = "Please provide the bounding box coordinate of the region t
 
 @dataclass(frozen=True)
 class ReferredShapes:
-    """Shapes of which one is referred to by size, colour and shape; no other has all three."""
+    """Shapes in a picture, and the question for the only one of a size, colour and shape."""
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     least: int = field(default=2, metadata={"help": "Smallest number of shapes in a picture."})
@@ -34,23 +33,23 @@ class ReferredShapes:
     def example(self, seed: int, split: str, index: int) -> DrawnExample:
         rng = example_rng(seed, self.splits, split, index)
         pool = [Kind(color, shape, size) for color, shape in pairs(split) for size in SIZES]
-        wanted = pool[rng.integers(len(pool))]
+        target = pool[rng.integers(len(pool))]
         others = int(rng.integers(self.least, self.most + 1)) - 1
-        kinds = [wanted, *self._others(rng, wanted, others, pool)]
-        image, items = scene(rng, kinds, self.size, self.overlap)
+        kinds = [target, *self._others(rng, target, others, pool)]
+        image, items = random_scene(rng, kinds, self.size, self.overlap)
         extra = {"items": [{"name": str(item.kind), "box": list(item.box)} for item in items]}
-        question = REFERRING_QUESTION.format(sentence=f"the {wanted}")
+        question = REFERRING_QUESTION.format(sentence=f"the {target}")
         return DrawnExample((image,), (TaskQuestion(question, str(list(items[0].box)), extra),))
 
-    def _others(self, rng: np.random.Generator, wanted: Kind, number: int, pool: list[Kind]) -> list[Kind]:
-        alike = [kind for kind in pool if kind_differences(kind, wanted) == 1]
-        unlike = [kind for kind in pool if kind_differences(kind, wanted) > 1]
+    def _others(self, rng: np.random.Generator, target: Kind, number: int, pool: list[Kind]) -> list[Kind]:
+        alike = [kind for kind in pool if kind_differences(kind, target) == 1]
+        unlike = [kind for kind in pool if kind_differences(kind, target) > 1]
         pools = [alike if k < self.distractors else unlike for k in range(number)]
         return [kinds[rng.integers(len(kinds))] for kinds in pools]
 
 
 def kind_differences(a: Kind, b: Kind) -> int:
-    """In how many of colour, shape and size two kinds differ.
+    """The number of attributes (colour, shape, size) in which two kinds differ.
 
     >>> kind_differences(Kind("red", "circle", "large"), Kind("red", "cross", "small"))
     2

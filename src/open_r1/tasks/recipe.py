@@ -1,7 +1,7 @@
-"""What a checkpoint was trained to do, beside its weights: `recipe.json`, so that others ask it the same way.
+"""`recipe.json` in a checkpoint: the task, prompt and limits it was trained with, so that others use it alike.
 
-A model that was taught to answer in 40 tokens about pictures of 400,000 pixels is another model at 4,000 tokens and
-another size. Pixel limits live in the processor's own file; the rest is here. (torch-free)
+A model that was trained to answer in 40 tokens about pictures of 400,000 pixels behaves differently at 4,000 tokens
+and another size. The processor's own file holds the pixel limits. (torch-free)
 """
 
 import json
@@ -16,7 +16,7 @@ FILE = "recipe.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the model was asked: None for what is not known."""
+    """The settings of the model's training prompts; None for unknown ones."""
 
     task_type: str | None = None
     prompt_mode: str | None = None
@@ -30,9 +30,9 @@ class Recipe:
 
 
 def read_recipe(model: str) -> Recipe:
-    """The recipe of a local folder, or of a hub model (which may lie in the hub's cache); empty where it has none.
+    """The recipe of a local folder, or of a hub model (also from the hub's cache); empty where it has none.
 
-    Raises UsageError where the file is there and cannot be read.
+    Raises UsageError for a file that cannot be read.
     """
     path = Path(model) / FILE
     if not Path(model).is_dir():
@@ -40,14 +40,14 @@ def read_recipe(model: str) -> Recipe:
     if path is None or not path.is_file():
         return Recipe()
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Recipe(**{field.name: found.get(field.name) for field in fields(Recipe)})
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Recipe(**{field.name: settings.get(field.name) for field in fields(Recipe)})
     except (ValueError, AttributeError) as error:
         raise UsageError(f"{path}: got {error}, expected the JSON that a run writes; remove the file") from error
 
 
 def copy_recipe(model: str, folder: Path) -> None:
-    """A model's recipe for what is made of it, where it has one."""
+    """Copies a model's recipe, if it has one, into the folder of a model made from it."""
     recipe = read_recipe(model)
     if recipe != Recipe():
         recipe.save(folder)
@@ -56,11 +56,11 @@ def copy_recipe(model: str, folder: Path) -> None:
 def _from_hub(model: str) -> Path | None:
     from transformers.utils import cached_file
 
-    found = cached_file(
+    path = cached_file(
         model,
         FILE,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
     )
-    return Path(found) if found else None
+    return Path(path) if path else None

@@ -1,4 +1,8 @@
-"""The tasks by name; one file per task. To add one, write its file and name it here."""
+"""The table of tasks by name.
+
+To add one, write a file of this folder that declares a `Task` (`task.py` explains its fields), and a line in TASKS.
+The name is what users give to `--task_type`.
+"""
 
 from open_r1.tasks.area import AREA
 from open_r1.tasks.counting import COUNTING

@@ -1,7 +1,7 @@
-"""Segmentation as in VLM-R1's fork: the answer is a polygon of few numbers in JSON, the reward its IoU with the mask.
+"""The task `seg`, as in VLM-R1's fork: answer with a polygon of few numbers in JSON, scored by its IoU with the mask.
 
-COCO's rows are the real data (`local_scripts/download_coco_dataset.py`); the generator draws one shape on black
-ground, on machines without it.
+The real data are COCO's rows (`local_scripts/download_coco_dataset.py`); for machines without them the generator draws
+one shape on black ground.
 """
 
 from collections.abc import Callable
@@ -17,23 +17,23 @@ from open_r1.rewards.segmentation import gold_ceiling, intersection, mask_iou, u
 from open_r1.tasks.shapes import COLORS
 from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 
-SUM = {
+RADIUS_FORMULAS = {
     "chebyshev": "c0 + c1 cos(t) + c2 cos(2t) + ...",
     "fourier": "a0 + a1 cos(t) + b1 sin(t) + a2 cos(2t) + b2 sin(2t) + ...",
 }
 
 
-def question(target: str, basis: str, terms: int) -> str:
-    """What is asked about one object: whose outline, and in which form.
+def outline_question(target: str, basis: str, terms: int) -> str:
+    """The question for the outline of one object, with the form of the answer.
 
-    >>> question("the second dog from the left", "chebyshev", 8)
+    >>> outline_question("the second dog from the left", "chebyshev", 8)
     'Outline the second dog from the left: its centre, and the radius r(t) = c0 + c1 cos(t) + c2 cos(2t) + ... at the \
 angle t (0 is right, clockwise) by 8 coefficients.'
     """
     named = "" if basis == "chebyshev" else f' Add "basis": "{basis}".'
     return (
-        f"Outline {target}: its centre, and the radius r(t) = {SUM[basis]} at the angle t (0 is right, clockwise) "
-        f"by {terms} coefficients.{named}"
+        f"Outline {target}: its centre, and the radius r(t) = {RADIUS_FORMULAS[basis]} at the angle t "
+        f"(0 is right, clockwise) by {terms} coefficients.{named}"
     )
 
 
@@ -58,12 +58,14 @@ class OutlinedShapes:
             "ceiling": ceiling(polygon, mask),
             "basis": self.basis,
         }
-        asked = TaskQuestion(question(f"the {color} {shape}", self.basis, self.terms), polygon_json(polygon), extra)
-        return DrawnExample((Image.fromarray(picture),), (asked,))
+        question = TaskQuestion(
+            outline_question(f"the {color} {shape}", self.basis, self.terms), polygon_json(polygon), extra
+        )
+        return DrawnExample((Image.fromarray(picture),), (question,))
 
 
 def draw_mask(shape: str, rng: np.random.Generator, side: int) -> np.ndarray:
-    """The mask (side, side) of a shape of random measures, angle and place, wholly inside."""
+    """The mask (side, side) of a shape of random measures, angle and place, fully inside."""
     outline_N2 = MASK_SHAPES[shape](rng)
     turn = rng.uniform(0, 2 * np.pi)
     outline_N2 = outline_N2 @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])

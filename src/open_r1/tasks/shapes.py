@@ -1,7 +1,7 @@
-"""Pictures of coloured shapes on black ground, with what is in them: the ground of `counting` and `rec`. (torch-free)
+"""Draws coloured shapes on black ground and lists them, for `counting`, `rec` and `od`. (torch-free)
 
-Half of the sixteen pairs of colour and shape are kept for the split "ood"; each colour and each shape occurs in both
-halves, twice, so that only the pairing is new there.
+Eight of the sixteen pairs of colour and shape are reserved for the split "ood"; each colour and each shape occurs
+twice in both halves, so that only the pairs are new there.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ PixelBox = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture,
 
 @dataclass(frozen=True)
 class Kind:
-    """What an item is, without its place.
+    """The colour, shape and size of an item.
 
     >>> str(Kind("red", "circle", "large"))
     'large red circle'
@@ -50,18 +50,19 @@ class Item:
 
 
 def pairs(split: str) -> tuple[Pair, ...]:
-    """The eight pairs of colour and shape that a split draws from: one half for "ood", the other for all others.
+    """The eight pairs of colour and shape that a split draws from: one half for "ood", the other half for the other
+    splits.
 
     >>> pairs("train")[:3], len(set(pairs("train")) | set(pairs("ood")))
     ((('red', 'circle'), ('red', 'cross'), ('green', 'circle')), 16)
     """
-    kept = (2, 3) if split == "ood" else (0, 1)
+    diagonals = (2, 3) if split == "ood" else (0, 1)
     return tuple(
-        (color, shape) for c, color in enumerate(COLORS) for s, shape in enumerate(SHAPES) if (c - s) % 4 in kept
+        (color, shape) for c, color in enumerate(COLORS) for s, shape in enumerate(SHAPES) if (c - s) % 4 in diagonals
     )
 
 
-def scene(
+def random_scene(
     rng: np.random.Generator, kinds: Sequence[Kind], side: int = 112, overlap: float = 0.0
 ) -> tuple[Image.Image, tuple[Item, ...]]:
     """A picture (side, side) RGB of items of these kinds at random places; items are in the order of `kinds`.
@@ -69,7 +70,7 @@ def scene(
     `overlap` is the largest IoU of two items' boxes, in [0, 1); with 0 boxes do not touch. Smaller items are drawn
     over larger ones.
 
-    Raises ValueError where the items do not fit.
+    Raises ValueError where no layout fits in TRIES tries.
     """
     order = sorted(range(len(kinds)), key=lambda k: list(SIZES).index(kinds[k].size), reverse=True)
     for _ in range(TRIES):
@@ -78,8 +79,8 @@ def scene(
             continue
         image, visible = draw_scene([kinds[k] for k in order], boxes, side)
         if min(visible, default=1.0) >= MIN_VISIBLE:
-            placed = {k: Item(kinds[k], b, v) for k, b, v in zip(order, boxes, visible, strict=True)}
-            return image, tuple(placed[k] for k in range(len(kinds)))
+            items = {k: Item(kinds[k], b, v) for k, b, v in zip(order, boxes, visible, strict=True)}
+            return image, tuple(items[k] for k in range(len(kinds)))
     raise ValueError(
         f"scene: got {len(kinds)} items of which no layout was found in {TRIES} tries on {side}x{side} pixels with "
         f"overlap {overlap}; ask for fewer or smaller items, or allow more overlap"
@@ -95,19 +96,19 @@ def draw_scene(kinds: Sequence[Kind], boxes: Sequence[PixelBox], side: int) -> t
     """
     image, owners = Image.new("RGB", (side, side)), Image.new("L", (side, side))
     brush, owner_brush = ImageDraw.Draw(image), ImageDraw.Draw(owners)
-    whole = []
+    drawn_masks = []
     for number, (kind, box) in enumerate(zip(kinds, boxes, strict=True), start=1):
-        OUTLINES[kind.shape](brush, box, COLORS[kind.color])
-        OUTLINES[kind.shape](owner_brush, box, number)
+        DRAWERS[kind.shape](brush, box, COLORS[kind.color])
+        DRAWERS[kind.shape](owner_brush, box, number)
         x1, y1, x2, y2 = box
-        whole.append(np.asarray(owners)[y1:y2, x1:x2] == number)
+        drawn_masks.append(np.asarray(owners)[y1:y2, x1:x2] == number)
     last = np.asarray(owners)
-    seen = [(last == number).sum() for number in range(1, len(whole) + 1)]
-    return image, [float(s / w.sum()) for s, w in zip(seen, whole, strict=True)]
+    visible = [(last == number).sum() for number in range(1, len(drawn_masks) + 1)]
+    return image, [float(s / w.sum()) for s, w in zip(visible, drawn_masks, strict=True)]
 
 
 def _boxes(rng: np.random.Generator, kinds: Sequence[Kind], side: int, overlap: float) -> list[PixelBox] | None:
-    """A random box for each kind, or None where one found no place beside those before it."""
+    """A random box for each kind, or None where one does not fit beside those before it."""
     boxes: list[PixelBox] = []
     for kind in kinds:
         free = (box for box in (_box(rng, kind, side) for _ in range(20)) if _fits(box, boxes, overlap))
@@ -153,7 +154,7 @@ def _cross(brush: ImageDraw.ImageDraw, box: PixelBox, fill: int | tuple[int, ...
     brush.rectangle((x1, y1 + arm, x2 - 1, y2 - 1 - arm), fill=fill)
 
 
-OUTLINES: dict[str, Callable[[ImageDraw.ImageDraw, PixelBox, int | tuple[int, ...]], None]] = {
+DRAWERS: dict[str, Callable[[ImageDraw.ImageDraw, PixelBox, int | tuple[int, ...]], None]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,

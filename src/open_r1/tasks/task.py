@@ -1,5 +1,4 @@
-"""What a task declares: its prompts, its rewards with weights, the accuracy method that is also its metric, and, where
-the task is synthetic, the generator of its examples."""
+"""`Task`, the declaration of a task: prompts, rewards, metric, and the generator of a synthetic task's examples."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from open_r1.data.record import Record
 class TaskQuestion:
     """One question about an example's pictures, and its gold answer.
 
-    Pictures stand at the question's `<image>` tags, or first where it has none. `extra` fields reach the rewards.
+    Pictures stand at the question's `<image>` tags, or first where it has none. The rewards get the `extra` fields.
     """
 
     question: str
@@ -26,26 +25,26 @@ class TaskQuestion:
 
 @dataclass(frozen=True)
 class DrawnExample:
-    """Pictures and what is asked about them; each question becomes a row."""
+    """Pictures and the questions about them; each question becomes a row."""
 
     images: tuple[Image.Image, ...]
-    asked: tuple[TaskQuestion, ...]
+    questions: tuple[TaskQuestion, ...]
 
 
 class Generator(Protocol):
     """Makes a task's examples: a frozen dataclass whose fields are its options (`local_scripts/make_dataset.py`).
 
-    `splits` begin with "train". Every example of a generator asks the same number of questions.
+    `splits` begin with "train". All examples of a generator have the same number of questions.
     """
 
     splits: ClassVar[tuple[str, ...]]
 
     def example(self, seed: int, split: str, index: int) -> DrawnExample:
-        """Example `index` of a split; it depends on the options and (seed, split, index) alone."""
+        """Example `index` of a split; depends only on the options and (seed, split, index)."""
 
 
 def example_rng(seed: int, splits: tuple[str, ...], split: str, index: int) -> np.random.Generator:
-    """The random numbers of one example: no other example's, whatever is drawn before or after it.
+    """The random generator of one example, independent of all other examples.
 
     >>> [int(example_rng(0, ("train", "heldout"), split, 3).integers(100)) for split in ("train", "heldout", "train")]
     [72, 12, 72]
@@ -54,19 +53,21 @@ def example_rng(seed: int, splits: tuple[str, ...], split: str, index: int) -> n
 
 
 def full_score(score: float) -> bool:
-    """Right when the accuracy method pays all of its 1.0."""
+    """Whether a score of the accuracy method is the full 1.0."""
     return score >= 1.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """A recipe's declaration; `--task_type NAME` selects it and flags given by hand win over it.
+    """The declaration of a task; `--task_type NAME` selects it, and flags override it.
 
-    `prompts` map `--prompt_mode` to an instruction holding `{question}`. `rewards` and `weights` are parallel and
-    name entries of `rewards.registry.REWARDS`. `method` names an entry of `rewards.registry.METHODS`; its score says
-    through `is_right` whether an evaluated answer counts, which `metric` says in words. `measures` are what an
-    evaluation reports beside it: (completion, record) -> a number, its mean taken over the rows that have one;
-    `ratios` are quotients of the sums of two measures, which then have no mean of their own.
+    - `method`: the accuracy method, a name in `rewards.registry.METHODS`.
+    - `prompts`: for each `--prompt_mode` an instruction that holds `{question}`.
+    - `rewards`, `weights`: names in `rewards.registry.REWARDS`, and a weight for each.
+    - `is_right`: whether a score of `method` counts as right in an evaluation; `metric` explains it in words.
+    - `measures`: further numbers of an evaluation, (completion, record) -> number or None; the mean is reported.
+    - `ratios`: quotients of the sums of two measures, which are then not reported themselves.
+    - `generator`: makes the examples of a synthetic task.
     """
 
     name: str

@@ -35,9 +35,9 @@ class Desk:
         of its row."""
         number = int(number or 0)
         split = "heldout" if "heldout" in self.generator.splits else self.generator.splits[-1]
-        questions = len(self.generator.example(0, split, 0).asked)
+        questions = len(self.generator.example(0, split, 0).questions)
         example = self.generator.example(0, split, number // questions)
-        asked = example.asked[number % questions]
+        asked = example.questions[number % questions]
         return list(example.images), asked.question, asked.answer, asked.extra
 
     def ask(

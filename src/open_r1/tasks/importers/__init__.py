@@ -1,1 +1,1 @@
-"""Public datasets -> rows of this repository: one file per source, used by `local_scripts`. (torch-free)"""
+"""Importers that make rows of public datasets, one file for each source; used by `local_scripts`. (torch-free)"""

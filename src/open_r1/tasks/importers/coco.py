@@ -1,4 +1,4 @@
-"""COCO's instances -> rows of the segmentation task, with questions that mean one object each. (torch-free)"""
+"""Makes rows of the segmentation task from COCO's instances; each question names exactly one object. (torch-free)"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from open_r1.data.geometry.masks import decode_rle, encode_rle, read_segmentatio
 from open_r1.data.geometry.polygons import ceiling, fit_polygon, polygon_json
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, Problem
-from open_r1.tasks.seg import question
+from open_r1.tasks.seg import outline_question
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-APART = 0.02  # of the picture's width lie between two centres of which one is clearly left of the other
-LARGER = 1.5  # times the area of all others: clearly the largest
+MIN_GAP = 0.02  # of the picture's width: with this distance of centres, one object is clearly left of another
+LARGER = 1.5  # an object with this many times the area of each other one is clearly the largest
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which instances become rows, and in which form; areas in pixels of the mask."""
+class InstanceFilter:
+    """Which instances become rows, and the form of their outlines; areas in pixels of the mask."""
 
     basis: str = "chebyshev"
     terms: int = 8
@@ -59,7 +59,7 @@ class Picture:
 def read_pictures(path: Path, folder: str = "") -> list[Picture]:
     """The pictures of a COCO annotation file in order of their ids, file names below `folder`.
 
-    Raises DataError for what is no such file.
+    Raises DataError for any other file.
     """
     try:
         data = orjson.loads(path.read_bytes())
@@ -86,21 +86,21 @@ def _picture(image: dict[str, Any], instances: list[Instance], folder: str) -> P
 
 
 def instance_names(picture: Picture) -> list[str | None]:
-    """What each instance is called, so that nothing else in its picture is called so; None where no name is clear.
+    """A name for each instance that fits no other one in its picture; None where there is no clear name.
 
-    One of its category: "the dog". One of several: "the second dog from the left" where its middle lies clearly left
-    or right of every other's; else "the largest dog". Beside a crowd nothing can be counted; the only crowd of its
-    category is "the whole group of dog objects". Small instances count, also where they become no row.
+    The only one of its category: "the dog". One of several: "the second dog from the left" where its middle is clearly
+    left or right of every other's; else "the largest dog" where it clearly is. Beside a crowd there is no name; the
+    only crowd of its category is "the whole group of dog objects". Small instances count, also those without a row.
 
     >>> def dog(id: int, x: float, area: float) -> Instance:
     ...     return Instance(id, "dog", (x, 0, 10, 10), area, False, None)
     >>> instance_names(Picture("a.jpg", (100, 200), (dog(1, 50, 90), dog(2, 0, 80), dog(3, 51, 20))))
     [None, 'the first dog from the left', None]
     """
-    return [_target(one, picture) for one in picture.instances]
+    return [_instance_name(one, picture) for one in picture.instances]
 
 
-def _target(one: Instance, picture: Picture) -> str | None:
+def _instance_name(one: Instance, picture: Picture) -> str | None:
     same = [other for other in picture.instances if other.category == one.category and other is not one]
     if one.is_crowd:
         alone = not any(other.is_crowd for other in same)
@@ -113,7 +113,7 @@ def _target(one: Instance, picture: Picture) -> str | None:
 
 
 def _by_place(one: Instance, same: Sequence[Instance], width: int) -> str | None:
-    if any(abs(other.middle - one.middle) < APART * width for other in same):
+    if any(abs(other.middle - one.middle) < MIN_GAP * width for other in same):
         return None
     before = sum(other.middle < one.middle for other in same)
     return f"the {ORDINALS[before]} {one.category} from the left" if before < len(ORDINALS) else None
@@ -123,41 +123,43 @@ def _by_size(one: Instance, same: Sequence[Instance]) -> str | None:
     return f"the largest {one.category}" if one.area >= LARGER * max(other.area for other in same) else None
 
 
-def picture_rows(picture: Picture, wanted: Wanted) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """The rows of a picture in order of ids, and how many instances became none, by reason."""
+def picture_rows(picture: Picture, selection: InstanceFilter) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """(rows of a picture in order of ids, numbers of instances without a row by reason)."""
     rows: list[tuple[int, dict[str, Any]]] = []
-    left: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for one, target in zip(picture.instances, instance_names(picture), strict=True):
-        found = _row(one, target, picture, wanted)
-        if isinstance(found, str):
-            left[found] += 1
+        result = _row(one, target, picture, selection)
+        if isinstance(result, str):
+            skipped[result] += 1
         else:
-            rows.append(found)
-    if wanted.max_per_image is not None and len(rows) > wanted.max_per_image:
-        left["over max_per_image"] = len(rows) - wanted.max_per_image
-        kept = {id(item) for item in sorted(rows, key=lambda item: -item[0])[: wanted.max_per_image]}
-        rows = [item for item in rows if id(item) in kept]
-    return [row for _, row in rows], left
+            rows.append(result)
+    if selection.max_per_image is not None and len(rows) > selection.max_per_image:
+        skipped["over max_per_image"] = len(rows) - selection.max_per_image
+        largest = {id(item) for item in sorted(rows, key=lambda item: -item[0])[: selection.max_per_image]}
+        rows = [item for item in rows if id(item) in largest]
+    return [row for _, row in rows], skipped
 
 
-def _row(one: Instance, target: str | None, picture: Picture, wanted: Wanted) -> tuple[int, dict[str, Any]] | str:
-    """(area in pixels, row), or why there is none."""
-    if one.is_crowd and not wanted.keep_crowd:
+def _row(
+    one: Instance, target: str | None, picture: Picture, selection: InstanceFilter
+) -> tuple[int, dict[str, Any]] | str:
+    """(area in pixels, row) of an instance, or the reason why it becomes no row."""
+    if one.is_crowd and not selection.keep_crowd:
         return "crowds"
     try:
         mask = decode_rle(read_segmentation(one.segmentation, picture.size))
     except ValueError:
         return "unreadable masks"
     area = int(mask.sum())
-    if area < wanted.min_area:
+    if area < selection.min_area:
         return "below min_area"
     if target is None:
         return "ambiguous"
-    polygon = fit_polygon(mask, wanted.basis, wanted.terms)
+    polygon = fit_polygon(mask, selection.basis, selection.terms)
     best = ceiling(polygon, mask)
-    if best <= 0 or best < wanted.min_ceiling:
+    if best <= 0 or best < selection.min_ceiling:
         return "below min_ceiling"
-    asked = IMAGE_TAG + question(target, wanted.basis, wanted.terms)
-    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": polygon_json(polygon)}]
-    extra = {"segmentation": encode_rle(mask), "category": one.category, "ceiling": best, "basis": wanted.basis}
+    text = IMAGE_TAG + outline_question(target, selection.basis, selection.terms)
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": polygon_json(polygon)}]
+    extra = {"segmentation": encode_rle(mask), "category": one.category, "ceiling": best, "basis": selection.basis}
     return area, {"id": str(one.id), "image": picture.file, "conversations": turns, **extra}

@@ -1,4 +1,4 @@
-"""R1-V's prompt files -> our JSONL: lines `{"image_path", "question", "ground_truth"}`. (torch-free)"""
+"""Converts R1-V's prompt files, lines `{"image_path", "question", "ground_truth"}`, to our JSONL. (torch-free)"""
 
 import json
 from pathlib import Path, PurePosixPath
@@ -10,9 +10,9 @@ FIELDS = ("image_path", "question", "ground_truth")
 
 
 def convert_prompts(path: Path, out: Path) -> Path:
-    """Write `out`, a row for each line; images keep their path below R1-V's folder, without its leading `./`.
+    """Writes `out` with a row for each line; image paths stay relative to R1-V's folder, without a leading `./`.
 
-    Raises DataError with every line that lacks a field, and for a file that is not there.
+    Raises DataError with every line that lacks a field, and for a missing file.
     """
     if not path.is_file():
         raise DataError(
@@ -34,8 +34,8 @@ def convert_prompts(path: Path, out: Path) -> Path:
 
 def _row(line: str, number: int, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
-        image, question, truth = (found[name] for name in FIELDS)
+        fields = json.loads(line)
+        image, question, truth = (fields[name] for name in FIELDS)
     except (ValueError, TypeError, KeyError) as error:
         expected = f"a JSON object with {', '.join(FIELDS)}"
         raise DataError([Problem(where, "line", shorten(error), expected, "correct the line")]) from error

@@ -1,4 +1,4 @@
-"""Regions of `open_r1.tasks.importers.refcoco` -> JSONL of each split, one line for each sentence."""
+"""Writes the regions of `open_r1.tasks.importers.refcoco` as a JSONL file for each split, one line a sentence."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from open_r1.tasks.importers.refcoco import READERS, Convert, Region, Sources
 
 @dataclass
 class SplitLines:
-    """The lines of each split, the images that were inside, and what is wrong."""
+    """The lines of each split, checksums of the images inside the files, and the problems."""
 
     name: str
     out: Path
@@ -22,14 +22,14 @@ class SplitLines:
     by_split: dict[str, list[str]] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)  # name -> checksum
     problems: list[Problem] = field(default_factory=list)
-    unanswered: list[str] = field(default_factory=list)  # their places
+    unanswered: list[str] = field(default_factory=list)  # places of rows without a box
 
     def add(self, region: Region, where: str) -> None:
-        """A line for each sentence of the region."""
+        """Adds a line for each sentence of the region."""
         image = self._picture(region, where)
         lines = self.by_split.setdefault(region.split, [])
-        known = {"image_wh": list(region.image_wh)} if region.image_wh else {}
-        for question, sentence in region.asked:
+        size = {"image_wh": list(region.image_wh)} if region.image_wh else {}
+        for question, sentence in region.questions:
             row = {
                 "id": f"{self.name}-{region.split}-{len(lines)}",
                 "image": image,
@@ -40,12 +40,12 @@ class SplitLines:
                 **region.ids,
                 "sentence": sentence,
                 "split": region.split,
-                **known,
+                **size,
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
 
     def _picture(self, region: Region, where: str) -> str:
-        """The path of the region's image; one that is inside is written once."""
+        """The path of the region's image; an image inside the file is written once."""
         if region.picture is None:
             return str(PurePosixPath(self.image_prefix, region.image))
         checksum = hashlib.sha256(region.picture).digest()
@@ -60,7 +60,7 @@ class SplitLines:
         return f"images/{region.image}"
 
     def write(self) -> Iterator[tuple[Path, int]]:
-        """(file, number of rows) of each split."""
+        """Writes the files; yields (path, number of rows) of each split."""
         self.out.mkdir(parents=True, exist_ok=True)
         for split, lines in self.by_split.items():
             path = self.out / f"{self.name}_{split}.jsonl"
@@ -68,15 +68,15 @@ class SplitLines:
             yield path, len(lines)
 
 
-def collect(files: Sequence[Path], sources: Sources, lines: SplitLines) -> None:
-    """All rows of all files into `lines`; one defect does not hide the next."""
+def collect_regions(files: Sequence[Path], sources: Sources, lines: SplitLines) -> None:
+    """Adds all rows of all files to `lines`; one defect does not hide the next."""
     for path in files:
         try:
             for number, (row, convert) in enumerate(_rows(path, sources), start=1):
                 _take(row, convert, f"{path}:{number}", lines)
         except DataError as error:
             lines.problems += error.problems
-        except (OSError, ValueError) as error:  # missing, or damaged as JSON or parquet
+        except (OSError, ValueError) as error:  # a missing file, or damaged JSON or parquet
             lines.problems.append(
                 Problem(str(path), "file", str(error), "a readable file", "correct the path or file")
             )
@@ -89,6 +89,7 @@ def _rows(path: Path, sources: Sources) -> Iterator[tuple[Any, Convert]]:
 
 
 def _take(row: Any, convert: Convert, where: str, lines: SplitLines) -> None:
+    """Adds one row: its lines, its place where it has no box, or its problems."""
     try:
         region = convert(row, where)
         if region is None:
