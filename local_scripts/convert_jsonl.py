@@ -1,11 +1,11 @@
-"""Turn rows with other field names, or a JSON array, into this repository's lines.
+"""Convert rows with other field names, or a JSON array, to this repository's JSONL.
 
     python local_scripts/convert_jsonl.py rows.json --out train.jsonl --question question --answer answer \\
         --image image_path --image_prefix images
 
 Reads JSON lines or one JSON array. Question, answer and image fields are named by flags; every other field is kept,
-for the rewards. Tags such as `<image1>` in the question become `<image>`. Rows without an answer stop the conversion
-with their place, unless `--skip_unanswered` is given, which counts them.
+for the rewards. Tags such as `<image1>` in the question become `<image>`. A row without an answer stops the
+conversion and is named; with `--skip_unanswered` such rows are skipped and counted.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def convert(row: dict[str, Any], number: int, args: argparse.Namespace) -> dict[str, Any] | None:
-    """Our line, or None where the answer is null or empty. Raises KeyError naming the missing field."""
+    """The converted row, or None for a null or empty answer. Raises KeyError for a missing field."""
     row = dict(row)
     question, answer, image = row.pop(args.question), row.pop(args.answer), row.pop(args.image, None)
     if answer is None or answer == "":

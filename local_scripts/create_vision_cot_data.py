@@ -1,16 +1,16 @@
-"""Ask an OpenAI-compatible endpoint to make rows verifiable and to reason about them; keep what verifies.
+"""Let an OpenAI-compatible endpoint rewrite rows as verifiable questions with reasoning; keep those that verify.
 
     export OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=...
     python local_scripts/create_vision_cot_data.py rows.jsonl --image_folder images --model MODEL --out cot.jsonl
 
 For each row (image, question, answer) the endpoint writes a question that has one verifiable answer, and that answer
-as `<think>..</think><answer>..</answer>`. A reply that cannot be read is sent back with what is wrong, `--max_repairs`
-times. A row is kept where the new answer earns the full accuracy reward against the row's own one; the others go to
-`OUT.rejected.jsonl` with the reason. Rows with `original_question` and `original_answer` are made anew from these.
+as `<think>..</think><answer>..</answer>`. An unreadable reply is sent back with its defect, up to `--max_repairs`
+times. A row is kept where the new answer scores the full accuracy reward against the row's own answer; the others go
+to `OUT.rejected.jsonl` with the reason. Rows with `original_question` and `original_answer` are made again from these.
 
-Every answer is on the disk (`OUT.journal.jsonl`) before it is used: a run that was killed goes on where it was, and
-pays for nothing twice. Multimodal open-r1's script of this name made lmms-lab/multimodal-open-r1-8k-verified; unlike
-there the endpoint can be kept from seeing the answer (`--hide_answer`), which makes verification a test of reasoning.
+Every answer is on the disk (`OUT.journal.jsonl`) before it is used: a killed run continues, and no answer is paid for
+twice. Multimodal open-r1's script of this name made lmms-lab/multimodal-open-r1-8k-verified; here
+the answer can be hidden from the endpoint (`--hide_answer`), so that verification tests its reasoning.
 """
 
 import argparse
@@ -53,8 +53,8 @@ SHAPE_FIELDS = ("conversations", "messages", "problem", "solution")
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a readable reply holds."""
+class RewrittenRow:
+    """The new question and solution of a readable reply."""
 
     problem: str
     solution: str
@@ -81,15 +81,15 @@ def load_rows(path: Path, folder: Path, method: str | None) -> list[Record]:
 
 
 def originals(row: Any) -> Any:
-    """A row made by an earlier run, or the hub's, as the row it was made from.
+    """The original row of a row that this script, or the hub's dataset, has made.
 
     >>> originals({"problem": "new", "solution": "new", "original_question": "Old?", "original_answer": "1", "id": 3})
     {'original_question': 'Old?', 'original_answer': '1', 'id': 3, 'problem': 'Old?', 'solution': '1'}
     """
     if not isinstance(row, dict) or not {"original_question", "original_answer"} <= row.keys():
         return row
-    kept = {key: value for key, value in row.items() if key not in SHAPE_FIELDS}
-    return {**kept, "problem": row["original_question"], "solution": row["original_answer"]}
+    fields = {key: value for key, value in row.items() if key not in SHAPE_FIELDS}
+    return {**fields, "problem": row["original_question"], "solution": row["original_answer"]}
 
 
 def prompt(record: Record, hide_answer: bool) -> list[dict[str, Any]]:
@@ -105,8 +105,8 @@ def prompt(record: Record, hide_answer: bool) -> list[dict[str, Any]]:
     ]
 
 
-def read_reply(text: str, images: int) -> Written:
-    """What a reply holds. Raises ValueError saying what is wrong with it, for the repair request."""
+def read_reply(text: str, images: int) -> RewrittenRow:
+    """The rewritten row of a reply. Raises ValueError that names the defect, for the repair request."""
     reply = parse_object(text)
     problem, solution = reply.get("problem"), reply.get("solution")
     if not all(isinstance(value, str) and value.strip() for value in (problem, solution)):
@@ -117,74 +117,76 @@ def read_reply(text: str, images: int) -> Written:
         raise ValueError("its solution is not <think>...</think><answer>...</answer> with each tag once")
     if problem.count(IMAGE_TAG) not in (0, images):
         raise ValueError(f"its problem has {problem.count(IMAGE_TAG)} {IMAGE_TAG} tags for {images} pictures")
-    return Written(problem.strip(), solution.strip())
+    return RewrittenRow(problem.strip(), solution.strip())
 
 
-def line_of(record: Record, written: Written) -> dict[str, Any]:
-    """Our line: conversations for training, and the four columns of multimodal open-r1's dataset."""
-    tags = "" if IMAGE_TAG in written.problem else IMAGE_TAG * len(record.images)
+def output_line(record: Record, rewrite: RewrittenRow) -> dict[str, Any]:
+    """The output line: conversations for training, and the four columns of multimodal open-r1's dataset."""
+    tags = "" if IMAGE_TAG in rewrite.problem else IMAGE_TAG * len(record.images)
     images = {"image": record.images[0] if len(record.images) == 1 else list(record.images)} if record.images else {}
     method = {"accu_reward_method": record.accu_reward_method} if record.accu_reward_method else {}
     question = record.turns[-1].text.replace(IMAGE_TAG, "").strip()
     return {
         **{key: value for key, value in record.extra.items() if key not in SHAPE_FIELDS},
         **{"id": record.id, **images, **method},
-        "problem": written.problem,
-        "solution": written.solution,
+        "problem": rewrite.problem,
+        "solution": rewrite.solution,
         "original_question": question,
         "original_answer": gold_text(record),
         "conversations": [
-            {"from": "human", "value": tags + written.problem},
-            {"from": "gpt", "value": written.solution},
+            {"from": "human", "value": tags + rewrite.problem},
+            {"from": "gpt", "value": rewrite.solution},
         ],
     }
 
 
-def judge(record: Record, written: Written) -> Accepted | Rejected:
-    """Kept where the answer earns all of the row's accuracy reward, and the new line is one that can be trained on."""
+def verify(record: Record, rewrite: RewrittenRow) -> Accepted | Rejected:
+    """Accepted where the answer scores the row's full accuracy reward, and the new line is usable for training."""
     method = get_method(record.accu_reward_method)
-    if method.score(written.solution, record) < method.maximum:
+    if method.score(rewrite.solution, record) < method.maximum:
         details = f"the answer does not verify against {gold_text(record)!r}"
-        return Rejected(record.where, "not verified", details, written.solution)
-    line = line_of(record, written)
+        return Rejected(record.where, "not verified", details, rewrite.solution)
+    line = output_line(record, rewrite)
     try:
-        earned, best = gold_score(parse_row(line, record.where, 1))
+        score, best = gold_score(parse_row(line, record.where, 1))
     except DataError as error:
-        return Rejected(record.where, "unusable line", str(error), written.solution)
-    if earned < best:
-        return Rejected(record.where, "unusable line", "its own answer does not earn the reward", written.solution)
+        return Rejected(record.where, "unusable line", str(error), rewrite.solution)
+    if score < best:
+        return Rejected(record.where, "unusable line", "its own answer does not earn the reward", rewrite.solution)
     return Accepted(line)
 
 
 def create(record: Record, endpoint: CachedEndpoint, args: argparse.Namespace) -> Accepted | Rejected:
-    """One row: ask, send back what cannot be read, judge what can."""
+    """The result of one row: request, repair requests for unreadable replies, verification."""
     messages = prompt(record, args.hide_answer)
-    row = {"id": record.id, "images": [digest(record, path) for path in record.images]}
+    row = {"id": record.id, "images": [file_digest(record, path) for path in record.images]}
     for _ in range(args.max_repairs + 1):
         answer = endpoint.ask(row, messages, partial(pictures, record, args.max_pixels))
         try:
-            written = read_reply(answer.text, len(record.images))
+            rewrite = read_reply(answer.text, len(record.images))
         except ValueError as error:
-            wrong = f"{error}{', and it was cut at its token limit' if answer.finish == 'length' else ''}"
-            messages = [*messages, *repair(answer.text, wrong)]
+            defect = f"{error}{', and it was cut at its token limit' if answer.finish == 'length' else ''}"
+            messages = [*messages, *repair(answer.text, defect)]
         else:
-            return judge(record, written)
-    return Rejected(record.where, "unreadable reply", wrong, answer.text)
+            return verify(record, rewrite)
+    return Rejected(record.where, "unreadable reply", defect, answer.text)
 
 
-def repair(reply: str, wrong: str) -> list[dict[str, str]]:
+def repair(reply: str, defect: str) -> list[dict[str, str]]:
+    """The messages that send an unreadable reply back with its defect."""
     return [
         {"role": "assistant", "content": reply or "(nothing)"},
-        {"role": "user", "content": REPAIR.format(wrong=wrong)},
+        {"role": "user", "content": REPAIR.format(wrong=defect)},
     ]
 
 
-def digest(record: Record, path: str) -> str:
-    """SHA-256 of an image file: another picture under the same name is another question."""
+def file_digest(record: Record, path: str) -> str:
+    """SHA-256 of an image file, so that another picture under the same name is another question."""
     return hashlib.sha256(Path(ImageFolder(record.folder).resolve(path, record.where)).read_bytes()).hexdigest()
 
 
 def pictures(record: Record, max_pixels: int) -> list[Any]:
+    """The pictures of a row, at most `max_pixels` each."""
     return [scaled_down(open_image(record.folder, path, where=record.where), max_pixels) for path in record.images]
 
 
@@ -204,8 +206,8 @@ def run(args: argparse.Namespace) -> int:
     """Exit status: 0, or 1 where a row stayed unanswered."""
     get_method(args.reward_method)
     records = load_rows(args.rows, args.image_folder or args.rows.parent, args.reward_method)[: args.limit]
-    status, said = run_batch_command(records, partial(create, args=args), args)
-    print(said)
+    status, summary = run_batch_command(records, partial(create, args=args), args)
+    print(summary)
     return status
 
 

@@ -1,15 +1,15 @@
-"""Distil reasoning about pictures from a model that cannot see: CLEVR scenes as text -> verified traces for SFT.
+"""Distil reasoning about CLEVR pictures from a text-only model, as verified traces for supervised fine-tuning.
 
     export OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=...
     python local_scripts/distill_r1.py CLEVR_train_scenes.json --model deepseek-reasoner --out distilled.jsonl
 
 R1-V's recipe: a scene of CLEVR's scenes.json becomes a list of its objects in words; a reasoning model behind an
 OpenAI-compatible endpoint answers counting questions about it; where its answer is the true count, the trace is kept,
-and speaks of "the image" where it spoke of a description. The lines are made for supervised fine-tuning: the gpt turn
-is `<think>..</think><answer>..</answer>`. The other questions go to `OUT.rejected.jsonl` with the reason.
+with "the image" in place of "the description". The gpt turn of a line is `<think>..</think><answer>..</answer>`.
+The other questions go to `OUT.rejected.jsonl` with the reason.
 
-The questions of a scene depend on --seed and the scene alone. Every answer is on the disk (`OUT.journal.jsonl`) before
-it is used: a run that was killed goes on where it was, and pays for nothing twice.
+The questions of a scene depend only on --seed and the scene. Every answer is on the disk (`OUT.journal.jsonl`) before
+it is used: a killed run continues, and no answer is paid for twice.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from open_r1.endpoint.replies import split_reasoning
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.parsing.answer import final_text, has_think_format
 from open_r1.rewards.registry import METHODS
-from open_r1.tasks.counting import COUNT_ALL_QUESTION as TOTAL
+from open_r1.tasks.counting import COUNT_ALL_QUESTION
 
 ATTRIBUTES = ("size", "color", "material", "shape")  # in the order of English adjectives
 PROMPT = """A picture shows these objects, and nothing else:
@@ -50,7 +50,7 @@ _SOURCE = re.compile(
 )
 _SAYS = re.compile(r"\bthe image (?:says|states|mentions|lists|describes|reads|tells(?: me| us)?)\b", re.IGNORECASE)
 _TOLD = re.compile(r"\b(?:described|listed|mentioned)\b")
-_STILL_TEXT = re.compile(r"\b(?:descriptions?|describ(?:ed?|es|ing)|textual|the text|prompt)\b", re.IGNORECASE)
+_TEXT_REFERENCE = re.compile(r"\b(?:descriptions?|describ(?:ed?|es|ing)|textual|the text|prompt)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Question:
 
 
 def load_scenes(path: Path, folder: Path | None) -> list[dict[str, Any]]:
-    """The scenes of a CLEVR file; raises DataError with every problem. With a folder, every picture must be in it."""
+    """The scenes of a CLEVR file; raises DataError with every problem. With a folder, every picture must exist."""
     try:
         scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -80,7 +80,7 @@ def load_scenes(path: Path, folder: Path | None) -> list[dict[str, Any]]:
 
 
 def scene_problems(scene: dict[str, Any], where: str, images: ImageFolder | None) -> Iterator[Problem]:
-    """What of a scene cannot be used."""
+    """The defects of a scene."""
     name, objects = scene.get("image_filename"), scene.get("objects")
     if not isinstance(name, str) or not name:
         yield Problem(where, "image_filename", shorten(name), "the name of the picture", "add it")
@@ -97,7 +97,7 @@ def scene_problems(scene: dict[str, Any], where: str, images: ImageFolder | None
 
 
 def questions(scene: dict[str, Any], where: str, seed: int, by_attribute: int) -> list[Question]:
-    """The total, and `by_attribute` different counts of what one or two attributes single out.
+    """The questions of a scene: its total, and `by_attribute` different counts of objects with one or two attributes.
 
     >>> cube = {"size": "small", "color": "red", "material": "metal", "shape": "cube"}
     >>> scene = {"image_filename": "a.png", "objects": [cube, cube]}
@@ -106,20 +106,20 @@ def questions(scene: dict[str, Any], where: str, seed: int, by_attribute: int) -
     """
     objects, name = scene["objects"], scene["image_filename"]
     rng = np.random.default_rng([seed, zlib.crc32(json.dumps([name, objects]).encode())])
-    asked = {TOTAL: len(objects)}
-    for _ in range(20 * by_attribute):  # a scene of equal objects has few questions
-        if len(asked) > by_attribute:
+    counts = {COUNT_ALL_QUESTION: len(objects)}
+    for _ in range(20 * by_attribute):  # a scene of equal objects has few different questions
+        if len(counts) > by_attribute:
             break
-        wanted = draw_attributes(objects, rng)
-        count = sum(all(thing[key] == value for key, value in wanted.items()) for thing in objects)
-        asked[f"How many {phrase(wanted, plural=True)} are there in the image?"] = count
+        attributes = draw_attributes(objects, rng)
+        count = sum(all(thing[key] == value for key, value in attributes.items()) for thing in objects)
+        counts[f"How many {phrase(attributes, plural=True)} are there in the image?"] = count
     words = tuple(phrase({key: thing[key] for key in ATTRIBUTES}, plural=False) for thing in objects)
     stem = Path(name).stem
-    return [Question(f"{stem}-{k}", where, name, words, *item) for k, item in enumerate(asked.items())]
+    return [Question(f"{stem}-{k}", where, name, words, *item) for k, item in enumerate(counts.items())]
 
 
 def draw_attributes(objects: Sequence[dict[str, str]], rng: np.random.Generator) -> dict[str, str]:
-    """One or two attributes, each of some object: of two objects they may fit none, so the count can be 0."""
+    """One or two attributes, each from some object; two attributes may fit no object, so the count can be 0."""
     chosen = rng.choice(len(ATTRIBUTES), size=rng.integers(1, 3), replace=False)
     return {ATTRIBUTES[k]: objects[rng.integers(len(objects))][ATTRIBUTES[k]] for k in sorted(chosen)}
 
@@ -136,7 +136,7 @@ def phrase(attributes: dict[str, str], plural: bool) -> str:
 
 
 def as_if_seen(trace: str) -> str:
-    """A trace that speaks of the image where it spoke of a text.
+    """A trace with "the image" in place of "the description" and the like.
 
     >>> as_if_seen("The scene description lists 2 cubes. As described, the text says red.")
     'The image shows 2 cubes. As shown, the image shows red.'
@@ -147,27 +147,27 @@ def as_if_seen(trace: str) -> str:
 
 
 def distil(question: Question, endpoint: CachedEndpoint) -> Accepted | Rejected:
-    """One question: asked, verified against the scene, and written as a line."""
+    """The result of one question: request, verification against the scene, output line."""
     objects = "\n".join(f"- a {words}" for words in question.objects)
     prompt = PROMPT.format(objects=objects, question=question.text)
     answer = endpoint.ask(question.id, [{"role": "user", "content": prompt}])
-    inline, said = split_reasoning(answer.text)
+    inline, answer_text = split_reasoning(answer.text)
     trace, reply = as_if_seen(answer.reasoning.strip() or inline), f"{answer.reasoning}\n{answer.text}".strip()
     gold = Record(question.id, (), "", (), str(question.count), where=question.where)
-    if not final_text(said):
+    if not final_text(answer_text):
         return Rejected(question.where, "no answer", question.text, reply)
-    if METHODS["default"].score(said, gold) < METHODS["default"].maximum:
+    if METHODS["default"].score(answer_text, gold) < METHODS["default"].maximum:
         return Rejected(question.where, "wrong answer", f"{question.text} is {question.count}", reply)
-    if left := _STILL_TEXT.search(trace):
-        return Rejected(question.where, "speaks of a text", f"the trace says {left[0]!r}", reply)
+    if text_reference := _TEXT_REFERENCE.search(trace):
+        return Rejected(question.where, "speaks of a text", f"the trace says {text_reference[0]!r}", reply)
     solution = f"<think>\n{trace}\n</think>\n<answer>{question.count}</answer>"
     if not trace or not has_think_format(solution):
         return Rejected(question.where, "no trace", "no reasoning, or tags inside it", reply)
-    return Accepted(line_of(question, solution))
+    return Accepted(output_line(question, solution))
 
 
-def line_of(question: Question, solution: str) -> dict[str, Any]:
-    """Our line."""
+def output_line(question: Question, solution: str) -> dict[str, Any]:
+    """The output line."""
     turns = [{"from": "human", "value": IMAGE_TAG + question.text}, {"from": "gpt", "value": solution}]
     return {"id": question.id, "image": question.image, "conversations": turns}
 
@@ -185,13 +185,13 @@ def options() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0, or 1 where a question stayed unanswered."""
     scenes = load_scenes(args.scenes, args.image_folder)[: args.limit]
-    asked = [
+    all_questions = [
         question
         for i, scene in enumerate(scenes)
         for question in questions(scene, f"{args.scenes}:scenes[{i}]", args.seed, args.by_attribute)
     ]
-    status, said = run_batch_command(asked, distil, args)
-    print(said)
+    status, summary = run_batch_command(all_questions, distil, args)
+    print(summary)
     return status
 
 

@@ -1,12 +1,12 @@
-"""COCO's instances as rows of the segmentation task: OUTPUT_DIR/train.jsonl and val.jsonl, one line an instance.
+"""Download COCO and write its instances as rows of the segmentation task: OUTPUT_DIR/train.jsonl and val.jsonl.
 
     python local_scripts/download_coco_dataset.py --output_dir data/coco                     # COCO 2014, 20 GB
     python local_scripts/download_coco_dataset.py --output_dir data/coco --year 2017 --basis fourier --terms 16
     python local_scripts/download_coco_dataset.py --output_dir out --annotations train.json val.json --images a b
 
-Downloads and rows continue where an earlier run broke off; the rows are the same in the same order with any number of
-workers. Downloaded images lie in OUTPUT_DIR, which is then the image folder of both files. With local files, --images
-names the image folder of each; of a single annotation file every 20th picture goes to val.jsonl.
+Each line is one instance. Downloads and rows continue where an earlier run stopped; rows and their order do not depend
+on the number of workers. Downloaded images are in OUTPUT_DIR, which is then the image folder of both files. With local
+files, --images names the image folder of each; of a single annotation file every 20th picture goes to val.jsonl.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from open_r1.tasks.importers.coco import InstanceFilter, Picture, picture_rows, 
 from open_r1.tasks.importers.downloads import download, unzip
 
 SERVER = "http://images.cocodataset.org"
-MD5 = {  # as mirrors and dataset libraries publish them; the server itself publishes none
+MD5 = {  # from mirrors and dataset libraries; the server itself publishes none
     "annotations/annotations_trainval2014.zip": "0a379cfc70b0e71301e0f377548639bd",
     "annotations/annotations_trainval2017.zip": "f4bbac642086de4f52a3fdda2de5fa2c",
     "zips/train2014.zip": "0da8c0bd3d6becc4dcb32757491aca88",
@@ -44,7 +44,7 @@ VAL_EVERY = 20
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures of one output file; `images` is the folder that their paths start from."""
+    """The pictures of one output file; `images` is their image folder."""
 
     name: str
     pictures: list[Picture]
@@ -63,7 +63,7 @@ def fetch(year: int, out: Path, server: str, bar: Progress) -> list[Split]:
 
 
 def _archive(name: str, out: Path, server: str, bar: Progress, select: Any = lambda name: True) -> None:
-    """One archive, downloaded and unpacked; a file beside it says that both are done."""
+    """Downloads and unpacks one archive; a `.done` file beside it marks that both are finished."""
     path = out / "archives" / Path(name).name
     done = path.with_suffix(".done")
     if done.exists():
@@ -77,7 +77,7 @@ def _archive(name: str, out: Path, server: str, bar: Progress, select: Any = lam
 
 
 def local(annotations: list[Path], images: list[Path]) -> list[Split]:
-    """Train and val of one or two annotation files with an image folder each."""
+    """The splits train and val of one or two annotation files, with an image folder each."""
     if len(annotations) == 2:
         return [Split(*args) for args in zip(("train", "val"), map(read_pictures, annotations), images, strict=True)]
     pictures = read_pictures(annotations[0])
@@ -88,9 +88,9 @@ def local(annotations: list[Path], images: list[Path]) -> list[Split]:
 
 @dataclass(frozen=True)
 class State:
-    """How far a file of rows has come: pictures done, bytes and rows written, instances left out by reason."""
+    """The progress of a file of rows: pictures done, bytes and rows written, instances left out by reason."""
 
-    key: dict[str, Any]  # what the rows depend on
+    key: dict[str, Any]  # the settings and pictures that the rows depend on
     pictures: int = 0
     bytes: int = 0
     rows: int = 0
@@ -99,7 +99,7 @@ class State:
 
 
 def write_split(split: Split, selection: InstanceFilter, out: Path, workers: int, bar: Progress) -> State:
-    """OUT/NAME.jsonl. An earlier run's NAME.jsonl.part is continued where it was made with the same settings."""
+    """Writes OUT/NAME.jsonl; continues an earlier run's NAME.jsonl.part if its settings were the same."""
     pictures = present(split)
     instances = [one for picture in pictures for one in picture.instances]
     key = {**asdict(selection), "pictures": len(pictures), "ids": sum(one.id for one in instances)}
@@ -127,23 +127,24 @@ def write_split(split: Split, selection: InstanceFilter, out: Path, workers: int
 
 
 def present(split: Split) -> list[Picture]:
-    """The pictures whose file is there; raises DataError where none is."""
-    here = [picture for picture in split.pictures if (split.images / picture.file).is_file()]
-    if here or not split.pictures:
-        return here
+    """The pictures whose file exists; raises DataError where none does."""
+    existing = [picture for picture in split.pictures if (split.images / picture.file).is_file()]
+    if existing or not split.pictures:
+        return existing
     expected = f"{split.pictures[0].file!r} and the others of {split.name}.jsonl"
     raise DataError([Problem(str(split.images), "images", "none of them", expected, "correct --images")])
 
 
 def read_state(stem: Path, key: dict[str, Any]) -> State:
-    """How far an earlier run with the same key came, or the beginning."""
+    """The state of an earlier run with the same key, or the initial state."""
     path = stem.with_suffix(".state.json")
-    found = State(**json.loads(path.read_text())) if path.exists() else State(key)
-    rows = stem.with_suffix(".jsonl" if found.whole else ".jsonl.part")
-    return found if found.key == key and rows.exists() and rows.stat().st_size >= found.bytes else State(key)
+    state = State(**json.loads(path.read_text())) if path.exists() else State(key)
+    rows = stem.with_suffix(".jsonl" if state.whole else ".jsonl.part")
+    return state if state.key == key and rows.exists() and rows.stat().st_size >= state.bytes else State(key)
 
 
 def write_state(stem: Path, state: State) -> None:
+    """Writes the state in one step."""
     with atomic_write(stem.with_suffix(".state.json")) as file:
         file.write(json.dumps(asdict(state)).encode())
 
@@ -168,6 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Ends with a usage error for flags that contradict each other or are out of range."""
     if (args.annotations is None) != (args.images is None) or len(args.annotations or []) != len(args.images or []):
         parser.error("--annotations and --images: expected both with as many entries, or neither")
     if len(args.annotations or []) > 2:

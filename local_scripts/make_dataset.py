@@ -1,10 +1,10 @@
-"""Write the dataset of a task that has a generator: `OUT/SPLIT.jsonl` for each of its splits, PNGs in `OUT/images`.
+"""Generate the dataset of a synthetic task: `OUT/SPLIT.jsonl` for each of its splits, PNGs in `OUT/images`.
 
     python local_scripts/make_dataset.py digits --out data/digits --rows 2000 --heldout_rows 256 --seed 0
     python local_scripts/make_dataset.py digits --help      # the options of its generator
 
-`--rows` counts the rows of the training split, `--heldout_rows` those of every other split. Row i depends on the
-options, the seed and i alone, so a longer dataset starts with the shorter one.
+`--rows` counts the rows of the training split, `--heldout_rows` those of every other split. Row i depends only on
+the options, the seed and i, so a longer dataset starts with the shorter one.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import Generator
 
 SYNTHETIC = {name: task.generator for name, task in TASKS.items() if task.generator}
-
-
 BOOLEANS = {"true": True, "false": False}
 
 
@@ -35,10 +33,10 @@ def add_options(parser: argparse.ArgumentParser, generator: type[Generator]) -> 
         parser.add_argument(f"--{option.name}", **flag, help=option.metadata["help"] + default)
 
 
-def made(generator: type[Generator], args: argparse.Namespace) -> Generator:
-    """The generator with the options that were given."""
-    given = {option.name: getattr(args, option.name) for option in fields(generator)}
-    return generator(**{name: BOOLEANS.get(value, value) for name, value in given.items() if value is not None})
+def generator_of(generator: type[Generator], args: argparse.Namespace) -> Generator:
+    """The generator with the options of the command line."""
+    options = {option.name: getattr(args, option.name) for option in fields(generator)}
+    return generator(**{name: BOOLEANS.get(value, value) for name, value in options.items() if value is not None})
 
 
 def parser_of(task: str) -> argparse.ArgumentParser:
@@ -58,7 +56,7 @@ def main() -> None:
     parser = parser_of(task)
     args = parser.parse_args(sys.argv[2:])
     try:
-        generator = made(SYNTHETIC[task], args)
+        generator = generator_of(SYNTHETIC[task], args)
     except ValueError as error:
         parser.error(str(error))
     for split in generator.splits:

@@ -1,16 +1,16 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg in their public forms -> OUT/NAME_SPLIT.jsonl, one line for each sentence.
+"""Convert RefCOCO, RefCOCO+ and RefCOCOg in their public forms to OUT/NAME_SPLIT.jsonl, one line a sentence.
 
     python local_scripts/prepare_refcoco.py "refs(unc).p" --instances instances.json --image_prefix train2014 \\
         --name refcoco --out data
     python local_scripts/prepare_refcoco.py val-*.parquet testA-*.parquet --name refcoco --out data
     python local_scripts/prepare_refcoco.py refcocog_train.json --name refcocog --out data --skip_unanswered
 
-The ending tells the form. `.p`: the pickle of the refer toolbox, read without running any code that it names; boxes
-and sizes come from instances.json. `.parquet`: the hub's, with the columns of lmms-lab, whose images are inside and go
-to OUT/images, or of jxu124. `.json`: VLM-R1's rec_jsons. Splits are kept: those of the rows, else of the file's name
-or --split. Boxes become [x1, y1, x2, y2] in pixels of the original image, and COCO_train2014_000000581857_16.jpg
-becomes COCO_train2014_000000581857.jpg. Where a row is defective, no JSONL is written, and each defect is named with
-its row, counted from 1.
+The file ending decides the form. `.p`: the pickle of the refer toolbox, read without running code from it; boxes and
+sizes come from instances.json. `.parquet`: from the hub, with the columns of lmms-lab, whose images are inside and go
+to OUT/images, or of jxu124. `.json`: VLM-R1's rec_jsons. The split is that of the row, else of the file's name, else
+--split. Boxes become [x1, y1, x2, y2] in pixels of the original image, and COCO_train2014_000000581857_16.jpg becomes
+COCO_train2014_000000581857.jpg. If any row is defective, no JSONL is written, and each defect is named with its row,
+counted from 1.
 """
 
 import argparse

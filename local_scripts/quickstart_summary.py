@@ -1,4 +1,4 @@
-"""Join the two evaluations of a quickstart into `summary.json`, and print what changed and where to look.
+"""Join the two evaluations of a quickstart in `summary.json`; print the changes and the paths of the results.
 
 python local_scripts/quickstart_summary.py output/quickstart --seed 0
 """
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from open_r1.report.history import read_metrics
 
-SHOWN = {"accuracy": "accuracy", "format_rate": "format rate", "mean_tokens": "mean tokens"}
+ROW_NAMES = {"accuracy": "accuracy", "format_rate": "format rate", "mean_tokens": "mean tokens"}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -26,13 +26,14 @@ def train_seconds(folder: Path) -> float:
 
 
 def show(before: dict[str, Any], after: dict[str, Any], folder: Path, seconds: float) -> None:
+    """Prints the table before and after training, and what each file of the folder holds."""
     table = Table(title=f"Held-out rows, greedy, before and after {seconds:.0f} s of GRPO")
     for column in ("", "before", "after"):
         table.add_column(column)
     interval = "{accuracy:.3f} [{low:.3f}, {high:.3f}] of {n}"
     table.add_row("accuracy [95 % interval]", interval.format(**before), interval.format(**after))
     for key in ("format_rate", "mean_tokens"):
-        table.add_row(SHOWN[key], f"{before[key]:.3f}", f"{after[key]:.3f}")
+        table.add_row(ROW_NAMES[key], f"{before[key]:.3f}", f"{after[key]:.3f}")
     console = Console()
     console.print(table, width=None if console.is_terminal else 100)
     for name, what in (

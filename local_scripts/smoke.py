@@ -1,8 +1,8 @@
-"""The flags that make a recipe small, one a line: the tiny VLM, eight made-up rows of its task, two steps.
+"""Print flags that shrink a recipe to a smoke test: the tiny VLM, eight generated rows of its task, two steps.
 
     python local_scripts/smoke.py src/open_r1/grpo_jsonl.py --task_type digits ...
 
-`run_scripts/launch.sh` puts them behind a recipe's own flags when SMOKE is set, so that the recipe runs through
+`run_scripts/launch.sh` appends them, one a line, to a recipe's own flags when SMOKE is set, so that the recipe runs
 the same code on any machine in a minute. Data and output go to a new folder below $SMOKE_DIR (default: output/smoke).
 """
 
@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset, Features, Image, Value
 
 ROWS = 8
-EMBEDDED = {  # options under which the tiny VLM can see a task's pictures; other generators draw small ones by default
+TINY_OPTIONS = {  # options that make pictures small enough for the tiny VLM; other generators draw small ones
     "decode_words": "--alphabet 6 --size 84 --dark",
     "decode_sequences": "--alphabet 6 --size 84 --dark",
     "area": "--size 112 --dark",
@@ -29,9 +29,10 @@ SMALL_GROUPS = "--num_generations 4 --per_device_train_batch_size 4 --max_comple
 
 
 def make_data(task: str, out: Path) -> None:
+    """Generates the rows of a task."""
     script = Path(__file__).with_name("make_dataset.py")
     command = [sys.executable, script, task, "--out", out, "--rows", ROWS, "--heldout_rows", ROWS]
-    command += EMBEDDED.get(task, "").split()
+    command += TINY_OPTIONS.get(task, "").split()
     subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
 
 

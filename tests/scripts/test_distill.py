@@ -156,7 +156,7 @@ def test_questions_depend_on_seed_and_scene_alone_and_count_truly():
     assert asked != [script.questions(scene, "", 8, 3) for scene in many]
     counts: Counter[int] = Counter()
     for questions in asked:
-        assert (questions[0].text, questions[0].count) == (script.TOTAL, 3)
+        assert (questions[0].text, questions[0].count) == (script.COUNT_ALL_QUESTION, 3)
         assert len({question.text for question in questions}) == len(questions) == 4
         for question in questions[1:]:
             words = question.text.removeprefix("How many ").removesuffix(" are there in the image?").split()
