@@ -1,9 +1,9 @@
-"""Make a plain model folder of a LoRA adapter: what vLLM serves, and what can be trained with a new adapter.
+"""Merge a LoRA adapter into its base model: a plain model folder for vLLM, or for training with a new adapter.
 
     python local_scripts/merge_lora.py output/my-run/checkpoint --out output/my-run/merged
 
 The folder holds weights, generation configuration, processor, chat template, pixel limits and recipe. Weights are
-merged in float32 and written in the base model's own type, or `--dtype`. Nothing is overwritten.
+merged in float32 and written in the base model's type, or `--dtype`. An existing folder is refused.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedModel
 
 from open_r1.errors import UsageError
 from open_r1.models.loading import processor_source
-from open_r1.models.lora import adapter_counts, adapter_config, load_adapter
+from open_r1.models.lora import adapter_config, adapter_counts, load_adapter
 from open_r1.tasks.recipe import copy_recipe
 
 
@@ -30,7 +30,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def merge(args: argparse.Namespace) -> str:
-    """Write `args.out`; returns what was done, in words. Raises UsageError where that cannot be."""
+    """Write `args.out`; returns a summary in words. Raises UsageError where the flags do not allow it."""
     config = adapter_config(args.adapter)
     if config is None:
         raise UsageError(f"ADAPTER: got {args.adapter}, which has no adapter_config.json, expected a LoRA adapter")
@@ -47,7 +47,7 @@ def merge(args: argparse.Namespace) -> str:
 
 
 def save(model: PreTrainedModel, args: argparse.Namespace) -> None:
-    """Model and processor, under another name until both are written."""
+    """Write model and processor to a folder that gets its name when both are complete."""
     name, revision = processor_source(args.adapter)
     if args.base and name != args.adapter:
         name, revision = args.base, None
