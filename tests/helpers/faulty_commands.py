@@ -1,4 +1,4 @@
-"""Commands whose run meets a fault, and signals to running ones."""
+"""Starts runs with a planted fault, and runs that receive a signal."""
 
 import os
 import re
@@ -30,21 +30,22 @@ def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: 
     return time.time() - (out / "metrics.jsonl").stat().st_mtime, done.returncode, done.stderr
 
 
-TOLD = ("one rank in a rollout of minutes", "the launcher")
+RECEIVERS = ("one rank in a rollout of minutes", "the launcher")
 
 
 def process_of(out: Path, rank: int) -> int:
-    found = re.search(r"process (\d+)", (out / "watchdog" / f"rank{rank}.txt").read_text())
-    return int(found[1])  # type: ignore[index]
+    """The process id in the watchdog's file of a rank."""
+    match = re.search(r"process (\d+)", (out / "watchdog" / f"rank{rank}.txt").read_text())
+    return int(match[1])  # type: ignore[index]
 
 
-def told(whom: str, number: int, out: Path, tiny: str, data: Path) -> tuple[float, int, str]:
-    """(seconds from a signal to the end of all, exit status, what was said) of a run of two ranks."""
+def signalled(receiver: str, number: int, out: Path, tiny: str, data: Path) -> tuple[float, int, str]:
+    """(seconds from a signal to the end of all, exit status, output) of a run of two ranks."""
     argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
     argv += f"--output_dir {out} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 120 "
     argv += "--num_train_epochs 1000 --save_strategy no --disable_tqdm true --bf16 false"
     env = {**os.environ, "NPROC": "2", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
-    slow = whom == TOLD[0]
+    slow = receiver == RECEIVERS[0]
     script = ["tests/helpers/faulty_run.py", "rollout takes minutes", "2"] if slow else ["src/open_r1/grpo_jsonl.py"]
     log, watched = out.with_suffix(".log"), out / "watchdog" / "rank1.txt"
     with open(log, "w") as file:
@@ -55,15 +56,16 @@ def told(whom: str, number: int, out: Path, tiny: str, data: Path) -> tuple[floa
         if slow:
             until(lambda: "step 2, phase rollout" in watched.read_text(), run)
         os.kill(process_of(out, 1) if slow else run.pid, number)
-        begun, status = time.monotonic(), run.wait(timeout=60)
+        start, status = time.monotonic(), run.wait(timeout=60)
     finally:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
-    return time.monotonic() - begun, status, log.read_text()
+    return time.monotonic() - start, status, log.read_text()
 
 
-def until(true, run: subprocess.Popen) -> None:
-    begun = time.monotonic()
-    while not true():
-        assert run.poll() is None and time.monotonic() - begun < 240, "the run did not get there"
+def until(condition, run: subprocess.Popen) -> None:
+    """Wait until `condition()` holds; fails if the run ends, or after 240 seconds."""
+    start = time.monotonic()
+    while not condition():
+        assert run.poll() is None and time.monotonic() - start < 240, "the run did not get there"
         time.sleep(0.1)

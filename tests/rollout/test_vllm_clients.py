@@ -27,7 +27,7 @@ from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Samplin
 from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
 from open_r1.rollout.vllm.wire import check_version, data_url, server_messages
 from open_r1.trainer.lifecycle.preemption import RunStopped, StopSignals
-from open_r1.trainer.vllm_rollout import EngineRollouts
+from open_r1.trainer.vllm_rollout import VLLMRollouts
 
 
 def no_gather(parameters):
@@ -228,7 +228,7 @@ def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkey
     def told() -> None:
         looks.append(1)
         signals.received = signal.SIGTERM if len(looks) == 3 else None
-        signals.look()
+        signals.raise_if_requested()
 
     before = set(threading.enumerate())
     with pytest.raises(RunStopped, match="SIGTERM: the run was asked to stop"):
@@ -279,10 +279,10 @@ class Flaky:
         return []
 
 
-def rollouts(engine: Flaky, model: torch.nn.Module) -> EngineRollouts:
-    made = object.__new__(EngineRollouts)
+def rollouts(engine: Flaky, model: torch.nn.Module) -> VLLMRollouts:
+    made = object.__new__(VLLMRollouts)
     made.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model, signals=StopSignals())
-    made.engine, made.run, made.synced, made.sampling = engine, "r", None, SAMPLING
+    made.engine, made.run, made.engine_policy, made.sampling = engine, "r", None, SAMPLING
     return made
 
 

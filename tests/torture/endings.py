@@ -17,11 +17,11 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
-from helpers.faulty_commands import TOLD, faulty, process_of, told, until  # noqa: E402
+from helpers.faulty_commands import RECEIVERS, faulty, process_of, signalled, until  # noqa: E402
 from helpers.repository import free_port, make_dataset  # noqa: E402
 from rows import Row, write  # noqa: E402
 
-from open_r1.trainer.checkpointing.select import checkpoints_in, defects  # noqa: E402
+from open_r1.trainer.checkpointing.select import checkpoint_defects, checkpoints_in  # noqa: E402
 
 TINY = str(REPO / "assets" / "tiny-vlm")
 HERE, PYTEST = "tests/torture/endings.py", "tests/trainer/test_survival.py::test_"
@@ -78,7 +78,7 @@ CASES = [
 
 def whole(out: Path) -> str:
     """Names of the checkpoints without defects. Ends the trial where one has any."""
-    found = {path.name: defects(path, False, (0, 1)) for path in checkpoints_in(out)}
+    found = {path.name: checkpoint_defects(path, False, (0, 1)) for path in checkpoints_in(out)}
     if wrong := {name: problems for name, problems in found.items() if problems}:
         sys.exit(f"{out}: {wrong}")
     return ", ".join(sorted(found)) or "none"
@@ -110,10 +110,10 @@ def launch(out: Path, data: Path, **environment: str) -> subprocess.Popen[bytes]
 def asked_to_stop(folder: Path, data: Path) -> list[Row]:
     """SIGTERM to one rank of two, which is in a long rollout; SIGINT to the launcher."""
     rows = []
-    for number, whom in zip((signal.SIGTERM, signal.SIGINT), TOLD, strict=True):
+    for number, whom in zip((signal.SIGTERM, signal.SIGINT), RECEIVERS, strict=True):
         print(f"{number.name} to {whom}", file=sys.stderr)
         out = folder / number.name
-        seconds, status, said = told(whom, number, out, TINY, data)
+        seconds, status, said = signalled(whom, number, out, TINY, data)
         if status:
             sys.exit(f"{number.name} to {whom}: status {status}\n{said[-3000:]}")
         figure = f"status 0 after {seconds:.1f} s; whole checkpoints: {whole(out)}"

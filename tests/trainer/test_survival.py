@@ -1,4 +1,4 @@
-"""What ends a run leaves a checkpoint to go on from exactly; hangs and deaths end in time.
+"""Signals and errors leave a checkpoint from which a run resumes exactly; hangs and dead ranks end a run in time.
 
 `tests/torture/endings.py` plants more faults, and measures; `kill_anywhere.py` beside it kills a run twenty times.
 """
@@ -10,15 +10,14 @@ import signal
 
 import pytest
 import torch.distributed as dist
-from helpers.faulty_commands import TOLD, faulty, told
+from helpers.faulty_commands import RECEIVERS, faulty, signalled
 from helpers.resumed_runs import SMALL, WINDOWS, assert_same, train
 from helpers.trainers import make_trainer
 
 from open_r1.trainer.checkpointing import select as checkpoints
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checkpointing.select import Resume
-from open_r1.trainer.lifecycle import preemption, watchdog
-from open_r1.trainer.lifecycle import shutdown as ending
+from open_r1.trainer.lifecycle import preemption, shutdown, watchdog
 
 # ------------------------------------------------------------------------------------------------------ told to stop
 
@@ -26,19 +25,19 @@ from open_r1.trainer.lifecycle import shutdown as ending
 def stopped(tiny, few, out, window, *flags, step, where="training_step", error=None):
     """A run that is told to stop, or fails, when `step` steps are done and it begins the next micro-batch but one."""
     trainer = make_trainer(tiny, few, out, *SMALL.split(), *WINDOWS[window].split(), *flags)
-    whole, calls = getattr(trainer, where), []
+    method, calls = getattr(trainer, where), []
 
-    def told(*args, **kwargs):
+    def interrupted(*args, **kwargs):
         calls.extend([1] * (trainer.state.global_step == step))
         if len(calls) == 2:
             trainer.signals.received = signal.SIGTERM
             if error is not None:
                 raise error
-        return whole(*args, **kwargs)
+        return method(*args, **kwargs)
 
-    setattr(trainer, where, told)
+    setattr(trainer, where, interrupted)
     with pytest.raises(BaseException) as ended:
-        ending.train(trainer, Resume(None, {}))
+        shutdown.train(trainer, Resume(None, {}))
     return ended.value
 
 
@@ -47,8 +46,10 @@ def test_a_run_that_is_told_to_stop_ends_well_and_goes_on_exactly(tiny, few, tmp
     ended = stopped(tiny, few, tmp_path, "across steps", step=step)
     assert isinstance(ended, SystemExit) and ended.code == 0
     saved = tmp_path / f"checkpoint-{step}"
-    said = f"SIGTERM: the run was asked to stop\nThe run ended after step {step}; continue it with --resume_from_check"
-    assert said in capsys.readouterr().err and not (tmp_path / "saving").exists()
+    message = (
+        f"SIGTERM: the run was asked to stop\nThe run ended after step {step}; continue it with --resume_from_check"
+    )
+    assert message in capsys.readouterr().err and not (tmp_path / "saving").exists()
     assert checkpoints.newest_checkpoint(tmp_path) == saved
     resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
@@ -61,7 +62,7 @@ def test_one_that_goes_on_elsewhere_names_what_it_went_on_from(tiny, few, tmp_pa
     trainer = make_trainer(tiny, few, tmp_path / "second", *SMALL.split(), *WINDOWS["across steps"].split())
     trainer.signals.received = signal.SIGTERM
     with pytest.raises(SystemExit):
-        ending.train(trainer, Resume(saved, {}))
+        shutdown.train(trainer, Resume(saved, {}))
     assert save_checkpoint_now(trainer) == saved and not (tmp_path / "second" / "checkpoint-2").exists()
 
 
@@ -90,17 +91,17 @@ def test_a_rollout_is_broken_off(tiny, few, tmp_path):
     """Minutes of it may be left when a cluster gives seconds."""
     long = ["--max_completion_length", "40", "--generation_kwargs", '{"min_new_tokens": 40}']
     trainer = make_trainer(tiny, few, tmp_path, *SMALL.split(), *WINDOWS["across steps"].split(), *long)
-    asked, calls = trainer.signals.asked, []
+    stop_requested, calls = trainer.signals.stop_requested, []
 
-    def told():
+    def send_signal():
         calls.append(1)
         if len(calls) == 43:  # in the second rollout
             trainer.signals.received = signal.SIGTERM
-        return asked()
+        return stop_requested()
 
-    trainer.signals.asked = told
+    trainer.signals.stop_requested = send_signal
     with pytest.raises(SystemExit) as ended:
-        ending.train(trainer, Resume(None, {}))
+        shutdown.train(trainer, Resume(None, {}))
     assert ended.value.code == 0 and len(calls) == 44
     resumed = train(tiny, few, tmp_path, "across steps", *long, checkpoint=checkpoints.newest_checkpoint(tmp_path))
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps", *long))
@@ -125,18 +126,18 @@ def test_the_second_signal_ends_the_process_at_once_unless_it_is_the_first_one_a
 # ----------------------------------------------------------------------------------------------------------- watchdog
 
 
-def test_ranks_hear_of_each_others_trouble_and_silence():
+def test_ranks_learn_of_each_others_trouble_and_silence():
     store = dist.HashStore()
     one, two = watchdog.Peers(store, 0, 2), watchdog.Peers(store, 1, 2)
     for _ in range(30):
         assert one.trouble("rollout", tick=5) is None and two.trouble("update", tick=5) is None
-    said = [one.trouble("rollout", tick=5) for _ in range(10)]
-    assert said[:9] == [None] * 9 and said[9] == "rank 1 has died: no sign of it for 45 s"
+    reasons = [one.trouble("rollout", tick=5) for _ in range(10)]
+    assert reasons[:9] == [None] * 9 and reasons[9] == "rank 1 has died: no sign of it for 45 s"
     two.trouble("save", tick=5)
     assert [one.trouble("rollout", tick=5) for _ in range(20)] == [None] * 20  # one call may take long there
     two.leave()
     assert [one.trouble("rollout", tick=5) for _ in range(20)] == [None] * 20
-    two.call("rank 1: no progress")
+    two.request_stacks("rank 1: no progress")
     assert one.trouble("rollout", tick=5) == "rank 1: no progress"
 
 
@@ -161,14 +162,14 @@ def test_the_first_line_of_the_file_is_what_a_rank_does(tmp_path):
     ],
 )
 def test_a_hang_ends_the_run_with_its_phase_and_stacks(tiny, digits, tmp_path, fault, phase, function):
-    seconds, status, said = faulty(fault, tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 4)
+    seconds, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 4)
     stacks = (tmp_path / "watchdog" / "rank0.txt").read_text()
     assert f"step 3, phase {phase} since" in stacks and function in stacks
     assert seconds < 30 and checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-2"
     if fault == "reward holds the interpreter":  # no thread can say so; the C timer has written the stacks
         assert status == 1
     else:
-        assert status == watchdog.HUNG and f"in phase {phase} of step 3 (--hang_timeout)" in said
+        assert status == watchdog.HUNG and f"in phase {phase} of step 3 (--hang_timeout)" in stderr
 
 
 @pytest.mark.distributed
@@ -186,10 +187,10 @@ def test_a_rank_that_dies_ends_the_others_in_time(tiny, digits, tmp_path):
 
 @pytest.mark.distributed
 def test_what_one_rank_meets_ends_all_with_a_checkpoint(tiny, digits, tmp_path):
-    said = "train.jsonl:7: image: got a file that was removed"
+    message = "train.jsonl:7: image: got a file that was removed"
     _, status, stderr = faulty("data is refused", tmp_path, tiny, digits / "train.jsonl", ranks=2)
     saved = checkpoints.newest_checkpoint(tmp_path)
-    assert status == 1 and said in stderr and saved.name == "checkpoint-3" and "Nothing was trained" not in stderr
+    assert status == 1 and message in stderr and saved.name == "checkpoint-3" and "Nothing was trained" not in stderr
     assert stderr.count(f"The run ended after step 3; continue it with --resume_from_checkpoint {saved}") == 1
 
 
@@ -229,12 +230,12 @@ def test_weights_of_half_a_step_are_not_saved(tiny, digits, tmp_path, flags):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("whom", TOLD)
-def test_two_ranks_stop_together(tiny, digits, tmp_path, whom):
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_two_ranks_stop_together(tiny, digits, tmp_path, receiver):
     out = tmp_path / "run"
-    _, status, said = told(whom, signal.SIGTERM, out, tiny, digits / "train.jsonl")
+    _, status, log = signalled(receiver, signal.SIGTERM, out, tiny, digits / "train.jsonl")
     saved = checkpoints.newest_checkpoint(out)
-    assert status == 0, said[-3000:]
-    assert f"continue it with --resume_from_checkpoint {saved}, or auto" in said
+    assert status == 0, log[-3000:]
+    assert f"continue it with --resume_from_checkpoint {saved}, or auto" in log
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert saved.name == f"checkpoint-{lines[-1]['step']}"

@@ -43,7 +43,7 @@ def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> 
             trainer.eos_token_ids,
         )
         witness = recorder_for(trainer, model, prompts)
-        said = generate_groups(*what, witness=witness, stop=trainer.signals.asked, **options)
+        said = generate_groups(*what, witness=witness, stop=trainer.signals.stop_requested, **options)
     if witness is not None:
         trainer.refuse_image_tokens(said)  # a pass over them would fail in other words
         check_agreement(trainer, witness, prompts, said)

@@ -1,7 +1,7 @@
-"""Rollouts on vLLM: the policy's weights before the first use of each step, prompts once each, ranks in agreement.
+"""Rollouts on vLLM: weights synced before the first use in a step, each prompt sent once, errors raised on all ranks.
 
-An engine that is lost (a server that died or was started anew) is met again once and given the weights again; if that
-fails, every rank raises the same EngineError, so that none waits for another and the run can end with a checkpoint.
+After the loss of an engine (a server that died or was restarted) it is connected once more and gets the weights again;
+if that fails, all ranks raise the same EngineError, so that no rank waits and the run can end with a checkpoint.
 """
 
 import logging
@@ -25,11 +25,11 @@ from open_r1.trainer.protocols import RolloutTrainer
 logger = logging.getLogger(__name__)
 
 _Value = TypeVar("Value")
-MAX_MEAN_DIFFERENCE = 0.3  # mean |log-prob of vLLM - of the trainer|, in nats; bfloat16 alone gives about 0.02
+MAX_MEAN_DIFFERENCE = 0.3  # mean |log-prob of vLLM - log-prob of the trainer| in nats; bfloat16 gives about 0.02
 
 
 class VLLMRollouts:
-    """The engine of a `VLMGRPOTrainer`, chosen by `--vllm_mode`; all ranks call every method together."""
+    """Rollouts of a `VLMGRPOTrainer` by the engine of `--vllm_mode`; all ranks call every method together."""
 
     def __init__(self, trainer: RolloutTrainer, banned: Sequence[int]):
         self.trainer, self.args, self.loader = trainer, trainer.args, trainer.loader
@@ -39,48 +39,50 @@ class VLLMRollouts:
         rank = (accelerator.process_index, accelerator.local_process_index, accelerator.num_processes)
         weights = partial(policy_weights, trainer.model, trainer._dist.gather_params)
         start = engine_class(self.args.vllm_mode)
-        self.engine = self.together(
+        self.engine = self.call_engine(
             lambda: start(bare_model(trainer.model), trainer.processing_class, self.args, rank, weights)
         )
-        self.synced = None if self.engine.stale else self.policy  # a colocated engine starts from the policy's weights
+        self.engine_policy = None if self.engine.stale else self.policy  # a colocated engine starts with its weights
 
     @property
     def policy(self) -> str:
-        """The policy's name, another one after each optimizer step."""
+        """The policy's name, which changes with each optimizer step."""
         return f"{self.run}/{self.trainer.state.global_step}"
 
     def rollout(self, examples: Sequence[Example], step: int) -> tuple[list[list[int]], list[list[float]]]:
         """Token ids and log-probs of one completion a row; rows of a group hold the same Example.
 
-        Raises EngineError, on all ranks, where the engine is lost for good or reads prompts otherwise, and Stopped.
+        Raises EngineError, on all ranks, for an engine that is lost or that reads prompts differently; and RunStopped.
         """
         heads, group = groups_of(examples)
         label = f"{'train' if self.trainer.model.training else 'eval'}/{self.trainer.state.global_step}/{step}"
-        asked = [self.request(head, group.count(i), label) for i, head in enumerate(heads)]
+        requests = [self.request(head, group.count(i), label) for i, head in enumerate(heads)]
         try:
-            answers = self.attempt(asked)
-        except EngineLost as lost:
-            logger.warning("%s; meeting it again", lost)
-            self.together(self.engine.connect)
-            answers = self.attempt(asked)
-        said = [completion for answer in answers for completion in answer]
-        return [c.ids for c in said], [c.logps for c in said]
+            answers = self.generate(requests)
+        except EngineLost as error:
+            logger.warning("%s; meeting it again", error)
+            self.call_engine(self.engine.connect)
+            answers = self.generate(requests)
+        completions = [completion for answer in answers for completion in answer]
+        return [c.ids for c in completions], [c.logps for c in completions]
 
-    def attempt(self, asked: Sequence[Request]) -> list[list[SampledCompletion]]:
-        if self.synced != self.policy or self.engine.stale:
-            self.together(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), self.policy))
-            self.synced = self.policy
-        return self.together(lambda: self.engine.generate(asked, self.sampling, self.trainer.signals.look))
+    def generate(self, requests: Sequence[Request]) -> list[list[SampledCompletion]]:
+        """The completions of each request, with the policy's weights in the engine."""
+        if self.engine_policy != self.policy or self.engine.stale:
+            self.call_engine(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), self.policy))
+            self.engine_policy = self.policy
+        check_stop = self.trainer.signals.raise_if_requested
+        return self.call_engine(lambda: self.engine.generate(requests, self.sampling, check_stop))
 
     def request(self, example: Example, count: int, label: str) -> Request:
-        """Its seed depends on run seed, step and row alone: a resumed run draws what the whole one would have."""
+        """A request; its seed depends on run seed, step and row alone, so that a resumed run samples the same."""
         seed = random.Random(f"{self.args.seed}/{label}/{example.record.where}").getrandbits(31)
         return self.loader.request(example, count, seed)
 
-    def together(self, call: Callable[[], _Value]) -> _Value:
-        """What `call` returns here; raises on all ranks what it raised on any, an EngineError for what is vLLM's."""
+    def call_engine(self, call: Callable[[], _Value]) -> _Value:
+        """What `call` returns on this rank. Raises on all ranks what it raises on any; vLLM's errors as EngineError."""
 
-        def engine_says() -> _Value:
+        def with_engine_errors() -> _Value:
             try:
                 return call()
             except RunEnded:
@@ -89,10 +91,10 @@ class VLLMRollouts:
                 logger.exception("vLLM failed")
                 raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
 
-        return on_all_ranks(engine_says)
+        return on_all_ranks(with_engine_errors)
 
     def check(self, metrics: dict[str, list[float]]) -> None:
-        """Raises EngineError where the newest rollouts are not the policy's: TRL's mean difference of log-probs."""
+        """Raises EngineError if TRL's metric, the mean difference of log-probs, shows rollouts of another policy."""
         differences = metrics.get("sampling/sampling_logp_difference/mean")
         if differences and differences[-1] > MAX_MEAN_DIFFERENCE:
             raise EngineError(
@@ -103,7 +105,7 @@ class VLLMRollouts:
 
 
 def engine_class(mode: str) -> Callable[..., Any]:
-    """Importing vLLM takes seconds, so only the chosen engine's module is imported."""
+    """The engine of `--vllm_mode`. Its module alone is imported, which takes seconds."""
     if mode == "server":
         from open_r1.rollout.vllm.server_client import ServerEngine
 
@@ -114,7 +116,7 @@ def engine_class(mode: str) -> Callable[..., Any]:
 
 
 def training_sampling(trainer: RolloutTrainer, banned: Sequence[int]) -> Sampling:
-    """How TRL's flags say that completions are drawn."""
+    """The sampling parameters of TRL's flags."""
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return Sampling(
         **{name: getattr(trainer, name) for name in names},
@@ -127,5 +129,6 @@ def training_sampling(trainer: RolloutTrainer, banned: Sequence[int]) -> Samplin
 
 
 def vision_is_frozen(model: Any) -> bool:
+    """Whether no weight of the vision tower is trained; false for a model of no known family."""
     model = bare_model(model)
     return no_family(model) is None and not any(p.requires_grad for p in vision_parameters(model))

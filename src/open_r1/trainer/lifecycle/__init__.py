@@ -1,5 +1,6 @@
-"""How a run begins, is watched, is stopped and ends, alone or on many ranks.
+"""Start, supervision, interruption and end of a run, on one rank or many.
 
-It begins alone in its folder (`lock`, `earlier`); `guard` says on the way what it does to `watchdog` and `preemption`;
-`ending` leaves a checkpoint and says how to go on, unless the weights are half made (`torn`).
+`run_lock` reserves the output folder and `archive_logs` moves an earlier run's logs away; `hooks` report phases to the
+`watchdog` and check for the signals of `preemption`, which `torchrun_agent` passes to the ranks; `shutdown` leaves a
+checkpoint and says how to continue, unless an optimizer step is incomplete (`partial_step`).
 """

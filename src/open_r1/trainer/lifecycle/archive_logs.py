@@ -1,7 +1,7 @@
-"""A run in the folder of an earlier one begins logs of its own: those of the earlier one go to `earlier/1`, 2, ...
+"""Moves the logs of an earlier run in the output folder to `earlier/1`, 2, ..., before a new run writes its own.
 
-Appended to, they would be the curves and the report of no run. Such a folder is one that `python -m open_r1.report`
-reads. What weights are in stays, as a new run may start from it: checkpoints and the final model with its card.
+Logs of two runs in one file would be curves and a report of neither. `python -m open_r1.report` reads `earlier/N` too.
+Weights stay, as a new run may start from them: checkpoints and the final model with its card.
 """
 
 import logging
@@ -15,30 +15,26 @@ from open_r1.trainer.distributed import on_all_ranks
 
 EARLIER = "earlier"
 COMPLETIONS = "completions"  # TRL's, of --log_completions
-LINES = ("rollouts.jsonl", "metrics.jsonl")  # an earlier run has logged where one of them is
-# The lines go last: where a kill strikes in between, the next run sets aside what is left.
+LINES = ("rollouts.jsonl", "metrics.jsonl")  # an earlier run has logged if one of them exists
+# LINES are last: after a kill in between, the next run moves the rest.
 LOGS = ("rollout_images", "reward_curve.png", "report.html", "resolved_config.yaml", "watchdog", COMPLETIONS, *LINES)
 logger = logging.getLogger(__name__)
 
 
 def archive_earlier_logs(training: TrainingArguments) -> None:
-    """Move an earlier run's logs out of the way of one that does not go on from there.
-
-    Raises UsageError, on all ranks, where that cannot be.
-    """
+    """Move an earlier run's logs away, for a run that starts anew. Raises UsageError, on all ranks, if that fails."""
     on_all_ranks(lambda: move_logs(Path(training.output_dir)) if training.process_index == 0 else None)
 
 
 def move_logs(folder: Path) -> None:
-    """All logs go to the next `earlier/N` where an earlier run has left lines. Raises UsageError; all are then as they
-    were."""
+    """Move all logs of an earlier run, if any, to the next `earlier/N`. Raises UsageError, and then moves none."""
     if not any((folder / name).exists() for name in LINES):
         return
     target = folder / EARLIER / str(1 + max(archive_numbers(folder / EARLIER), default=0))
     try:
         move_all([folder / name for name in LOGS if (folder / name).exists()], target)
         if (target / COMPLETIONS).exists():
-            (folder / COMPLETIONS).mkdir()  # a trainer makes it once, and this run's is made already
+            (folder / COMPLETIONS).mkdir()  # this run's trainer created it before, and will not again
     except OSError as error:
         raise UsageError(
             f"--output_dir {folder}: got {error}, expected to move the logs of the earlier run there to {target}; "
@@ -53,11 +49,12 @@ def move_logs(folder: Path) -> None:
 
 
 def archive_numbers(earlier: Path) -> list[int]:
+    """The numbers N of the folders `earlier/N`."""
     return [int(path.name) for path in earlier.glob("*") if path.name.isdecimal()]
 
 
 def move_all(paths: list[Path], target: Path) -> None:
-    """All of the paths into a new folder, or none of them. Raises OSError."""
+    """Move all paths into a new folder, or none of them. Raises OSError."""
     target.mkdir(parents=True)
     with ExitStack() as undo:
         undo.callback(target.rmdir)

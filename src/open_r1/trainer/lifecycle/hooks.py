@@ -1,5 +1,4 @@
-"""What a trainer does on the way for the watchdog and for those who ask it to stop: phases, and a look at each
-micro-batch."""
+"""Mixin that reports a trainer's phases to the watchdog and checks for stop signals at each micro-batch."""
 
 from functools import cached_property
 from typing import Any
@@ -9,19 +8,21 @@ from open_r1.trainer.lifecycle.watchdog import Watchdog
 
 
 class LifecycleHooks:
-    """Mixed into a trainer, before TRL's class."""
+    """Mixin, before TRL's class: watchdog phases and stop signals."""
 
     @cached_property
     def watch(self) -> Watchdog:
+        """This rank's watchdog, which runs while `shutdown.train` does."""
         args = self.args
         return Watchdog(args.output_dir, args.hang_timeout, args.process_index, args.world_size)
 
     @cached_property
     def signals(self) -> StopSignals:
+        """This rank's stop signals."""
         return StopSignals()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises Stopped, on all ranks, before the micro-batch is begun."""
+        """Raises RunStopped, on all ranks, before the micro-batch."""
         self.signals.check(self.accelerator)
         self.watch.enter("update", self.state.global_step)
         return super().training_step(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""Weights that are no longer those of the last finished optimizer step, as the next one was begun and did not end.
+"""Detects a partial optimizer step: one that began to change the weights and is not finished, so nothing can be saved.
 
-Between the two lie an error in the step itself (out of memory half way), one of what follows it, and DeepSpeed's
-steps, which are made within `backward`, before anybody can look at a loss or gradient. Nothing can be saved then.
+Causes are an error within the step (out of memory half way), an error right after it, and DeepSpeed's steps, which
+happen within `backward`, before loss and gradient can be checked.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from open_r1.trainer.protocols import RunTrainer
 
 
 @contextmanager
-def marking_steps(trainer: RunTrainer) -> Iterator[None]:
-    """Within it each optimizer step is marked as it begins, for `step_is_partial`: torch calls the hook before any
+def record_step_begins(trainer: RunTrainer) -> Iterator[None]:
+    """Context that records the begin of each optimizer step, for `step_is_partial`: torch calls the hook before any
     optimizer's step, DeepSpeed's inner one included."""
 
-    def begun(*_: Any) -> None:
-        trainer.begun_from = trainer.state.global_step
+    def record(*_: Any) -> None:
+        trainer.newest_step_base = trainer.state.global_step
 
-    hook = register_optimizer_step_pre_hook(begun)
+    hook = register_optimizer_step_pre_hook(record)
     try:
         yield
     finally:
@@ -29,5 +29,5 @@ def marking_steps(trainer: RunTrainer) -> Iterator[None]:
 
 
 def step_is_partial(trainer: RunTrainer) -> bool:
-    """Whether the step that follows the last finished one has begun to change the weights."""
-    return getattr(trainer, "begun_from", None) == trainer.state.global_step
+    """Whether the step after the last finished one has begun to change the weights."""
+    return getattr(trainer, "newest_step_base", None) == trainer.state.global_step

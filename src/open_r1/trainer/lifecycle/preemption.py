@@ -1,9 +1,9 @@
-"""SIGTERM and SIGINT: a run that is told to stop saves a checkpoint and ends with status 0; a second signal ends it.
+"""Handles SIGTERM and SIGINT: the run saves a checkpoint and ends with status 0; a second signal ends it at once.
 
-A signal reaches one rank, or all. A rank that is told breaks its rollout off, which could take minutes; ranks ask each
-other after each rollout and before each micro-batch, so that they stop at the same place. What the unfinished step has
-done is taken back (`resume.save_checkpoint_now`). transformers 5.17 saves nothing by default, and its own
-`enable_jit_checkpoint` overwrites the newest checkpoint without asking the other ranks.
+A signal reaches one rank, or all. That rank cuts its rollout short, which could take minutes; ranks exchange signals
+after each rollout and before each micro-batch, so that they stop at the same place. The unfinished step is taken back
+(`resumable.save_checkpoint_now`). transformers 5.17 saves nothing by default, and its own `enable_jit_checkpoint`
+overwrites the newest checkpoint without agreement of the ranks.
 """
 
 import os
@@ -20,64 +20,65 @@ from accelerate import Accelerator
 from open_r1.errors import RunEnded
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SAME = 1.0  # seconds within which signals are one: terminals, clusters and launchers send one to several processes
+SAME_SIGNAL_SECONDS = 1.0  # signals so close are one: terminals, clusters and launchers send it to several processes
 
 
 class RunStopped(RunEnded):
-    """Somebody asked the run to stop."""
+    """A signal requested the run to stop."""
 
 
 class StopSignals:
-    """Which signal asked this rank to stop, and when; nothing so far."""
+    """The handler of stop signals, with the first one that this rank received and its time."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.at = 0.0
+        self.received_at = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The handler. The second signal ends the process as if there were none."""
+        """Handle a signal. The second one ends the process as without a handler."""
         name = signal.Signals(number).name
         if self.received is None:
-            self.received, self.at = signal.Signals(number), time.monotonic()
+            self.received, self.received_at = signal.Signals(number), time.monotonic()
             write_stderr(
                 f"{name}: the run stops after its token or micro-batch, and saves; a second signal ends it at once"
             )
-        elif time.monotonic() - self.at > SAME:
+        elif time.monotonic() - self.received_at > SAME_SIGNAL_SECONDS:
             write_stderr(f"{name}: ended at once, without saving")
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def asked(self) -> bool:
-        """Whether this rank was asked to stop; others may know nothing of it."""
+    def stop_requested(self) -> bool:
+        """Whether this rank received a stop signal; others may have received none."""
         return self.received is not None
 
-    def look(self) -> None:
-        """Raises Stopped on this rank where it was asked."""
+    def raise_if_requested(self) -> None:
+        """Raises RunStopped on this rank if it received a stop signal."""
         if self.received is not None:
             raise run_stopped(self.received)
 
     def check(self, accelerator: Accelerator) -> None:
-        """Raises RunStopped on all ranks where any was asked to stop; all call it."""
+        """Raises RunStopped on all ranks if any received a stop signal; all call it."""
         numbers = torch.tensor([int(self.received or 0)], device=accelerator.device)
         number = int(accelerator.gather(numbers).max()) if accelerator.num_processes > 1 else numbers
         if number:
             raise run_stopped(int(number))
 
     @contextmanager
-    def handled(self) -> Iterator[None]:
-        """Within it signals ask; before and afterwards they do what they did."""
-        before = {number: signal.signal(number, self) for number in SIGNALS}
+    def handlers(self) -> Iterator[None]:
+        """Context in which this object handles the signals; afterwards the earlier handlers are back."""
+        earlier = {number: signal.signal(number, self) for number in SIGNALS}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in earlier.items():
                 signal.signal(number, handler)
 
 
 def run_stopped(number: int) -> RunStopped:
+    """The error for a signal of this number."""
     return RunStopped(f"{signal.Signals(number).name}: the run was asked to stop")
 
 
 def write_stderr(text: str) -> None:
-    """To stderr by the operating system alone: a handler may run within a write of the same stream."""
+    """Write to stderr by a system call: a handler may run within a write of the same Python stream."""
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode())

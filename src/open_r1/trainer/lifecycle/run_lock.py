@@ -1,6 +1,6 @@
-"""One run at a time in an output folder: two would write into each other's checkpoints, metrics and rollouts.
+"""Locks an output folder for one run at a time: two would write into each other's checkpoints, metrics and rollouts.
 
-Rank 0 holds the lock of the folder's `.lock` while the run goes on; it is gone with the process, however that ends.
+Rank 0 holds the lock of the folder's `.lock` during the run; the system frees it when the process ends in any way.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def only_run(training: TrainingArguments) -> Iterator[None]:
-    """Within it no other run writes to the output folder. Raises UsageError, on all ranks, where one does."""
+    """Context that holds the lock of the output folder. Raises UsageError, on all ranks, if another run holds it."""
     file = on_all_ranks(lambda: acquire_lock(Path(training.output_dir)) if training.process_index == 0 else None)
     try:
         yield
@@ -34,20 +34,20 @@ def only_run(training: TrainingArguments) -> Iterator[None]:
 
 
 def acquire_lock(folder: Path) -> IO[str]:
-    """The open file that holds the lock. Raises UsageError with who holds it already.
+    """The open file that holds the lock. Raises UsageError with the process that holds it already.
 
-    On a file system without locks it warns and goes on.
+    On a file system without locks it warns and continues.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (open while the run goes on)
+    file = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (open during the run)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        who = file.read().strip() or "another process"
+        holder = file.read().strip() or "another process"
         file.close()
         raise UsageError(
-            f"--output_dir: got {folder}, where a run is going on ({who}), expected a folder of its own; wait for "
+            f"--output_dir: got {folder}, where a run is going on ({holder}), expected a folder of its own; wait for "
             "that run, end it, or choose another folder"
         ) from error
     except OSError as error:

@@ -1,7 +1,7 @@
-"""How a run ends: well, asked to, or in an error; each time with what there is to go on from.
+"""Trains, and ends a run at its last step, by a signal or by an error, each time with a checkpoint to continue from.
 
-Whatever ends training leaves `checkpoint-N` of the last finished optimizer step, unless the ranks cannot agree on it:
-where one rank of several fails by itself, it ends at once, so that its launcher ends the others.
+An early end leaves `checkpoint-N` of the last finished optimizer step, unless the ranks cannot agree on it: a rank of
+several that fails alone exits at once, so that its launcher ends the others.
 """
 
 import os
@@ -14,19 +14,19 @@ from open_r1.errors import RunEnded, UsageError
 from open_r1.trainer.checkpointing.atomic_save import SaveFailed, staged
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checkpointing.select import Resume, checkpoints_in
-from open_r1.trainer.lifecycle.partial_step import marking_steps, step_is_partial
+from open_r1.trainer.lifecycle.partial_step import record_step_begins, step_is_partial
 from open_r1.trainer.lifecycle.preemption import RunStopped
 from open_r1.trainer.outputs.hub import FINAL
 from open_r1.trainer.protocols import RunTrainer
 
 
 def train(trainer: RunTrainer, resume: Resume) -> None:
-    """Train from a checkpoint where there is one, and save the final model; `checkpoint` in the output folder.
+    """Train, from a checkpoint where there is one, and save the final model to `checkpoint` in the output folder.
 
-    Ends the process with status 0 where a signal asked it to stop, and with 1 where the run cannot go on; both say
-    how to continue. Other errors pass, with that added.
+    Ends the process with status 0 after a stop signal, and with 1 where the run cannot go on; both say how to
+    continue. Other errors pass, with that as a note.
     """
-    with trainer.watch.running(), trainer.signals.handled(), marking_steps(trainer):
+    with trainer.watch.running(), trainer.signals.handlers(), record_step_begins(trainer):
         try:
             trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
             save_final(trainer)
@@ -35,7 +35,7 @@ def train(trainer: RunTrainer, resume: Resume) -> None:
 
 
 def save_final(trainer: RunTrainer) -> None:
-    """The model folder, whole or as it was. Raises SaveFailed."""
+    """Write the final model's folder atomically, and push it if asked. Raises SaveFailed."""
     with staged(trainer, Path(trainer.args.output_dir) / FINAL, manifest=False) as folder:
         trainer.save_model(str(folder), _internal_call=True)
     if trainer.args.push_to_hub:
@@ -43,20 +43,20 @@ def save_final(trainer: RunTrainer) -> None:
 
 
 def end_in_error(trainer: RunTrainer, error: Exception) -> NoReturn:
-    """End a run in `error`, with a checkpoint where that can be."""
+    """End a run with `error`, and with a checkpoint where one can be saved."""
     if trainer.accelerator.num_processes > 1 and not isinstance(error, RunEnded):
         end_alone(error)
-    how = f"The run ended after step {trainer.state.global_step}; {how_to_continue(trainer, error)}"
+    message = f"The run ended after step {trainer.state.global_step}; {how_to_continue(trainer, error)}"
     if not isinstance(error, UsageError):
-        error.add_note(how)
+        error.add_note(message)
         raise error
     if trainer.accelerator.is_main_process:
-        sys.stderr.write(f"{error}\n{how}\n")
+        sys.stderr.write(f"{error}\n{message}\n")
     sys.exit(0 if isinstance(error, RunStopped) else 1)
 
 
 def how_to_continue(trainer: RunTrainer, error: Exception) -> str:
-    """How to continue; saves a checkpoint unless that is what failed, or the weights are those of no finished step."""
+    """The sentence that says how to continue. Saves a checkpoint, unless a save failed or a step is partial."""
     if step_is_partial(trainer):
         hint = newest_checkpoint_hint(trainer)
         return f"it had begun to change the weights for the next one, so they are not saved; {hint}"
@@ -71,12 +71,15 @@ def how_to_continue(trainer: RunTrainer, error: Exception) -> str:
 
 
 def newest_checkpoint_hint(trainer: RunTrainer) -> str:
-    found = checkpoints_in(Path(trainer.args.output_dir))
-    return f"the last good checkpoint is {found[0]}: --resume_from_checkpoint auto" if found else "nothing was saved"
+    """The sentence that names the newest checkpoint, if any."""
+    checkpoints = checkpoints_in(Path(trainer.args.output_dir))
+    if not checkpoints:
+        return "nothing was saved"
+    return f"the last good checkpoint is {checkpoints[0]}: --resume_from_checkpoint auto"
 
 
 def end_alone(error: Exception) -> NoReturn:
-    """End this rank while the others wait in a collective that it will not reach; nothing here waits for a thread."""
+    """Exit this rank at once, without waiting for threads: the others wait in a collective that it will not reach."""
     traceback.print_exception(error)
     sys.stderr.write("this rank failed by itself; continue the run with --resume_from_checkpoint auto\n")
     sys.stderr.flush()

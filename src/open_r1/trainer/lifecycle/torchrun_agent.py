@@ -1,7 +1,7 @@
-"""torchrun for runs that can be told to stop: SIGTERM and SIGINT go to the ranks, which save and end with status 0.
+"""torchrun that passes SIGTERM and SIGINT on to the ranks, which save a checkpoint and end with status 0.
 
-torchrun itself ends its ranks after 30 seconds then, and fails. A second signal ends all at once, and so does a rank
-that fails, as ever.
+Plain torchrun kills its ranks 30 seconds after a signal, and fails. A second signal ends all ranks at once; so does a
+rank that fails, as in plain torchrun.
 """
 
 import signal
@@ -14,18 +14,18 @@ import psutil
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from open_r1.trainer.lifecycle.preemption import SAME
+from open_r1.trainer.lifecycle.preemption import SAME_SIGNAL_SECONDS
 
 
 class ForwardSignal:
-    """The handler of SIGTERM and SIGINT."""
+    """The handler of SIGTERM and SIGINT in the launcher."""
 
     def __init__(self) -> None:
         self.first: float | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.first is not None and now - self.first > SAME:
+        if self.first is not None and now - self.first > SAME_SIGNAL_SECONDS:
             raise SignalException("a second signal", signal.Signals(number))
         if self.first is None:
             self.first = now
@@ -34,7 +34,7 @@ class ForwardSignal:
 
 
 def main(argv: Sequence[str]) -> None:
-    """`argv` is torchrun's."""
+    """Run torchrun with its arguments `argv`."""
     handler = ForwardSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
