@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
-from open_r1.config.remote_code import code_named
+from open_r1.config.remote_code import remote_code_errors
 from open_r1.data.chat import messages, with_images
 from open_r1.data.images import open_image
 from open_r1.data.record import parse_row
@@ -64,7 +64,7 @@ def look(args: argparse.Namespace) -> None:
 
     limits = TaskArguments(max_pixels=args.max_pixels, min_pixels=args.min_pixels)
     processor = load_processor(VLMConfig(model_name_or_path=args.model), limits, args.trust_remote_code)
-    with code_named(args.model):
+    with remote_code_errors(args.model):
         model = AutoModelForImageTextToText.from_pretrained(
             args.model, dtype=args.dtype, device_map=args.device, trust_remote_code=args.trust_remote_code
         ).eval()

@@ -1,4 +1,4 @@
-"""Do two evaluations differ by more than chance? The same rows, answered by two models, compared row by row.
+"""Compare two evaluations of the same rows, row by row: do they differ by more than chance?
 
     python eval/compare.py output/before output/after [--show 10] [--out compare.json]
 
@@ -21,22 +21,25 @@ from open_r1.errors import UsageError, shorten
 from open_r1.evaluation.comparison import Rows, compare, read_rows
 
 
-def matched(a: Rows, b: Rows, common: bool) -> list[tuple[str, str]]:
-    """The rows of both. Raises UsageError where they are not the same, or hold other gold answers."""
+def common_rows(a: Rows, b: Rows, common: bool) -> list[tuple[str, str]]:
+    """The keys of the rows of both. Raises UsageError where rows (without `common`) or gold answers differ."""
     both = [key for key in a if key in b]
     alone = len(a) + len(b) - 2 * len(both)
     if not both or (alone and not common):
         raise UsageError(
             f"got {len(both)} rows in both and {alone} in one alone, expected the same rows; use --common"
         )
-    other = [key for key in both if a[key][0]["solution"] != b[key][0]["solution"]]
-    if other:
-        raise UsageError(f"{other[0][1]}: got two gold answers, expected the same data ({len(other)} such rows)")
+    different = [key for key in both if a[key][0]["solution"] != b[key][0]["solution"]]
+    if different:
+        raise UsageError(
+            f"{different[0][1]}: got two gold answers, expected the same data ({len(different)} such rows)"
+        )
     return both
 
 
-def show(found: dict[str, Any], names: tuple[str, str], console: Console) -> None:
-    for mode, result in found.items():
+def show(comparison: dict[str, Any], names: tuple[str, str], console: Console) -> None:
+    """Print a table and a line of counts for each prompt mode."""
+    for mode, result in comparison.items():
         table = Table(title=f"{mode}: {result['rows']} rows")
         for column in ("", names[0], names[1], "difference [95 % interval]", "p"):
             table.add_column(column, no_wrap=True)
@@ -52,7 +55,7 @@ def show(found: dict[str, Any], names: tuple[str, str], console: Console) -> Non
 
 
 def show_rows(a: Rows, b: Rows, keys: list[tuple[str, str]], most: int, console: Console) -> None:
-    """Rows that one alone got right, with both answers."""
+    """Print at most `most` rows that only one model got right, with both answers."""
     changed = [key for key in keys if a[key][0]["right"] != b[key][0]["right"]]
     for key in changed[:most]:
         console.print(f"\n{key[1]} ({key[0]}), gold {shorten(a[key][0]['solution'])}", markup=False)
@@ -72,14 +75,14 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         a, b = read_rows(args.a), read_rows(args.b)
-        keys = matched(a, b, args.common)
-        found = compare(a, b, keys)
+        keys = common_rows(a, b, args.common)
+        comparison = compare(a, b, keys)
     except UsageError as error:
         sys.exit(f"{args.a}, {args.b}: {error}")
-    show(found, (args.a.name, args.b.name), console)
+    show(comparison, (args.a.name, args.b.name), console)
     show_rows(a, b, keys, args.show, console)
     if args.out:
-        args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

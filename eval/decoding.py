@@ -8,10 +8,10 @@ Without files, 256 held-out messages are made. r1_vlm reports 96 % of held-out m
 """
 
 from open_r1.evaluation.cli import main, parser_of
-from open_r1.evaluation.generated_rows import add_made_rows, made_rows
+from open_r1.evaluation.generated_rows import add_generator_flags, generated_rows
 
 if __name__ == "__main__":
     parser = parser_of(__doc__)
     parser.set_defaults(task="decode_words")
-    add_made_rows(parser)
-    main(parser, find=made_rows)
+    add_generator_flags(parser)
+    main(parser, find_rows=generated_rows)

@@ -12,8 +12,8 @@ import os
 import sys
 from importlib.util import find_spec
 
-from open_r1.evaluation.session import ModelSession, asking_settings, printable
-from open_r1.evaluation.settings import add_asking
+from open_r1.evaluation.session import ModelSession, printable, session_settings
+from open_r1.evaluation.settings import add_answer_flags
 from open_r1.tasks.registry import TASKS
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves everybody who reaches this machine")
     parser.add_argument("--port", type=int, default=7860)
-    add_asking(parser)
+    add_answer_flags(parser)
     args = parser.parse_args()
     if find_spec("gradio") is None:
         sys.exit("eval/demo.py: gradio is not installed; run bash setup.sh --demo")
@@ -30,9 +30,9 @@ def main() -> None:
     from open_r1.evaluation.demo.ui import build
 
     try:
-        asker = ModelSession(asking_settings(args))
-        generator = TASKS[asker.settings.tasks[0]].generator
-        page = build(asker, generator and generator())
+        session = ModelSession(session_settings(args))
+        generator = TASKS[session.settings.tasks[0]].generator
+        page = build(session, generator and generator())
         print(f"{serve(page, args.host, args.port)} (Ctrl-C ends it)", flush=True)
     except (ValueError, OSError) as error:  # UsageError is a ValueError
         sys.exit(printable(str(error)))

@@ -39,27 +39,27 @@ TRUTH = "#ffdc00"
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """id -> completion; raises DataError for a line that is not both, and for an id that comes twice."""
-    found: dict[str, str] = {}
+    """id -> completion; raises DataError for a line without both, and for a repeated id."""
+    completions: dict[str, str] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         where, expected = f"{path}:{number}", 'an object with "id" and "completion", each id once'
         try:
             row = orjson.loads(line)
             name, text = str(row["id"]), row["completion"]
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise _bad(where, f"{type(error).__name__}: {error}", expected) from error
-        if not isinstance(text, str) or name in found:
-            raise _bad(where, shorten(row), expected)
-        found[name] = text
-    return found
+            raise _line_error(where, f"{type(error).__name__}: {error}", expected) from error
+        if not isinstance(text, str) or name in completions:
+            raise _line_error(where, shorten(row), expected)
+        completions[name] = text
+    return completions
 
 
-def _bad(where: str, got: str, expected: str) -> DataError:
+def _line_error(where: str, got: str, expected: str) -> DataError:
     return DataError([Problem(where, "prediction", got, expected, "correct the line")])
 
 
 def draw(record: Record, completion: str | None, path: Path) -> None:
-    """One picture with its outlines, in pixels of the original image."""
+    """Draw one row's picture and outlines, in pixels of the original image, to `path`."""
     gold = gold_polygon(record)
     size = (int(gold.size[0]), int(gold.size[1]))
     (image,) = load_images([record])[0]
@@ -72,13 +72,13 @@ def draw(record: Record, completion: str | None, path: Path) -> None:
         axis.imshow(layer, extent=(0, size[1], size[0], 0))
         entries.append(Patch(color=TRUTH, alpha=0.45, label="true mask"))
     in_pixels = record.with_extra(model_family="original")
-    earned = mask_iou(gold_completion(record), in_pixels)
-    entries += outline(axis, outline_points(gold), GOLD, "-", f"gold, IoU {earned:.2f}")
+    gold_iou = mask_iou(gold_completion(record), in_pixels)
+    entries += outline(axis, outline_points(gold), GOLD, "-", f"gold, IoU {gold_iou:.2f}")
     if completion is not None:
         answer = last_polygon(completion, frame_size(record, size))
         title.append(f"prediction: IoU {mask_iou(completion, record):.2f}" if answer else "prediction: no outline")
-        drawn = outline_points(answer, size) if answer else np.zeros((0, 2))
-        entries += outline(axis, drawn, ANSWERED, "--", "prediction")
+        corners = outline_points(answer, size) if answer else np.zeros((0, 2))
+        entries += outline(axis, corners, ANSWERED, "--", "prediction")
     axis.set(xlim=(0, size[1]), ylim=(size[0], 0))
     axis.set_title("\n".join(title), fontsize=9)
     axis.legend(handles=entries, loc="lower right", fontsize=8)
@@ -89,19 +89,20 @@ def draw(record: Record, completion: str | None, path: Path) -> None:
 
 
 def outline(axis: plt.Axes, corners_N2: np.ndarray, color: str, style: str, label: str) -> list:
-    """A closed line and its legend entry."""
+    """Draw a closed line; returns its legend entry."""
     closed = np.concatenate([corners_N2, corners_N2[:1]])
     axis.plot(*closed.T, color="black", linewidth=3.5, alpha=0.6)
     return axis.plot(*closed.T, color=color, linewidth=2, linestyle=style, label=label)
 
 
 def question(record: Record) -> str:
-    """What the row asks for, up to the first colon."""
+    """The row's id and question, up to the first colon."""
     text = record.turns[-1].text.replace("<image>", "").partition(":")[0]
     return f"{record.id}: {text[:100]}"
 
 
-def chosen(data: Iterable[Record], limit: int | None) -> list[Record]:
+def first_records(data: Iterable[Record], limit: int | None) -> list[Record]:
+    """The first `limit` records."""
     return [record for number, record in enumerate(data) if limit is None or number < limit]
 
 
@@ -114,15 +115,17 @@ def main() -> None:
     parser.add_argument("--model_family", default="original", choices=sorted(COORDINATES))
     parser.add_argument("--limit", type=int, help="so many rows from the first")
     args = parser.parse_args()
-    records = chosen(load_records(args.rows, args.image_root, reward_methods="mask_iou"), args.limit)
+    records = first_records(load_records(args.rows, args.image_root, reward_methods="mask_iou"), args.limit)
     predictions = read_predictions(args.predictions) if args.predictions else {}
     if unknown := sorted(set(predictions) - {record.id for record in records}) if args.limit is None else []:
-        raise _bad(str(args.predictions), f"{len(unknown)} ids without a row ({unknown[0]!r})", "ids of the rows")
+        raise _line_error(
+            str(args.predictions), f"{len(unknown)} ids without a row ({unknown[0]!r})", "ids of the rows"
+        )
     args.output.mkdir(parents=True, exist_ok=True)
     for number, record in enumerate(records):
         name = re.sub(r"[^\w.-]", "_", record.id)[:100]
-        asked = record.with_extra(model_family=args.model_family)
-        draw(asked, predictions.get(record.id), args.output / f"{number:05d}_{name}.png")
+        record_of_family = record.with_extra(model_family=args.model_family)
+        draw(record_of_family, predictions.get(record.id), args.output / f"{number:05d}_{name}.png")
     print(f"{args.output}: {len(records)} pictures, {len(predictions)} predictions")
 
 

@@ -16,7 +16,8 @@ from open_r1.evaluation.cli import main, parser_of
 from open_r1.tasks.importers.r1v import convert_prompts
 
 
-def find(args: argparse.Namespace) -> tuple[str, str]:
+def find_rows(args: argparse.Namespace) -> tuple[str, str]:
+    """(data file, image folder) of GeoQA's rows, converted."""
     for name in ("prompt_path", "image_root"):
         if getattr(args, name) is None:
             raise UsageError(f"--{name}: got nothing, expected where GeoQA lies; see --help")
@@ -27,4 +28,4 @@ if __name__ == "__main__":
     parser = parser_of(__doc__, task="math", data=False)
     parser.add_argument("--prompt_path", type=Path, help="R1-V's geoqa_test_prompts.jsonl")
     parser.add_argument("--image_root", type=Path, help="folder that its paths start from")
-    main(parser, find=find)
+    main(parser, find_rows=find_rows)

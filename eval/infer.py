@@ -1,4 +1,4 @@
-"""Ask a model about pictures: its thinking and its answer, what the task's parser reads, boxes and polygons drawn.
+"""Ask a model about pictures: prints thinking, answer and parsed answer, and draws its boxes and polygons.
 
     python eval/infer.py --model output/rec/checkpoint --image street.jpg --question "Where is the red car?" --task rec
     python eval/infer.py --model M --image a.jpg b.jpg --question "Before: <image> After: <image> What changed?"
@@ -28,11 +28,11 @@ from open_r1.data.paths import split_paths
 from open_r1.data.unlabeled import files_with_placeholders
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary
-from open_r1.evaluation.drawing import draw_lines
+from open_r1.evaluation.drawing import draw_predictions
 from open_r1.evaluation.predictions_file import NAME, save_summary
 from open_r1.evaluation.run import evaluate
-from open_r1.evaluation.session import Answer, ModelSession, Question, asking_settings, printable
-from open_r1.evaluation.settings import BATCH_SIZES, add_asking, settings_of
+from open_r1.evaluation.session import Answer, ModelSession, Question, printable, session_settings
+from open_r1.evaluation.settings import BATCH_SIZES, add_answer_flags, settings_of
 from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thinking_text
 
@@ -53,7 +53,7 @@ def options() -> argparse.ArgumentParser:
     add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM, for rows")
     add("--batch_size", type=int, help="rows answered together (default: 32, with vLLM 256)")
     add("--overwrite", action="store_true", help="drop other predictions in the same folder")
-    add_asking(parser)
+    add_answer_flags(parser)
     return parser
 
 
@@ -62,9 +62,11 @@ def main() -> None:
     args = parser.parse_args()
     try:
         idle = ONE if args.data_file_paths else ROWS
-        if given := [f"--{name}" for name in idle if getattr(args, name) != parser.get_default(name)]:
+        if useless := [f"--{name}" for name in idle if getattr(args, name) != parser.get_default(name)]:
             other = "without" if args.data_file_paths else "with"
-            raise UsageError(f"{', '.join(given)}: got a value, which acts {other} --data_file_paths only; remove it")
+            raise UsageError(
+                f"{', '.join(useless)}: got a value, which acts {other} --data_file_paths only; remove it"
+            )
         answer_rows(args) if args.data_file_paths else answer_one(args)
     except (ValueError, OSError) as error:  # UsageError is a ValueError
         sys.exit(printable(str(error)))
@@ -74,22 +76,23 @@ def main() -> None:
 
 
 def answer_one(args: argparse.Namespace) -> None:
+    """Answer one question, in each prompt mode."""
     if not args.question:
         raise UsageError("--question: got nothing, expected one, or rows with --data_file_paths; see --help")
-    question, settings = Question(args.question, tuple(args.image or ()), args.gold), asking_settings(args)
-    question.record(settings.methods[0])  # what cannot be asked is refused before a model is loaded
-    asker, console = ModelSession(settings), Console(width=None if sys.stdout.isatty() else WIDE)
+    question, settings = Question(args.question, tuple(args.image or ()), args.gold), session_settings(args)
+    question.record(settings.methods[0])  # an invalid question is refused before a model is loaded
+    session, console = ModelSession(settings), Console(width=None if sys.stdout.isatty() else WIDE)
     for mode in settings.modes:
-        said = asker.ask(question, replace(settings, prompt_mode=mode))
+        stream = session.ask(question, replace(settings, prompt_mode=mode))
         if len(settings.modes) > 1:
             console.print(grid({"mode": mode}))
-        save_drawings(follow(said, console), args.out, mode, console)
+        save_drawings(follow(stream, console), args.out, mode, console)
 
 
-def follow(said: Iterator[str | Answer], console: Console) -> Answer:
-    """Show the text while it comes, on a terminal, then the answer, which is returned."""
+def follow(stream: Iterator[str | Answer], console: Console) -> Answer:
+    """Show the text while it is generated (on a terminal), then the answer, which is returned."""
     with Live(console=console, refresh_per_second=12, transient=True) as live:
-        for now in said:
+        for now in stream:
             if isinstance(now, str):
                 live.update(talk(now))
     console.print(talk(now.completion), facts(now), sep="")
@@ -97,28 +100,30 @@ def follow(said: Iterator[str | Answer], console: Console) -> Answer:
 
 
 def talk(completion: str) -> Group:
-    """Thinking and answer apart; the whole completion where it is neither."""
+    """Thinking and answer as two rows; the whole completion where it has neither."""
     parts = {"thinking": thinking_text(completion), "answer": final_text(completion)}
     return grid({name: text for name, text in parts.items() if text} or {"said": completion}, strong="answer")
 
 
 def facts(answer: Answer) -> Group:
+    """The parsed answer, token count and rewards as rows."""
     rewards = [f"{name} {'-' if value is None else f'{value:.3f}'} x {w:g}" for name, w, value in answer.rewards()]
     cut = ", cut off: raise --max_completion_length" if answer.truncated else ""
-    known = {
+    rows = {
         "read": json.dumps(answer.parsed, ensure_ascii=False) if answer.parsed is not None else "nothing",
         "tokens": f"{len(answer.ids)} in {answer.seconds:.1f} s{cut}",
         "rewards": ", ".join(rewards),
     }
-    return grid({name: text for name, text in known.items() if text})
+    return grid({name: text for name, text in rows.items() if text})
 
 
 def grid(rows: dict[str, str], strong: str = "") -> Group:
-    """Labels and texts side by side; nothing in a text is markup."""
+    """Labels and texts side by side; texts are shown literally, without markup."""
     return Group(*(line(name, text, "bold" if name == strong else "") for name, text in rows.items()))
 
 
 def line(name: str, text: str, style: str) -> Table:
+    """One row of `grid`."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=9, style="cyan")
     table.add_column(overflow="fold")
@@ -127,11 +132,11 @@ def line(name: str, text: str, style: str) -> Table:
 
 
 def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> None:
-    """`OUT/NUMBER_NAME_MODE.png` of each picture, where the task answers with places on pictures."""
+    """Write `OUT/NUMBER_NAME_MODE.png` of each picture, where the answer has outlines."""
     if not has_outlines(answer.record):
         return
     out.mkdir(parents=True, exist_ok=True)
-    for number, (name, picture) in enumerate(zip(answer.record.images, answer.drawn(), strict=True), 1):
+    for number, (name, picture) in enumerate(zip(answer.record.images, answer.drawings(), strict=True), 1):
         path = out / f"{number}_{Path(name).stem}_{mode}.png"
         picture.save(path)
         console.print(grid({"drawn": str(path)}))
@@ -141,19 +146,19 @@ def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> Non
 
 
 def answer_rows(args: argparse.Namespace) -> None:
-    """`OUT/predictions.jsonl` and `OUT/drawn`; under torchrun rank 0 draws."""
+    """Answer the rows of files: `OUT/predictions.jsonl` and `OUT/drawn`; under torchrun rank 0 draws."""
     paths = files_with_placeholders(split_paths(args.data_file_paths, "--data_file_paths"), args.out / "rows")
     args.data_file_paths, args.output_dir, args.num_samples = paths, args.out, 1
     settings = settings_of(args)
-    if (found := evaluate(settings)) is None:
+    if (result := evaluate(settings)) is None:
         return
-    lines, summary = found
+    lines, summary = result
     save_summary(args.out, summary)
-    drawn = draw_lines(lines, settings, args.out / "drawn")
+    drawings = draw_predictions(lines, settings, args.out / "drawn")
     console = Console(width=None if sys.stdout.isatty() else 140)
     show_summary(summary, console)
     console.print(f"{len(lines)} answers: {args.out / NAME}", highlight=False, soft_wrap=True)
-    console.print(f"{drawn} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
+    console.print(f"{drawings} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -27,17 +27,18 @@ from open_r1.tasks.importers.regions import SplitLines, collect_regions
 VLM_R1_SEED = 42
 
 
-def find(args: argparse.Namespace) -> tuple[str, str]:
+def find_rows(args: argparse.Namespace) -> tuple[str, str]:
+    """(data files, image folder) of the annotations, as JSONL."""
     if not args.annotations or not args.image_root:
         raise UsageError("--annotations, --image_root: got nothing, expected files and the folder of their images")
     out = args.output_dir / "data"
     out.mkdir(parents=True, exist_ok=True)
-    paths = [prepared(path, out, args.sample) for path in args.annotations]
+    paths = [as_jsonl(path, out, args.sample) for path in args.annotations]
     return ":".join(str(path).replace(":", "\\:") for path in paths), str(args.image_root)
 
 
-def prepared(path: Path, out: Path, sample: int | None) -> Path:
-    """The file as it is where it is JSONL and all of it counts, else `out/STEM.jsonl`."""
+def as_jsonl(path: Path, out: Path, sample: int | None) -> Path:
+    """The file itself where it is JSONL and used whole, else `out/STEM.jsonl` of its rows."""
     if path.suffix == ".jsonl" and sample is None:
         return path
     rows = (
@@ -45,13 +46,13 @@ def prepared(path: Path, out: Path, sample: int | None) -> Path:
     )
     if sample is not None:
         random.Random(VLM_R1_SEED).shuffle(rows)
-    made = out / f"{path.stem}.jsonl"
-    made.write_text("".join(rows[:sample]), encoding="utf-8")
-    return made
+    target = out / f"{path.stem}.jsonl"
+    target.write_text("".join(rows[:sample]), encoding="utf-8")
+    return target
 
 
 def converted(path: Path, out: Path) -> list[str]:
-    """The lines of a file in another of RefCOCO's public forms. Raises DataError with every defect."""
+    """The JSONL lines of a file in another public format of RefCOCO. Raises DataError with every defect."""
     lines = SplitLines(path.stem, out, "")
     collect_regions([path], Sources(split="val"), lines)
     if lines.problems:
@@ -62,7 +63,7 @@ def converted(path: Path, out: Path) -> list[str]:
 
 
 def count_missing(lines: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """How many answers held no box: they are wrong, and a high share means another notation or a short budget."""
+    """Add the number of answers without a box; a high one means another notation or too few tokens."""
     summary["answers_without_a_box"] = sum(line["parsed"] is None for line in lines)
 
 
@@ -71,4 +72,4 @@ if __name__ == "__main__":
     parser.add_argument("--annotations", type=Path, nargs="+", help="JSONL, or VLM-R1's JSON; each is a split")
     parser.add_argument("--image_root", type=Path, help="folder that the rows' paths start from")
     parser.add_argument("--sample", type=int, help="so many rows of each, VLM-R1's shuffle (default: all)")
-    main(parser, find=find, finish=count_missing)
+    main(parser, find_rows=find_rows, finish=count_missing)

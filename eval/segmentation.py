@@ -11,9 +11,9 @@ polygons with the masks: no answer of this form earns more. Without files, 256 h
 """
 
 from open_r1.evaluation.cli import main, parser_of
-from open_r1.evaluation.generated_rows import add_made_rows, made_rows
+from open_r1.evaluation.generated_rows import add_generator_flags, generated_rows
 
 if __name__ == "__main__":
     parser = parser_of(__doc__, task="seg")
-    add_made_rows(parser)
-    main(parser, find=made_rows)
+    add_generator_flags(parser)
+    main(parser, find_rows=generated_rows)

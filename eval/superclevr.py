@@ -24,7 +24,7 @@ IMAGES = "https://www.cs.jhu.edu/~zhuowan/zhuowan/SuperCLEVR/to_be_released/imag
 
 
 def fetch(folder: Path) -> None:
-    """Prompt file and renders below `folder`; what is there is not fetched again, a broken download is continued."""
+    """Download the prompt file and the renders to `folder`; skips finished ones and continues broken ones."""
     folder.mkdir(parents=True, exist_ok=True)
     download(PROMPTS, prompts_in(folder))
     if (folder / "images").is_dir():
@@ -36,10 +36,12 @@ def fetch(folder: Path) -> None:
 
 
 def prompts_in(folder: Path) -> Path:
+    """The path of the downloaded prompt file."""
     return folder / PROMPTS.rpartition("/")[2]
 
 
-def find(args: argparse.Namespace) -> tuple[str, str]:
+def find_rows(args: argparse.Namespace) -> tuple[str, str]:
+    """(data file, image folder) of the converted rows, downloaded first with `--download`."""
     if args.download:
         fetch(args.data_dir)
     rows = convert_prompts(
@@ -54,4 +56,4 @@ if __name__ == "__main__":
     parser.add_argument("--data_dir", type=Path, default=Path("data/superclevr"), help="default: data/superclevr")
     parser.add_argument("--prompt_path", type=Path, help="R1-V's prompt file (default: the one in --data_dir)")
     parser.add_argument("--image_root", type=Path, help="folder that its paths start from (default: --data_dir)")
-    main(parser, find=find)
+    main(parser, find_rows=find_rows)

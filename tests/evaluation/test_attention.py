@@ -29,8 +29,8 @@ from open_r1.data.images import open_image
 from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.layout import locate
-from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, pieces
-from open_r1.evaluation.attention.tiles import draw_over
+from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, token_texts
+from open_r1.evaluation.attention.tiles import project_onto_picture
 from open_r1.report.attention_film import HEIGHT, WIDTH, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat
@@ -167,7 +167,7 @@ def test_a_token_lies_on_the_map_where_its_pixels_are(near_sighted, shapes):
         _, after = shown(model, processor, [Image.fromarray(pixels) for pixels in [*grey[:-1], spotted]])
         values = np.zeros((1, fields["input_ids"].shape[1]))
         values[0, at] = (after - before).norm(dim=1).numpy()
-        *others, mine = [draw_over(values, part)[0] for part in tiles]
+        *others, mine = [project_onto_picture(values, part)[0] for part in tiles]
         rows, columns = mine.shape
         found = np.unravel_index(mine.argmax(), mine.shape)
         assert (
@@ -222,7 +222,7 @@ def processor():
 @pytest.mark.parametrize("text", ["I see 7.", "naïve 你好 \n\n x", "<think></think><|im_end|>", "🙂"])
 def test_pieces_are_the_text(processor, text):
     ids = processor.tokenizer(text)["input_ids"]
-    found = pieces(processor, ids)
+    found = token_texts(processor, ids)
     assert len(found) == len(ids) and "".join(found) == text
 
 
@@ -232,8 +232,8 @@ def test_parts_are_all_of_the_attention(processor):
     seen = attend(model, processor, fields, [(28, 28), (28, 28)], SAID)
     grids = (fields["image_grid_thw"][:, 1:] // 2).tolist()
     assert [image.shape[1:] for image in seen.images] == list(map(tuple, grids)) and seen.layer == 1
-    assert len(seen.tokens) == len(SAID) and seen.prompt.shape == (len(SAID), len(seen.asked))
-    assert not np.triu(seen.said).any() and (seen.said[1:, 0] > 0).all()
+    assert len(seen.tokens) == len(SAID) and seen.prompt.shape == (len(SAID), len(seen.prompt_tokens))
+    assert not np.triu(seen.completion).any() and (seen.completion[1:, 0] > 0).all()
     np.testing.assert_allclose(seen.rest, 0, atol=1e-6)
 
 
@@ -263,7 +263,7 @@ def test_the_page_holds_the_numbers(tmp_path):
     assert (cells.reshape(5, -1).max(1) == 255).all() and (cells.reshape(5, -1).min(1) == 0).all()
     assert data["shares"][3] == {"pictures": [0.25, 0.25], "prompt": 0.25, "said": 0.25, "rest": 0.0}
     assert data["facts"] == [["model", "m"], ["attention", "layer 2 of 0 to 3, mean of its heads"]]
-    top = int(np.argmax(np.concatenate([attention.prompt, attention.said], axis=1)[4]))
+    top = int(np.argmax(np.concatenate([attention.prompt, attention.completion], axis=1)[4]))
     assert [top, 255] in data["text"][4] and len(data["text"][4]) == 64
 
 

@@ -21,8 +21,8 @@ from helpers.repository import REPO, free_port
 from PIL import Image, ImageColor
 
 from open_r1.data.images import MAX_FILE_BYTES
-from open_r1.evaluation.session import ModelSession, Stream, asking_settings
-from open_r1.evaluation.settings import add_asking
+from open_r1.evaluation.session import ModelSession, Stream, session_settings
+from open_r1.evaluation.settings import add_answer_flags
 from open_r1.rewards.drawing import ANSWERED
 from open_r1.tasks.registry import TASKS
 
@@ -31,28 +31,30 @@ SOMEBODY = SimpleNamespace(session_hash="somebody")
 HOSTILE = '<img src="http://example.com/a.png" onerror="alert(1)"><b id=evil>**x**</b>\u2028\0\ud800</textarea>'
 
 
-def asker_of(model: str, task: str) -> ModelSession:
+def session_of(model: str, task: str) -> ModelSession:
     parser = argparse.ArgumentParser()
-    add_asking(parser)
+    add_answer_flags(parser)
     words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
-    return ModelSession(asking_settings(parser.parse_args(words)))
+    return ModelSession(session_settings(parser.parse_args(words)))
 
 
 @pytest.fixture(scope="module")
-def asker() -> ModelSession:
-    return asker_of("tiny-vlm", "digits")
+def session() -> ModelSession:
+    return session_of("tiny-vlm", "digits")
 
 
 @pytest.fixture
-def desk(asker) -> Any:
-    from open_r1.evaluation.demo.controller import Desk  # gradio is imported in seconds: only by tests that are run
+def controller(session) -> Any:
+    from open_r1.evaluation.demo.controller import (
+        DemoController,  # gradio is imported in seconds: only by tests that are run
+    )
 
-    return Desk(asker, TASKS["digits"].generator())
+    return DemoController(session, TASKS["digits"].generator())
 
 
-def question(desk, number: int, folder) -> list[Any]:
+def question(controller, number: int, folder) -> list[Any]:
     """What the page would send for a drawn example, asked greedily."""
-    pictures, text, gold, extra = desk.draw(number)
+    pictures, text, gold, extra = controller.draw(number)
     pictures[0].save(folder / "drawn.png")
     return [[(str(folder / "drawn.png"), None)], text, gold, extra, "think", 0.0, 64, 0]
 
@@ -60,29 +62,29 @@ def question(desk, number: int, folder) -> list[Any]:
 # -------------------------------------------------------------------------------------------------- what buttons do
 
 
-def test_an_example_is_drawn_asked_and_scored(desk, tmp_path):
-    asked = question(desk, 3, tmp_path)  # the second question about the second picture
+def test_an_example_is_drawn_asked_and_scored(controller, tmp_path):
+    asked = question(controller, 3, tmp_path)  # the second question about the second picture
     assert asked[1:3] == ["What is the sum of the digits in this image?", str(sum(asked[3]["digits"]))]
-    empty, *texts, last = desk.ask(*asked, SOMEBODY)
+    empty, *texts, last = controller.ask(*asked, SOMEBODY)
     said, read, length, drawn, rewards, answer = last
     assert empty[0] == "" and len(texts) > 3 and texts[-1][0] == said == answer.completion
     assert json.loads(read) == answer.parsed and length.startswith(f"{len(answer.ids)} tokens")
     assert [row[:2] for row in rewards.value["data"]] == [["accuracy", "1"], ["format", "1"]]
-    assert not drawn.visible and not desk.stops
+    assert not drawn.visible and not controller.stops
 
 
-def test_without_gold_nothing_is_scored(desk, tmp_path):
-    asked = question(desk, 0, tmp_path)
-    *_, last = desk.ask(*asked[:2], " ", *asked[3:], SOMEBODY)
+def test_without_gold_nothing_is_scored(controller, tmp_path):
+    asked = question(controller, 0, tmp_path)
+    *_, last = controller.ask(*asked[:2], " ", *asked[3:], SOMEBODY)
     assert not last[4].visible and last[1] != "nothing"
 
 
-def test_a_visitor_stops_what_that_visitor_asked(desk, tmp_path):
-    said = desk.ask(*question(desk, 0, tmp_path), SOMEBODY)
+def test_a_visitor_stops_what_that_visitor_asked(controller, tmp_path):
+    said = controller.ask(*question(controller, 0, tmp_path), SOMEBODY)
     next(said), next(said)
-    desk.stop(SimpleNamespace(session_hash="another"))
-    assert not desk.stops["somebody"].is_set()
-    desk.stop(SOMEBODY)
+    controller.stop(SimpleNamespace(session_hash="another"))
+    assert not controller.stops["somebody"].is_set()
+    controller.stop(SOMEBODY)
     *_, last = said
     assert last[5].truncated and last[2].endswith("cut off")
 
@@ -96,21 +98,21 @@ def test_a_visitor_stops_what_that_visitor_asked(desk, tmp_path):
         (0, [("x.png", None)] * 17, "pictures: got 17, expected at most 16"),
     ],
 )
-def test_what_cannot_be_asked_is_said_as_text(desk, tmp_path, place, value, message):
+def test_what_cannot_be_asked_is_said_as_text(controller, tmp_path, place, value, message):
     import gradio
 
-    asked = question(desk, 0, tmp_path)
+    asked = question(controller, 0, tmp_path)
     asked[place] = value
     with pytest.raises(gradio.Error) as caught:
-        list(desk.ask(*asked, SOMEBODY))
-    assert message in caught.value.message and not desk.stops
+        list(controller.ask(*asked, SOMEBODY))
+    assert message in caught.value.message and not controller.stops
 
 
-def test_attention_is_stepped_through(desk, tmp_path):
+def test_attention_is_stepped_through(controller, tmp_path):
     from open_r1.evaluation.demo.controller import step
 
-    *_, last = desk.ask(*question(desk, 0, tmp_path), SOMEBODY)
-    seen, slider, token, heat = desk.look(last[5])
+    *_, last = controller.ask(*question(controller, 0, tmp_path), SOMEBODY)
+    seen, slider, token, heat = controller.show_attention(last[5])
     assert slider.maximum == len(last[5].ids) and seen.on_images.sum(axis=1).argmax() == slider.value - 1
     assert [part["token"] for part in token.value][1] == seen.tokens[slider.value - 1]
     first, other = (step(seen, last[5], number) for number in (1, slider.value))
@@ -121,20 +123,20 @@ def test_attention_is_stepped_through(desk, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def site(asker) -> Iterator[str]:
-    yield from serving(asker)
+def site(session) -> Iterator[str]:
+    yield from serving(session)
 
 
 @pytest.fixture(scope="module")
 def shapes_site() -> Iterator[str]:
-    yield from serving(asker_of("tiny-vlm-shapes", "rec"))
+    yield from serving(session_of("tiny-vlm-shapes", "rec"))
 
 
-def serving(asker: ModelSession) -> Iterator[str]:
+def serving(session: ModelSession) -> Iterator[str]:
     from open_r1.evaluation.demo.server import serve
     from open_r1.evaluation.demo.ui import build
 
-    page = build(asker, TASKS[asker.settings.tasks[0]].generator())
+    page = build(session, TASKS[session.settings.tasks[0]].generator())
     assert not page.analytics_enabled
     yield serve(page, "127.0.0.1", free_port())
     page.close(verbose=False)
@@ -332,7 +334,7 @@ def test_an_upload_that_is_no_picture_is_refused(page, site):
 
 @pytest.mark.browser
 def test_hostile_text_is_shown_as_text(page, site, monkeypatch):
-    ask, look = ModelSession.ask, ModelSession.look
+    ask, look = ModelSession.ask, ModelSession.attention
 
     def hostile(self: ModelSession, *given: Any) -> Iterator[Any]:
         *_, answer = ask(self, *given)
@@ -344,7 +346,7 @@ def test_hostile_text_is_shown_as_text(page, site, monkeypatch):
         return replace(seen, tokens=[HOSTILE] * len(seen.tokens))
 
     monkeypatch.setattr(ModelSession, "ask", hostile)
-    monkeypatch.setattr(ModelSession, "look", marked)
+    monkeypatch.setattr(ModelSession, "attention", marked)
     draw_and_ask(page, site)
     wait_for(page, "length", "tokens")
     assert value(page, "said") == HOSTILE.replace("\0", "\\x00").replace("\ud800", "\\ud800")

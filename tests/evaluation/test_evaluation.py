@@ -19,7 +19,7 @@ from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import DataError, UsageError
-from open_r1.evaluation.cli import parser_of, run
+from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.predictions_file import PredictionsFile
 from open_r1.evaluation.run import split_names
 from open_r1.evaluation.settings import settings_of
@@ -36,7 +36,7 @@ def flags(tiny, folder: Path, out: Path, *more: object, data: str = "heldout.jso
 
 
 def evaluate(*args, **kwargs):
-    return run(parser_of(None).parse_args(flags(*args, **kwargs)))
+    return run_evaluation(parser_of(None).parse_args(flags(*args, **kwargs)))
 
 
 def figures(summary):
@@ -109,7 +109,7 @@ def test_samples_give_pass_at_k_and_are_the_same_again(tiny, digits, tmp_path):
 def test_a_truncated_completion_is_wrong_and_counted(tiny, digits, tmp_path):
     words = flags(tiny, digits, tmp_path, "--limit", 4)
     words[words.index("40")] = "3"
-    part = run(parser_of(None).parse_args(words))["think"]
+    part = run_evaluation(parser_of(None).parse_args(words))["think"]
     assert part["truncated"] == 1.0 and part["mean_tokens"] == 3 and part["accuracy"] == part["parse_rate"] == 0
 
 

@@ -20,8 +20,8 @@ from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.data.unlabeled import PLACEHOLDER_FIELD, files_with_placeholders, with_placeholder
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.maps import attend
-from open_r1.evaluation.cli import parser_of, run
-from open_r1.evaluation.session import Answer, ModelSession, Question, asking_settings
+from open_r1.evaluation.cli import parser_of, run_evaluation
+from open_r1.evaluation.session import Answer, ModelSession, Question, session_settings
 from open_r1.rewards.drawing import ANSWERED, GOLD
 from open_r1.tasks.registry import TASKS
 
@@ -30,11 +30,11 @@ FLAGS = runpy.run_path(str(SCRIPT))["options"]()
 
 
 def settings_for(*words: object):
-    return asking_settings(FLAGS.parse_args([str(word) for word in words]))
+    return session_settings(FLAGS.parse_args([str(word) for word in words]))
 
 
 @pytest.fixture(scope="module")
-def asker(tiny) -> ModelSession:
+def session(tiny) -> ModelSession:
     return ModelSession(settings_for("--model", tiny, "--task", "digits", "--max_completion_length", 40))
 
 
@@ -57,27 +57,27 @@ def last(texts) -> Answer:
     return answer
 
 
-def test_answers_and_scores_are_the_evaluators(asker, tiny, digits, tmp_path):
+def test_answers_and_scores_are_the_evaluators(session, tiny, digits, tmp_path):
     words = ["--model", tiny, "--task", "digits", "--data_file_paths", digits / "heldout.jsonl", "--limit", 6]
     words += ["--image_folders", digits, "--output_dir", tmp_path, "--max_completion_length", 40]
-    run(parser_of(None).parse_args([str(word) for word in words]))
+    run_evaluation(parser_of(None).parse_args([str(word) for word in words]))
     for line, question in zip(read_lines(tmp_path / "predictions.jsonl"), questions(digits, 6), strict=True):
-        answer = last(asker.ask(question))
+        answer = last(session.ask(question))
         assert (answer.completion, len(answer.ids), answer.truncated) == (line["completion"], line["tokens"], False)
         assert answer.parsed == line["parsed"]
         assert answer.rewards() == [("accuracy", 1.0, line["score"]), ("format", 1.0, line["format"])]
 
 
-def test_text_streams_token_by_token_and_grows_into_the_answer(asker, digits):
-    *texts, answer = asker.ask(questions(digits, 1)[0])
+def test_text_streams_token_by_token_and_grows_into_the_answer(session, digits):
+    *texts, answer = session.ask(questions(digits, 1)[0])
     assert len(texts) > 3 and all(later.startswith(text) for text, later in pairwise(texts))
     assert texts[-1] == answer.completion and answer.seconds > 0
 
 
 @pytest.mark.parametrize("leave", [False, True])
-def test_a_stopped_answer_is_what_was_said_and_the_next_one_is_whole(asker, digits, leave):
+def test_a_stopped_answer_is_what_was_said_and_the_next_one_is_whole(session, digits, leave):
     stop, said = threading.Event(), []
-    texts = asker.ask(questions(digits, 1)[0], stop=stop)
+    texts = session.ask(questions(digits, 1)[0], stop=stop)
     said = [next(texts), next(texts)]
     if leave:
         texts.close()  # the listener went away
@@ -86,15 +86,15 @@ def test_a_stopped_answer_is_what_was_said_and_the_next_one_is_whole(asker, digi
         answer = last(texts)
         assert answer.truncated and answer.completion.startswith(said[-1])
         assert len(answer.ids) < 19  # nineteen tokens are the whole answer
-    assert not last(asker.ask(questions(digits, 1)[0])).truncated
+    assert not last(session.ask(questions(digits, 1)[0])).truncated
 
 
-def test_sampling_depends_on_the_seed_alone(asker, digits):
-    warm = replace(asker.settings, temperature=1.5)
+def test_sampling_depends_on_the_seed_alone(session, digits):
+    warm = replace(session.settings, temperature=1.5)
     (question,) = questions(digits, 1)
 
     def sampled(seed: int) -> str:
-        return last(asker.ask(question, replace(warm, seed=seed))).completion
+        return last(session.ask(question, replace(warm, seed=seed))).completion
 
     said = [sampled(seed) for seed in range(4)]
     assert [sampled(seed) for seed in range(4)] == said and len(set(said)) > 1
@@ -112,7 +112,7 @@ def test_boxes_are_drawn_in_pixels_of_the_picture_whatever_size_the_model_saw(sh
     answer = last(ModelSession(settings_for(*words)).ask(asked))
     numbers = np.array(json.loads(answer.final))
     assert np.allclose(answer.parsed, numbers * factor)
-    (drawn,) = answer.drawn()
+    (drawn,) = answer.drawings()
     pixels = np.asarray(drawn).astype(int)
     changed = (pixels != np.asarray(answer.example.pictures[0])).any(axis=2)
     assert drawn.size == (112 * factor, 112 * factor)
@@ -122,25 +122,25 @@ def test_boxes_are_drawn_in_pixels_of_the_picture_whatever_size_the_model_saw(sh
         assert np.abs(seen - box).max() <= 2 * factor + 1, (colour, seen, box)
 
 
-def test_attention_is_that_of_the_processors_own_prompt(asker, digits):
+def test_attention_is_that_of_the_processors_own_prompt(session, digits):
     (question,) = questions(digits, 1)
-    answer = last(asker.ask(question))
+    answer = last(session.ask(question))
     chat = with_images(messages(answer.record, TASKS["digits"].prompts["think"]), answer.example.pictures)
-    fields = asker.processor.apply_chat_template(
+    fields = session.processor.apply_chat_template(
         [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
-    wanted = attend(asker.engine.model, asker.processor, dict(fields), [(112, 56)], answer.ids)
-    seen = asker.look(answer)
+    wanted = attend(session.engine.model, session.processor, dict(fields), [(112, 56)], answer.ids)
+    seen = session.attention(answer)
     assert seen.tokens == wanted.tokens and seen.layer == 2
     assert np.allclose(seen.images[0], wanted.images[0]) and np.allclose(seen.prompt, wanted.prompt)
     with pytest.raises(UsageError, match="--layer: got 9"):
-        asker.look(answer, layer=9)
+        session.attention(answer, layer=9)
 
 
-def test_without_gold_nothing_is_scored_and_all_is_read(asker, digits):
+def test_without_gold_nothing_is_scored_and_all_is_read(session, digits):
     (question,) = questions(digits, 1)
-    answer = last(asker.ask(replace(question, gold=None)))
-    assert answer.rewards() == [] and answer.parsed == last(asker.ask(question)).parsed is not None
+    answer = last(session.ask(replace(question, gold=None)))
+    assert answer.rewards() == [] and answer.parsed == last(session.ask(question)).parsed is not None
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def test_without_gold_nothing_is_scored_and_all_is_read(asker, digits):
         ({"images": (REPO / "none.png",)}, "'none.png', expected an existing file"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(asker, digits, change, message):
+def test_what_cannot_be_asked_is_refused(session, digits, change, message):
     with pytest.raises(UsageError, match=message):
-        last(asker.ask(replace(questions(digits, 1)[0], **change)))
+        last(session.ask(replace(questions(digits, 1)[0], **change)))
 
 
 # --------------------------------------------------------------------------------------------------- rows without gold

@@ -16,7 +16,7 @@ from open_r1 import grpo_jsonl, sft_jsonl
 from open_r1.config.arguments import JsonlArguments, TaskArguments, VLMConfig
 from open_r1.config.parser import parse
 from open_r1.errors import UsageError
-from open_r1.evaluation.cli import parser_of, run
+from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.models.families import vision_parts
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import adapter_config, load_adapter, lora_config
@@ -293,7 +293,7 @@ def test_evaluation_takes_an_adapter_and_the_merged_model_alike(plain, tiny, dig
     for model in (folder, tmp_path / "merged", tiny):
         flags = f"--model {model} --data_file_paths {digits}/heldout.jsonl --image_folders {digits} --task digits"
         flags += f" --limit 4 --max_completion_length 6 --device cpu --output_dir {tmp_path}/{len(said)}"
-        run(parser_of(None).parse_args(flags.split()))
+        run_evaluation(parser_of(None).parse_args(flags.split()))
         lines = (tmp_path / str(len(said)) / "predictions.jsonl").read_text().splitlines()
         said.append([json.loads(line)["completion"] for line in lines])
     assert said[0] == said[1] != said[2] and len(said[0]) == 4

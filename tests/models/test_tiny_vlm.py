@@ -13,7 +13,7 @@ from helpers.repository import REPO
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from open_r1.data.jsonl_io import read_lines
-from open_r1.evaluation.cli import parser_of, run
+from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.rewards.parsing.boxes import last_box
 from open_r1.rewards.referring import box_iou
 
@@ -61,7 +61,7 @@ def test_tokens_are_the_same_after_save_and_reload(asset, tmp_path):
 def test_it_reads_well_and_answers_as_asked_some_of_the_time(tiny, digits, tmp_path):
     flags = f"--model {tiny} --task digits --data_file_paths {digits}/heldout.jsonl --image_folders {digits}"
     flags += f" --output_dir {tmp_path} --batch_size 64 --max_completion_length 40 --by digits"
-    figures = run(parser_of(None).parse_args(flags.split()))["think"]
+    figures = run_evaluation(parser_of(None).parse_args(flags.split()))["think"]
     lines = read_lines(tmp_path / "predictions.jsonl")
     seen = [line["completion"].split("I see ")[-1].split(".")[0] for line in lines]
     read = [s == " ".join(map(str, json.loads(line["by"]["digits"]))) for s, line in zip(seen, lines, strict=True)]

@@ -16,7 +16,7 @@ from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 from open_r1.models.loading import load_processor
 from open_r1.rollout.annotation import annotator
-from open_r1.rollout.image_tokens import ImageTokenSampled, refuse_image_tokens, refuse_missing_images, count_runs
+from open_r1.rollout.image_tokens import ImageTokenSampled, count_runs, refuse_image_tokens, refuse_missing_images
 from open_r1.rollout.prompts import PromptLoader
 from open_r1.trainer.sft_batches import Collator
 
@@ -82,7 +82,9 @@ def test_a_look_at_a_prompt_takes_microseconds():
 
 def test_a_completion_with_an_image_token_is_an_error():
     refuse_image_tokens([RECORD] * 2, [[1, 2], [3]], [7, 8], "vLLM")
-    with pytest.raises(ImageTokenSampled, match=r"a\.jsonl:7: completion: got token 8, .* from vLLM \(1 of 2 completions\)"):
+    with pytest.raises(
+        ImageTokenSampled, match=r"a\.jsonl:7: completion: got token 8, .* from vLLM \(1 of 2 completions\)"
+    ):
         refuse_image_tokens([RECORD] * 2, [[1, 2], [3, 8]], [7, 8], "vLLM")
 
 
@@ -94,5 +96,7 @@ def test_a_ban_that_did_not_act_ends_the_run(tiny, digits, tmp_path, flags):
     head = trainer.model.lm_head  # says the image token, and nothing else
     head.register_forward_hook(lambda module, args, out: out.index_fill(-1, torch.tensor(image), 1e4))
     trainer.generation_config.suppress_tokens = None
-    with pytest.raises(ImageTokenSampled, match=rf"train\.jsonl:\d+: completion: got token {image}, .* from transformers"):
+    with pytest.raises(
+        ImageTokenSampled, match=rf"train\.jsonl:\d+: completion: got token {image}, .* from transformers"
+    ):
         trainer.train()

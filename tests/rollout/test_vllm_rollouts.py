@@ -66,7 +66,7 @@ def test_greedy_completions_are_transformers(trainer, monkeypatch):
     said, _ = trainer.engine.rollout(asked, step=0)
     config = trainer.generation_config
     config.do_sample, config.suppress_tokens = False, list(greedy.banned)
-    prompts = trainer._on_device(asked)
+    prompts = trainer.prompts_on_device(asked)
     trainer.model.eval()
     assert said == generate_groups(trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids)
 

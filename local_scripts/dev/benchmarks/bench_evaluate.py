@@ -21,9 +21,9 @@ from learning_curves import hardware
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.evaluation.answering import loader_of, seed_of
-from open_r1.evaluation.run import batched, chosen_rows, evaluate, row_labels
+from open_r1.evaluation.run import answer_batches, evaluate, load_rows, row_labels
 from open_r1.evaluation.settings import EvaluationSettings
-from open_r1.evaluation.transformers_engine import Transformers
+from open_r1.evaluation.transformers_engine import TransformersEngine
 from open_r1.models.loading import load_processor
 from open_r1.tasks.digits import DigitImages
 from open_r1.tasks.export import write_split
@@ -33,10 +33,10 @@ class Alone:
     """Generation of all batches, with nothing else."""
 
     def __init__(self, settings: EvaluationSettings):
-        records, processor = chosen_rows(settings), load_processor(VLMConfig(settings.model), TaskArguments())
-        self.engine = Transformers(settings, processor, loader_of(records, settings, processor))
+        records, processor = load_rows(settings), load_processor(VLMConfig(settings.model), TaskArguments())
+        self.engine = TransformersEngine(settings, processor, loader_of(records, settings, processor))
         labels, self.batches = row_labels(records), []
-        for batch in batched(records, settings):
+        for batch in answer_batches(records, settings):
             examples = self.engine.loader.take([{"split": batch.mode, "row": row} for row in batch.rows])
             self.batches.append((examples, [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]))
 

@@ -143,7 +143,7 @@ def evaluate(task: str, model: str | Path, data: Path, out: Path) -> dict[str, d
             "batch_size": 64,
         }
         words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
-        summary = script.run(script.parser_of(None).parse_args([*words, "--prompt_mode", "think"]))
+        summary = script.run_evaluation(script.parser_of(None).parse_args([*words, "--prompt_mode", "think"]))
         found[split] = summary["think"]
     return found
 

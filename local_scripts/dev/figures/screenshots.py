@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from open_r1.evaluation.demo.server import serve
 from open_r1.evaluation.demo.ui import build
-from open_r1.evaluation.session import ModelSession, asking_settings
+from open_r1.evaluation.session import ModelSession, session_settings
 from open_r1.evaluation.settings import add_answer_flags
 from open_r1.report.page import write_report
 from open_r1.tasks.digits import QUESTIONS
@@ -107,7 +107,7 @@ def demo(model: str, task: str, example: int) -> Callable[[Page, Path], None]:
         words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
         parser = argparse.ArgumentParser()
         add_answer_flags(parser)
-        served = build(ModelSession(asking_settings(parser.parse_args(words))), TASKS[task].generator())
+        served = build(ModelSession(session_settings(parser.parse_args(words))), TASKS[task].generator())
         page.goto(serve(served, "127.0.0.1", None))
         page.get_by_label("Number of the example").fill(str(example))
         page.get_by_role("button", name="Draw an example").click()

@@ -1,1 +1,1 @@
-"""One evaluator behind every script of `eval/`: the rows, prompts, parser and rewards of training."""
+"""The evaluator behind every script of `eval/`; it uses the rows, prompts, parsers and rewards of training."""

@@ -1,4 +1,4 @@
-"""Batches of rows to an engine, its completions to the journal; loading and scoring go on beside generation."""
+"""Generate and score completions batch by batch; loading and scoring run in the background beside generation."""
 
 import random
 import time
@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import AutoConfig, ProcessorMixin
 
-from open_r1.config.remote_code import code_named
+from open_r1.config.remote_code import remote_code_errors
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import Record, RecordDataset
-from open_r1.evaluation.metrics import graded
+from open_r1.evaluation.metrics import grade_completion
 from open_r1.evaluation.predictions_file import PredictionLine, PredictionsFile
-from open_r1.evaluation.prefetch import in_processes, load_in_threads
+from open_r1.evaluation.prefetch import load_in_processes, load_in_threads
 from open_r1.evaluation.settings import EvaluationSettings, task_of_files
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.sandbox.worker_pool import WORKERS
@@ -27,56 +27,56 @@ from open_r1.rollout.prompts import Example, PromptLoader
 
 @dataclass(frozen=True)
 class AnswerBatch:
-    """Rows that are answered together in one prompt mode."""
+    """Rows that are answered together, in one prompt mode."""
 
     mode: str
     rows: tuple[int, ...]
 
 
 def answer_all(
-    todo: Sequence[AnswerBatch],
+    batches: Sequence[AnswerBatch],
     records: RecordDataset,
     labels: Sequence[str],
     settings: EvaluationSettings,
     processor: ProcessorMixin,
-    journal: PredictionsFile,
+    predictions: PredictionsFile,
     local_rank: int | None,
 ) -> None:
-    """Answer, score and write batch after batch: the next one is loaded and the last one scored in the background."""
-    engine = backend(settings.backend)(settings, processor, loader_of(records, settings, processor), local_rank)
-    wanted = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in todo]
+    """Answer, score and write batch after batch; meanwhile the next one is loaded and the last one scored."""
+    engine = backend_class(settings.backend)(settings, processor, loader_of(records, settings, processor), local_rank)
+    rows = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in batches]
     by_vllm, workers = settings.backend == "vllm", settings.image_workers
-    loaded = load_in_threads(engine.loader, wanted) if by_vllm else in_processes(engine.loader, wanted, workers)
+    loading = load_in_threads(engine.loader, rows) if by_vllm else load_in_processes(engine.loader, rows, workers)
     scorer = Scorer(labels, settings, processor, engine.ends)
-    written: Future[list[PredictionLine]] | None = None
-    with progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as behind:
-        task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in todo), right="")
-        for batch, examples in zip(todo, loaded, strict=True):
+    writing: Future[list[PredictionLine]] | None = None
+    with progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as background:
+        task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in batches), right="")
+        for batch, examples in zip(batches, loading, strict=True):
             since = time.monotonic()
             seeds = [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]
             ids = engine.answer(examples, seeds)
             seconds = time.monotonic() - since
-            if written is not None:
-                written.result()
-            written = behind.submit(scorer.write, journal, batch, examples, ids, seconds)
+            if writing is not None:
+                writing.result()
+            writing = background.submit(scorer.write, predictions, batch, examples, ids, seconds)
             progress.update(task, advance=len(batch.rows), right=scorer.so_far())
-        if written is not None:
-            written.result()
+        if writing is not None:
+            writing.result()
 
 
-def backend(name: str) -> Any:
-    """vLLM is imported only where it answers."""
-    if name == "vllm":
-        from open_r1.evaluation.vllm_engine import VLLM
+def backend_class(backend: str) -> Any:
+    """The engine's class; vLLM is imported only for its own backend."""
+    if backend == "vllm":
+        from open_r1.evaluation.vllm_engine import VLLMEngine
 
-        return VLLM
-    from open_r1.evaluation.transformers_engine import Transformers
+        return VLLMEngine
+    from open_r1.evaluation.transformers_engine import TransformersEngine
 
-    return Transformers
+    return TransformersEngine
 
 
 def loader_of(records: RecordDataset, settings: EvaluationSettings, processor: ProcessorMixin) -> Any:
-    """What makes an engine's loader, given the model's `get_rope_index` or None."""
+    """A function that makes the engine's PromptLoader of the model's `get_rope_index`, or of None."""
     annotate, tasks = annotators(settings, processor), task_of_files(settings)
 
     def record_of(row: dict[str, Any]) -> Record:
@@ -90,7 +90,7 @@ def loader_of(records: RecordDataset, settings: EvaluationSettings, processor: P
 
 
 def annotators(settings: EvaluationSettings, processor: ProcessorMixin) -> dict[str, Callable[[Record], Record]]:
-    """Prompt mode -> what gives a record what parsers and rewards need."""
+    """Prompt mode -> the function that adds to a record what parsers and rewards need."""
     kind = model_type(settings)
     return {mode: annotator(kind, processor, mode) for mode in settings.modes}
 
@@ -99,39 +99,42 @@ def model_type(settings: EvaluationSettings) -> str:
     """`config.model_type`, of the base model for an adapter."""
     adapter = adapter_config(settings.model)
     name = adapter["base_model_name_or_path"] if adapter else settings.model
-    with code_named(name):
+    with remote_code_errors(name):
         return AutoConfig.from_pretrained(name, trust_remote_code=settings.trust_remote_code).model_type
 
 
 def file_of(record: Record) -> str:
+    """The data file of a record."""
     return record.where.rpartition(":")[0]
 
 
 def seed_of(seed: int, mode: str, label: str) -> int:
-    """Of a row's samples: no other row's, whatever is answered before."""
+    """The seed of a row's samples, which depends on nothing but the run's seed, the prompt mode and the row."""
     return random.Random(f"{seed}/{mode}/{label}").getrandbits(31)
 
 
 class Scorer:
-    """Completions' token ids -> lines in the journal; the fields of a line are those of `predictions`."""
+    """Scores completions and appends them to the predictions file; `metrics` lists the fields of a line."""
 
     def __init__(
         self, labels: Sequence[str], settings: EvaluationSettings, processor: ProcessorMixin, ends: Sequence[int]
     ):
         self.labels, self.settings, self.tokenizer, self.ends = labels, settings, processor.tokenizer, set(ends)
         self.tasks = task_of_files(settings)
-        # a judge or a pool may be waited for
+        # threads, as a judge or a worker pool keeps them waiting
         self.threads = ThreadPoolExecutor(2 * WORKERS, thread_name_prefix="grades")
         self.right = self.seen = 0
 
     def write(
         self,
-        journal: PredictionsFile,
+        predictions: PredictionsFile,
         batch: AnswerBatch,
         examples: Sequence[Example],
         ids: list[list[list[int]]],
         seconds: float,
     ) -> None:
+        """Score the token ids of a batch's completions ([row][sample]) and append their lines; `seconds` of generation
+        are divided among them."""
         count = sum(map(len, ids))
         items = [
             (batch.mode, self.labels[row], sample, example.record, tokens, seconds / count)
@@ -139,7 +142,7 @@ class Scorer:
             for sample, tokens in enumerate(samples)
         ]
         lines = list(self.threads.map(lambda item: self._line(*item), items))
-        journal.add(lines)
+        predictions.add(lines)
         right = [line["right"] for line in lines if line["right"] is not None]
         self.right, self.seen = self.right + sum(right), self.seen + len(right)
 
@@ -151,13 +154,14 @@ class Scorer:
             "row": label,
             "split": label.rpartition(":")[0],
             "sample": sample,
-            **graded(text, record, self.tasks[file_of(record)], mode, self.settings.by),
+            **grade_completion(text, record, self.tasks[file_of(record)], mode, self.settings.by),
             "tokens": len(ids),
             "truncated": not ids or ids[-1] not in self.ends,
             "seconds": round(seconds, 6),
         }
 
     def so_far(self) -> str:
+        """The share of right completions so far, for the progress bar."""
         return f"right so far: {self.right / self.seen:.3f}" if self.seen else ""
 
 

@@ -1,4 +1,4 @@
-"""What every script of `eval/` does: flags, an evaluation or a scoring of saved completions, a table of figures."""
+"""The main function of every script of `eval/`: flags, an evaluation (or scoring of saved completions), a table."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from open_r1.evaluation.settings import MODES, add_options, settings_of
 from open_r1.evaluation.statistics import Interval
 from open_r1.rewards.registry import prepare_methods
 
-Find = Callable[[argparse.Namespace], tuple[str, str | None]]  # flags -> data files and image folders, as typed
+FindRows = Callable[[argparse.Namespace], tuple[str, str | None]]  # flags -> data files and image folders, as typed
 Finish = Callable[[list[PredictionLine], dict[str, Any]], None]  # adds figures to the summary
 
 RATES = {"parse_rate": "parsed", "format_rate": "format", "truncated": "truncated"}
@@ -38,7 +38,7 @@ SUMMARY_FIELDS = {
 
 
 def parser_of(doc: str | None, task: str | None = None, data: bool = True) -> argparse.ArgumentParser:
-    """The flags that all share; `task` is the script's own, `data` false where it finds the rows itself."""
+    """The parser of the shared flags; `task`: the script's own; `data` false: the script finds the rows itself."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, task, data)
     if task is not None:
@@ -49,50 +49,52 @@ def parser_of(doc: str | None, task: str | None = None, data: bool = True) -> ar
 def main(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None = None,
-    find: Find | None = None,
+    find_rows: FindRows | None = None,
     finish: Finish | None = None,
 ) -> None:
-    """Run a script; ends with status 1 and a message for what the user can mend."""
+    """Run a script; exits with status 1 and a message for errors that the user can correct."""
     args = parser.parse_args(argv)
     try:
-        summary = run(args, find, finish)
+        summary = run_evaluation(args, find_rows, finish)
     except (UsageError, ValueError, OSError) as error:  # OSError: no such file, no such model
         sys.exit(str(error))
     if summary is not None:
         show_summary(summary, Console(width=None if sys.stdout.isatty() else 140))
 
 
-def run(args: argparse.Namespace, find: Find | None = None, finish: Finish | None = None) -> dict[str, Any] | None:
-    """The summary, which is saved too; None on ranks other than 0. `find` gives the rows of a script without flags
-    for them.
+def run_evaluation(
+    args: argparse.Namespace, find_rows: FindRows | None = None, finish: Finish | None = None
+) -> dict[str, Any] | None:
+    """Evaluate or score; returns the saved summary, None on ranks other than 0. `find_rows` is for scripts without
+    `--data_file_paths`.
 
     Raises UsageError, and ValueError for names that do not exist.
     """
     if args.from_predictions:
-        return scored(args, finish)
-    if find is not None:
+        return rescore_file(args, finish)
+    if find_rows is not None:
         if not args.output_dir:
             raise UsageError("--output_dir: got nothing, expected a folder; see --help")
-        args.data_file_paths, args.image_folders = find(args)
+        args.data_file_paths, args.image_folders = find_rows(args)
     settings = settings_of(args)
-    from open_r1.evaluation.run import evaluate  # torch and transformers, which scoring does without
+    from open_r1.evaluation.run import evaluate  # imports torch and transformers, which scoring does not need
 
-    found = evaluate(settings)
-    return found and finished(*found, settings.output_dir, finish)
+    result = evaluate(settings)
+    return result and save_finished(*result, settings.output_dir, finish)
 
 
-def scored(args: argparse.Namespace, finish: Finish | None) -> dict[str, Any]:
-    """Completions of a file; `summary.json` goes beside it, or to --output_dir."""
+def rescore_file(args: argparse.Namespace, finish: Finish | None) -> dict[str, Any]:
+    """Score the completions of a file; `summary.json` is written beside it, or to --output_dir."""
     prepare_methods([args.reward_method] if args.reward_method else [])
     task, mode = args.task or "default", MODES[args.prompt_mode or "think"][0]
-    found = rescore(args.from_predictions, task, args.reward_method, mode, args.by, args.output_dir)
-    return finished(*found, args.output_dir or args.from_predictions.parent, finish)
+    result = rescore(args.from_predictions, task, args.reward_method, mode, args.by, args.output_dir)
+    return save_finished(*result, args.output_dir or args.from_predictions.parent, finish)
 
 
-def finished(
+def save_finished(
     lines: list[PredictionLine], summary: dict[str, Any], folder: Path, finish: Finish | None
 ) -> dict[str, Any]:
-    """The summary with a script's own figures, saved."""
+    """Save the summary, with the script's own figures, and return it."""
     if finish is not None:
         finish(lines, summary)
     save_summary(folder, summary)
@@ -103,42 +105,44 @@ def finished(
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
-    """A table for each prompt mode: all rows, then splits, tasks and fields where there are several."""
+    """Print a table for each prompt mode: all rows; splits, tasks and values of `--by` where there are several."""
     for mode in (mode for mode in ("think", "direct") if mode in summary):
         figures = summary[mode]
         table = Table(title=f"{mode}: {figures['metric']}")
         columns = [name for name in (*RATES, *PLAIN) if name in figures]
         further = [name for name in figures if name not in SUMMARY_FIELDS]
         titles = [{**RATES, **PLAIN}[name] for name in columns] + further
-        for title in ("", "accuracy [95 % interval]", *passed(figures), *titles):
+        for title in ("", "accuracy [95 % interval]", *pass_columns(figures), *titles):
             table.add_column(title, justify="right" if title else "left", no_wrap=True)
         for name, part in parts(figures):
-            table.add_row(name, *cells(part, columns, further, list(passed(figures))))
+            table.add_row(name, *cells(part, columns, further, list(pass_columns(figures))))
         console.print(table)
-    console.print(seconds(summary), highlight=False)
+    console.print(time_line(summary), highlight=False)
 
 
 def parts(figures: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All rows, then what they fall into."""
+    """(name, figures) of all rows, then of each split, task and value of `--by`."""
     yield "all", figures
     for groups in (figures["splits"], figures["tasks"], *figures.get("by", {}).values()):
         if len(groups) > 1:
             yield from groups.items()
 
 
-def passed(figures: dict[str, Any]) -> dict[str, str]:
-    """Column -> k of pass@k, without k = 1, which is the accuracy."""
+def pass_columns(figures: dict[str, Any]) -> dict[str, str]:
+    """Column -> k of pass@k; k = 1 is the accuracy and has no column."""
     return {f"pass@{k}": k for k in figures.get("pass_at", {}) if k != "1"}
 
 
 def cells(part: dict[str, Any], columns: Sequence[str], further: Sequence[str], tries: Sequence[str]) -> list[str]:
+    """A row of the table: accuracy, pass@k (`tries`), rates and means (`columns`), the script's own (`further`)."""
     interval = Interval(part["accuracy"], part["low"], part["high"], part["n"])
     rates = [f"{part[name]:.1%}" if name in RATES else f"{part[name]:.3f}" for name in columns]
     several = [f"{part['pass_at'][name.removeprefix('pass@')]:.3f}" for name in tries]
     return [str(interval), *several, *rates, *(f"{part[name]:.3f}" if name in part else "" for name in further)]
 
 
-def seconds(summary: dict[str, Any]) -> str:
+def time_line(summary: dict[str, Any]) -> str:
+    """The last line below the tables: wall time, and seconds of generation."""
     if "generation_seconds" not in summary:
         return f"{summary['wall_seconds']:.1f} s"
     return f"{summary['wall_seconds']:.1f} s; {summary['generation_seconds']:.1f} s of generation, earlier starts too"

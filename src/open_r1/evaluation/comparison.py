@@ -1,4 +1,4 @@
-"""Two evaluations of the same rows -> how far apart they are, and whether chance explains it. (torch-free)"""
+"""Compare two evaluations of the same rows: differences with intervals and p-values. (torch-free)"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ Rows = dict[Key, list[PredictionLine]]  # (prompt mode, row) -> its samples
 
 
 def read_rows(folder: Path) -> Rows:
-    """The rows of an evaluation that ended; raises UsageError for a folder without one."""
+    """The rows of a finished evaluation; raises UsageError for a folder without one."""
     if not (folder / NAME).is_file() or not (folder / SUMMARY).is_file():
         raise UsageError(
             f"{folder}: got no {NAME} and {SUMMARY}, expected the output folder of an evaluation that ended"
@@ -25,25 +25,23 @@ def read_rows(folder: Path) -> Rows:
 
 
 def compare(a: Rows, b: Rows, keys: Sequence[Key]) -> dict[str, Any]:
-    """By prompt mode: accuracies and mean scores of both, their differences (b - a), and in how many rows each is
-    right.
+    """Prompt mode -> accuracies and mean scores of both, their differences (b - a), and counts of right rows.
 
-    A row counts as right where most of its samples are. With one sample a row p is McNemar's, else that of random
-    signs.
+    A row is right where most of its samples are. With one sample a row, p is McNemar's, else that of random signs.
     """
     modes = list(dict.fromkeys(mode for mode, _ in keys))
     return {mode: _mode([(a[key], b[key]) for key in keys if key[0] == mode]) for mode in modes}
 
 
 def _mode(pairs: Sequence[tuple[list[PredictionLine], list[PredictionLine]]]) -> dict[str, Any]:
-    right = [[share(lines, "right") for lines in pair] for pair in pairs]
-    score = [[share(lines, "score") for lines in pair] for pair in pairs]
-    most = [(a > 0.5, b > 0.5) for a, b in right]
+    right = [[mean_field(lines, "right") for lines in pair] for pair in pairs]
+    score = [[mean_field(lines, "score") for lines in pair] for pair in pairs]
+    row_right = [(a > 0.5, b > 0.5) for a, b in right]
     counts = {
-        "both": most.count((True, True)),
-        "only_a": most.count((True, False)),
-        "only_b": most.count((False, True)),
-        "neither": most.count((False, False)),
+        "both": row_right.count((True, True)),
+        "only_a": row_right.count((True, False)),
+        "only_b": row_right.count((False, True)),
+        "neither": row_right.count((False, False)),
     }
     single = all(len(a) == len(b) == 1 for a, b in pairs)
     p = {"p": mcnemar(counts["only_a"], counts["only_b"])} if single else {}
@@ -52,11 +50,11 @@ def _mode(pairs: Sequence[tuple[list[PredictionLine], list[PredictionLine]]]) ->
 
 def _difference(values: Sequence[Sequence[float]]) -> dict[str, float]:
     a, b = ([pair[i] for pair in values] for i in (0, 1))
-    found = paired_difference(a, b)
+    gap = paired_difference(a, b)
     means = {"a": sum(a) / len(a), "b": sum(b) / len(b)}
-    return means | {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p}
+    return means | {"difference": gap.mean, "low": gap.low, "high": gap.high, "p": gap.p}
 
 
-def share(lines: Sequence[PredictionLine], field: str) -> float:
+def mean_field(lines: Sequence[PredictionLine], field: str) -> float:
     """The mean of a field over a row's samples."""
     return sum(float(line[field]) for line in lines) / len(lines)

@@ -1,4 +1,4 @@
-"""Predictions of rows -> their pictures with what was answered, gold beside it."""
+"""Draw predicted and gold outlines on the pictures of rows."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,34 +10,35 @@ from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.evaluation.answering import annotators
 from open_r1.evaluation.predictions_file import PredictionLine
-from open_r1.evaluation.run import chosen_rows, limits, row_labels
+from open_r1.evaluation.run import image_limits, load_rows, row_labels
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.loading import load_processor
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines, has_outlines
 
 
-def draw_lines(lines: Sequence[PredictionLine], settings: EvaluationSettings, folder: Path) -> int:
-    """`folder/SPLIT_LINE_MODE.png` for each picture of each row whose answers lie on pictures; how many were written.
+def draw_predictions(lines: Sequence[PredictionLine], settings: EvaluationSettings, folder: Path) -> int:
+    """Write `folder/SPLIT_LINE_MODE.png` of each picture of rows whose answers have outlines; returns how many.
 
-    Further samples and pictures of a row have their numbers in the name.
+    Names of further samples and pictures of a row end in their numbers.
     """
     count = 0
-    for name, record, completion in drawable(lines, settings):
+    for name, record, completion in drawable_lines(lines, settings):
         folder.mkdir(parents=True, exist_ok=True)
-        gold, said = gold_outlines(record) if has_gold(record) else (), answered_outlines(completion, record)
+        gold = gold_outlines(record) if has_gold(record) else ()
+        prediction = answered_outlines(completion, record)
         for number, picture in enumerate(load_images([record])[0]):
             ending = f"_{number}" if number else ""
-            draw_outlines(picture, gold, said, number).save(folder / f"{name}{ending}.png")
+            draw_outlines(picture, gold, prediction, number).save(folder / f"{name}{ending}.png")
             count += 1
     return count
 
 
-def drawable(lines: Sequence[PredictionLine], settings: EvaluationSettings) -> Iterator[tuple[str, Record, str]]:
-    """(name, record with what parsers need, completion) of the lines whose method draws."""
-    records = chosen_rows(settings)
+def drawable_lines(lines: Sequence[PredictionLine], settings: EvaluationSettings) -> Iterator[tuple[str, Record, str]]:
+    """(file name, record with what parsers need, completion) of the lines whose method has outlines."""
+    records = load_rows(settings)
     rows = {label: row for row, label in enumerate(row_labels(records))}
     model = VLMConfig(model_name_or_path=settings.model)
-    processor = load_processor(model, limits(settings), settings.trust_remote_code)
+    processor = load_processor(model, image_limits(settings), settings.trust_remote_code)
     annotate = annotators(settings, processor)
     for line in lines:
         record = records[rows[line["row"]]]

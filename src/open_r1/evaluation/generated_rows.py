@@ -1,4 +1,4 @@
-"""Rows for scripts whose task has a generator: the user's files, or held-out rows made on the spot."""
+"""Rows of scripts whose task has a generator: the user's files, or generated held-out rows."""
 
 import argparse
 from pathlib import Path
@@ -8,15 +8,18 @@ from open_r1.tasks.export import write_split
 from open_r1.tasks.registry import TASKS
 
 
-def add_made_rows(parser: argparse.ArgumentParser) -> None:
-    """`--rows`, `--split` and `--data_seed`, which act where no `--data_file_paths` are given."""
+def add_generator_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--rows`, `--split` and `--data_seed`, which act without `--data_file_paths`."""
     parser.add_argument("--rows", type=int, default=256, help="rows to make without --data_file_paths (default: 256)")
     parser.add_argument("--split", default="heldout", help="the generator's split (default: heldout)")
     parser.add_argument("--data_seed", type=int, default=0, help="another seed makes other rows")
 
 
-def made_rows(args: argparse.Namespace) -> tuple[str, str | None]:
-    """The given files, else rows of the task's generator below `output_dir/data`; raises UsageError for no split."""
+def generated_rows(args: argparse.Namespace) -> tuple[str, str | None]:
+    """(data files, image folders): the given ones, else rows of the task's generator in `output_dir/data`.
+
+    Raises UsageError for a split that the generator has not.
+    """
     if args.data_file_paths:
         return args.data_file_paths, args.image_folders
     generator = TASKS[args.task].generator()

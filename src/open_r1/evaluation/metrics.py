@@ -1,7 +1,7 @@
-"""One answer -> a line of `predictions.jsonl`; lines -> figures. (torch-free)
+"""Grade a completion into a line of `predictions.jsonl`; summarize lines into accuracies and rates. (torch-free)
 
 A line holds `row` (file:line), `mode`, `sample`, `split`, `task`, `id`, `completion`, `solution`, `score` (of the
-accuracy method), `right`, `format`, `parsed` (what the method read, null for nothing), `tokens`, `truncated`,
+accuracy method), `right`, `format`, `parsed` (the answer that the method parsed, or null), `tokens`, `truncated`,
 `seconds` (its share of its batch's generation), `measures` (the task's further ones) and `by` (the fields of `--by`).
 Of a row without gold `solution`, `score` and `right` are null.
 """
@@ -18,44 +18,47 @@ from open_r1.tasks.registry import TASKS, Task
 PredictionLine = dict[str, Any]
 
 
-def graded(completion: str, record: Record, task: Task, mode: str, by: Sequence[str] = ()) -> PredictionLine:
-    """What a completion is worth; the parser and the rewards are those of training.
+def grade_completion(completion: str, record: Record, task: Task, mode: str, by: Sequence[str] = ()) -> PredictionLine:
+    """The graded fields of a line, by the parser and the rewards of training.
 
     Raises DataError for a gold that its method cannot use, and for a row without a field of `by`.
     """
     method = get_method(record.accu_reward_method or task.method)
-    asked, known = record.with_extra(prompt_mode=mode), has_gold(record)
-    score = method.score(completion, asked) if known else None
+    record_in_mode, scored = record.with_extra(prompt_mode=mode), has_gold(record)
+    score = method.score(completion, record_in_mode) if scored else None
     return {
         "mode": mode,
         "task": task.name,
         "id": record.id,
         "completion": completion,
-        "solution": record.solution if known else None,
+        "solution": record.solution if scored else None,
         "score": score,
-        "right": bool(task.is_right(score)) if known else None,
-        "format": REWARDS["format"](completion, asked),
-        "parsed": method.parse(completion, asked),
-        "measures": {name: measure(completion, asked) for name, measure in task.measures.items() if known},
+        "right": bool(task.is_right(score)) if scored else None,
+        "format": REWARDS["format"](completion, record_in_mode),
+        "parsed": method.parse(completion, record_in_mode),
+        "measures": {name: measure(completion, record_in_mode) for name, measure in task.measures.items() if scored},
         "by": {name: str(record.extra.get(name)) for name in by},
     }
 
 
 def summarize(lines: Sequence[PredictionLine]) -> dict[str, Any]:
-    """By prompt mode: the figures of all rows, and of each split, task and value of `--by`."""
+    """Prompt mode -> the figures of all rows, and of each split, task and value of `--by`."""
     modes = list(dict.fromkeys(line["mode"] for line in lines))
     return {mode: _mode([line for line in lines if line["mode"] == mode]) for mode in modes}
 
 
 def _mode(lines: Sequence[PredictionLine]) -> dict[str, Any]:
     fields = list(dict.fromkeys(name for line in lines for name in line["by"]))
-    by = {field: grouped(lines, lambda line, field=field: line["by"].get(field, "None")) for field in fields}
-    parts = {"splits": grouped(lines, lambda line: line["split"]), "tasks": grouped(lines, lambda line: line["task"])}
+    by = {field: figures_by(lines, lambda line, field=field: line["by"].get(field, "None")) for field in fields}
+    parts = {
+        "splits": figures_by(lines, lambda line: line["split"]),
+        "tasks": figures_by(lines, lambda line: line["task"]),
+    }
     return {**figures(lines), **parts, **({"by": by} if by else {})}
 
 
-def grouped(lines: Iterable[PredictionLine], key: Callable[[PredictionLine], str]) -> dict[str, dict[str, Any]]:
-    """The figures of the lines that share a key."""
+def figures_by(lines: Iterable[PredictionLine], key: Callable[[PredictionLine], str]) -> dict[str, dict[str, Any]]:
+    """Key -> the figures of its lines."""
     groups: dict[str, list[PredictionLine]] = {}
     for line in lines:
         groups.setdefault(key(line), []).append(line)
@@ -66,7 +69,7 @@ def figures(lines: Sequence[PredictionLine]) -> dict[str, Any]:
     """Accuracy with its interval, rates in [0, 1], means over completions, pass@k where rows have several samples.
 
     `accuracy` is the mean over rows of their share of right samples, n the number of rows. Lines scored from files
-    have no tokens; their means are left out.
+    have no token counts, so no means of them.
     """
     rows: dict[str, list[bool]] = {}
     for line in lines:
@@ -99,6 +102,7 @@ def pass_at(rows: Sequence[Sequence[bool]], samples: int) -> dict[str, float]:
 
 
 def mean_of(lines: Sequence[PredictionLine], value: Callable[[PredictionLine], float]) -> float:
+    """The mean of a value over lines."""
     return sum(float(value(line)) for line in lines) / len(lines)
 
 
@@ -121,7 +125,7 @@ def _measures(lines: Sequence[PredictionLine]) -> dict[str, float]:
     ratios: Mapping[str, tuple[str, str]] = {
         name: parts for task in {line["task"] for line in lines} for name, parts in TASKS[task].ratios.items()
     }
-    summed = {part for parts in ratios.values() for part in parts}
-    means = {name: sum(values) / len(values) for name, values in totals.items() if name not in summed}
-    known = {name: (sum(totals[a]), sum(totals[b])) for name, (a, b) in ratios.items() if a in totals and b in totals}
-    return means | {name: a / b if b else 0.0 for name, (a, b) in known.items()}
+    ratio_parts = {part for parts in ratios.values() for part in parts}
+    means = {name: sum(values) / len(values) for name, values in totals.items() if name not in ratio_parts}
+    sums = {name: (sum(totals[a]), sum(totals[b])) for name, (a, b) in ratios.items() if a in totals and b in totals}
+    return means | {name: a / b if b else 0.0 for name, (a, b) in sums.items()}

@@ -1,7 +1,7 @@
-"""The examples of each batch, made ahead while others are answered.
+"""Load the examples of the next batches while others are answered.
 
-In processes, as generation by transformers holds the interpreter most of the time and threads would wait for it; in
-threads beside vLLM, whose processes must not be forked.
+In processes beside transformers, whose generation holds Python's interpreter lock most of the time; in threads beside
+vLLM, whose processes must not be forked.
 """
 
 import os
@@ -17,51 +17,53 @@ from open_r1.errors import DataError, Problem
 from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
 
 
-def load_in_threads(loader: PromptLoader, wanted: Sequence[list[RowNumber]]) -> Iterator[list[Example]]:
-    """A batch ahead. Raises DataError for pictures that cannot be read."""
-    for number, rows in enumerate(wanted):
+def load_in_threads(loader: PromptLoader, batches: Sequence[list[RowNumber]]) -> Iterator[list[Example]]:
+    """Examples of each batch, loaded a batch ahead. Raises DataError for pictures that cannot be read."""
+    for number, rows in enumerate(batches):
         examples = loader.take(rows)
-        for following in wanted[number + 1 : number + 2]:
-            loader.prefetch(following)
+        for next_rows in batches[number + 1 : number + 2]:
+            loader.prefetch(next_rows)
         yield examples
 
 
-def in_processes(loader: PromptLoader, wanted: Sequence[list[RowNumber]], workers: int) -> Iterator[list[Example]]:
-    """The same, without pictures: what the processor made of them is all that transformers needs.
+def load_in_processes(
+    loader: PromptLoader, batches: Sequence[list[RowNumber]], workers: int
+) -> Iterator[list[Example]]:
+    """Examples of each batch without their pictures, of which transformers needs only the processor's tensors.
 
-    `loader` must not have been used yet: threads do not live on in a forked process.
+    `loader` must be unused, as its threads would not exist in a forked process.
     """
-    workers = min(workers, len(wanted))
-    batches = DataLoader(
-        Batches(loader, wanted),
+    workers = min(workers, len(batches))
+    loading = DataLoader(
+        BatchDataset(loader, batches),
         batch_size=None,
         num_workers=workers,
-        collate_fn=as_made,
+        collate_fn=same_batch,
         multiprocessing_context="fork",
-        worker_init_fn=begin,
+        worker_init_fn=set_up_worker,
     )
-    for made in batches:
-        if isinstance(made, tuple):
-            raise DataError(made)
-        tensors = unpacked(made["data"], made["shapes"])
-        yield [moved(example, tensors.__getitem__) for example in made["examples"]]
+    for batch in loading:
+        if isinstance(batch, tuple):
+            raise DataError(batch)
+        tensors = unpack_tensors(batch["data"], batch["shapes"])
+        yield [map_tensors(example, tensors.__getitem__) for example in batch["examples"]]
 
 
-class Batches(Dataset):
-    """Batch n, in the process that asks for it: examples and their tensors apart, or the problems of its pictures.
+class BatchDataset(Dataset):
+    """Item n is batch n: its examples with their tensors packed apart, or the problems of its pictures.
 
-    Tensors of one type travel as one, in shared memory: each would hold a file open, and a pipe is slow.
+    Tensors of one type go to the main process as one, in shared memory: each tensor there holds a file open.
     """
 
-    def __init__(self, loader: PromptLoader, wanted: Sequence[list[RowNumber]]):
-        self.loader, self.wanted = loader, wanted
+    def __init__(self, loader: PromptLoader, batches: Sequence[list[RowNumber]]):
+        self.loader, self.batches = loader, batches
 
     def __len__(self) -> int:
-        return len(self.wanted)
+        return len(self.batches)
 
     def __getitem__(self, number: int) -> dict[str, Any] | tuple[Problem, ...]:
         try:
-            made = self.loader.load(self.wanted[number]).values()
+            loaded = self.loader.load(self.batches[number]).values()
         except DataError as error:
             return error.problems
         tensors: list[torch.Tensor] = []
@@ -70,27 +72,29 @@ class Batches(Dataset):
             tensors.append(tensor)
             return len(tensors) - 1
 
-        examples = [moved(example, number_of) for example in made]
-        data, shapes = packed(tensors)
+        examples = [map_tensors(example, number_of) for example in loaded]
+        data, shapes = pack_tensors(tensors)
         return {"examples": examples, "data": data, "shapes": shapes}
 
 
-def as_made(batch: Any) -> Any:
-    """Torch's own would walk through it and make lists of tuples."""
+def same_batch(batch: Any) -> Any:
+    """A collate function that changes nothing; torch's own would turn tuples into lists."""
     return batch
 
 
-def begin(worker: int) -> None:
-    """In a new process: generation goes first where cores are few."""
+def set_up_worker(worker: int) -> None:
+    """Lower the priority of a worker process, so that generation comes first where cores are few."""
     os.nice(10)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # it warns where a process was forked
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tokenizers warn in a forked process
 
 
-def packed(tensors: Sequence[torch.Tensor]) -> tuple[dict[torch.dtype, torch.Tensor], list[tuple[torch.dtype, Any]]]:
-    """(type -> the values of all tensors of that type, type and shape of each).
+def pack_tensors(
+    tensors: Sequence[torch.Tensor],
+) -> tuple[dict[torch.dtype, torch.Tensor], list[tuple[torch.dtype, Any]]]:
+    """(type -> the values of all tensors of that type, [(type, shape) of each tensor]).
 
-    >>> data, shapes = packed([torch.tensor([[1, 2]]), torch.tensor([0.5]), torch.tensor([3])])
-    >>> [tensor.tolist() for tensor in unpacked(data, shapes)]
+    >>> data, shapes = pack_tensors([torch.tensor([[1, 2]]), torch.tensor([0.5]), torch.tensor([3])])
+    >>> [tensor.tolist() for tensor in unpack_tensors(data, shapes)]
     [[[1, 2]], [0.5], [3]]
     """
     kinds = dict.fromkeys(tensor.dtype for tensor in tensors)
@@ -98,8 +102,10 @@ def packed(tensors: Sequence[torch.Tensor]) -> tuple[dict[torch.dtype, torch.Ten
     return data, [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
 
 
-def unpacked(data: dict[torch.dtype, torch.Tensor], shapes: Sequence[tuple[torch.dtype, Any]]) -> list[torch.Tensor]:
-    """The tensors again, views of the data."""
+def unpack_tensors(
+    data: dict[torch.dtype, torch.Tensor], shapes: Sequence[tuple[torch.dtype, Any]]
+) -> list[torch.Tensor]:
+    """The tensors of `pack_tensors`, as views of the data."""
     parts = {
         kind: iter(values.split([prod(shape) for other, shape in shapes if other == kind]))
         for kind, values in data.items()
@@ -107,8 +113,8 @@ def unpacked(data: dict[torch.dtype, torch.Tensor], shapes: Sequence[tuple[torch
     return [next(parts[kind]).view(shape) for kind, shape in shapes]
 
 
-def moved(example: Example, change: Callable[[Any], Any]) -> Example:
-    """The example without pictures, `change` applied to each field of its prompt."""
+def map_tensors(example: Example, change: Callable[[Any], Any]) -> Example:
+    """The example without pictures, with `change` applied to each tensor of its prompt."""
     prompt = example.prompt
     fields = {"ids": change(prompt.ids), "positions": change(prompt.positions)}
     fields |= {name: {k: change(v) for k, v in getattr(prompt, name).items()} for name in ("types", "images")}

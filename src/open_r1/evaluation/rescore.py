@@ -1,4 +1,4 @@
-"""Saved completions of any project -> scored by ours, without a model. (torch-free)
+"""Score saved completions of any project, without a model. (torch-free)
 
 A row holds `completion` and `gold`, for boxes `image_wh`, `model_family` and, where the gold is not
 [x1, y1, x2, y2], `gold_format` "xywh"; a row's own `accu_reward_method` wins over the task's.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError, Problem, UsageError
-from open_r1.evaluation.metrics import PredictionLine, graded, summarize
+from open_r1.evaluation.metrics import PredictionLine, grade_completion, summarize
 from open_r1.evaluation.predictions_file import NAME, write_predictions
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
@@ -28,15 +28,15 @@ def rescore(
     """
     began, problems = time.monotonic(), []
     with ThreadPoolExecutor(2 * WORKERS) as threads:
-        found = list(threads.map(lambda item: _graded(*item, task, method, mode, by), _numbered(path)))
-    for line in found:
+        results = list(threads.map(lambda item: _grade_row(*item, task, method, mode, by), _numbered_lines(path)))
+    for line in results:
         if isinstance(line, DataError):
             problems += line.problems
     if problems:
         raise DataError(problems)
-    if not found:
+    if not results:
         raise UsageError(f"{path}: got no rows, expected JSONL with `completion` and `gold`")
-    lines = [line for line in found if not isinstance(line, DataError)]
+    lines = [line for line in results if not isinstance(line, DataError)]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(out / NAME, lines)
@@ -44,23 +44,23 @@ def rescore(
     return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
 
 
-def _numbered(path: Path) -> Iterator[tuple[bytes, str, int]]:
+def _numbered_lines(path: Path) -> Iterator[tuple[bytes, str, int]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield line, f"{path}:{number}", number
 
 
-def _graded(
+def _grade_row(
     raw: bytes, where: str, number: int, task: str, method: str | None, mode: str, by: Sequence[str]
 ) -> PredictionLine | DataError:
     try:
         completion, record = read_saved(decode_saved(raw, where), where)
         record = record if record.accu_reward_method or not method else replace(record, accu_reward_method=method)
-        line = graded(completion, record, TASKS[task], mode, by)
+        line = grade_completion(completion, record, TASKS[task], mode, by)
     except DataError as error:
         return error
-    except ValueError as error:  # a box without the size of its image, a family that nobody knows
+    except ValueError as error:  # a box without the size of its image, an unknown family
         remedy = "add what is missing, or correct it"
         return DataError([Problem(where, "row", str(error), "what its accuracy method needs", remedy)])
     label = Path(where.rpartition(":")[0]).stem

@@ -1,7 +1,7 @@
-"""One evaluation, top to bottom: rows, batches that are not answered yet, completions, scores, the summary.
+"""Run one evaluation: rows, the batches without predictions, completions, scores, the summary.
 
-Batches are the same whatever was answered before and however many ranks there are: batch i belongs to rank i mod
-ranks. So a run that was killed and goes on, or goes on with other ranks, gives the same completions, bit by bit.
+Batches do not depend on earlier predictions or the number of ranks; batch i belongs to rank i mod ranks. So an
+evaluation that was killed and continued, also with other ranks, gives bitwise the same completions.
 """
 
 import hashlib
@@ -26,59 +26,60 @@ from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.trl_adapter import lost_gradings
 
-PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends it if one dies
+PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
 
 
 def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[str, Any]] | None:
     """(lines of all rows, summary of those with gold); None on ranks other than 0.
 
-    Raises UsageError for what cannot act, DataError for rows that cannot be used.
+    Raises UsageError for settings that cannot act, DataError for rows that cannot be used.
     """
     began, (rank, ranks, local_rank) = time.monotonic(), torchrun_place()
-    records = chosen_rows(settings)
+    records = load_rows(settings)
     processor = load_processor(
-        VLMConfig(model_name_or_path=settings.model), limits(settings), settings.trust_remote_code
+        VLMConfig(model_name_or_path=settings.model), image_limits(settings), settings.trust_remote_code
     )
     about = {
         "data": digest(records),
-        "weights": stamp(settings.model, settings.trust_remote_code),
-        **settings.shaping(),
+        "weights": checkpoint_stamp(settings.model, settings.trust_remote_code),
+        **settings.answer_settings(),
     }
-    journal = PredictionsFile(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
+    predictions = PredictionsFile(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
     labels = row_labels(records)
-    batches, done = list(batched(records, settings)), journal.done()
-    mine = [batch for number, batch in enumerate(batches) if number % ranks == rank]
-    todo = [batch for batch in mine if any((batch.mode, labels[row]) not in done for row in batch.rows)]
-    if todo:
-        answer_all(todo, records, labels, settings, processor, journal, local_rank)
+    batches, done = list(answer_batches(records, settings)), predictions.done()
+    own_batches = [batch for number, batch in enumerate(batches) if number % ranks == rank]
+    open_batches = [batch for batch in own_batches if any((batch.mode, labels[row]) not in done for row in batch.rows)]
+    if open_batches:
+        answer_all(open_batches, records, labels, settings, processor, predictions, local_rank)
     if rank:
         return None
     order: dict[Key, int] = {
         (b.mode, labels[row]): i for i, (b, row) in enumerate((b, r) for b in batches for r in b.rows)
     }
-    journal.wait(order, PATIENCE)
-    lines = journal.join(order)
+    predictions.wait(order, PATIENCE)
+    lines = predictions.join(order)
     scored = [line for line in lines if line["right"] is not None]
-    return lines, summarize(scored) | about_run(settings, processor, lines, began)
+    return lines, summarize(scored) | evaluation_facts(settings, processor, lines, began)
 
 
 # --------------------------------------------------------------------------------------------------------------- rows
 
 
 def torchrun_place() -> tuple[int, int, int | None]:
-    """(rank, ranks, local rank or None) as torchrun says; no process group is needed."""
+    """(rank, ranks, local rank or None) from torchrun's environment, without a process group."""
     local = os.environ.get("LOCAL_RANK")
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), None if local is None else int(local)
 
 
-def limits(settings: EvaluationSettings) -> TaskArguments:
+def image_limits(settings: EvaluationSettings) -> TaskArguments:
+    """The limits of image sizes, as `load_processor` takes them."""
     return TaskArguments(
         max_pixels=settings.max_pixels, min_pixels=settings.min_pixels, max_anyres_num=settings.max_anyres_num
     )
 
 
-def chosen_rows(settings: EvaluationSettings) -> RecordDataset:
-    """The rows of all files, the first `limit` of each. Raises DataError, or UsageError where there is none."""
+def load_rows(settings: EvaluationSettings) -> RecordDataset:
+    """The first `limit` rows of each file. Raises DataError, or UsageError where there are none."""
     records = load_records(settings.data_file_paths, settings.image_folders, reward_methods=settings.methods)
     sources = records.source_of_rows()
     if settings.limit is not None:
@@ -92,7 +93,7 @@ def chosen_rows(settings: EvaluationSettings) -> RecordDataset:
 
 
 def split_names(paths: Sequence[str]) -> list[str]:
-    """The name of each file's split: its stem, or the whole path where two stems are alike.
+    """The name of each file's split: its stem, or the whole path where two files have the same stem.
 
     >>> split_names(["data/val.jsonl", "data/testA.jsonl"]), split_names(["a/val.jsonl", "b/val.jsonl"])
     (['val', 'testA'], ['a/val.jsonl', 'b/val.jsonl'])
@@ -102,12 +103,12 @@ def split_names(paths: Sequence[str]) -> list[str]:
 
 
 def row_labels(records: RecordDataset) -> list[str]:
-    """`split:line` of each row, the same wherever the files lie."""
+    """`split:line` of each row."""
     names = split_names([source.path for source in records.sources])
     return [f"{names[source]}:{line}" for source, line in zip(records.source_of_rows(), records.lines(), strict=True)]
 
 
-def batched(records: RecordDataset, settings: EvaluationSettings) -> Iterator[AnswerBatch]:
+def answer_batches(records: RecordDataset, settings: EvaluationSettings) -> Iterator[AnswerBatch]:
     """Batches of at most `batch_size` completions, in each prompt mode, rows in order."""
     size = max(1, settings.batch_size // settings.num_samples)
     for mode in settings.modes:
@@ -115,8 +116,8 @@ def batched(records: RecordDataset, settings: EvaluationSettings) -> Iterator[An
             yield AnswerBatch(mode, tuple(range(start, min(start + size, len(records)))))
 
 
-def stamp(model: str, trust_remote_code: bool = False) -> str:
-    """What tells one checkpoint from another under the same name: sizes and times of its weights, or its commit."""
+def checkpoint_stamp(model: str, trust_remote_code: bool = False) -> str:
+    """An identity of the checkpoint under this name: a hash of its weights' sizes and times, or its hub commit."""
     if not Path(model).is_dir():
         if adapter_config(model) is not None:
             return "hub adapter"
@@ -129,21 +130,21 @@ def stamp(model: str, trust_remote_code: bool = False) -> str:
 # ------------------------------------------------------------------------------------------------------------ summary
 
 
-def about_run(
+def evaluation_facts(
     settings: EvaluationSettings, processor: ProcessorMixin, lines: Sequence[PredictionLine], began: float
 ) -> dict[str, Any]:
-    """How the figures came about; `generation_seconds` are of all ranks and starts, `wall_seconds` of this start."""
+    """Settings and times for the summary; `generation_seconds` sums all ranks and starts, `wall_seconds` not."""
     low, high = pixel_limits(processor)
-    known = {"min_pixels": low, "max_pixels": high} if high else {}
-    lost = {name: int(count) for name, count in lost_gradings().items() if count}
+    pixels = {"min_pixels": low, "max_pixels": high} if high else {}
+    lost_counts = {name: int(count) for name, count in lost_gradings().items() if count}
     return {
         "settings": {
-            **settings.shaping(),
-            **known,
+            **settings.answer_settings(),
+            **pixels,
             "data_file_paths": settings.data_file_paths,
             "limit": settings.limit,
         },
         "generation_seconds": round(sum(line["seconds"] for line in lines), 2),
         "wall_seconds": round(time.monotonic() - began, 2),
-        **({"lost_gradings": lost} if lost else {}),
+        **({"lost_gradings": lost_counts} if lost_counts else {}),
     }

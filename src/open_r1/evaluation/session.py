@@ -1,7 +1,7 @@
-"""One question about pictures to a model that was loaded once: its text as it comes, then what the answer says.
+"""A loaded model that answers questions about pictures: text while it is generated, then the parsed answer.
 
-`eval/infer.py` and `eval/demo.py` share it. Prompt, generation and parser are the evaluator's, so an answer here is
-the one that an evaluation would score.
+`eval/infer.py`, `eval/demo.py` and `eval/attention.py` share it. Prompt, generation and parser are the evaluator's, so
+an answer here is the one that an evaluation would score.
 """
 
 import os
@@ -25,9 +25,9 @@ from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
 from open_r1.evaluation.answering import loader_of
 from open_r1.evaluation.attention.maps import attend, chosen_layer
-from open_r1.evaluation.run import limits
+from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
-from open_r1.evaluation.transformers_engine import Transformers, generation_config
+from open_r1.evaluation.transformers_engine import TransformersEngine, generation_config
 from open_r1.models.families import image_token_ids
 from open_r1.models.loading import load_processor
 from open_r1.report.heat import Attention
@@ -38,12 +38,12 @@ from open_r1.rewards.registry import get_rewards, parsed
 from open_r1.rollout.prompts import Example
 from open_r1.tasks.registry import TASKS, Task
 
-SOURCE = "question"  # stands where an evaluation names a file
+SOURCE = "question"  # in messages, in place of an evaluation's data file
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def asking_settings(args: Namespace) -> EvaluationSettings:
-    """The settings behind the flags of `add_asking`, the checkpoint's own for what was not given.
+def session_settings(args: Namespace) -> EvaluationSettings:
+    """The settings of the flags of `add_answer_flags`, with the checkpoint's own values as defaults.
 
     Raises UsageError, or ValueError for an unknown name.
     """
@@ -53,8 +53,10 @@ def asking_settings(args: Namespace) -> EvaluationSettings:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked; `images` stand at the text's `<image>` tags, or first where it has none. `extra` are further
-    fields of the row, for the rewards; without `gold` nothing is scored."""
+    """A question about `images`, which go to the text's `<image>` tags, or before it where it has none.
+
+    Without a `gold` answer nothing is scored; `extra` are further fields of the row, for the rewards.
+    """
 
     text: str
     images: tuple[Path, ...] = ()
@@ -62,7 +64,8 @@ class Question:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, method: str) -> Record:
-        """Raises DataError for tags that are not as many as images, and for a gold that `method` cannot use."""
+        """The question as a row. Raises DataError where tags and images differ in number, and for a gold answer that
+        `method` cannot use."""
         paths = [path.resolve() for path in self.images]
         folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
         names = [str(path.relative_to(folder)) for path in paths]
@@ -75,7 +78,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A completion with the example that it answers; `truncated`: the tokens `ids` do not end as the model ends."""
+    """A completion and its example; `truncated`: its tokens `ids` have no end token."""
 
     completion: str
     ids: tuple[int, ...]
@@ -90,16 +93,17 @@ class Answer:
 
     @property
     def thinking(self) -> str:
+        """The text of its thinking."""
         return thinking_text(self.completion)
 
     @property
     def final(self) -> str:
-        """What it answers, as text."""
+        """The text of its answer."""
         return final_text(self.completion)
 
     @property
     def parsed(self) -> Any:
-        """What the accuracy method reads, as JSON; None for nothing."""
+        """The answer that the accuracy method parses, as JSON, or None."""
         return parsed(self.completion, self.record)
 
     def rewards(self) -> list[tuple[str, float, float | None]]:
@@ -109,51 +113,59 @@ class Answer:
         named = zip(self.task.rewards, self.task.weights, get_rewards(self.task.rewards), strict=True)
         return [(name, weight, reward(self.completion, self.record)) for name, weight, reward in named]
 
-    def drawn(self, factor: int = 1) -> list[Image.Image]:
-        """The pictures, `factor` times as large, with what was answered and the gold drawn on them."""
+    def drawings(self, factor: int = 1) -> list[Image.Image]:
+        """The pictures, `factor` times as large, with the outlines of the answer and of the gold answer."""
         gold = gold_outlines(self.record) if has_gold(self.record) else ()
-        said = answered_outlines(self.completion, self.record)
+        outlines = answered_outlines(self.completion, self.record)
         pictures = [p.resize((p.width * factor, p.height * factor), Image.NEAREST) for p in self.example.pictures]
-        return [draw_outlines(picture, gold, said, number) for number, picture in enumerate(pictures)]
+        return [draw_outlines(picture, gold, outlines, number) for number, picture in enumerate(pictures)]
 
 
 class ModelSession:
-    """A model that answers one question at a time, whichever thread asks."""
+    """A loaded model that answers one question at a time; threads take turns."""
 
     def __init__(self, settings: EvaluationSettings):
         model = VLMConfig(model_name_or_path=settings.model)
         self.settings, self.rows, self.turn = settings, dict[int, Record](), threading.Lock()
-        self.processor = load_processor(model, limits(settings), settings.trust_remote_code)
+        self.processor = load_processor(model, image_limits(settings), settings.trust_remote_code)
         loader = loader_of(self.rows, replace(settings, prompt_mode="both"), self.processor)
-        self.engine = Transformers(settings, self.processor, loader)
+        self.engine = TransformersEngine(settings, self.processor, loader)
 
     def ask(
         self, question: Question, settings: EvaluationSettings | None = None, stop: threading.Event | None = None
     ) -> Iterator[str | Answer]:
-        """All text so far, again and again while it comes; last the Answer, which `stop` cuts short.
+        """Yield the whole text so far, repeatedly; at the end the Answer, which `stop` cuts short.
 
-        `settings` are this question's; its first prompt mode counts. Raises DataError for what cannot be asked.
+        `settings` are this question's; of prompt modes the first is used. Raises DataError for an invalid question.
         """
         settings, stop = settings or self.settings, stop or threading.Event()
         example, tokenizer = self._example(question, settings), self.processor.tokenizer
         stream, since = Stream(stop), time.monotonic()
-        with ThreadPoolExecutor(1, thread_name_prefix="answers") as behind:
+        with ThreadPoolExecutor(1, thread_name_prefix="answers") as background:
             try:
-                work = behind.submit(self._generate, example, settings, stream)
+                work = background.submit(self._generate, example, settings, stream)
                 for ids in stream:
                     yield tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd")
                 work.result()
             finally:
-                stop.set()  # whoever stops listening ends the generation
+                stop.set()  # a caller that stops iterating ends the generation
         seconds, ids = time.monotonic() - since, stream.ids
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+        yield self._answer(example, settings, ids, seconds)
+
+    def teacher_forced(self, question: Question, completion: str) -> Answer:
+        """A given completion as the Answer to a question; nothing is generated."""
+        ids = self.processor.tokenizer(completion, add_special_tokens=False)["input_ids"]
+        return self._answer(self._example(question, self.settings), self.settings, ids, seconds=0.0)
+
+    def _answer(self, example: Example, settings: EvaluationSettings, ids: list[int], seconds: float) -> Answer:
+        text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
         truncated = not ids or ids[-1] not in self.engine.ends
-        yield Answer(text, tuple(ids), truncated, seconds, example, TASKS[settings.tasks[0]])
+        return Answer(text, tuple(ids), truncated, seconds, example, TASKS[settings.tasks[0]])
 
     def _example(self, question: Question, settings: EvaluationSettings) -> Example:
         record = question.record(settings.methods[0])
         with self.turn:
-            number = max(self.rows, default=0) + 1  # the loader never works on a number twice
+            number = max(self.rows, default=0) + 1  # the loader would reuse the example of an old number
             self.rows.clear()
             self.rows[number] = record
             return self.engine.loader.take([{"split": settings.modes[0], "row": number}])[0]
@@ -169,8 +181,8 @@ class ModelSession:
         finally:
             stream.end_of_work()
 
-    def look(self, answer: Answer, layer: int | None = None, head: int | None = None) -> Attention:
-        """What each token of an answer looked at. Raises UsageError for a layer, head or family that is not known."""
+    def attention(self, answer: Answer, layer: int | None = None, head: int | None = None) -> Attention:
+        """The attention of each token of an answer. Raises UsageError for an unknown layer, head or family."""
         model, prompt = self.engine.model, answer.example.prompt.to(self.engine.model.device)
         layer = chosen_layer(model, layer, head)
         rows = {"input_ids": prompt.ids, "attention_mask": torch.ones_like(prompt.ids), **prompt.types}
@@ -181,52 +193,53 @@ class ModelSession:
 
 
 class AnswerStopped(Exception):
-    """Generation was stopped; what was said until then is an answer."""
+    """Generation was stopped; the tokens until then are the answer."""
 
 
 class Stream(BaseStreamer):
-    """Token ids of one completion from the thread that generates them; iterated, all ids so far as they come."""
+    """A streamer of one completion: iterating yields all ids so far, while another thread generates."""
 
     def __init__(self, stop: threading.Event):
-        self.stop, self.ids, self.prompted = stop, list[int](), False
-        self.coming: Queue[int | None] = Queue()
+        self.stop, self.ids, self.has_prompt = stop, list[int](), False
+        self.queue: Queue[int | None] = Queue()
 
     def put(self, value: torch.Tensor) -> None:
-        """What `generate` calls, first with the prompt."""
-        if self.prompted:
+        """Called by `generate`: with the prompt first, then with each token."""
+        if self.has_prompt:
             self.ids.append(int(value))
-            self.coming.put(self.ids[-1])
-        self.prompted = True
+            self.queue.put(self.ids[-1])
+        self.has_prompt = True
         if self.stop.is_set():
             raise AnswerStopped
 
     def end(self) -> None:
-        """`generate` has ended once; `end_of_work` says when nothing more comes."""
+        """Called by `generate`, which may run several times; `end_of_work` marks the end."""
 
     def end_of_work(self) -> None:
-        self.coming.put(None)
+        """Mark the end of the completion."""
+        self.queue.put(None)
 
     def __iter__(self) -> Iterator[list[int]]:
-        seen: list[int] = []
-        while (token := self.coming.get()) is not None:
-            seen.append(token)
-            if self.coming.empty():  # a slow listener gets several at once
-                yield list(seen)
+        ids: list[int] = []
+        while (token := self.queue.get()) is not None:
+            ids.append(token)
+            if self.queue.empty():  # a slow reader gets several tokens at once
+                yield list(ids)
 
 
 def printable(text: str) -> str:
-    r"""Text of a model for a terminal or a page: control characters and lone surrogates as escapes.
+    r"""A model's text for a terminal or a page: control characters and lone surrogates as escapes.
 
     >>> printable("a\tb\n\x1b[31m\ud800")
     'a\tb\n\\x1b[31m\\ud800'
     """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def magnified(size: tuple[int, int], side: int) -> int:
-    """How many times a picture of this size can be enlarged within `side`; at least 1.
+def enlargement(size: tuple[int, int], side: int) -> int:
+    """The largest whole factor by which a picture of this size fits into `side` pixels; at least 1.
 
-    >>> magnified((112, 56), 640), magnified((2000, 1000), 640)
+    >>> enlargement((112, 56), 640), enlargement((2000, 1000), 640)
     (5, 1)
     """
     return max(1, side // max(size))

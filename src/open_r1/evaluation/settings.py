@@ -1,4 +1,4 @@
-"""What is evaluated and how: the flags that every script of `eval/` shares, and what they become."""
+"""The settings of an evaluation: the flags that the scripts of `eval/` share, and their values with defaults."""
 
 import argparse
 import json
@@ -15,13 +15,13 @@ from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.registry import TASKS, Task
 
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
-COMPLETION = 2048  # tokens, where the checkpoint does not say what it was trained with
+COMPLETION = 2048  # tokens, where the checkpoint has no recipe
 BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """One evaluation. Each of `tasks` belongs to one of the data files; `methods` likewise (None: the task's)."""
+    """The settings of one evaluation; `tasks` and `methods` have one entry for each data file."""
 
     model: str
     data_file_paths: list[str]
@@ -57,23 +57,32 @@ class EvaluationSettings:
     def modes(self) -> tuple[str, ...]:
         return MODES[self.prompt_mode]
 
-    def shaping(self) -> dict[str, Any]:
-        """What changes an answer or its score: predictions made with other values cannot be continued."""
-        idle = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
-        idle |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
-        kept = {name: value for name, value in asdict(self).items() if name not in idle}
-        return json.loads(json.dumps(kept))
+    def answer_settings(self) -> dict[str, Any]:
+        """The settings that change an answer or its score: predictions with other values are not continued."""
+        without_effect = {
+            "output_dir",
+            "data_file_paths",
+            "image_folders",
+            "limit",
+            "by",
+            "batch_size",
+            "device",
+            "overwrite",
+        }
+        without_effect |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
+        answer_settings = {name: value for name, value in asdict(self).items() if name not in without_effect}
+        return json.loads(json.dumps(answer_settings))
 
 
 def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: bool = True) -> None:
-    """The shared flags; `task` is a script's own, `data` false where the script makes or finds the rows itself."""
+    """Add the shared flags; `task`: the script's own task; `data` false: the script finds the rows itself."""
     add = parser.add_argument
     add("--output_dir", type=Path, help="folder of predictions.jsonl and summary.json; a run there is continued")
     add("--from_predictions", type=Path, metavar="FILE", help="score saved completions instead: JSONL, no model")
     if data:
         add("--data_file_paths", help="JSONL files separated by colons, each a split")
         add("--image_folders", help="image folders separated by colons, one for each file or one for all")
-    add_asking(parser, task)
+    add_answer_flags(parser, task)
     add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
     add("--limit", type=int, help="only the first so many rows of each file")
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
@@ -86,8 +95,8 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--overwrite", action="store_true", help="drop predictions of another evaluation in the same folder")
 
 
-def add_asking(parser: argparse.ArgumentParser, task: str | None = None) -> None:
-    """The flags of the model and of how it is asked."""
+def add_answer_flags(parser: argparse.ArgumentParser, task: str | None = None) -> None:
+    """Add the flags of the model, the prompt and sampling."""
     add = parser.add_argument
     add("--model", help="hub name, or folder of a checkpoint or of an adapter")
     if task is None:
@@ -109,24 +118,24 @@ def add_asking(parser: argparse.ArgumentParser, task: str | None = None) -> None
 
 
 def settings_of(args: argparse.Namespace) -> EvaluationSettings:
-    """The settings behind the flags, with the checkpoint's own for what was not given.
+    """The settings of these flags, with the checkpoint's own values (`recipe.json`) as defaults.
 
-    Raises UsageError (or ValueError for an unknown name) for what cannot act.
+    Raises UsageError for flags that cannot act, ValueError for an unknown name.
     """
     for name in ("model", "data_file_paths", "output_dir"):
         if not getattr(args, name):
             raise UsageError(f"--{name}: got nothing, expected a value; see --help")
     recipe, paths = read_recipe(args.model), split_paths(args.data_file_paths, "--data_file_paths")
-    if twice := {path for path in paths if paths.count(path) > 1}:
-        raise UsageError(f"--data_file_paths: got {twice.pop()} twice, expected each file once; remove one")
+    if duplicates := {path for path in paths if paths.count(path) > 1}:
+        raise UsageError(f"--data_file_paths: got {duplicates.pop()} twice, expected each file once; remove one")
     tasks = per_file(args.task or recipe.task_type or "default", paths, "--task")
     for task in tasks:
         look_up(task, TASKS, "--task")
     methods = methods_of(args, recipe, paths, tasks)
     prepare_methods(methods)
-    own = {f for f in EvaluationSettings.__dataclass_fields__ if hasattr(args, f)}
+    flags = {f for f in EvaluationSettings.__dataclass_fields__ if hasattr(args, f)}
     settings = EvaluationSettings(
-        **{name: getattr(args, name) for name in own - {"data_file_paths", "temperature", "batch_size"}}
+        **{name: getattr(args, name) for name in flags - {"data_file_paths", "temperature", "batch_size"}}
         | {
             "data_file_paths": paths,
             "tasks": tasks,

@@ -1,4 +1,4 @@
-"""How sure an accuracy is, what k tries are worth, and whether two runs on the same rows differ. (torch-free)"""
+"""Confidence intervals of accuracies, pass@k, and tests of differences between two runs. (torch-free)"""
 
 import math
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class Interval:
 def wilson(right: float, n: int) -> Interval:
     """Wilson's score interval (1927) of `right` out of `n`; raises ValueError for n = 0.
 
-    Where each row was answered several times, `right` is the sum of the rows' shares and n still counts rows, as
-    answers to one row are no independent draws: the interval is then a little too wide, never too narrow.
+    With several samples a row, `right` is the sum of the rows' shares and n still counts rows, as samples of one row
+    depend on each other: the interval is then slightly too wide.
 
     >>> print(wilson(9, 10))
     0.900 [0.596, 0.982] (n = 10)
@@ -42,7 +42,7 @@ def wilson(right: float, n: int) -> Interval:
 
 
 def pass_at_k(right: int, n: int, k: int) -> float:
-    """Chance that at least one of k answers is right, drawn without return from n of which `right` are.
+    """Probability that at least one of k answers is right, drawn without replacement from n with `right` right ones.
 
     1 - C(n - right, k) / C(n, k): the unbiased estimate of Chen et al. 2021 (arXiv:2107.03374), equation 1.
 
@@ -53,9 +53,9 @@ def pass_at_k(right: int, n: int, k: int) -> float:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p-value that neither of two models answers the same rows better (McNemar 1947).
+    """Exact two-sided p-value of the hypothesis that two models answer the same rows equally well (McNemar 1947).
 
-    Rows that both or neither got right say nothing; of the others each model should have half, a fair coin's throws.
+    Of the rows that only one model got right, each model then has half, as a fair coin would give.
 
     >>> mcnemar(0, 5), mcnemar(3, 3)  # 2 / 2**5
     (0.0625, 1.0)
@@ -74,7 +74,7 @@ class Difference:
 
 
 def paired_difference(a_N: Sequence[float], b_N: Sequence[float], seed: int = 0) -> Difference:
-    """By rows: a percentile bootstrap for the interval, random signs for p (both over `RESAMPLES` draws of `seed`).
+    """Difference(b - a): interval by a percentile bootstrap over rows, p by random signs (`RESAMPLES` draws each).
 
     Raises ValueError where the rows differ in number or there is none.
 

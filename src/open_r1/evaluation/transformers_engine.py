@@ -1,4 +1,4 @@
-"""Completions by transformers: the rollouts of training (one prefill a prompt), greedy or sampled."""
+"""The transformers backend: completions by the rollouts of training (one prefill per prompt), greedy or sampled."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,8 +15,8 @@ from open_r1.rollout.generation import generate_groups, up_to_end, why_no_prefil
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
 
 
-class Transformers:
-    """A model on one device, or spread over the GPUs of this process by accelerate where it has several."""
+class TransformersEngine:
+    """A model on one device, or distributed by accelerate over the GPUs of this process."""
 
     def __init__(
         self,
@@ -25,17 +25,17 @@ class Transformers:
         loader: Callable[[Any], PromptLoader],
         local_rank: int | None = None,
     ):
-        self.model = load(settings, local_rank)
+        self.model = load_evaluated_model(settings, local_rank)
         self.backbone = bare_model(self.model).base_model
         self.loader = loader(getattr(self.backbone, "get_rope_index", None))
         self.ends = end_tokens(self.model.generation_config.eos_token_id, processor)
         self.config = generation_config(settings, processor, self.ends, image_token_ids(self.model.config, processor))
         self.samples = settings.num_samples
-        self.shares = why_no_prefill(bare_model(self.model), None) is None
+        self.can_share_prefill = why_no_prefill(bare_model(self.model), None) is None
 
     @torch.inference_mode()
     def answer(self, examples: Sequence[Example], seeds: Sequence[int], **options: Any) -> list[list[list[int]]]:
-        """Token ids (C,) of each sample of each example, up to and with the end token; drawn with the first seed.
+        """Token ids (C,) of each sample of each example, up to and with the end token; sampled with the first seed.
         `options` go to `generate`.
 
         Raises UsageError where the GPU's memory does not suffice.
@@ -44,7 +44,7 @@ class Transformers:
         prompts = [e.prompt.to(self.model.device) for e in examples]
         prompts = [prompt for prompt in prompts for _ in range(self.samples)]
         try:
-            ids = self._rows(prompts, **options)
+            ids = self._generate(prompts, **options)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
                 f"--batch_size: got {len(prompts)} completions at once, expected fewer: the GPU's memory is full "
@@ -52,16 +52,16 @@ class Transformers:
             ) from error
         return [ids[start : start + self.samples] for start in range(0, len(ids), self.samples)]
 
-    def _rows(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
-        if self.shares:
+    def _generate(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
+        if self.can_share_prefill:
             return generate_groups(self.model, self.backbone, prompts, self.config, self.ends, **options)
         inputs = pad_prompts(prompts, self.config.pad_token_id) | merge_images(prompts, packed=False)
         out = self.model.generate(**inputs, generation_config=self.config, **options)
         return [up_to_end(row, self.ends) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
-def load(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedModel:
-    """The model, or the adapter around its base model, ready to answer; on the rank's own GPU under torchrun."""
+def load_evaluated_model(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedModel:
+    """The model, or the adapter around its base model, in evaluation mode; under torchrun on the rank's own GPU."""
     device = settings.device
     if device == "auto" and local_rank is not None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
@@ -79,12 +79,12 @@ def load(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedMode
 def generation_config(
     settings: EvaluationSettings, processor: ProcessorMixin, ends: list[int], banned: list[int]
 ) -> GenerationConfig:
-    """Every value said: a checkpoint's own (a repetition penalty, a tiny temperature) would decide otherwise."""
-    drawn = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
+    """The generation configuration with every value set, as a checkpoint may bring its own (a repetition penalty)."""
+    sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
     return GenerationConfig(
         max_new_tokens=settings.max_completion_length,
         do_sample=settings.temperature > 0,
-        **(drawn if settings.temperature > 0 else {}),
+        **(sampling if settings.temperature > 0 else {}),
         repetition_penalty=1.0,
         pad_token_id=processor.tokenizer.pad_token_id,
         eos_token_id=ends,

@@ -1,6 +1,6 @@
-"""Completions by vLLM, which reads the checkpoint's weights itself and is given our processor with its pixel limits.
+"""The vLLM backend: completions by vLLM with the checkpoint's weights and this project's processor and pixel limits.
 
-Prompts go in unexpanded, as in training, and what vLLM made of each is compared with what our processor makes.
+Prompts go in unexpanded, as in training, and vLLM's expanded ids are compared with those of our processor.
 Under torchrun each rank has an engine of its own on its own GPU; `--tensor_parallel_size` spreads one over several.
 """
 
@@ -22,8 +22,8 @@ from open_r1.rollout.prompts import Example, PromptLoader
 from open_r1.rollout.vllm.types import Sampling, check_prompt
 
 
-class VLLM:
-    """One engine; nothing of vLLM is imported before it is made, as its environment must be there first."""
+class VLLMEngine:
+    """One engine. vLLM is imported in its constructor, after the environment is set."""
 
     def __init__(
         self,
@@ -41,16 +41,16 @@ class VLLM:
         from vllm import LLM
 
         config = AutoConfig.from_pretrained(settings.model, trust_remote_code=settings.trust_remote_code)
-        self.loader, self.ends = loader(None), end_tokens(declared_ends(settings.model, config), processor)
+        self.loader, self.ends = loader(None), end_tokens(eos_token_ids(settings.model, config), processor)
         self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
             link_checkpoint(settings.model, processor, Path(folder))
             self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config))
 
     def answer(self, examples: Sequence[Example], seeds: Sequence[int]) -> list[list[list[int]]]:
-        """Token ids (C,) of each sample of each example, up to and with the end token; row i drawn with seeds[i].
+        """Token ids (C,) of each sample of each example, up to and with the end token; row i sampled with seeds[i].
 
-        Raises EngineError for a prompt that vLLM read otherwise than the trainer would.
+        Raises EngineError for a prompt that differs from the trainer's.
         """
         from open_r1.rollout.vllm.offline import sampling_params, vllm_prompt
 
@@ -63,7 +63,7 @@ class VLLM:
 
 
 def refuse_settings(settings: EvaluationSettings) -> None:
-    """Raises UsageError for what this backend cannot do."""
+    """Raises UsageError where vLLM is missing, and for an adapter."""
     if find_spec("vllm") is None:
         raise UsageError("--backend vllm: vLLM is not installed; run bash setup.sh --vllm, or use --backend hf")
     if adapter_config(settings.model) is not None:
@@ -74,7 +74,7 @@ def refuse_settings(settings: EvaluationSettings) -> None:
 
 
 def leave_torchrun(local_rank: int | None) -> None:
-    """A rank of torchrun as a process of its own with one GPU: vLLM would take the ranks for parts of one engine."""
+    """Make a rank of torchrun an independent process with one GPU: else vLLM makes all ranks parts of one engine."""
     if local_rank is None:
         return
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
@@ -84,6 +84,7 @@ def leave_torchrun(local_rank: int | None) -> None:
 
 
 def vllm_options(settings: EvaluationSettings) -> dict[str, Any]:
+    """The arguments of vLLM's `LLM` that are settings of the evaluation."""
     return {
         "dtype": settings.dtype,
         "seed": settings.seed,
@@ -95,8 +96,8 @@ def vllm_options(settings: EvaluationSettings) -> dict[str, Any]:
     }
 
 
-def declared_ends(model: str, config: Any) -> int | list[int] | None:
-    """What transformers would read into a loaded model's generation configuration."""
+def eos_token_ids(model: str, config: Any) -> int | list[int] | None:
+    """`eos_token_id` of the generation configuration that transformers would load."""
     try:
         return GenerationConfig.from_pretrained(model).eos_token_id
     except OSError:  # a checkpoint without generation_config.json
@@ -106,6 +107,7 @@ def declared_ends(model: str, config: Any) -> int | list[int] | None:
 def evaluation_sampling(
     settings: EvaluationSettings, ends: Sequence[int], config: Any, processor: ProcessorMixin
 ) -> Sampling:
+    """The sampling parameters of an evaluation."""
     return Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -119,7 +121,7 @@ def evaluation_sampling(
 
 
 def link_checkpoint(model: str, processor: ProcessorMixin, folder: Path) -> None:
-    """A folder of the checkpoint's files by links, and of this processor's own files."""
+    """Fill a folder with this processor's files and links to the checkpoint's others."""
     source = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
     processor.save_pretrained(folder)
     for path in source.iterdir():

@@ -7,7 +7,7 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
-from open_r1.config.remote_code import code_named
+from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
 from open_r1.models.families import vision_parameters
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags
@@ -25,7 +25,7 @@ def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedMode
     }
     training.model_init_kwargs = None  # used above; the trainer's reference model copies dtype and attention
     name, revision = model_args.model_name_or_path, model_args.model_revision
-    with code_named(name):
+    with remote_code_errors(name):
         if adapter_config(name, revision) is None:
             return AutoModelForImageTextToText.from_pretrained(name, revision=revision, **kwargs)
         refuse_adapter_flags(model_args)
@@ -39,7 +39,7 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
     with code of its own while `trust_remote_code` is false.
     """
     name, revision = processor_source(model_args.model_name_or_path, model_args.model_revision)
-    with code_named(name):
+    with remote_code_errors(name):
         processor = AutoProcessor.from_pretrained(
             name,
             revision=revision,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
-from open_r1.config.remote_code import code_named
+from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
 from open_r1.models.families import family_of
 from open_r1.models.lora import linear_layers
@@ -108,7 +108,7 @@ def square_side(size: int | list[int] | tuple[int, ...]) -> int:
 @cache
 def read_dims(name: str) -> tuple[Dims, Any]:
     """(sizes, configuration) of a model folder or hub name; no weights are read."""
-    with code_named(name, "the planner runs none"):
+    with remote_code_errors(name, "the planner runs none"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     with torch.device("meta"):
         return dims_of(AutoModelForImageTextToText.from_config(config)), config

@@ -1,4 +1,4 @@
-"""`Attention` -> frames, a GIF, an MP4: pictures under heat, below them the completion with the token. (torch-free)"""
+"""Write `Attention` as GIF or MP4: pictures under heat maps, below them the completion. (torch-free)"""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ SECONDS = 0.4  # of a token
 
 
 def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Image.Image]:
-    """One RGB image a token, all of one size with even sides."""
+    """One RGB image per token, all of one size with even sides."""
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 18)
     words = [token.replace("\n", "↵ ") for token in attention.tokens]
     places = flow([font.getlength(word) for word in words], WIDTH - 20)
@@ -28,8 +28,8 @@ def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Im
     for step in range(len(words)):
         frame = Image.new("RGB", (WIDTH, HEIGHT), "black")
         for picture, weights, (x, width, height) in zip(pictures, attention.images, boxes, strict=True):
-            shown = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-            frame.paste(heat(shown, weights[step]), (x, (PICTURES - height) // 2))
+            resized = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+            frame.paste(heat(resized, weights[step]), (x, (PICTURES - height) // 2))
         _write(ImageDraw.Draw(frame), words, places, step, font)
         yield frame
 
@@ -37,7 +37,7 @@ def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Im
 def _write(
     draw: ImageDraw.ImageDraw, words: list[str], places: list[tuple[float, int]], step: int, font: ImageFont.ImageFont
 ) -> None:
-    """The lines around the current token, what is said so far in white and the token green."""
+    """Write the lines around the current token: text so far in white, the token in green."""
     first = max(0, places[step][1] - LINES + 2)
     for number, (word, (x, line)) in enumerate(zip(words, places, strict=True)):
         if first <= line < first + LINES:
@@ -46,7 +46,7 @@ def _write(
 
 
 def flow(widths: Sequence[float], room: float) -> list[tuple[float, int]]:
-    """(x, line) of words set one behind the other in lines of `room`.
+    """(x, line) of words written one after another in lines of `room` pixels.
 
     >>> flow([40, 50, 30], 100)
     [(0, 0), (40, 0), (0, 1)]
@@ -61,7 +61,7 @@ def flow(widths: Sequence[float], room: float) -> list[tuple[float, int]]:
 
 
 def side_by_side(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """(x, width, height) in a frame of pictures of these (width, height), as large as fits into equal columns.
+    """(x, width, height) in a frame of pictures of these (width, height), as large as equal columns allow.
 
     >>> side_by_side([(100, 100), (200, 100)])
     [(60, 360, 360), (480, 480, 240)]
@@ -76,29 +76,32 @@ def side_by_side(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]
 
 
 def write_gif(path: Path, images: Iterator[Image.Image]) -> None:
+    """Write frames as an endless GIF."""
     path.parent.mkdir(parents=True, exist_ok=True)
     next(images).save(path, save_all=True, append_images=images, duration=int(1000 * SECONDS), loop=0)
 
 
 def require_ffmpeg() -> str:
-    """Its path. Raises UsageError where it is not installed."""
-    if (found := shutil.which("ffmpeg")) is None:
+    """The path of ffmpeg. Raises UsageError where it is not installed."""
+    if (path := shutil.which("ffmpeg")) is None:
         raise UsageError(
             "--mp4: got no ffmpeg on PATH, expected one; install it (apt-get install ffmpeg), or use --gif"
         )
-    return found
+    return path
 
 
 def write_mp4(path: Path, images: Iterator[Image.Image]) -> None:
-    """H.264 by ffmpeg, a frame at a time. Raises UsageError where it is missing or fails."""
+    """Write frames as H.264 by ffmpeg. Raises UsageError where it is missing or fails."""
     ffmpeg, first = require_ffmpeg(), next(images)
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*first.size), "-r", str(1 / SECONDS), "-i", "-"]
     command = [ffmpeg, "-loglevel", "error", "-y", *raw, "-pix_fmt", "yuv420p", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
-        with suppress(BrokenPipeError):  # it ended early, and says why
+        with suppress(BrokenPipeError):  # it ended early; its stderr has the reason
             for image in chain([first], images):
                 encoder.stdin.write(image.tobytes())
-        said = encoder.communicate()[1].decode(errors="replace").strip()
+        message = encoder.communicate()[1].decode(errors="replace").strip()
     if encoder.returncode:
-        raise UsageError(f"--mp4: got status {encoder.returncode} from ffmpeg ({said[-300:]}), expected 0; use --gif")
+        raise UsageError(
+            f"--mp4: got status {encoder.returncode} from ffmpeg ({message[-300:]}), expected 0; use --gif"
+        )

@@ -1,7 +1,7 @@
-"""`Attention` -> one HTML page to step and play through: pictures under heat, tokens coloured. (torch-free)
+"""Write `Attention` as one HTML page to step through: pictures under heat maps, coloured tokens. (torch-free)
 
-Nothing is fetched, and only the page's own style and script may act. Its size grows with the number of completion
-tokens alone: a byte for each cell of a picture, and of text the tokens that were looked at most.
+The page fetches nothing, and only its own style and script run. Its size is linear in the number of completion tokens:
+a byte for each cell of a picture, and the text tokens with most attention.
 """
 
 import base64
@@ -25,23 +25,23 @@ LONGEST_SIDE = 1024  # pixels of a picture in the page
 def write_attention_page(
     path: Path, attention: Attention, pictures: Sequence[Image.Image], facts: Mapping[str, str]
 ) -> None:
-    """Write the page; `facts` (model, question, ...) stand above it. All text is shown as text."""
+    """Write the page, with `facts` (model, question, ...) at its top. All text is shown as plain text."""
     content = {
         "facts": [*facts.items(), ("attention", attention.source)],
         "tokens": attention.tokens,
-        "asked": attention.asked,
+        "asked": attention.prompt_tokens,
         "pictures": [attention_picture(*pair) for pair in zip(pictures, attention.images, strict=True)],
         "shares": shares(attention),
-        "text": [strongest(row) for row in np.concatenate([attention.prompt, attention.said], axis=1)],
+        "text": [strongest(row) for row in np.concatenate([attention.prompt, attention.completion], axis=1)],
         "colours": [LOW, HIGH],
     }
     page = PAGES.get_template("attention.html").render(content=content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(sealed(page), encoding="utf-8")
+    path.write_text(with_content_hashes(page), encoding="utf-8")
 
 
 def attention_picture(image: Image.Image, weights: np.ndarray) -> dict[str, Any]:
-    """An image and its heat maps (C, rows, columns), a byte a cell, step after step."""
+    """An image and its heat maps (C, rows, columns), one byte a cell, for the page."""
     count, rows, columns = weights.shape
     cells = (255 * levels(weights.reshape(count, -1))).round().astype(np.uint8)
     small, file = image.convert("RGB"), io.BytesIO()
@@ -56,16 +56,21 @@ def attention_picture(image: Image.Image, weights: np.ndarray) -> dict[str, Any]
 
 
 def shares(attention: Attention) -> list[dict[str, Any]]:
-    """What each completion token looked at, in shares of 1."""
-    parts = attention.on_images, attention.prompt.sum(axis=1), attention.said.sum(axis=1), attention.rest
+    """The shares of each completion token's attention, which sum to 1."""
+    parts = attention.on_images, attention.prompt.sum(axis=1), attention.completion.sum(axis=1), attention.rest
     return [
-        {"pictures": seen.round(4).tolist(), "prompt": round(asked, 4), "said": round(said, 4), "rest": round(rest, 4)}
-        for seen, asked, said, rest in zip(parts[0], *(part.tolist() for part in parts[1:]), strict=True)
+        {
+            "pictures": pictures.round(4).tolist(),
+            "prompt": round(prompt, 4),
+            "said": round(completion, 4),
+            "rest": round(rest, 4),
+        }
+        for pictures, prompt, completion, rest in zip(parts[0], *(part.tolist() for part in parts[1:]), strict=True)
     ]
 
 
 def strongest(weights: np.ndarray, most: int = MOST_TEXT) -> list[tuple[int, int]]:
-    """(index, level of 255) of the largest weights, by index; what is 0 of 255 is left out.
+    """(index, level of 255) of the largest weights, by index, without zeros.
 
     >>> strongest(np.array([0.1, 0.0, 0.4, 0.2]), most=2)
     [(2, 255), (3, 193)]
@@ -75,8 +80,8 @@ def strongest(weights: np.ndarray, most: int = MOST_TEXT) -> list[tuple[int, int
     return [(at, value) for at, value in zip(top.tolist(), level.tolist(), strict=True) if value]
 
 
-def sealed(page: str) -> str:
-    """The page with the SHA-256 of its style and of its script in its Content-Security-Policy."""
+def with_content_hashes(page: str) -> str:
+    """The page with the hashes (SHA-256) of its style and script in its Content-Security-Policy."""
     for kind in ("style", "script"):
         text = re.search(rf"<{kind}>(.*?)</{kind}>", page, re.DOTALL)[1]
         page = page.replace(f"{kind}-digest", f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}", 1)

@@ -1,1 +1,1 @@
-"""What each token of a completion looked at: rows of attention, and where image tokens lie on their pictures."""
+"""Attention of each completion token, projected onto the pictures of its prompt."""

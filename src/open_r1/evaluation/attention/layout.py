@@ -1,8 +1,8 @@
-"""Where in a picture each image token lies, by family.
+"""The place of each image token in its picture, by model family.
 
 Tokens of a picture lie in one or more grids: Qwen-VL has one of merged patches, InternVL, SmolVLM, Idefics 3 and
-LLaVA-OneVision have the whole picture and tiles of it. Aria's tokens are learned queries over all patches; they lie
-where its projector looked.
+LLaVA-OneVision have the whole picture and tiles of it. Aria's tokens are learned queries over all patches, placed by
+its projector's attention.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +19,12 @@ from open_r1.errors import UsageError
 from open_r1.evaluation.attention.tiles import WHOLE, Tile, TileBox
 
 PictureSize = tuple[int, int]  # (width, height) of a picture in pixels
-Fields = dict[str, torch.Tensor]  # what a processor gives for one conversation
+Fields = dict[str, torch.Tensor]  # a processor's output for one conversation
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Pictures in a prompt: its token `ids` (P,), the places `at` of all image tokens, the pictures' shapes."""
+class ImagePrompt:
+    """A prompt with pictures: token `ids` (P,), indices `at` of all image tokens, the pictures' sizes `shapes`."""
 
     model: PreTrainedModel
     ids: np.ndarray
@@ -36,8 +36,8 @@ class Shown:
     def config(self) -> Any:
         return self.model.config
 
-    def divided(self, counts: Sequence[int]) -> list[np.ndarray]:
-        """`at` in parts of so many. Raises UsageError where that is not all of them."""
+    def split(self, counts: Sequence[int]) -> list[np.ndarray]:
+        """`at` in parts of these lengths. Raises UsageError where their sum is another number."""
         if sum(counts) != len(self.at):
             expected = " + ".join(map(str, counts))
             raise UsageError(
@@ -47,11 +47,11 @@ class Shown:
         return np.split(self.at, np.cumsum(counts)[:-1])
 
     def runs(self) -> list[np.ndarray]:
-        """`at` in parts that stand one behind the other."""
+        """`at` in runs of consecutive tokens."""
         return np.split(self.at, np.flatnonzero(np.diff(self.at) > 1) + 1)
 
-    def of_each(self, parts: list[Any]) -> Iterator[tuple[Any, PictureSize]]:
-        """One of the parts with each picture's shape. Raises UsageError where they are not as many."""
+    def with_shapes(self, parts: list[Any]) -> Iterator[tuple[Any, PictureSize]]:
+        """(part, shape) of each picture. Raises UsageError where their numbers differ."""
         if len(parts) != len(self.shapes):
             raise UsageError(
                 f"image tokens of {self.config.model_type}: got {len(parts)} pictures in the prompt, expected "
@@ -61,18 +61,18 @@ class Shown:
 
 
 def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[PictureSize]) -> list[list[Tile]]:
-    """The tiles of each picture of a prompt: `fields` are the processor's, a batch of one, `shapes` the pictures'.
+    """The tiles of each picture of a prompt; `fields`: the processor's, a batch of one; `shapes`: the pictures' sizes.
 
-    Raises UsageError for a family whose layout is not known, and where tokens and pictures do not match.
+    Raises UsageError for a family without a layout, and where tokens and pictures do not match.
     """
     layout = known_layout(model)
     ids = fields["input_ids"][0].cpu().numpy()
     at = np.flatnonzero(ids == model.config.image_token_id)
-    return layout(Shown(model, ids, at, fields, shapes)) if shapes else []
+    return layout(ImagePrompt(model, ids, at, fields, shapes)) if shapes else []
 
 
-def known_layout(model: PreTrainedModel) -> Callable[[Shown], list[list[Tile]]]:
-    """The family's entry in `LAYOUTS`. Raises UsageError for others."""
+def known_layout(model: PreTrainedModel) -> Callable[[ImagePrompt], list[list[Tile]]]:
+    """The family's entry in `LAYOUTS`. Raises UsageError for a family without one."""
     family = model.config.model_type
     if family not in LAYOUTS:
         raise UsageError(
@@ -83,9 +83,9 @@ def known_layout(model: PreTrainedModel) -> Callable[[Shown], list[list[Tile]]]:
 
 
 def arrangement(tiles: int, shape: PictureSize) -> tuple[int, int]:
-    """(rows, columns) of `tiles` equal parts that come nearest to a picture's shape.
+    """(rows, columns) of `tiles` equal parts whose aspect ratio is nearest to the picture's.
 
-    It is the arrangement of transformers' processors for InternVL and Idefics 3, which choose the number of tiles so.
+    Transformers' processors for InternVL and Idefics 3 arrange tiles so.
 
     >>> arrangement(6, (900, 600)), arrangement(4, (100, 400))
     ((2, 3), (4, 1))
@@ -94,87 +94,88 @@ def arrangement(tiles: int, shape: PictureSize) -> tuple[int, int]:
     return min(possible, key=lambda grid: abs(log(grid[1] / grid[0] * shape[1] / shape[0])))
 
 
-def _cut(parts: Sequence[np.ndarray], shape: PictureSize) -> list[Tile]:
-    """Square grids of a picture's parts in rows, the whole picture last; where it is alone it was not cut."""
-    *cut, whole = parts
-    rows, columns = arrangement(len(cut), shape) if cut else (1, 1)
+def _tiles(parts: Sequence[np.ndarray], shape: PictureSize) -> list[Tile]:
+    """Tiles of a picture: square grids of its parts, row by row, and last one of the whole picture."""
+    *pieces, whole = parts
+    rows, columns = arrangement(len(pieces), shape) if pieces else (1, 1)
     boxes = [
         (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
         for row in range(rows)
         for column in range(columns)
     ]
-    return [_square(part, box) for part, box in zip(cut, boxes[: len(cut)], strict=True)] + [_square(whole)]
+    return [_square(part, box) for part, box in zip(pieces, boxes[: len(pieces)], strict=True)] + [_square(whole)]
 
 
 def _square(at: np.ndarray, box: TileBox = WHOLE) -> Tile:
+    """A tile with as many rows as columns."""
     return Tile(at, isqrt(len(at)), isqrt(len(at)), box)
 
 
-def _grids(shown: Shown) -> list[list[Tile]]:
+def _grids(prompt: ImagePrompt) -> list[list[Tile]]:
     """Qwen-VL: merged patches of a picture of any size."""
-    grids = (shown.fields["image_grid_thw"][:, 1:] // shown.config.vision_config.spatial_merge_size).tolist()
-    parts = shown.divided([rows * columns for rows, columns in grids])
+    grids = (prompt.fields["image_grid_thw"][:, 1:] // prompt.config.vision_config.spatial_merge_size).tolist()
+    parts = prompt.split([rows * columns for rows, columns in grids])
     return [[Tile(part, *grid)] for part, grid in zip(parts, grids, strict=True)]
 
 
-def _tiled(shown: Shown) -> list[list[Tile]]:
-    """InternVL: a picture's tiles and the whole picture in one run."""
-    each = shown.config.image_seq_length
-    return [_cut(np.split(run, len(run) // each), shape) for run, shape in shown.of_each(shown.runs())]
+def _runs_of_tiles(prompt: ImagePrompt) -> list[list[Tile]]:
+    """InternVL: a picture's tiles and the whole picture in one run of tokens."""
+    tile_tokens = prompt.config.image_seq_length
+    return [_tiles(np.split(run, len(run) // tile_tokens), shape) for run, shape in prompt.with_shapes(prompt.runs())]
 
 
-def _framed(shown: Shown) -> list[list[Tile]]:
-    """Idefics 3 and SmolVLM: a run for each tile behind the token of its row and column, then one for the whole
-    picture behind another token."""
-    frames = shown.runs()
-    names = [shown.ids[frame[0] - 1] for frame in frames]
+def _tagged_tiles(prompt: ImagePrompt) -> list[list[Tile]]:
+    """Idefics 3 and SmolVLM: a run of tokens for each tile, after a token of its row and column; the last run of a
+    picture is of the whole picture, after another token."""
+    frames = prompt.runs()
+    names = [prompt.ids[frame[0] - 1] for frame in frames]
     ends = [number + 1 for number, name in enumerate(names) if name == names[-1]]
     parts = [frames[start:end] for start, end in pairwise([0, *ends])]
-    return [_cut(part, shape) for part, shape in shown.of_each(parts)]
+    return [_tiles(part, shape) for part, shape in prompt.with_shapes(parts)]
 
 
-def _anyres(shown: Shown) -> list[list[Tile]]:
-    """LLaVA-OneVision: pictures among others stand padded to squares, each with one token at its end; one that is
-    alone stands whole, then in rows of finer tokens with one at the end of each."""
-    vision = shown.config.vision_config
+def _anyres(prompt: ImagePrompt) -> list[list[Tile]]:
+    """LLaVA-OneVision: several pictures are padded to squares, each with one extra token at its end; a single picture
+    comes whole, then in finer rows with one extra token at the end of each."""
+    vision = prompt.config.vision_config
     side = vision.image_size // vision.patch_size
-    if len(shown.shapes) > 1:
-        parts = shown.divided([side * side + 1] * len(shown.shapes))
-        return [[_square(part[:-1], _padded(shape))] for part, shape in shown.of_each(parts)]
-    features = torch.zeros(shown.fields["pixel_values"].shape[1], side * side, 1)
-    packed, _ = shown.model.base_model.pack_image_features(
+    if len(prompt.shapes) > 1:
+        parts = prompt.split([side * side + 1] * len(prompt.shapes))
+        return [[_square(part[:-1], _padded_square(shape))] for part, shape in prompt.with_shapes(parts)]
+    features = torch.zeros(prompt.fields["pixel_values"].shape[1], side * side, 1)
+    packed, _ = prompt.model.base_model.pack_image_features(
         [features],
-        shown.fields["image_sizes"].cpu(),
+        prompt.fields["image_sizes"].cpu(),
         image_newline=torch.ones(1),
-        vision_aspect_ratio=shown.config.vision_aspect_ratio,
+        vision_aspect_ratio=prompt.config.vision_aspect_ratio,
     )
-    whole, fine = shown.divided([side * side, len(packed[0]) - side * side])
+    whole, fine = prompt.split([side * side, len(packed[0]) - side * side])
     fine = fine.reshape(int(packed[0].sum()), -1)[:, :-1]
     return [[_square(whole), Tile(fine.flatten(), *fine.shape)]]
 
 
-def _padded(shape: PictureSize) -> TileBox:
-    """A square around a picture, the picture in its middle.
+def _padded_square(shape: PictureSize) -> TileBox:
+    """The box of a square around a picture, with the picture in its middle.
 
-    >>> _padded((200, 100))
+    >>> _padded_square((200, 100))
     (0.0, -0.5, 1.0, 1.5)
     """
     wide, high = (max(shape) / side / 2 for side in shape)
     return 0.5 - wide, 0.5 - high, 0.5 + wide, 0.5 + high
 
 
-def _crops(shown: Shown) -> list[list[Tile]]:
+def _crops(prompt: ImagePrompt) -> list[list[Tile]]:
     """Gemma 3: a square grid for each picture."""
-    return [[_square(part)] for part in shown.divided([shown.config.mm_tokens_per_image] * len(shown.shapes))]
+    return [[_square(part)] for part in prompt.split([prompt.config.mm_tokens_per_image] * len(prompt.shapes))]
 
 
-def _queries(shown: Shown) -> list[list[Tile]]:
+def _queries(prompt: ImagePrompt) -> list[list[Tile]]:
     """Aria: the projector's attention from each token to each patch, over the patches that are not padding."""
-    looked = _projector_attention(shown.model, shown.fields)  # (pictures, N, patches)
-    parts = [part for part, _ in shown.of_each(shown.divided([looked.shape[1]] * len(looked)))]
-    masks, patch = shown.fields["pixel_mask"].cpu().numpy(), shown.config.vision_config.patch_size
+    attention = _projector_attention(prompt.model, prompt.fields)  # (pictures, N, patches)
+    parts = [part for part, _ in prompt.with_shapes(prompt.split([attention.shape[1]] * len(attention)))]
+    masks, patch = prompt.fields["pixel_mask"].cpu().numpy(), prompt.config.vision_config.patch_size
     tiles = []
-    for part, weights, mask in zip(parts, looked, masks, strict=True):
+    for part, weights, mask in zip(parts, attention, masks, strict=True):
         height, width = int(mask[:, 0].sum()), int(mask[0].sum())
         rows, columns = -(-height // patch), -(-width // patch)
         cells = weights.reshape(len(part), mask.shape[0] // patch, -1)[:, :rows, :columns]
@@ -184,27 +185,26 @@ def _queries(shown: Shown) -> list[list[Tile]]:
 
 
 def _projector_attention(model: PreTrainedModel, fields: Fields) -> np.ndarray:
-    """(pictures, N, patches), the mean of its heads, which torch computes anyway."""
-    kept: list[torch.Tensor] = []
+    """(pictures, N, patches): Aria's projector attention from tokens to patches, the mean of its heads."""
+    weights: list[torch.Tensor] = []
     projector = model.base_model.multi_modal_projector.cross_attn.multihead_attn
-    handle = projector.register_forward_hook(lambda module, args, output: kept.append(output[1]))
+    handle = projector.register_forward_hook(lambda module, args, output: weights.append(output[1]))
     try:
         with torch.no_grad():
             model.base_model.get_image_features(fields["pixel_values"].to(model.dtype), fields["pixel_mask"])
     finally:
         handle.remove()
-    return kept[0].float().cpu().numpy()
+    return weights[0].float().cpu().numpy()
 
 
-# by `config.model_type`
-LAYOUTS: dict[str, Callable[[Shown], list[list[Tile]]]] = {
+LAYOUTS: dict[str, Callable[[ImagePrompt], list[list[Tile]]]] = {
     "qwen2_vl": _grids,
     "qwen2_5_vl": _grids,
     "qwen3_vl": _grids,
     "qwen3_vl_moe": _grids,
-    "internvl": _tiled,
-    "smolvlm": _framed,
-    "idefics3": _framed,
+    "internvl": _runs_of_tiles,
+    "smolvlm": _tagged_tiles,
+    "idefics3": _tagged_tiles,
     "llava_onevision": _anyres,
     "gemma3": _crops,
     "aria": _queries,

@@ -1,12 +1,12 @@
-"""What a vision-language model looks at for each token of a completion: softmax weights of one layer.
+"""The attention of a vision-language model for each token of a completion: softmax weights of one layer.
 
-One teacher-forced pass over prompt and completion computes every layer as sdpa does, and of the chosen layer also the
-rows of the queries that predict completion tokens, head by head, so that what is kept is one (C, P + C - 1) float32
-matrix, whatever the number of layers and heads: 68 MB for 1,000 tokens behind a prompt of 16,000, four times that
-while a head is added to the mean, and as much again for the maps made of it. No logits are computed.
+One teacher-forced pass over prompt and completion computes every layer as sdpa does. Of the chosen layer it also
+computes the rows of the queries that predict completion tokens, head by head, and keeps their mean: one
+(C, P + C - 1) float32 matrix, for any number of layers and heads. For 1,000 tokens after a prompt of 16,000 that is
+68 MB, four times as much while a head is added, and as much again for the maps. No logits are computed.
 
-After r1_vlm's attention demo (one middle layer, mean over heads, the last query over the image tokens), which runs
-`generate` with all attentions kept instead.
+After r1_vlm's attention demo (one middle layer, mean over heads, the last query over the image tokens), which instead
+runs `generate` and keeps all attentions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.layout import Fields, PictureSize, known_layout, locate
-from open_r1.evaluation.attention.tiles import draw_over
+from open_r1.evaluation.attention.tiles import project_onto_picture
 from open_r1.report.heat import Attention
 
-WATCHED = "watched"  # its name in transformers' attention registry
+RECORDING = "watched"  # the name in transformers' attention registry
 PASSED_TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
@@ -39,8 +39,10 @@ def attend(
     layer: int | None = None,
     head: int | None = None,
 ) -> Attention:
-    """Attention of `completion` (C token ids) to one prompt: `fields` are the processor's for a batch of one, `shapes`
-    the (width, height) of its pictures, `layer` and `head` as `chosen_layer` takes them; no head is the mean of all.
+    """Attention of `completion` (C token ids) to one prompt.
+
+    `fields`: the processor's, a batch of one; `shapes`: (width, height) of its pictures; `layer` and `head` as in
+    `chosen_layer`, where no head is the mean of all.
 
     Raises UsageError as `chosen_layer` does, and for an empty completion.
     """
@@ -50,11 +52,11 @@ def attend(
     ids = fields["input_ids"][0]
     text = (ids != model.config.image_token_id).nonzero()[:, 0].cpu().numpy()
     return Attention(
-        tokens=pieces(processor, completion),
-        asked=pieces(processor, ids[text].tolist()),
-        images=[draw_over(rows, tiles) for tiles in pictures],
+        tokens=token_texts(processor, completion),
+        prompt_tokens=token_texts(processor, ids[text].tolist()),
+        images=[project_onto_picture(rows, tiles) for tiles in pictures],
         prompt=rows[:, text],
-        said=np.pad(rows[:, len(ids) :], ((0, 0), (0, 1))),  # the last token predicts nothing
+        completion=np.pad(rows[:, len(ids) :], ((0, 0), (0, 1))),  # the last token predicts nothing
         layer=layer,
         layers=model.config.get_text_config().num_hidden_layers,
         head=head,
@@ -62,18 +64,20 @@ def attend(
 
 
 def chosen_layer(model: PreTrainedModel, layer: int | None, head: int | None) -> int:
-    """The layer; for None the middle one of those that see the whole prompt, not a window. Raises UsageError for a
-    layer or head that the model has not, and for a family without a known layout of image tokens."""
+    """The layer; for None the middle one of those with full attention, without a window.
+
+    Raises UsageError for an unknown layer or head, and for a family without a layout of image tokens.
+    """
     known_layout(model)
     text = model.config.get_text_config()
     numbers = range(text.num_hidden_layers)
     if layer is None:
         kinds = getattr(text, "layer_types", None) or ["full_attention"] * len(numbers)
-        whole = [number for number in numbers if kinds[number] == "full_attention"] or numbers
-        layer = whole[len(whole) // 2]
-    for flag, number, known in (("--layer", layer, numbers), ("--head", head, range(text.num_attention_heads))):
-        if number is not None and number not in known:
-            raise UsageError(f"{flag}: got {number}, expected {known[0]} to {known[-1]}; choose one of those")
+        full = [number for number in numbers if kinds[number] == "full_attention"] or numbers
+        layer = full[len(full) // 2]
+    for flag, number, possible in (("--layer", layer, numbers), ("--head", head, range(text.num_attention_heads))):
+        if number is not None and number not in possible:
+            raise UsageError(f"{flag}: got {number}, expected {possible[0]} to {possible[-1]}; choose one of those")
     return layer
 
 
@@ -88,33 +92,33 @@ def attention_rows(
     if not len(completion):
         raise UsageError("completion: got no token, expected one or more; ask something else, or give --completion")
     ids = fields["input_ids"]
-    said = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
-    inputs = {**fields, "input_ids": torch.cat([ids, said], dim=1)}
+    inputs_of_completion = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
+    inputs = {**fields, "input_ids": torch.cat([ids, inputs_of_completion], dim=1)}
     for name in PASSED_TOKEN_FIELDS:
         if name in fields:
-            fill = torch.full_like(said, int(name == "attention_mask"))
+            fill = torch.full_like(inputs_of_completion, int(name == "attention_mask"))
             inputs[name] = torch.cat([fields[name], fill], dim=1)
-    watch = WatchedAttention(layer, head, ids.shape[1] - 1)
-    with watched(model):
-        model.base_model(**inputs, use_cache=False, watch=watch)
-    return watch.rows.cpu()
+    recorder = AttentionRecorder(layer, head, ids.shape[1] - 1)
+    with recording_attention(model):
+        model.base_model(**inputs, use_cache=False, recorder=recorder)
+    return recorder.rows.cpu()
 
 
 @dataclass
-class WatchedAttention:
-    """What is kept of a pass: `rows` (C, L), the weights in `layer` of the queries from `first` on."""
+class AttentionRecorder:
+    """Records of a pass `rows` (C, L): the attention weights in `layer` of the queries from index `first` on."""
 
     layer: int
     head: int | None
     first: int
     rows: torch.Tensor | None = None
 
-    def keep(self, query: torch.Tensor, key: torch.Tensor, seen: torch.Tensor | None, scaling: float) -> None:
-        """query (1, H, L, D), key (1, K, L, D), `seen` (1, 1, L, L) bool or None for causal."""
+    def record(self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, scaling: float) -> None:
+        """Compute `rows` of query (1, H, L, D), key (1, K, L, D), `mask` (1, 1, L, L) bool, or None for causal."""
         query, key = query[0, :, self.first :].float(), key[0].float()
         length, heads = key.shape[1], range(len(query)) if self.head is None else [self.head]
         at = torch.arange(length, device=key.device)
-        visible = at <= at[self.first :, None] if seen is None else seen[0, 0, self.first :]
+        visible = at <= at[self.first :, None] if mask is None else mask[0, 0, self.first :]
         self.rows = query.new_zeros(len(visible), length)
         for head in heads:
             scores = (query[head] * scaling) @ key[head * len(key) // len(query)].T
@@ -122,12 +126,12 @@ class WatchedAttention:
 
 
 @contextmanager
-def watched(model: PreTrainedModel) -> Iterator[None]:
-    """Within, the text model's attention takes a `watch`; afterwards it is what it was."""
-    AttentionInterface.register(WATCHED, attention_and_weights)
-    AttentionMaskInterface.register(WATCHED, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+def recording_attention(model: PreTrainedModel) -> Iterator[None]:
+    """A context in which the text model's attention accepts a `recorder`."""
+    AttentionInterface.register(RECORDING, attention_and_weights)
+    AttentionMaskInterface.register(RECORDING, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     before = model.config.get_text_config()._attn_implementation
-    _set_text_attention(model, WATCHED)
+    _set_text_attention(model, RECORDING)
     try:
         yield
     finally:
@@ -146,19 +150,19 @@ def attention_and_weights(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    watch: WatchedAttention | None = None,
+    recorder: AttentionRecorder | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' sdpa; the layer that is watched leaves its weights."""
-    if watch is not None and module.layer_idx == watch.layer:
-        watch.keep(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    """Transformers' sdpa attention; in the recorder's layer its weights are recorded too."""
+    if recorder is not None and module.layer_idx == recorder.layer:
+        recorder.record(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
     return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
-def pieces(processor: ProcessorMixin, ids: Sequence[int]) -> list[str]:
-    """The text that each token adds, special tokens by their names; a character of several tokens is its last one's.
+def token_texts(processor: ProcessorMixin, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds, special tokens by name; a character of several tokens belongs to the last.
 
-    Joined they are the text, which single tokens decoded alone are not in every tokenizer.
+    Joined they are the whole text, unlike tokens decoded one by one.
     """
     stream, backend = DecodeStream(skip_special_tokens=False), processor.tokenizer.backend_tokenizer
     return [stream.step(backend, token) or "" for token in ids]

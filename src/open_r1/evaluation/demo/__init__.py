@@ -1,1 +1,1 @@
-"""The page of `eval/demo.py`: what it does, how it looks, how it is served. Needs gradio (`setup.sh --demo`)."""
+"""The page of `eval/demo.py`: actions, layout, server, host check. Needs gradio (`setup.sh --demo`)."""

@@ -1,4 +1,4 @@
-"""What the demo's buttons do. Texts of the model and of visitors are shown as text, never as HTML or Markdown."""
+"""The actions of the demo's buttons. Texts of the model and of visitors are shown as plain text."""
 
 import html
 import json
@@ -12,7 +12,7 @@ import gradio as gr
 from PIL import Image
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.session import Answer, ModelSession, Question, magnified, printable
+from open_r1.evaluation.session import Answer, ModelSession, Question, enlargement, printable
 from open_r1.evaluation.settings import check_settings
 from open_r1.report.heat import Attention, heat
 from open_r1.rewards.drawing import has_outlines
@@ -23,17 +23,16 @@ ENLARGED_SIDE = 640  # pixels: small pictures are shown enlarged up to it
 
 
 @dataclass(frozen=True)
-class Desk:
-    """One model for all who have the page open; `stops` holds an event for each session that is being answered."""
+class DemoController:
+    """The actions on one model, shared by all visitors; `stops` has an event for each visitor who waits."""
 
-    asker: ModelSession
+    session: ModelSession
     generator: Generator | None
     stops: dict[str, threading.Event] = field(default_factory=dict)
 
     def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any]]:
-        """Held-out example `number` (an emptied field is None) of the task: pictures, question, gold, further fields
-        of its row."""
-        number = int(number or 0)
+        """Held-out example `number` of the task: pictures, question, gold answer, further fields of its row."""
+        number = int(number or 0)  # an emptied field is None
         split = "heldout" if "heldout" in self.generator.splits else self.generator.splits[-1]
         questions = len(self.generator.example(0, split, 0).questions)
         example = self.generator.example(0, split, number // questions)
@@ -52,82 +51,87 @@ class Desk:
         seed: int | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """What `shown` gives, first empty, then with the text so far, last with all of it."""
+        """Yield the outputs of `answer_outputs`: empty ones, then with the text so far, last all of them."""
         paths = tuple(Path(path) for path, _ in pictures or ())
-        known = {"prompt_mode": mode, "temperature": temperature, "max_completion_length": int(tokens or 0)}
-        settings = replace(self.asker.settings, **known, seed=int(seed or 0))
+        fields = {"prompt_mode": mode, "temperature": temperature, "max_completion_length": int(tokens or 0)}
+        settings = replace(self.session.settings, **fields, seed=int(seed or 0))
         stop = self.stops[request.session_hash] = threading.Event()
         yield "", "", "", hidden(), hidden(), None
         try:
             if len(paths) > MOST_PICTURES:
                 raise UsageError(f"pictures: got {len(paths)}, expected at most {MOST_PICTURES}; remove some")
             check_settings(settings)
-            for now in self.asker.ask(Question(text, paths, gold.strip() or None, extra), settings, stop):
-                yield shown(now) if isinstance(now, Answer) else (printable(now), *[gr.skip()] * 5)
+            for now in self.session.ask(Question(text, paths, gold.strip() or None, extra), settings, stop):
+                yield answer_outputs(now) if isinstance(now, Answer) else (printable(now), *[gr.skip()] * 5)
         except ValueError as error:
-            raise told(error) from error
+            raise page_error(error) from error
         finally:
             self.stops.pop(request.session_hash, None)
 
     def stop(self, request: gr.Request) -> None:
-        """End what this session waits for; the answer is what was said until then."""
-        if found := self.stops.get(request.session_hash):
-            found.set()
+        """Stop this visitor's generation; the tokens until then are the answer."""
+        if event := self.stops.get(request.session_hash):
+            event.set()
 
-    def look(self, answer: Answer | None) -> tuple[Any, ...]:
-        """(attention, a slider over tokens, the token, heat maps), at the token that looked most at pictures."""
+    def show_attention(self, answer: Answer | None) -> tuple[Any, ...]:
+        """(attention, a slider over tokens, the token, heat maps) at the token with most attention on pictures."""
         try:
             if answer is None or not answer.example.pictures:
                 raise UsageError("attention: got no answer about a picture, expected one; ask first")
-            seen = self.asker.look(answer)
+            attention = self.session.attention(answer)
         except ValueError as error:
-            raise told(error) from error
-        first = int(seen.on_images.sum(axis=1).argmax()) + 1
-        slider = gr.Slider(maximum=len(seen.tokens), value=first, visible=True, label=f"Token; {seen.source}")
-        return seen, slider, *step(seen, answer, first)
+            raise page_error(error) from error
+        first = int(attention.on_images.sum(axis=1).argmax()) + 1
+        slider = gr.Slider(
+            maximum=len(attention.tokens), value=first, visible=True, label=f"Token; {attention.source}"
+        )
+        return attention, slider, *step(attention, answer, first)
 
 
-def shown(answer: Answer) -> tuple[Any, ...]:
-    """(text, what was read, length, pictures with outlines, rewards, answer) as the page's parts have them."""
-    read = "nothing" if answer.parsed is None else json.dumps(answer.parsed, ensure_ascii=False)
+def answer_outputs(answer: Answer) -> tuple[Any, ...]:
+    """(text, parsed answer, length, pictures with outlines, rewards, answer) for the page's components."""
+    parsed = "nothing" if answer.parsed is None else json.dumps(answer.parsed, ensure_ascii=False)
     cut = ", cut off" if answer.truncated else ""
     length = f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{cut}"
     rows = [
         [name, f"{weight:g}", "-" if value is None else f"{value:.3f}"] for name, weight, value in answer.rewards()
     ]
-    pictures = answer.drawn(factor(answer.example.pictures)) if has_outlines(answer.record) else []
+    pictures = answer.drawings(factor(answer.example.pictures)) if has_outlines(answer.record) else []
     rewards = gr.Dataframe(rows, visible=bool(rows))
-    return printable(answer.completion), printable(read), length, wall(pictures), rewards, answer
+    return printable(answer.completion), printable(parsed), length, gallery(pictures), rewards, answer
 
 
-def step(seen: Attention | None, answer: Answer | None, number: int) -> tuple[Any, Any]:
-    """(the token in its text, pictures under heat) of token `number`, counted from 1."""
-    if seen is None or answer is None:
+def step(attention: Attention | None, answer: Answer | None, number: int) -> tuple[Any, Any]:
+    """(the completion with token `number` highlighted, pictures under its heat map); counted from 1."""
+    if attention is None or answer is None:
         return hidden(), hidden()
-    at = min(int(number), len(seen.tokens)) - 1
-    before, after = (printable("".join(part)) for part in (seen.tokens[:at], seen.tokens[at + 1 :]))
-    token = gr.HighlightedText([(before, None), (printable(seen.tokens[at]), "token"), (after, None)], visible=True)
+    at = min(int(number), len(attention.tokens)) - 1
+    before, after = (printable("".join(part)) for part in (attention.tokens[:at], attention.tokens[at + 1 :]))
+    token = gr.HighlightedText(
+        [(before, None), (printable(attention.tokens[at]), "token"), (after, None)], visible=True
+    )
     times = factor(answer.example.pictures)
     large = [p.resize((p.width * times, p.height * times), Image.Resampling.NEAREST) for p in answer.example.pictures]
-    pictures = [heat(picture, weights[at]) for picture, weights in zip(large, seen.images, strict=True)]
-    shares = " and ".join(f"{share:.0%}" for share in seen.on_images[at])
-    return token, wall(pictures, label=f"Green: looked at most; {shares} on pictures")
+    pictures = [heat(picture, weights[at]) for picture, weights in zip(large, attention.images, strict=True)]
+    shares = " and ".join(f"{share:.0%}" for share in attention.on_images[at])
+    return token, gallery(pictures, label=f"Green: looked at most; {shares} on pictures")
 
 
 def factor(pictures: list[Image.Image]) -> int:
-    """How many times all pictures of an answer are enlarged to be seen."""
-    return min((magnified(picture.size, ENLARGED_SIDE) for picture in pictures), default=1)
+    """The factor by which all pictures of an answer are enlarged."""
+    return min((enlargement(picture.size, ENLARGED_SIDE) for picture in pictures), default=1)
 
 
-def wall(pictures: list[Image.Image], **options: Any) -> gr.Gallery:
-    """The gallery with these pictures, hidden where there is none."""
+def gallery(pictures: list[Image.Image], **options: Any) -> gr.Gallery:
+    """A gallery of these pictures, hidden without any."""
     return gr.Gallery(pictures, visible=bool(pictures), columns=min(2, max(1, len(pictures))), **options)
 
 
 def hidden() -> dict[str, Any]:
+    """The update that empties and hides a component."""
     return gr.update(value=None, visible=False)
 
 
-def told(error: ValueError) -> gr.Error:
-    """What cannot be asked, as the page says it, which would render HTML."""
+def page_error(error: ValueError) -> gr.Error:
+    """An error message for the page, escaped because the page renders HTML."""
     return gr.Error(html.escape(printable(str(error))), print_exception=False, title="This cannot be asked")

@@ -1,7 +1,7 @@
-"""Who may speak to the demo: a browser that was given its address, and no page of another site through that browser.
+"""Check Host and Origin of requests to the demo, so that pages of other sites cannot use it through a browser.
 
-A site can have its own name resolved to 127.0.0.1 and so reach a demo that listens there (DNS rebinding); the request
-then carries that site's name as Host. A page of another site can also send requests here; they carry its Origin.
+A site can resolve its own name to 127.0.0.1 and so reach a demo there (DNS rebinding); Host is then that site's name.
+A page of another site can also send requests to the demo's address; Origin is then that site.
 """
 
 import re
@@ -18,17 +18,17 @@ HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-op
 
 
 class HostCheck:
-    """Refuses requests under other names and from other sites, and tells browsers to load nothing from elsewhere.
+    """ASGI middleware that refuses requests for other hosts or from other sites, and sends a content security policy.
 
-    `host` is what the demo was started with; `localhost`, this machine's name, and bare addresses, which nobody can
-    have resolved to something else, are its names too.
+    Known hosts are `host`, with which the demo was started, `localhost`, this machine's name, and any IP address,
+    which needs no resolving.
     """
 
     def __init__(self, app: Any, host: str):
         self.app, self.names = app, {host.lower(), "localhost", socket.gethostname().lower()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def guarded(message: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message["headers"],
@@ -38,15 +38,15 @@ class HostCheck:
 
         why = self.refusal(scope) if scope["type"] in ("http", "websocket") else None
         if why is None:
-            await self.app(scope, receive, guarded)
+            await self.app(scope, receive, send_with_policy)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": why})
         else:
-            await guarded({"type": "http.response.start", "status": 403, "headers": HEADERS})
+            await send_with_policy({"type": "http.response.start", "status": 403, "headers": HEADERS})
             await send({"type": "http.response.body", "body": f"{why}\n".encode()})
 
     def refusal(self, scope: Any) -> str | None:
-        """Why a request is not answered; None where it is."""
+        """Why a request is refused, or None."""
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or not is_known_host(hosts[0], self.names):
             return (
@@ -66,15 +66,16 @@ def is_known_host(host: str, names: set[str]) -> bool:
     >>> [is_known_host(host, {"localhost"}) for host in hosts]
     [True, True, True, False, False]
     """
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]@/]+)(?::\d{1,5})?", host)
-    if found is None:
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]@/]+)(?::\d{1,5})?", host)
+    if match is None:
         return False
-    name = found[1].strip("[]").lower()
+    name = match[1].strip("[]").lower()
     return name in names or is_ip_address(name)
 
 
 def is_ip_address(name: str) -> bool:
-    """
+    """Whether a name is an IPv4 or IPv6 address.
+
     >>> is_ip_address("10.0.0.1"), is_ip_address("::1"), is_ip_address("10.0.0.1.evil.example")
     (True, True, False)
     """

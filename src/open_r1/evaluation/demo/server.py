@@ -1,4 +1,4 @@
-"""How the demo is served: to this machine unless told otherwise, and with nothing loaded from elsewhere."""
+"""Serve the demo: by default to this machine only; the page loads nothing from other hosts."""
 
 import gradio as gr
 from fastapi.middleware import Middleware
@@ -12,7 +12,7 @@ WAITING, SESSIONS = 16, 32  # visitors in the queue; visitors whose last answer 
 
 
 def theme() -> gr.themes.Base:
-    """Quiet, with fonts that every system has."""
+    """A plain theme with system fonts."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return gr.themes.Base(primary_hue="teal", neutral_hue="slate", radius_size="lg", **fonts).set(
         block_border_width="1px",
@@ -21,7 +21,7 @@ def theme() -> gr.themes.Base:
 
 
 def serve(page: gr.Blocks, host: str, port: int | None) -> str:
-    """Serve the page in the background; its address. Raises UsageError for a host or port that cannot be had."""
+    """Serve the page in the background; returns its address. Raises UsageError for an unusable host or port."""
     try:
         page.queue(max_size=WAITING).launch(
             server_name=host,

@@ -1,4 +1,4 @@
-"""How the demo looks: what is asked at the left, what is answered at the right, one column on a phone."""
+"""The layout and events of the demo: question on the left, answer on the right; one column on a phone."""
 
 import html
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from open_r1.evaluation.demo.controller import Desk, hidden, step
+from open_r1.evaluation.demo.controller import DemoController, hidden, step
 from open_r1.evaluation.session import Answer, ModelSession
 from open_r1.tasks.task import Generator
 
@@ -28,23 +28,23 @@ STYLE = """
 """
 
 
-def build(asker: ModelSession, generator: Generator | None) -> gr.Blocks:
-    """The page of one model; `generator` draws examples of its task where it has one."""
-    desk, name = Desk(asker, generator), html.escape(Path(asker.settings.model).name)
+def build(session: ModelSession, generator: Generator | None) -> gr.Blocks:
+    """The page of one model; `generator` makes examples of its task where it has one."""
+    controller, name = DemoController(session, generator), html.escape(Path(session.settings.model).name)
     with gr.Blocks(title=f"Ask {name}", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.Markdown(f"## Ask {name}\nTask `{asker.settings.tasks[0]}`; answers are read and scored as in training.")
+        gr.Markdown(f"## Ask {name}\nTask `{session.settings.tasks[0]}`; answers are read and scored as in training.")
         with gr.Row():
             with gr.Column(min_width=340):
-                question = left(asker, generator)
+                question = question_column(session, generator)
             with gr.Column(min_width=340):
-                answer = right()
-        connect(page, desk, question, answer)
+                answer = answer_column()
+        connect_events(page, controller, question, answer)
     return page
 
 
-def left(asker: ModelSession, generator: Generator | None) -> dict[str, Any]:
-    """What is asked."""
-    given, parts = asker.settings, {"extra": gr.State({}, time_to_live=HOUR)}
+def question_column(session: ModelSession, generator: Generator | None) -> dict[str, Any]:
+    """The components of the question, by name."""
+    defaults, parts = session.settings, {"extra": gr.State({}, time_to_live=HOUR)}
     parts["pictures"] = gr.Gallery(
         label="Pictures",
         file_types=["image"],
@@ -73,21 +73,21 @@ def left(asker: ModelSession, generator: Generator | None) -> dict[str, Any]:
         label="Gold answer", placeholder="to score against; may be empty", max_length=MOST_CHARACTERS, elem_id="gold"
     )
     with gr.Accordion("How it is asked", open=False):
-        parts["mode"] = gr.Radio(["think", "direct"], value=given.modes[0], label="Prompt mode")
-        parts["temperature"] = gr.Slider(0, 2, given.temperature, step=0.05, label="Temperature; 0 is greedy")
+        parts["mode"] = gr.Radio(["think", "direct"], value=defaults.modes[0], label="Prompt mode")
+        parts["temperature"] = gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature; 0 is greedy")
         with gr.Row():
-            most = min(given.max_completion_length, MOST_TOKENS)
+            most = min(defaults.max_completion_length, MOST_TOKENS)
             parts["tokens"] = gr.Number(most, label="Most tokens", precision=0, minimum=1, maximum=MOST_TOKENS)
-            parts["seed"] = gr.Number(given.seed, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
+            parts["seed"] = gr.Number(defaults.seed, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
     with gr.Row():
         parts["ask"] = gr.Button("Ask", variant="primary", scale=3, min_width=180, elem_id="ask")
         parts["stop"] = gr.Button("Stop", interactive=False, scale=1, min_width=80, elem_id="stop")
     return parts
 
 
-def right() -> dict[str, Any]:
-    """What is answered."""
-    parts: dict[str, Any] = {name: gr.State(None, time_to_live=HOUR) for name in ("answer", "seen")}
+def answer_column() -> dict[str, Any]:
+    """The components of the answer, by name."""
+    parts: dict[str, Any] = {name: gr.State(None, time_to_live=HOUR) for name in ("answer", "attention")}
     parts["said"] = gr.Textbox(label="The model says", lines=4, max_lines=16, interactive=False, elem_id="said")
     with gr.Row():
         parts["read"] = gr.Textbox(label="Read as the answer", interactive=False, min_width=150, elem_id="read")
@@ -100,7 +100,7 @@ def right() -> dict[str, Any]:
         buttons=[],
         elem_id="rewards",
     )
-    parts["drawn"] = pictures("Answered (red, dashed) and gold (green)", "drawn")
+    parts["drawn"] = answer_gallery("Answered (red, dashed) and gold (green)", "drawn")
     parts["look"] = gr.Button("Show attention", interactive=False, elem_id="look")
     parts["token"] = gr.HighlightedText(
         label="Token",
@@ -111,12 +111,12 @@ def right() -> dict[str, Any]:
         elem_id="token",
     )
     parts["slider"] = gr.Slider(1, 2, 1, step=1, label="Token", visible=False, elem_id="slider")
-    parts["heat"] = pictures("Where it looked", "heat")
+    parts["heat"] = answer_gallery("Where it looked", "heat")
     return parts
 
 
-def pictures(label: str, name: str) -> gr.Gallery:
-    """Pictures of an answer, exact ones."""
+def answer_gallery(label: str, name: str) -> gr.Gallery:
+    """A gallery of an answer's pictures, as lossless PNG."""
     return gr.Gallery(
         label=label,
         format="png",
@@ -128,31 +128,40 @@ def pictures(label: str, name: str) -> gr.Gallery:
     )
 
 
-def connect(page: gr.Blocks, desk: Desk, asked: dict[str, Any], said: dict[str, Any]) -> None:
-    """What happens on which event; the model works for one visitor at a time."""
+def connect_events(
+    page: gr.Blocks, controller: DemoController, question: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    """Connect events to actions; the model works for one visitor at a time."""
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     model = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
-    example = [asked[name] for name in ("pictures", "text", "gold", "extra")]
-    for event in (asked["draw"].click, asked["number"].input):
-        event(desk.draw, asked["number"], example, **quiet)
-    for event in (asked["pictures"].upload, asked["pictures"].delete, asked["text"].input, asked["gold"].input):
-        event(dict, None, asked["extra"], queue=False, **quiet)  # no longer the example that was drawn
-    inputs = [*example, *(asked[name] for name in ("mode", "temperature", "tokens", "seed"))]
-    outputs = [said[name] for name in ("said", "read", "length", "drawn", "rewards", "answer")]
-    traces = [said[name] for name in ("seen", "slider", "token", "heat")]
-    buttons = [asked["ask"], asked["stop"], said["look"]]
-    begin = asked["ask"].click(begun, None, [*buttons, *traces], queue=False, **quiet)
-    answered = begin.then(desk.ask, inputs, outputs, **model, show_progress="hidden")
-    for end in (answered.success, answered.failure):  # Gradio's `then` does not run after an error
-        end(ended, said["answer"], buttons, queue=False, **quiet)
-    asked["stop"].click(desk.stop, queue=False, **quiet)
-    page.unload(desk.stop)
-    said["look"].click(desk.look, said["answer"], traces, **model, show_progress_on=[said["look"]])
-    said["slider"].input(step, [said["seen"], said["answer"], said["slider"]], traces[2:], **quiet)
+    example = [question[name] for name in ("pictures", "text", "gold", "extra")]
+    for event in (question["draw"].click, question["number"].input):
+        event(controller.draw, question["number"], example, **quiet)
+    for event in (
+        question["pictures"].upload,
+        question["pictures"].delete,
+        question["text"].input,
+        question["gold"].input,
+    ):
+        event(dict, None, question["extra"], queue=False, **quiet)  # the question is no longer the generated example
+    inputs = [*example, *(question[name] for name in ("mode", "temperature", "tokens", "seed"))]
+    outputs = [answer[name] for name in ("said", "read", "length", "drawn", "rewards", "answer")]
+    traces = [answer[name] for name in ("attention", "slider", "token", "heat")]
+    buttons = [question["ask"], question["stop"], answer["look"]]
+    begin = question["ask"].click(waiting_state, None, [*buttons, *traces], queue=False, **quiet)
+    answering = begin.then(controller.ask, inputs, outputs, **model, show_progress="hidden")
+    for end in (answering.success, answering.failure):  # Gradio's `then` does not run after an error
+        end(ready_state, answer["answer"], buttons, queue=False, **quiet)
+    question["stop"].click(controller.stop, queue=False, **quiet)
+    page.unload(controller.stop)
+    answer["look"].click(
+        controller.show_attention, answer["answer"], traces, **model, show_progress_on=[answer["look"]]
+    )
+    answer["slider"].input(step, [answer["attention"], answer["answer"], answer["slider"]], traces[2:], **quiet)
 
 
-def begun() -> tuple[Any, ...]:
-    """The buttons Ask, Stop and Show attention, and an older answer's attention, when a question is asked."""
+def waiting_state() -> tuple[Any, ...]:
+    """The buttons Ask, Stop and Show attention, and the emptied attention, after a click on Ask."""
     return (
         gr.update(interactive=False),
         gr.update(interactive=True),
@@ -162,7 +171,7 @@ def begun() -> tuple[Any, ...]:
     )
 
 
-def ended(answer: Answer | None) -> tuple[Any, ...]:
-    """The three buttons when it was answered, or refused."""
-    seen = answer is not None and bool(answer.example.pictures)
-    return gr.update(interactive=True), gr.update(interactive=False), gr.update(interactive=seen)
+def ready_state(answer: Answer | None) -> tuple[Any, ...]:
+    """The three buttons after an answer or an error."""
+    has_pictures = answer is not None and bool(answer.example.pictures)
+    return gr.update(interactive=True), gr.update(interactive=False), gr.update(interactive=has_pictures)
