@@ -272,9 +272,9 @@ def test_paths(tmp_path: Path, path: str, message: str) -> None:
     (root / "loop.png").symlink_to(root / "loop.png")
     (root / "in" / "loopdir").symlink_to(root / "in" / "loopdir")
     os.mkfifo(root / "pipe.png")
-    for read in (open_image, original_size):
+    for image in (open_image, original_size):
         with pytest.raises(DataError) as caught:
-            read(str(root), path, where="t.jsonl:9")
+            image(str(root), path, where="t.jsonl:9")
         assert str(caught.value).startswith("t.jsonl:9: image: got ") and message in str(caught.value)
 
 

@@ -107,16 +107,16 @@ def test_the_radius_where_a_ray_leaves_and_comes_back():
     mask = np.zeros((21, 100), bool)
     mask[:, :40] = mask[:, 60:80] = True
     centre = (10.5, 10.5)
-    found = {reach: radii(mask, centre, 4, reach)[0] for reach in ("first", "last", "area")}
+    radius = {reach: radii(mask, centre, 4, reach)[0] for reach in ("first", "last", "area")}
     # inside from 0 to 29.5 and from 49.5 to 69.5: area radius sqrt(29.5^2 + 69.5^2 - 49.5^2) = 57.0
-    assert found == pytest.approx({"first": 29.5, "last": 69.5, "area": 57.03}, abs=0.5)
+    assert radius == pytest.approx({"first": 29.5, "last": 69.5, "area": 57.03}, abs=0.5)
 
 
 def test_the_ceiling_is_that_of_the_rounded_text():
     mask = ellipse(80, 60, 50, 25, 30)
     polygon = fit_polygon(mask, "fourier", 16)
-    read = parse_polygons(polygon_json(polygon), (0, 0))[0]
-    assert read == polygon and ceiling(read, mask) == ceiling(polygon, mask)
+    polygon_read = parse_polygons(polygon_json(polygon), (0, 0))[0]
+    assert polygon_read == polygon and ceiling(polygon_read, mask) == ceiling(polygon, mask)
     assert 0 <= mask_iou_of(to_rle(polygon), encode_rle(mask)) - ceiling(polygon, mask) < 1e-4
     numbers = [*polygon.coeffs, *polygon.centre]
     assert all(round(number, 1) == number for number in numbers)
@@ -176,9 +176,9 @@ def test_what_cannot_be_fitted_is_refused(call, says):
 
 def test_a_coco_rectangle_has_the_pixels_that_it_names():
     mask = decode_rle(rasterise(np.array([[2, 1], [7, 1], [7, 4], [2, 4]]), (6, 10)))
-    wanted = np.zeros((6, 10), bool)
-    wanted[1:4, 2:7] = True
-    assert (mask == wanted).all()
+    pixels = np.zeros((6, 10), bool)
+    pixels[1:4, 2:7] = True
+    assert (mask == pixels).all()
 
 
 def test_all_forms_of_a_segmentation_are_one_mask():
@@ -251,8 +251,8 @@ GOOD = '{"centre": [5, 6.5], "coeffs": [2, 0.1], "size": [10, 20]}'
     ],
 )
 def test_polygons_in_text(text, number):
-    found = parse_polygons(text, (1000, 1000))
-    assert len(found) == number, found
+    result = parse_polygons(text, (1000, 1000))
+    assert len(result) == number, result
 
 
 def test_a_size_that_is_not_stated_is_the_frame():

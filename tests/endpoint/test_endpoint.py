@@ -103,10 +103,10 @@ def test_retry_after_is_honoured(monkeypatch):
 )
 def test_one_failed_request_is_no_end(monkeypatch, reply, said, requests):
     with serving(lambda request, served: reply if served < requests else Reply("good")) as server:
-        asked = endpoint(server, monkeypatch)
+        client = endpoint(server, monkeypatch)
         with pytest.raises(RequestFailed, match=said):
-            asked.chat(HI)
-        assert asked.chat(HI).text == "good"
+            client.chat(HI)
+        assert client.chat(HI).text == "good"
     assert len(server.requests) == requests + 1
 
 
@@ -119,8 +119,8 @@ def test_what_no_retry_can_mend_stops_at_once_and_keeps_the_key(monkeypatch, cap
         with pytest.raises(EndpointError, match=f"got status {status}.*expected an answer; .*{remedy}") as caught:
             endpoint(server, monkeypatch).chat(HI)
         assert len(server.requests) == 1 and server.keys == [f"Bearer {KEY}"]
-    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
-    assert "[key]" in shown and KEY not in shown
+    messages = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "[key]" in messages and KEY not in messages
 
 
 def test_the_key_is_in_no_repr_and_no_debug_log():
@@ -128,8 +128,8 @@ def test_the_key_is_in_no_repr_and_no_debug_log():
     code += "e = Endpoint('m'); print(e, e.chat([{'role': 'user', 'content': 'a'}]))"
     with serving(lambda request, served: Reply("good")) as server:
         env = {**os.environ, **server.environment(), "OPENAI_LOG": "debug"}
-        done = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True, check=True)
-    assert "good" in done.stdout and "DEBUG" in done.stderr and KEY not in done.stdout + done.stderr
+        process = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True, check=True)
+    assert "good" in process.stdout and "DEBUG" in process.stderr and KEY not in process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(
@@ -182,19 +182,19 @@ def test_concurrency_is_bounded_as_the_server_sees_it(monkeypatch):
 
 
 def test_a_journal_asks_once_also_from_many_threads_and_after_reopening(tmp_path):
-    asked = []
+    calls = []
     cache = AnswerCache(tmp_path / "j.jsonl")
 
     def ask() -> dict:
         time.sleep(0.02)
-        asked.append(1)
+        calls.append(1)
         return {"text": "é"}
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: cache.get_or_ask("k", ask), range(16))) == [{"text": "é"}] * 16
     cache.close()
     again = AnswerCache(tmp_path / "j.jsonl")
-    assert (again.get_or_ask("k", ask), len(asked), again.requests, again.hits) == ({"text": "é"}, 1, 0, 1)
+    assert (again.get_or_ask("k", ask), len(calls), again.requests, again.hits) == ({"text": "é"}, 1, 0, 1)
 
 
 def test_a_failed_asking_is_not_kept(tmp_path):
@@ -265,30 +265,30 @@ def test_rows_come_out_in_order_and_failures_are_named():
 
 
 def test_a_dead_endpoint_ends_the_run_early():
-    asked = []
+    calls = []
 
     def work(item: int) -> Accepted | Rejected:
-        asked.append(item)
+        calls.append(item)
         time.sleep(0.002)
         raise RequestFailed("connection refused")
 
     with pytest.raises(EndpointError, match=f"{GIVE_UP_AFTER} questions in a row got no answer; connection refused"):
         run_batch(range(1000), work, str, 2, "test")
-    assert GIVE_UP_AFTER <= len(asked) < 200
+    assert GIVE_UP_AFTER <= len(calls) < 200
 
 
 def test_an_asker_opens_pictures_only_for_what_it_asks(monkeypatch, tmp_path):
-    opened = []
+    calls = []
 
     def pictures() -> list[Image.Image]:
-        opened.append(1)
+        calls.append(1)
         return [Image.new("RGB", (2, 2))]
 
     messages = [{"role": "user", "content": [{"type": "image"}]}]
     with serving(lambda request, served: Reply(f"answer {served}")) as server:
         asker = CachedEndpoint(endpoint(server, monkeypatch), AnswerCache(tmp_path / "j"), {"temperature": 0.5})
         answers = [asker.ask(row, messages, pictures).text for row in ("1", "2", "1")]
-    assert (answers, len(opened)) == (["answer 0", "answer 1", "answer 0"], 2)
+    assert (answers, len(calls)) == (["answer 0", "answer 1", "answer 0"], 2)
     assert server.requests[0]["temperature"] == 0.5
 
 

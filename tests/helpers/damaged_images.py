@@ -1,4 +1,4 @@
-"""Image files made to break decoders: valid files of each format, damaged; and small files that claim to be huge.
+"""Image files that break decoders: damaged files of each format, and small files whose header claims a huge size.
 
 `VALID` and `BOMBS` map a name to its bytes; `damaged(i)` is file i of an endless sequence, the same each time.
 """
@@ -23,7 +23,7 @@ _MB = 1 << 20
 
 
 def picture(mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A gradient with noise: it compresses, and not to nothing."""
+    """A gradient with noise, which compresses neither well nor badly."""
     rng = np.random.default_rng(seed)
     grey = np.linspace(0, 200, W)[None, :, None] + rng.integers(0, 40, (H, W, 4))
     rgba = Image.fromarray(grey.astype(np.uint8), "RGBA")
@@ -149,7 +149,7 @@ def _copy(data: bytes, rng: random.Random) -> bytes:
 
 
 def _place(data: bytes, rng: random.Random) -> int:
-    """Half of the places lie in the header, and TIFF's is at its end."""
+    """A random offset; half of them are in the header, which TIFF has at its end."""
     near = min(len(data), 120)
     return rng.choice([rng.randrange(len(data)), rng.randrange(near), len(data) - 1 - rng.randrange(near)])
 
@@ -158,7 +158,7 @@ _DAMAGES = (_flip, _flip, _extreme, _extreme, _truncate, _insert, _remove, _copy
 
 
 def _with_checksums(data: bytes) -> bytes:
-    """A PNG whose checksums are right again, so that its damage is seen and not only found."""
+    """A PNG with corrected checksums, so that the damage reaches the decoder."""
     return data[:8] + b"".join(_chunks(data))
 
 
@@ -259,16 +259,16 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def opened(folder: Path, data: bytes) -> str:
-    """ "loads" for a picture within limits, else the message that refuses it; asserts that it names the row."""
+def open_outcome(folder: Path, data: bytes) -> str:
+    """Opens an image file: "loads" for a picture within limits, else the error's text, which must name the row."""
     (folder / "a").write_bytes(data)
-    for read in (original_size, open_image):
+    for reader in (original_size, open_image):
         try:
-            shown = read(str(folder), "a", where="rows.jsonl:17")
+            image = reader(str(folder), "a", where="rows.jsonl:17")
         except DataError as error:
             assert str(error).startswith("rows.jsonl:17: image: got 'a', "), error
             return str(error)
-    assert shown.mode == "RGB" and min(shown.size) >= MIN_SIDE
-    assert max(shown.size) <= MAX_ASPECT * min(shown.size)
-    shown.getpixel((shown.width - 1, shown.height - 1))
+    assert image.mode == "RGB" and min(image.size) >= MIN_SIDE
+    assert max(image.size) <= MAX_ASPECT * min(image.size)
+    image.getpixel((image.width - 1, image.height - 1))
     return "loads"

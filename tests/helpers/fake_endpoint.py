@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on this machine whose replies a test decides."""
+"""An OpenAI-compatible endpoint on this machine; a test decides its replies."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-KEY = "sk-secret-8f2d1c"  # looked for in every output: it must not be there
+KEY = "sk-secret-8f2d1c"  # must be in no output
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ Script = Callable[[dict[str, Any], int], Reply]  # (request, how many were serve
 
 
 class FakeEndpoint:
-    """Keeps every request and how many were under way at once."""
+    """A server that records every request, and the largest number of requests at the same time."""
 
     def __init__(self, script: Script):
         self.script, self.requests, self.most_at_once = script, [], 0
@@ -93,7 +93,7 @@ class FakeEndpoint:
                     for piece in map(bytes, zip(content)) if reply.seconds_a_byte else (content,):
                         self.wfile.write(piece)
                         time.sleep(reply.seconds_a_byte)
-                except (BrokenPipeError, ConnectionResetError):  # the client was killed, or has lost its patience
+                except (BrokenPipeError, ConnectionResetError):  # the client was killed, or timed out
                     self.close_connection = True
 
             def log_message(self, *args: object) -> None:
@@ -127,14 +127,14 @@ def serving(script: Script) -> Iterator[FakeEndpoint]:
         thread.join()
 
 
-def shown(request: dict) -> tuple[str, dict]:
-    """(nonce, data) of a judge's prompt, read as strictly as it is written."""
+def judge_prompt(request: dict) -> tuple[str, dict]:
+    """(nonce, data) of a judge's prompt, parsed strictly."""
     nonce, data = DELIMITED.fullmatch(text_of(request["messages"][1])).groups()
     return nonce, json.loads(data)
 
 
 def verdict(request: dict, equal: object) -> Reply:
-    return Reply(json.dumps({"nonce": shown(request)[0], "equal": equal}))
+    return Reply(json.dumps({"nonce": judge_prompt(request)[0], "equal": equal}))
 
 
 DELIMITED = re.compile(r"----- ([0-9a-f]{32})\n(.*)\n----- \1")

@@ -1,4 +1,4 @@
-"""A file of rewards, each with a fault."""
+"""A user's file of rewards, each with a fault; and records to grade."""
 
 from open_r1.data.record import Record
 

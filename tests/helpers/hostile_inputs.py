@@ -1,8 +1,8 @@
-"""Everything that reads what others wrote, as functions of bytes that check what comes out; for tests and the fuzzer.
+"""Every parser of foreign input as a function of bytes that checks the result; for tests and the fuzzer.
 
-A target takes any bytes and asserts that the value has the stated type and range. `attempt` runs one: what is raised
-must be our own error. To add a parser, name it in `TARGETS`. Parts of an input are kept apart by `SPLIT`: what a model
-says, a row's gold answer, and its other fields as JSON; a part left out stands as in `ROWS`.
+A target takes any bytes and asserts that the value has the stated type and range. `attempt` runs one; it may raise
+only our own errors. To add a parser, add a line to `TARGETS`. `SPLIT` separates the parts of an input: the completion,
+the row's gold answer, and its other fields as JSON; a missing part is taken from `ROWS`.
 """
 
 import json
@@ -33,7 +33,7 @@ from open_r1.rewards.gold import gold_completion, gold_score
 from open_r1.rewards.parsing import answer, area, boxes, chars, detections, numbers, options, units
 from open_r1.rewards.parsing import polygons as outlines
 from open_r1.rewards.registry import METHODS, REWARDS, parsed
-from open_r1.rewards.sandbox import math_verify as pool
+from open_r1.rewards.sandbox import math_verify as verifier
 
 SPLIT = "\x1e"
 SLOW_SECONDS = 0.05  # of CPU time, of one call
@@ -112,22 +112,22 @@ def is_json(value: object) -> None:
     json.dumps(value, allow_nan=False)
 
 
-def is_utf8(written: str) -> bool:
-    return written.isascii() or written.encode("utf-8", "replace").decode() == written
+def is_utf8(text_out: str) -> bool:
+    return text_out.isascii() or text_out.encode("utf-8", "replace").decode() == text_out
 
 
-def can_be_written(value: object, given: str) -> None:
-    """As UTF-8, unless what was given cannot either."""
+def can_be_written(value: object, source: str) -> None:
+    """Asserts that a value can be written as UTF-8 where its source can."""
     with suppress(UnicodeEncodeError):
-        given.encode()
+        source.encode()
         assert is_utf8(str(value)), value
 
 
 def reads(parse: Callable[[str], object], check: Callable[[Any], None], data: bytes) -> None:
-    """A parser of text, its result checked."""
-    value, given = parse(text(data)), text(data)
+    """Runs a parser of text and checks its result."""
+    value, source = parse(text(data)), text(data)
     check(value)
-    can_be_written(value, given)
+    can_be_written(value, source)
 
 
 def read_row(data: bytes) -> None:
@@ -150,8 +150,8 @@ def read_file(data: bytes) -> None:
 
 
 def read_path(data: bytes) -> None:
-    found = ImageFolder(_folder()).resolve(text(data), "a.jsonl:1")
-    assert Path(found).resolve().is_relative_to(Path(_folder()).resolve())
+    path = ImageFolder(_folder()).resolve(text(data), "a.jsonl:1")
+    assert Path(path).resolve().is_relative_to(Path(_folder()).resolve())
 
 
 def read_paths(data: bytes) -> None:
@@ -203,7 +203,7 @@ def draw(name: str, data: bytes) -> None:
 
 
 def grade_gold(name: str, data: bytes) -> None:
-    """A row's own gold answer, however bad: refused, or graded."""
+    """Grades a row's own gold answer: it is refused, or scores within the range."""
     _, record = parts(SPLIT.encode() + data, name)
     score, best = gold_score(record)
     assert METHODS[name].minimum <= score <= METHODS[name].maximum and best <= METHODS[name].maximum
@@ -272,7 +272,7 @@ TARGETS: dict[str, Target] = {
 
 
 def attempt(name: str, data: bytes) -> float:
-    """CPU seconds of one target's call; what it raises, other than our own errors, goes on."""
+    """CPU seconds of one target's call; raises every error that is not our own."""
     start = time.thread_time()
     try:
         TARGETS[name](data)
@@ -283,28 +283,28 @@ def attempt(name: str, data: bytes) -> float:
 
 
 def is_ours(error: Exception) -> bool:
-    """A DataError or UsageError, or a ValueError that our code raises and the called function's docstring tells of."""
+    """Whether an error is a UsageError, or a ValueError that our code raises and the function's docstring names."""
     if isinstance(error, UsageError):
         return True
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [(code, line) for code, line in frames if "/open_r1/" in code.co_filename]
     if type(error) is not ValueError or not ours or frames[-1] != ours[-1]:
         return False
-    said = linecache.getline(ours[-1][0].co_filename, ours[-1][1]).strip()
-    return said.startswith("raise ValueError") and "ValueError" in str(ours[0][0].co_consts[0])
+    source_line = linecache.getline(ours[-1][0].co_filename, ours[-1][1]).strip()
+    return source_line.startswith("raise ValueError") and "ValueError" in str(ours[0][0].co_consts[0])
 
 
 def is_slow(name: str, data: bytes, again: int = 5) -> bool:
-    """Over `SLOW_SECONDS` each time: a busy machine makes any call slow once."""
+    """Whether a call takes over `SLOW_SECONDS` each time; on a busy machine any call is slow once."""
     return all(attempt(name, data) > SLOW_SECONDS for _ in range(again))
 
 
 @contextmanager
 def without_workers() -> Iterator[None]:
-    """Mathematics that normalisation does not decide is False here: its worker processes have tests of their own."""
-    verify = pool.verify
-    pool.verify = lambda gold, answer, *_: False
+    """Replaces math-verify by False: its worker processes have tests of their own."""
+    verify = verifier.verify
+    verifier.verify = lambda gold, answer, *_: False
     try:
         yield
     finally:
-        pool.verify = verify
+        verifier.verify = verify

@@ -1,4 +1,4 @@
-"""Completions that a model may write and no grader expects, for tests and trials over all rewards and methods."""
+"""Hostile and unusual completions, for tests of all rewards and methods."""
 
 from open_r1.data.record import Record
 from open_r1.rewards.registry import METHODS, REWARDS

@@ -1,4 +1,4 @@
-"""Pieces of hostile text, by what they pretend to be; and inputs made worse with them, for the fuzzer."""
+"""Tokens of hostile text by kind, and random mutations of inputs with them, for the fuzzer."""
 
 import random
 import re

@@ -46,7 +46,7 @@ def grade(path: Path, name: str, completions: Sequence[str], bounds: Bounds = QU
     return BatchReward(f"{path}:{name}", bounds)([""] * len(rows), completions, record=rows, **kwargs)
 
 
-def lost(how: str) -> int:
+def lost_count(how: str) -> int:
     return workers.grading_counts()[how]
 
 
@@ -61,10 +61,10 @@ def lost(how: str) -> int:
     ],
 )
 def test_a_row_that_keeps_or_kills_its_worker_scores_the_minimum_and_the_others_their_own(mine, name, how, minimum):
-    before = lost(how)
+    before = lost_count(how)
     begun = time.monotonic()
     assert grade(mine, name, ["ab", "bad", "abcd", "a"]) == [2.0, minimum, 4.0, 1.0]
-    assert lost(how) == before + 1
+    assert lost_count(how) == before + 1
     assert time.monotonic() - begun < 60  # about 2 s; the rest is for a busy machine
 
 
@@ -79,9 +79,9 @@ def test_a_row_that_keeps_or_kills_its_worker_scores_the_minimum_and_the_others_
     ],
 )
 def test_a_batch_is_one_call_and_lost_as_a_whole(mine, name, how, minimum):
-    before = lost(how)
+    before = lost_count(how)
     assert grade(mine, name, ["ab", "bad"]) == [minimum] * 2
-    assert lost(how) == before + 2
+    assert lost_count(how) == before + 2
     assert grade(mine, name, ["ab", "abc"]) == [2.0, 3.0]
 
 
@@ -98,9 +98,9 @@ ERRORS = [
 @pytest.mark.parametrize("in_process", [False, True])
 @pytest.mark.parametrize(("name", "said"), ERRORS)
 def test_an_error_stops_the_run_with_the_rows_place(mine, name, said, in_process):
-    with pytest.raises(RewardError) as found:
+    with pytest.raises(RewardError) as error:
         grade(mine, name, ["ab", "bad"], Bounds(in_process=in_process))
-    assert str(found.value).startswith(f"a.jsonl:2: reward {mine}:{name}: {said}")
+    assert str(error.value).startswith(f"a.jsonl:2: reward {mine}:{name}: {said}")
     with pytest.raises(RewardError, match=r"a\.jsonl:(2|1 and 1 more): reward .*: " + said[:10]):
         grade(mine, f"batch_{name}", ["ab", "bad"], Bounds(in_process=in_process))
 
@@ -108,20 +108,20 @@ def test_an_error_stops_the_run_with_the_rows_place(mine, name, said, in_process
 @pytest.mark.parametrize("name", ["raises", "batch_raises"])
 @pytest.mark.parametrize("in_process", [False, True])
 def test_the_traceback_shows_the_users_line_and_none_of_ours(mine, name, in_process):
-    with pytest.raises(RewardError) as found:
+    with pytest.raises(RewardError) as error:
         grade(mine, name, ["ab", "bad"], Bounds(in_process=in_process))
-    assert f'mine.py", line {LINE}, in raise_it' in str(found.value)
-    assert "open_r1" not in str(found.value).partition("Traceback")[2]
+    assert f'mine.py", line {LINE}, in raise_it' in str(error.value)
+    assert "open_r1" not in str(error.value).partition("Traceback")[2]
 
 
 def test_errors_that_are_skipped_score_none_and_are_counted_with_one_warning(mine, caplog):
-    before = lost("errors")
+    before = lost_count("errors")
     skip = Bounds(errors="skip")
     assert grade(mine, "raises", ["ab", "bad", "bad"], skip) == [2.0, None, None]
     assert grade(mine, "raises", ["bad", "abc"], skip) == [None, 3.0]
     assert grade(mine, "batch_raises", ["bad", "abc"], skip) == [None, None]
     assert grade(mine, "batch_nan", ["bad", "abc"], skip) == [None, 3.0]
-    assert lost("errors") == before + 6 == lost_gradings()["grading/errors"]
+    assert lost_count("errors") == before + 6 == lost_gradings()["grading/errors"]
     warnings = [record.getMessage() for record in caplog.records if ":raises" in record.getMessage()]
     assert len(warnings) == 1
     assert f'mine.py", line {LINE}, in raise_it' in warnings[0] and "a.jsonl:2: " in warnings[0]
@@ -155,14 +155,14 @@ def test_a_file_that_no_worker_can_load_is_said_before_training(tmp_path):
         "if multiprocessing.parent_process() is not None: raise ImportError('not in a child')\n"
         "def f(completion, record): return 1.0\n"
     )
-    with pytest.raises(UsageError) as found:
+    with pytest.raises(UsageError) as error:
         BatchReward(f"{path}:f", QUICK).start()
     for part in (
         "only_here.py:f: no worker process can load it",
         'only_here.py", line 2',
         "--rewards_in_process true",
     ):
-        assert part in str(found.value)
+        assert part in str(error.value)
     here = Bounds(in_process=True)
     BatchReward(f"{path}:f", here).start()
     assert grade(path, "f", ["a"], here) == [1.0]
@@ -194,16 +194,16 @@ def test_prints_are_seen_also_of_a_worker_that_dies(tmp_path):
     path = tmp_path / "loud.py"
     path.write_text("import os\ndef f(completion, record):\n  print('read', completion)\n  os._exit(1)\n")
     code = script(f"print(BatchReward('{path}:f')([''], ['xyz'], record=rows[:1]))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines()[0] == "read xyz" and done.stdout.endswith("[0.0]\n"), done
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.stdout.splitlines()[0] == "read xyz" and process.stdout.endswith("[0.0]\n"), process
 
 
 def children_of(parent: int) -> list[int]:
     stats = [entry / "stat" for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    found = {
+    children = {
         int(stat.parent.name): int(stat.read_text().rpartition(")")[2].split()[1]) for stat in stats if stat.exists()
     }
-    return [process for process, its_parent in found.items() if its_parent == parent]
+    return [process for process, its_parent in children.items() if its_parent == parent]
 
 
 def test_a_cluster_that_signals_all_processes_costs_no_grading(mine):

@@ -27,7 +27,7 @@ HALF = (0, 0, 10, 5)  # IoU .5 with A
 MOST = (0, 0, 10, 8)  # IoU .8 with A
 
 
-def said(*boxes: tuple, label: str = "cat") -> str:
+def answer_of(*boxes: tuple, label: str = "cat") -> str:
     """An answer; a box of five numbers and text carries its own label."""
     return json.dumps([{"bbox_2d": list(box[:4]), "label": box[4] if len(box) == 5 else label} for box in boxes])
 
@@ -90,8 +90,8 @@ def test_average_precision_is_cocoevals(seed: int) -> None:
         near = near + rng.normal(0, 0.7, near.shape) * (seed % 2)
         ranked[label] = rng.permutation(np.vstack([near, random_boxes(rng, rng.integers(1, 5), grid=10)]))
     expected = coco_eval(gold, ranked)
-    answer = said(*[(*box, label) for label in labels for box in ranked[label].tolist()])
-    truth = said(*[(*box, label) for label in labels for box in gold[label].tolist()])
+    answer = answer_of(*[(*box, label) for label in labels for box in ranked[label].tolist()])
+    truth = answer_of(*[(*box, label) for label in labels for box in gold[label].tolist()])
     assert score("od_ap", answer, truth) == pytest.approx(expected[0], abs=1e-9)
     assert score("od_ap50", answer, truth) == pytest.approx(expected[1], abs=1e-9)
     each = [average_precision(gold[label], ranked[label]) for label in labels]
@@ -106,7 +106,7 @@ def test_more_than_a_hundred_boxes_are_cut_as_by_cocoeval() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_than_a_hundred_gold_boxes_of_a_label_earn_the_maximum(name: str) -> None:
-    gold = said(*[(k, k, k + 5, k + 5) for k in range(0, 1200, 10)])  # 120 boxes
+    gold = answer_of(*[(k, k, k + 5, k + 5) for k in range(0, 1200, 10)])  # 120 boxes
     assert gold_score(record(gold), name) == (1, 1)
 
 
@@ -133,15 +133,15 @@ def test_more_than_a_hundred_gold_boxes_of_a_label_earn_the_maximum(name: str) -
     ],
 )
 def test_worked_examples(answer: tuple, gold: tuple, ap: float, ap50: float, length: float, weighted: float) -> None:
-    found = [score(name, f"<answer>{said(*answer)}</answer>", said(*gold)) for name in NAMES]
-    assert found == pytest.approx([ap, ap50, length, weighted, ap])
+    scores = [score(name, f"<answer>{answer_of(*answer)}</answer>", answer_of(*gold)) for name in NAMES]
+    assert scores == pytest.approx([ap, ap50, length, weighted, ap])
 
 
 def test_boxes_are_counted_in_any_order_by_length_and_weighted_sum() -> None:
-    answers = [said(*boxes) for boxes in ((A, FAR, B), (FAR, B, A), (B, A, FAR))]
-    assert len({score("weighted_sum", answer, said(A, B)) for answer in answers}) == 1
-    assert all(score("odLength", answer, said(A, B)) <= 2 / 3 for answer in answers)
-    assert [round(score("od_ap", answer, said(A, B)), 3) for answer in answers] == [
+    answers = [answer_of(*boxes) for boxes in ((A, FAR, B), (FAR, B, A), (B, A, FAR))]
+    assert len({score("weighted_sum", answer, answer_of(A, B)) for answer in answers}) == 1
+    assert all(score("odLength", answer, answer_of(A, B)) <= 2 / 3 for answer in answers)
+    assert [round(score("od_ap", answer, answer_of(A, B)), 3) for answer in answers] == [
         round((51 + 50 * 2 / 3) / 101, 3),  # hit, miss, hit
         round(2 / 3, 3),  # miss, hit, hit
         1.0,  # hit, hit, miss
@@ -150,9 +150,9 @@ def test_boxes_are_counted_in_any_order_by_length_and_weighted_sum() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_compare_without_case_and_space(name: str) -> None:
-    assert score(name, said(A, label=" Sea  HORSE"), said(A, label="sea horse")) == 1
-    assert score(name, said(A, label="sea-lion"), said(A, label="sea horse")) == 0
-    assert score(name, "[[0, 0, 10, 10]]", said(A)) == 0  # no label at all
+    assert score(name, answer_of(A, label=" Sea  HORSE"), answer_of(A, label="sea horse")) == 1
+    assert score(name, answer_of(A, label="sea-lion"), answer_of(A, label="sea horse")) == 0
+    assert score(name, "[[0, 0, 10, 10]]", answer_of(A)) == 0  # no label at all
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,17 +168,17 @@ def test_answers_are_in_the_familys_frame(name: str, family: str) -> None:
     limits = {"max_pixels": 100_000}
     own = [from_original(box, family, (640, 425), max_pixels=100_000) for box in boxes]
     extra = {"model_family": family, "image_wh": [640, 425], **limits}
-    assert score(name, said(*own), said(*boxes), **extra) == pytest.approx(1)
-    assert gold_score(record(said(*boxes), **extra), name) == (1, 1)
-    read = METHODS[name].parse(said(*own), record(said(*boxes), **extra))
-    assert np.array([row["bbox_2d"] for row in read]) == pytest.approx(np.array(boxes))
+    assert score(name, answer_of(*own), answer_of(*boxes), **extra) == pytest.approx(1)
+    assert gold_score(record(answer_of(*boxes), **extra), name) == (1, 1)
+    boxes_read = METHODS[name].parse(answer_of(*own), record(answer_of(*boxes), **extra))
+    assert np.array([row["bbox_2d"] for row in boxes_read]) == pytest.approx(np.array(boxes))
 
 
 def test_size_and_family_are_asked_for() -> None:
     with pytest.raises(ValueError, match=r"a\.jsonl:7: image_wh: got"):
-        score("od_ap", "no answer", said(A), model_family="qwen3_vl")
+        score("od_ap", "no answer", answer_of(A), model_family="qwen3_vl")
     with pytest.raises(ValueError, match="model family: got 'gpt'"):
-        score("od_ap", said(A), said(A), model_family="gpt", image_wh=[9, 9])
+        score("od_ap", answer_of(A), answer_of(A), model_family="gpt", image_wh=[9, 9])
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_size_and_family_are_asked_for() -> None:
     [
         "banana",
         "[0, 0, 10, 10]",
-        said((9, 9, 1, 1)),
-        said((0, 0, 0, 5)),
+        answer_of((9, 9, 1, 1)),
+        answer_of((0, 0, 0, 5)),
         '[{"bbox_2d": [1, 2, 3], "label": "cat"}]',
         '[{"bbox_2d": [1, 2, 3, 4]}]',
         '[{"bbox_2d": [1, 2, 3, 4], "label": " "}]',
@@ -199,7 +199,7 @@ def test_size_and_family_are_asked_for() -> None:
 def test_malformed_gold_names_row_and_field(gold: str) -> None:
     for name in NAMES:
         with pytest.raises(DataError, match=r"a\.jsonl:7: solution: got .*expected a JSON list of .*bbox_2d"):
-            score(name, said(A), gold)
+            score(name, answer_of(A), gold)
 
 
 # The holes of SYSTEMS.md B that are closed here, one test each.
@@ -209,7 +209,7 @@ def test_malformed_gold_names_row_and_field(gold: str) -> None:
 @pytest.mark.parametrize("gold", ["None", "[]", "no objects", "<answer> None </answer>", "```json\n[]\n```"])
 def test_hole_none_gold_is_paid_to_an_explicit_none_only(name: str, gold: str) -> None:
     explicit = ("None", "[]", "```json\n[ ]\n```", "no objects.", "<think>[1,2,3,4]</think><answer>None</answer>")
-    other = ("", "banana", "<answer></answer>", "<answer>None", said(A), "[1, 2, 3]", "There are [] cats", "null")
+    other = ("", "banana", "<answer></answer>", "<answer>None", answer_of(A), "[1, 2, 3]", "There are [] cats", "null")
     assert [score(name, answer, gold) for answer in explicit] == [1] * len(explicit)
     assert [score(name, answer, gold) for answer in other] == [0] * len(other)
     assert METHODS[name].parse("None", record(gold)) == [] and METHODS[name].parse("banana", record(gold)) is None
@@ -219,7 +219,7 @@ def test_hole_none_gold_is_paid_to_an_explicit_none_only(name: str, gold: str) -
 @pytest.mark.parametrize("name", NAMES)
 def test_hole_unparsable_output_and_missing_boxes_are_not_paid(name: str) -> None:
     for answer in ("banana", "", "None", "[]", '[{"bbox_2d": [1, 2', "[[[[", "<answer></answer>"):
-        assert score(name, answer, said(A, B)) == 0
+        assert score(name, answer, answer_of(A, B)) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,35 +229,35 @@ def test_hole_nothing_against_nothing_is_no_answer(name: str) -> None:
 
 
 def test_hole_labels_not_in_gold_count_against() -> None:
-    answer = said((*A, "cat"), (*FAR, "dog"))
+    answer = answer_of((*A, "cat"), (*FAR, "dog"))
     # mean over cat (1) and dog (0); odLength halves it again; .7 + .3 * (1 - (0 + 1/2) / 2)
-    assert [score(name, answer, said(A)) for name in NAMES] == pytest.approx([0.5, 0.5, 0.25, 0.925, 0.5])
-    assert all(score(name, said(A, label="dog"), said(A)) == 0 for name in NAMES)
+    assert [score(name, answer, answer_of(A)) for name in NAMES] == pytest.approx([0.5, 0.5, 0.25, 0.925, 0.5])
+    assert all(score(name, answer_of(A, label="dog"), answer_of(A)) == 0 for name in NAMES)
 
 
 def test_hole_the_last_answer_is_read_and_thinking_is_not() -> None:
-    text = f"<think>{said(A)}</think><answer>{said(FAR)}</answer><answer>{said(A)}</answer>"
-    assert score("map", text, said(A)) == 1
-    assert score("map", f"<think>```json\n{said(A)}\n```</think><answer>None</answer>", said(A)) == 0
+    text = f"<think>{answer_of(A)}</think><answer>{answer_of(FAR)}</answer><answer>{answer_of(A)}</answer>"
+    assert score("map", text, answer_of(A)) == 1
+    assert score("map", f"<think>```json\n{answer_of(A)}\n```</think><answer>None</answer>", answer_of(A)) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_boxes_without_an_area_or_of_any_size_are_false_alarms(name: str) -> None:
     for odd in ((10, 10, 0, 0), (5, 5, 5, 5), (0, 10, 10, 0), (-(10**8), 0, 10**8, 10**8)):
-        assert score(name, said(odd), said(A)) == 0
-        assert score(name, said(odd, A), said(A)) < 1
+        assert score(name, answer_of(odd), answer_of(A)) == 0
+        assert score(name, answer_of(odd, A), answer_of(A)) < 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_hundred_boxes_take_less_than_5_ms_and_hostile_text_less_than_50(name: str) -> None:
     rng = np.random.default_rng(0)
-    many = said(*[(*box, "cat" if k % 2 else "dog") for k, box in enumerate(random_boxes(rng, 100, 10).tolist())])
+    many = answer_of(*[(*box, "cat" if k % 2 else "dog") for k, box in enumerate(random_boxes(rng, 100, 10).tolist())])
     hostile = (
         many * 20,
         "[1,2,3,4]" * 11_000,
         '{"label":"' * 10_000,
         "```json" * 14_000,
-        said(A) * 2500,
+        answer_of(A) * 2500,
         " " * 100_000,
     )
     for text, limit in ((many, 0.005), *((text[:100_000], 0.05) for text in hostile)):
@@ -281,8 +281,8 @@ def test_coco_instances_as_detections_earn_the_maximum(shared: Path) -> None:
     assert len(images) == 6
     for boxes in images.values():
         for name in NAMES:
-            assert gold_score(record(said(*boxes)), name) == (1, 1)
-            assert score(name, said(*boxes[1:]), said(*boxes)) < 1
+            assert gold_score(record(answer_of(*boxes)), name) == (1, 1)
+            assert score(name, answer_of(*boxes[1:]), answer_of(*boxes)) < 1
 
 
 @pytest.mark.parametrize("split", DetectedShapes.splits)
@@ -290,12 +290,12 @@ def test_generated_golds_are_what_is_drawn(split: str) -> None:
     empty = 0
     for index in range(120):
         example = DetectedShapes().example(0, split, index)
-        (asked,), (image,) = example.questions, example.images
-        row = record(asked.answer, **asked.extra)
+        (question,), (image,) = example.questions, example.images
+        row = record(question.answer, **question.extra)
         assert gold_score(row, "od_ap") == (1, 1)
-        boxes = METHODS["od_ap"].parse(asked.answer, row)
-        assert {box["label"] for box in boxes} <= set(asked.extra["labels"])
-        assert all(label in asked.question for label in asked.extra["labels"])
+        boxes = METHODS["od_ap"].parse(question.answer, row)
+        assert {box["label"] for box in boxes} <= set(question.extra["labels"])
+        assert all(label in question.question for label in question.extra["labels"])
         pixels = np.asarray(image)
         for box in boxes:  # tight: the item touches each side of its box, and nothing of its colour lies just outside
             x1, y1, x2, y2 = map(int, box["bbox_2d"])

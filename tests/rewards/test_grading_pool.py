@@ -161,8 +161,8 @@ def test_the_training_script_is_not_imported_by_workers(tmp_path: Path) -> None:
         "pool.warm_up()\n"  # no `if __name__ == '__main__'`: a second import would start pools for ever
         "print(pool.verify('$1/2$', '$2/4$'))\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+    process = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.stderr, process.returncode) == ("True\n", "", 0)
     assert (tmp_path / "imports").read_text() == "x"
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from helpers.fake_endpoint import FakeEndpoint, Reply, Script, serving, shown, text_of, verdict
+from helpers.fake_endpoint import FakeEndpoint, Reply, Script, judge_prompt, serving, text_of, verdict
 
 from open_r1.check import check_gold
 from open_r1.data.record import Record
@@ -54,7 +54,7 @@ def test_the_verdict_is_the_score(use, equal):
         use(server)
         assert accuracy("<think>x</think><answer>an automobile, red</answer>", record()) == float(equal)
     (request,) = server.requests
-    assert shown(request)[1] == {
+    assert judge_prompt(request)[1] == {
         "question": "<image>What is it?",
         "reference": "a red car",
         "candidate": "an automobile, red",
@@ -128,7 +128,7 @@ def test_a_hostile_completion_stays_inside_its_quotes(use, text):
         assert judge.llm(text, record()) == 0.0
     prompt = text_of(server.requests[0]["messages"][1])
     assert len(prompt.splitlines()) == 3 and prompt.isascii()
-    assert shown(server.requests[0])[1] == {
+    assert judge_prompt(server.requests[0])[1] == {
         "question": "<image>What is it?",
         "reference": "a red car",
         "candidate": text.strip(),
@@ -140,9 +140,9 @@ def test_a_hostile_completion_stays_inside_its_quotes(use, text):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_judge_that_repeats_the_completion_pays_nothing(use, text):
     def gullible(request: dict, served: int) -> Reply:
-        said = shown(request)[1]["candidate"]
-        found = re.search(r'\{"(?:nonce|equal)".*?\}', said)
-        return Reply(found[0] if found else said.encode("utf-8", "replace").decode())
+        candidate = judge_prompt(request)[1]["candidate"]
+        match = re.search(r'\{"(?:nonce|equal)".*?\}', candidate)
+        return Reply(match[0] if match else candidate.encode("utf-8", "replace").decode())
 
     with serving(gullible) as server:
         use(server)
@@ -151,16 +151,16 @@ def test_a_judge_that_repeats_the_completion_pays_nothing(use, text):
 
 
 def test_each_request_has_a_nonce_of_its_own(use):
-    seen: list[str] = []
+    nonces: list[str] = []
 
     def replays(request: dict, served: int) -> Reply:
-        seen.append(shown(request)[0])
-        return Reply(json.dumps({"nonce": seen[0], "equal": True}))  # the first one's nonce for all
+        nonces.append(judge_prompt(request)[0])
+        return Reply(json.dumps({"nonce": nonces[0], "equal": True}))  # the first one's nonce for all
 
     with serving(replays) as server:
         use(server)
         assert [judge.llm(answer, record()) for answer in ("one", "two", "three")] == [1.0, 0.0, 0.0]
-    assert len(set(seen)) == 3 and judge.judge_counts()["failures"] == 2
+    assert len(set(nonces)) == 3 and judge.judge_counts()["failures"] == 2
 
 
 # Failures.
@@ -183,7 +183,7 @@ def test_each_request_has_a_nonce_of_its_own(use):
     ],
 )
 def test_what_is_no_verdict_is_counted_and_never_paid(use, text):
-    with serving(lambda request, served: Reply(text.replace("NONCE", shown(request)[0]))) as server:
+    with serving(lambda request, served: Reply(text.replace("NONCE", judge_prompt(request)[0]))) as server:
         use(server)
         assert judge.llm("a bus", record()) == METHODS["llm"].minimum == 0.0
     assert judge.judge_counts() == {"asked": 1, "failures": 1, "too_long": 0}

@@ -32,8 +32,8 @@ def test_light_modules_load_no_torch_and_no_sympy() -> None:
     names = "rewards.parsing.answer rewards.parsing.boxes rewards.trl_adapter rewards.sandbox.math_verify score"
     modules = ", ".join(f"open_r1.{name}" for name in names.split())
     code = f"import sys, {modules}; print(*sorted({{'torch', 'transformers', 'trl', 'sympy'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_real_box_answers_of_four_families() -> None:
             continue  # Florence and Moondream answer in objects, not in text; others only test bad sizes
         array = re.search(r"np\.array\(\s*(\[\s*\[.*?\]\s*,?\s*\])", expected, re.DOTALL)
         empty = "empty" in expected.split("np.array")[0]
-        wanted = (
+        gold_boxes = (
             []
             if empty or array is None
             else [list(map(float, box)) for box in json.loads(re.sub(r",\s*\]", "]", array[1]))]
@@ -259,11 +259,9 @@ def test_real_box_answers_of_four_families() -> None:
         scales = [side / unit for side, unit in zip(case["resolution_wh"], frame, strict=True)] * 2
         classes = case.get("classes")
         boxes = [b for b in parse_boxes(case["result"]) if b.label and (classes is None or b.label in classes)]
-        found = [[value * scale for value, scale in zip(box.xyxy, scales, strict=True)] for box in boxes]
-        assert len(found) == len(wanted), case["source"]
-        assert all(box == pytest.approx(gold, abs=0.05) for box, gold in zip(found, wanted, strict=True)), case[
-            "source"
-        ]
+        answers = [[value * scale for value, scale in zip(box.xyxy, scales, strict=True)] for box in boxes]
+        assert len(answers) == len(gold_boxes), case["source"]
+        assert all(box == pytest.approx(gold, abs=0.05) for box, gold in zip(answers, gold_boxes, strict=True)), case
         checked += 1
     assert checked == 49
 

@@ -31,21 +31,23 @@ def row(method: str, gold: str, **extra: object) -> Record:
 def test_gold_is_drawn_where_it_lies_whatever_the_frame_of_the_model(method):
     gold, corners = GOLDS[method]
     for family in ("original", "qwen3_vl", "qwen2_5_vl"):
-        (found,) = gold_outlines(row(method, gold, model_family=family))
-        assert np.allclose(found.points[: len(corners)], corners)
-        assert found.label == ("cat" if "cat" in gold else None)
+        (outline,) = gold_outlines(row(method, gold, model_family=family))
+        assert np.allclose(outline.points[: len(corners)], corners)
+        assert outline.label == ("cat" if "cat" in gold else None)
 
 
 @pytest.mark.parametrize(("method", "answer"), [("rec", "[250, 200, 750, 800]"), ("od_ap", "[250, 200, 750, 800]")])
 def test_an_answer_is_drawn_where_the_reward_sees_it(method, answer):
-    (found,) = answered_outlines(f"<answer>{answer}</answer>", row(method, GOLDS[method][0], model_family="qwen3_vl"))
-    assert np.allclose(found.points, BOX)
+    (outline,) = answered_outlines(
+        f"<answer>{answer}</answer>", row(method, GOLDS[method][0], model_family="qwen3_vl")
+    )
+    assert np.allclose(outline.points, BOX)
 
 
 def test_a_polygon_states_its_own_size():
     half = polygon_json(Polygon((50, 25), (10.0,), (50, 100)))  # of an image of half the size
-    (found,) = answered_outlines(f"<answer>{half}</answer>", row("mask_iou", polygon_json(CIRCLE)))
-    assert np.allclose(found.points, gold_outlines(row("mask_iou", polygon_json(CIRCLE)))[0].points)
+    (outline,) = answered_outlines(f"<answer>{half}</answer>", row("mask_iou", polygon_json(CIRCLE)))
+    assert np.allclose(outline.points, gold_outlines(row("mask_iou", polygon_json(CIRCLE)))[0].points)
 
 
 @pytest.mark.parametrize("method", ["rec", "od_ap", "mask_iou", "default"])
@@ -55,15 +57,15 @@ def test_what_answers_nothing_draws_nothing(method, text):
 
 
 def test_outlines_stay_on_the_picture():
-    (found,) = answered_outlines("<answer>[-999999, 0, 999999, 50]</answer>", row("rec", "[0, 0, 1, 1]"))
-    assert found.points == ((0, 0), (1, 0), (1, 0.5), (0, 0.5))
+    (outline,) = answered_outlines("<answer>[-999999, 0, 999999, 50]</answer>", row("rec", "[0, 0, 1, 1]"))
+    assert outline.points == ((0, 0), (1, 0), (1, 0.5), (0, 0.5))
 
 
 def test_both_are_drawn_in_their_colours_and_only_on_their_picture():
     ground = Image.new("RGB", (200, 100), "white")
     answered = Outline(((0.0, 0.5), (1.0, 0.5)), "dog")
-    drawn = draw_outlines(ground, [Outline(BOX)], [answered])
-    colours = {drawn.getpixel((x, y)) for x in range(200) for y in range(100)}
+    drawing = draw_outlines(ground, [Outline(BOX)], [answered])
+    colours = {drawing.getpixel((x, y)) for x in range(200) for y in range(100)}
     assert {ImageColor.getrgb(GOLD), ImageColor.getrgb(ANSWERED), (255, 255, 255)} <= colours
-    assert drawn.size == ground.size
+    assert drawing.size == ground.size
     assert list(draw_outlines(ground, [Outline(BOX)], [answered], number=1).getdata()) == [(255, 255, 255)] * 20_000

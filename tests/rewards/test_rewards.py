@@ -269,8 +269,8 @@ def test_r1_v_counting_scores_are_reproduced() -> None:
         sum(score("default", row["completion"], str(row["gold"])) for row in part) / 200 for part in (before, after)
     ]
     assert shares == [0.48, 0.825]
-    read = [METHODS["default"].parse(row["completion"], record(str(row["gold"]))) for row in logs]
-    assert read == [row["upstream_extracted"] for row in logs]
+    scores = [METHODS["default"].parse(row["completion"], record(str(row["gold"]))) for row in logs]
+    assert scores == [row["upstream_extracted"] for row in logs]
 
 
 def test_real_mcq_completions_are_read_without_an_error() -> None:

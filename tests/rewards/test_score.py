@@ -92,16 +92,16 @@ def test_a_bad_row_is_named_and_the_others_are_scored(
 def test_the_command_and_its_wrong_arguments(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", [{"completion": "4", "gold": "4"}, {"completion": "5", "gold": "4"}])
     command = [sys.executable, "-m", "open_r1.score", "--rows", str(source), "--out", str(tmp_path / "out.jsonl")]
-    done = subprocess.run([*command, "--reward_method", "default"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "default: 2 rows, mean score 0.5000, parsed 100.0%, 0 errors\n")
+    process = subprocess.run([*command, "--reward_method", "default"], capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, "default: 2 rows, mean score 0.5000, parsed 100.0%, 0 errors\n")
     for how, message in (
         (["--reward_method", "mqc"], "did you mean 'mcq'"),
         ([], "required"),
         (["--task", "x"], "choice"),
     ):
-        done = subprocess.run([*command, *how], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert message in done.stderr
+        process = subprocess.run([*command, *how], capture_output=True, text=True)
+        assert process.returncode == 2
+        assert message in process.stderr
 
 
 def test_missing_file_is_an_argument_error(tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ def test_answers_are_the_items_drawn(split):
     for index in range(30):
         example = CountingImages().example(0, split, index)
         every, one = example.questions
-        shown = [pair_of(name) for name in every.extra["items"]]
-        assert every.answer == str(len(shown)) and set(shown) <= set(pairs(split))
-        counts = {kind_question(pair): shown.count(pair) for pair in pairs(split)}
+        names = [pair_of(name) for name in every.extra["items"]]
+        assert every.answer == str(len(names)) and set(names) <= set(pairs(split))
+        counts = {kind_question(pair): names.count(pair) for pair in pairs(split)}
         assert one.answer == str(counts[one.question])
-        drawn = {tuple(c) for c in np.asarray(example.images[0]).reshape(-1, 3).tolist()} - {(0, 0, 0)}
-        assert drawn == {COLORS[color] for color, _ in shown}
+        items = {tuple(c) for c in np.asarray(example.images[0]).reshape(-1, 3).tolist()} - {(0, 0, 0)}
+        assert items == {COLORS[color] for color, _ in names}
 
 
 def test_every_number_occurs_about_equally_often():
@@ -42,9 +42,9 @@ def test_every_number_occurs_about_equally_often():
 def test_so_many_of_the_others_are_near_misses(distractors):
     for index in range(100):
         _, one = CountingImages(most=7, distractors=distractors).example(2, "train", index).questions
-        wanted = next(pair for pair in pairs("train") if kind_question(pair) == one.question)
-        others = [pair_of(name) for name in one.extra["items"] if pair_of(name) != wanted]
-        assert sum(pair in similar_pairs(wanted, pairs("train")) for pair in others) == min(distractors, len(others))
+        target = next(pair for pair in pairs("train") if kind_question(pair) == one.question)
+        others = [pair_of(name) for name in one.extra["items"] if pair_of(name) != target]
+        assert sum(pair in similar_pairs(target, pairs("train")) for pair in others) == min(distractors, len(others))
 
 
 def test_rows_depend_on_options_seed_split_and_index_alone():
@@ -60,13 +60,13 @@ def test_rows_depend_on_options_seed_split_and_index_alone():
 def test_gold_pays_everything_and_garbage_nothing(mode):
     assert TASKS["counting"] is COUNTING and COUNTING.prompts[mode].count("{question}") == 1
     for index in range(5):
-        for asked in CountingImages().example(0, "train", index).questions:
-            record = Record("1", (), "", (), asked.answer, dict(asked.extra), accu_reward_method=COUNTING.method)
+        for question in CountingImages().example(0, "train", index).questions:
+            record = Record("1", (), "", (), question.answer, dict(question.extra), accu_reward_method=COUNTING.method)
             assert accuracy(gold_completion(record), record) == METHODS[COUNTING.method].maximum == 1.0
             for wrong in (
                 "",
                 "<answer></answer>",
                 "<answer>many</answer>",
-                f"<answer>{int(asked.answer) + 1}</answer>",
+                f"<answer>{int(question.answer) + 1}</answer>",
             ):
                 assert accuracy(wrong, record) == 0.0

@@ -41,8 +41,8 @@ def no_pictures(monkeypatch):
 @pytest.mark.parametrize("generator", ALL)
 def test_no_word_is_in_two_splits(no_pictures, generator: CodedMessages):
     def words(split: str, seed: int) -> set[str]:
-        asked = [generator.example(seed, split, i).questions[0] for i in range(5000)]
-        return {word for one in asked for word in one.answer.split("_")}
+        questions = [generator.example(seed, split, i).questions[0] for i in range(5000)]
+        return {word for one in questions for word in one.answer.split("_")}
 
     train, heldout = words("train", 0), words("heldout", 1)
     assert train and heldout and not train & heldout
@@ -53,9 +53,9 @@ def test_no_word_is_in_two_splits(no_pictures, generator: CodedMessages):
 @pytest.mark.parametrize("generator", ALL)
 def test_the_code_turns_the_message_into_what_is_asked(no_pictures, generator: CodedMessages):
     for index in range(300):
-        (asked,) = generator.example(0, "train", index).questions
-        coded, message = asked.extra["coded"], asked.extra["message"]
-        assert asked.question.endswith(f": {' '.join(coded)}") and asked.answer == message != coded
+        (question,) = generator.example(0, "train", index).questions
+        coded, message = question.extra["coded"], question.extra["message"]
+        assert question.question.endswith(f": {' '.join(coded)}") and question.answer == message != coded
         pairs = set(zip(message, coded, strict=True))
         assert len(pairs) == len({plain for plain, _ in pairs}) == len({code for _, code in pairs})
         assert all((plain == "_") == (code == "_") for plain, code in pairs)
@@ -162,8 +162,8 @@ def test_an_alphabet_without_held_out_words_is_refused(monkeypatch):
     ],
 )
 def test_the_four_rewards(chars: str, answer: str, expected: tuple[float, ...]):
-    earned = [REWARDS[name](completion(chars, answer), record()) for name in NAMES]
-    assert earned == pytest.approx(expected)
+    scores = [REWARDS[name](completion(chars, answer), record()) for name in NAMES]
+    assert scores == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_repeated_nested_unclosed_or_misplaced_chars_earn_nothing(text: str):
 
 
 def test_direct_answers_are_not_asked_to_spell():
-    earned = {name: REWARDS[name]("<answer>cat_dog</answer>", record(prompt_mode="direct")) for name in NAMES}
-    assert earned == {"decode_chars": None, "decode_answer": 1, "format": 1, "decode_partial": 1}
+    scores = {name: REWARDS[name]("<answer>cat_dog</answer>", record(prompt_mode="direct")) for name in NAMES}
+    assert scores == {"decode_chars": None, "decode_answer": 1, "format": 1, "decode_partial": 1}
     wrong = "<answer>xyz_qrs</answer>"
     assert REWARDS["decode_partial"](wrong, record(prompt_mode="direct")) == 0
 

@@ -58,36 +58,36 @@ def test_one_defect_is_not_paid_for_the_other(public):
 @pytest.mark.parametrize("split", SwitchWindows.splits)
 @pytest.mark.parametrize("no_defect", [False, True])
 def test_screenshots_show_the_gold_answer(split, no_defect):
-    seen = Counter()
+    counts = Counter()
     for index in range(120):
         example = SwitchWindows(no_defect).example(0, split, index)
-        (asked,) = example.questions
+        (question,) = example.questions
         before, after = (np.asarray(image).astype(int) for image in example.images)
         assert before.shape == after.shape == (112, 112, 3)
         changed = np.argwhere((before != after).any(axis=2))
-        flipped = [k for k in range(4) if asked.extra["before"][k] != asked.extra["after"][k]]
-        clicked = SWITCH_CORNERS.index(asked.extra["clicked"])
-        expected = {NO_RESPONSE: [], NO_DEFECT: [clicked]}.get(asked.answer, flipped)
-        assert flipped == expected and (asked.answer == UNEXPECTED) == (len(flipped) == 1 and flipped != [clicked])
+        flipped = [k for k in range(4) if question.extra["before"][k] != question.extra["after"][k]]
+        clicked = SWITCH_CORNERS.index(question.extra["clicked"])
+        expected = {NO_RESPONSE: [], NO_DEFECT: [clicked]}.get(question.answer, flipped)
+        assert flipped == expected and (question.answer == UNEXPECTED) == (len(flipped) == 1 and flipped != [clicked])
         assert (len(changed) > 0) == bool(flipped)
         if flipped:  # the change is where the flipped switch is: in its quarter of the window, in its row and column
             y, x = changed.mean(axis=0)
             alone = [np.asarray(draw_screenshot([j == k for j in range(4)], (0, 0), (9, 9, 9), 112)) for k in range(4)]
             centres = [np.argwhere((image == 9).all(axis=2)).mean(axis=0) for image in alone]
             assert np.argmin([abs(centre - (y, x)).sum() for centre in centres]) == flipped[0]
-        assert f"[click on the switch in the {asked.extra['clicked']}.]" in asked.question
-        seen[asked.answer] += 1
-    assert set(seen) == {NO_RESPONSE, UNEXPECTED} | ({NO_DEFECT} if no_defect else set())
-    assert min(seen.values()) >= 25  # 60 or 40 expected
+        assert f"[click on the switch in the {question.extra['clicked']}.]" in question.question
+        counts[question.answer] += 1
+    assert set(counts) == {NO_RESPONSE, UNEXPECTED} | ({NO_DEFECT} if no_defect else set())
+    assert min(counts.values()) >= 25  # 60 or 40 expected
 
 
 def test_held_out_windows_have_other_colours():
     assert not set(ACCENTS["train"]) & set(ACCENTS["heldout"])
     colors = {split: set() for split in SwitchWindows.splits}
-    for split, found in colors.items():
+    for split, colours in colors.items():
         for index in range(40):
             pixels = np.asarray(SwitchWindows().example(0, split, index).images[0]).reshape(-1, 3)
-            found |= {tuple(color) for color in np.unique(pixels, axis=0).tolist() if len(set(color)) > 1}
+            colours |= {tuple(color) for color in np.unique(pixels, axis=0).tolist() if len(set(color)) > 1}
     assert colors == {split: set(accents) for split, accents in ACCENTS.items()}
 
 

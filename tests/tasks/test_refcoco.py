@@ -73,8 +73,8 @@ def sentences(*texts: str) -> list[dict]:
 
 def ref(number: int, split: str, *texts: str, **fields: object) -> dict:
     name = f"COCO_train2014_00000000000{number}_{number}7.jpg"
-    known = {"ref_id": number, "ann_id": number * 10, "image_id": number, "category_id": 1, "file_name": name}
-    return {**known, "sent_ids": [0], "sentences": sentences(*texts), "split": split, **fields}
+    defaults = {"ref_id": number, "ann_id": number * 10, "image_id": number, "category_id": 1, "file_name": name}
+    return {**defaults, "sent_ids": [0], "sentences": sentences(*texts), "split": split, **fields}
 
 
 REFS = [ref(1, "train", "the cat", "cat on the left."), ref(2, "testA", "a man"), ref(3, "testB", "猫")]
@@ -103,8 +103,8 @@ def pickled(folder: Path, content: bytes) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_refs_pickle(convert, refer, protocol):
-    said = convert(*pickled(refer, pickle.dumps(REFS, protocol)), "--name", "refcoco+", out=refer / "out")
-    assert "2 rows written to" in said
+    message = convert(*pickled(refer, pickle.dumps(REFS, protocol)), "--name", "refcoco+", out=refer / "out")
+    assert "2 rows written to" in message
     rows = read(refer / "out", refer / "coco")
     assert {name: len(lines) for name, lines in rows.items()} == {
         "refcoco+_train.jsonl": 2,
@@ -153,8 +153,10 @@ def test_a_hostile_pickle_is_refused_and_runs_nothing(refused, refer, protocol, 
     victim = refer / "victim"
     argument = {"system": f"mkdir {victim}", "eval": f"__import__('os').mkdir({str(victim)!r})", "mkdir": str(victim)}
     content = pickle.dumps([*REFS, Hostile(call, argument[name])], protocol)
-    said = refused(*pickled(refer, content), out=refer / "out")
-    assert "refs(unc).p: pickle: got it names" in said and name in said and "expected plain values only" in said
+    message = refused(*pickled(refer, content), out=refer / "out")
+    assert (
+        "refs(unc).p: pickle: got it names" in message and name in message and "expected plain values only" in message
+    )
     assert not victim.exists()
     pickle.loads(content)  # the same bytes do run under pickle itself
     assert victim.exists()
@@ -186,10 +188,10 @@ def test_boxes_without_an_area_and_without_numbers_are_named_together(refused, r
     for annotation, box in zip(instances["annotations"], ([1, 2, 0, 4], [1, 2, 3], [1, 2, "3", 4]), strict=True):
         annotation["bbox"] = box
     (refer / "instances.json").write_text(json.dumps(instances))
-    said = refused(*pickled(refer, pickle.dumps(REFS)), out=refer / "out")
-    assert "refs(unc).p:1: bbox: got [1, 2, 1, 6], expected a box with an area" in said
-    assert "refs(unc).p:2: bbox: got [1, 2, 3], expected four numbers" in said
-    assert "refs(unc).p:3: bbox: got [1, 2, '3', 4], expected four numbers" in said
+    message = refused(*pickled(refer, pickle.dumps(REFS)), out=refer / "out")
+    assert "refs(unc).p:1: bbox: got [1, 2, 1, 6], expected a box with an area" in message
+    assert "refs(unc).p:2: bbox: got [1, 2, 3], expected four numbers" in message
+    assert "refs(unc).p:3: bbox: got [1, 2, '3', 4], expected four numbers" in message
 
 
 def test_instances_are_asked_for(refused, refer):
@@ -200,8 +202,15 @@ def test_instances_are_asked_for(refused, refer):
 def lmms(number: int, *texts: str, **fields: object) -> dict:
     name = f"COCO_val2014_00000000000{number}_{number}.jpg"
     picture = {"bytes": jpeg("red" if number % 2 else "blue"), "path": name}
-    known = {"question_id": str(number), "image": picture, "question": "", "answer": list(texts)}
-    return {**known, "bbox": [1.0, 2.0, 30.0, 40.0], "file_name": name, "segmentation": [1.0], "iscrowd": 0, **fields}
+    defaults = {"question_id": str(number), "image": picture, "question": "", "answer": list(texts)}
+    return {
+        **defaults,
+        "bbox": [1.0, 2.0, 30.0, 40.0],
+        "file_name": name,
+        "segmentation": [1.0],
+        "iscrowd": 0,
+        **fields,
+    }
 
 
 def parquet(path: Path, rows: list[dict]) -> Path:
@@ -224,9 +233,9 @@ def test_lmms_parquet_with_images_inside(convert, tmp_path):
     assert row["image"] == "images/COCO_val2014_000000000001.jpg" and row["image_wh"] == [64, 48]
     assert row["conversations"][1]["value"] == "[0.0, 0.0, 5.5, 5.0]" and row["question_id"] == "1"
     assert row["conversations"][0]["value"] == "<image>" + QUESTION.format("man")
-    written = sorted(path.name for path in (out / "images").iterdir())
-    assert written == [f"COCO_val2014_00000000000{k}.jpg" for k in (1, 2, 3)]
-    assert (out / "images" / written[0]).read_bytes() == jpeg("red")
+    size = sorted(path.name for path in (out / "images").iterdir())
+    assert size == [f"COCO_val2014_00000000000{k}.jpg" for k in (1, 2, 3)]
+    assert (out / "images" / size[0]).read_bytes() == jpeg("red")
 
 
 def jxu(number: int, split: str, *texts: str, **fields: object) -> dict:
@@ -299,16 +308,16 @@ def test_file_names_cannot_leave_the_folder(convert, tmp_path):
 
 def test_rec_jsons_with_null_solutions(convert, refused, shared, tmp_path):
     source = shared / "refcocos" / "refcocos_test.json"
-    given = json.loads(source.read_text())
+    source_rows = json.loads(source.read_text())
     out = tmp_path / "out"
-    said = refused(source, "--name", "refcocos", out=out)
-    nulls = [number for number, row in enumerate(given, start=1) if row["solution"] is None]
+    message = refused(source, "--name", "refcocos", out=out)
+    nulls = [number for number, row in enumerate(source_rows, start=1) if row["solution"] is None]
     assert len(nulls) == 16 and all(
-        f"refcocos_test.json:{k}: solution: got null, expected a box" in said for k in nulls
+        f"refcocos_test.json:{k}: solution: got null, expected a box" in message for k in nulls
     )
-    done = convert(source, "--name", "refcocos", "--skip_unanswered", "--image_prefix", "coco", out=out)
-    assert "157 rows written" in done and "16 without a box left out" in done
-    answered = [row for row in given if row["solution"] is not None]
+    output = convert(source, "--name", "refcocos", "--skip_unanswered", "--image_prefix", "coco", out=out)
+    assert "157 rows written" in output and "16 without a box left out" in output
+    answered = [row for row in source_rows if row["solution"] is not None]
     for row in answered:
         image = tmp_path / "coco" / row["image"]
         image.parent.mkdir(parents=True, exist_ok=True)

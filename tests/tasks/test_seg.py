@@ -43,8 +43,8 @@ def answer(polygon: Polygon, **changes: object) -> str:
 @pytest.mark.parametrize("basis", BASES)
 def test_gold_earns_its_ceiling_and_the_doctor_says_so(basis):
     row = record(basis)
-    earned, best = gold_score(row)
-    assert best == row.extra["ceiling"] < 1 and best <= earned < best + 1e-4
+    score, best = gold_score(row)
+    assert best == row.extra["ceiling"] < 1 and best <= score < best + 1e-4
     assert check_gold(row) == []
 
 
@@ -94,17 +94,20 @@ def test_every_frame_comes_back_within_a_pixel(family, limits):
     row = record("fourier", 24, model_family=family, **limits)
     height, width = frame_size(row, (HEIGHT, WIDTH))
     x, y = np.array([300.0, 200.0])
-    moved = from_original((x, y, WIDTH, HEIGHT), family, (WIDTH, HEIGHT), **limits)
-    assert moved[2:] == pytest.approx((width, height))
+    frame_box = from_original((x, y, WIDTH, HEIGHT), family, (WIDTH, HEIGHT), **limits)
+    assert frame_box[2:] == pytest.approx((width, height))
     # a disc of 20 px of the frame, which is an ellipse of the original
     coeffs = [20.0, *[0.0] * 23]
-    wanted = np.square((COLUMNS - x) * width / WIDTH) + np.square((ROWS - y) * height / HEIGHT) < 20**2
+    gold = np.square((COLUMNS - x) * width / WIDTH) + np.square((ROWS - y) * height / HEIGHT) < 20**2
     for stated in ({"size": [height, width]}, {"size": None}):
-        text = answer(Polygon(moved[:2], tuple(coeffs), (height, width), "fourier"), **stated)
-        row_of_disc = row.with_extra(segmentation=encode_rle(wanted))
+        text = answer(Polygon(frame_box[:2], tuple(coeffs), (height, width), "fourier"), **stated)
+        row_of_disc = row.with_extra(segmentation=encode_rle(gold))
         assert mask_iou(text, row_of_disc) > 0.93, stated
-        read = answered_polygon(text, row_of_disc)
-        centre = [read["centre"][0] * WIDTH / read["size"][1], read["centre"][1] * HEIGHT / read["size"][0]]
+        polygon = answered_polygon(text, row_of_disc)
+        centre = [
+            polygon["centre"][0] * WIDTH / polygon["size"][1],
+            polygon["centre"][1] * HEIGHT / polygon["size"][0],
+        ]
         assert centre == pytest.approx([x, y], abs=1)
 
 
@@ -217,18 +220,18 @@ def test_the_task_names_the_three_keys_and_what_counts():
 
 @pytest.mark.parametrize("basis", BASES)
 def test_the_generator_gives_masks_of_what_is_drawn(basis):
-    generator, seen = OutlinedShapes(basis=basis, terms=12), set()
+    generator, categories = OutlinedShapes(basis=basis, terms=12), set()
     for index in range(40):
         example = generator.example(0, "train", index)
-        (image,), (asked,) = example.images, example.questions
-        drawn = np.asarray(image).any(axis=2)
-        assert image.size == (112, 112) and (decode_rle(asked.extra["segmentation"]) == drawn).all()
-        gold = json.loads(asked.answer)
-        assert gold["size"] == [112, 112] and len(gold["coeffs"]) == 12 and "12 coefficients" in asked.question
-        assert gold.get("basis", "chebyshev") == basis == asked.extra["basis"]
-        assert f"the {asked.extra['category']}" not in asked.question  # with its colour in between
-        seen.add(asked.extra["category"])
-    assert seen == set(MASK_SHAPES)
+        (image,), (question,) = example.images, example.questions
+        mask = np.asarray(image).any(axis=2)
+        assert image.size == (112, 112) and (decode_rle(question.extra["segmentation"]) == mask).all()
+        gold = json.loads(question.answer)
+        assert gold["size"] == [112, 112] and len(gold["coeffs"]) == 12 and "12 coefficients" in question.question
+        assert gold.get("basis", "chebyshev") == basis == question.extra["basis"]
+        assert f"the {question.extra['category']}" not in question.question  # with its colour in between
+        categories.add(question.extra["category"])
+    assert categories == set(MASK_SHAPES)
     assert generator.example(0, "train", 3) == generator.example(0, "train", 3)
     assert generator.example(0, "train", 3) != generator.example(0, "heldout", 3)
 
@@ -267,9 +270,9 @@ def rows(tmp_path):
     for index in range(3):
         example = OutlinedShapes(basis="fourier", terms=16).example(0, "train", index)
         example.images[0].save(tmp_path / f"{index}.png")
-        asked = example.questions[0]
-        turns = [{"from": "human", "value": "<image>" + asked.question}, {"from": "gpt", "value": asked.answer}]
-        lines.append({"id": f"row/{index}", "image": f"{index}.png", "conversations": turns, **asked.extra})
+        question = example.questions[0]
+        turns = [{"from": "human", "value": "<image>" + question.question}, {"from": "gpt", "value": question.answer}]
+        lines.append({"id": f"row/{index}", "image": f"{index}.png", "conversations": turns, **question.extra})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return tmp_path, lines
 
@@ -281,22 +284,22 @@ def run(script, monkeypatch, *arguments: object) -> None:
 
 def count(path, color: str) -> int:
     """Pixels of about this colour."""
-    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - wanted).max(axis=2) < 12).sum())
+    levels = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - levels).max(axis=2) < 12).sum())
 
 
 def test_gold_and_predictions_are_drawn(rows, monkeypatch, capsys):
     """The fork's script drew nothing: it read a field that its rows lack."""
     folder, lines = rows
-    said = [f"<answer>{lines[0]['conversations'][1]['value'].replace('[', '[ ')}</answer>", "I see nothing"]
-    text = "".join(json.dumps({"id": f"row/{i}", "completion": one}) + "\n" for i, one in enumerate(said))
+    predictions = [f"<answer>{lines[0]['conversations'][1]['value'].replace('[', '[ ')}</answer>", "I see nothing"]
+    text = "".join(json.dumps({"id": f"row/{i}", "completion": one}) + "\n" for i, one in enumerate(predictions))
     (folder / "said.jsonl").write_text(text)
     flags = ["--image-root", folder, "--output", folder / "vis", "--predictions", folder / "said.jsonl"]
     run(draw_polygons, monkeypatch, folder / "rows.jsonl", *flags)
-    drawn = sorted((folder / "vis").iterdir())
-    assert [path.name for path in drawn] == ["00000_row_0.png", "00001_row_1.png", "00002_row_2.png"]
+    files = sorted((folder / "vis").iterdir())
+    assert [path.name for path in files] == ["00000_row_0.png", "00001_row_1.png", "00002_row_2.png"]
     # the legend's line is about 20 x 2 px; an outline is much longer
-    green, red = ([count(path, color) for path in drawn] for color in (draw_polygons.GOLD, draw_polygons.ANSWERED))
+    green, red = ([count(path, color) for path in files] for color in (draw_polygons.GOLD, draw_polygons.ANSWERED))
     assert red[0] > 300 > red[1] >= 0 == red[2]  # drawn over its gold; not readable: the legend alone; none
     assert min(green[1:]) > 300
     assert "3 pictures, 2 predictions" in capsys.readouterr().out

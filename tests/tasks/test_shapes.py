@@ -23,7 +23,7 @@ def test_a_box_is_as_tight_as_the_pixels_say(kind, side):
 
 
 def test_without_overlap_boxes_are_apart_and_with_it_they_keep_the_limit():
-    rng, seen = np.random.default_rng(1), []
+    rng, overlaps = np.random.default_rng(1), []
     for overlap in (0.0, 0.3):
         for _ in range(60):
             kinds = [EVERY[k] for k in rng.integers(len(EVERY), size=4)]
@@ -31,9 +31,9 @@ def test_without_overlap_boxes_are_apart_and_with_it_they_keep_the_limit():
             assert [item.kind for item in items] == kinds
             shared = [box_iou(a.box, b.box) for k, a in enumerate(items) for b in items[:k]]
             assert max(shared) <= overlap and min(item.visible for item in items) >= MIN_VISIBLE
-            seen.append((overlap, max(shared), min(item.visible for item in items)))
-    assert all(share == 0 and visible == 1 for overlap, share, visible in seen if overlap == 0)
-    assert any(share > 0.1 and visible < 1 for overlap, share, visible in seen if overlap)
+            overlaps.append((overlap, max(shared), min(item.visible for item in items)))
+    assert all(share == 0 and visible == 1 for overlap, share, visible in overlaps if overlap == 0)
+    assert any(share > 0.1 and visible < 1 for overlap, share, visible in overlaps if overlap)
 
 
 def test_the_visible_share_counts_the_pixels_left():
@@ -43,8 +43,8 @@ def test_the_visible_share_counts_the_pixels_left():
     pixels = np.asarray(image)
     for kind, box, share in zip(kinds, boxes, visible, strict=True):
         alone = np.asarray(draw_scene([kind], [box], 112)[0]).any(axis=2)
-        left = (pixels == COLORS[kind.color]).all(axis=2)
-        assert share == pytest.approx(left.sum() / alone.sum())
+        remaining = (pixels == COLORS[kind.color]).all(axis=2)
+        assert share == pytest.approx(remaining.sum() / alone.sum())
     assert visible[0] < 1 and visible[1] < 1 and visible[2] == 1
 
 
@@ -64,11 +64,11 @@ def test_unseen_pairs_are_unseen_and_nothing_else_is_new():
 @pytest.mark.parametrize("split", ReferredShapes.splits)
 def test_a_description_fits_one_shape_of_the_split_and_its_box_is_the_gold(split):
     for index in range(200):
-        made = ReferredShapes(most=4, distractors=2)
-        (asked,) = made.example(0, split, index).questions
-        items = asked.extra["items"]
-        matching = [item for item in items if f"the {item['name']}." in asked.question]
-        assert [item["box"] for item in matching] == [json.loads(asked.answer)]
+        generator = ReferredShapes(most=4, distractors=2)
+        (question,) = generator.example(0, split, index).questions
+        items = question.extra["items"]
+        matching = [item for item in items if f"the {item['name']}." in question.question]
+        assert [item["box"] for item in matching] == [json.loads(question.answer)]
         kinds = [Kind(*(item["name"].split()[k] for k in (1, 2, 0))) for item in items]
         assert all((kind.color, kind.shape) in pairs(split) for kind in kinds)
         assert 2 <= len(kinds) <= 4

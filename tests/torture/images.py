@@ -26,15 +26,15 @@ MAX_SECONDS, MAX_MB = 2.0, 1500  # of CPU time for one file; of memory for a pro
 
 def child(names: Iterable[str]) -> None:
     """Opens each named file (a number, or a bomb's name) and writes a line of JSON about it."""
-    from helpers.damaged_images import BOMBS, damaged, opened
+    from helpers.damaged_images import BOMBS, damaged, open_outcome
 
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             kind, data = damaged(int(name)) if name.isdigit() else (name, BOMBS[name]())
             print(json.dumps({"begins": name, "kind": kind}), flush=True)
-            said, seconds = timed(opened, Path(folder), data)
+            said, seconds = timed(open_outcome, Path(folder), data)
             for _ in range(2 if seconds > MAX_SECONDS else 0):  # a busy machine makes any file slow once
-                seconds = min(seconds, timed(opened, Path(folder), data)[1])
+                seconds = min(seconds, timed(open_outcome, Path(folder), data)[1])
             peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             print(json.dumps({"name": name, "kind": kind, "said": said, "seconds": seconds, "peak_mb": peak_mb}))
 
