@@ -30,7 +30,7 @@ class Small(NonfiniteGuard, Trainer):
     def rows_of(self, inputs: dict[str, Any]) -> torch.Tensor:
         return inputs["step"]
 
-    def where(self, row: Any) -> str:
+    def place_of(self, row: Any) -> str:
         return f"rows.jsonl:{int(row)}"
 
 

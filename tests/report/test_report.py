@@ -18,7 +18,7 @@ from open_r1.report.curves import draw_curves
 from open_r1.report.history import read_metrics
 from open_r1.report.page import write_report
 from open_r1.report.run_folder import flag_differences, read_runs
-from open_r1.trainer.outputs.completion_stats import read
+from open_r1.trainer.outputs.completion_stats import completion_stats
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_gold_that_no_grading_reads_may_be_of_any_kind(tmp_path):
     (group,) = read_lines(tmp_path / "rollouts.jsonl")
     assert group["gold"] == group["completions"][0]["outlines"] == []
     row = Record("r", (), "", (), "[0, 0, 4, 8]", {"image_wh": [8, 8]}, "a:1", "mask_iou")
-    assert read([row], ["<answer>so</answer>"], [[1]], {1}, graded=False)["parsed"] == ["so"]
+    assert completion_stats([row], ["<answer>so</answer>"], [[1]], {1}, graded=False)["parsed"] == ["so"]
 
 
 def test_rollouts_are_bounded_newest_kept_and_pictures_with_them(tmp_path):

@@ -221,7 +221,7 @@ def test_the_cache_is_used_where_training_recomputes_activations(tiny, mixed, tm
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--gradient_checkpointing", "true")
     trainer.model.gradient_checkpointing_enable()
     trainer.model.train()
-    trainer.agreed, lengths = True, []  # the first rollout is not held against a pass over whole rows
+    trainer.agreement_checked, lengths = True, []  # the first rollout is not held against a pass over whole rows
     plain = trainer.model.base_model.language_model.forward
     monkeypatch.setattr(
         trainer.model.base_model.language_model,

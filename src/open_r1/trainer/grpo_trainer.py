@@ -125,7 +125,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         self.data_collator = self.loader.prefetch
         self.batch: GenerationBatch | None = None  # while TRL generates and scores
         self._step_of_micro_batches, self._micro_batches_seen = -1, 0  # of the optimizer step that is under way
-        self.agreed = False  # the first rollout was compared with the trainer's own pass
+        self.agreement_checked = False  # the first rollout was compared with the trainer's own pass
         self.engine = VLLMRollouts(self, banned) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
@@ -256,7 +256,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
     def rows_of(self, inputs: dict[str, Any]) -> list[RowNumber]:
         return inputs.get("rows", ())  # an evaluation keeps none
 
-    def where(self, row: RowNumber) -> str:
+    def place_of(self, row: RowNumber) -> str:
         return self.records[row["split"]][row["row"]].where
 
     def _get_per_token_logps_and_entropies(

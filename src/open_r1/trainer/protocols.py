@@ -69,7 +69,7 @@ class RolloutTrainer(RunTrainer, Protocol):
     ref_model: PreTrainedModel | None
     loader: Any  # rollout.prompts.PromptLoader
     optimizations: Any  # forward.optimizations.Optimizations
-    agreed: bool
+    agreement_checked: bool
     health: Any  # checks.health.Health
     _metrics: dict[str, dict[str, list[float]]]
     _logs: dict[str, Any]

@@ -76,7 +76,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
     def rows_of(self, inputs: dict[str, Any]) -> torch.Tensor:
         return inputs.pop("rows")
 
-    def where(self, row: torch.Tensor) -> str:
+    def place_of(self, row: torch.Tensor) -> str:
         return self.records[int(row)].where
 
 

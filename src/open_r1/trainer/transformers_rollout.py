@@ -1,4 +1,4 @@
-"""The completions of a trainer's generation batch by transformers, under the engine that holds its weights."""
+"""Rollouts by transformers: completions of a generation batch, under DDP, DeepSpeed or FSDP."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ from open_r1.trainer.protocols import RolloutTrainer
 def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Token ids of one completion for each prompt, up to and with its end token; rows of a group hold the same Prompt.
 
-    All ranks call it. Where a rank is asked to stop, its completions are not whole. Raises Disagreement, on all, where
-    the first one is not what training computes.
+    All ranks call it. After a stop signal a rank's completions are cut off. Raises Disagreement, on all ranks, if the
+    log-probs of the first group differ from training's.
     """
     args = trainer.args
-    alone = not (is_zero3(trainer.accelerator) and not args.ds3_gather_for_generation) and not trainer.is_fsdp_enabled
+    independent = not trainer.is_fsdp_enabled and (not is_zero3(trainer.accelerator) or args.ds3_gather_for_generation)
     with (
         profiling_context(trainer, "transformers.generate"),
         unwrap_model_for_generation(
@@ -33,18 +33,20 @@ def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> 
         trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
         trainer.accelerator.autocast(),
     ):
-        # ranks that hold all weights need not step together, so rows that ended can leave the batch
-        options = {"compact": True, "synced_gpus": False} if alone else {"compact": False}
-        what = (
+        # independent ranks hold all weights, so finished rows can leave the batch
+        options = {"compact": True, "synced_gpus": False} if independent else {"compact": False}
+        recorder = recorder_for(trainer, model, prompts)
+        completion_ids = generate_groups(
             model,
             bare_model(model).base_model,
             prompts,
             trainer.generation_config,
             trainer.eos_token_ids,
+            witness=recorder,
+            stop=trainer.signals.stop_requested,
+            **options,
         )
-        witness = recorder_for(trainer, model, prompts)
-        said = generate_groups(*what, witness=witness, stop=trainer.signals.stop_requested, **options)
-    if witness is not None:
-        trainer.refuse_image_tokens(said)  # a pass over them would fail in other words
-        check_agreement(trainer, witness, prompts, said)
-    return said
+    if recorder is not None:
+        trainer.refuse_image_tokens(completion_ids)  # before a pass over them fails with another error
+        check_agreement(trainer, recorder, prompts, completion_ids)
+    return completion_ids

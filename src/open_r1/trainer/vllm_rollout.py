@@ -80,7 +80,7 @@ class VLLMRollouts:
         return self.loader.request(example, count, seed)
 
     def call_engine(self, call: Callable[[], _Value]) -> _Value:
-        """What `call` returns on this rank. Raises on all ranks what it raises on any; vLLM's errors as EngineError."""
+        """What `call` returns on this rank. All ranks raise what it raises on any; vLLM's errors as EngineError."""
 
         def with_engine_errors() -> _Value:
             try:

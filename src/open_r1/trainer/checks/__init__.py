@@ -1,1 +1,1 @@
-"""What a run checks of itself while it trains."""
+"""Checks of a run while it trains: metrics, finite numbers, agreement of rollouts and training, weight updates."""

@@ -1,4 +1,4 @@
-"""A run that watches itself: each finding once as a warning with its evidence, and an end where `--stop_on` asks."""
+"""Diagnoses a run from its metrics: warns once of each finding, and ends the run for those in `--stop_on`."""
 
 import logging
 import sys
@@ -20,17 +20,17 @@ STOPPED = 3  # exit status of a run that `--stop_on` ended; torchrun itself then
 
 
 class Health(TrainerCallback):
-    """Looks at the metrics after each log; `stopped` is the finding that ended the run.
+    """Diagnoses the metrics after each log; `stop_finding` is the finding that ended the run.
 
-    Rank 0 alone has the lines of a resumed run, so it decides and tells the others, which must stop at the same step.
+    Rank 0 alone has the lines of a resumed run, so it decides and broadcasts, as all ranks must stop at the same step.
     """
 
     def __init__(self, output_dir: str, stop_on: list[str] | None):
         self.folder, self.stop_on = Path(output_dir), frozenset(stop_on or ())
         self.history = History()
-        self.told: set[str] = set()
-        self.stopped: Finding | None = None
-        self.pace = Throttle(seconds=0, share=0.01)
+        self.names: set[str] = set()  # of the findings so far
+        self.stop_finding: Finding | None = None
+        self.throttle = Throttle(seconds=0, share=0.01)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -47,32 +47,33 @@ class Health(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        found = self._news(state.global_step, logs or {}) if state.is_world_process_zero else []
-        for finding in found:
+        news = self._new_findings(state.global_step, logs or {}) if state.is_world_process_zero else []
+        for finding in news:
             logger.warning("step %d: %s", state.global_step, finding)
-        if not self.stop_on or self.stopped or state.global_step >= state.max_steps:
+        if not self.stop_on or self.stop_finding or state.global_step >= state.max_steps:
             return
-        stops = [finding for finding in found if finding.name in self.stop_on][:1] or [None]
-        self.stopped = broadcast_object_list(stops)[0]
-        if self.stopped:
+        stops = [finding for finding in news if finding.name in self.stop_on][:1] or [None]
+        self.stop_finding = broadcast_object_list(stops)[0]
+        if self.stop_finding:
             control.should_training_stop = control.should_save = True
 
-    def _news(self, step: int, logs: dict[str, Any]) -> list[Finding]:
+    def _new_findings(self, step: int, logs: dict[str, Any]) -> list[Finding]:
+        """Add a log to the history; the findings that it shows for the first time."""
         self.history.add(metrics_line(step, logs))
-        if not self.pace.due():
+        if not self.throttle.due():
             return []
-        with self.pace:
-            found = [finding for finding in findings(self.history.lines()) if finding.name not in self.told]
-        self.told |= {finding.name for finding in found}
-        return found
+        with self.throttle:
+            news = [finding for finding in findings(self.history.lines()) if finding.name not in self.names]
+        self.names |= {finding.name for finding in news}
+        return news
 
 
 def exit_if_stopped(trainer: RolloutTrainer) -> None:
-    """How a task script ends: with the reason and status 3 where `--stop_on` stopped the run.
+    """End the process with the reason and status 3 if `--stop_on` stopped the run.
 
-    Rank 0 alone ends so, after all have saved: torchrun kills the others when one fails.
+    Rank 0 alone does so, after all have saved: torchrun kills the others when one fails.
     """
-    finding, step = trainer.health.stopped, trainer.state.global_step
+    finding, step = trainer.health.stop_finding, trainer.state.global_step
     if finding is None:
         return
     trainer.accelerator.wait_for_everyone()

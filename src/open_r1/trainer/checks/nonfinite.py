@@ -1,12 +1,12 @@
-"""NaN or infinity in loss or gradient: the run stops before the weights are touched, or leaves the step out.
+"""Stops a run, or skips the step, for NaN or infinity in loss or gradient, before the weights change.
 
 One such step makes every weight NaN, and transformers logs the mean of earlier losses in its place. So before each
-optimizer step all ranks look at the same numbers, the gradient norm and whether any rank's loss was not finite, and
-decide alike by `--on_nonfinite`. Who leaves the step out:
-  - elsewhere we do: gradients become None, which torch optimizers pass over, moments included;
-  - DeepSpeed steps within backward, before anybody can look. It leaves such a step out itself and says so;
-  - with --fp16 the loss scaler does, as its way to find the scale, so there only many in a row are an end.
-A step left out counts as a step: the learning rate goes on as planned (under DeepSpeed it waits).
+optimizer step all ranks compare the same numbers, the gradient norm and whether any rank's loss was not finite, and
+decide alike by `--on_nonfinite`. What skips the step:
+  - DeepSpeed steps within backward, before any check; it skips such a step itself and logs it;
+  - with --fp16 the loss scaler, as its way to find the scale, so there only many in a row end the run;
+  - elsewhere this file: gradients become None, which torch optimizers pass over, moments included.
+A skipped step counts as a step: the learning rate goes on as planned (under DeepSpeed it waits).
 """
 
 import logging
@@ -23,9 +23,9 @@ from open_r1.trainer.lifecycle.partial_step import step_is_partial
 
 logger = logging.getLogger(__name__)
 
-IN_A_ROW = 10  # steps left out, one after the other, that end a run
-SCALER_IN_A_ROW = 20  # with --fp16, whose scaler halves 65536 until gradients are finite
-ROWS_NAMED = 16  # rows named
+MAX_IN_A_ROW = 10  # consecutive skipped steps that end a run
+MAX_IN_A_ROW_FP16 = 20  # with --fp16, whose scaler halves 65536 until gradients are finite
+MAX_ROWS_NAMED = 16
 
 
 class NotFinite(RunEnded):
@@ -33,7 +33,7 @@ class NotFinite(RunEnded):
 
 
 class NonfiniteGuard:
-    """Mixed into a trainer, before TRL's class: `nonfinite_steps` is in each log, and saved by `run_state`."""
+    """Mixin, before TRL's class: checks each step; `nonfinite_steps` is in each log, and saved by `run_state`."""
 
     grad_norm: float | None = None  # of the newest step before clipping; None where the engine computes none
     nonfinite_steps = 0
@@ -52,41 +52,42 @@ class NonfiniteGuard:
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        """Called by transformers before each optimizer step, with all gradients there. Raises NotFinite."""
+        """The gradient norm; transformers calls it before each optimizer step. Raises NotFinite."""
         norm = super()._get_grad_norm(*args, **kwargs)
-        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        self.grad_norm = None if whole is None else float(whole)
+        full_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.grad_norm = None if full_norm is None else float(full_norm)
         losses, self._losses = self._losses, []
         bad_loss = torch.stack([bad for bad, _ in losses]).any().float() if losses else torch.zeros(())
         bad_loss = bool(self.accelerator.reduce(bad_loss.to(self.accelerator.device), "sum"))
         if bad_loss or (self.grad_norm is not None and not math.isfinite(self.grad_norm)):
-            self._meet(losses, bad_loss)
+            self._skip_or_stop(losses, bad_loss)
         else:
             self.nonfinite_in_a_row = 0
         return norm
 
-    def _meet(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool) -> None:
-        """Leave the step out, or end the run."""
+    def _skip_or_stop(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool) -> None:
+        """Skip the step, or raise NotFinite."""
         self.nonfinite_steps += 1
         self.nonfinite_in_a_row += 1
-        limit = IN_A_ROW if self.args.on_nonfinite == "skip" else 1
-        limit = SCALER_IN_A_ROW if uses_loss_scaler(self.accelerator) and not bad_loss else limit
+        limit = MAX_IN_A_ROW if self.args.on_nonfinite == "skip" else 1
+        limit = MAX_IN_A_ROW_FP16 if uses_loss_scaler(self.accelerator) and not bad_loss else limit
         if step_is_partial(self) or self.nonfinite_in_a_row >= limit:
-            raise NotFinite(self._ending(losses, bad_loss))
+            raise NotFinite(self._stop_text(losses, bad_loss))
         if not self.is_deepspeed_enabled:
             self.model_wrapped.zero_grad()
         if self.nonfinite_steps == 1 and self.is_world_process_zero():
-            logger.warning("%s; left out, as all such steps are; nonfinite_steps counts them", self._found(bad_loss))
+            logger.warning("%s; left out, as all such steps are; nonfinite_steps counts them", self._problem(bad_loss))
 
-    def _found(self, bad_loss: bool) -> str:
-        what = "a loss that is not finite" if bad_loss else f"a gradient norm of {self.grad_norm}"
-        return f"step {self.state.global_step + 1}: got {what}, expected a number"
+    def _problem(self, bad_loss: bool) -> str:
+        got = "a loss that is not finite" if bad_loss else f"a gradient norm of {self.grad_norm}"
+        return f"step {self.state.global_step + 1}: got {got}, expected a number"
 
-    def _ending(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool) -> str:
-        blamed = [rows for bad, rows in losses if bad] if bad_loss else [rows for _, rows in losses]
-        places = list(dict.fromkeys(gather_object([self.where(row) for rows in blamed for row in rows])))
-        rest = f" and {len(places) - ROWS_NAMED} more" if len(places) > ROWS_NAMED else ""
-        named = f" Rows: {', '.join(places[:ROWS_NAMED])}{rest}." if places else ""
+    def _stop_text(self, losses: list[tuple[torch.Tensor, Any]], bad_loss: bool) -> str:
+        """The error's text, with the rows of the micro-batches at fault on all ranks, or of all micro-batches."""
+        suspects = [rows for bad, rows in losses if bad] if bad_loss else [rows for _, rows in losses]
+        places = list(dict.fromkeys(gather_object([self.place_of(row) for rows in suspects for row in rows])))
+        more = f" and {len(places) - MAX_ROWS_NAMED} more" if len(places) > MAX_ROWS_NAMED else ""
+        rows = f" Rows: {', '.join(places[:MAX_ROWS_NAMED])}{more}." if places else ""
         again = f", {self.nonfinite_in_a_row} times in a row" if self.nonfinite_in_a_row > 1 else ""
         state = " The step was taken, so the weights may be of no use." if step_is_partial(self) else ""
         skip = (
@@ -95,17 +96,17 @@ class NonfiniteGuard:
             else "; --on_nonfinite skip leaves such steps out"
         )
         return (
-            f"{self._found(bad_loss)}{again}.{state}{named} Lower --learning_rate ({self._get_learning_rate():.3g}) "
+            f"{self._problem(bad_loss)}{again}.{state}{rows} Lower --learning_rate ({self._get_learning_rate():.3g}) "
             f"or --max_grad_norm ({self.args.max_grad_norm:g}), use --bf16 true in place of --fp16 true, look at the "
             f"rows{skip}"
         )
 
     def rows_of(self, inputs: dict[str, Any]) -> Any:
-        """The rows of a micro-batch, out of what `compute_loss` is given."""
+        """The rows of a micro-batch, from the inputs of `compute_loss`."""
         raise NotImplementedError
 
-    def where(self, row: Any) -> str:
-        """The place of one of them, such as "train.jsonl:17"."""
+    def place_of(self, row: Any) -> str:
+        """The place of such a row, as "train.jsonl:17"."""
         raise NotImplementedError
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:

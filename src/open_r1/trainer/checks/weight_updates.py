@@ -1,12 +1,12 @@
-"""Did the weights move? Asked once, after the first optimizer steps that had a gradient and a learning rate.
+"""Checks once that the optimizer changed the weights, after the first steps with a gradient and a learning rate.
 
-A parameter that learns nothing costs memory, and no metric shows it. Two causes are told apart: no gradient reached
-it (then weight decay may move it, for the worse), or the step was lost in rounding. A parameter may rest in the first
-step by rights (a LoRA pair has a gradient on one side only, an expert may get no token), so it is named after `STEPS`
-steps; but where nothing at all moved, the run ends after the first.
+A parameter that learns nothing costs memory, and no metric shows it. Two causes are distinguished: no gradient reached
+it (weight decay may still move it, for the worse), or the step was lost in rounding. A parameter may rightly stay the
+same in the first step (a LoRA pair has a gradient on one side only, an expert may get no token), so the warning comes
+after `STEPS` steps; but where no parameter at all changed, the run ends after the first.
 
-What is compared are fingerprints, a number for each tensor, of what the optimizer writes: float32 masters under
-DeepSpeed, shards under ZeRO and FSDP, the parameters elsewhere.
+Fingerprints are compared, one number a tensor, of what the optimizer writes: float32 masters under DeepSpeed, shards
+under ZeRO and FSDP, the parameters elsewhere.
 """
 
 import logging
@@ -27,7 +27,7 @@ STEPS = 2
 SLICE = 1 << 20  # elements hashed at once: about 24 MB of temporaries
 ODD = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number: 2**64 over the golden ratio
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of an element -> its bit pattern
-NAMES_SHOWN = 3  # names of a group
+MAX_NAMES = 3  # of a group in the warning
 
 NO_GRADIENT = (
     "No gradient reached: {names}. The loss does not depend on them: text rows use no vision tower, a router may "
@@ -44,73 +44,81 @@ ROUNDED = (
 class WeightUpdates(TrainerCallback):
     """Compares fingerprints around the first `STEPS` optimizer steps with a gradient, then does nothing.
 
-    `trainer` has `grad_norm`, that of its newest step. All ranks see all parameters, in one order, and agree by one
-    reduction a step. Raises RunEnded, on all ranks, where a step had a gradient and moved nothing.
+    `trainer.grad_norm` is that of its newest step. All ranks have all parameters, in one order, and agree by one
+    reduction a step. Raises RunEnded, on all ranks, after a step that had a gradient and changed no weight.
     """
 
     def __init__(self, trainer: RunTrainer):
-        self.trainer, self.left, self.before = trainer, STEPS, None
+        self.trainer, self.steps_left, self.fingerprints = trainer, STEPS, None
 
     def on_train_begin(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.names, self.parameters = [name for name, _ in named], [p for _, p in named]
+        pairs = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.names, self.parameters = [name for name, _ in pairs], [p for _, p in pairs]
         device = self.trainer.accelerator.device
-        self.moved, self.reached, self.now = torch.zeros(3, len(named), dtype=torch.bool, device=device)
+        flags = torch.zeros(3, len(pairs), dtype=torch.bool, device=device)
+        self.changed, self.had_gradient, self.has_gradient = flags
         deepspeed = self.trainer.is_deepspeed_enabled  # it steps within backward, and gradients are gone afterwards
-        self.hooks = [p.register_hook(self._seen(i)) for i, p in enumerate(self.parameters)] if deepspeed else []
+        hooked = self.parameters if deepspeed else []
+        self.hooks = [p.register_hook(self._gradient_hook(i)) for i, p in enumerate(hooked)]
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        if self.left and self.trainer._get_learning_rate() > 0:
-            self.before = self._fingerprints()
-            self.now.zero_()  # parameters that a gradient reaches in this step
+        if self.steps_left and self.trainer._get_learning_rate() > 0:
+            self.fingerprints = self._compute_fingerprints()
+            self.has_gradient.zero_()  # in this step
 
     def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        for i, parameter in enumerate(self.parameters if self.before is not None else ()):
+        for i, parameter in enumerate(self.parameters if self.fingerprints is not None else ()):
             if parameter.grad is not None:
-                self._seen(i)(parameter.grad)
+                self._gradient_hook(i)(parameter.grad)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        before, self.before, norm = self.before, None, self.trainer.grad_norm
-        if before is None or norm is None or not (math.isfinite(norm) and norm > 0):
+        earlier, self.fingerprints, norm = self.fingerprints, None, self.trainer.grad_norm
+        if earlier is None or norm is None or not (math.isfinite(norm) and norm > 0):
             return
-        flags = torch.stack([before != self._fingerprints(), self.now]).float()
-        moved, reached = self.trainer.accelerator.reduce(flags, "sum") > 0
-        if not moved.any():
+        flags = torch.stack([earlier != self._compute_fingerprints(), self.has_gradient]).float()
+        changed, had_gradient = self.trainer.accelerator.reduce(flags, "sum") > 0
+        if not changed.any():
             raise RunEnded(no_update_reason(state.global_step + 1, norm, self.trainer._get_learning_rate()))
-        self.moved, self.reached, self.left = self.moved | moved, self.reached | reached, self.left - 1
-        if self._learned().all() or not self.left:
-            self._end()
+        self.changed, self.had_gradient = self.changed | changed, self.had_gradient | had_gradient
+        self.steps_left -= 1
+        if self._learned().all() or not self.steps_left:
+            self._finish()
 
     def _learned(self) -> torch.Tensor:
-        return self.moved & self.reached
+        """(parameters,) bool: those that had a gradient and changed."""
+        return self.changed & self.had_gradient
 
-    def _end(self) -> None:
-        self.left = 0
+    def _finish(self) -> None:
+        """Remove the hooks, and warn of parameters that learned nothing."""
+        self.steps_left = 0
         for hook in self.hooks:
             hook.remove()
         if not self._learned().all() and self.trainer.is_world_process_zero():
-            logger.warning("%s", unmoved_warning(self.names, self.moved.tolist(), self.reached.tolist()))
+            logger.warning("%s", unmoved_warning(self.names, self.changed.tolist(), self.had_gradient.tolist()))
 
-    def _seen(self, number: int) -> Any:
-        def note(gradient: torch.Tensor) -> None:
-            self.now[number] |= local_part(gradient).any()
+    def _gradient_hook(self, number: int) -> Any:
+        """A hook that records whether a parameter's gradient is other than zero."""
 
-        return note
+        def record(gradient: torch.Tensor) -> None:
+            self.has_gradient[number] |= local_part(gradient).any()
 
-    def _fingerprints(self) -> torch.Tensor:
+        return record
+
+    def _compute_fingerprints(self) -> torch.Tensor:
         """(parameters,) int64, of what this rank's optimizer writes."""
         device = self.trainer.accelerator.device
         return torch.stack([fingerprint(optimized_part(p)).to(device) for p in self.parameters])
 
 
 def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a DTensor; any other tensor itself."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def optimized_part(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """What the optimizer of this rank writes of a parameter; empty where that is nothing."""
+    """The part of a parameter that this rank's optimizer writes; empty where it writes none."""
     if hasattr(parameter, "ds_id"):  # ZeRO-3
         from deepspeed.utils import safe_get_local_fp32_param
 
@@ -122,12 +130,13 @@ def optimized_part(parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
-    """() int64: a hash of all bits of a tensor, in slices, so that nothing of its size is held.
+    """() int64: a hash of all bits of a tensor, in slices, so that no temporary has its size.
 
     Each bit pattern counts times an odd number of its place, modulo 2**64. A plain sum would often miss a step: Adam's
     first moves each weight by the learning rate, up or down, and weights of one size then cancel. With the places, a
     change of one element is always seen, and one of several missed with a probability of 2**(k - 63), where 2**k is
-    the greatest power of two that divides all changes of bit patterns: 2**-31 at worst for float32.
+    the greatest power of two that divides all changes of bit patterns: 2**-31 at worst for float32. (torch.hash_tensor
+    gave equal hashes for different weights.)
 
     >>> a, b = torch.tensor([1.5, 1.5]), torch.tensor([1.75, 1.25])
     >>> bool(fingerprint(a) == fingerprint(b)), bool(fingerprint(a) == fingerprint(a.clone()))
@@ -142,26 +151,27 @@ def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def mixing_factors(count: int, device: torch.device) -> torch.Tensor:
-    """(count,) odd int64 numbers that look drawn at random, after SplitMix64 (Steele et al. 2014)."""
+    """(count,) odd pseudo-random int64 numbers, after SplitMix64 (Steele et al. 2014)."""
     z = (torch.arange(count, device=device) + 1) * ODD
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         z = (z ^ (z >> shift)) * factor
     return (z ^ (z >> 31)) | 1
 
 
-def unmoved_warning(names: Sequence[str], moved: Sequence[bool], reached: Sequence[bool]) -> str:
+def unmoved_warning(names: Sequence[str], changed: Sequence[bool], had_gradient: Sequence[bool]) -> str:
     """The warning about parameters that learn nothing, each with the likely reason."""
-    rows = list(zip(names, moved, reached, strict=True))
-    resting = {
+    rows = list(zip(names, changed, had_gradient, strict=True))
+    groups = {
         NO_GRADIENT: [name for name, _, gradient in rows if not gradient],
-        ROUNDED: [name for name, moves, gradient in rows if gradient and not moves],
+        ROUNDED: [name for name, change, gradient in rows if gradient and not change],
     }
-    count = sum(map(len, resting.values()))
-    said = [text.format(names=grouped_names(some)) for text, some in resting.items() if some]
-    return f"{count} of {len(rows)} trained parameters learned nothing in {STEPS} steps. {'. '.join(said)}"
+    count = sum(map(len, groups.values()))
+    reasons = [text.format(names=grouped_names(group)) for text, group in groups.items() if group]
+    return f"{count} of {len(rows)} trained parameters learned nothing in {STEPS} steps. {'. '.join(reasons)}"
 
 
 def no_update_reason(step: int, norm: float, rate: float) -> str:
+    """The error's text for a step that changed no weight."""
     return (
         f"step {step}: got no weight that moved, expected all to, with a gradient norm of {norm:.3g} and a learning "
         f"rate of {rate:.3g}: the step is smaller than the weights' precision; use --dtype float32 (with --bf16 true "
@@ -170,7 +180,7 @@ def no_update_reason(step: int, norm: float, rate: float) -> str:
 
 
 def grouped_names(names: Iterable[str]) -> str:
-    """Names by the module that they share, the first few of each and how many there are.
+    """Names grouped by the module that they share, with the first few of each and their number.
 
     >>> grouped_names([*(f"visual.blocks.{i}.norm.weight" for i in range(5)), "lm_head.weight"])
     'visual.blocks (5: 0.norm.weight, 1.norm.weight, 2.norm.weight, ...), lm_head.weight'
@@ -180,11 +190,11 @@ def grouped_names(names: Iterable[str]) -> str:
         parts = name.split(".")
         layer = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts) - 1)
         groups.setdefault(".".join(parts[:layer]), []).append(".".join(parts[layer:]))
-    return ", ".join(_group(prefix, some) for prefix, some in groups.items())
+    return ", ".join(_group(prefix, members) for prefix, members in groups.items())
 
 
 def _group(prefix: str, names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{prefix}.{names[0]}".lstrip(".")
-    shown = ", ".join([*names[:NAMES_SHOWN], *["..."] * (len(names) > NAMES_SHOWN)])
-    return f"{prefix} ({len(names)}: {shown})"
+    first = ", ".join([*names[:MAX_NAMES], *["..."] * (len(names) > MAX_NAMES)])
+    return f"{prefix} ({len(names)}: {first})"
