@@ -29,7 +29,7 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.endpoint.batch import Accepted, CachedEndpoint, Rejected, add_flags, run_batch_command
 from open_r1.endpoint.replies import split_reasoning
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, data_error, shorten
 from open_r1.rewards.parsing.answer import final_text, has_think_format
 from open_r1.rewards.registry import METHODS
 from open_r1.tasks.counting import COUNT_ALL_QUESTION
@@ -71,7 +71,7 @@ def load_scenes(path: Path, folder: Path | None) -> list[dict[str, Any]]:
         scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         got, expected = f"{type(error).__name__}: {error}", 'CLEVR\'s {"scenes": [...]}'
-        raise DataError([Problem(str(path), "scenes", got, expected, "correct the file")]) from error
+        raise data_error(str(path), "scenes", got, expected, "correct the file") from error
     images = ImageFolder(str(folder)) if folder else None
     problems = [p for i, scene in enumerate(scenes) for p in scene_problems(scene, f"{path}:scenes[{i}]", images)]
     if problems:

@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from open_r1.data.geometry.polygons import BASES, RAYS
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.errors import DataError, Problem
+from open_r1.errors import DataError, data_error
 from open_r1.tasks.importers.coco import InstanceFilter, Picture, picture_rows, read_pictures
 from open_r1.tasks.importers.downloads import download, unzip
 
@@ -132,7 +132,7 @@ def present(split: Split) -> list[Picture]:
     if existing or not split.pictures:
         return existing
     expected = f"{split.pictures[0].file!r} and the others of {split.name}.jsonl"
-    raise DataError([Problem(str(split.images), "images", "none of them", expected, "correct --images")])
+    raise data_error(str(split.images), "images", "none of them", expected, "correct --images")
 
 
 def read_state(stem: Path, key: dict[str, Any]) -> State:

@@ -17,7 +17,7 @@ from open_r1.data.jsonl_dataset import default_cache_dir
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record, parse_row
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, data_error, shorten
 
 ROWS_AT_ONCE = 1000  # rows whose image column is read together
 
@@ -130,7 +130,7 @@ def place_of(path: str, allowed: Sequence[ImageFolder], where: str) -> str:
                 return folder.resolve(path.removeprefix(f"{root}/"), where)
     expected = f"a picture inside the dataset, or a file below {' or '.join(one.folder for one in allowed)}"
     remedy = "put the pictures into the dataset: Dataset.push_to_hub and to_parquet do so"
-    raise DataError([Problem(where, "image", shorten(path), expected, remedy)])
+    raise data_error(where, "image", shorten(path), expected, remedy)
 
 
 def load_hub_records(name: str, config: str | None, split: str, method: str | None) -> HubRecords:
@@ -143,13 +143,9 @@ def load_hub_records(name: str, config: str | None, split: str, method: str | No
     loaded = load_from_disk(name) if saved else load_dataset(name, config)
     splits = loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
     if split not in splits:
-        raise DataError(
-            [Problem(name, "split", repr(split), f"one of {', '.join(splits)}", "set --dataset_train_split")]
-        )
+        raise data_error(name, "split", repr(split), f"one of {', '.join(splits)}", "set --dataset_train_split")
     missing = {"problem", "solution"} - set(splits[split].column_names)
     if missing:
         got = ", ".join(splits[split].column_names)
-        raise DataError(
-            [Problem(f"{name}[{split}]", "columns", got, "problem, solution, image or images", "rename them")]
-        )
+        raise data_error(f"{name}[{split}]", "columns", got, "problem, solution, image or images", "rename them")
     return HubRecords(splits[split], name, split, method)

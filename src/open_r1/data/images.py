@@ -23,7 +23,7 @@ from open_r1.data.geometry.coordinates import (
 )
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, data_error, shorten
 
 __all__ = ["COORDINATES", "from_original", "load_images", "open_image", "original_size", "smart_resize", "to_original"]
 
@@ -111,7 +111,7 @@ def _with_image(
     """`use(image)` on the opened, undecoded image after every check that needs no pixels."""
 
     def refuse(got: str, expected: str, remedy: str) -> DataError:
-        return DataError([Problem(where or folder, "image", f"{shorten(relative)}, {got}", expected, remedy)])
+        return data_error(where or folder, "image", f"{shorten(relative)}, {got}", expected, remedy)
 
     path = ImageFolder(folder).resolve(relative, where or folder)
     with os.fdopen(_open(path, refuse), "rb") as file:

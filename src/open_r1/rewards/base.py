@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, data_error, shorten
 from open_r1.rewards.parsing.answer import extract_answer, final_text
 
 # (text of one completion, its record) -> a value, or None where it does not apply. Pure, deterministic, no I/O.
@@ -84,7 +84,12 @@ def gold_text(record: Record) -> str:
     return gold
 
 
+def is_direct(record: Record) -> bool:
+    """Whether the record is answered in direct mode, without thinking (extra field `prompt_mode`)."""
+    return record.extra.get("prompt_mode") == "direct"
+
+
 def bad_gold(record: Record, expected: str) -> DataError:
     """The DataError of a gold answer that its method cannot use."""
     remedy = "correct the gold answer, or choose another --reward_method"
-    return DataError([Problem(record.where, "solution", shorten(record.solution), expected, remedy)])
+    return data_error(record.where, "solution", shorten(record.solution), expected, remedy)

@@ -7,8 +7,8 @@ The row's extra field `coded` holds the coded message without spaces. In direct 
 from rapidfuzz.distance import Levenshtein
 
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
-from open_r1.rewards.base import bad_gold, gold_text
+from open_r1.errors import data_error, shorten
+from open_r1.rewards.base import bad_gold, gold_text, is_direct
 from open_r1.rewards.parsing.chars import normalize_message, parse_chars, parse_message
 
 
@@ -37,7 +37,7 @@ def decode_chars(completion: str, record: Record) -> float | None:
     >>> decode_chars(spelled, record), decode_chars(spelled.replace("c a b", "x y b"), record)
     (0.6666666666666667, 0.0)
     """
-    return None if _is_direct(record) else message_similarity(parse_chars(completion), record)
+    return None if is_direct(record) else message_similarity(parse_chars(completion), record)
 
 
 def decode_answer(completion: str, record: Record) -> float:
@@ -84,7 +84,7 @@ def coded_message(record: Record) -> str:
     if len(message) != len(gold_message(record)):
         expected = f"the coded message, {len(gold_message(record))} characters as the message has"
         remedy = "write the coded message without spaces between its letters, _ between words"
-        raise DataError([Problem(record.where, "coded", shorten(coded), expected, remedy)])
+        raise data_error(record.where, "coded", shorten(coded), expected, remedy)
     return message
 
 
@@ -98,8 +98,4 @@ def chars_thinking(record: Record) -> str:
 
 
 def _has_exact_chars(completion: str, record: Record) -> bool:
-    return _is_direct(record) or parse_chars(completion) == gold_message(record)
-
-
-def _is_direct(record: Record) -> bool:
-    return record.extra.get("prompt_mode") == "direct"
+    return is_direct(record) or parse_chars(completion) == gold_message(record)

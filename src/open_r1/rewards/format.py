@@ -1,6 +1,7 @@
 """The format reward: each tag once and in its place. (As in R1-V and VLM-R1, with their loopholes closed)"""
 
 from open_r1.data.record import Record
+from open_r1.rewards.base import is_direct
 from open_r1.rewards.parsing.answer import has_answer_format, has_think_format
 
 
@@ -14,5 +15,4 @@ def format_reward(completion: str, record: Record) -> float:
     >>> format_reward("<answer>b</answer>", Record("1", (), "", (), "b", {"prompt_mode": "direct"}))
     1.0
     """
-    direct = record.extra.get("prompt_mode") == "direct"
-    return float(has_answer_format(completion) if direct else has_think_format(completion))
+    return float(has_answer_format(completion) if is_direct(record) else has_think_format(completion))

@@ -9,7 +9,7 @@ again).
 import math
 
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import data_error, shorten
 from open_r1.rewards.parsing.units import count_units
 
 MAX_UNITS = 1024  # words, or characters of scripts without spaces; an English word is about 1.3 tokens
@@ -47,4 +47,4 @@ def _limit(record: Record) -> int:
     if type(limit) is int and limit > 0:
         return limit
     remedy = "write the number of words at which a completion counts as long, or remove the field"
-    raise DataError([Problem(record.where, "max_units", shorten(limit), "a positive integer", remedy)])
+    raise data_error(record.where, "max_units", shorten(limit), "a positive integer", remedy)

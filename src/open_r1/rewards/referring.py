@@ -5,7 +5,7 @@ from typing import Any
 
 from open_r1.data.geometry.coordinates import MAX_ASPECT, space_of, to_original
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.boxes import last_box, parse_boxes
 
@@ -89,7 +89,7 @@ def _pixels(record: Record, name: str) -> int:
     if type(value) is int and value > 0:
         return value
     remedy = "write the processor's limit, or remove the field"
-    raise DataError([Problem(record.where, name, shorten(value), "a positive number of pixels", remedy)])
+    raise data_error(record.where, name, shorten(value), "a positive number of pixels", remedy)
 
 
 def gold_box(record: Record) -> tuple[float, ...]:
@@ -111,7 +111,7 @@ def image_wh(record: Record) -> tuple[float, float]:
         return value[0], value[1]
     expected = f"[width, height] of the original image in pixels, within 1:{MAX_ASPECT}"
     remedy = f"boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
-    raise DataError([Problem(record.where, "image_wh", shorten(value), expected, remedy)])
+    raise data_error(record.where, "image_wh", shorten(value), expected, remedy)
 
 
 def _is_side(value: object) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, look_up, nearest_hint
+from open_r1.errors import data_error, look_up, nearest_hint
 from open_r1.rewards.area import area, area_format, parsed_area, two_decimals
 from open_r1.rewards.base import Method, Reward
 from open_r1.rewards.cipher import chars_thinking, decode, decode_answer, decode_chars, decode_partial, parse_decoded
@@ -112,7 +112,7 @@ def method_of(record: Record) -> Method:
     name = record.accu_reward_method
     if name and name not in METHODS:
         expected, remedy = f"one of {', '.join(METHODS)}", nearest_hint(name, METHODS)
-        raise DataError([Problem(record.where, "accu_reward_method", repr(name), expected, remedy)])
+        raise data_error(record.where, "accu_reward_method", repr(name), expected, remedy)
     return get_method(name)
 
 

@@ -6,7 +6,7 @@ import orjson
 
 from open_r1.data.record import Record
 from open_r1.data.row_formats import solution_text
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
 
 RESULTS = ("score", "parsed", "error")
@@ -20,7 +20,7 @@ def read_saved(row: dict[str, Any], where: str) -> tuple[str, Record]:
     if isinstance(row.get("completion"), str):
         return row["completion"], _record(row, where)
     got = shorten(row["completion"]) if "completion" in row else "no such field"
-    raise DataError([Problem(where, "completion", got, "the model's text", "write it as text")])
+    raise data_error(where, "completion", got, "the model's text", "write it as text")
 
 
 def decode_saved(line: bytes, where: str) -> dict[str, Any]:
@@ -28,9 +28,9 @@ def decode_saved(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise DataError([Problem(where, "line", f"broken JSON ({error})", "one JSON object", "correct it")]) from error
+        raise data_error(where, "line", f"broken JSON ({error})", "one JSON object", "correct it") from error
     if not isinstance(row, dict):
-        raise DataError([Problem(where, "line", shorten(row), "one JSON object", "write each row as {...}")])
+        raise data_error(where, "line", shorten(row), "one JSON object", "write each row as {...}")
     return {key: value for key, value in row.items() if key not in RESULTS}
 
 
@@ -46,11 +46,11 @@ def _gold(row: dict[str, Any], where: str) -> Any:
     """The gold answer; a box of any `gold_format` as [x1, y1, x2, y2]."""
     form, gold = row.get("gold_format", "xyxy"), row.get("gold")
     if form not in ("xyxy", "xywh"):
-        raise DataError([Problem(where, "gold_format", shorten(form), "xyxy or xywh", "write one of them")])
+        raise data_error(where, "gold_format", shorten(form), "xyxy or xywh", "write one of them")
     if form == "xyxy":
         return gold
     boxes = parse_boxes(str(gold))
     if len(boxes) != 1:
-        raise DataError([Problem(where, "gold", shorten(gold), "one box [x, y, width, height]", "correct the gold")])
+        raise data_error(where, "gold", shorten(gold), "one box [x, y, width, height]", "correct the gold")
     x, y, width, height = boxes[0].xyxy
     return [x, y, x + width, y + height]

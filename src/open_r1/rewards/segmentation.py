@@ -10,7 +10,7 @@ from open_r1.data.geometry.coordinates import MAX_ASPECT, from_original
 from open_r1.data.geometry.masks import Rle, Size, mask_iou_of, mask_overlap, read_segmentation
 from open_r1.data.geometry.polygons import Polygon, outline_points, to_rle
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.polygons import last_polygon, parse_polygons
 from open_r1.rewards.referring import coordinate_frame
@@ -117,7 +117,7 @@ def true_mask(record: Record, gold: Polygon, size: Size) -> Rle:
     except ValueError as error:
         expected = f"COCO polygons or a run-length code on {size[0]} x {size[1]} pixels (height, width)"
         remedy = "correct it, or remove the field: then the gold polygon is the truth"
-        raise DataError([Problem(record.where, "segmentation", str(error), expected, remedy)]) from error
+        raise data_error(record.where, "segmentation", str(error), expected, remedy) from error
 
 
 def gold_ceiling(record: Record) -> float:
@@ -132,4 +132,4 @@ def gold_ceiling(record: Record) -> float:
         return float(value)
     expected = "the IoU in (0, 1] of the gold polygon with `segmentation`"
     remedy = "write open_r1.data.geometry.polygons.ceiling(polygon, mask)"
-    raise DataError([Problem(record.where, "ceiling", shorten(value), expected, remedy)])
+    raise data_error(record.where, "ceiling", shorten(value), expected, remedy)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import bad_gold, gold_text
 from open_r1.rewards.math import is_math, lists_alternatives, same_math
 from open_r1.rewards.parsing.answer import final_text, normalize
@@ -119,9 +119,7 @@ def options_of(record: Record) -> list[str] | None:
         value = list(value.values())
     if not isinstance(value, (list, tuple)) or len(value) > len(LETTERS):
         expected = f"a list of at most {len(LETTERS)} options"
-        raise DataError(
-            [Problem(record.where, name, shorten(value), expected, "write the options as a list of texts")]
-        )
+        raise data_error(record.where, name, shorten(value), expected, "write the options as a list of texts")
     return [str(option) for option in value]
 
 

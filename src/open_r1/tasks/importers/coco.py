@@ -11,7 +11,7 @@ import orjson
 from open_r1.data.geometry.masks import decode_rle, encode_rle, read_segmentation
 from open_r1.data.geometry.polygons import ceiling, fit_polygon, polygon_json
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.errors import DataError, Problem
+from open_r1.errors import data_error
 from open_r1.tasks.seg import outline_question
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -71,7 +71,7 @@ def read_pictures(path: Path, folder: str = "") -> list[Picture]:
         return [_picture(image, by_image[image["id"]], folder) for image in images]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         got, remedy = f"{type(error).__name__}: {error}", "name an instances_*.json file"
-        raise DataError([Problem(str(path), "annotations", got, "COCO's instances", remedy)]) from error
+        raise data_error(str(path), "annotations", got, "COCO's instances", remedy) from error
 
 
 def _instance(note: dict[str, Any], names: dict[int, str]) -> Instance:

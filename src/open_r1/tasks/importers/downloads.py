@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.errors import DataError, Problem
+from open_r1.errors import DataError, Problem, data_error
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
@@ -107,7 +107,7 @@ def _verify(url: str, part: Path, md5: str | None) -> None:
 
 
 def _download_error(url: str, got: str, remedy: str, expected: str = "the whole file") -> DataError:
-    return DataError([Problem(url, "download", got, expected, remedy)])
+    return data_error(url, "download", got, expected, remedy)
 
 
 def unzip(
@@ -130,9 +130,7 @@ def unzip(
                 _extract(opened, member, folder)
                 watch(done, len(files))
     except (zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            [Problem(str(archive), "archive", str(error), "a ZIP file", "delete it, start again")]
-        ) from error
+        raise data_error(str(archive), "archive", str(error), "a ZIP file", "delete it, start again") from error
 
 
 def _refuse_escapes(archive: Path, members: Iterable[zipfile.ZipInfo]) -> None:

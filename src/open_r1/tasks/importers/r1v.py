@@ -4,7 +4,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, data_error, shorten
 
 FIELDS = ("image_path", "question", "ground_truth")
 
@@ -15,9 +15,7 @@ def convert_prompts(path: Path, out: Path) -> Path:
     Raises DataError with every line that lacks a field, and for a missing file.
     """
     if not path.is_file():
-        raise DataError(
-            [Problem(str(path), "--prompt_path", "no such file", "R1-V's prompt file", "correct the path")]
-        )
+        raise data_error(str(path), "--prompt_path", "no such file", "R1-V's prompt file", "correct the path")
     rows, problems = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():
@@ -38,5 +36,5 @@ def _row(line: str, number: int, where: str) -> dict[str, Any]:
         image, question, truth = (fields[name] for name in FIELDS)
     except (ValueError, TypeError, KeyError) as error:
         expected = f"a JSON object with {', '.join(FIELDS)}"
-        raise DataError([Problem(where, "line", shorten(error), expected, "correct the line")]) from error
+        raise data_error(where, "line", shorten(error), expected, "correct the line") from error
     return {"id": number, "image": str(PurePosixPath(image)), "problem": question, "solution": str(truth)}
