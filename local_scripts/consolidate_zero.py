@@ -1,11 +1,11 @@
-"""A DeepSpeed checkpoint -> a plain model folder in float32, from the master weights that its ranks saved.
+"""Convert a DeepSpeed checkpoint to a plain model folder in float32, from the master weights of its ranks.
 
     python local_scripts/consolidate_zero.py output/my-run/checkpoint-100 output/my-run/merged
 
 `checkpoint-N` is itself a model folder where `stage3_gather_16bit_weights_on_model_save` was on (as in the files
-beside this script), in the type that was trained in. This script is for the float32 masters, and for runs without it.
-DeepSpeed's own `zero_to_fp32.py` reads the same files, but writes no safetensors of a model whose embeddings are tied,
-and runs whatever code a file of another author holds: here files may hold weights alone.
+beside this script), in the training type. This script is for the float32 master weights, and for runs without it.
+DeepSpeed's own `zero_to_fp32.py` reads the same files, but fails to write safetensors of a model with tied
+embeddings, and runs code inside the files; this script accepts files with weights only.
 """
 
 import argparse
@@ -17,14 +17,14 @@ import torch
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from open_r1.config.remote_code import refuse_code
+from open_r1.config.remote_code import load_weights_only
 from open_r1.tasks.recipe import copy_recipe
 
 
 def consolidate(checkpoint: Path, out: Path) -> None:
-    """Write model and processor to `out`. Raises ValueError where the saved names are not those of the model, and
-    UnpicklingError where a file holds more than weights."""
-    refuse_code()
+    """Write model and processor to `out`. Raises ValueError for weights of other names than the model's, and
+    UnpicklingError for a file that holds more than weights."""
+    load_weights_only()
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)

@@ -97,9 +97,9 @@ def _sample(data: RecordDataset) -> RecordDataset:
 def _processor(model: str) -> Any:
     from transformers import AutoProcessor  # takes seconds to import, only --model needs it
 
-    from open_r1.config.remote_code import code_named
+    from open_r1.config.remote_code import remote_code_errors
 
-    with code_named(model, "the doctor runs none"):
+    with remote_code_errors(model, "the doctor runs none"):
         return AutoProcessor.from_pretrained(model, trust_remote_code=False)
 
 

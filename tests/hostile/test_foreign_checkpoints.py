@@ -19,7 +19,7 @@ from open_r1.check import main as check
 from open_r1.config import hardware
 from open_r1.config.arguments import JsonlArguments, TaskArguments
 from open_r1.config.parser import parse
-from open_r1.config.remote_code import refuse_code
+from open_r1.config.remote_code import load_weights_only
 from open_r1.errors import UsageError
 from open_r1.models.loading import load_model, load_processor
 from open_r1.plan.dims import read_dims
@@ -113,7 +113,7 @@ def test_files_of_deepspeed_run_nothing(tiny, tmp_path, trace, stage):
         poison(path, trace)
     with pytest.raises(pickle.UnpicklingError):
         runpy.run_path(str(REPO / "local_scripts" / "consolidate_zero.py"))["consolidate"](folder, tmp_path / "out")
-    refuse_code()  # as `--deepspeed` does
+    load_weights_only()  # as `--deepspeed` does
     with pytest.raises(pickle.UnpicklingError):
         TorchCheckpointEngine().load(str(states[0]), map_location="cpu")
     assert not trace.exists()
