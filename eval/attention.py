@@ -1,4 +1,4 @@
-"""What a model looks at while it answers: a page with a heat map over the pictures for each token of the completion.
+"""Write a page of a model's attention: a heat map over the pictures for each token of its completion.
 
     python eval/attention.py --model assets/tiny-vlm --task digits --image digits.png \\
         --question "What is the sum of the digits in this image?" --out output/attention.html
@@ -11,19 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
-
-from open_r1.config.arguments import TaskArguments, VLMConfig
-from open_r1.config.remote_code import remote_code_errors
-from open_r1.data.chat import messages, with_images
 from open_r1.data.images import open_image
-from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
-from open_r1.evaluation.attention.layout import Fields
-from open_r1.evaluation.attention.maps import attend, chosen_layer
-from open_r1.models.families import image_token_ids
-from open_r1.models.loading import load_processor
+from open_r1.evaluation.attention.maps import chosen_layer
+from open_r1.evaluation.session import SOURCE, ModelSession, Question
+from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.tasks.registry import TASKS
@@ -53,58 +45,59 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def look(args: argparse.Namespace) -> None:
+def write_attention(args: argparse.Namespace) -> None:
+    """Answer the question, or take --completion as the answer; write the page, the GIF and the MP4."""
     if args.mp4:
         require_ffmpeg()
-    paths = [path.resolve() for path in args.image]
-    pictures = [open_image(str(path.parent), path.name, where=str(path)) for path in paths]
-    row = {"problem": args.question, "solution": "-", "images": list(map(str, paths))}
-    record = parse_row(row, where="--question", line=1)
-    conversation = with_images(messages(record, TASKS[args.task].prompts[args.prompt_mode]), pictures)
+    settings = attention_settings(args)
+    for path in map(
+        Path.resolve, args.image
+    ):  # unreadable pictures and questions are refused before a model is loaded
+        open_image(str(path.parent), path.name, where=str(path))
+    question = Question(args.question, tuple(args.image))
+    question.record(settings.methods[0])
+    session = ModelSession(settings)
+    chosen_layer(session.engine.model, args.layer, args.head)
+    if args.completion is None:
+        *_, answer = session.ask(question)
+    else:
+        answer = session.teacher_forced(question, args.completion)
+    attention, pictures = session.attention(answer, args.layer, args.head), answer.example.pictures
 
-    limits = TaskArguments(max_pixels=args.max_pixels, min_pixels=args.min_pixels)
-    processor = load_processor(VLMConfig(model_name_or_path=args.model), limits, args.trust_remote_code)
-    with remote_code_errors(args.model):
-        model = AutoModelForImageTextToText.from_pretrained(
-            args.model, dtype=args.dtype, device_map=args.device, trust_remote_code=args.trust_remote_code
-        ).eval()
-    layer = chosen_layer(model, args.layer, args.head)
-    fields = processor.apply_chat_template(
-        [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    ).to(model.device)
-    said = completion(model, processor, dict(fields), args)
-    seen = attend(model, processor, dict(fields), [picture.size for picture in pictures], said, layer, args.head)
-
-    facts = {"model": args.model, "question": args.question, "pictures": ", ".join(path.name for path in paths)}
-    write_attention_page(args.out, seen, pictures, facts)
+    facts = {"model": args.model, "question": args.question, "pictures": ", ".join(path.name for path in args.image)}
+    write_attention_page(args.out, attention, pictures, facts)
     for path, write in ((args.gif, write_gif), (args.mp4, write_mp4)):
         if path:
-            write(path, frames(seen, pictures))
-    print(f"{len(said)} tokens, {seen.source}, {seen.on_images.sum(axis=1).mean():.1%} of it on pictures: {args.out}")
+            write(path, frames(attention, pictures))
+    on_pictures = attention.on_images.sum(axis=1).mean()
+    print(f"{len(answer.ids)} tokens, {attention.source}, {on_pictures:.1%} of it on pictures: {args.out}")
 
 
-def completion(
-    model: PreTrainedModel, processor: ProcessorMixin, fields: Fields, args: argparse.Namespace
-) -> list[int]:
-    """Token ids: those of --completion, or generated, without tokens that stand for images."""
-    if args.completion is not None:
-        return processor.tokenizer(args.completion, add_special_tokens=False)["input_ids"]
-    torch.manual_seed(args.seed)
-    sampling = {"temperature": args.temperature, "top_p": 1.0, "top_k": 0} if args.temperature else {}
-    out = model.generate(
-        **fields,
-        do_sample=bool(args.temperature),
-        **(sampling or {"temperature": None, "top_p": None, "top_k": None}),
-        max_new_tokens=args.max_completion_length,
-        repetition_penalty=1.0,
-        suppress_tokens=image_token_ids(model.config, processor),
+def attention_settings(args: argparse.Namespace) -> EvaluationSettings:
+    """The settings of these flags; unlike in an evaluation, their defaults do not come from the checkpoint."""
+    return EvaluationSettings(
+        model=args.model,
+        prompt_mode=args.prompt_mode,
+        max_completion_length=args.max_completion_length,
+        temperature=args.temperature,
+        seed=args.seed,
+        max_pixels=args.max_pixels,
+        min_pixels=args.min_pixels,
+        dtype=args.dtype,
+        device=args.device,
+        trust_remote_code=args.trust_remote_code,
+        data_file_paths=[SOURCE],
+        image_folders=None,
+        output_dir=Path(),
+        tasks=[args.task],
+        methods=[TASKS[args.task].method],
+        batch_size=1,
     )
-    return out[0, fields["input_ids"].shape[1] :].tolist()
 
 
 def main() -> None:
     try:
-        look(options().parse_args())
+        write_attention(options().parse_args())
     except UsageError as error:
         sys.exit(str(error))
 
