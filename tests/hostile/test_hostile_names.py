@@ -12,7 +12,7 @@ from PIL import Image
 from open_r1.data.jsonl_io import read_lines
 from open_r1.report.page import write_report
 from open_r1.report.thinning import thin_rollouts
-from open_r1.trainer.outputs.rollout_log import Rollouts
+from open_r1.trainer.outputs.rollout_log import RolloutLog
 
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",
@@ -140,7 +140,7 @@ def test_a_folder_of_pictures_that_is_a_link_out_of_the_run_is_not_read(crafted,
 
 def test_thinning_deletes_pictures_of_the_run_alone(crafted, tmp_path):
     picture = Image.new("RGB", (4, 4), "red")
-    own = Rollouts(str(crafted), 1, 0, 10)._save(picture)
+    own = RolloutLog(str(crafted), 1, 0, 10)._save_picture(picture)
     (crafted / "rollout_images" / "notes.txt").write_text("mine")
     (crafted / "rollout_images" / "folder").mkdir()
     thin_rollouts(crafted, 1)

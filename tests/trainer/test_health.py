@@ -125,15 +125,15 @@ def test_fewer_rollouts_than_a_group_are_refused(capsys):
 def test_work_takes_its_share_of_the_time_and_no_more(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("open_r1.trainer.outputs.throttle.time.monotonic", lambda: now[0])
-    pace = Throttle(seconds=60, share=0.02)
+    throttle = Throttle(seconds=60, share=0.02)
     now[0] += 60
-    assert pace.due()
-    with pace:
+    assert throttle.due()
+    with throttle:
         now[0] += 3
     now[0] += 146  # 3 s of 150 are 2 %
-    assert not pace.due()
+    assert not throttle.due()
     now[0] += 1
-    assert pace.due()
+    assert throttle.due()
 
 
 def test_the_page_shows_the_table_of_the_code():

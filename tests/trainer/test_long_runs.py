@@ -17,8 +17,7 @@ from open_r1.errors import UsageError
 from open_r1.report.diagnoses import findings
 from open_r1.report.history import ENDS, MOST, History, read_metrics
 from open_r1.trainer.checks.health import Health
-from open_r1.trainer.outputs import callbacks
-from open_r1.trainer.outputs import tolerant_writer as forgiving
+from open_r1.trainer.outputs import callbacks, tolerant_writer
 from open_r1.trainer.outputs.callbacks import HISTORY, Curves, trim_log_history
 from open_r1.trainer.outputs.tolerant_writer import MetricsFile, TolerantWriter
 
@@ -151,7 +150,7 @@ def test_metrics_wait_for_room_and_are_said_to_once(tmp_path, caplog):
 
 
 def test_metrics_that_never_found_room_are_counted_at_the_end(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(forgiving, "WAITING", 3)
+    monkeypatch.setattr(tolerant_writer, "MAX_PENDING", 3)
     metrics = MetricsFile(tmp_path / "metrics.jsonl", TolerantWriter())
     with files_no_larger_than(5):
         for step in range(5):

@@ -111,7 +111,7 @@ def train_and_save(
         archive_earlier_logs(training)
     save_configuration(trainer, task, training, model_args)
     trainer.facts = resume.facts
-    trainer.about = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
+    trainer.recipe_and_card = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
     train(trainer, resume)
 
 

@@ -11,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from open_r1.data.jsonl_io import each_line
 from open_r1.report.diagnoses import Finding, findings
 from open_r1.report.history import History
-from open_r1.trainer.outputs.throttle import Throttle, metrics_line
+from open_r1.trainer.outputs.throttle import Throttle
+from open_r1.trainer.outputs.tolerant_writer import metrics_line
 from open_r1.trainer.protocols import RolloutTrainer
 
 logger = logging.getLogger(__name__)

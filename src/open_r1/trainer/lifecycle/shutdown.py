@@ -16,7 +16,7 @@ from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checkpointing.select import Resume, checkpoints_in
 from open_r1.trainer.lifecycle.partial_step import record_step_begins, step_is_partial
 from open_r1.trainer.lifecycle.preemption import RunStopped
-from open_r1.trainer.outputs.hub import FINAL
+from open_r1.trainer.outputs.hub import FINAL_MODEL
 from open_r1.trainer.protocols import RunTrainer
 
 
@@ -36,7 +36,7 @@ def train(trainer: RunTrainer, resume: Resume) -> None:
 
 def save_final(trainer: RunTrainer) -> None:
     """Write the final model's folder atomically, and push it if asked. Raises SaveFailed."""
-    with staged(trainer, Path(trainer.args.output_dir) / FINAL, manifest=False) as folder:
+    with staged(trainer, Path(trainer.args.output_dir) / FINAL_MODEL, manifest=False) as folder:
         trainer.save_model(str(folder), _internal_call=True)
     if trainer.args.push_to_hub:
         trainer.push_to_hub(commit_message="Model save")

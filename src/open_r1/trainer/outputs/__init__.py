@@ -1,1 +1,1 @@
-"""What a run writes beside its checkpoints."""
+"""Files that a run writes beside its checkpoints, and its uploads to the hub."""

@@ -1,4 +1,4 @@
-"""Statistics of completions: the answers that were read, lengths, truncation, and the metric `parse_rate`."""
+"""Statistics of completions: parsed answers, lengths, truncation, and the metric `parse_rate`."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def completion_stats(
 ) -> dict[str, list[Any]]:
     """Parallel lists, one entry a completion: `parsed` (None: nothing), `tokens`, `truncated` (no end token came).
 
-    Where accuracy is not `graded` the gold may be none that its method could use: what is read is the final text.
+    Without `graded` accuracy the gold may be unfit for its method, so `parsed` is the final text.
 
     >>> row = Record("1", (), "", (), "A", accu_reward_method="mcq")
     >>> completion_stats([row, row], ["(B)", "Well"], [[5, 9], [5, 5]], ends={9})
@@ -36,6 +36,6 @@ def completion_stats(
 
 
 def parse_rate(answers: Sequence[Any], accelerator: Accelerator) -> float:
-    """The share in [0, 1] of the completions of all ranks in which an answer was read; `answers` are this rank's."""
-    read = torch.tensor([answer is not None for answer in answers], device=accelerator.device)
-    return accelerator.gather(read).float().mean().item()
+    """The share in [0, 1] of the completions of all ranks that have an answer; `answers` are this rank's."""
+    has_answer = torch.tensor([answer is not None for answer in answers], device=accelerator.device)
+    return accelerator.gather(has_answer).float().mean().item()

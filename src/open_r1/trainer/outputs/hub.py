@@ -1,8 +1,8 @@
-"""What a saved model carries beside its weights, and what of a run goes to the hub: the model, never the rollouts.
+"""Saves card and recipe beside the weights, and uploads model folders, without rollouts, to the hub.
 
 transformers 5.17 and TRL 1.16 write a card without pictures into the run's folder and upload all of that folder. Here
-card and recipe lie in each model folder, and that is what is uploaded; `--hub_strategy` keeps its meaning. There is no
-`training_args.bin`: a pickle of the arguments, with a hub token in clear, that nothing reads.
+card and recipe lie in each model folder, which is uploaded alone; `--hub_strategy` keeps its meaning.
+`training_args.bin`, a pickle of the arguments with a hub token in clear, which nothing reads, is deleted.
 """
 
 import importlib.metadata
@@ -23,8 +23,8 @@ from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.manifest import MANIFEST
 from open_r1.trainer.protocols import RunTrainer
 
-FINAL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
-# Of a checkpoint-N: the state of a run. Not of the model.
+FINAL_MODEL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
+# Patterns of the files of a checkpoint-N that hold a run's state.
 STATE_FILES = ["optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
 STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*", MANIFEST]
 CARD_SETTINGS = (
@@ -34,21 +34,21 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed")
 
 
 class HubUploads:
-    """Mixed into a trainer, before TRL's class; the task scripts set `about`, what lies beside the weights."""
+    """Mixin, before TRL's class: saves `recipe_and_card`, which the task scripts set, and uploads model folders."""
 
-    about: tuple[Recipe, Card] | None = None
+    recipe_and_card: tuple[Recipe, Card] | None = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder, run = Path(output_dir or self.args.output_dir), Path(self.args.output_dir)
         super()._save(output_dir, state_dict)
         (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-        if self.about is not None:
-            recipe, card = self.about
+        if self.recipe_and_card is not None:
+            recipe, card = self.recipe_and_card
             recipe.save(folder)
             write_card(folder, card, recipe, run, self.state.global_step, self.state.log_history)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """TRL's goes to the run's folder, where there is no model; ours is saved with the weights."""
+        """Does nothing: TRL's card would go to the run's folder, without a model; ours is saved with the weights."""
 
     def push_to_hub(self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any) -> Any:
         """Upload the final model's folder, which `save_model` has just written."""
@@ -57,7 +57,7 @@ class HubUploads:
         if not self.is_world_process_zero():
             return None
         self._finish_current_push()
-        return self.upload(Path(self.args.output_dir) / FINAL, commit_message, run_as_future=not blocking)
+        return self.upload(Path(self.args.output_dir) / FINAL_MODEL, commit_message, run_as_future=not blocking)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         strategy, folder = self.args.hub_strategy, Path(checkpoint_folder)
@@ -69,11 +69,12 @@ class HubUploads:
         jobs = [self.upload(folder, message, run_as_future=True)]
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             place = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name
-            whole = {"path_in_repo": place, "ignore_patterns": None, "run_as_future": True}
-            jobs.append(self.upload(folder, f"{message}, checkpoint", **whole))
+            all_files = {"path_in_repo": place, "ignore_patterns": None, "run_as_future": True}
+            jobs.append(self.upload(folder, f"{message}, checkpoint", **all_files))
         self.push_in_progress = PushInProgress(jobs)
 
     def upload(self, folder: Path, message: str | None, **options: Any) -> Any:
+        """Upload a folder without the run's state; `options` go to `upload_folder`."""
         return hf_api().upload_folder(
             repo_id=self.hub_model_id,
             folder_path=folder,
@@ -85,7 +86,7 @@ class HubUploads:
 
 
 def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Recipe:
-    """How a run asks its model."""
+    """The recipe of a run: how it prompts its model."""
     return Recipe(
         task_type=task.task_type,
         prompt_mode=task.prompt_mode,
@@ -97,8 +98,8 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
 
 
 def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args: VLMConfig) -> Card:
-    """What the card says of a run; `trainer.facts` are those of `checkpoints.facts_of`."""
-    names = getattr(task, "data_file_paths", None)
+    """The content of a run's model card; `trainer.facts` are those of `identity.run_facts`."""
+    files = getattr(task, "data_file_paths", None)
     hub = getattr(task, "dataset_name", None)
     rewards = getattr(trainer, "reward_func_names", [])
     weights = trainer.reward_weights.tolist() if rewards else []
@@ -106,7 +107,7 @@ def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args:
         method="GRPO" if rewards else "SFT",
         name=training.hub_model_id or Path(training.output_dir).resolve().name,
         instruction=TASKS[task.task_type].prompts[task.prompt_mode],
-        data=[Path(name).name for name in split_paths(names)] if names else [redacted(str(hub))],
+        data=[Path(name).name for name in split_paths(files)] if files else [redacted(str(hub))],
         rows=trainer.facts["rows"],
         data_sha256=trainer.facts["sha256 of the data"],
         command=command_line(["python", *sys.argv]),

@@ -1,11 +1,11 @@
-"""What was sampled, for people: `rollouts.jsonl` with small pictures beside it, and R1-V's debug log.
+"""Writes samples for people: `rollouts.jsonl` with small pictures beside it, and R1-V's debug log.
 
 A line of `rollouts.jsonl` is one group:
 `{"step", "id", "where", "prompt", "images": [file under rollout_images], "solution", "gold": [outline],
 "completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
-`step` counts the optimizer steps before it; `parsed` is what the accuracy method read, as short text, null for
-nothing; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
-`open_r1.rewards.base.Outline`. A picture is stored once, named by its content. Of a long run the newest groups stay,
+`step` counts the optimizer steps before it; `parsed` is the answer of the accuracy method, as short text, or
+null; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
+`open_r1.rewards.base.Outline`. A picture is stored once, named by its content. A long run keeps its newest groups,
 and older ones evenly spaced over its steps. `open_r1.report` turns the file into a page.
 """
 
@@ -33,46 +33,47 @@ from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
 SAVED_PICTURE_SIDE = 448  # pixels of a saved picture's longer side
 LOSSLESS = 128 * 128  # pixels up to which a picture is stored as it is
 MAX_PARSED = 300  # characters
-SLACK = 1.25  # of the completions to keep, until the file is thinned
+SLACK = 1.25  # times the completions to keep; the file is thinned beyond it
 
 
 class RolloutLog:
-    """The first `groups` groups of each generation on rank 0, about `keep` completions in all; and everything to
-    LOG_PATH when DEBUG_MODE=true. Outlines are drawn where accuracy is `graded`: else golds may be of another kind."""
+    """The first `groups` groups of each generation on rank 0, about `keep` completions in all; and all
+    completions to LOG_PATH if DEBUG_MODE=true. Outlines need `graded` accuracy: else golds may be of another kind."""
 
     def __init__(self, output_dir: str, groups: int, rank: int, keep: int, graded: bool = True):
         self.folder, self.groups, self.rank = Path(output_dir), groups if rank == 0 else 0, rank
-        self.keep, self.stored, self.graded = keep, None, graded
-        self.forgiving = TolerantWriter()
+        self.keep, self.group_count, self.graded = keep, None, graded
+        self.writer = TolerantWriter()
 
     def add(self, step: int, examples: list[Example], scored: dict[str, Any], group: int) -> None:
         """`examples` and the lists of `scored` are parallel, one entry a completion, groups of `group` in a row."""
         heads = range(0, len(examples), group)[: self.groups]
         path = self.folder / "rollouts.jsonl"
         if heads:
-            with self.forgiving(path, "its groups of these steps are left out"):
+            with self.writer(path, "its groups of these steps are left out"):
                 lines = [self._group(step, examples[i], scored, range(i, i + group)) for i in heads]
                 append(path, "".join(json.dumps(line) + "\n" for line in lines))
-                self._bound(len(lines), group)
+                self._thin(len(lines), group)
         if os.environ.get("DEBUG_MODE", "").lower() == "true":
-            self._debug([self._entry(step, e.record, scored, i) for i, e in enumerate(examples)])
+            self._write_debug_log([self._debug_text(step, e.record, scored, i) for i, e in enumerate(examples)])
 
-    def _bound(self, added: int, group: int) -> None:
+    def _thin(self, added: int, group: int) -> None:
         """Thin the file once it holds a quarter more than `keep` completions."""
-        if self.stored is None:  # a resumed run finds groups there
-            self.stored = sum(1 for _ in each_line(self.folder / "rollouts.jsonl")) - added
-        self.stored += added
-        if self.stored * group > SLACK * self.keep:
-            self.stored = thin_rollouts(self.folder, max(self.keep // group, 1))
+        if self.group_count is None:  # a resumed run has groups already
+            self.group_count = sum(1 for _ in each_line(self.folder / "rollouts.jsonl")) - added
+        self.group_count += added
+        if self.group_count * group > SLACK * self.keep:
+            self.group_count = thin_rollouts(self.folder, max(self.keep // group, 1))
 
     def _group(self, step: int, example: Example, scored: dict[str, Any], rows: range) -> dict[str, Any]:
+        """The line of a group in `rollouts.jsonl`."""
         record = example.record
         return {
             "step": step,
             "id": record.id,
             "where": record.where,
             "prompt": plain_text(example.conversation),
-            "images": [self._save(image) for image in example.pictures],
+            "images": [self._save_picture(image) for image in example.pictures],
             "solution": record.solution,
             "gold": outlines_json(gold_outlines(record) if self.graded else ()),
             "completions": [
@@ -92,7 +93,8 @@ class RolloutLog:
     def _outlines(self, completion: str, record: Record) -> list[dict[str, Any]]:
         return outlines_json(answered_outlines(completion, record) if self.graded else ())
 
-    def _save(self, image: Image.Image) -> str:
+    def _save_picture(self, image: Image.Image) -> str:
+        """Save a small copy below `rollout_images`; its file name."""
         small = image.copy()
         small.thumbnail((SAVED_PICTURE_SIDE, SAVED_PICTURE_SIDE))
         name = f"{hashlib.sha256(small.tobytes()).hexdigest()[:16]}.webp"
@@ -103,18 +105,18 @@ class RolloutLog:
                 small.save(file, "webp", lossless=small.width * small.height <= LOSSLESS, quality=75)
         return name
 
-    def _entry(self, step: int, record: Any, scored: dict[str, Any], i: int) -> str:
+    def _debug_text(self, step: int, record: Any, scored: dict[str, Any], i: int) -> str:
         rewards = ", ".join(f"{name} {values[i]}" for name, values in scored["rewards"].items())
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         head = f"------------- {stamp} step {step} {record.where} rewards: {rewards} -------------"
         return f"{head}\nContent: {scored['completions'][i]}\nSolution: {record.solution}\n"
 
-    def _debug(self, entries: list[str]) -> None:
+    def _write_debug_log(self, entries: list[str]) -> None:
         path = os.environ.get("LOG_PATH")
         if not path:
             raise UsageError("DEBUG_MODE=true: got no LOG_PATH, expected the file to write rollouts to; set LOG_PATH")
         log = Path(path if self.rank == 0 else f"{path}.rank{self.rank}")
-        with self.forgiving(log, "its rollouts of these steps are left out"):
+        with self.writer(log, "its rollouts of these steps are left out"):
             append(log, "".join(entries))
 
 
@@ -131,7 +133,7 @@ def outlines_json(outlines: Iterable[Outline]) -> list[dict[str, Any]]:
 
 
 def short_text(parsed: Any) -> str | None:
-    """What a method read, as text of at most `MAX_PARSED` characters; None for nothing.
+    """A parsed answer as text of at most `MAX_PARSED` characters; None for none.
 
     >>> short_text((1.0, 2.0)), short_text("B"), short_text(None)
     ('[1.0, 2.0]', 'B', None)
@@ -143,18 +145,18 @@ def short_text(parsed: Any) -> str | None:
 
 
 def newest_completions(logs: Mapping[str, Any], accelerator: Accelerator, count: int) -> dict[str, Any]:
-    """This rank's `count` newest completions with rewards and advantages, out of TRL's `_logs`, which hold those of
-    all ranks in order."""
+    """This rank's `count` newest completions with rewards and advantages, from TRL's `_logs`, which hold those of all
+    ranks in order."""
     ranks, rank = accelerator.num_processes, accelerator.process_index
 
-    def mine(values: Any) -> list[Any]:
+    def of_this_rank(values: Any) -> list[Any]:
         return list(values)[-ranks * count :][rank * count : (rank + 1) * count]
 
     return {
-        "completions": [completion[0]["content"] for completion in mine(logs["completion"])],
+        "completions": [completion[0]["content"] for completion in of_this_rank(logs["completion"])],
         "rewards": {
-            name: [None if math.isnan(value) else value for value in mine(values)]  # NaN: does not apply
+            name: [None if math.isnan(value) else value for value in of_this_rank(values)]  # NaN: does not apply
             for name, values in logs["rewards"].items()
         },
-        "advantages": mine(logs["advantages"]),
+        "advantages": of_this_rank(logs["advantages"]),
     }

@@ -1,7 +1,8 @@
-"""Files for people must not end a run: where one cannot be written, the run goes on, says so once and tries again."""
+"""Writes logs and reports without ending the run on an OSError: it warns once, and tries again at the next write."""
 
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,28 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.jsonl_io import append
+from open_r1.report.checks import MUST_BE_FINITE
 
 logger = logging.getLogger(__name__)
 
-WAITING = 10_000  # lines of metrics that wait for room, about 15 MB
+MAX_PENDING = 10_000  # lines of metrics that wait in memory for room on the disk, about 15 MB
 
 
 class TolerantWriter:
-    """`with forgiving(path, "what is lost"):` writes a file: OSError (a full disk, a quota, a lost mount) becomes a
+    """`with writer(path, "the consequence"):` writes a file: OSError (a full disk, a quota, a lost mount) becomes a
     warning, once until the file can be written again."""
 
     def __init__(self) -> None:
         self.failing: set[Path] = set()
 
     @contextmanager
-    def __call__(self, path: Path, lost: str) -> Iterator[None]:
+    def __call__(self, path: Path, consequence: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             if path not in self.failing:
                 self.failing.add(path)
                 remedy = "Free space on its disk: the next checkpoint needs it too"
-                logger.warning("%s: cannot be written (%s); the run goes on, %s. %s", path, error, lost, remedy)
+                logger.warning("%s: cannot be written (%s); the run goes on, %s. %s", path, error, consequence, remedy)
             return
         if path in self.failing:
             self.failing.remove(path)
@@ -38,22 +40,35 @@ class TolerantWriter:
 
 
 class MetricsFile:
-    """`metrics.jsonl`, line by line. What cannot be written waits in memory, the newest `WAITING` lines, and goes
-    before the next line that can be written."""
+    """`metrics.jsonl`, line by line. After a failed write the newest `MAX_PENDING` lines wait in memory, and go
+    before the next line."""
 
-    def __init__(self, path: Path, forgiving: TolerantWriter):
-        self.path, self.forgiving = path, forgiving
-        self.waiting: deque[str] = deque(maxlen=WAITING)
+    def __init__(self, path: Path, writer: TolerantWriter):
+        self.path, self.writer = path, writer
+        self.pending: deque[str] = deque(maxlen=MAX_PENDING)
         self.dropped = 0
 
     def add(self, line: dict[str, Any]) -> None:
-        self.dropped += len(self.waiting) == WAITING
-        self.waiting.append(json.dumps(line) + "\n")
-        with self.forgiving(self.path, f"the newest {WAITING:,} lines wait in memory until they can be written"):
-            append(self.path, "".join(self.waiting))
-            self.waiting.clear()
+        """Write a line after those that wait."""
+        self.dropped += len(self.pending) == MAX_PENDING
+        self.pending.append(json.dumps(line) + "\n")
+        with self.writer(self.path, f"the newest {MAX_PENDING:,} lines wait in memory until they can be written"):
+            append(self.path, "".join(self.pending))
+            self.pending.clear()
 
     def close(self) -> None:
-        """Says how many lines the file lacks at the end of a run."""
-        if lacking := self.dropped + len(self.waiting):
-            logger.warning("%s: could not be written: %d lines are lacking", self.path, lacking)
+        """Warn of the number of lines that the file lacks at the end of a run."""
+        if count := self.dropped + len(self.pending):
+            logger.warning("%s: could not be written: %d lines are lacking", self.path, count)
+
+
+def metrics_line(step: int, logs: dict[str, Any]) -> dict[str, Any]:
+    """A log as JSON: without NaN, which means "does not apply", except for metrics that always apply (`not_finite`).
+
+    >>> metrics_line(3, {"reward": 1.0, "loss": float("nan"), "rewards/mine/mean": float("nan")})
+    {'step': 3, 'reward': 1.0, 'not_finite': ['loss']}
+    """
+    nonfinite = [key for key, value in logs.items() if isinstance(value, float) and not math.isfinite(value)]
+    line = {"step": step, **{key: value for key, value in logs.items() if key not in nonfinite}}
+    bad = [key for key in nonfinite if key in MUST_BE_FINITE]
+    return line | ({"not_finite": bad} if bad else {})
