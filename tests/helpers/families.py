@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from trl.trainer.utils import add_fused_lm_head
 
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
-from open_r1.trainer.forward.log_probs import Scored, score
+from open_r1.trainer.forward.log_probs import Scores, score
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 
 VOCABULARY = 128
@@ -289,5 +289,5 @@ def completions(rows: int, width: int = 6, seed: int = 0) -> torch.Tensor:
     return torch.randint(TEXT, 128, (rows, width), generator=generator)
 
 
-def scored(model, prompts, said, lengths, shared: bool) -> Scored:
+def scored(model, prompts, said, lengths, shared: bool) -> Scores:
     return score(model, model.base_model, prompts, said, lengths, shared=shared, entropy=True)

@@ -1,4 +1,4 @@
-"""The blank image of passes without one: it reaches every weight that an image reaches, and changes no number."""
+"""The dummy image of passes without one: it gives a gradient to each weight of an image, and changes no number."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from transformers import AutoProcessor, GenerationConfig
 from open_r1.models.families import family_of
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import prompt_from_fields
-from open_r1.trainer.forward.dummy_image import add_blank_image, blank_image
+from open_r1.trainer.forward.dummy_image import add_dummy_image, dummy_image
 
 TEXT, MIXED = [(0, 7, 2), (0, 9, 1)], [(1, 9, 2), (0, 9, 1)]  # prompts as (images, text tokens, completions)
 
@@ -24,12 +24,12 @@ def passed(model, groups, shared: bool) -> tuple[torch.Tensor, dict[str, torch.T
     prompts = group_prompts(model, groups)
     logps = scored(model, prompts, completions(3), [5, 1, 6], shared).logps
     (logps * torch.linspace(-1, 1, logps.numel()).view_as(logps)).sum().backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return logps.detach(), found
+    return logps.detach(), gradients
 
 
-def blank_of(model) -> dict[str, torch.Tensor]:
+def dummy_of(model) -> dict[str, torch.Tensor]:
     return prompt_from_fields(families.prompt(model, 1, 4, seed=0), None).images
 
 
@@ -37,12 +37,12 @@ def blank_of(model) -> dict[str, torch.Tensor]:
 def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
     before, plain = passed(model, TEXT, shared)
     _, of_image = passed(model, MIXED, shared)
-    handle = add_blank_image(model.base_model, blank_of(model))
-    after, with_blank = passed(model, TEXT, shared)
+    handle = add_dummy_image(model.base_model, dummy_of(model))
+    after, with_dummy = passed(model, TEXT, shared)
     handle.remove()
     assert torch.equal(after, before)
-    assert set(plain) < set(with_blank) and set(with_blank) == set(of_image)
-    for name, gradient in with_blank.items():
+    assert set(plain) < set(with_dummy) and set(with_dummy) == set(of_image)
+    for name, gradient in with_dummy.items():
         assert torch.equal(gradient, plain.get(name, torch.zeros_like(gradient))), name
 
 
@@ -50,7 +50,7 @@ def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(mode
     backbone, ran = model.base_model, []
     tower = next(m for name, m in model.named_modules() if f"{name}.".endswith(family_of(model).vision[0]))
     counted = tower.register_forward_pre_hook(lambda *_: ran.append(1))
-    handle = add_blank_image(backbone, blank_of(model))
+    handle = add_dummy_image(backbone, dummy_of(model))
     for groups in (MIXED, TEXT):
         passed(model, groups, shared=True)
     assert len(ran) == 2
@@ -62,6 +62,6 @@ def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(mode
     counted.remove()
 
 
-def test_the_blank_image_is_small(tiny):
+def test_the_dummy_image_is_small(tiny):
     processor = AutoProcessor.from_pretrained(tiny)
-    assert blank_image(processor)["image_grid_thw"].tolist() == [[1, 4, 4]]  # 56 / 14 patches a side
+    assert dummy_image(processor)["image_grid_thw"].tolist() == [[1, 4, 4]]  # 56 / 14 patches a side

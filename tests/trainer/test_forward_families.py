@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import with_features
-from open_r1.trainer.forward.log_probs import Scored
+from open_r1.trainer.forward.log_probs import Scores
 
 LENGTHS = [5, 1, 3, 4, 2, 6, 1, 6]
 
@@ -19,7 +19,7 @@ def model(request):
     return families.ready(request.param)
 
 
-def gradients(model, result: Scored) -> dict[str, torch.Tensor]:
+def gradients(model, result: Scores) -> dict[str, torch.Tensor]:
     weights = torch.linspace(-1, 1, result.logps.numel()).view_as(result.logps)
     (result.logps * weights + 0.1 * result.entropies).sum().backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -143,7 +143,7 @@ def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny,
             parameter.data.normal_(std=0.02)
     rows = [{"row": row} for row in (0, 64, 1, 65, 2, 66, 67)]  # images, text, dialogues in turn
     packed, padded = trainer.data_collator(rows), trainer.data_collator.rows(rows)
-    assert send_to_device(packed, torch.device("meta"))["shared_prefix"].back.is_meta  # as batches go to a GPU
+    assert send_to_device(packed, torch.device("meta"))["shared_prefix"].place_index.is_meta  # as batches go to a GPU
     assert packed["input_ids"].shape == (1, int(padded["attention_mask"].sum()) - len(rows))  # last tokens say nothing
     assert packed["labels"].ne(IGNORED).sum() == padded["labels"].ne(IGNORED).sum()
     ours, plain = loss_and_gradients(trainer, packed), loss_and_gradients(trainer, padded)

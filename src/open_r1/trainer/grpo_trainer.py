@@ -37,8 +37,8 @@ from open_r1.trainer.checks.health import Health
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.distributed import CollectiveReward, on_all_ranks
-from open_r1.trainer.forward.dummy_image import keep_vision_in_step
-from open_r1.trainer.forward.log_probs import Scored, in_parts, score
+from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
+from open_r1.trainer.forward.log_probs import Scores, score, score_in_parts
 from open_r1.trainer.forward.optimizations import optimizations_of, rows_with_signal
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.generation_batch import GenerationBatch, LossRows
@@ -113,7 +113,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         if self.optimizations["shared_prefix"]:
             for model_ in filter(None, (self.model, self.ref_model)):
                 share_prefixes(bare_model(self.accelerator.unwrap_model(model_)))
-        keep_vision_in_step(self)
+        run_vision_on_all_ranks(self)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
             conversation=lambda record, pictures: with_images(messages(record, instruction), pictures),
@@ -280,11 +280,11 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
         options = {"output_router_logits": True} if compute_aux_loss else {}
 
-        def part(part_rows: slice) -> Scored:
+        def part(part_rows: slice) -> Scores:
             parts = (rows.prompts[part_rows], completions[part_rows], lengths[part_rows])
             return self.score_completions(model, *parts, entropy=compute_entropy, **options)
 
-        scored = in_parts(part, len(rows.prompts), batch_size)
+        scored = score_in_parts(part, len(rows.prompts), batch_size)
         rows.logps = scored.logps.detach()
         return scored.logps, scored.entropies, scored.aux_loss if compute_aux_loss else None
 
@@ -295,7 +295,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         completions: torch.Tensor,
         lengths: Sequence[int],
         **options: Any,
-    ) -> Scored:
+    ) -> Scores:
         """`forward.log_probs.score` in this run's precision, with or without shared prefixes."""
         with self.accelerator.autocast():
             backbone, shared = self.backbone_of(model), self.optimizations["shared_prefix"]

@@ -22,7 +22,7 @@ from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import plan_resume
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
-from open_r1.trainer.forward.dummy_image import keep_vision_in_step
+from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
 from open_r1.trainer.forward.shared_prefix import share_prefixes, why_no_shared_prefix
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.lifecycle.run_lock import only_run
@@ -58,7 +58,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
             peft_config=peft_config,
         )
         self.add_callback(WeightUpdates(self))
-        keep_vision_in_step(self)
+        run_vision_on_all_ranks(self)
         args.padding_free = padding_free
         if padding_free:
             self.data_collator = self._packing(collator)

@@ -1,1 +1,1 @@
-"""Forward passes that give log-probs."""
+"""Forward passes that compute log-probs: packed groups with shared prefixes, or padded rows."""

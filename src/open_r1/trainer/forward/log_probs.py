@@ -1,4 +1,4 @@
-"""Log-probs of completions, by packed groups or by padded rows; the same numbers either way."""
+"""Log-probs of completions, by packed groups or by padded rows, with the same numbers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from open_r1.trainer.forward.packing import pack
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Of N completions padded to C: log-probs (N, C) and entropies (N, C) in nats, 0 where padded; a MoE loss."""
+class Scores:
+    """Scores of N completions padded to C: log-probs (N, C) and entropies (N, C) in nats, 0 at padding; MoE loss."""
 
     logps: torch.Tensor
     entropies: torch.Tensor | None
     aux_loss: torch.Tensor | None
 
 
-def in_parts(part: Callable[[slice], Scored], rows: int, size: int | None) -> Scored:
+def score_in_parts(part: Callable[[slice], Scores], rows: int, size: int | None) -> Scores:
     """The scores of all rows, computed `size` rows at a time (None: all at once)."""
     size = size or rows
     parts = [part(slice(start, start + size)) for start in range(0, rows, size)]
     entropies = [p.entropies for p in parts if p.entropies is not None]
     losses = [p.aux_loss for p in parts if p.aux_loss is not None]
-    return Scored(
+    return Scores(
         torch.cat([p.logps for p in parts]),
         torch.cat(entropies) if entropies else None,
         torch.stack(losses).mean() if losses else None,
@@ -46,27 +46,28 @@ def score(
     shared: bool,
     entropy: bool = False,
     **options: Any,
-) -> Scored:
-    """One call of `model`, wrapped as the engine wants it; `backbone` is the bare VLM inside, without its head.
+) -> Scores:
+    """Log-probs of completions by one call of `model`, in its engine's wrapper; `backbone`: the bare VLM without head.
 
     `prompts` has one entry a row, the same object for rows of one group, None for a row to leave out; `completions`
     (N, C), of which the first `lengths[i]` tokens count. `shared`: packed groups, else padded rows. A row left out has
     log-probs 0 and the mean entropy of the others, so that a mean over all rows is one over the computed ones.
     """
-    kept = [i for i, prompt in enumerate(prompts) if prompt is not None]
-    rows = torch.tensor(kept, device=completions.device)
-    present, counts = [prompts[i] for i in kept], [lengths[i] for i in kept]
+    numbers = [i for i, prompt in enumerate(prompts) if prompt is not None]
+    rows = torch.tensor(numbers, device=completions.device)
+    present, counts = [prompts[i] for i in numbers], [lengths[i] for i in numbers]
     with precomputed_vision(backbone, present, shared):
-        how = partial(score_packed, backbone=backbone) if shared else score_rows
-        scored = how(model, prompts=present, completions=completions[rows], lengths=counts, entropy=entropy, **options)
-    if len(kept) == len(prompts):
-        return scored
-    logps = torch.zeros_like(completions, dtype=scored.logps.dtype).index_copy(0, rows, scored.logps)
-    entropies = scored.entropies
+        score_all = partial(score_packed, backbone=backbone) if shared else score_rows
+        batch = {"prompts": present, "completions": completions[rows], "lengths": counts}
+        scores = score_all(model, **batch, entropy=entropy, **options)
+    if len(numbers) == len(prompts):
+        return scores
+    logps = torch.zeros_like(completions, dtype=scores.logps.dtype).index_copy(0, rows, scores.logps)
+    entropies = scores.entropies
     if entropy:
         mean = entropies.sum() / max(1, sum(counts))
         entropies = mean.expand(completions.shape).index_copy(0, rows, entropies)
-    return Scored(logps, entropies, scored.aux_loss)
+    return Scores(logps, entropies, scores.aux_loss)
 
 
 def score_packed(
@@ -77,16 +78,17 @@ def score_packed(
     lengths: Sequence[int],
     entropy: bool,
     **options: Any,
-) -> Scored:
+) -> Scores:
+    """Scores by packed groups: each prompt once, without padding."""
     family = FAMILIES[backbone.config.model_type]
     packed = pack(prompts, completions, lengths, bidirectional=family.images_see_themselves)
     images = merge_images(groups_of(prompts)[0], packed=True)
     out = model(**packed.inputs, **images, **options, fused_lm_head=True)
 
     def rows(values: torch.Tensor) -> torch.Tensor:
-        return values.new_zeros(completions.shape).index_put((packed.row, packed.column), values[0, packed.at])
+        return values.new_zeros(completions.shape).index_put((packed.row, packed.column), values[0, packed.index])
 
-    return Scored(rows(out.log_probs), rows(out.entropy) if entropy else None, out.aux_loss)
+    return Scores(rows(out.log_probs), rows(out.entropy) if entropy else None, out.aux_loss)
 
 
 def score_rows(
@@ -96,8 +98,8 @@ def score_rows(
     lengths: Sequence[int],
     entropy: bool,
     **options: Any,
-) -> Scored:
-    """Prompts padded on the left, completions on the right, every image field once a row."""
+) -> Scores:
+    """Scores by padded rows: prompts padded on the left, completions on the right, every image field once a row."""
     width = completions.shape[1]
     counted = (
         torch.arange(width, device=completions.device) < torch.tensor(lengths, device=completions.device)[:, None]
@@ -112,4 +114,4 @@ def score_rows(
     labels[:, -width:].masked_fill_(~counted, -100)
     inputs |= {"input_ids": ids, "labels": labels} | merge_images(prompts, packed=False) | options
     out = model(**inputs, fused_lm_head=True)
-    return Scored(out.log_probs[:, -width:], out.entropy[:, -width:] if entropy else None, out.aux_loss)
+    return Scores(out.log_probs[:, -width:], out.entropy[:, -width:] if entropy else None, out.aux_loss)

@@ -1,6 +1,6 @@
-"""What a run computes once instead of G times, or not at all; each exact, each behind its flag.
+"""Optimizations: what a run computes once instead of G times, or leaves out; all exact, each behind its flag.
 
-A model or a setting for which one of them would not be exact leaves it off, and the table before training says why.
+One that would not be exact for a model or a setting is off, and the table before training names the reason.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from open_r1.trainer.protocols import RolloutTrainer
 
 @dataclass(frozen=True)
 class Optimizations:
-    """Flag name -> why it is off, or None where it acts."""
+    """`off`: flag name -> why it is off, or None where it acts."""
 
     off: dict[str, str | None]
 
@@ -29,23 +29,23 @@ class Optimizations:
         return self.off[flag] is None
 
     def lines(self) -> list[str]:
-        """For people: what acts, then what does not and why."""
+        """Lines for the table before training: what acts, then what is off and why."""
         acting = [flag for flag, reason in self.off.items() if reason is None]
         idle = [f"{flag} off: {reason}" for flag, reason in self.off.items() if reason is not None]
         return [", ".join(acting) or "nothing", *idle]
 
 
 def optimizations_of(trainer: RolloutTrainer, model: PreTrainedModel) -> Optimizations:
-    """What acts in this run; `model` is the bare model, without adapters."""
+    """The optimizations of this run; `model` is the bare model, without adapters."""
     args = trainer.args
     reasons = {
         "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
         if trainer.aux_loss_enabled
         else shared_prefix.why_no_shared_prefix(model),
         "prefill_once": why_no_prefill_here(trainer) or generation.why_no_prefill(model, args.cache_implementation),
-        "skip_zero_advantages": acts_without_advantage(trainer),
+        "skip_zero_advantages": why_no_skipping(trainer),
         "reuse_old_logps": shared_prefix.dropout_of(model),
-        "reuse_vision_features": vision_changes(trainer, model),
+        "reuse_vision_features": why_no_feature_reuse(trainer, model),
     }
     return Optimizations(
         {flag: reason if getattr(args, flag) else f"--{flag} false" for flag, reason in reasons.items()}
@@ -53,6 +53,7 @@ def optimizations_of(trainer: RolloutTrainer, model: PreTrainedModel) -> Optimiz
 
 
 def why_no_prefill_here(trainer: RolloutTrainer) -> str | None:
+    """Why rollouts of this run cannot share one prefill a prompt, or None."""
     args: GRPOArguments = trainer.args
     if args.use_vllm:
         return "vLLM generates"
@@ -61,8 +62,8 @@ def why_no_prefill_here(trainer: RolloutTrainer) -> str | None:
     return "continuous batching generates" if args.use_transformers_continuous_batching else None
 
 
-def acts_without_advantage(trainer: RolloutTrainer) -> str | None:
-    """What moves the policy, or counts tokens, where advantages are zero."""
+def why_no_skipping(trainer: RolloutTrainer) -> str | None:
+    """Why completions with advantage zero cannot be left out (what else they act on), or None."""
     if trainer.beta:
         return f"--beta {trainer.beta:g} acts on every completion"
     if trainer._entropy_bonus_enabled:
@@ -72,8 +73,8 @@ def acts_without_advantage(trainer: RolloutTrainer) -> str | None:
     return "the router's balancing loss acts on every completion" if trainer.aux_loss_enabled else None
 
 
-def vision_changes(trainer: RolloutTrainer, model: PreTrainedModel) -> str | None:
-    """Why image features cannot be kept from pass to pass."""
+def why_no_feature_reuse(trainer: RolloutTrainer, model: PreTrainedModel) -> str | None:
+    """Why image features cannot be reused from pass to pass, or None."""
     if missing := no_family(model):
         return missing
     if any(p.requires_grad for p in vision_parameters(model)):
@@ -88,7 +89,7 @@ def rows_with_signal(trainer: RolloutTrainer, inputs: dict[str, Any]) -> list[Pr
         return prompts
     lengths = inputs["completion_mask"].sum(dim=1).tolist()
     alone = trainer.accelerator.distributed_type == DistributedType.NO
-    tokens = [len(prompt.ids) + said for prompt, said in zip(prompts, lengths, strict=True)]
+    tokens = [len(prompt.ids) + length for prompt, length in zip(prompts, lengths, strict=True)]
     moving = moves_policy(inputs["advantages"].tolist(), tokens, alone)
     return [prompt if moves else None for prompt, moves in zip(prompts, moving, strict=True)]
 

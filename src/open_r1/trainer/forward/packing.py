@@ -1,4 +1,4 @@
-"""The packed layout: a group as ONE prompt with its images and all its completions, several groups in a sequence.
+"""Packs groups into one sequence: each prompt with its images ONCE, followed by all its completions.
 
 Two groups, the first of two completions (a, b), the second of one (c), without any padding:
 
@@ -35,7 +35,7 @@ NO_IMAGE = -1
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """Sequences one behind the other, as varlen kernels take them: tokens, cumulative ends from 0, longest of each."""
+    """Concatenated sequences, as varlen kernels take them: tokens, cumulative ends from 0, longest of each."""
 
     queries: torch.Tensor
     keys: torch.Tensor
@@ -46,6 +46,8 @@ class PackedSequences:
 
 
 def packed_sequences(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> PackedSequences:
+    """Concatenate token indices of queries and of their keys, one pair a sequence."""
+
     def ends(parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.tensor([0, *map(len, parts)], device=parts[0].device).cumsum(0, dtype=torch.int32)
 
@@ -55,47 +57,49 @@ def packed_sequences(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> P
 
 @dataclass(frozen=True)
 class Layout:
-    """B prefixes of `before` (B,) tokens, then R suffixes of `after` (R,) tokens, of which r continues `group[r]`.
+    """B prefixes of `prefix_lengths` (B,), then R suffixes of `suffix_lengths` (R,), where r continues `group[r]`.
 
-    Padded to P and S they are B x P + R x S places: `at` the token at each place, 0 where `real` is false, and `back`
-    (L,) the place of each token. `blocks` (B, P) is the image that a prefix token belongs to, for models whose images
-    see themselves in both directions.
+    Padded to P and S they are B x P + R x S places: `token_index` is the token at each place, 0 where `real` is false,
+    and `place_index` (L,) the place of each token. `blocks` (B, P) is the image that a prefix token belongs to, for
+    models whose images see themselves in both directions.
     """
 
-    before: torch.Tensor
-    after: torch.Tensor
+    prefix_lengths: torch.Tensor
+    suffix_lengths: torch.Tensor
     group: torch.Tensor
-    at: torch.Tensor
-    back: torch.Tensor
+    token_index: torch.Tensor
+    place_index: torch.Tensor
     real: torch.Tensor
     sizes: tuple[int, int, int, int]  # B, P, R, S
-    each: int | None  # suffixes a prefix, where that is one number
+    suffixes_per_prefix: int | None  # where that is one number
     prefix_tokens: int  # of all prefixes together
     blocks: torch.Tensor | None
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
 
     def to(self, device: torch.device, **options: Any) -> "Layout":
-        """A copy there; batches of a data loader are moved by this name."""
-        moved = {name: value.to(device, **options) for name, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **moved, masks={})
+        """A copy on a device; accelerate moves batches by a method of this name."""
+        tensors = {name: value.to(device, **options) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **tensors, masks={})
 
     @property
     def padded(self) -> bool:
-        return len(self.at) != len(self.back)
+        """Whether some places hold no token."""
+        return len(self.token_index) != len(self.place_index)
 
     def suffix_mask(self, window: int | None, heads: int) -> torch.Tensor:
         """(R, 1, heads x S, P + S) bool: the keys that a suffix token sees, for `heads` query heads one behind the
         other; (1, ...) where all suffixes are of one prefix."""
         if (window, heads) not in self.masks:
             _, longest, _, length = self.sizes
-            begin = (self.before if len(self.before) == 1 else self.before[self.group])[:, None]
+            lengths = self.prefix_lengths
+            begin = (lengths if len(lengths) == 1 else lengths[self.group])[:, None]
             key, query = torch.arange(longest + length).to(begin), torch.arange(length).to(begin)
-            order = torch.where(key < longest, key, key - longest + begin)  # (R, P + S), places in a row of its own
+            order = torch.where(key < longest, key, key - longest + begin)  # (R, P + S), positions in a row alone
             place = (begin + query)[:, :, None]  # (R, S, 1)
-            seen = (order[:, None] <= place) & ((key < begin) | (key >= longest))[:, None]
+            visible = (order[:, None] <= place) & ((key < begin) | (key >= longest))[:, None]
             if window:
-                seen &= order[:, None] > place - window
-            self.masks[window, heads] = seen.repeat(1, heads, 1)[:, None]
+                visible &= order[:, None] > place - window
+            self.masks[window, heads] = visible.repeat(1, heads, 1)[:, None]
         return self.masks[window, heads]
 
     def prefix_mask(self, window: int | None) -> torch.Tensor | None:
@@ -105,22 +109,22 @@ class Layout:
         if window is None and self.blocks is None:
             return None
         if window not in self.masks:
-            at = torch.arange(longest, device=self.before.device)
-            seen = (at <= at[:, None])[None]
+            at = torch.arange(longest, device=self.prefix_lengths.device)
+            visible = (at <= at[:, None])[None]
             if self.blocks is not None:
                 same = self.blocks[:, None] == self.blocks[:, :, None]
-                seen = seen | (same & (self.blocks != NO_IMAGE)[:, None])
+                visible = visible | (same & (self.blocks != NO_IMAGE)[:, None])
             if window:
-                seen = seen & (at > at[:, None] - window)
-            self.masks[window] = seen[:, None]
+                visible = visible & (at > at[:, None] - window)
+            self.masks[window] = visible[:, None]
         return self.masks[window]
 
     @cached_property
     def runs(self) -> list[PackedSequences]:
-        """Prefixes, then suffixes over prefix and suffix, without padding."""
-        tokens = torch.arange(len(self.back), device=self.back.device)
-        parts = tokens.split([*self.before.tolist(), *self.after.tolist()])
-        prefixes, suffixes = list(parts[: len(self.before)]), list(parts[len(self.before) :])
+        """The two attention calls without padding: prefixes over themselves, then suffixes over prefix and suffix."""
+        tokens = torch.arange(len(self.place_index), device=self.place_index.device)
+        parts = tokens.split([*self.prefix_lengths.tolist(), *self.suffix_lengths.tolist()])
+        prefixes, suffixes = list(parts[: len(self.prefix_lengths)]), list(parts[len(self.prefix_lengths) :])
         keys = [torch.cat([prefixes[b], suffix]) for b, suffix in zip(self.group.tolist(), suffixes, strict=True)]
         return [packed_sequences(prefixes, prefixes), packed_sequences(suffixes, keys)]
 
@@ -129,11 +133,11 @@ class Layout:
 class Packed:
     """A packed batch: `inputs` for the model's call, and where each completion token lies in it.
 
-    `at` (T,) indices into the suffixes, `row` (T,) and `column` (T,) of the T completion tokens.
+    `index` (T,) into the suffixes' tokens, `row` (T,) and `column` (T,) of the T completion tokens.
     """
 
     inputs: dict[str, Any]
-    at: torch.Tensor
+    index: torch.Tensor
     row: torch.Tensor
     column: torch.Tensor
 
@@ -141,16 +145,16 @@ class Packed:
 def pack(
     prompts: Sequence[Prompt], completions: torch.Tensor, lengths: Sequence[int], bidirectional: bool = False
 ) -> Packed:
-    """Rows -> one sequence. `prompts` has one entry a row, the same object for rows of a group, groups in a row;
-    `completions` (N, C) token ids of which the first `lengths[i]` count. `bidirectional`: images see themselves."""
+    """Pack rows into one sequence. `prompts` has one entry a row, the same object for rows of a group, which are
+    neighbours; `completions` (N, C) token ids, of which the first `lengths[i]` count. `bidirectional`: images see
+    themselves."""
     (heads, group), device = groups_of(prompts), completions.device
-    said = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
-    ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c in zip(prompts, said, strict=True)]
+    trimmed = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
+    rows = list(zip(prompts, trimmed, strict=True))
+    ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c in rows]
     positions = [p.positions[..., :-1] for p in heads]
-    positions += [
-        p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in zip(prompts, said, strict=True)
-    ]
-    labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(said, lengths, strict=True)])
+    positions += [p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in rows]
+    labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(trimmed, lengths, strict=True)])
     position_ids = torch.cat(positions, dim=-1)
     inputs = {
         "input_ids": torch.cat(ids)[None],
@@ -159,7 +163,7 @@ def pack(
         "shift_labels": labels[None],
         "shared_prefix": lay_out(
             torch.tensor([len(p.ids) - 1 for p in heads]),
-            torch.tensor(list(map(len, said))),
+            torch.tensor(list(map(len, trimmed))),
             torch.tensor(group),
             blocks_of(heads) if bidirectional else None,
             device,
@@ -170,18 +174,22 @@ def pack(
 
 
 def lay_out(
-    before: torch.Tensor, after: torch.Tensor, group: torch.Tensor, blocks: torch.Tensor | None, device: torch.device
+    prefix_lengths: torch.Tensor,
+    suffix_lengths: torch.Tensor,
+    group: torch.Tensor,
+    blocks: torch.Tensor | None,
+    device: torch.device,
 ) -> Layout:
-    """A Layout on `device` from lengths on the CPU."""
-    sizes = (len(before), int(before.max()), len(after), int(after.max()))
-    places = [torch.arange(longest) < lengths[:, None] for lengths, longest in ((before, sizes[1]), (after, sizes[3]))]
-    real = torch.cat([place.flatten() for place in places])
-    back = real.nonzero()[:, 0]
-    at = torch.zeros(len(real), dtype=torch.long)
-    at[back] = torch.arange(len(back))
+    """A Layout on `device` from prefix and suffix lengths on the CPU."""
+    both = (prefix_lengths, suffix_lengths)
+    sizes = tuple(size for lengths in both for size in (len(lengths), int(lengths.max())))
+    real = torch.cat([(torch.arange(int(lengths.max())) < lengths[:, None]).flatten() for lengths in both])
+    place_index = real.nonzero()[:, 0]
+    token_index = torch.zeros(len(real), dtype=torch.long)
+    token_index[place_index] = torch.arange(len(place_index))
     counts = group.bincount().tolist()
-    moved = (tensor.to(device, non_blocking=True) for tensor in (before, after, group, at, back, real))
-    return Layout(*moved, sizes, counts[0] if len(set(counts)) == 1 else None, int(before.sum()), blocks)
+    tensors = (tensor.to(device, non_blocking=True) for tensor in (*both, group, token_index, place_index, real))
+    return Layout(*tensors, sizes, counts[0] if len(set(counts)) == 1 else None, int(prefix_lengths.sum()), blocks)
 
 
 def blocks_of(prompts: Sequence[Prompt]) -> torch.Tensor:

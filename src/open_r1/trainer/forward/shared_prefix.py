@@ -1,8 +1,8 @@
 """Shared-prefix attention: the prompt and images of a group are computed once for all its completions, exactly.
 
-Over the layout of `trainer.forward.packing` attention is two calls, prefixes among themselves and suffixes over their
-prefix and themselves, so no mask of the whole sequence exists and nothing is computed between completions. Log-probs
-and gradients are those of padded rows: `test_forward_families.py`, `test_optimizations.py` in `tests/trainer`.
+Over the layout of `trainer.forward.packing` attention is two calls, prefixes over themselves and suffixes over their
+prefix and themselves, without a mask of the whole sequence and without computation between completions. Log-probs and
+gradients equal those of padded rows: `test_forward_families.py`, `test_optimizations.py` in `tests/trainer`.
 
 The idea is known for text ("Prefix Grouper", Liu et al. 2025, arXiv:2506.05433); here the prefix holds images, in any
 family whose text model goes through transformers' attention interface.
@@ -34,27 +34,27 @@ def why_no_shared_prefix(model: PreTrainedModel) -> str | None:
 
 
 def dropout_of(model: PreTrainedModel) -> str | None:
-    """Dropout makes two passes over the same tokens differ."""
+    """Why two passes over the same tokens differ (the model has dropout), or None."""
     acting = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
     acting |= bool(getattr(model.config.get_text_config(), "attention_dropout", 0))
     return "the model has dropout; --disable_dropout true removes it" if acting else None
 
 
 def share_prefixes(model: PreTrainedModel) -> None:
-    """Let the text model's attention take a packed layout; without one it computes what it did before."""
-    before = model.config.get_text_config()._attn_implementation
-    if before in (SDPA, VARLEN):
+    """Make the text model's attention accept a packed layout; without a layout it stays as before."""
+    implementation = model.config.get_text_config()._attn_implementation
+    if implementation in (SDPA, VARLEN):
         return
     for name, function in ((SDPA, packed_attention), (VARLEN, varlen_attention)):
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     vision = {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
-    model.set_attn_implementation({**vision, "text_config": VARLEN if "flash" in before else SDPA})
+    model.set_attn_implementation({**vision, "text_config": VARLEN if "flash" in implementation else SDPA})
     model.base_model.register_forward_hook(drop_prefixes, with_kwargs=True)
 
 
 def drop_prefixes(backbone: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-    """Only suffixes go on to the head: a prefix token predicts nothing that is scored."""
+    """Forward hook that passes only suffixes on to the head: predictions of prefix tokens are not needed."""
     if kwargs.get("shared_prefix") is not None:
         output.last_hidden_state = output.last_hidden_state[:, kwargs["shared_prefix"].prefix_tokens :]
     return output
@@ -80,41 +80,44 @@ def packed_attention(
     sdpa, layout = ALL_ATTENTION_FUNCTIONS["sdpa"], shared_prefix
     if layout is None:
         return sdpa(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
-    (q_before, q), (k_before, k), (v_before, v) = (split(states[0], layout) for states in (query, key, value))
-    keys, values = prefix_then_suffix(k_before, k, layout), prefix_then_suffix(v_before, v, layout)
+    (q_prefix, q), (k_prefix, k), (v_prefix, v) = (split(states[0], layout) for states in (query, key, value))
+    keys, values = prefix_then_suffix(k_prefix, k, layout), prefix_then_suffix(v_prefix, v, layout)
     out = attend_suffixes(q, keys, values, layout, sliding_window, scale=scaling, dropout_p=dropout)
-    if q_before.numel():
+    if q_prefix.numel():
         kwargs["is_causal"] = True
-        turned = (states.transpose(1, 2) for states in (q_before, k_before, v_before))
-        first, _ = sdpa(module, *turned, layout.prefix_mask(sliding_window), **kwargs)
-        out = torch.cat([first.flatten(0, 1), out.flatten(0, 1)])
+        swapped = (states.transpose(1, 2) for states in (q_prefix, k_prefix, v_prefix))
+        prefix_out, _ = sdpa(module, *swapped, layout.prefix_mask(sliding_window), **kwargs)
+        out = torch.cat([prefix_out.flatten(0, 1), out.flatten(0, 1)])
     else:
         out = out.flatten(0, 1)
-    return (GatherRows.apply(out, layout.back, layout.at, layout.real) if layout.padded else out)[None], None
+    if layout.padded:
+        out = GatherRows.apply(out, layout.place_index, layout.token_index, layout.real)
+    return out[None], None
 
 
 def split(states: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-    """(H, L, D) -> prefixes (B, P, H, D) and suffixes (R, S, H, D)."""
+    """Split (H, L, D) into prefixes (B, P, H, D) and suffixes (R, S, H, D)."""
     states = states.transpose(0, 1)
     if layout.padded:
-        states = GatherRows.apply(states, layout.at, layout.back, None)
+        states = GatherRows.apply(states, layout.token_index, layout.place_index, None)
     b, p, r, s = layout.sizes
     return states[: b * p].unflatten(0, (b, p)), states[b * p :].unflatten(0, (r, s))
 
 
 def prefix_then_suffix(prefixes: torch.Tensor, suffixes: torch.Tensor, layout: Layout) -> torch.Tensor:
     """(B, P, K, D), (R, S, K, D) -> (R, P + S, K, D): each suffix behind its prefix."""
-    if layout.each is None:
+    if layout.suffixes_per_prefix is None:
         return torch.cat([prefixes.index_select(0, layout.group), suffixes], dim=1)
-    grouped = suffixes.unflatten(0, (-1, layout.each))
-    return torch.cat([prefixes[:, None].expand(-1, layout.each, -1, -1, -1), grouped], dim=2).flatten(0, 1)
+    grouped = suffixes.unflatten(0, (-1, layout.suffixes_per_prefix))
+    repeated = prefixes[:, None].expand(-1, layout.suffixes_per_prefix, -1, -1, -1)
+    return torch.cat([repeated, grouped], dim=2).flatten(0, 1)
 
 
 def attend_suffixes(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int | None, **options: Any
 ) -> torch.Tensor:
-    """(R, S, H, D) over (R, T, K, D) -> (R, S, H, D). The H / K query heads of a key head stand one behind the other
-    as one longer query, so that keys and values need not be repeated for them."""
+    """(R, S, H, D) over (R, T, K, D) -> (R, S, H, D). The H / K query heads of a key head are concatenated to one
+    longer query, so that keys and values are not repeated for them."""
     heads = query.shape[2] // key.shape[2]
     stacked = query.unflatten(2, (-1, heads)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # (R, K, heads x S, D)
     mask = layout.suffix_mask(window, heads)
@@ -124,8 +127,8 @@ def attend_suffixes(
 
 
 class GatherRows(torch.autograd.Function):
-    """`states[index]` where each row is taken once but for padding, so that the gradient is a gather by `inverse` too
-    (no atomic additions, which cost time and bitwise equality); gradients of places that are not `real` are zero."""
+    """`states[index]`, which takes each row once except for padding, so that the gradient is a gather by `inverse` too
+    (atomic additions would cost time and bitwise equality); gradients of places that are not `real` are zero."""
 
     @staticmethod
     def forward(
