@@ -11,7 +11,7 @@ from helpers.trainers import make_trainer
 
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
-from open_r1.report.checks import LOST, WINDOW
+from open_r1.report.checks import FAILED_GRADINGS, WINDOW
 from open_r1.report.diagnoses import DIAGNOSES, findings
 from open_r1.report.metric_ranges import HEALTH
 from open_r1.rewards.sandbox import worker_pool as workers
@@ -69,10 +69,10 @@ def test_trouble_is_found_alone_with_its_evidence_and_a_flag_to_try(name):
 
 
 def test_every_count_of_lost_gradings_is_seen_and_explained():
-    for key in LOST:
+    for key in FAILED_GRADINGS:
         (finding,) = findings([{"step": i, key: 2.0 * i} for i in range(1, 101)])
         assert finding.name == "gradings_lost" and f"{key} grew by 18" in finding.evidence
-    assert {key for key in LOST if key.startswith("grading/")} == {
+    assert {key for key in FAILED_GRADINGS if key.startswith("grading/")} == {
         f"grading/{name}" for name in workers.grading_counts()
     }
     assert {f"grading/{name}" for name in workers.grading_counts()} <= set(HEALTH)

@@ -1,1 +1,1 @@
-"""Pictures and pages of a run, made from the files it leaves."""
+"""Reports, curves and model cards of a run, made from the files in its folder."""

@@ -1,7 +1,7 @@
-"""One page about one run or several: `python -m open_r1.report RUN_DIR [RUN_DIR2 ...] [--out FILE]`.
+"""Write one page about one run or several: `python -m open_r1.report RUN_DIR [RUN_DIR2 ...] [--out FILE]`.
 
-A run folder is an --output_dir, of a run that has ended or still goes on. The page is one file that loads nothing from
-anywhere; it stands in the first folder unless --out says where.
+A run folder is the --output_dir of a finished or training run. The page is one file that loads nothing from anywhere;
+it is written to the first folder, or to --out.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from open_r1.report.page import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m open_r1.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""How trouble shows in the metrics of a run: pure functions of the lines of `metrics.jsonl`, by step. (torch-free)
+"""Checks of a run's metrics for problems: pure functions of the lines of `metrics.jsonl`, by step. (torch-free)
 
-They look at means over `WINDOW` logged steps, so that one bad step is no finding, and say nothing before there are as
-many. Each returns its evidence, or None where all is well. `open_r1.report.diagnoses` names them.
+They use means over `WINDOW` logged steps, so that one bad step is no finding, and need as many. Each returns its
+evidence as text, or None where all is well. `open_r1.report.diagnoses` names them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +17,19 @@ MetricLines = Sequence[Mapping[str, Any]]
 Check = Callable[[MetricLines], str | None]  # the evidence, or None where all is well
 MetricPoints = Sequence[tuple[int, float]]  # (step, value)
 
-# Counts since the process began.
-LOST = ("grading/timeouts", "grading/crashes", "grading/errors", "judge/failures", "judge/too_long")
+# counts since the process began
+FAILED_GRADINGS = ("grading/timeouts", "grading/crashes", "grading/errors", "judge/failures", "judge/too_long")
 MUST_BE_FINITE = {"loss", "grad_norm", "reward", "kl", "entropy"}  # others may not apply in a step
 
 
 def points(lines: MetricLines, key: str) -> MetricPoints:
+    """(step, value) of one metric where it was logged."""
     return list(zip(*series(lines, key), strict=True))
 
 
 def span(part: MetricPoints) -> str:
-    """
+    """The steps of a part, in words.
+
     >>> span([(3, 0.5), (12, 0.7)])
     'steps 3 to 12'
     """
@@ -35,6 +37,7 @@ def span(part: MetricPoints) -> str:
 
 
 def mean_value(part: MetricPoints) -> float:
+    """The mean of the values of a part."""
     return fmean(value for _, value in part)
 
 
@@ -51,7 +54,7 @@ def beyond(key: str, limit: float, above: bool = True) -> Check:
 
 
 def zero_variance(lines: MetricLines) -> str | None:
-    """Nearly all groups of the newest steps have equal rewards; what became of the reward meanwhile is said too."""
+    """Nearly all groups of the newest steps have equal rewards; the evidence has the reward then and before."""
     evidence = beyond("frac_reward_zero_std", 0.9)(lines)
     rewards = points(lines, "reward")
     if evidence is None or len(rewards) < WINDOW:
@@ -68,26 +71,27 @@ def rise(part: MetricPoints) -> tuple[float, float]:
 
 
 def only_format(lines: MetricLines) -> str | None:
-    """Over three windows or more a format reward has risen by a tenth, and no other reward by two standard errors."""
-    means = {key: points(lines, key) for key in reward_keys(lines)}
-    long = {key: part for key, part in means.items() if len(part) >= 3 * WINDOW}
+    """Over three windows or more a format reward rose by 0.1, and no other reward by two standard errors."""
+    rewards = {key: points(lines, key) for key in reward_keys(lines)}
+    long = {key: part for key, part in rewards.items() if len(part) >= 3 * WINDOW}
     form = {key: rise(part) for key, part in long.items() if is_form(key)}
     content = {key: rise(part) for key, part in long.items() if not is_form(key)}
     if not form or not content or max(gain for gain, _ in form.values()) < 0.1:
         return None
     if any(gain > 2 * error and gain > 0.01 for gain, error in content.values()):
         return None
-    said = (f"{key} {gain:+.3f}" for key, (gain, _) in (form | content).items())
-    return f"from the first to the last third of {span(next(iter(long.values())))}: {', '.join(said)}"
+    gains = (f"{key} {gain:+.3f}" for key, (gain, _) in (form | content).items())
+    return f"from the first to the last third of {span(next(iter(long.values())))}: {', '.join(gains)}"
 
 
 def reward_keys(lines: MetricLines) -> list[str]:
+    """The metrics of reward functions' means."""
     keys = dict.fromkeys(key for line in (*lines[:1], *lines[-1:]) for key in line)
     return [key for key in keys if key.startswith("rewards/") and key.endswith("/mean")]
 
 
 def is_form(key: str) -> bool:
-    """Whether a reward pays for form alone.
+    """Whether a reward is about the form of a completion only.
 
     >>> is_form("rewards/area_format/mean"), is_form("rewards/accuracy/mean")
     (True, False)
@@ -96,7 +100,7 @@ def is_form(key: str) -> bool:
 
 
 def kl_exploding(lines: MetricLines) -> str | None:
-    """Above 1 nat a token; or ten times the median before the newest window, and above 0.2."""
+    """KL is above 1 nat a token; or above 0.2 and ten times its median before the newest window."""
     part = points(lines, "kl")
     newest, before = part[-WINDOW:], part[:-WINDOW]
     if evidence := beyond("kl", 1.0)(lines):
@@ -109,7 +113,7 @@ def kl_exploding(lines: MetricLines) -> str | None:
 
 
 def entropy_collapse(lines: MetricLines) -> str | None:
-    """Under a tenth of what it began with, and under 0.05 nats a token."""
+    """Entropy is under 0.05 nats a token and under a tenth of its start."""
     part = points(lines, "entropy")
     first, newest = part[:WINDOW], part[-WINDOW:]
     if len(part) < 2 * WINDOW or mean_value(newest) > min(mean_value(first) / 10, 0.05):
@@ -120,16 +124,17 @@ def entropy_collapse(lines: MetricLines) -> str | None:
 
 
 def zero_gradient(lines: MetricLines) -> str | None:
+    """All gradient norms of the newest window are exactly 0."""
     newest = points(lines, "grad_norm")[-WINDOW:]
     if len(newest) < WINDOW or any(value for _, value in newest):
         return None
     return f"grad_norm is exactly 0 in all of {span(newest)}"
 
 
-def fallen(key: str) -> Check:
+def falling(key: str) -> Check:
     """A check of the newest steps against the best ones before: lower by 0.1 and by more than noise.
 
-    A run is seen in at most 20 parts, so that among many there is not always a best one by chance.
+    A run is divided into at most 20 parts: among many, one would be the best by chance.
     """
 
     def check(lines: MetricLines) -> str | None:
@@ -149,23 +154,24 @@ def fallen(key: str) -> Check:
 
 
 def noise(part: MetricPoints, size: int) -> float:
-    """Four standard errors of the difference of two means of `size` values; neighbours tell how values scatter."""
+    """Four standard errors of the difference of two means of `size` values; variance from neighbouring values."""
     values = [value for _, value in part]
-    scatter = fmean((b - a) ** 2 / 2 for a, b in pairwise(values))
-    return 4 * sqrt(scatter * 2 / size)
+    variance_of_values = fmean((b - a) ** 2 / 2 for a, b in pairwise(values))
+    return 4 * sqrt(variance_of_values * 2 / size)
 
 
 def gradings_lost(lines: MetricLines) -> str | None:
-    """One a step or more, over the newest window, of the gradings and verdicts that never came."""
-    newest = {key: points(lines[-WINDOW:], key) for key in LOST}
-    grown = {key: part[-1][1] - part[0][1] for key, part in newest.items() if len(part) == WINDOW}
-    if sum(grown.values()) < WINDOW:
+    """At least one grading or verdict a step failed over the newest window."""
+    newest = {key: points(lines[-WINDOW:], key) for key in FAILED_GRADINGS}
+    growth = {key: part[-1][1] - part[0][1] for key, part in newest.items() if len(part) == WINDOW}
+    if sum(growth.values()) < WINDOW:
         return None
-    worst = max(grown, key=grown.__getitem__)
-    return f"{worst} grew by {grown[worst]:.0f} over {span(newest[worst])}"
+    worst = max(growth, key=growth.__getitem__)
+    return f"{worst} grew by {growth[worst]:.0f} over {span(newest[worst])}"
 
 
 def not_finite(lines: MetricLines) -> str | None:
+    """A metric that must be finite was not, in any step."""
     bad = [(line["step"], key) for line in lines for key in line.get("not_finite", ()) if key in MUST_BE_FINITE]
     if not bad:
         return None

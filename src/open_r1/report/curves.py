@@ -1,4 +1,4 @@
-"""`metrics.jsonl` -> `reward_curve.png`: reward, each reward function, length, groups without signal, KL."""
+"""Draw `reward_curve.png` from `metrics.jsonl`: reward, each reward function, length, groups without signal, KL."""
 
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,21 @@ def series(lines: list[dict[str, Any]], key: str) -> tuple[list[int], list[float
     >>> series([{"step": 1, "kl": 0.5}, {"step": 2}], "kl")
     ([1], [0.5])
     """
-    known = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-    return [step for step, _ in known], [value for _, value in known]
+    points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def smooth(values: list[float], weight: float = 0.9) -> list[float]:
-    """Exponential mean without the bias of its start.
+    """Exponential moving average with bias correction.
 
     >>> [round(v, 3) for v in smooth([1.0, 1.0, 0.0], 0.5)]
     [1.0, 1.0, 0.429]
     """
-    mean, total, out = 0.0, 0.0, []
+    mean, total, means = 0.0, 0.0, []
     for value in values:
         mean, total = weight * mean + value, weight * total + 1
-        out.append(mean / total)
-    return out
+        means.append(mean / total)
+    return means
 
 
 def draw_curves(folder: Path) -> Path:

@@ -1,6 +1,6 @@
-"""What is wrong with a run, in words, from its metrics alone: each finding with its evidence and a flag to try.
+"""The table of diagnoses of a run from its metrics: name, title, metric, check, remedy. (torch-free)
 
-`open_r1.report.checks` decides; here is what a finding is called, which metric shows it and what to do. (torch-free)
+`open_r1.report.checks` has the checks.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from open_r1.report.checks import (
     MetricLines,
     beyond,
     entropy_collapse,
-    fallen,
+    falling,
     gradings_lost,
     kl_exploding,
     not_finite,
@@ -22,7 +22,7 @@ from open_r1.report.checks import (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A kind of trouble: the metric that shows it, when, and what to try."""
+    """A kind of problem: the metric that shows it, its check, and the flags to try."""
 
     title: str
     metric: str
@@ -32,7 +32,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Finding:
-    """A diagnosis of one run; `name` is what `--stop_on` calls it."""
+    """A diagnosis that applies to a run; `name` is its key in `DIAGNOSES`, as `--stop_on` takes it."""
 
     name: str
     title: str
@@ -45,13 +45,13 @@ class Finding:
 
 
 def findings(lines: MetricLines) -> list[Finding]:
-    """All findings in the order of `DIAGNOSES`, about the newest steps.
+    """All findings about the newest steps, in the order of `DIAGNOSES`.
 
     >>> [f.name for f in findings([{"step": s, "completions/clipped_ratio": 0.5} for s in range(20)])]
     ['truncated']
     """
-    found = ((name, d, d.check(lines)) for name, d in DIAGNOSES.items())
-    return [Finding(name, d.title, d.metric, evidence, d.remedy) for name, d, evidence in found if evidence]
+    results = ((name, d, d.check(lines)) for name, d in DIAGNOSES.items())
+    return [Finding(name, d.title, d.metric, evidence, d.remedy) for name, d, evidence in results if evidence]
 
 
 DIAGNOSES: dict[str, Diagnosis] = {
@@ -95,13 +95,13 @@ DIAGNOSES: dict[str, Diagnosis] = {
     "parse_rate_falling": Diagnosis(
         "Fewer answers can be read than before",
         "parse_rate",
-        fallen("parse_rate"),
+        falling("parse_rate"),
         "Keep format in --reward_funcs, lower --learning_rate, raise --beta",
     ),
     "reward_falling": Diagnosis(
         "The reward falls",
         "reward",
-        fallen("reward"),
+        falling("reward"),
         "Lower --learning_rate, raise --beta, or go back to a checkpoint before it",
     ),
     "kl_exploding": Diagnosis(

@@ -1,7 +1,7 @@
-"""What each metric of a run looks like when all is well, and what to do when it does not. (torch-free)
+"""The table of metrics: the healthy range of each, and what to do outside of it. (torch-free)
 
-One table for the report, reading_a_run.md (`local_scripts/dev/readme/health_table.py`) and whoever reads curves;
-`diagnoses` says when a run is told so.
+It serves the report, reading_a_run.md (`local_scripts/dev/readme/health_table.py`) and readers of curves; the checks
+that run on them are in `diagnoses`.
 """
 
 from dataclasses import dataclass
@@ -161,5 +161,6 @@ def table() -> str:
 
 
 def name_of(key: str) -> str:
+    """A metric and its unit in Markdown."""
     unit = HEALTH[key].unit
     return f"`{key}` ({unit})" if unit else f"`{key}`"

@@ -1,7 +1,6 @@
-"""The model card of a checkpoint: what it is, how to ask it about a picture, how it was made, how good it is.
-(torch-free)
+"""Write the model card of a checkpoint: model, usage, training, evaluations. (torch-free)
 
-A run writes it beside the weights each time it saves; `python -m open_r1.model_card` adds evaluations later.
+A run writes it beside the weights at each save; `python -m open_r1.model_card` adds later evaluations.
 """
 
 import json
@@ -19,7 +18,7 @@ from open_r1.tasks.recipe import Recipe
 
 NAME, CURVES = "README.md", "reward_curve.png"
 BEGIN, END = "<!-- evaluations: begin -->", "<!-- evaluations: end -->"
-CARD_TEMPLATES = Environment(  # nosec B701 # it is Markdown: `markdown.text` makes every value harmless
+CARD_TEMPLATES = Environment(  # nosec B701 # it is Markdown: `markdown.text` escapes every value
     loader=PackageLoader("open_r1.report", "pages"),
     undefined=StrictUndefined,
     keep_trailing_newline=True,
@@ -30,7 +29,7 @@ CARD_TEMPLATES.filters |= {"code": markdown.code, "quoted": markdown.quoted, "ya
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says beyond the recipe. `rewards` are (name, weight); `data` names the files or the dataset."""
+    """The contents of a card beyond the recipe. `rewards`: (name, weight); `data`: names of files or a dataset."""
 
     method: str
     name: str
@@ -49,13 +48,13 @@ class Card:
 def write_card(
     folder: Path, card: Card, recipe: Recipe, run: Path, step: int, history: Sequence[Mapping[str, Any]]
 ) -> None:
-    """`folder/README.md`, and beside it the run's curves where they are drawn.
+    """Write `folder/README.md`, and copy the run's curves beside it where they exist.
 
-    `history` are the metrics that the run logged; those of evaluations during training make the first table.
+    `history`: the metrics that the run logged; its newest evaluation during training is the first table.
     """
     if (run / CURVES).is_file():
         shutil.copyfile(run / CURVES, folder / CURVES)
-    evaluated = [line for line in history if any(key.startswith("eval_reward") for key in line)]
+    evaluations = [line for line in history if any(key.startswith("eval_reward") for key in line)]
     text = CARD_TEMPLATES.get_template("model_card.md").render(
         card=card,
         recipe=recipe,
@@ -63,15 +62,15 @@ def write_card(
         hub_base=recipe.base_model if recipe.base_model and not Path(recipe.base_model).exists() else None,
         command=markdown.block(card.command, "bash"),
         curves=(folder / CURVES).is_file(),
-        evaluated=evaluated[-1] if evaluated else None,
-        begin=markdown.Made(BEGIN),
-        end=markdown.Made(END),
+        evaluated=evaluations[-1] if evaluations else None,
+        begin=markdown.SafeMarkdown(BEGIN),
+        end=markdown.SafeMarkdown(END),
     )
     (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def evaluation_table(folders: Sequence[Path]) -> str:
-    """Markdown of the summaries in output folders of `eval/` scripts. Raises UsageError for a folder without one."""
+    """A Markdown table of the summaries in output folders of `eval/`. Raises UsageError for a folder without one."""
     head = "| evaluation | rows | accuracy, 95 % interval | parsed | format | tokens |"
     lines = [head, "|---|---|---|---|---|---|"]
     for folder in folders:
@@ -85,6 +84,7 @@ def evaluation_table(folders: Sequence[Path]) -> str:
 
 
 def _row(name: str, part: Mapping[str, Any]) -> str:
+    """One split's row of the table."""
     interval = f"{part['accuracy']:.3f} [{part['low']:.3f}, {part['high']:.3f}] ({markdown.text(part['metric'])})"
     tokens = f"{part['mean_tokens']:.0f}" if "mean_tokens" in part else ""
     rates = f"{part['parse_rate']:.1%} | {part['format_rate']:.1%}"
@@ -92,7 +92,7 @@ def _row(name: str, part: Mapping[str, Any]) -> str:
 
 
 def add_evaluations(checkpoint: Path, folders: Sequence[Path]) -> Path:
-    """Put the table of these evaluations into the checkpoint's card; returns its path. Raises UsageError for none."""
+    """Write a table of evaluations into the checkpoint's card; returns its path. Raises UsageError without a card."""
     path = checkpoint / NAME
     if not path.is_file() or BEGIN not in (text := path.read_text(encoding="utf-8")):
         raise UsageError(f"{path}: got no model card of this project, expected a checkpoint that a run saved")

@@ -1,7 +1,7 @@
-"""Runs -> one self-contained HTML page: findings, curves, distributions, settings, a browser of sampled groups.
+"""Write the report of runs as one HTML page: findings, curves, distributions, settings, a browser of sampled groups.
 
-Everything that a model or a data set wrote is data: as JSON in a block that is never executed, or escaped by jinja2.
-Script and style are pinned by their hash, and the page may load nothing from anywhere.
+Texts of models and data sets are JSON in a block that is not executed, or escaped by jinja2. A content security policy
+allows only this script and style, by their hashes, and no loading from anywhere.
 """
 
 import base64
@@ -30,32 +30,37 @@ from open_r1.report.thinning import kept_groups
 from open_r1.rewards.drawing import ANSWERED, GOLD
 
 MAX_COMPLETIONS = 10_000  # on a page
-MAX_BYTES = 40 * 2**20  # of texts and pictures on a page; groups beyond are left out, and the page says so
+MAX_BYTES = 40 * 2**20  # of texts and pictures on a page, which names the groups left out
 SCRIPTS = ("page.js", "charts.js", "distributions.js", "rollouts.js")
 SMOOTHING = 0.8  # of curves, until a reader chooses another
 TYPES = {".webp": "webp", ".png": "png"}
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Path:
-    """Write the page of these run folders to `out`; raises UsageError as `read_runs`. Runs may still be going on."""
+    """Write the page of these run folders to `out`; runs may still be training. Raises UsageError as `read_runs`."""
     page = render(read_runs(folders), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"))
-    with atomic_write(out) as file:  # whoever opens it meanwhile sees a whole page
+    with atomic_write(out) as file:  # a reader meanwhile sees the old page whole
         page.dump(file, encoding="utf-8", errors="backslashreplace")
     return out
 
 
-def render(runs: Sequence[RunFolder], made: str) -> TemplateStream:
-    """The page's HTML, part by part: a run makes it again and again beside its training, so it is never held whole."""
-    script, style = static()
-    shown = [fitting(run, len(runs)) for run in runs]
-    pictures = {name: uri for run, groups in zip(runs, shown, strict=True) for name, uri in embedded(run, groups)}
+def render(runs: Sequence[RunFolder], date: str) -> TemplateStream:
+    """The page's HTML as a stream, so that a run that writes it beside its training does not hold all of it.
+
+    `date` is shown on the page.
+    """
+    script, style = script_and_style()
+    run_groups = [(run, fitting_groups(run, len(runs))) for run in runs]
+    pictures = {name: uri for run, groups in run_groups for name, uri in embedded_pictures(run, groups)}
     data = {
         "runs": [{"name": run.name, "columns": columns(run.lines)} for run in runs],
         "health": {key: asdict(metric) for key, metric in HEALTH.items()},
     }
-    groups = (embed(as_shown(group.parsed(), n, runs[n])) for n, groups in enumerate(shown) for group in groups)
+    groups = (
+        embed(page_group(group.parsed(), n, run)) for n, (run, groups) in enumerate(run_groups) for group in groups
+    )
     return PAGES.get_template("report.html").stream(
-        runs=[facts(run, groups) for run, groups in zip(runs, shown, strict=True)],
+        runs=[page_facts(run, groups) for run, groups in run_groups],
         differences=flag_differences(runs),
         flags=[{name: as_text(value) for name, value in sorted(run.flags.items())} for run in runs],
         health=HEALTH,
@@ -66,12 +71,12 @@ def render(runs: Sequence[RunFolder], made: str) -> TemplateStream:
         hashes={"script": script_hash(script), "style": script_hash(style)},
         smoothing=SMOOTHING,
         megabytes=MAX_BYTES // 2**20,
-        made=made,
+        made=date,
     )
 
 
 @cache
-def static() -> tuple[str, str]:
+def script_and_style() -> tuple[str, str]:
     """(script, style) of the page."""
     source = PAGES.loader
     text = {name: source.get_source(PAGES, name)[0] for name in (*SCRIPTS, "report.css")}
@@ -80,12 +85,12 @@ def static() -> tuple[str, str]:
 
 
 def script_hash(text: str) -> str:
-    """As a Content-Security-Policy names it."""
+    """The SHA-256 of a script or style, as a Content-Security-Policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def embed(data: Any) -> Markup:
-    r"""JSON that can stand in a script element whatever it holds; all beyond ASCII is escaped.
+    r"""ASCII JSON that is safe inside a script element.
 
     >>> print(embed(["</script>", "a & b\u2028", "\ud800"]))
     ["\u003c/script\u003e","a \u0026 b\u2028","\ud800"]
@@ -97,7 +102,7 @@ def embed(data: Any) -> Markup:
 
 
 def columns(lines: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """Key -> one number or None a line, to 6 digits.
+    """Key -> its number in each line, rounded to 6 digits, or None.
 
     >>> columns([{"step": 1, "kl": 0.12345678}, {"step": 2, "note": "x"}])
     {'step': [1, 2], 'kl': [0.123457, None]}
@@ -112,8 +117,8 @@ def _rounded(value: Any) -> float | None:
     return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else None
 
 
-def facts(run: RunFolder, shown: Sequence[Group]) -> dict[str, Any]:
-    """What the page says of a run in words and numbers."""
+def page_facts(run: RunFolder, page_groups: Sequence[Group]) -> dict[str, Any]:
+    """The summary of a run at the top of the page."""
     _, rewards = series(run.lines, "reward")
     recent = smooth(rewards, SMOOTHING)
     return {
@@ -125,33 +130,33 @@ def facts(run: RunFolder, shown: Sequence[Group]) -> dict[str, Any]:
         "accuracy": (smooth(series(run.lines, "rewards/accuracy/mean")[1], SMOOTHING) or [None])[-1],
         "findings": findings(run.lines),
         "groups": len(run.groups),
-        "shown": len(shown),
+        "shown": len(page_groups),
         "model": run.flags.get("model_name_or_path", ""),
         "task": run.flags.get("task_type", ""),
     }
 
 
-def fitting(run: RunFolder, runs: int) -> list[Group]:
-    """The groups of a run that are shown: all, or as many as its share of the page holds (`thinning.chosen`)."""
+def fitting_groups(run: RunFolder, runs: int) -> list[Group]:
+    """The groups of a run on the page: all, or as many as fit into its share of it (`thinning.kept_groups`)."""
     groups, steps = run.groups, [group.step for group in run.groups]
     most = MAX_COMPLETIONS // runs // max((group.completions for group in groups), default=1)
     while True:
-        kept = [groups[i] for i in kept_groups(steps, most)]
-        size = weight(run, kept)
-        if size <= MAX_BYTES / runs or len(kept) <= 1:
-            return kept
-        most = int(len(kept) * min(0.95, MAX_BYTES / runs / size))
+        page_groups = [groups[i] for i in kept_groups(steps, most)]
+        size = bytes_on_page(run, page_groups)
+        if size <= MAX_BYTES / runs or len(page_groups) <= 1:
+            return page_groups
+        most = int(len(page_groups) * min(0.95, MAX_BYTES / runs / size))
 
 
-def weight(run: RunFolder, groups: Sequence[Group]) -> int:
-    """About how many bytes groups take on the page: texts, outlines, and each picture once as base64."""
+def bytes_on_page(run: RunFolder, groups: Sequence[Group]) -> int:
+    """About how many bytes groups have on the page: texts, outlines, and each picture once as base64."""
     texts = sum(len(group.line) for group in groups)
     names = {name for group in groups for name in group.images}
     return texts + sum(path.stat().st_size * 4 // 3 for name in names if (path := picture_path(run, name)))
 
 
 def picture_path(run: RunFolder, name: str) -> Path | None:
-    """The file of a picture; None for one that is gone, and for a name or link that leaves the run's folder."""
+    """The file of a picture; None for a missing one, and for a name or link that leaves the run's folder."""
     try:
         path = Path(ImageFolder(str(run.folder)).resolve(f"rollout_images/{name}", ""))
     except DataError:
@@ -159,22 +164,22 @@ def picture_path(run: RunFolder, name: str) -> Path | None:
     return path if path.suffix in TYPES else None
 
 
-def embedded(run: RunFolder, groups: Iterable[Group]) -> Iterable[tuple[str, str]]:
-    """(name, data URI) of each picture once; one that is gone, as a run that goes on may thin, is left out."""
+def embedded_pictures(run: RunFolder, groups: Iterable[Group]) -> Iterable[tuple[str, str]]:
+    """(name, data URI) of each picture once; missing ones, which a run may have thinned out, are left out."""
     for name in dict.fromkeys(name for group in groups for name in group.images):
         if path := picture_path(run, name):
             yield name, f"data:image/{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def as_shown(group: dict[str, Any], run: int, of: RunFolder) -> dict[str, Any]:
-    """A group with the number of its run, completions by falling advantage, each with its weighted reward."""
+def page_group(group: dict[str, Any], run: int, of: RunFolder) -> dict[str, Any]:
+    """A group as the page has it: with the number of its run, completions by descending advantage, total rewards."""
     weights = of.flags.get("reward_weights")
-    scored = [{**c, "reward": total_reward(c["rewards"], weights)} for c in group["completions"]]
-    return {**group, "run": run, "completions": sorted(scored, key=lambda c: -(c["advantage"] or 0))}
+    completions = [{**c, "reward": total_reward(c["rewards"], weights)} for c in group["completions"]]
+    return {**group, "run": run, "completions": sorted(completions, key=lambda c: -(c["advantage"] or 0))}
 
 
 def total_reward(rewards: dict[str, float | None], weights: Sequence[float] | None = None) -> float:
-    """The weighted sum of the rewards that apply; weights of another number of rewards are another run's.
+    """The weighted sum of the rewards that apply; weights of another length are ignored.
 
     >>> total_reward({"accuracy": 1.0, "format": 0.5, "mine": None}, [1, 2, 1])
     2.0

@@ -1,4 +1,4 @@
-"""A run's folder, read: metrics, flags, sampled groups; and how several runs differ. (torch-free)"""
+"""Read a run's folder (metrics, flags, sampled groups), and compare the flags of runs. (torch-free)"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from open_r1.data.jsonl_io import parse_line, whole_lines
 from open_r1.errors import UsageError
 from open_r1.report.history import read_metrics
 
-FLAGS_OF_PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags that differ and make no difference
+FLAGS_OF_PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags without effect on training
 
 
 @dataclass(frozen=True)
 class Group:
-    """A line of `rollouts.jsonl`, kept as it stands: parsed it takes five times the memory."""
+    """A line of `rollouts.jsonl`, unparsed: parsed it takes five times the memory."""
 
     line: bytes
     step: int
@@ -29,7 +29,7 @@ class Group:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a run has left so far. `flags` is `resolved_config.yaml`, flat; `groups` the lines of `rollouts.jsonl`."""
+    """Outputs of a run so far: metric `lines`, `flags` of `resolved_config.yaml`, `groups` of `rollouts.jsonl`."""
 
     name: str
     folder: Path
@@ -39,7 +39,7 @@ class RunFolder:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
-    """Runs in the order given; raises UsageError naming every folder that holds none."""
+    """The runs in these folders; raises UsageError that names every folder without one."""
     missing = [str(folder) for folder in folders if not (folder / "metrics.jsonl").is_file()]
     if missing:
         raise UsageError(
@@ -58,16 +58,16 @@ def _read(folder: Path, name: str) -> RunFolder:
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: as much of the end of its path as tells them apart, a number where nothing does.
+    """A name for each folder: the shortest end of its path that differs, else the name and a number.
 
     >>> names([Path("/a/one"), Path("/b/two")]), names([Path("/a/run"), Path("/b/run")])
     (['one', 'two'], ['a/run', 'b/run'])
     """
     parts = [folder.resolve().parts for folder in folders]
     for length in range(1, max(map(len, parts), default=0) + 1):
-        found = ["/".join(part[-length:]) for part in parts]
-        if len(set(found)) == len(found):
-            return found
+        ends = ["/".join(part[-length:]) for part in parts]
+        if len(set(ends)) == len(ends):
+            return ends
     return [f"{part[-1]} ({i})" for i, part in enumerate(parts, 1)]
 
 
@@ -81,14 +81,15 @@ def flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def flag_differences(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
-    """Flag -> its value in each run as text, where they are not all equal; "–" where a run has no such flag."""
-    known = dict.fromkeys(name for run in runs for name in run.flags if name not in FLAGS_OF_PLACES)
-    shown = {name: [as_text(run.flags[name]) if name in run.flags else "–" for run in runs] for name in known}
-    return {name: values for name, values in shown.items() if len(set(values)) > 1}
+    """Flag -> its value in each run as text, of flags that differ; "–" where a run has no such flag."""
+    flags = dict.fromkeys(name for run in runs for name in run.flags if name not in FLAGS_OF_PLACES)
+    texts = {name: [as_text(run.flags[name]) if name in run.flags else "–" for run in runs] for name in flags}
+    return {name: values for name, values in texts.items() if len(set(values)) > 1}
 
 
 def as_text(value: Any) -> str:
-    """
+    """A flag's value as text.
+
     >>> as_text(True), as_text(["a", 1]), as_text(None)
     ('true', 'a 1', 'not set')
     """

@@ -1,4 +1,4 @@
-"""The HTML templates of `report/pages`: every value is escaped, and an undefined one is an error. (torch-free)"""
+"""The HTML templates of `report/pages`; values are escaped, undefined ones are errors. (torch-free)"""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 

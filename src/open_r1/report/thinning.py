@@ -1,4 +1,4 @@
-"""Fewer rollouts with the same story: the newest ones, and older ones evenly spaced over training. (torch-free)"""
+"""Choose fewer rollouts of a run: the newest ones, and older ones evenly spaced over training. (torch-free)"""
 
 import re
 from bisect import bisect_left
@@ -8,22 +8,22 @@ from pathlib import Path
 
 from open_r1.data.jsonl_io import each_line, keep_lines
 
-PICTURE = re.compile(r"[0-9a-f]{16}\.webp")  # what a run names its pictures; no other file is ever deleted
+PICTURE = re.compile(r"[0-9a-f]{16}\.webp")  # the names that a run gives its pictures; only such files are deleted
 
 
-def evenly(steps: Sequence[int], most: int) -> list[int]:
-    """Indices of at most `most` of ascending steps, evenly spaced in steps, first and last kept.
+def evenly_spaced(steps: Sequence[int], most: int) -> list[int]:
+    """Indices of at most `most` of ascending steps, evenly spaced, with the first and the last.
 
-    >>> evenly([0, 1, 2, 3, 4, 100], 3), evenly([5, 6], 3), evenly([1, 2, 3], 1)
+    >>> evenly_spaced([0, 1, 2, 3, 4, 100], 3), evenly_spaced([5, 6], 3), evenly_spaced([1, 2, 3], 1)
     ([0, 5], [0, 1], [2])
-    >>> evenly(range(100), 5)
+    >>> evenly_spaced(range(100), 5)
     [0, 25, 50, 75, 99]
     """
     if len(steps) <= most:
         return list(range(len(steps)))
     gap = (steps[-1] - steps[0]) / max(most - 1, 1)
-    wanted = [steps[-1] - gap * i for i in reversed(range(most))]
-    return sorted({min(bisect_left(steps, step), len(steps) - 1) for step in wanted})
+    targets = [steps[-1] - gap * i for i in reversed(range(most))]
+    return sorted({min(bisect_left(steps, step), len(steps) - 1) for step in targets})
 
 
 def kept_groups(steps: Sequence[int], most: int) -> list[int]:
@@ -35,17 +35,17 @@ def kept_groups(steps: Sequence[int], most: int) -> list[int]:
     if len(steps) <= most:
         return list(range(len(steps)))
     newest = len(steps) - (most + 1) // 2
-    return [*evenly(steps[:newest], most // 2), *range(newest, len(steps))]
+    return [*evenly_spaced(steps[:newest], most // 2), *range(newest, len(steps))]
 
 
 def thin_rollouts(folder: Path, groups: int) -> int:
-    """Leave at most `groups` groups in `rollouts.jsonl`, and the pictures that they name; returns how many groups."""
+    """Keep at most `groups` groups in `rollouts.jsonl`, and the pictures that they name; returns how many groups."""
     path = folder / "rollouts.jsonl"
-    kept = set(kept_groups([line["step"] for line in each_line(path)], groups))
+    indices = set(kept_groups([line["step"] for line in each_line(path)], groups))
     numbers = count()
-    keep_lines(path, lambda _: next(numbers) in kept)
-    named = {name for line in each_line(path) for name in line["images"]}
+    keep_lines(path, lambda _: next(numbers) in indices)
+    pictures = {name for line in each_line(path) for name in line["images"]}
     for picture in (folder / "rollout_images").glob("*"):
-        if PICTURE.fullmatch(picture.name) and picture.name not in named:
+        if PICTURE.fullmatch(picture.name) and picture.name not in pictures:
             picture.unlink()
-    return len(kept)
+    return len(indices)

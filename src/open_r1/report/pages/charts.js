@@ -14,7 +14,7 @@ function curvesOf(key, axis) {
   }).filter((curve) => curve.points.length);
 }
 
-// Exponential mean without the bias of its start, as open_r1.report.curves.smooth.
+// Exponential moving average with bias correction, as open_r1.report.curves.smooth.
 function smoothed(points, weight) {
   let mean = 0;
   let total = 0;
