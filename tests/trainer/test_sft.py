@@ -21,7 +21,7 @@ from open_r1.rollout.annotation import annotator
 from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.forward import shared_prefix
-from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, taught_answer
+from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, target_completion
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_loss_is_on_the_gold_completion_and_its_end_alone(digits, processor, mod
     for row in range(6):
         kept = batch["labels"][row] != IGNORED
         assert torch.equal(batch["labels"][row][kept], batch["input_ids"][row][kept])
-        gold = taught_answer(made.annotate(made.records[row]))
+        gold = target_completion(made.annotate(made.records[row]))
         assert processor.tokenizer.decode(batch["labels"][row][kept]) == gold + "<|im_end|>"
         assert ("<think>" in gold) == (mode == "think")
         last = int(batch["attention_mask"][row].sum())
@@ -67,15 +67,15 @@ def test_a_gold_box_is_taught_in_the_frame_of_the_family_and_pays():
     row = Record("1", ("a.png",), "", (), "[64, 0, 128, 425]", {"image_wh": (640, 425)}, accu_reward_method="rec")
     for family, box in (("qwen2_5_vl", [64, 0, 129, 420]), ("qwen3_vl", [100, 0, 200, 1000]), ("smolvlm", None)):
         known = row.with_extra(model_family="original" if box is None else family, prompt_mode="think")
-        assert str(box or [64, 0, 128, 425]) in taught_answer(known)
-        assert METHODS["rec"].score(taught_answer(known), known) > 0.97
+        assert str(box or [64, 0, 128, 425]) in target_completion(known)
+        assert METHODS["rec"].score(target_completion(known), known) > 0.97
 
 
 def test_a_trace_is_taught_as_it_stands_and_no_gold_is_refused():
     trace = "<think>two and one</think><answer>3</answer>"
-    assert taught_answer(Record("1", (), "", (), trace, {"prompt_mode": "direct"})) == trace
+    assert target_completion(Record("1", (), "", (), trace, {"prompt_mode": "direct"})) == trace
     with pytest.raises(DataError, match=r"a\.jsonl:4: solution"):
-        taught_answer(Record("1", (), "", (), " ", where="a.jsonl:4"))
+        target_completion(Record("1", (), "", (), " ", where="a.jsonl:4"))
 
 
 def test_a_chat_template_that_rewrites_the_prompt_is_refused(digits, processor, monkeypatch):

@@ -1,6 +1,6 @@
-"""Ranks that end together: what one rank alone met is raised on all of them.
+"""Raises an error of one rank on all ranks, so that they end together; and says whether weights are sharded.
 
-A rank that raises alone leaves the others in their next collective until `--ddp_timeout`.
+A rank that raises alone leaves the others waiting in their next collective until `--ddp_timeout`.
 """
 
 import logging
@@ -19,10 +19,10 @@ _Value = TypeVar("Value")
 
 
 def on_all_ranks(call: Callable[[], _Value]) -> _Value:
-    """What `call` returns here. All ranks call it, and none waits for another within `call`.
+    """What `call` returns on this rank. All ranks call it; `call` itself has no collectives.
 
-    What it raises on a lone rank passes. Of several, where it raises on any, all raise RunEnded, or the kind of it
-    that was raised, with the words of those that failed.
+    A single rank raises what `call` raises. With several, if it raises on any, all raise RunEnded, or its subclass
+    that was raised, with the messages of the ranks that failed.
     """
     if PartialState().num_processes == 1:
         return call()
@@ -33,21 +33,22 @@ def on_all_ranks(call: Callable[[], _Value]) -> _Value:
         error = raised
         if not isinstance(raised, UsageError):
             logger.exception("rank %d failed", PartialState().process_index)
-    found = [(kind, words) for kind, words in gather_object([error_summary(error)]) if words is not None]
-    if found:
-        kind = min((kind for kind, _ in found), key=lambda kind: len(kind.mro()))
-        raise kind("\n".join(dict.fromkeys(words for _, words in found))) from error
+    failures = [(kind, text) for kind, text in gather_object([error_summary(error)]) if text is not None]
+    if failures:
+        kind = min((kind for kind, _ in failures), key=lambda kind: len(kind.mro()))
+        raise kind("\n".join(dict.fromkeys(text for _, text in failures))) from error
     return value  # type: ignore[return-value]
 
 
 def error_summary(error: Exception | None) -> tuple[type[RunEnded], str | None]:
-    """What to raise on all ranks for an error of one, and its words; without an error no words."""
+    """The class to raise on all ranks for an error of one, and its message; None without an error."""
     kind = type(error) if isinstance(error, RunEnded) else RunEnded
     return kind, None if error is None else text_for_all_ranks(error)
 
 
 def text_for_all_ranks(error: Exception) -> str:
-    """
+    """An error's message; with its class, unless it is a UsageError.
+
     >>> text_for_all_ranks(KeyError("x")), text_for_all_ranks(UsageError("--flag: got 1, expected 2"))
     ("KeyError: 'x'", '--flag: got 1, expected 2')
     """
@@ -56,7 +57,7 @@ def text_for_all_ranks(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class CollectiveReward:
-    """A reward as TRL calls it, on all ranks; what it raises on one, all raise."""
+    """A reward that TRL calls on all ranks; an error on one is raised on all."""
 
     reward: Callable[..., list[float | None]]
 
@@ -69,10 +70,11 @@ class CollectiveReward:
 
 
 def weights_are_sharded(trainer: RunTrainer) -> bool:
-    """Whether each rank holds a part of the weights only."""
+    """Whether each rank holds only a part of the weights (ZeRO-3, FSDP)."""
     return is_zero3(trainer.accelerator) or trainer.is_fsdp_enabled
 
 
 def is_zero3(accelerator: Accelerator) -> bool:
+    """Whether DeepSpeed shards the weights."""
     plugin = accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3

@@ -1,4 +1,4 @@
-"""The short table before training: what is about to run, and what it needs."""
+"""Prints a table before training: rows, model, batch, rewards, planned memory and optimizations."""
 
 import torch
 from peft import PeftModel
@@ -29,6 +29,7 @@ def show_preflight(trainer: VLMGRPOTrainer) -> None:
 
 
 def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
+    """Name -> value of each line of the table. Raises UsageError for too few rows."""
     args, records = trainer.args, trainer.records["train"]
     prompts = args.generation_batch_size // args.num_generations
     left_out = len(records) % prompts
@@ -60,13 +61,14 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
             f"{name} x {weight:g}"
             for name, weight in zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)
         ),
-        "memory per device": memory(trainer, max(tokens)),
+        "memory per device": memory_text(trainer, max(tokens)),
         "computed once": "\n".join(trainer.optimizations.lines()),
     }
 
 
 def value_range(values: list[int]) -> str:
-    """
+    """The smallest and largest value as text.
+
     >>> value_range([2, 2]), value_range([1, 4])
     ('2', '1 to 4')
     """
@@ -75,52 +77,52 @@ def value_range(values: list[int]) -> str:
 
 
 def parameter_counts(model: PreTrainedModel) -> str:
+    """The numbers of all and of trained parameters as text."""
     total, trained = count_parameters(model)
     return f"{total:,}, of which {trained:,} are trained"
 
 
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
-    """(all, trained) parameters of the whole model, also where ZeRO-3 keeps a shard of each here."""
+    """The numbers of (all, trained) parameters of the whole model, also under ZeRO-3, where each is a shard."""
     sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-def memory(trainer: VLMGRPOTrainer, longest: int) -> str:
-    """What a device holds all the time, and the planner's peaks of rollout and training for prompts of `longest`."""
+def memory_text(trainer: VLMGRPOTrainer, longest: int) -> str:
+    """A device's constant memory, and the planner's peaks of rollout and training for prompts of `longest` tokens."""
     engine, ranks = engine_of(trainer), trainer.accelerator.num_processes
     size = next(trainer.model.parameters()).element_size()
-    total_, trained = count_parameters(trainer.model)
-    parts = state(total_, trained, size, engine, ranks, trainer.ref_model is not None)
-    words = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in parts.items() if bytes_)
-    held = f"{total_bytes(parts) / GIB:.2f} GiB ({words})"
+    total, trained = count_parameters(trainer.model)
+    parts = state(total, trained, size, engine, ranks, trainer.ref_model is not None)
+    terms = ", ".join(f"{name} {bytes_ / GIB:.2f}" for name, bytes_ in parts.items() if bytes_)
+    static = f"{total_bytes(parts) / GIB:.2f} GiB ({terms})"
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel) or no_family(model):
-        return f"{held}, activations and KV cache on top"
-    dims, run = dims_of(model), this_run(trainer, longest, engine, size)
+        return f"{static}, activations and KV cache on top"
+    dims, run = dims_of(model), planned_run_of(trainer, longest, engine, size)
     peaks = f"rollout {gib(rollout_bytes(dims, run))}, training {gib(training_bytes(dims, run))} GiB"
-    return f"{held}; planned peaks: {peaks}"
+    return f"{static}; planned peaks: {peaks}"
 
 
 def gib(parts: dict[str, float]) -> str:
+    """The sum of parts in GiB as text."""
     return f"{total_bytes(parts) / GIB:.2f}"
 
 
 def engine_of(trainer: VLMGRPOTrainer) -> Engine:
-    """As the planner knows it. FSDP shards all that ZeRO-3 does."""
+    """The run's engine as the planner names it; FSDP counts as ZeRO-3, which shards the same."""
     plugin = trainer.accelerator.state.deepspeed_plugin
     if plugin is None:
         return ENGINES["zero3" if trainer.is_fsdp_enabled else "none"]
-    offloaded = [
-        plugin.deepspeed_config["zero_optimization"].get(f"offload_{what}") for what in ("optimizer", "param")
-    ]
-    there = [bool(where) and where.get("device", "none") != "none" for where in offloaded]
-    return Engine("deepspeed", plugin.zero_stage, None, *there)
+    config = plugin.deepspeed_config["zero_optimization"]
+    targets = [config.get(f"offload_{part}") or {} for part in ("optimizer", "param")]
+    return Engine("deepspeed", plugin.zero_stage, None, *(t.get("device", "none") != "none" for t in targets))
 
 
-def this_run(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -> PlannedRun:
-    """This run as the planner takes it; of the longest prompt all tokens count as an image's, which is too much."""
+def planned_run_of(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -> PlannedRun:
+    """The planner's settings of this run; all tokens of the longest prompt count as an image's, an upper bound."""
     args, device = trainer.args, trainer.accelerator.device
-    low = trainer.accelerator.mixed_precision in ("bf16", "fp16") or size == 2
+    is_half = trainer.accelerator.mixed_precision in ("bf16", "fp16") or size == 2
     return PlannedRun(
         prompt_tokens=longest,
         patches_per_prompt=longest * patches_per_token(trainer.model.config),
@@ -131,7 +133,7 @@ def this_run(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -
         gpus=trainer.accelerator.num_processes,
         engine=engine,
         bytes_per_weight=size,
-        bytes_per_computed_number=2 if low else FLOAT,
+        bytes_per_computed_number=2 if is_half else FLOAT,
         gradient_checkpointing=args.gradient_checkpointing,
         reference_model=trainer.ref_model is not None,
         gather_for_rollouts=args.ds3_gather_for_generation,

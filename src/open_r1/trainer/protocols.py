@@ -1,7 +1,7 @@
-"""What functions of this room use of a trainer: attributes of transformers' and TRL's trainers, and of our mixins.
+"""Types of the trainers as functions of this room use them: attributes of transformers, of TRL and of our mixins.
 
-`RunTrainer` is what GRPO and SFT share, `RolloutTrainer` what only GRPO has. A test holds that both trainers have all
-of it. The names with a leading underscore are transformers' and TRL's own: `tests/contracts` watches them.
+`RunTrainer` is what GRPO and SFT share, `RolloutTrainer` what only GRPO has. A test checks that both trainers have
+these attributes. The names with a leading underscore are transformers' and TRL's own: `tests/contracts` checks them.
 """
 
 from collections.abc import Sequence

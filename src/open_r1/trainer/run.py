@@ -1,6 +1,6 @@
-"""One GRPO run, top to bottom: task, model, rewards, trainer, table, training, final checkpoint.
+"""Runs GRPO, top to bottom: task, rewards, model, trainer, table, training, final checkpoint.
 
-The task scripts differ in where their records come from, and in nothing else.
+The task scripts differ only in where their records come from.
 """
 
 import json
@@ -42,7 +42,7 @@ def run_grpo(
     training: GRPOArguments,
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
-    """Train on `records`; everything a run leaves is under `training.output_dir`."""
+    """Train on `records`; all files of a run are under `training.output_dir`."""
     if training.reward_weights is None and not task.reward_funcs:
         training.reward_weights = list(TASKS[task.task_type].weights)
     with only_run(training):
@@ -56,7 +56,7 @@ def run_grpo(
 
 
 def start_rewards(task: TaskArguments) -> list[BatchReward]:
-    """The run's rewards, their workers started: before CUDA does, and before a model is loaded for nothing."""
+    """The run's rewards, with their workers started before CUDA starts and a model is loaded."""
     bounds = Bounds(task.reward_seconds, task.reward_memory_gb, task.rewards_in_process, task.reward_errors)
     rewards = [BatchReward(name, bounds) for name in task.reward_funcs or TASKS[task.task_type].rewards]
     for reward in rewards:
@@ -73,7 +73,7 @@ def make_grpo_trainer(
     training: GRPOArguments,
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
-    """Model and trainer. Raises DataError, before the model is loaded, for rows that are too long."""
+    """Load the model and make the trainer. Raises DataError, before it loads, for rows that are too long."""
     instruction = TASKS[task.task_type].prompts[task.prompt_mode]
     for rows in (records, eval_records or ()):
         refuse_long_prompts(rows, processor, instruction, row_limits(task, training, model_args))
@@ -102,10 +102,10 @@ def make_grpo_trainer(
 def train_and_save(
     trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig, resume: Resume
 ) -> None:
-    """Configuration, training from a checkpoint where asked for, final model: how each task script ends.
+    """Save the configuration, train (from a checkpoint if there is one), and save the final model.
 
-    A new run, and one that goes on from a checkpoint of another folder, sets an earlier one's logs aside: here and not
-    before, so that one that fails to start leaves them alone.
+    A new run, and one that continues a checkpoint of another folder, moves an earlier run's logs away: only here, so
+    that a run that fails to start leaves them alone.
     """
     if resume.checkpoint is None or resume.checkpoint.resolve().parent != Path(training.output_dir).resolve():
         archive_earlier_logs(training)
@@ -118,7 +118,7 @@ def train_and_save(
 def save_configuration(
     trainer: Trainer, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
 ) -> None:
-    """`resolved_config.yaml` beside the checkpoints: every flag with its value, secrets blanked, and versions."""
+    """Write `resolved_config.yaml` to the output folder: every flag with its value, secrets blanked, and versions."""
     if not trainer.accelerator.is_main_process:
         return
     sections = {"task": vars(task), "training": training.to_dict(), "model": vars(model_args)}

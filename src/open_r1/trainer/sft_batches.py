@@ -1,4 +1,4 @@
-"""Rows -> batches for supervised fine-tuning: conversations with images, labels on the assistant's turns alone."""
+"""Turns rows into batches for supervised fine-tuning: conversations with images, labels on the assistant's turns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,24 +22,24 @@ from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.trainer.forward.packing import blocks_of, lay_out
 
 IGNORED = -100  # label of a token without loss
-IN_PIXELS = ("rec", "iou")  # methods whose gold is a box in pixels of the original image
+PIXEL_METHODS = ("rec", "iou")  # methods whose gold is a box in pixels of the original image
 
 
-def taught_answer(record: Record) -> str:
-    """What a model is taught to say to a row: its solution where that holds `<answer>` tags, else the gold answer in
+def target_completion(record: Record) -> str:
+    """The completion that a model learns for a row: its solution if that has `<answer>` tags, else the gold answer in
     the tags of the prompt mode. A gold box of `rec` is written in the coordinates of the model's family.
 
-    `record.extra` holds what `open_r1.rollout.annotation.annotator` adds. Raises DataError for a gold that is none.
+    `record.extra` is filled by `open_r1.rollout.annotation.annotator`. Raises DataError for an invalid gold.
 
-    >>> taught_answer(Record("1", (), "", (), "3", {"prompt_mode": "direct"}))
+    >>> target_completion(Record("1", (), "", (), "3", {"prompt_mode": "direct"}))
     '<answer>3</answer>'
     >>> extra = {"prompt_mode": "direct", "model_family": "qwen3_vl", "image_wh": (640, 425)}
-    >>> taught_answer(Record("1", (), "", (), "[64, 0, 128, 425]", extra, accu_reward_method="rec"))
+    >>> target_completion(Record("1", (), "", (), "[64, 0, 128, 425]", extra, accu_reward_method="rec"))
     '<answer>[100, 0, 200, 1000]</answer>'
     """
     if extract_answer(record.solution) is not None:
         return record.solution
-    if record.accu_reward_method in IN_PIXELS:
+    if record.accu_reward_method in PIXEL_METHODS:
         record = replace(record, solution=str(family_box(record)))
     if record.extra.get("prompt_mode") == "direct":
         return f"<answer>{gold_text(record)}</answer>"
@@ -53,9 +53,9 @@ def family_box(record: Record) -> list[int]:
 
 @dataclass(frozen=True)
 class Collator:
-    """Rows `{"row": i}` of `records` -> model inputs (B, T), padded on the right, with `labels` and the `rows` (B,).
+    """Turns rows `{"row": i}` of `records` into inputs (B, T), padded on the right, with `labels` and `rows` (B,).
 
-    Images are opened here, so in the data loader's workers where there are any. Nothing is truncated.
+    Images are opened here, so in the data loader's workers if there are any. Rows are never truncated.
     """
 
     records: Sequence[Record]
@@ -67,64 +67,64 @@ class Collator:
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [self.annotate(self.records[row["row"]]) for row in rows]
         pictures = load_images(batch, workers=self.image_workers)
-        pieces = [self.pieces(record, images) for record, images in zip(batch, pictures, strict=True)]
+        pieces = [self.pieces(*pair) for pair in zip(batch, pictures, strict=True)]
         texts = ["".join(piece.text for piece in row) for row in pieces]
-        shown: Any = {"images": pictures} if any(pictures) else {}
+        images: Any = {"images": pictures} if any(pictures) else {}
         inputs = self.processor(
             text=texts,
-            **shown,
+            **images,
             padding=True,
             padding_side="right",
             add_special_tokens=False,  # the chat template wrote them
             return_tensors="pt",
         )
-        for record, ids, text, images in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
-            refuse_missing_images(record, ids, len(images), self.processor, text)
+        for record, ids, text, row_pictures in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
+            refuse_missing_images(record, ids, len(row_pictures), self.processor, text)
         labels = self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)
         return {**inputs, "labels": labels, "rows": torch.tensor([row["row"] for row in rows])}
 
     def pieces(self, record: Record, images: Sequence[Any]) -> list["Piece"]:
-        """What is shown and what is said in turn, as the chat template writes it, up to the end of the last turn.
+        """The chat template's text of a conversation, up to the end of the last turn; prompts and answers alternate.
 
-        Raises UsageError for a chat template that writes a turn in another way once more turns follow.
+        Raises UsageError for a chat template that changes the text of a turn when others follow.
         """
         chat = with_images(messages(record, self.instruction), images)
-        chat.append({"role": "assistant", "content": [{"type": "text", "text": taught_answer(record)}]})
-        whole, pieces, seen = self.processor.apply_chat_template(chat).rstrip(), [], 0
+        chat.append({"role": "assistant", "content": [{"type": "text", "text": target_completion(record)}]})
+        text, pieces, next_turn = self.processor.apply_chat_template(chat).rstrip(), [], 0
         for turn, message in enumerate(chat):
             if message["role"] == "assistant":
-                asked = self.processor.apply_chat_template(chat[:turn], add_generation_prompt=True)
-                answered = self.processor.apply_chat_template(chat[: turn + 1]).rstrip()
-                if not (whole.startswith(answered) and answered.startswith(asked)):
-                    got = f"a chat template that writes an answered prompt in another way: {shorten(whole)}"
-                    raise UsageError(f"--model_name_or_path: got {got}, expected {shorten(asked)} and the answer")
-                before = sum(len(piece.text) for piece in pieces)
+                prompt = self.processor.apply_chat_template(chat[:turn], add_generation_prompt=True)
+                dialogue = self.processor.apply_chat_template(chat[: turn + 1]).rstrip()
+                if not (text.startswith(dialogue) and dialogue.startswith(prompt)):
+                    got = f"a chat template that writes an answered prompt in another way: {shorten(text)}"
+                    raise UsageError(f"--model_name_or_path: got {got}, expected {shorten(prompt)} and the answer")
+                start = sum(len(piece.text) for piece in pieces)
                 pieces += [
-                    Piece(whole[before : len(asked)], image_parts(chat[seen:turn])),
-                    Piece(answered[len(asked) :]),
+                    Piece(text[start : len(prompt)], image_parts(chat[next_turn:turn])),
+                    Piece(dialogue[len(prompt) :]),
                 ]
-                seen = turn
+                next_turn = turn
         return pieces
 
     def labels(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, pieces: Sequence[list["Piece"]]) -> torch.Tensor:
-        """(B, T): the ids of what the assistant says, `IGNORED` elsewhere."""
+        """(B, T): the ids of the assistant's turns, `IGNORED` elsewhere."""
         labels_BT = torch.full_like(ids_BT, IGNORED)
         for row, parts in enumerate(pieces):
             end = int(mask_BT[row].sum())
-            for number in range(
-                len(parts) - 1, 0, -1
-            ):  # from the end, so that the first prompt's images stay uncounted
+            # from the end, so that the first prompt, with its images, needs no count
+            for number in range(len(parts) - 1, 0, -1):
                 tokens = self.tokens(parts[number])
                 start = end - len(tokens)
                 if ids_BT[row, start:end].tolist() != tokens:
-                    said = shorten(parts[number].text)
-                    raise UsageError(f"the tokenizer joins the end of a prompt with {said}: loss is off")
+                    answer = shorten(parts[number].text)
+                    raise UsageError(f"the tokenizer joins the end of a prompt with {answer}: loss is off")
                 if number % 2:
                     labels_BT[row, start:end] = ids_BT[row, start:end]
                 end = start
         return labels_BT
 
     def tokens(self, piece: "Piece") -> list[int]:
+        """Token ids of a piece, its images included."""
         if not piece.images:
             return self.processor.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
         return self.processor(text=[piece.text], images=[list(piece.images)], add_special_tokens=False)["input_ids"][0]
@@ -132,20 +132,21 @@ class Collator:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a conversation's text with the images it shows; what is asked and what is said take turns."""
+    """A part of a conversation's text, a prompt or an answer, with its images."""
 
     text: str
     images: tuple[Any, ...] = ()
 
 
 def image_parts(chat: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+    """The images of a conversation's turns, in order."""
     return tuple(part["image"] for message in chat for part in message["content"] if part["type"] == "image")
 
 
 @dataclass(frozen=True)
 class PackingCollator:
     """Batches of `rows` as one sequence (1, L) for `trainer.forward.shared_prefix`: each row a prefix up to the first
-    token with loss, and one suffix; no row sees another, and nothing is padded.
+    token with loss, and one suffix; no row sees another, and there is no padding.
 
     `rope` is the model's `get_rope_index` where it has one; `bidirectional`: images see themselves, which a suffix
     cannot hold. Raises UsageError for such a row.
@@ -156,41 +157,45 @@ class PackingCollator:
     bidirectional: bool = False
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
-        # all prefixes stand before all suffixes, and a model takes images in the order of their tokens: rows with
-        # images behind an answer go last, and are suffixes but for their first token
-        rows = sorted(rows, key=self.late)
-        if self.bidirectional and rows and self.late(rows[-1]):
+        # all prefixes precede all suffixes, and a model takes images in the order of their tokens: rows with images
+        # after an answer go last, and are suffixes except for their first token
+        rows = sorted(rows, key=self.has_late_image)
+        if self.bidirectional and rows and self.has_late_image(rows[-1]):
             where = self.rows.records[rows[-1]["row"]].where
             raise UsageError(f"{where}: --padding_free: got an image behind an answer, which cannot see itself there")
         fields = [self.rows([row]) for row in rows]
         labels = [field.pop("labels")[0] for field in fields]
         numbers = torch.cat([field.pop("rows") for field in fields])
         prompts = [prompt_from_fields(field, self.rope) for field in fields]
-        starts = [1 if self.late(row) else first_loss(said) - 1 for row, said in zip(rows, labels, strict=True)]
+        starts = [
+            1 if self.has_late_image(row) else first_label(row_labels) - 1
+            for row, row_labels in zip(rows, labels, strict=True)
+        ]
         packed = pack_rows(prompts, labels, starts, self.bidirectional) | merge_images(prompts, packed=True)
         return packed | {"rows": numbers}
 
-    def late(self, row: dict[str, int]) -> bool:
-        """Does this row show an image behind an answer?"""
+    def has_late_image(self, row: dict[str, int]) -> bool:
+        """Whether a row has an image after an answer."""
         chat = messages(self.rows.records[row["row"]])
-        answered = next((i for i, message in enumerate(chat) if message["role"] == "assistant"), len(chat))
-        return image_count(chat[answered:]) > 0
+        first_answer = next((i for i, message in enumerate(chat) if message["role"] == "assistant"), len(chat))
+        return image_count(chat[first_answer:]) > 0
 
 
-def first_loss(labels_T: torch.Tensor) -> int:
+def first_label(labels_T: torch.Tensor) -> int:
+    """The place of the first token with loss."""
     return int((labels_T != IGNORED).nonzero()[0])
 
 
 def pack_rows(
     rows: Sequence[Prompt], labels: Sequence[torch.Tensor], starts: Sequence[int], bidirectional: bool
 ) -> dict[str, Any]:
-    """Whole rows of token ids and their labels (T,) -> inputs of one sequence; suffixes begin at `starts`."""
+    """Pack whole rows, token ids and their labels (T,), into inputs of one sequence; suffixes begin at `starts`."""
     cuts = list(zip(rows, starts, strict=True))
     ids = [row.ids[:n] for row, n in cuts] + [row.ids[n:-1] for row, n in cuts]
     positions = torch.cat(
         [row.positions[..., :n] for row, n in cuts] + [row.positions[..., n:-1] for row, n in cuts], dim=-1
     )
-    shifted = torch.cat([said[n + 1 :] for said, n in zip(labels, starts, strict=True)])[None]
+    shifted = torch.cat([row_labels[n + 1 :] for row_labels, n in zip(labels, starts, strict=True)])[None]
     heads = [replace(row, types={k: v[: n + 1] for k, v in row.types.items()}) for row, n in cuts]
     after = torch.tensor([len(row.ids) - 1 - n for row, n in cuts])
     blocks = blocks_of(heads) if bidirectional else None

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on `Record`s by TRL's SFTTrainer: rows, processor, model, trainer, final checkpoint."""
+"""Runs supervised fine-tuning by TRL's SFTTrainer: rows, processor, model, trainer, final checkpoint."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.outputs.callbacks import Curves
 from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.run import train_and_save
-from open_r1.trainer.sft_batches import Collator, PackingCollator, taught_answer
+from open_r1.trainer.sft_batches import Collator, PackingCollator, target_completion
 
 
 class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTrainer):
-    """TRL's SFTTrainer on `Record`s: batches are made by `collator`, the loss is on the assistant's turns alone.
+    """TRL's SFTTrainer on `Record`s: batches come from `collator`, and the loss is on the assistant's turns alone.
 
-    The mixins stand in the order of `VLMGRPOTrainer`. Raises UsageError for `--padding_free true` with a model for
+    The mixins have the order of `VLMGRPOTrainer`. Raises UsageError for `--padding_free true` with a model for
     which one sequence a batch would not be exact.
     """
 
@@ -64,7 +64,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
             self.data_collator = self._packing(collator)
 
     def _packing(self, collator: Collator) -> PackingCollator:
-        """Batches as one sequence each, and attention that takes them."""
+        """A collator of batches as one sequence each; makes the model's attention accept them."""
         model: PreTrainedModel = bare_model(self.model)
         counted = "--router_aux_loss_coef counts padding" if self.aux_loss_enabled else None
         if reason := why_no_shared_prefix(model) or counted:
@@ -81,7 +81,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
 
 
 def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
-    """Train on all rows of the data; everything a run leaves is under `training.output_dir`."""
+    """Train on all rows of the data; all files of a run are under `training.output_dir`."""
     method = data.reward_method or TASKS[data.task_type].method
     with only_run(training):
         records = load_records(data.data_file_paths, data.image_folders, reward_methods=method)
@@ -99,11 +99,11 @@ def make_sft_trainer(
     training: SFTArguments,
     model_args: VLMConfig,
 ) -> VLMSFTTrainer:
-    """Model and trainer. Raises DataError, before the model is loaded, for rows that are too long."""
+    """Load the model and make the trainer. Raises DataError, before it loads, for rows that are too long."""
     instruction = TASKS[data.task_type].prompts[data.prompt_mode]
     annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
     limits = row_limits(data, training, model_args)
-    refuse_long_prompts(records, processor, instruction, limits, lambda record: taught_answer(annotate(record)))
+    refuse_long_prompts(records, processor, instruction, limits, lambda record: target_completion(annotate(record)))
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)
