@@ -1,13 +1,13 @@
 """GRPO on `Record`s: TRL's trainer, computing a group's prompt and images once.
 
 What differs from TRL 1.16, and why:
-  - the dataset is row numbers; a row becomes a `Prompt` in background workers just before its generation, once (TRL's
+  - the dataset is row numbers; background workers turn a row into a `Prompt` once, just before its generation (TRL's
     sampler yields a row G x steps_per_generation x num_iterations times, and processes its images twice each time);
   - rollout, old, reference and policy passes compute a group's prompt once (`rollout.generation`, `forward`);
   - micro-batches are made of whole groups (TRL shuffles rows, which scatters a group over micro-batches);
   - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
   - no token that stands for an image can be sampled (TRL bans one of the four);
-  - vLLM is started by `vllm_rollout` (TRL's colocated engine is given expanded prompts, which it expands again);
+  - vLLM is started by `vllm_rollout` (TRL sends its colocated engine expanded prompts, which are expanded again);
   - a run that was stopped continues exactly (`checkpointing`).
 """
 
@@ -38,7 +38,7 @@ from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.distributed import CollectiveReward, on_all_ranks
 from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
-from open_r1.trainer.forward.log_probs import Scores, score, score_in_parts
+from open_r1.trainer.forward.log_probs import LogProbPasses
 from open_r1.trainer.forward.optimizations import optimizations_of, rows_with_signal
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.generation_batch import GenerationBatch, LossRows
@@ -50,7 +50,7 @@ from open_r1.trainer.transformers_rollout import transformers_rollout
 from open_r1.trainer.vllm_rollout import VLLMRollouts
 
 
-class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPOTrainer):
+class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogProbPasses, GRPOTrainer):
     """TRL's GRPOTrainer on `Record`s. TRL calls what is overridden here in this order:
 
     | method | what it does here | room |
@@ -58,15 +58,15 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
     | `_get_train_sampler` | the order of rows depends on (seed, epoch) alone | `checkpointing.resumable` |
     | `_prepare_inputs` | a generation every `steps_per_generation` micro-batches, cut into whole groups | here |
     | `_generate_and_score_completions` | row numbers become a `GenerationBatch`; rollouts are logged | `outputs` |
-    | `_tokenize_prompts` | the ids that the prompts have already | here |
+    | `_tokenize_prompts` | the token ids of the prompts of the batch | here |
     | `_generate_single_turn` | completions: by one prefill a prompt, or by vLLM | `*_rollout`, `rollout` |
-    | `_calculate_rewards` | rewards in worker processes; answers read for the log | `rewards`, `outputs` |
-    | `_get_per_token_logps_and_entropies` | old, reference and policy passes over packed groups | `forward` |
+    | `_calculate_rewards` | rewards in worker processes; answers parsed for the log | `rewards`, `outputs` |
+    | `_get_per_token_logps_and_entropies` | old, reference and policy passes, in packed groups | `forward.log_probs` |
     | `_compute_loss` | TRL's loss over the rows that move the policy | `forward.optimizations` |
 
-    Mixins, outermost first: `NonfiniteGuard` sees the loss and the gradient norm that all others have made;
-    `LifecycleHooks` names the phase around whatever saves or trains; `Resumable` saves into a folder that `HubUploads`
-    has completed.
+    Mixins, outermost first: `NonfiniteGuard` checks the loss and the gradient norm of all others; `LifecycleHooks`
+    sets the phase around training and saving; `Resumable` saves into a folder that `HubUploads` completes;
+    `LogProbPasses` computes log-probs.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         callbacks: list[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
     ):
-        """`records` and `eval_records` are anything indexable that gives `Record`s; `annotate` adds what rewards need.
+        """`records` and `eval_records` are sequences of `Record`s; `annotate` adds to a record what rewards need.
 
         `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s.
         """
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
-        self.banned = banned = image_token_ids(model.config, processor)
+        self.banned_ids = image_token_ids(model.config, processor)
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
         if not use_vllm:
-            args.generation_kwargs = {"suppress_tokens": banned, **(args.generation_kwargs or {})}
+            args.generation_kwargs = {"suppress_tokens": self.banned_ids, **(args.generation_kwargs or {})}
         super().__init__(
             model=model,
             reward_funcs=[CollectiveReward(reward) for reward in rewards],
@@ -111,8 +111,8 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         self.rollouts = RolloutLog(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
         self.optimizations = optimizations_of(self, bare_model(self.model))
         if self.optimizations["shared_prefix"]:
-            for model_ in filter(None, (self.model, self.ref_model)):
-                share_prefixes(bare_model(self.accelerator.unwrap_model(model_)))
+            for network in filter(None, (self.model, self.ref_model)):
+                share_prefixes(bare_model(self.accelerator.unwrap_model(network)))
         run_vision_on_all_ranks(self)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
@@ -123,10 +123,10 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
             template={"chat_template": self.chat_template, **self.chat_template_kwargs},
         )
         self.data_collator = self.loader.prefetch
-        self.batch: GenerationBatch | None = None  # while TRL generates and scores
-        self._step_of_micro_batches, self._micro_batches_seen = -1, 0  # of the optimizer step that is under way
-        self.agreement_checked = False  # the first rollout was compared with the trainer's own pass
-        self.engine = VLLMRollouts(self, banned) if use_vllm else None
+        self.batch: GenerationBatch | None = None  # of the generation in progress
+        self._micro_batch_step, self._micro_batch_count = -1, 0  # of the optimizer step in progress
+        self.agreement_checked = False  # whether the first rollout was compared with a training pass
+        self.engine = VLLMRollouts(self, self.banned_ids) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
 
@@ -139,14 +139,13 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
         if self.model.training:
-            scored = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
-            self.rollouts.add(self.state.global_step, batch.examples, scored, self.num_generations)
+            logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
+            self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
         self.batch = None
         return output
 
     def new_batch(self, inputs: list[RowNumber]) -> GenerationBatch:
-        """Rows opened, processed and on the device. Raises DataError, on all ranks, for pictures of any that cannot be
-        read."""
+        """Load and process rows onto the device. Raises DataError, on all ranks, if one fails to read a picture."""
         with self.watch.phase("data"):
             examples = on_all_ranks(lambda: self.loader.take(inputs))
         generate_every = self.args.steps_per_generation * self.num_iterations
@@ -155,7 +154,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
         return GenerationBatch(examples, self.prompts_on_device(examples), skip_old_pass)
 
     def prompts_on_device(self, examples: list[Example]) -> list[Prompt]:
-        """One Prompt a row, equal rows sharing theirs."""
+        """One Prompt a row; equal rows share one object."""
         unique = {id(example.prompt): example.prompt for example in examples}
         unique = {key: prompt.to(self.accelerator.device) for key, prompt in unique.items()}
         if self.optimizations["reuse_vision_features"]:
@@ -163,10 +162,6 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
             with self.accelerator.autocast():
                 unique = {key: with_features(backbone, prompt) for key, prompt in unique.items()}
         return [unique[id(example.prompt)] for example in examples]
-
-    def backbone_of(self, model: torch.nn.Module) -> PreTrainedModel:
-        """The VLM without its head, out of what engine and adapters wrap around it."""
-        return bare_model(self.accelerator.unwrap_model(model)).base_model
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
         heads, group = groups_of(self.batch.prompts)
@@ -176,14 +171,14 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         with self.watch.phase("rollout"):
             completions = self._completions(*args, **kwargs)
-        self.signals.check(self.accelerator)  # a rollout that was broken off ends here
+        self.signals.check(self.accelerator)  # a rollout cut short by a signal ends here
         self.refuse_image_tokens(completions[0])
         return completions
 
     def refuse_image_tokens(self, ids: list[list[int]]) -> None:
-        """Raises ImageTokenSampled, on all ranks, where a completion of any holds one."""
+        """Raises ImageTokenSampled, on all ranks, if a completion of any has an image token."""
         records, engine = self.batch.records, "vLLM" if self.use_vllm else "transformers"
-        on_all_ranks(lambda: refuse_image_tokens(records, ids, self.banned, engine))
+        on_all_ranks(lambda: refuse_image_tokens(records, ids, self.banned_ids, engine))
 
     def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         """(token ids of N completions, their log-probs or None)."""
@@ -200,14 +195,14 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
     ) -> torch.Tensor:
-        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        self.batch.stats = completion_stats([e["record"] for e in inputs], completions, ids, ends, self.graded)
+        end_ids = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        self.batch.stats = completion_stats([e["record"] for e in inputs], completions, ids, end_ids, self.graded)
         rate = parse_rate(self.batch.stats["parsed"], self.accelerator)
         self._metrics["train" if self.model.training else "eval"]["parse_rate"].append(rate)
-        # named images only here: TRL would put a column of that name into the prompts a second time
-        with_images = [{**e, "images": e["pictures"]} for e in inputs]
+        # under this name only here: TRL would put a column `images` into the prompts a second time
+        columns = [{**e, "images": e["pictures"]} for e in inputs]
         with self.watch.phase("reward"):
-            rewards = super()._calculate_rewards(with_images, prompts, completions, ids)
+            rewards = super()._calculate_rewards(columns, prompts, completions, ids)
         for name, count in lost_gradings().items():
             self._log_metric(name, count)
         return rewards
@@ -220,83 +215,41 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, GRPO
     def _prepare_inputs(self, generation_batch: list[RowNumber]) -> dict[str, Any]:
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
-        if self.state.global_step != self._step_of_micro_batches:
-            self._step_of_micro_batches, self._micro_batches_seen = self.state.global_step, 0
+        if self.state.global_step != self._micro_batch_step:
+            self._micro_batch_step, self._micro_batch_count = self.state.global_step, 0
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch) | {"rows": generation_batch}
             self._buffered_inputs = split_tensor_dict(permute_groups(batch, self.num_generations), steps)
             self._add_old_logps(self._buffered_inputs)
-        self._micro_batches_seen += 1
+        self._micro_batch_count += 1
         return self._buffered_inputs[self._step % steps]
 
     def _add_old_logps(self, micro_batches: list[dict[str, Any]]) -> None:
-        """Log-probs of the policy that sampled, for micro-batches whose first use comes after it was updated.
+        """Add log-probs of the sampling policy to micro-batches that are first used after the policy's update.
 
-        For the others it is the policy of that first use, which leaves them for later iterations.
+        The first use of the others is by the sampling policy itself, and its pass stores them for later iterations.
         """
         if not self.optimizations["reuse_old_logps"] or self.use_vllm:
-            return  # TRL has computed them
+            return  # TRL computes them
         window = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
-        for part in micro_batches[window - self._micro_batches_seen :]:
+        for part in micro_batches[window - self._micro_batch_count :]:
             with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
                 lengths = part["completion_mask"].sum(dim=1).tolist()
-                scored = self.score_completions(self.model, part["prompts"], part["completion_ids"], lengths)
-            part["old_per_token_logps"] = scored.logps
+                scores = self.score_completions(self.model, part["prompts"], part["completion_ids"], lengths)
+            part["old_per_token_logps"] = scores.logps
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         rows = LossRows(rows_with_signal(self, inputs))
         if not any(rows.prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
-        loss = super()._compute_loss(model, {**inputs, "pixel_values": rows})  # TRL hands these through unread
+        loss = super()._compute_loss(model, {**inputs, "pixel_values": rows})  # TRL passes these on unread
         if self.num_iterations > 1 and self.optimizations["reuse_old_logps"]:
             inputs.setdefault("old_per_token_logps", rows.logps)
         return loss
 
     def rows_of(self, inputs: dict[str, Any]) -> list[RowNumber]:
-        return inputs.get("rows", ())  # an evaluation keeps none
+        return inputs.get("rows", ())  # an evaluation has none
 
     def place_of(self, row: RowNumber) -> str:
         return self.records[row["split"]][row["row"]].where
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: torch.nn.Module,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
-        pixel_values: LossRows | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor | None, ...]:
-        """As TRL's: log-probs (N, C), entropies (N, C), MoE loss. Without `pixel_values`, which a loss gives, the rows
-        are those of the generation that is under way."""
-        if pixel_values is None and self.batch.skip_old_pass:
-            self.batch.skip_old_pass = False
-            return None, None, None
-        rows = pixel_values or LossRows(self.batch.prompts)
-        completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
-        options = {"output_router_logits": True} if compute_aux_loss else {}
-
-        def part(part_rows: slice) -> Scores:
-            parts = (rows.prompts[part_rows], completions[part_rows], lengths[part_rows])
-            return self.score_completions(model, *parts, entropy=compute_entropy, **options)
-
-        scored = score_in_parts(part, len(rows.prompts), batch_size)
-        rows.logps = scored.logps.detach()
-        return scored.logps, scored.entropies, scored.aux_loss if compute_aux_loss else None
-
-    def score_completions(
-        self,
-        model: torch.nn.Module,
-        prompts: Sequence[Prompt | None],
-        completions: torch.Tensor,
-        lengths: Sequence[int],
-        **options: Any,
-    ) -> Scores:
-        """`forward.log_probs.score` in this run's precision, with or without shared prefixes."""
-        with self.accelerator.autocast():
-            backbone, shared = self.backbone_of(model), self.optimizations["shared_prefix"]
-            return score(model, backbone, prompts, completions, lengths, shared=shared, **options)

@@ -1,4 +1,4 @@
-"""Log-probs of completions, by packed groups or by padded rows, with the same numbers."""
+"""Log-probs of completions, by packed groups or by padded rows, with equal results; and the trainer's passes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from open_r1.models.families import FAMILIES
+from open_r1.models.families import FAMILIES, bare_model
 from open_r1.rollout.batching import groups_of, merge_images, pad_prompts
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import precomputed_vision
 from open_r1.trainer.forward.packing import pack
+from open_r1.trainer.generation_batch import LossRows
 
 
 @dataclass(frozen=True)
@@ -115,3 +116,53 @@ def score_rows(
     inputs |= {"input_ids": ids, "labels": labels} | merge_images(prompts, packed=False) | options
     out = model(**inputs, fused_lm_head=True)
     return Scores(out.log_probs[:, -width:], out.entropy[:, -width:] if entropy else None, out.aux_loss)
+
+
+class LogProbPasses:
+    """Mixin, before TRL's class: log-probs of old, reference and policy passes, with or without shared prefixes."""
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: torch.nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        pixel_values: LossRows | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor | None, ...]:
+        """As TRL's: log-probs (N, C), entropies (N, C), MoE loss. A loss sends its rows as `pixel_values`; else the
+        rows are those of the generation in progress."""
+        if pixel_values is None and self.batch.skip_old_pass:
+            self.batch.skip_old_pass = False
+            return None, None, None
+        rows = pixel_values or LossRows(self.batch.prompts)
+        completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
+        options = {"output_router_logits": True} if compute_aux_loss else {}
+
+        def score_part(part: slice) -> Scores:
+            batch = (rows.prompts[part], completions[part], lengths[part])
+            return self.score_completions(model, *batch, entropy=compute_entropy, **options)
+
+        scores = score_in_parts(score_part, len(rows.prompts), batch_size)
+        rows.logps = scores.logps.detach()
+        return scores.logps, scores.entropies, scores.aux_loss if compute_aux_loss else None
+
+    def score_completions(
+        self,
+        model: torch.nn.Module,
+        prompts: Sequence[Prompt | None],
+        completions: torch.Tensor,
+        lengths: Sequence[int],
+        **options: Any,
+    ) -> Scores:
+        """`score` in this run's precision, with or without shared prefixes."""
+        with self.accelerator.autocast():
+            backbone, shared = self.backbone_of(model), self.optimizations["shared_prefix"]
+            return score(model, backbone, prompts, completions, lengths, shared=shared, **options)
+
+    def backbone_of(self, model: torch.nn.Module) -> PreTrainedModel:
+        """The VLM without its head, from inside the wrappers of engine and adapters."""
+        return bare_model(self.accelerator.unwrap_model(model)).base_model
