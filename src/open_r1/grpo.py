@@ -15,7 +15,7 @@ from open_r1.config.parser import parse
 from open_r1.data.hub_dataset import load_hub_records
 from open_r1.errors import UsageError
 from open_r1.tasks.registry import TASKS
-from open_r1.trainer.checks.health import end
+from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train = load_hub_records(data.dataset_name, data.dataset_config, data.dataset_train_split, method)
         test = data.dataset_test_split
         held_out = load_hub_records(data.dataset_name, data.dataset_config, test, method) if test else None
-        end(run_grpo(train, held_out, data, training, model))
+        exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
         sys.exit(f"{error}\nNothing was trained.")
 

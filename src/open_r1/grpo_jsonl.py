@@ -5,7 +5,7 @@
         --data_file_paths a.jsonl:b.jsonl --image_folders images/a:images/b \\
         --reward_method mcq:math --output_dir output/my-run --deepspeed local_scripts/zero3.json
 
-The line format, and what is refused, is in the README. All flags: `python src/open_r1/grpo_jsonl.py --help`.
+The line format, and what is refused, is in assets/docs/data.md. All flags: `python src/open_r1/grpo_jsonl.py --help`.
 """
 
 import sys
@@ -16,7 +16,7 @@ from open_r1.config.parser import parse
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import UsageError
 from open_r1.tasks.registry import TASKS
-from open_r1.trainer.checks.health import end
+from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         seed = training.seed if training.data_seed is None else training.data_seed
         train, held_out = records.split(data.val_split_ratio, seed) if data.val_split_ratio else (records, None)
-        end(run_grpo(train, held_out, data, training, model))
+        exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
         sys.exit(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset.")
 
