@@ -1,4 +1,4 @@
-"""What an evaluation costs beside generation: loading, processing, scoring, writing.
+"""Measure the cost of an evaluation beside generation: loading, processing, scoring, writing.
 
     python local_scripts/dev/benchmarks/bench_evaluate.py --out assets/benchmarks/evaluate_cpu.json
 
@@ -29,8 +29,8 @@ from open_r1.tasks.digits import DigitImages
 from open_r1.tasks.export import write_split
 
 
-class Alone:
-    """Generation of all batches, with nothing else."""
+class GenerationOnly:
+    """Generation of all batches, whose prompts are processed before."""
 
     def __init__(self, settings: EvaluationSettings):
         records, processor = load_rows(settings), load_processor(VLMConfig(settings.model), TaskArguments())
@@ -41,14 +41,15 @@ class Alone:
             self.batches.append((examples, [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]))
 
     def seconds(self) -> float:
+        """Seconds of generating all batches."""
         began = time.perf_counter()
         for examples, seeds in self.batches:
             self.engine.answer(examples, seeds)
         return time.perf_counter() - began
 
 
-def whole(settings: EvaluationSettings) -> float:
-    """Seconds of an evaluation from its rows to its figures, in a new folder."""
+def evaluation_seconds(settings: EvaluationSettings) -> float:
+    """Seconds of a whole evaluation, from rows to summary, in a new folder."""
     shutil.rmtree(settings.output_dir, ignore_errors=True)
     began = time.perf_counter()
     evaluate(settings)
@@ -69,17 +70,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.model, [str(data)], folder, Path(folder) / "out", ["digits"], ["digits"], "think", 40
         )
         settings = replace(settings, batch_size=args.batch_size)
-        alone, times = Alone(settings), []
+        generation_only, times = GenerationOnly(settings), []
         for _ in range(args.repeats):
-            times.append((alone.seconds(), whole(settings)))
-    generation, all_of_it = (statistics.median(column) for column in zip(*times, strict=True))
+            times.append((generation_only.seconds(), evaluation_seconds(settings)))
+    generation, evaluation = (statistics.median(column) for column in zip(*times, strict=True))
     result = {
         "command": "python local_scripts/dev/benchmarks/bench_evaluate.py",
         "rows": args.rows,
         "batch_size": args.batch_size,
         "generation_seconds": round(generation, 2),
-        "evaluation_seconds": round(all_of_it, 2),
-        "ratio": round(all_of_it / generation, 3),
+        "evaluation_seconds": round(evaluation, 2),
+        "ratio": round(evaluation / generation, 3),
         "hardware": hardware(),
         "date": date.today().isoformat(),
     }

@@ -1,4 +1,4 @@
-"""Time and memory of a GRPO update, rollout and step: TRL's GRPOTrainer and ours, in one process, in turns.
+"""Measure time and memory of a GRPO update, rollout and step: TRL's GRPOTrainer and ours, in turns in one process.
 
     python local_scripts/dev/benchmarks/bench_grpo.py --size 45m --image-tokens 512 \\
         --text-tokens 48 --completion 64 --json bench.json
@@ -73,7 +73,7 @@ def make_trainers(
     prepare(training)
     theirs = trl.GRPOTrainer(
         model=copy.deepcopy(model),
-        reward_funcs=[partial(bench.chance, random.Random(args.seed))],
+        reward_funcs=[partial(bench.random_rewards, random.Random(args.seed))],
         args=trl.GRPOConfig(output_dir=str(folder / "trl"), **copy.deepcopy(flags)),
         train_dataset=trl_rows(records),
         processing_class=processor,
@@ -81,7 +81,7 @@ def make_trainers(
     ours = VLMGRPOTrainer(
         model=model,
         processor=processor,
-        rewards=[partial(bench.chance, random.Random(args.seed))],
+        rewards=[partial(bench.random_rewards, random.Random(args.seed))],
         records=records,
         eval_records=None,
         instruction="{question}",
@@ -98,7 +98,7 @@ def make_trainers(
 
 
 def trl_rows(records: list[Record]) -> datasets.Dataset:
-    """The records as TRL takes them: messages, and pictures that are decoded when a row is read."""
+    """The records as TRL's dataset: messages, and pictures that are decoded when a row is read."""
     rows = {"prompt": [[{"role": "user", "content": record.turns[-1].text}] for record in records]}
     if not records[0].images:
         return datasets.Dataset.from_dict(rows)
@@ -124,11 +124,12 @@ def compare(pair: dict[str, trl.GRPOTrainer], batches: dict[str, dict[str, Any]]
 
 
 def gradient(parameter: nn.Parameter) -> torch.Tensor:
+    """A parameter's gradient in float32, zeros without one."""
     return torch.zeros_like(parameter).float() if parameter.grad is None else parameter.grad.float()
 
 
 def completion_logps(trainer: trl.GRPOTrainer, batch: dict[str, Any]) -> dict[tuple[int, ...], torch.Tensor]:
-    """Log-probs of each completion's tokens, read off the loss, so that whatever computes it is what is compared.
+    """Log-probs of each completion's tokens, derived from the loss, so that the training path itself is compared.
 
     With advantages 1 and old log-probs 0 the loss is -sum(exp(logp)) / N over all N tokens (a ratio under 1 + epsilon
     is not clipped), and its derivative by a token's old log-prob is exp(logp) / N.
@@ -139,10 +140,11 @@ def completion_logps(trainer: trl.GRPOTrainer, batch: dict[str, Any]) -> dict[tu
     with trainer.compute_loss_context_manager():
         (slope,) = torch.autograd.grad(trainer.compute_loss(trainer.model, probe), old)
     rows = zip(bench.completions_of(batch), (slope * mask.sum()).log(), mask, strict=True)
-    return {completion: logps[kept] for completion, logps, kept in rows}
+    return {completion: logps[row_mask] for completion, logps, row_mask in rows}
 
 
-def about(args: argparse.Namespace) -> dict[str, Any]:
+def environment(args: argparse.Namespace) -> dict[str, Any]:
+    """Hardware, versions, date and arguments, for the report."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -160,6 +162,7 @@ def about(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], shape: bench.Shape, args: argparse.Namespace) -> None:
+    """Print the report as a table."""
     table = Table(title=f"{args.size}, {args.dtype}, {args.device}: TRL {trl.__version__} and ours")
     for column in ("", "TRL s", "ours s", "TRL/ours", "ours: completions/s", "TRL MB", "ours MB"):
         table.add_column(column, justify="right" if column else "left")
@@ -212,7 +215,7 @@ def main() -> None:
     with TemporaryDirectory() as folder, Progress(console=Console(stderr=True), transient=True) as bar:
         work = bar.add_task("model and prompts", total=2 + len(args.measure))
         processor = load_processor(VLMConfig(model_name_or_path=str(bench.TINY)), TaskArguments(max_pixels=1 << 40))
-        batches = 2 + 2 * (1 + args.repeats)  # agreement and updates, rollouts, steps, and one that a loader is ahead
+        batches = 2 + 2 * (1 + args.repeats)  # agreement, updates, rollouts, steps, one prefetched
         try:
             records = bench.make_records(shape, processor, Path(folder), batches * shape.prompts, args.seed)
         except ValueError as error:
@@ -220,18 +223,18 @@ def main() -> None:
         pair = make_trainers(args, shape, records, processor, Path(folder))
         rows = {name: bench.rows_of(trainer) for name, trainer in pair.items()}
         bar.update(work, description="agreement", advance=1)
-        given = bench.draw_completions(shape, args.ragged, args.seed)
-        fixed = {name: bench.given_batch(trainer, next(rows[name]), given) for name, trainer in pair.items()}
-        report = about(args) | compare(pair, fixed)
-        todo: dict[str, Callable[[str], None]] = {
-            "update": lambda name: bench.update(pair[name], fixed[name]),
+        completions = bench.random_completions(shape, args.ragged, args.seed)
+        batches_of = {name: bench.batch_of(trainer, next(rows[name]), completions) for name, trainer in pair.items()}
+        report = environment(args) | compare(pair, batches_of)
+        measures: dict[str, Callable[[str], None]] = {
+            "update": lambda name: bench.update(pair[name], batches_of[name]),
             "rollout": lambda name: bench.rollout(pair[name], rows[name], shape),
             "step": lambda name: bench.step(pair[name], rows[name]),
         }
-        for what in (what for what in todo if what in args.measure):
-            bar.update(work, description=what, advance=1)
-            report[what] = bench.measure(pair, todo[what], args.device, args.repeats)
-            report[what]["completions_per_second"] = shape.rows / report[what]["ours_seconds"]
+        for name in (name for name in measures if name in args.measure):
+            bar.update(work, description=name, advance=1)
+            report[name] = bench.measure(pair, measures[name], args.device, args.repeats)
+            report[name]["completions_per_second"] = shape.rows / report[name]["ours_seconds"]
     show(report, shape, args)
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the benchmarks measure, and how: updates, rollouts, steps of a model with random weights; time and memory."""
+"""Parts of the benchmarks: a model with random weights, its rows; one update, rollout, step; time and peak memory."""
 
 import ctypes
 import gc
@@ -28,7 +28,7 @@ from transformers import (
 from open_r1.data.jsonl_dataset import Record, Turn
 from open_r1.data.prompt_length import prompt_tokens
 
-TINY = Path(__file__).resolve().parents[3] / "assets" / "tiny-vlm"  # its tokenizer and token ids serve every size
+TINY = Path(__file__).resolve().parents[3] / "assets" / "tiny-vlm"  # every size uses its tokenizer and token ids
 TEXT = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 VISION = ("hidden_size", "intermediate_size", "depth", "num_heads", "fullatt_block_indexes")
 SIZES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], int] | None] = {  # text, vision, vocabulary
@@ -37,7 +37,7 @@ SIZES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], int] | None] = {  # tex
     "3b": ((2048, 11008, 36, 16, 2), (1280, 3420, 32, 16, [7, 15, 23, 31]), 151936),  # as Qwen2.5-VL-3B
 }
 SIDE = 28  # pixels of an image token's side
-WORDS = 400  # given completions are drawn from the token ids below this; all of them are text
+WORDS = 400  # random completions use the token ids below this, which are all text
 PEAK = (
     "the highest value while it ran minus the value just before it, no gradients held then: activations, KV cache and "
     "gradients. CUDA: torch.cuda.max_memory_allocated. Else, on Linux: the process's resident memory, VmHWM and VmRSS."
@@ -46,7 +46,7 @@ PEAK = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Tokens of a prompt by kind, tokens of a completion, completions of a prompt, prompts of a batch."""
+    """Sizes of a batch: tokens of a prompt by kind, tokens of a completion, completions of a prompt, prompts."""
 
     image_tokens: int
     text_tokens: int
@@ -56,10 +56,12 @@ class Shape:
 
     @property
     def rows(self) -> int:
+        """Completions of a batch."""
         return self.group * self.prompts
 
 
 def build_model(size: str, device: str, dtype: str, seed: int) -> PreTrainedModel:
+    """A Qwen2.5-VL of one of `SIZES` with random weights."""
     config = Qwen2_5_VLConfig.from_pretrained(TINY).to_dict()
     text, vision = config["text_config"], config["vision_config"]
     if SIZES[size]:
@@ -76,7 +78,7 @@ def build_model(size: str, device: str, dtype: str, seed: int) -> PreTrainedMode
         model = AutoModelForImageTextToText.from_config(
             config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         )
-    for module in model.modules():  # transformers' 0.02 would leave every log-prob near that of a guess
+    for module in model.modules():  # with transformers' 0.02 all log-probs would be nearly equal
         if isinstance(module, nn.Linear | nn.Conv3d):
             nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
     model.generation_config = GenerationConfig.from_pretrained(TINY)
@@ -84,9 +86,9 @@ def build_model(size: str, device: str, dtype: str, seed: int) -> PreTrainedMode
 
 
 def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: int, seed: int) -> list[Record]:
-    """Rows of exactly so many prompt tokens: a random picture and a question of random digits, a token each.
+    """Rows of exactly `shape`'s prompt tokens: a random picture and a question of random digits, a token each.
 
-    Raises ValueError for a shape that no prompt has.
+    Raises ValueError for a shape that no prompt can have.
     """
     rng = random.Random(seed)
     size = squarest(shape.image_tokens)
@@ -112,7 +114,7 @@ def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: i
 
 
 def squarest(image_tokens: int) -> tuple[int, int] | None:
-    """(width, height) in pixels of a picture of so many tokens; None for no picture."""
+    """(width, height) in pixels of the most square picture of so many tokens; None for no picture."""
     if image_tokens == 0:
         return None
     height = next(h for h in range(math.isqrt(image_tokens), 0, -1) if image_tokens % h == 0)
@@ -121,29 +123,33 @@ def squarest(image_tokens: int) -> tuple[int, int] | None:
     return width * SIDE, height * SIDE
 
 
-def chance(rng: random.Random, completions: list[Any], **_: Any) -> list[float]:
+def random_rewards(rng: random.Random, completions: list[Any], **_: Any) -> list[float]:
+    """A reward function that returns random numbers."""
     return [rng.random() for _ in completions]
 
 
 def rows_of(trainer: trl.GRPOTrainer) -> Iterator[list[dict[str, Any]]]:
-    """Generation batches without end, from the trainer's own data loader."""
+    """Endless generation batches from the trainer's own data loader."""
     while True:
         yield from trainer.get_train_dataloader()
 
 
 def update(trainer: trl.GRPOTrainer, batch: dict[str, Any]) -> None:
+    """Forward and backward pass of a batch, without an optimizer step."""
     with trainer.compute_loss_context_manager():
         loss = trainer.compute_loss(trainer.model, dict(batch))
     trainer.accelerator.backward(loss)
 
 
 def rollout(trainer: trl.GRPOTrainer, rows: Iterator[Any], shape: Shape) -> None:
+    """Sample and score the completions of the next rows."""
     batch = trainer._generate_and_score_completions(next(rows))
     assert int(batch["completion_mask"].sum()) == shape.rows * shape.completion, "a completion ended early"
 
 
 def step(trainer: trl.GRPOTrainer, rows: Iterator[Any]) -> None:
-    optimizer = trainer.create_optimizer()  # the one it has, after the first call
+    """A whole training step on the next rows."""
+    optimizer = trainer.create_optimizer()  # creates it in the first call only
     trainer.training_step(trainer.model, next(rows), None)
     optimizer.step()
     optimizer.zero_grad()
@@ -152,18 +158,19 @@ def step(trainer: trl.GRPOTrainer, rows: Iterator[Any]) -> None:
 
 def measure(pair: dict[str, trl.GRPOTrainer], run: Callable[[str], None], device: str, repeats: int) -> dict[str, Any]:
     """Medians of seconds and peak bytes of `run("trl")` and `run("ours")`, in turn after one warm-up each."""
-    taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in pair}
+    samples: dict[str, list[tuple[float, int | None]]] = {name: [] for name in pair}
     for _ in range(1 + repeats):
         for name in pair:
             for trainer in pair.values():
                 trainer.model.zero_grad()
-            held, began = start_of_peak(device), time.perf_counter()
+            start, began = start_of_peak(device), time.perf_counter()
             run(name)
             if device == "cuda":
                 torch.cuda.synchronize()
-            taken[name].append((time.perf_counter() - began, None if held is None else end_of_peak(device) - held))
+            seconds = time.perf_counter() - began
+            samples[name].append((seconds, None if start is None else end_of_peak(device) - start))
     figures: dict[str, Any] = {}
-    for name, values in taken.items():
+    for name, values in samples.items():
         seconds, peaks = zip(*values[1:], strict=True)
         figures[f"{name}_seconds"] = statistics.median(seconds)
         figures[f"{name}_runs"] = seconds  # in order, for their spread
@@ -172,7 +179,7 @@ def measure(pair: dict[str, trl.GRPOTrainer], run: Callable[[str], None], device
 
 
 def start_of_peak(device: str) -> int | None:
-    """Forget the highest value so far; bytes held now, or None where they are not known. See `PEAK`."""
+    """Reset the peak; returns the bytes in use now, or None where they are unknown. See `PEAK`."""
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -181,41 +188,43 @@ def start_of_peak(device: str) -> int | None:
     if not Path("/proc/self/clear_refs").exists():
         return None
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system: both trainers start alike
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory goes back to the system, so that both trainers start equal
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM becomes VmRSS
     return status("VmRSS")
 
 
 def end_of_peak(device: str) -> int:
+    """Bytes of the peak since `start_of_peak`."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else status("VmHWM")
 
 
 def status(field: str) -> int:
-    """Bytes of a field of /proc/self/status, which counts in KiB."""
+    """A field of /proc/self/status (in KiB there) in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def draw_completions(shape: Shape, ragged: bool, seed: int) -> dict[tuple[int, ...], float]:
-    """Random completions with random advantages of either sign, none of them zero."""
-    rng, drawn = random.Random(seed), {}
-    while len(drawn) < shape.rows:
+def random_completions(shape: Shape, ragged: bool, seed: int) -> dict[tuple[int, ...], float]:
+    """Random completions (token ids) -> random advantages of either sign, none of them zero."""
+    rng, advantages = random.Random(seed), {}
+    while len(advantages) < shape.rows:
         spread = shape.completion // 2 if ragged else 0
         length = rng.randint(max(1, shape.completion - spread), shape.completion + spread)
-        drawn[tuple(rng.choices(range(WORDS), k=length))] = rng.choice((-1, 1)) * rng.uniform(0.5, 1.5)
-    return drawn
+        advantages[tuple(rng.choices(range(WORDS), k=length))] = rng.choice((-1, 1)) * rng.uniform(0.5, 1.5)
+    return advantages
 
 
-def given_batch(trainer: trl.GRPOTrainer, rows: Any, given: dict[tuple[int, ...], float]) -> dict[str, Any]:
-    """What the trainer makes of these completions had it sampled them, with these advantages."""
-    said = [list(completion) for completion in given]
-    with patch.object(trainer, "_generate_single_turn", return_value=(said, None)):
+def batch_of(trainer: trl.GRPOTrainer, rows: Any, completions: dict[tuple[int, ...], float]) -> dict[str, Any]:
+    """The trainer's batch of these completions (token ids -> advantage), as if it had sampled them."""
+    completion_ids = [list(completion) for completion in completions]
+    with patch.object(trainer, "_generate_single_turn", return_value=(completion_ids, None)):
         batch = dict(trainer._prepare_inputs(rows))
     trainer.state.global_step += 1
-    advantages = [given[completion] for completion in completions_of(batch)]  # either trainer shuffles in its own way
+    advantages = [completions[completion] for completion in completions_of(batch)]  # each trainer shuffles differently
     return batch | {"advantages": torch.tensor(advantages, device=batch["completion_ids"].device)}
 
 
 def completions_of(batch: dict[str, Any]) -> list[tuple[int, ...]]:
+    """The token ids of each completion of a batch, without padding."""
     pairs = zip(batch["completion_ids"], batch["completion_mask"].bool(), strict=True)
     return [tuple(ids[mask].tolist()) for ids, mask in pairs]

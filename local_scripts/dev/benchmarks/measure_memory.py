@@ -1,10 +1,10 @@
-"""Peak memory of a rollout and of a training step on the CPU, measured, beside what `open_r1.plan` says of it.
+"""Measure peak memory of a rollout and of a training step on the CPU, and print the planner's figures beside it.
 
     python local_scripts/dev/benchmarks/measure_memory.py --size 45m --image-tokens 256 --completion 128
     python local_scripts/dev/benchmarks/measure_memory.py --size 45m --gradient-checkpointing
 
-The model is that of `bench_grpo.py`: random weights, float32, one process. Counted is resident memory above what the
-libraries hold after a step of a model of 1 M parameters, and after one whole step of this model, so that the
+The model is that of `bench_grpo.py`: random weights, float32, one process. The figures are resident memory above that
+of the libraries (measured after a step of a model of 1 M parameters), after one whole step of this model, so that the
 optimizer has its moments.
 """
 
@@ -33,6 +33,7 @@ SMALL = bench.Shape(image_tokens=4, text_tokens=40, completion=4, group=2, promp
 
 
 def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VLMGRPOTrainer:
+    """A trainer of a model of `args.size` on random rows of `shape`."""
     folder.mkdir(exist_ok=True)
     processor = load_processor(VLMConfig(model_name_or_path=str(bench.TINY)), TaskArguments(max_pixels=1 << 40))
     records = bench.make_records(shape, processor, folder, 8 * shape.prompts, seed=0)
@@ -53,7 +54,7 @@ def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VL
     trainer = VLMGRPOTrainer(
         model=bench.build_model(args.size, "cpu", "float32", seed=0),
         processor=processor,
-        rewards=[partial(bench.chance, random.Random(0))],
+        rewards=[partial(bench.random_rewards, random.Random(0))],
         records=records,
         eval_records=None,
         instruction="{question}",
@@ -72,7 +73,7 @@ def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[
     """Bytes above the libraries' own: `state`, and the peaks of `rollout_bytes` and `training_bytes`."""
     transformers.logging.set_verbosity_error()
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 18)  # what is freed goes back to the system
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 18)  # freed memory goes back to the system
     small = trainer_of(argparse.Namespace(**{**vars(args), "size": "tiny"}), SMALL, folder / "small")
     bench.step(small, bench.rows_of(small))
     del small
@@ -88,11 +89,11 @@ def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[
     bench.update(trainer, batch)
     trainer.optimizer.step()
     peaks["training"] = bench.end_of_peak("cpu") - baseline
-    return peaks | planned(trainer, args, shape)
+    return peaks | planned_peaks(trainer, args, shape)
 
 
-def planned(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: bench.Shape) -> dict[str, int]:
-    """The planner's bytes for the same."""
+def planned_peaks(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: bench.Shape) -> dict[str, int]:
+    """The planner's bytes for the same two peaks."""
     run = PlannedRun(
         prompt_tokens=shape.image_tokens + shape.text_tokens,
         patches_per_prompt=shape.image_tokens * patches_per_token(trainer.model.config),

@@ -1,4 +1,4 @@
-"""Draw the pictures of the area and decoding tasks that the documentation shows.
+"""Draw the example pictures of the area and decoding tasks for the documentation.
 
 python local_scripts/dev/figures/draw_examples.py  # writes assets/figures/area_examples.png and decode_examples.png
 """
@@ -26,7 +26,7 @@ def first(generator: Generator, shape: str) -> DrawnExample:
 
 
 def sheet(out: Path, rows: Sequence[tuple[str, Sequence[tuple[DrawnExample, str]]]], inches: float) -> None:
-    """Rows of pictures, each row with its title at the left, each picture with its caption below."""
+    """Draw rows of pictures to `out`: a title left of each row, a caption below each picture."""
     columns = max(len(cells) for _, cells in rows)
     figure, axes = pyplot.subplots(
         len(rows), columns, figsize=(columns * inches, len(rows) * inches * 1.05), squeeze=False, layout="constrained"
@@ -42,7 +42,7 @@ def sheet(out: Path, rows: Sequence[tuple[str, Sequence[tuple[DrawnExample, str]
 
 
 def area_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
-    """Every shape in each of the task's variants."""
+    """(title, [(example, caption)]) of each variant of the area task, with every shape."""
     variants = {
         "as it is": Areas(),
         "--rotation 45": Areas(rotation=45),
@@ -59,7 +59,7 @@ def area_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
 
 
 def decode_rows() -> list[tuple[str, list[tuple[DrawnExample, str]]]]:
-    """A decoder of each task and of the small setting, with what is asked and what it says."""
+    """One row of decoders, of each task and of the small setting, with code and message as captions."""
     small = CodedWords(alphabet=6, size=84, dark=True)
     generators = (CodedWords(), CodedSequences(), replace(small, alphabet=12, size=168), small)
     examples = [generator.example(0, "train", 0) for generator in generators]

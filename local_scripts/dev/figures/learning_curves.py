@@ -1,4 +1,4 @@
-"""Run GRPO on the embedded models, task by task and seed by seed, and draw what was learned.
+"""Train the embedded models by GRPO for each task and seed, evaluate them, and draw the learning curves.
 
     python local_scripts/dev/figures/learning_curves.py  # all tasks, seeds 0 1 2; about 30 minutes on 2 cores
     python local_scripts/dev/figures/learning_curves.py --tasks rec --seeds 0
@@ -12,7 +12,7 @@ the form of the gold completions in as many steps. A seed moves the order of the
 start are the same.
 
 Results go to `OUT/TASK.json` after each run and a finished (task, method, seed) is not run again; figures are drawn
-from whatever is there (`learning_figures.py`).
+from all results there (`learning_figures.py`).
 """
 
 import argparse
@@ -43,7 +43,7 @@ SFT_RATE = 10  # times GRPO's learning rate
 
 @dataclass(frozen=True)
 class Experiment:
-    """A task at embedded scale: from which model, on which rows, and how long its answers may get."""
+    """A task at embedded scale: the start model, options of its generator, most tokens of a completion."""
 
     model: str
     options: tuple[str, ...] = ()  # of the generator
@@ -71,7 +71,7 @@ EXPERIMENTS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run."""
+    """The size of the experiments."""
 
     steps: int = 100
     prompts: int = 8  # a step
@@ -81,7 +81,7 @@ class Scale:
 
 
 def training_command(task: str, method: str, seed: int, scale: Scale, data: Path, out: Path) -> list[str]:
-    """The command of one run, from the repository's root."""
+    """The command of one training run, to be run from the repository's root."""
     experiment = EXPERIMENTS[task]
     flags = {
         "model_name_or_path": experiment.model,
@@ -115,14 +115,15 @@ def run(command: Sequence[str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run([sys.executable, *command[1:]], cwd=REPO, env=environment, stdout=file, stderr=file)
-    if done.returncode:
+        result = subprocess.run([sys.executable, *command[1:]], cwd=REPO, env=environment, stdout=file, stderr=file)
+    if result.returncode:
         sys.exit(
-            f"{' '.join(command)}\nended with status {done.returncode}; the end of {log}:\n{log.read_text()[-2000:]}"
+            f"{' '.join(command)}\nended with status {result.returncode}; the end of {log}:\n{log.read_text()[-2000:]}"
         )
 
 
 def make_data(task: str, scale: Scale, data: Path) -> None:
+    """Make the task's dataset in `data`, unless it is there."""
     if not (data / "heldout.jsonl").exists():
         sizes = ["--rows", str(scale.rows), "--heldout_rows", str(scale.heldout_rows), "--seed", "0"]
         script = ["python", "local_scripts/make_dataset.py", task, "--out", str(data)]
@@ -130,8 +131,8 @@ def make_data(task: str, scale: Scale, data: Path) -> None:
 
 
 def evaluate(task: str, model: str | Path, data: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """By split, the figures of `eval/evaluate.py`; in this process, as its start takes longer than 256 rows do."""
-    found = {}
+    """Split -> the figures of `eval/evaluate.py`, run in this process, as starting another takes longer."""
+    figures = {}
     for split in EXPERIMENTS[task].splits:
         flags = {
             "model": model,
@@ -144,32 +145,32 @@ def evaluate(task: str, model: str | Path, data: Path, out: Path) -> dict[str, d
         }
         words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
         summary = script.run_evaluation(script.parser_of(None).parse_args([*words, "--prompt_mode", "think"]))
-        found[split] = summary["think"]
-    return found
+        figures[split] = summary["think"]
+    return figures
 
 
 def one_run(task: str, method: str, seed: int, scale: Scale, folder: Path) -> dict[str, Any]:
-    """Train and evaluate; the entry of `runs` in the results."""
+    """Train and evaluate; returns the entry of `runs` in the results."""
     out = folder / f"{method}-{seed}"
-    shutil.rmtree(out, ignore_errors=True)  # what an interrupted run left
+    shutil.rmtree(out, ignore_errors=True)  # files of an interrupted run
     command = training_command(task, method, seed, scale, folder / "data", out)
     began = time.time()
     run(command, folder / f"{method}-{seed}.log")
     lines = read_metrics(out)
-    kept = {"grpo": "reward", "sft": "loss"}[method]
+    metric = {"grpo": "reward", "sft": "loss"}[method]
     return {
         "method": method,
         "seed": seed,
         "steps": scale.steps,
         "seconds": round(time.time() - began, 1),
         "command": " ".join(command),
-        kept: [round(value, 4) for value in series(lines, kept)[1]],
+        metric: [round(value, 4) for value in series(lines, metric)[1]],
         "after": evaluate(task, out / "checkpoint", folder / "data", out / "after"),
     }
 
 
 def hardware() -> str:
-    """Cores and their name.
+    """The number of cores and their name.
 
     >>> " cores, " in hardware()
     True
@@ -197,7 +198,7 @@ def start(task: str, scale: Scale, folder: Path) -> dict[str, Any]:
 
 
 def missing(results: dict[str, Any], task: str, seed: int, methods: Sequence[str]) -> list[str]:
-    """Those of `methods` that the results lack for a seed.
+    """Those of `methods` without a finished run for a seed.
 
     >>> missing({"runs": [{"method": "grpo", "seed": 0}]}, "rec", 0, ["grpo", "sft"])
     ['sft']
@@ -208,29 +209,31 @@ def missing(results: dict[str, Any], task: str, seed: int, methods: Sequence[str
     return [method for method in EXPERIMENTS[task].methods if method in methods and (method, seed) not in done]
 
 
-def experiment(task: str, seed: int, methods: Sequence[str], scale: Scale, work: Path, out: Path) -> None:
+def run_experiment(task: str, seed: int, methods: Sequence[str], scale: Scale, work: Path, out: Path) -> None:
+    """Run what is missing of a task and seed, and append it to `out/TASK.json`."""
     path, folder = out / f"{task}.json", work / task
     results = json.loads(path.read_text()) if path.exists() else start(task, scale, folder)
     if results["scale"] != asdict(scale):
         sys.exit(f"{path}: got results of {results['scale']}, expected {asdict(scale)}; choose another --out")
     for method in missing(results, task, seed, methods):
         make_data(task, scale, folder / "data")
-        found = one_run(task, method, seed, scale, folder)
-        results["runs"].append(found)
+        entry = one_run(task, method, seed, scale, folder)
+        results["runs"].append(entry)
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(
             task,
             method,
             f"seed {seed}",
-            found["seconds"],
+            entry["seconds"],
             "s",
-            *changes(results["before"], found["after"]),
+            *changes(results["before"], entry["after"]),
             flush=True,
         )
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """
+    """Accuracies before and after, in words.
+
     >>> changes({"heldout": {"accuracy": 0.5}}, {"heldout": {"accuracy": 0.75}})
     ['heldout 0.500 -> 0.750']
     """
@@ -251,9 +254,9 @@ def main() -> None:
     scale = Scale(steps=2, prompts=2, rows=16, heldout_rows=8) if args.smoke else Scale(steps=args.steps)
     work = args.work / "smoke" if args.smoke else args.work
     args.out.mkdir(parents=True, exist_ok=True)
-    for seed in args.seeds:  # every task once before any twice
+    for seed in args.seeds:  # all tasks with one seed before the next seed
         for task in args.tasks:
-            experiment(task, seed, args.methods, scale, work, args.out)
+            run_experiment(task, seed, args.methods, scale, work, args.out)
     figures = args.figures or (Path("assets/figures") if args.out == Path("assets/learning") else args.out)
     results = [json.loads(path.read_text()) for name in EXPERIMENTS if (path := args.out / f"{name}.json").exists()]
     draw_curves(results, figures / "learning_curves.png")

@@ -1,4 +1,4 @@
-"""The figures of `learning_curves.py`, from its results: curves with bands over seeds, and GRPO beside SFT."""
+"""Draw the results of `learning_curves.py`: learning curves with bands over seeds, and GRPO beside SFT."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ COLORS = {"before": "0.7", "sft": "C1", "grpo": "C0"}
 
 
 def accuracies(results: Results, method: str, split: str) -> list[float]:
-    """Of each seed after a method; of the start, which is the same for all seeds, one number for "before".
+    """Accuracies of each seed after a method; for "before" the one accuracy of the start model.
 
     >>> accuracies({"before": {"heldout": {"accuracy": 0.5}}, "runs": []}, "before", "heldout")
     [0.5]
@@ -29,7 +29,7 @@ def accuracies(results: Results, method: str, split: str) -> list[float]:
 
 
 def draw_curves(all_results: Sequence[Results], path: Path) -> None:
-    """A panel a task: reward by step, mean and range over seeds; and a last panel of accuracy before and after."""
+    """Draw a panel for each task (reward by step, mean and range over seeds), one of accuracies before and after."""
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplots(2, 3).flatten()
     for axis, results in zip(axes, all_results, strict=False):
@@ -68,7 +68,7 @@ def _accuracy_panel(axis: Axes, all_results: Sequence[Results]) -> None:
 
 
 def draw_methods(all_results: Sequence[Results], path: Path) -> None:
-    """For each task and split: the start, SFT and GRPO, mean and range over seeds."""
+    """Draw accuracies of the start, SFT and GRPO for each task and split, mean and range over seeds."""
     if not all_results:
         return
     figure = Figure(figsize=(5 * len(all_results), 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""How near few numbers come to a mask: mean IoU of decoded outlines, by basis, number of terms, and kind of radius.
+"""Measure how well few numbers describe a mask: mean IoU of outlines by basis, number of terms, kind of radius.
 
     python local_scripts/dev/figures/polygon_ceiling.py                                        # drawn shapes alone
     python local_scripts/dev/figures/polygon_ceiling.py --instances instances.jsonl --figure ceiling.png
@@ -35,14 +35,14 @@ from open_r1.tasks.seg import MASK_SHAPES, draw_mask
 from open_r1.tasks.task import example_rng
 
 TERMS = (4, 8, 12, 16, 24, 32)
-SHOWN = (8, 16, 24)
+TABLE_TERMS = (8, 16, 24)
 RAYS = "72 raw rays"
 PER_SHAPE = 40
 Table = dict[tuple[str, str, int], float]  # (reach, basis, terms) -> mean IoU; raw rays are (reach, RAYS, 0)
 
 
-def drawn(per_shape: int) -> dict[str, list[np.ndarray]]:
-    """Masks of the segmentation task's shapes, 112 x 112."""
+def shape_masks(per_shape: int) -> dict[str, list[np.ndarray]]:
+    """Shape -> random masks of the segmentation task, 112 x 112."""
     rngs = [example_rng(0, ("train",), "train", index) for index in range(per_shape)]
     return {shape: [draw_mask(shape, rng, 112) for rng in rngs] for shape in MASK_SHAPES}
 
@@ -51,23 +51,23 @@ def instances(path: Path) -> list[np.ndarray]:
     """The masks of a file of instances."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     sizes: list[Size] = [(row["wh"][1], row["wh"][0]) for row in rows]
-    found = [row.get("polygons") or row["rle"] for row in rows]
-    return [decode_rle(read_segmentation(one, size)) for one, size in zip(found, sizes, strict=True)]
+    annotations = [row.get("polygons") or row["rle"] for row in rows]
+    return [decode_rle(read_segmentation(one, size)) for one, size in zip(annotations, sizes, strict=True)]
 
 
 def measure(masks: list[np.ndarray]) -> Table:
-    """Mean IoU of each form with the masks; numbers are rounded as in answers, those of raw rays are not."""
+    """Mean IoU of each form with the masks; numbers are rounded as in answers, raw rays are not rounded."""
     table: Table = {}
     for reach in REACHES:
         for basis in BASES:
             for terms in TERMS:
                 values = [ceiling(fit_polygon(mask, basis, terms, reach=reach), mask) for mask in masks]
                 table[reach, basis, terms] = float(np.mean(values))
-        table[reach, RAYS, 0] = float(np.mean([raw(mask, reach) for mask in masks]))
+        table[reach, RAYS, 0] = float(np.mean([raw_ray_iou(mask, reach) for mask in masks]))
     return table
 
 
-def raw(mask: np.ndarray, reach: str) -> float:
+def raw_ray_iou(mask: np.ndarray, reach: str) -> float:
     """IoU of the polygon through the ends of all rays."""
     centre = deepest_point(mask)
     theta, radius = angles(72), radii(mask, centre, reach=reach)
@@ -76,8 +76,8 @@ def raw(mask: np.ndarray, reach: str) -> float:
 
 
 def markdown(tables: dict[str, Table]) -> str:
-    """Two tables: forms by masks, and kinds of radius by masks."""
-    forms = [(basis, terms) for basis in BASES for terms in SHOWN] + [(RAYS, 0)]
+    """Two Markdown tables: forms by masks, and kinds of radius by masks."""
+    forms = [(basis, terms) for basis in BASES for terms in TABLE_TERMS] + [(RAYS, 0)]
     lines = ["| masks | " + " | ".join(f"{b} {t}" if t else b for b, t in forms) + " |"]
     lines.append("|---" * (len(forms) + 1) + "|")
     for name, table in tables.items():
@@ -92,7 +92,7 @@ def markdown(tables: dict[str, Table]) -> str:
 
 
 def plot(tables: dict[str, Table], path: Path) -> None:
-    """Ceiling by number of terms, one panel a set of masks."""
+    """Plot mean IoU by number of terms, a panel for each set of masks."""
     figure, axes = plt.subplots(1, len(tables), figsize=(4.2 * len(tables), 3.6), sharey=True, squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         for basis, marker in zip(BASES, "os", strict=True):
@@ -107,7 +107,7 @@ def plot(tables: dict[str, Table], path: Path) -> None:
 
 
 def examples(shapes: dict[str, list[np.ndarray]], path: Path, which: int = 4) -> None:
-    """One drawn mask of each shape with its outline, a row for each form."""
+    """Draw one mask of each shape with its outline, a row for each form."""
     forms = [("chebyshev", 8), ("fourier", 8), ("fourier", 24)]
     figure, axes = plt.subplots(len(forms), len(shapes), figsize=(2 * len(shapes), 2.3 * len(forms)))
     for row, (basis, terms) in zip(axes, forms, strict=True):
@@ -126,7 +126,7 @@ def examples(shapes: dict[str, list[np.ndarray]], path: Path, which: int = 4) ->
 
 
 def benchmark(masks: list[np.ndarray], seconds: float) -> str:
-    """Instances per second of processor time, from mask to text with its ceiling, placed on 640 x 480 pictures."""
+    """Instances per second of processor time, from mask on a 640 x 480 picture to text and IoU."""
     pages = [np.zeros((480, 640), bool) for _ in masks]
     for page, mask in zip(pages, masks, strict=True):
         height, width = (min(a, b) for a, b in zip(mask.shape, page.shape, strict=True))
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--benchmark", action="store_true", help="print the speed instead")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the benchmark")
     args = parser.parse_args()
-    shapes = drawn(args.per_shape)
+    shapes = shape_masks(args.per_shape)
     everything = [mask for masks in shapes.values() for mask in masks]
     real = instances(args.instances) if args.instances else []
     if args.benchmark:

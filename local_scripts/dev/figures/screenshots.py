@@ -1,8 +1,8 @@
-"""Make the pictures of pages that the docs show, from real runs of the embedded models: assets/figures/NAME.png.
+"""Make the documentation's screenshots from real runs of the embedded models: assets/figures/NAME.png.
 
     python local_scripts/dev/figures/screenshots.py  # all of them; trains for about two minutes first
     python local_scripts/dev/figures/screenshots.py report_400_dark       # only those named
-    python local_scripts/dev/figures/screenshots.py --work output/shots  # where runs go; one that is there is kept
+    python local_scripts/dev/figures/screenshots.py --work output/shots  # where runs go; finished ones are reused
 
 Chromium is the system's (`bash setup.sh --dev --browser`).
 """
@@ -32,7 +32,7 @@ REPO = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: `show` opens what it shows, given a page and the work folder; `whole`: not the window alone."""
+    """A screenshot: `show` opens the page, given a browser page and the work folder; `whole`: beyond the window."""
 
     show: Callable[[Page, Path], None]
     width: int
@@ -42,7 +42,7 @@ class Shot:
 
 
 def train(work: Path, name: str, *flags: str) -> Path:
-    """A run of the rec task at embedded scale, 60 steps; its folder."""
+    """Train the rec task at embedded scale for 60 steps, unless that is done; returns the run's folder."""
     data, out = work / "data", work / name
     if not data.exists():
         call("local_scripts/make_dataset.py", "rec", "--out", data, "--rows", 500, "--heldout_rows", 8, "--seed", 0)
@@ -61,11 +61,12 @@ TRAINING = (
 
 
 def call(script: str, *arguments: object) -> None:
+    """Run a script of the repository."""
     subprocess.run([sys.executable, script, *map(str, arguments)], cwd=REPO, check=True, stdout=sys.stderr)
 
 
 def report(page: Page, work: Path) -> None:
-    """Two runs over one another: a learning rate that learns, and one with too few tokens for its answers."""
+    """Open the report of two runs: one that learns, and one with too few tokens for its answers."""
     runs = [
         train(work, "rec", "--learning_rate", "1e-4"),
         train(work, "rec-short", "--learning_rate", "3e-5", "--max_completion_length", "30"),
@@ -75,7 +76,7 @@ def report(page: Page, work: Path) -> None:
 
 
 def rollouts(page: Page, work: Path) -> None:
-    """Groups of the first run of which some boxes hit."""
+    """Open the report at groups of the first run with different rewards."""
     report(page, work)
     page.locator("#f-run").select_option("0")
     page.locator("#f-equal").select_option("mixed")
@@ -84,12 +85,13 @@ def rollouts(page: Page, work: Path) -> None:
 
 
 def first_group(page: Page, work: Path) -> None:
+    """Open the report at the first such group."""
     rollouts(page, work)
     page.locator(".group").first.evaluate("node => node.scrollIntoView()")
 
 
 def attention(page: Page, work: Path) -> None:
-    """The tiny model reading two digits, at the first one."""
+    """Open the attention page of the tiny model reading two digits, at the first digit."""
     folder, out = work / "digits", work / "attention.html"
     if not folder.exists():
         call("local_scripts/make_dataset.py", "digits", "--out", folder, "--rows", 2, "--heldout_rows", 2, "--seed", 0)
@@ -101,14 +103,14 @@ def attention(page: Page, work: Path) -> None:
 
 
 def demo(model: str, task: str, example: int) -> Callable[[Page, Path], None]:
-    """A held-out example of the task is drawn, asked about, and the attention shown."""
+    """A `show` that opens the demo, asks a held-out example of the task, and shows the attention."""
 
     def show(page: Page, work: Path) -> None:
         words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
         parser = argparse.ArgumentParser()
         add_answer_flags(parser)
-        served = build(ModelSession(session_settings(parser.parse_args(words))), TASKS[task].generator())
-        page.goto(serve(served, "127.0.0.1", None))
+        blocks = build(ModelSession(session_settings(parser.parse_args(words))), TASKS[task].generator())
+        page.goto(serve(blocks, "127.0.0.1", None))
         page.get_by_label("Number of the example").fill(str(example))
         page.get_by_role("button", name="Draw an example").click()
         page.wait_for_selector("#pictures img")
@@ -134,6 +136,7 @@ SHOTS: dict[str, Shot] = {
 
 
 def shoot(browser: Any, name: str, shot: Shot, work: Path) -> Path:
+    """Take a screenshot; returns its file."""
     size = {"width": shot.width, "height": shot.height}
     page = browser.new_page(viewport=size, color_scheme=shot.scheme, reduced_motion="reduce")
     shot.show(page, work)

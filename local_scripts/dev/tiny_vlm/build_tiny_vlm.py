@@ -1,16 +1,15 @@
-"""Build the embedded models: real Qwen2.5-VLs of 1.3 M parameters that see a little, on a CPU, seeded.
+"""Train the embedded models on a CPU, seeded: Qwen2.5-VLs of 1.3 M parameters that recognise simple pictures.
 
     python local_scripts/dev/tiny_vlm/build_tiny_vlm.py --out assets/tiny-vlm  # about 20 minutes on 2 cores
     OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 local_scripts/dev/tiny_vlm/build_tiny_vlm.py --lessons shapes \\
         --out assets/tiny-vlm-shapes                                                # about 40 minutes on 2 cores
 
-What each is taught, in order (`digit_lessons.py`, `shape_lessons.py`):
-  1. eyes: from easy pictures to hard ones; think what is seen, answer as asked;
-  2. habits: a short fine-tuning in which it answers as asked only some of the time (`HABITS`), as a pretrained
-     model that sees well but does not follow the task would. GRPO has that to unlearn, and nothing else to teach.
+Two stages (`digit_lessons.py`, `shape_lessons.py`):
+  1. eyes: from easy pictures to hard ones, with thinking and the right answer;
+  2. habits: a short fine-tuning in which only a part of the answers is right (`HABITS`), as of a pretrained model that
+     sees well but does not follow the task. GRPO has only that to correct.
 
-What they are not taught: language, other pictures, other questions. They are machines for tests and for watching
-GRPO work.
+They know no language, other pictures or other questions. They are for tests and for watching GRPO.
 """
 
 import argparse
@@ -51,9 +50,9 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(corpus: Iterator[str]) -> Qwen2Tokenizer:
-    """Qwen2's own pre-tokenizer over a byte-level BPE learned on the prompts, so that saving and reloading agree."""
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.Sequence(
+    """Train a byte-level BPE on the prompts, with Qwen2's own pre-tokenizer, so that saving and reloading agree."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
@@ -65,8 +64,8 @@ def build_tokenizer(corpus: Iterator[str]) -> Qwen2Tokenizer:
         min_frequency=2,
         show_progress=False,
     )
-    trained.train_from_iterator(corpus, trainer)
-    state = json.loads(trained.to_str())["model"]
+    bpe.train_from_iterator(corpus, trainer)
+    state = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=state["vocab"],
         merges=[tuple(pair) for pair in state["merges"]],
@@ -78,6 +77,7 @@ def build_tokenizer(corpus: Iterator[str]) -> Qwen2Tokenizer:
 
 
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+    """The untrained model."""
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     config = Qwen2_5_VLConfig(
         text_config={
@@ -112,7 +112,7 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration
         tie_word_embeddings=True,
     )
     model = Qwen2_5_VLForConditionalGeneration(config)
-    for module in model.modules():  # 0.02 is too small for 128 wide layers: the loss stays on a plateau
+    for module in model.modules():  # 0.02 is too small for layers of width 128: the loss stays on a plateau
         if isinstance(module, nn.Linear | nn.Conv3d):
             nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
     model.tie_weights()
@@ -123,6 +123,7 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration
 
 
 def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
+    """The processor, with the chat template."""
     size = {"shortest_edge": 28 * 28, "longest_edge": 12845056}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=size),

@@ -1,7 +1,7 @@
-"""What the lessons of `build_tiny_vlm.py` share: a lesson, a batch of lessons, greedy answers, the training loop.
+"""Shared by the lessons of `build_tiny_vlm.py`: a lesson, a batch of lessons, the training loop, greedy answers.
 
-Under torchrun each rank teaches its part of a batch with one thread, and gradients are averaged: on two cores that is
-faster than one process with two threads, and does not stall where another program takes a core.
+Under torchrun each rank trains on its part of a batch with one thread, and gradients are averaged: on two cores that
+is faster than one process with two threads, and does not stall when another program uses a core.
 """
 
 import time
@@ -19,35 +19,36 @@ END = "<|im_end|>"
 
 @dataclass(frozen=True)
 class Lesson:
-    """A picture, the user's words about it (none: the picture alone) and the teacher's; `gold` as it is graded."""
+    """A training example: a picture, the user's text (may be empty), the completion to learn; `gold` for grading."""
 
     image: Image.Image
     prompt: str
-    said: str
-    about: str  # which accuracy it counts for
+    completion: str
+    about: str  # the accuracy it counts for
     gold: Any = None
 
 
 def prompt_text(processor: Any, prompt: str) -> str:
+    """A picture and a user text in the chat template."""
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
     return processor.apply_chat_template([message], add_generation_prompt=True)
 
 
 def batch(processor: Any, lessons: Sequence[Lesson]) -> dict[str, torch.Tensor]:
-    """Model inputs with labels on what the teacher says (right padded: every prompt is told apart by its labels)."""
-    texts = [prompt_text(processor, lesson.prompt) + lesson.said + END for lesson in lessons]
+    """Model inputs padded on the right, with labels on the completions."""
+    texts = [prompt_text(processor, lesson.prompt) + lesson.completion + END for lesson in lessons]
     pictures = [[lesson.image] for lesson in lessons]
     inputs = processor(text=texts, images=pictures, padding=True, padding_side="right", return_tensors="pt")
-    said_tokens = processor.tokenizer([lesson.said + END for lesson in lessons])["input_ids"]
+    completion_ids = processor.tokenizer([lesson.completion + END for lesson in lessons])["input_ids"]
     labels = torch.full_like(inputs["input_ids"], -100)
-    for row, tokens in enumerate(said_tokens):
+    for row, tokens in enumerate(completion_ids):
         end = int(inputs["attention_mask"][row].sum())
         labels[row, end - len(tokens) : end] = torch.tensor(tokens)
     return {**inputs, "labels": labels}
 
 
 def teach(model: nn.Module, batches: Iterator[dict[str, torch.Tensor]], steps: int, lr: float, stage: str) -> None:
-    """`steps` batches; AdamW with a one-cycle rate."""
+    """Train on `steps` batches, by AdamW with a one-cycle learning rate."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     began, model = time.time(), model.train()
@@ -62,7 +63,7 @@ def teach(model: nn.Module, batches: Iterator[dict[str, torch.Tensor]], steps: i
 
 
 def average(model: nn.Module) -> None:
-    """Gradients averaged over the ranks, where there are several."""
+    """Average gradients over the ranks, where there are several."""
     if not dist.is_initialized():
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -73,10 +74,12 @@ def average(model: nn.Module) -> None:
 
 
 def ranks() -> int:
+    """The number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """This process's rank."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -90,5 +93,5 @@ def answers(model: nn.Module, processor: Any, lessons: Sequence[Lesson], tokens:
         padding_side="left",
         return_tensors="pt",
     )
-    out = model.eval().generate(**inputs, max_new_tokens=tokens, do_sample=False)
-    return processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    ids = model.eval().generate(**inputs, max_new_tokens=tokens, do_sample=False)
+    return processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -4,7 +4,7 @@
         --options "--size 112 --dark"
     python local_scripts/dev/walkthrough/walk_through_grpo.py --model assets/tiny-vlm --task digits --json walk.json
 
-The numbers are those of `open_r1.trainer`, which runs two updates on one prompt; a subclass looks on. `--page FILE`
+The numbers come from a subclass of the trainer, which records two updates on one prompt. `--page FILE`
 writes each printed section between the lines `<!-- walk: NAME -->` and `<!-- walk: end -->` of a page, as in
 `assets/docs/grpo.md`, which says what they mean. `--json FILE` keeps them unrounded, for checking by hand.
 """
@@ -34,11 +34,11 @@ from open_r1.tasks.registry import TASKS
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.outputs.rollout_log import newest_completions
 
-UPDATES = 2  # on the same completions: in the first, every ratio is 1
+UPDATES = 2  # on the same completions; in the first update every ratio is 1
 
 
-class Watched(VLMGRPOTrainer):
-    """The trainer, keeping what was sampled and what each update computed; tensors are (G, C), padded on the right."""
+class RecordingTrainer(VLMGRPOTrainer):
+    """The trainer, which records the sampled batch and each update; tensors are (G, C), padded on the right."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -62,7 +62,7 @@ class Watched(VLMGRPOTrainer):
         return loss
 
     def logps_now(self) -> torch.Tensor:
-        """Log-probs of the sampled tokens under the model as it is."""
+        """Log-probs of the sampled tokens under the current model."""
         batch = self.sampled["batch"]
         with torch.no_grad():
             lengths = batch["completion_mask"].sum(dim=1).tolist()
@@ -70,29 +70,29 @@ class Watched(VLMGRPOTrainer):
 
 
 def make_row(args: argparse.Namespace) -> Path:
-    """A dataset of one row: row `args.row` of the task's training split. Returns its file."""
+    """Write a dataset of one row, row `args.row` of the task's training split; returns its file."""
     data, script = args.out / "data", Path(__file__).resolve().parents[2] / "make_dataset.py"
-    made = ["--out", data, "--rows", args.row + 1, "--heldout_rows", 1, "--seed", args.seed]
-    command = [sys.executable, script, args.task, *made, *shlex.split(args.options)]
+    dataset_flags = ["--out", data, "--rows", args.row + 1, "--heldout_rows", 1, "--seed", args.seed]
+    command = [sys.executable, script, args.task, *dataset_flags, *shlex.split(args.options)]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     one = data / "one.jsonl"
     one.write_text((data / "train.jsonl").read_text(encoding="utf-8").splitlines()[args.row] + "\n", encoding="utf-8")
     return one
 
 
-def make_trainer(args: argparse.Namespace, data: Path) -> Watched:
-    """As `open_r1.trainer.run` makes it, for one prompt and its completions."""
+def make_trainer(args: argparse.Namespace, data: Path) -> RecordingTrainer:
+    """The trainer of one prompt and its completions, made as in `open_r1.trainer.run`."""
     task = TASKS[args.task]
-    given = {"model_name_or_path": args.model, "data_file_paths": data, "image_folders": data.parent}
-    given |= {"output_dir": args.out, "seed": args.seed, "task_type": args.task, "beta": args.beta}
-    given |= {"num_generations": args.generations, "per_device_train_batch_size": args.generations}
-    given |= {"max_completion_length": args.max_completion_length, "learning_rate": args.learning_rate}
-    given |= {"num_iterations": UPDATES, "max_steps": UPDATES, "lr_scheduler_type": "constant", "bf16": False}
-    given |= {"save_strategy": "no", "disable_tqdm": True, "gradient_checkpointing": False, "rollout_groups": 0}
-    flags, training, model_args = parse(JsonlArguments, [f"--{name}={value}" for name, value in given.items()])
+    values = {"model_name_or_path": args.model, "data_file_paths": data, "image_folders": data.parent}
+    values |= {"output_dir": args.out, "seed": args.seed, "task_type": args.task, "beta": args.beta}
+    values |= {"num_generations": args.generations, "per_device_train_batch_size": args.generations}
+    values |= {"max_completion_length": args.max_completion_length, "learning_rate": args.learning_rate}
+    values |= {"num_iterations": UPDATES, "max_steps": UPDATES, "lr_scheduler_type": "constant", "bf16": False}
+    values |= {"save_strategy": "no", "disable_tqdm": True, "gradient_checkpointing": False, "rollout_groups": 0}
+    flags, training, model_args = parse(JsonlArguments, [f"--{name}={value}" for name, value in values.items()])
     training.reward_weights = list(task.weights)
     processor, model = load_processor(model_args, flags), load_model(model_args, training)
-    return Watched(
+    return RecordingTrainer(
         model=model,
         processor=processor,
         rewards=[BatchReward(name) for name in task.rewards],
@@ -105,8 +105,8 @@ def make_trainer(args: argparse.Namespace, data: Path) -> Watched:
     )
 
 
-def walk(trainer: Watched) -> dict[str, Any]:
-    """Two updates on one group, as plain numbers: rows are completions, log-probs end where they do."""
+def walk(trainer: RecordingTrainer) -> dict[str, Any]:
+    """Run two updates on one group; returns plain numbers: a row for each completion, without padding."""
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     batch, tokenizer = trainer.sampled["batch"], trainer.processing_class.tokenizer
@@ -118,9 +118,9 @@ def walk(trainer: Watched) -> dict[str, Any]:
 
     logged = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     updates = [
-        {"loss": seen["loss"], "grad_norm": float(entry["grad_norm"])}
-        | {name: rows(seen[name]) for name in ("logps", "old_logps", "ref_logps")}
-        for seen, entry in zip(trainer.updates, logged, strict=True)
+        {"loss": update["loss"], "grad_norm": float(entry["grad_norm"])}
+        | {name: rows(update[name]) for name in ("logps", "old_logps", "ref_logps")}
+        for update, entry in zip(trainer.updates, logged, strict=True)
     ]
     record, args = trainer.records["train"][0], trainer.args
     return {
@@ -144,13 +144,13 @@ def walk(trainer: Watched) -> dict[str, Any]:
 
 
 def fill_page(page: Path, parts: dict[str, str]) -> None:
-    """Put each section between its markers. Raises UsageError where the page has no place for one."""
+    """Write each section between its markers. Raises UsageError where the page has no markers for one."""
     text = page.read_text(encoding="utf-8")
     for name, part in parts.items():
         pattern = rf"(<!-- walk: {name} -->\n).*?(<!-- walk: end -->)"
-        text, found = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
-        if found != 1:
-            raise UsageError(f"{page}: got {found} places <!-- walk: {name} -->, expected one")
+        text, places = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
+        if places != 1:
+            raise UsageError(f"{page}: got {places} places <!-- walk: {name} -->, expected one")
     page.write_text(text, encoding="utf-8")
 
 
@@ -174,20 +174,20 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = options().parse_args()
-    seen = walk(make_trainer(args, make_row(args)))
-    if len(set(totals(seen))) == 1:
+    numbers = walk(make_trainer(args, make_row(args)))
+    if len(set(totals(numbers))) == 1:
         sys.exit(
-            f"--row: got {args.row}, whose {args.generations} completions all earn {totals(seen)[0]:g}, expected a "
+            f"--row: got {args.row}, whose {args.generations} completions all earn {totals(numbers)[0]:g}, expected a "
             "row whose rewards differ: without a difference every advantage is 0; try another --row or --seed"
         )
-    parts = sections(seen)
+    parts = sections(numbers)
     print("\n\n".join(f"## {name}\n\n{part}" for name, part in parts.items()))
     if args.json:
-        args.json.write_text(json.dumps(seen, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     if args.page:
         fill_page(args.page, parts)
     if args.picture:
-        shutil.copyfile(seen["image"], args.picture)
+        shutil.copyfile(numbers["image"], args.picture)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The numbers of `walk_through_grpo.py` as Markdown, with the arithmetic that leads from one to the next.
+"""Markdown sections of `walk_through_grpo.py`: its numbers, with the arithmetic between them.
 
-G completions of different lengths; `seen` is what `walk_through_grpo.walk` returns and `--json` writes.
+`numbers` is what `walk_through_grpo.walk` returns and `--json` writes; G completions have different lengths.
 """
 
 import json
@@ -8,19 +8,19 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-SHOWN = 6  # tokens of a completion in the table of tokens
-Seen = dict[str, Any]
+TABLE_TOKENS = 6  # of a completion, in the table of tokens
+Numbers = dict[str, Any]
 
 
-def sections(seen: Seen) -> dict[str, str]:
-    """What is printed, by name."""
+def sections(numbers: Numbers) -> dict[str, str]:
+    """Name -> section."""
     return {
-        "prompt": prompt_section(seen),
-        "group": group_section(seen),
-        "first": update_section(seen, 0),
-        "tokens": tokens_section(seen),
-        "second": update_section(seen, 1),
-        "likelier": likelier_section(seen),
+        "prompt": prompt_section(numbers),
+        "group": group_section(numbers),
+        "first": update_section(numbers, 0),
+        "tokens": tokens_section(numbers),
+        "second": update_section(numbers, 1),
+        "likelier": likelier_section(numbers),
     }
 
 
@@ -36,38 +36,40 @@ class Token:
     clipped: bool
 
 
-def token(seen: Seen, number: int, i: int, t: int) -> Token:
+def token(numbers: Numbers, number: int, i: int, t: int) -> Token:
     """Token t of completion i in update `number`."""
-    old, now, ref = (seen["updates"][number][name][i][t] for name in ("old_logps", "logps", "ref_logps"))
-    ratio, advantage, epsilon = math.exp(now - old), seen["advantages"][i], seen["epsilon"]
-    held = min(max(ratio, 1 - epsilon), 1 + epsilon)
-    gain = min(ratio * advantage, held * advantage)
+    old, now, ref = (numbers["updates"][number][name][i][t] for name in ("old_logps", "logps", "ref_logps"))
+    ratio, advantage, epsilon = math.exp(now - old), numbers["advantages"][i], numbers["epsilon"]
+    clipped_ratio = min(max(ratio, 1 - epsilon), 1 + epsilon)
+    gain = min(ratio * advantage, clipped_ratio * advantage)
     kl = ratio * (math.exp(ref - now) - (ref - now) - 1)
     return Token(old, now, ratio, gain, kl, clipped=gain < ratio * advantage)
 
 
-def totals(seen: Seen) -> list[float]:
-    """Weighted sum of each completion's rewards; one that does not apply (None) adds nothing."""
-    by_completion = zip(*seen["rewards"].values(), strict=True)
-    return [sum(w * (r or 0.0) for w, r in zip(seen["weights"], row, strict=True)) for row in by_completion]
+def totals(numbers: Numbers) -> list[float]:
+    """Weighted sum of each completion's rewards; a reward that does not apply is None and counts 0."""
+    by_completion = zip(*numbers["rewards"].values(), strict=True)
+    return [sum(w * (r or 0.0) for w, r in zip(numbers["weights"], row, strict=True)) for row in by_completion]
 
 
 def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation with the divisor n - 1, as `torch.std` has it."""
+    """Mean and standard deviation with divisor n - 1, as in `torch.std`."""
     mean = sum(values) / len(values)
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def prompt_section(seen: Seen) -> str:
-    said = f"{seen['prompt_tokens']} tokens, those of the picture included. Gold answer: `{seen['solution']}`."
-    return f"```text\n{seen['prompt']}\n```\n\n{said}"
+def prompt_section(numbers: Numbers) -> str:
+    """The prompt and the gold answer."""
+    note = f"{numbers['prompt_tokens']} tokens, those of the picture included. Gold answer: `{numbers['solution']}`."
+    return f"```text\n{numbers['prompt']}\n```\n\n{note}"
 
 
-def group_section(seen: Seen) -> str:
-    sums, advantages, names = totals(seen), seen["advantages"], list(seen["rewards"])
+def group_section(numbers: Numbers) -> str:
+    """The completions with rewards and advantages, and how the best advantage is computed."""
+    sums, advantages, names = totals(numbers), numbers["advantages"], list(numbers["rewards"])
     rows = [
-        [i + 1, code(text), *(seen["rewards"][name][i] for name in names), sums[i], advantages[i]]
-        for i, text in enumerate(seen["completions"])
+        [i + 1, code(text), *(numbers["rewards"][name][i] for name in names), sums[i], advantages[i]]
+        for i, text in enumerate(numbers["completions"])
     ]
     best, (mean, std) = sums.index(max(sums)), spread(sums)
     lines = [
@@ -78,11 +80,12 @@ def group_section(seen: Seen) -> str:
     return table(["i", "completion", *names, "reward r", "advantage A"], rows) + "\n\n" + block(lines)
 
 
-def update_section(seen: Seen, number: int) -> str:
-    update, lengths, beta = seen["updates"][number], list(map(len, seen["tokens"])), seen["beta"]
-    tokens = [token(seen, number, i, t) for i, length in enumerate(lengths) for t in range(length)]
+def update_section(numbers: Numbers, number: int) -> str:
+    """The loss and the gradient norm of one update."""
+    update, lengths, beta = numbers["updates"][number], list(map(len, numbers["tokens"])), numbers["beta"]
+    tokens = [token(numbers, number, i, t) for i, length in enumerate(lengths) for t in range(length)]
     gain, kl = sum(one.gain for one in tokens), sum(one.kl for one in tokens)
-    scale = min(1.0, seen["max_grad_norm"] / update["grad_norm"])
+    scale = min(1.0, numbers["max_grad_norm"] / update["grad_norm"])
     lines = [
         f"tokens of the group      {len(tokens)} = {' + '.join(map(str, lengths))}",
         f"sum of ratio x A         {gain:.4f}, {sum(one.clipped for one in tokens)} of them clipped",
@@ -93,31 +96,32 @@ def update_section(seen: Seen, number: int) -> str:
     return block(lines)
 
 
-def tokens_section(seen: Seen) -> str:
-    """Of the completions with the largest and the smallest advantage, the tokens that the first update moved most."""
+def tokens_section(numbers: Numbers) -> str:
+    """The tokens that the first update changed most, of the completions with largest and smallest advantage."""
     rows = []
-    for i in (seen["advantages"].index(pick(seen["advantages"])) for pick in (max, min)):
-        tokens = [token(seen, 1, i, t) for t in range(len(seen["tokens"][i]))]
-        most = sorted(range(len(tokens)), key=lambda t, tokens=tokens: -abs(tokens[t].now - tokens[t].old))[:SHOWN]
-        for t in sorted(most):
+    for i in (numbers["advantages"].index(pick(numbers["advantages"])) for pick in (max, min)):
+        tokens = [token(numbers, 1, i, t) for t in range(len(numbers["tokens"][i]))]
+        by_change = sorted(range(len(tokens)), key=lambda t, tokens=tokens: -abs(tokens[t].now - tokens[t].old))
+        for t in sorted(by_change[:TABLE_TOKENS]):
             one = tokens[t]
-            numbers = [one.old, one.now, one.ratio, seen["advantages"][i], one.gain, one.kl]
-            rows.append([i + 1, t + 1, code(seen["tokens"][i][t]), *numbers, "yes" if one.clipped else ""])
+            cells = [one.old, one.now, one.ratio, numbers["advantages"][i], one.gain, one.kl]
+            rows.append([i + 1, t + 1, code(numbers["tokens"][i][t]), *cells, "yes" if one.clipped else ""])
     return table(["i", "t", "token", "log p old", "log p now", "ratio", "A", "ratio x A", "KL", "clipped"], rows)
 
 
-def likelier_section(seen: Seen) -> str:
-    columns = [[sum(row) for row in logps] for logps in (*(u["logps"] for u in seen["updates"]), seen["after"])]
+def likelier_section(numbers: Numbers) -> str:
+    """How the log-probs of whole completions changed."""
+    columns = [[sum(row) for row in logps] for logps in (*(u["logps"] for u in numbers["updates"]), numbers["after"])]
     rows = [
         [i + 1, advantage, first, second, last, last - first]
-        for i, (advantage, first, second, last) in enumerate(zip(seen["advantages"], *columns, strict=True))
+        for i, (advantage, first, second, last) in enumerate(zip(numbers["advantages"], *columns, strict=True))
     ]
     good, bad = ([row for row in rows if sign * row[1] > 0] for sign in (1, -1))
-    said = (
+    note = (
         f"Likelier than before: {sum(row[-1] > 0 for row in good)} of {len(good)} completions with A > 0. "
         f"Less likely: {sum(row[-1] < 0 for row in bad)} of {len(bad)} with A < 0."
     )
-    return table(["i", "A", "log p", "after update 1", "after update 2", "change"], rows) + "\n\n" + said
+    return table(["i", "A", "log p", "after update 1", "after update 2", "change"], rows) + "\n\n" + note
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
@@ -128,6 +132,7 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def block(lines: list[str]) -> str:
+    """Lines as a block of text."""
     return "\n".join(["```text", *lines, "```"])
 
 
