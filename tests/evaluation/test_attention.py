@@ -125,8 +125,8 @@ def runs_of(family, fields, tokens, pictures):
         "image_grid_thw": lambda grids: (grids.prod(1) // 4).tolist(),
         "num_patches": lambda patches: (4 * patches).tolist(),
     }
-    known = [count(fields[name]) for name, count in counts.items() if name in fields]
-    each = known[0] if known else [tokens // pictures] * pictures
+    counts_of_pictures = [count(fields[name]) for name, count in counts.items() if name in fields]
+    each = counts_of_pictures[0] if counts_of_pictures else [tokens // pictures] * pictures
     return [[families.START, *[families.IMAGE] * n, families.END] for n in each]
 
 
@@ -139,7 +139,7 @@ def test_idefics_writes_tiles_as_assumed(grid):
     assert [words[word] for word in re.findall(r"<.*?>|\n", text)] == families._idefics_run(*grid)
 
 
-def shown(model, processor, pictures):
+def prompt_fields(model, processor, pictures):
     """The processor's fields with token ids, and the features (N, D) of all image tokens."""
     fields = dict(processor([pictures], return_tensors="pt"))
     names = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images", "pixel_attention_mask")
@@ -157,22 +157,20 @@ def test_a_token_lies_on_the_map_where_its_pixels_are(near_sighted, shapes):
     model, processor = near_sighted
     width, height = shapes[-1]
     grey = [np.full((h, w, 3), 120, np.uint8) for w, h in shapes]
-    fields, before = shown(model, processor, [Image.fromarray(pixels) for pixels in grey])
+    fields, before = prompt_fields(model, processor, [Image.fromarray(pixels) for pixels in grey])
     tiles = locate(model, fields, shapes)
     at = (fields["input_ids"][0] == families.IMAGE).nonzero()[:, 0].numpy()
     for x, y in ((0.1, 0.1), (0.6, 0.3), (0.9, 0.9), (0.4, 0.8)):
         spotted = grey[-1].copy()
         row, column = int(y * height), int(x * width)
         spotted[row - 2 : row + 3, column - 2 : column + 3] = 255
-        _, after = shown(model, processor, [Image.fromarray(pixels) for pixels in [*grey[:-1], spotted]])
+        _, after = prompt_fields(model, processor, [Image.fromarray(pixels) for pixels in [*grey[:-1], spotted]])
         values = np.zeros((1, fields["input_ids"].shape[1]))
         values[0, at] = (after - before).norm(dim=1).numpy()
         *others, mine = [project_onto_picture(values, part)[0] for part in tiles]
         rows, columns = mine.shape
-        found = np.unravel_index(mine.argmax(), mine.shape)
-        assert (
-            abs((found[0] + 0.5) / rows - y) <= 0.75 / rows and abs((found[1] + 0.5) / columns - x) <= 0.75 / columns
-        )
+        cell = np.unravel_index(mine.argmax(), mine.shape)
+        assert abs((cell[0] + 0.5) / rows - y) <= 0.75 / rows and abs((cell[1] + 0.5) / columns - x) <= 0.75 / columns
         assert all(np.abs(other).max() < 1e-5 for other in others)
 
 
@@ -222,28 +220,28 @@ def processor():
 @pytest.mark.parametrize("text", ["I see 7.", "naïve 你好 \n\n x", "<think></think><|im_end|>", "🙂"])
 def test_pieces_are_the_text(processor, text):
     ids = processor.tokenizer(text)["input_ids"]
-    found = token_texts(processor, ids)
-    assert len(found) == len(ids) and "".join(found) == text
+    texts = token_texts(processor, ids)
+    assert len(texts) == len(ids) and "".join(texts) == text
 
 
 def test_parts_are_all_of_the_attention(processor):
     model = families.ready("qwen2_5_vl")
     fields = families.prompt(model, 2, 9, seed=0)
-    seen = attend(model, processor, fields, [(28, 28), (28, 28)], SAID)
+    attention = attend(model, processor, fields, [(28, 28), (28, 28)], SAID)
     grids = (fields["image_grid_thw"][:, 1:] // 2).tolist()
-    assert [image.shape[1:] for image in seen.images] == list(map(tuple, grids)) and seen.layer == 1
-    assert len(seen.tokens) == len(SAID) and seen.prompt.shape == (len(SAID), len(seen.prompt_tokens))
-    assert not np.triu(seen.completion).any() and (seen.completion[1:, 0] > 0).all()
-    np.testing.assert_allclose(seen.rest, 0, atol=1e-6)
+    assert [image.shape[1:] for image in attention.images] == list(map(tuple, grids)) and attention.layer == 1
+    assert len(attention.tokens) == len(SAID) and attention.prompt.shape == (len(SAID), len(attention.prompt_tokens))
+    assert not np.triu(attention.completion).any() and (attention.completion[1:, 0] > 0).all()
+    np.testing.assert_allclose(attention.rest, 0, atol=1e-6)
 
 
-def made(count, pictures=((2, 3), (1, 1)), tokens=None):
+def random_attention(count, pictures=((2, 3), (1, 1)), tokens=None):
     """An `Attention` drawn at random, a quarter on each of two pictures, prompt and completion."""
     random = np.random.default_rng(0)
     images = [random.dirichlet(np.ones(r * c), count).reshape(count, r, c) / 4 for r, c in pictures]
-    prompt, said = random.dirichlet(np.ones(100), count) / 4, np.tril(random.random((count, count)), -1)
-    said /= 4 * said.sum(1, keepdims=True).clip(min=1e-9)
-    return Attention(tokens or ["ab "] * count, ["cd"] * 100, images, prompt, said, 2, 4, None)
+    prompt, completion = random.dirichlet(np.ones(100), count) / 4, np.tril(random.random((count, count)), -1)
+    completion /= 4 * completion.sum(1, keepdims=True).clip(min=1e-9)
+    return Attention(tokens or ["ab "] * count, ["cd"] * 100, images, prompt, completion, 2, 4, None)
 
 
 PICTURES = [Image.new("RGB", (30, 20), "white"), Image.new("RGB", (10, 40), "blue")]
@@ -256,7 +254,7 @@ def page_of(path, attention, **facts):
 
 
 def test_the_page_holds_the_numbers(tmp_path):
-    attention = made(5)
+    attention = random_attention(5)
     _, data = page_of(tmp_path / "a.html", attention, model="m")
     cells = np.frombuffer(base64.b64decode(data["pictures"][0]["cells"]), np.uint8).reshape(5, 2, 3)
     assert (cells.reshape(5, -1).argmax(1) == attention.images[0].reshape(5, -1).argmax(1)).all()
@@ -268,7 +266,7 @@ def test_the_page_holds_the_numbers(tmp_path):
 
 
 def test_the_page_runs_its_own_script_alone_and_shows_hostile_text_as_text(tmp_path):
-    text, data = page_of(tmp_path / "a.html", made(3, tokens=[HOSTILE, "", "b"]), question=HOSTILE)
+    text, data = page_of(tmp_path / "a.html", random_attention(3, tokens=[HOSTILE, "", "b"]), question=HOSTILE)
     assert data["tokens"][0] == HOSTILE and data["facts"][0][1] == HOSTILE
     policy = re.search(r'Content-Security-Policy" content="(.*?)"', text)[1]
     assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
@@ -284,7 +282,7 @@ def test_the_page_runs_its_own_script_alone_and_shows_hostile_text_as_text(tmp_p
 
 
 def test_the_page_grows_with_tokens_alone(tmp_path):
-    small, middle, large = (len(page_of(tmp_path / "a.html", made(count))[0]) for count in (200, 400, 800))
+    small, middle, large = (len(page_of(tmp_path / "a.html", random_attention(count))[0]) for count in (200, 400, 800))
     assert (large - middle) / (middle - small) == pytest.approx(2, rel=0.05)
 
 
@@ -295,7 +293,7 @@ def test_heat_is_red_where_least_and_green_where_most():
 
 
 def test_a_film_has_a_frame_a_token(tmp_path, monkeypatch):
-    attention = made(4, tokens=["one ", "two\n", "🙂", "four" * 90])
+    attention = random_attention(4, tokens=["one ", "two\n", "🙂", "four" * 90])
     write_gif(tmp_path / "new" / "a.gif", frames(attention, PICTURES))
     with Image.open(tmp_path / "new" / "a.gif") as film:
         assert (film.n_frames, film.size, film.info["duration"]) == (4, (WIDTH, HEIGHT), 400)
@@ -330,15 +328,15 @@ def test_the_embedded_model_looks_at_the_digit_that_it_reads(digits, processor):
         fields = processor.apply_chat_template(
             [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
-        said = processor.tokenizer("<think>I see {} {}.".format(*row["digits"]))["input_ids"]
-        seen = attend(model, processor, dict(fields), [picture.size], said)
-        steps = [step for step, token in enumerate(seen.tokens) if token.isdigit()]
+        completion = processor.tokenizer("<think>I see {} {}.".format(*row["digits"]))["input_ids"]
+        attention = attend(model, processor, dict(fields), [picture.size], completion)
+        steps = [step for step, token in enumerate(attention.tokens) if token.isdigit()]
         for digit, step in enumerate(steps):
             halves = (
-                seen.images[0][step].sum(axis=0).reshape(2, 2).sum(axis=1)
+                attention.images[0][step].sum(axis=0).reshape(2, 2).sum(axis=1)
             )  # of the 2 x 4 tokens of 112 x 56 pixels
             right.append(halves.argmax() == digit)
-        on_picture += [(seen.on_images[step].sum(), step in steps) for step in range(len(said))]
+        on_picture += [(attention.on_images[step].sum(), step in steps) for step in range(len(completion))]
     at_digits, elsewhere = (np.mean([share for share, at in on_picture if at is here]) for here in (True, False))
     print(
         f"right half: {sum(right)} of {len(right)}; on pictures: {at_digits:.3f} at digits, {elsewhere:.3f} elsewhere"
@@ -349,17 +347,17 @@ def test_the_embedded_model_looks_at_the_digit_that_it_reads(digits, processor):
 @pytest.mark.slow
 def test_the_command_line_looks_generates_and_refuses(digits, tmp_path):
     page, film = tmp_path / "a.html", tmp_path / "a.gif"
-    asked = ["--image", digits / "images" / "heldout_000000.png", "--question", "What digits?", "--out", page]
-    done = look(*asked, "--max_completion_length", 6, "--temperature", 1.0, "--head", 1, "--gif", film)
+    flags = ["--image", digits / "images" / "heldout_000000.png", "--question", "What digits?", "--out", page]
+    done = look(*flags, "--max_completion_length", 6, "--temperature", 1.0, "--head", 1, "--gif", film)
     assert done.stdout.startswith("6 tokens, layer 2 of 0 to 3, head 1, ")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
     assert len(data["tokens"]) == 6 and data["pictures"][0]["grid"] == [2, 4]
     with Image.open(film) as frames_of:
         assert frames_of.n_frames == 6
-    look(*asked, "--completion", "</script> 你好")
+    look(*flags, "--completion", "</script> 你好")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
     assert "".join(data["tokens"]) == "</script> 你好"
-    refused = look(*asked, "--layer", 4, check=False)
+    refused = look(*flags, "--layer", 4, check=False)
     assert refused.returncode == 1 and refused.stderr.splitlines()[-1].startswith("--layer: got 4, expected 0 to 3")
 
 
@@ -369,7 +367,7 @@ def test_the_command_line_looks_generates_and_refuses(digits, tmp_path):
 def test_the_page_steps_and_plays_in_a_browser(page, tmp_path, width, scheme):
     from playwright.sync_api import expect
 
-    page_of(tmp_path / "a.html", made(6), model="<script>alert(1)</script>")
+    page_of(tmp_path / "a.html", random_attention(6), model="<script>alert(1)</script>")
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
     page.goto((tmp_path / "a.html").as_uri())

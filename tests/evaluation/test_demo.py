@@ -63,29 +63,29 @@ def question(controller, number: int, folder) -> list[Any]:
 
 
 def test_an_example_is_drawn_asked_and_scored(controller, tmp_path):
-    asked = question(controller, 3, tmp_path)  # the second question about the second picture
-    assert asked[1:3] == ["What is the sum of the digits in this image?", str(sum(asked[3]["digits"]))]
-    empty, *texts, last = controller.ask(*asked, SOMEBODY)
-    said, read, length, drawn, rewards, answer = last
-    assert empty[0] == "" and len(texts) > 3 and texts[-1][0] == said == answer.completion
+    inputs = question(controller, 3, tmp_path)  # the second question about the second picture
+    assert inputs[1:3] == ["What is the sum of the digits in this image?", str(sum(inputs[3]["digits"]))]
+    empty, *texts, last = controller.ask(*inputs, SOMEBODY)
+    text, read, length, gallery, rewards, answer = last
+    assert empty[0] == "" and len(texts) > 3 and texts[-1][0] == text == answer.completion
     assert json.loads(read) == answer.parsed and length.startswith(f"{len(answer.ids)} tokens")
     assert [row[:2] for row in rewards.value["data"]] == [["accuracy", "1"], ["format", "1"]]
-    assert not drawn.visible and not controller.stops
+    assert not gallery.visible and not controller.stops
 
 
 def test_without_gold_nothing_is_scored(controller, tmp_path):
-    asked = question(controller, 0, tmp_path)
-    *_, last = controller.ask(*asked[:2], " ", *asked[3:], SOMEBODY)
+    inputs = question(controller, 0, tmp_path)
+    *_, last = controller.ask(*inputs[:2], " ", *inputs[3:], SOMEBODY)
     assert not last[4].visible and last[1] != "nothing"
 
 
 def test_a_visitor_stops_what_that_visitor_asked(controller, tmp_path):
-    said = controller.ask(*question(controller, 0, tmp_path), SOMEBODY)
-    next(said), next(said)
+    outputs = controller.ask(*question(controller, 0, tmp_path), SOMEBODY)
+    next(outputs), next(outputs)
     controller.stop(SimpleNamespace(session_hash="another"))
     assert not controller.stops["somebody"].is_set()
     controller.stop(SOMEBODY)
-    *_, last = said
+    *_, last = outputs
     assert last[5].truncated and last[2].endswith("cut off")
 
 
@@ -101,10 +101,10 @@ def test_a_visitor_stops_what_that_visitor_asked(controller, tmp_path):
 def test_what_cannot_be_asked_is_said_as_text(controller, tmp_path, place, value, message):
     import gradio
 
-    asked = question(controller, 0, tmp_path)
-    asked[place] = value
+    inputs = question(controller, 0, tmp_path)
+    inputs[place] = value
     with pytest.raises(gradio.Error) as caught:
-        list(controller.ask(*asked, SOMEBODY))
+        list(controller.ask(*inputs, SOMEBODY))
     assert message in caught.value.message and not controller.stops
 
 
@@ -112,10 +112,10 @@ def test_attention_is_stepped_through(controller, tmp_path):
     from open_r1.evaluation.demo.controller import step
 
     *_, last = controller.ask(*question(controller, 0, tmp_path), SOMEBODY)
-    seen, slider, token, heat = controller.show_attention(last[5])
-    assert slider.maximum == len(last[5].ids) and seen.on_images.sum(axis=1).argmax() == slider.value - 1
-    assert [part["token"] for part in token.value][1] == seen.tokens[slider.value - 1]
-    first, other = (step(seen, last[5], number) for number in (1, slider.value))
+    attention, slider, token, heat = controller.show_attention(last[5])
+    assert slider.maximum == len(last[5].ids) and attention.on_images.sum(axis=1).argmax() == slider.value - 1
+    assert [part["token"] for part in token.value][1] == attention.tokens[slider.value - 1]
+    first, other = (step(attention, last[5], number) for number in (1, slider.value))
     assert len(heat.value) == 1 and first[0].value != other[0].value == token.value
 
 
@@ -185,8 +185,10 @@ def test_a_name_that_it_was_started_with_is_its_own():
     from open_r1.evaluation.demo.host_check import HostCheck
 
     guard = HostCheck(None, "Box.example")
-    said = {name: guard.refusal({"headers": [(b"host", name.encode())]}) for name in ("box.example", "other.example")}
-    assert said["box.example"] is None and "--host NAME" in said["other.example"]
+    refusals = {
+        name: guard.refusal({"headers": [(b"host", name.encode())]}) for name in ("box.example", "other.example")
+    }
+    assert refusals["box.example"] is None and "--host NAME" in refusals["other.example"]
     assert guard.refusal({"headers": []}) and guard.refusal({"headers": [(b"host", b"localhost")] * 2})
 
 
@@ -246,7 +248,7 @@ def draw_and_ask(page, site: str) -> None:
     page.click("#ask")
 
 
-def shown(page, name: str) -> Image.Image:
+def picture_of(page, name: str) -> Image.Image:
     """The picture that a gallery shows."""
     image = page.locator(f"#{name} img").first
     image.wait_for()
@@ -270,7 +272,7 @@ def test_an_answer_streams_is_read_scored_and_explained(page, site, monkeypatch,
     words = page.locator("#rewards").inner_text().split()
     assert words[words.index("accuracy") :][:6] == ["accuracy", "1", "1.000", "format", "1", "1.000"]
     page.click("#look:enabled")
-    heat = shown(page, "heat")
+    heat = picture_of(page, "heat")
     assert heat.size == (560, 280) and len(heat.getcolors(1 << 20)) > 100  # five times 112 x 56
     before = page.locator("#heat img").get_attribute("src")
     page.locator("#slider input[type=number]").fill("1")
@@ -297,14 +299,18 @@ def test_a_stopped_answer_is_kept_as_far_as_it_came(page, site, monkeypatch):
 def test_the_answered_box_is_drawn_where_it_lies(page, shapes_site):
     draw_and_ask(page, shapes_site)
     wait_for(page, "length", "tokens")
-    box, drawn, plain = np.array(json.loads(value(page, "read"))), shown(page, "drawn"), shown(page, "pictures")
-    factor = drawn.width // plain.width
-    assert drawn.size == (560, 560) and factor == 5  # small pictures are shown enlarged
-    pixels, before = np.asarray(drawn).astype(int), np.asarray(plain.resize(drawn.size, Image.Resampling.NEAREST))
+    box, drawing, plain = (
+        np.array(json.loads(value(page, "read"))),
+        picture_of(page, "drawn"),
+        picture_of(page, "pictures"),
+    )
+    factor = drawing.width // plain.width
+    assert drawing.size == (560, 560) and factor == 5  # small pictures are shown enlarged
+    pixels, before = np.asarray(drawing).astype(int), np.asarray(plain.resize(drawing.size, Image.Resampling.NEAREST))
     changed = (pixels != before).any(axis=2)
     rows, columns = np.nonzero(changed & (np.abs(pixels - ImageColor.getrgb(ANSWERED)) < 40).all(axis=2))
-    seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    assert np.abs(seen - box * factor).max() <= factor, (seen, box * factor)
+    red_box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert np.abs(red_box - box * factor).max() <= factor, (red_box, box * factor)
 
 
 @pytest.mark.browser

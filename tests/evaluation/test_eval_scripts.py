@@ -95,8 +95,8 @@ def test_a_box_is_read_in_any_notation_and_a_missing_one_is_wrong(script, tmp_pa
 def test_boxes_are_read_in_the_frame_of_the_family(script, tmp_path):
     """A 640x425 picture: Qwen2.5-VL sees 644x420, Qwen3-VL speaks of thousandths."""
     row = {"gold": [160, 0, 320, 425], "image_wh": [640, 425]}
-    said = {"qwen2_5_vl": "[161, 0, 322, 420]", "qwen3_vl": "[250, 0, 500, 1000]"}
-    rows = [row | {"completion": text, "model_family": family} for family, text in said.items()]
+    texts = {"qwen2_5_vl": "[161, 0, 322, 420]", "qwen3_vl": "[250, 0, 500, 1000]"}
+    rows = [row | {"completion": text, "model_family": family} for family, text in texts.items()]
     assert script("refcoco", "--from_predictions", saved(tmp_path / "a.jsonl", rows))["think"]["mean_iou"] == 1.0
 
 
@@ -161,16 +161,16 @@ def prompts(tmp_path, digits):
 def test_prompt_files_of_r1v_are_read_as_they_are(script, prompts, name):
     summary = script(name, *TINY, "--prompt_path", prompts[0], "--image_root", prompts[1], "--prompt_mode", "both")
     assert summary["think"]["n"] == summary["direct"]["n"] == 3
-    said = read_lines(prompts[1] / "out" / "predictions.jsonl")
-    assert [line["solution"] for line in said[:3]] == ["0", "1", "2"]
+    lines = read_lines(prompts[1] / "out" / "predictions.jsonl")
+    assert [line["solution"] for line in lines[:3]] == ["0", "1", "2"]
 
 
 def test_renders_are_downloaded_once(script, prompts, monkeypatch, tmp_path):
     file, folder = prompts
-    asked = []
+    downloads_asked = []
 
     def download(url, path, **options):
-        asked.append(url.rpartition("/")[2])
+        downloads_asked.append(url.rpartition("/")[2])
         if path.suffix == ".jsonl":
             return path if path.exists() else shutil.copy(file, path)
         return shutil.make_archive(str(path.with_suffix("")), "zip", folder, "images")
@@ -179,7 +179,7 @@ def test_renders_are_downloaded_once(script, prompts, monkeypatch, tmp_path):
     for _ in range(2):
         words = ("--download", "--data_dir", tmp_path / "fetched")
         assert script("superclevr", *TINY, *words)["think"]["n"] == 3
-    assert asked == [file.name, "images.zip", file.name]
+    assert downloads_asked == [file.name, "images.zip", file.name]
 
 
 def test_annotations_in_vlm_r1s_form_and_a_sample(script, tmp_path):
@@ -200,7 +200,7 @@ def test_annotations_in_vlm_r1s_form_and_a_sample(script, tmp_path):
 
 
 def evaluated(script, folder, name, answers):
-    rows = [{"completion": f"<answer>{said}</answer>", "gold": "1"} for said in answers]
+    rows = [{"completion": f"<answer>{answer}</answer>", "gold": "1"} for answer in answers]
     script("digits", "--from_predictions", saved(folder / "rows.jsonl", rows), out=folder / name)
 
 
@@ -210,11 +210,11 @@ def test_two_runs_are_compared_row_by_row(script, tmp_path, capsys):
     evaluated(script, tmp_path, "b", "11111110")
     capsys.readouterr()
     script("compare", tmp_path / "a", tmp_path / "b", "--show", 1, "--out", tmp_path / "c.json")
-    found = json.loads((tmp_path / "c.json").read_text())["think"]
-    assert [found[name] for name in ("rows", "both", "only_a", "only_b", "neither")] == [8, 2, 0, 5, 1]
-    assert found["accuracy"]["p"] == 2 / 2**5 and found["accuracy"]["difference"] == 5 / 8
-    shown = capsys.readouterr().out
-    assert "+0.625" in shown and "0.062" in shown and "B right: <answer>1</answer>" in shown
+    comparison = json.loads((tmp_path / "c.json").read_text())["think"]
+    assert [comparison[name] for name in ("rows", "both", "only_a", "only_b", "neither")] == [8, 2, 0, 5, 1]
+    assert comparison["accuracy"]["p"] == 2 / 2**5 and comparison["accuracy"]["difference"] == 5 / 8
+    output = capsys.readouterr().out
+    assert "+0.625" in output and "0.062" in output and "B right: <answer>1</answer>" in output
 
 
 def test_runs_on_other_rows_are_not_compared(script, tmp_path):

@@ -59,15 +59,15 @@ def test_greedy_completions_are_those_of_plain_generate(tiny, digits, whole):
     model = AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(tiny)
     records = load_records(str(digits / "heldout.jsonl"), str(digits))
-    said = []
+    texts = []
     for record in (records[row] for row in range(12)):
         chat = with_images(messages(record, TASKS["digits"].prompts["think"]), load_images([record])[0])
         inputs = processor.apply_chat_template(
             [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         ids = model.generate(**inputs, max_new_tokens=40, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        said.append(processor.decode(ids, skip_special_tokens=True))
-    assert completions(whole[0])[:12] == said
+        texts.append(processor.decode(ids, skip_special_tokens=True))
+    assert completions(whole[0])[:12] == texts
 
 
 def test_the_summary_counts_the_lines(whole):
@@ -223,9 +223,9 @@ def test_a_checkpoint_says_how_it_was_trained(tmp_path):
     settings = parsed("--model", tmp_path)
     assert (settings.tasks, settings.prompt_mode, settings.methods) == (["rec"], "direct", ["od_ap"])
     assert settings.max_completion_length == 77
-    given = parsed("--model", tmp_path, "--task", "digits", "--prompt_mode", "think", "--max_completion_length", 5)
-    assert (given.tasks, given.prompt_mode, given.methods) == (["digits"], "think", ["digits"])
-    assert given.max_completion_length == 5
+    by_flags = parsed("--model", tmp_path, "--task", "digits", "--prompt_mode", "think", "--max_completion_length", 5)
+    assert (by_flags.tasks, by_flags.prompt_mode, by_flags.methods) == (["digits"], "think", ["digits"])
+    assert by_flags.max_completion_length == 5
 
 
 def test_a_model_without_a_recipe_gets_what_training_would_give(tiny):

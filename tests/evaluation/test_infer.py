@@ -48,8 +48,8 @@ def shapes(tmp_path_factory) -> Path:
 
 def questions(folder: Path, count: int) -> list[Question]:
     rows = [json.loads(line) for line in (folder / "heldout.jsonl").read_text().splitlines()[:count]]
-    said = [[turn["value"].replace(IMAGE_TAG, "") for turn in row["conversations"]] for row in rows]
-    return [Question(text, (folder / row["image"],), gold) for row, (text, gold) in zip(rows, said, strict=True)]
+    texts = [[turn["value"].replace(IMAGE_TAG, "") for turn in row["conversations"]] for row in rows]
+    return [Question(text, (folder / row["image"],), gold) for row, (text, gold) in zip(rows, texts, strict=True)]
 
 
 def last(texts) -> Answer:
@@ -76,15 +76,15 @@ def test_text_streams_token_by_token_and_grows_into_the_answer(session, digits):
 
 @pytest.mark.parametrize("leave", [False, True])
 def test_a_stopped_answer_is_what_was_said_and_the_next_one_is_whole(session, digits, leave):
-    stop, said = threading.Event(), []
+    stop, first_texts = threading.Event(), []
     texts = session.ask(questions(digits, 1)[0], stop=stop)
-    said = [next(texts), next(texts)]
+    first_texts = [next(texts), next(texts)]
     if leave:
         texts.close()  # the listener went away
     else:
         stop.set()
         answer = last(texts)
-        assert answer.truncated and answer.completion.startswith(said[-1])
+        assert answer.truncated and answer.completion.startswith(first_texts[-1])
         assert len(answer.ids) < 19  # nineteen tokens are the whole answer
     assert not last(session.ask(questions(digits, 1)[0])).truncated
 
@@ -96,8 +96,8 @@ def test_sampling_depends_on_the_seed_alone(session, digits):
     def sampled(seed: int) -> str:
         return last(session.ask(question, replace(warm, seed=seed))).completion
 
-    said = [sampled(seed) for seed in range(4)]
-    assert [sampled(seed) for seed in range(4)] == said and len(set(said)) > 1
+    completions = [sampled(seed) for seed in range(4)]
+    assert [sampled(seed) for seed in range(4)] == completions and len(set(completions)) > 1
 
 
 @pytest.mark.parametrize("factor", [1, 3])
@@ -105,21 +105,21 @@ def test_boxes_are_drawn_in_pixels_of_the_picture_whatever_size_the_model_saw(sh
     """The model sees 112 px, its processor's limit; its numbers are drawn `factor` times as large."""
     model = REPO / "assets" / "tiny-vlm-shapes"
     words = ("--model", model, "--task", "rec", "--max_completion_length", 48, "--max_pixels", 112 * 112)
-    (asked,) = questions(shapes, 1)
-    picture, gold = Image.open(asked.images[0]), np.array([60, 8, 100, 48])  # apart from what is answered
+    (question,) = questions(shapes, 1)
+    picture, gold = Image.open(question.images[0]), np.array([60, 8, 100, 48])  # apart from what is answered
     picture.resize((112 * factor, 112 * factor), Image.Resampling.NEAREST).save(tmp_path / "large.png")
-    asked = replace(asked, images=(tmp_path / "large.png",), gold=str((gold * factor).tolist()))
-    answer = last(ModelSession(settings_for(*words)).ask(asked))
+    question = replace(question, images=(tmp_path / "large.png",), gold=str((gold * factor).tolist()))
+    answer = last(ModelSession(settings_for(*words)).ask(question))
     numbers = np.array(json.loads(answer.final))
     assert np.allclose(answer.parsed, numbers * factor)
-    (drawn,) = answer.drawings()
-    pixels = np.asarray(drawn).astype(int)
+    (drawing,) = answer.drawings()
+    pixels = np.asarray(drawing).astype(int)
     changed = (pixels != np.asarray(answer.example.pictures[0])).any(axis=2)
-    assert drawn.size == (112 * factor, 112 * factor)
+    assert drawing.size == (112 * factor, 112 * factor)
     for colour, box in ((ANSWERED, numbers * factor), (GOLD, gold * factor)):
         rows, columns = np.nonzero(changed & (np.abs(pixels - ImageColor.getrgb(colour)) < 40).all(axis=2))
-        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        assert np.abs(seen - box).max() <= 2 * factor + 1, (colour, seen, box)
+        red_box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert np.abs(red_box - box).max() <= 2 * factor + 1, (colour, red_box, box)
 
 
 def test_attention_is_that_of_the_processors_own_prompt(session, digits):
@@ -129,10 +129,10 @@ def test_attention_is_that_of_the_processors_own_prompt(session, digits):
     fields = session.processor.apply_chat_template(
         [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
-    wanted = attend(session.engine.model, session.processor, dict(fields), [(112, 56)], answer.ids)
-    seen = session.attention(answer)
-    assert seen.tokens == wanted.tokens and seen.layer == 2
-    assert np.allclose(seen.images[0], wanted.images[0]) and np.allclose(seen.prompt, wanted.prompt)
+    expected = attend(session.engine.model, session.processor, dict(fields), [(112, 56)], answer.ids)
+    attention = session.attention(answer)
+    assert attention.tokens == expected.tokens and attention.layer == 2
+    assert np.allclose(attention.images[0], expected.images[0]) and np.allclose(attention.prompt, expected.prompt)
     with pytest.raises(UsageError, match="--layer: got 9"):
         session.attention(answer, layer=9)
 
@@ -238,9 +238,9 @@ def test_what_cannot_act_is_said(monkeypatch, tiny, words, message):
 
 
 def test_hostile_text_reaches_the_terminal_as_text():
-    shown = Console(file=io.StringIO(), width=80, force_terminal=True)
-    shown.print(runpy.run_path(str(SCRIPT))["talk"]("<answer>\x1b]0;title\x07[red]\ud800</answer>"))
-    assert r"\x1b]0;title\x07[red]\ud800" in shown.file.getvalue()
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    console.print(runpy.run_path(str(SCRIPT))["talk"]("<answer>\x1b]0;title\x07[red]\ud800</answer>"))
+    assert r"\x1b]0;title\x07[red]\ud800" in console.file.getvalue()
 
 
 @pytest.mark.slow

@@ -289,5 +289,5 @@ def completions(rows: int, width: int = 6, seed: int = 0) -> torch.Tensor:
     return torch.randint(TEXT, 128, (rows, width), generator=generator)
 
 
-def scored(model, prompts, said, lengths, shared: bool) -> Scores:
-    return score(model, model.base_model, prompts, said, lengths, shared=shared, entropy=True)
+def scored(model, prompts, completion_ids, lengths, shared: bool) -> Scores:
+    return score(model, model.base_model, prompts, completion_ids, lengths, shared=shared, entropy=True)

@@ -140,10 +140,16 @@ def logps_of(model, batch, size: int = 8) -> torch.Tensor:
     """Log-probs of a plain model, on shared prefixes, `size` rows at a time as in the trainer."""
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     share_prefixes(model)
-    prompts, said, lengths = batch["prompts"], batch["completion_ids"], batch["completion_mask"].sum(dim=1).tolist()
+    prompts, completion_ids, lengths = (
+        batch["prompts"],
+        batch["completion_ids"],
+        batch["completion_mask"].sum(dim=1).tolist(),
+    )
     parts = [slice(start, start + size) for start in range(0, len(prompts), size)]
     with torch.no_grad():
-        rows = [score(model, model.base_model, prompts[p], said[p], lengths[p], shared=True).logps for p in parts]
+        rows = [
+            score(model, model.base_model, prompts[p], completion_ids[p], lengths[p], shared=True).logps for p in parts
+        ]
     return torch.cat(rows)
 
 
@@ -236,8 +242,8 @@ def logits_of(model, processor) -> torch.Tensor:
 )
 def test_the_merged_model_is_base_and_adapter(plain, tiny, tmp_path, flags):
     folder, out = adapter_of(plain, tiny, tmp_path / "adapter", **flags), tmp_path / "merged"
-    said = merged(folder, out)
-    assert str(out) in said and "q_proj" in said and "float32" in said
+    message = merged(folder, out)
+    assert str(out) in message and "q_proj" in message and "float32" in message
     processor = AutoProcessor.from_pretrained(out, padding_side="left")
     together, alone = load_adapter(folder, dtype=torch.float32), AutoModelForImageTextToText.from_pretrained(out)
     assert isinstance(together, PeftModel) and not hasattr(alone, "peft_config") and alone.dtype == torch.float32
@@ -289,14 +295,14 @@ def test_every_adapter_gets_gradients_from_grpo_too(tiny, mixed, tmp_path, monke
 def test_evaluation_takes_an_adapter_and_the_merged_model_alike(plain, tiny, digits, tmp_path):
     folder = adapter_of(plain, tiny, tmp_path / "adapter")
     merged(folder, tmp_path / "merged")
-    said = []
+    completions = []
     for model in (folder, tmp_path / "merged", tiny):
         flags = f"--model {model} --data_file_paths {digits}/heldout.jsonl --image_folders {digits} --task digits"
-        flags += f" --limit 4 --max_completion_length 6 --device cpu --output_dir {tmp_path}/{len(said)}"
+        flags += f" --limit 4 --max_completion_length 6 --device cpu --output_dir {tmp_path}/{len(completions)}"
         run_evaluation(parser_of(None).parse_args(flags.split()))
-        lines = (tmp_path / str(len(said)) / "predictions.jsonl").read_text().splitlines()
-        said.append([json.loads(line)["completion"] for line in lines])
-    assert said[0] == said[1] != said[2] and len(said[0]) == 4
+        lines = (tmp_path / str(len(completions)) / "predictions.jsonl").read_text().splitlines()
+        completions.append([json.loads(line)["completion"] for line in lines])
+    assert completions[0] == completions[1] != completions[2] and len(completions[0]) == 4
 
 
 @pytest.mark.slow

@@ -63,8 +63,10 @@ def test_it_reads_well_and_answers_as_asked_some_of_the_time(tiny, digits, tmp_p
     flags += f" --output_dir {tmp_path} --batch_size 64 --max_completion_length 40 --by digits"
     figures = run_evaluation(parser_of(None).parse_args(flags.split()))["think"]
     lines = read_lines(tmp_path / "predictions.jsonl")
-    seen = [line["completion"].split("I see ")[-1].split(".")[0] for line in lines]
-    read = [s == " ".join(map(str, json.loads(line["by"]["digits"]))) for s, line in zip(seen, lines, strict=True)]
+    digits_read = [line["completion"].split("I see ")[-1].split(".")[0] for line in lines]
+    read = [
+        s == " ".join(map(str, json.loads(line["by"]["digits"]))) for s, line in zip(digits_read, lines, strict=True)
+    ]
     assert sum(read) / len(read) > 0.9
     assert 0.2 < figures["accuracy"] <= 0.65 and figures["n"] == 64
 
@@ -84,9 +86,9 @@ def sees_pairs(extra, text):
 
 
 def sees_sides(extra, text):
-    found = re.search(r"(\w+) (\d+) by (\d+)", text)
-    sides = [abs(int(found[k]) - extra[name]) for k, name in ((2, "width"), (3, "height"))] if found else [9]
-    return max(sides) <= 1.5 and found[1] == extra["shape"]
+    match = re.search(r"(\w+) (\d+) by (\d+)", text)
+    sides = [abs(int(match[k]) - extra[name]) for k, name in ((2, "width"), (3, "height"))] if match else [9]
+    return max(sides) <= 1.5 and match[1] == extra["shape"]
 
 
 SEES = {"counting": sees_items, "rec": sees_named_shape, "decode_words": sees_pairs, "area": sees_sides}
@@ -105,9 +107,9 @@ def test_it_sees_well_and_answers_as_asked_some_of_the_time(task):
     model, processor = load("tiny-vlm-shapes")
     rng = np.random.default_rng(7)
     lessons = [shape_lessons.lesson(task, rng, 4, "asked") for _ in range(96)]
-    said = teaching.answers(model, processor, lessons, tokens=60)
-    seen = [SEES[task](lesson.gold.extra, text) for lesson, text in zip(lessons, said, strict=True)]
-    right = [shape_lessons.is_right(lesson, text) for lesson, text in zip(lessons, said, strict=True)]
+    texts = teaching.answers(model, processor, lessons, tokens=60)
+    sees_well = [SEES[task](lesson.gold.extra, text) for lesson, text in zip(lessons, texts, strict=True)]
+    right = [shape_lessons.is_right(lesson, text) for lesson, text in zip(lessons, texts, strict=True)]
     least, low, high = SEEN_AND_RIGHT[task]
-    assert sum(seen) / len(seen) >= least
+    assert sum(sees_well) / len(sees_well) >= least
     assert low <= sum(right) / len(right) <= high

@@ -70,15 +70,15 @@ def test_its_snippet_asks_the_model_about_a_picture(card, tiny, digits, capsys):
     code = code.replace('"me/model"', repr(tiny)).replace("picture.png", str(picture))
     script = card.with_name("snippet.py")
     script.write_text(code)
-    found = runpy.run_path(str(script))
-    assert found["prompt"] == TASKS["seg"].prompts["think"].replace("{question}", "What is in this picture?")
-    assert len(found["ids"][0]) > found["inputs"]["input_ids"].shape[1] and capsys.readouterr().out.strip()
+    snippet = runpy.run_path(str(script))
+    assert snippet["prompt"] == TASKS["seg"].prompts["think"].replace("{question}", "What is in this picture?")
+    assert len(snippet["ids"][0]) > snippet["inputs"]["input_ids"].shape[1] and capsys.readouterr().out.strip()
 
 
 def line(right: bool) -> dict:
-    said = {"mode": "think", "row": f"val:{right}", "split": "val", "task": "seg", "sample": 0, "right": right}
+    prediction = {"mode": "think", "row": f"val:{right}", "split": "val", "task": "seg", "sample": 0, "right": right}
     return (
-        said
+        prediction
         | {"score": float(right), "format": 1.0, "parsed": "x", "measures": {}, "by": {}, "tokens": 9}
         | {"truncated": False}
     )

@@ -158,11 +158,11 @@ def test_outlines_are_drawn_where_they_belong(page, report, width):
     picture = frame.locator("img").bounding_box()
     assert picture["width"] / picture["height"] == pytest.approx(2, abs=0.01)
     for name, points in (("polygon.gold", GOLD), ("polygon.said:not(.casing)", SAID)):
-        drawn = frame.locator(name).first.evaluate(BOUNDS)
+        bounds = frame.locator(name).first.evaluate(BOUNDS)
         (x1, y1), (x2, y2) = np.min(points, axis=0), np.max(points, axis=0)
-        wanted = [picture["x"] + x1 * picture["width"], picture["y"] + y1 * picture["height"]]
-        wanted += [(x2 - x1) * picture["width"], (y2 - y1) * picture["height"]]
-        assert drawn == pytest.approx(wanted, abs=1)
+        expected = [picture["x"] + x1 * picture["width"], picture["y"] + y1 * picture["height"]]
+        expected += [(x2 - x1) * picture["width"], (y2 - y1) * picture["height"]]
+        assert bounds == pytest.approx(expected, abs=1)
 
 
 def test_a_completion_chosen_shows_its_outline_alone(page, report):
@@ -213,8 +213,8 @@ def luminance(color: str) -> float:
 
 def test_ten_thousand_rollouts_open_fast(page, tmp_path):
     rng = np.random.default_rng(0)
-    said = [completion("words " * 80, 0.5, 0.1 * i - 0.4, outlines=[outline(SAID)]) for i in range(8)]
-    run = make_run(tmp_path / "run", 1e-4, [group(step, said, f"{step % 400}.webp") for step in range(1250)])
+    completions = [completion("words " * 80, 0.5, 0.1 * i - 0.4, outlines=[outline(SAID)]) for i in range(8)]
+    run = make_run(tmp_path / "run", 1e-4, [group(step, completions, f"{step % 400}.webp") for step in range(1250)])
     for i in range(400):  # smooth noise: photos of about 15 kB
         noise = Image.fromarray(rng.integers(0, 255, (40, 56, 3), np.uint8)).resize((448, 320))
         noise.save(run / "rollout_images" / f"{i}.webp", quality=75, method=0)

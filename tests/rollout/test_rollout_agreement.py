@@ -18,9 +18,9 @@ from open_r1.trainer.generation_batch import LossRows
 @pytest.fixture
 def differences(monkeypatch) -> list[float]:
     """What each look at a rollout found."""
-    found, plain = [], transformers_rollout.check_agreement
-    monkeypatch.setattr(transformers_rollout, "check_agreement", lambda *args: found.append(plain(*args)))
-    return found
+    values, plain = [], transformers_rollout.check_agreement
+    monkeypatch.setattr(transformers_rollout, "check_agreement", lambda *args: values.append(plain(*args)))
+    return values
 
 
 @pytest.mark.parametrize("flags", ["", "--bf16 true", "--temperature 0.7 --repetition_penalty 1.2"])
@@ -60,7 +60,7 @@ def test_a_rollout_of_another_model_ends_the_run(tiny, digits, tmp_path, monkeyp
 @pytest.mark.parametrize("flags", ["", "--prefill_once false --shared_prefix false"])
 def test_the_padding_side_of_a_processor_acts_nowhere(tiny, mixed, tmp_path, flags):
     """Prompts are made one by one and padded by the trainer, so a user's own processor need not pad left."""
-    found = []
+    results = []
     for side in ("left", "right"):
         trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", *flags.split())
         trainer.processing_class.padding_side = trainer.processing_class.tokenizer.padding_side = side
@@ -74,5 +74,5 @@ def test_the_padding_side_of_a_processor_acts_nowhere(tiny, mixed, tmp_path, fla
             batch["completion_ids"].shape[1],
             pixel_values=LossRows(batch["prompts"]),
         )[0]
-        found.append((batch["prompt_ids"], batch["completion_ids"], batch["completion_mask"], logps))
-    assert all(torch.equal(left, right) for left, right in zip(*found, strict=True))
+        results.append((batch["prompt_ids"], batch["completion_ids"], batch["completion_mask"], logps))
+    assert all(torch.equal(left, right) for left, right in zip(*results, strict=True))

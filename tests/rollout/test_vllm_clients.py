@@ -48,10 +48,10 @@ def adapted(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
 
 
 def test_weights_are_the_checkpoints_tied_ones_once(model):
-    found = dict(policy_weights(model, no_gather))
+    weights = dict(policy_weights(model, no_gather))
     expected = dict(model.named_parameters())
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}])
@@ -59,11 +59,11 @@ def test_adapters_are_merged_into_copies(model, options):
     names = dict(model.named_parameters()).keys()
     policy = adapted(model, **options)
     before = {name: weight.clone() for name, weight in policy.named_parameters()}
-    found = {name: weight.clone() for name, weight in policy_weights(policy, no_gather)}
+    weights = {name: weight.clone() for name, weight in policy_weights(policy, no_gather)}
     assert all(torch.equal(weight, before[name]) for name, weight in policy.named_parameters())  # bit for bit
-    assert found.keys() == names
+    assert weights.keys() == names
     merged = dict(policy.merge_and_unload().named_parameters())
-    for name, weight in found.items():
+    for name, weight in weights.items():
         torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=0)
 
 
@@ -104,7 +104,7 @@ class Fake:
     """An HTTP server that answers as vLLM's does; `answers` by path win over what is right."""
 
     def __init__(self, describes: dict[str, Any]):
-        self.describes, self.answers, self.asked = describes, {}, []
+        self.describes, self.answers, self.requests = describes, {}, []
         self.free = threading.Event()  # until it is set, conversations are not answered
         self.free.set()
         fake = self
@@ -127,9 +127,9 @@ class Fake:
         body = getattr(handler, "body", None)
         if handler.path == "/v1/chat/completions":
             self.free.wait()
-        self.asked.append((handler.path, body))
-        status, said = self.answers.get(handler.path) or (200, self.right(handler.path, body))
-        data = json.dumps(said).encode()
+        self.requests.append((handler.path, body))
+        status, reply = self.answers.get(handler.path) or (200, self.right(handler.path, body))
+        data = json.dumps(reply).encode()
         handler.send_response(status)
         handler.send_header("content-length", str(len(data)))
         handler.end_headers()
@@ -163,9 +163,9 @@ def vllm_version() -> str:
 def fake(model):
     text = model.config.get_text_config()
     sizes = {"hidden_size": text.hidden_size, "layers": text.num_hidden_layers, "vocabulary": text.vocab_size}
-    made = Fake({"model_type": "qwen2_5_vl", "logprobs_mode": "processed_logprobs", "synced": None, **sizes})
-    yield made
-    made.http.shutdown()
+    server = Fake({"model_type": "qwen2_5_vl", "logprobs_mode": "processed_logprobs", "synced": None, **sizes})
+    yield server
+    server.http.shutdown()
 
 
 def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience: float = 2.0) -> ServerEngine:
@@ -190,7 +190,7 @@ def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
     client = connect(fake, model, tiny, monkeypatch)
     ((first, second),) = client.generate([request([1, 2], [1, 2])], SAMPLING, look)
     assert first.ids == [5] and first.logps == [-0.5] and second == first
-    (asked,) = [body for path, body in fake.asked if path == "/v1/chat/completions"]
+    (asked,) = [body for path, body in fake.requests if path == "/v1/chat/completions"]
     assert (asked["n"], asked["seed"], asked["logit_bias"], asked["stop_token_ids"]) == (2, 7, {"7": -100.0}, [2])
 
 
@@ -261,18 +261,18 @@ class Flaky:
     """An engine that is lost `times`, and says what was asked of it."""
 
     def __init__(self, times: int):
-        self.times, self.did, self.stale = times, [], False
+        self.times, self.calls, self.stale = times, [], False
 
     def connect(self) -> None:
-        self.did.append("connect")
+        self.calls.append("connect")
         self.stale = True
 
     def sync(self, frozen_vision: bool, label: str) -> None:
-        self.did.append(f"sync {label}")
+        self.calls.append(f"sync {label}")
         self.stale = False
 
-    def generate(self, asked: Any, sampling: Any, look: Any) -> list[Any]:
-        self.did.append("generate")
+    def generate(self, batch: Any, sampling: Any, look: Any) -> list[Any]:
+        self.calls.append("generate")
         if self.times:
             self.times -= 1
             raise EngineLost("gone")
@@ -280,18 +280,23 @@ class Flaky:
 
 
 def rollouts(engine: Flaky, model: torch.nn.Module) -> VLLMRollouts:
-    made = object.__new__(VLLMRollouts)
-    made.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model, signals=StopSignals())
-    made.engine, made.run, made.engine_policy, made.sampling = engine, "r", None, SAMPLING
-    return made
+    engine_rollouts = object.__new__(VLLMRollouts)
+    engine_rollouts.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model, signals=StopSignals())
+    engine_rollouts.engine, engine_rollouts.run, engine_rollouts.engine_policy, engine_rollouts.sampling = (
+        engine,
+        "r",
+        None,
+        SAMPLING,
+    )
+    return engine_rollouts
 
 
 def test_a_lost_engine_is_met_again_and_given_the_weights(model):
-    made = rollouts(Flaky(times=1), model)
-    assert made.rollout([], step=0) == ([], [])
-    assert made.engine.did == ["sync r/4", "generate", "connect", "sync r/4", "generate"]
-    made.rollout([], step=1)
-    assert made.engine.did[5:] == ["generate"]  # same step, same weights
+    engine_rollouts = rollouts(Flaky(times=1), model)
+    assert engine_rollouts.rollout([], step=0) == ([], [])
+    assert engine_rollouts.engine.calls == ["sync r/4", "generate", "connect", "sync r/4", "generate"]
+    engine_rollouts.rollout([], step=1)
+    assert engine_rollouts.engine.calls[5:] == ["generate"]  # same step, same weights
 
 
 def test_an_engine_lost_twice_ends_the_run(model):
@@ -303,17 +308,17 @@ def test_a_failure_of_vllms_own_ends_the_run_on_all_ranks(model, monkeypatch):
     def generate(*_: Any) -> None:
         raise RuntimeError("out of memory")
 
-    made = rollouts(Flaky(0), model)
-    monkeypatch.setattr(made.engine, "generate", generate)
+    engine_rollouts = rollouts(Flaky(0), model)
+    monkeypatch.setattr(engine_rollouts.engine, "generate", generate)
     with pytest.raises(EngineError, match="vLLM failed: RuntimeError: out of memory"):
-        made.rollout([], step=0)
+        engine_rollouts.rollout([], step=0)
 
 
 def test_rollouts_of_another_model_are_refused(model):
-    made = rollouts(Flaky(0), model)
-    made.check({"sampling/sampling_logp_difference/mean": [1.4, 0.02]})
+    engine_rollouts = rollouts(Flaky(0), model)
+    engine_rollouts.check({"sampling/sampling_logp_difference/mean": [1.4, 0.02]})
     with pytest.raises(EngineError, match=r"differ from the policy's by 1\.40"):
-        made.check({"sampling/sampling_logp_difference/mean": [0.02, 1.4]})
+        engine_rollouts.check({"sampling/sampling_logp_difference/mean": [0.02, 1.4]})
 
 
 def test_the_way_of_the_weights_is_open_to_those_alone_who_meet_on_it():

@@ -62,22 +62,24 @@ def test_without_bans_they_differ_by_rounding(trainer, unbanned, numbers):
 def test_greedy_completions_are_transformers(trainer, monkeypatch):
     greedy = replace(trainer.engine.sampling, temperature=0.0)
     monkeypatch.setattr(trainer.engine, "sampling", greedy)
-    asked = examples(trainer, 0, 1, 2, 3, 4, 5, group=1)
-    said, _ = trainer.engine.rollout(asked, step=0)
+    rows_of_batch = examples(trainer, 0, 1, 2, 3, 4, 5, group=1)
+    completion_ids, _ = trainer.engine.rollout(rows_of_batch, step=0)
     config = trainer.generation_config
     config.do_sample, config.suppress_tokens = False, list(greedy.banned)
-    prompts = trainer.prompts_on_device(asked)
+    prompts = trainer.prompts_on_device(rows_of_batch)
     trainer.model.eval()
-    assert said == generate_groups(trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids)
+    assert completion_ids == generate_groups(
+        trainer.model, trainer.model.base_model, prompts, config, trainer.eos_token_ids
+    )
 
 
 def test_a_prompt_goes_to_the_engine_once_for_its_group(trainer, monkeypatch):
-    llm, seen = trainer.engine.engine.llm, []
+    llm, requests = trainer.engine.engine.llm, []
     plain = llm.enqueue
-    monkeypatch.setattr(llm, "enqueue", lambda p, s, **k: seen.extend(zip(p, s, strict=True)) or plain(p, s, **k))
-    said, logps = trainer.engine.rollout(examples(trainer, 0, 2), step=0)
-    assert len(said) == len(logps) == 8
-    assert [(params.n, len(p["multi_modal_data"]["image"])) for p, params in seen] == [(4, 1), (4, 2)]
+    monkeypatch.setattr(llm, "enqueue", lambda p, s, **k: requests.extend(zip(p, s, strict=True)) or plain(p, s, **k))
+    completion_ids, logps = trainer.engine.rollout(examples(trainer, 0, 2), step=0)
+    assert len(completion_ids) == len(logps) == 8
+    assert [(params.n, len(p["multi_modal_data"]["image"])) for p, params in requests] == [(4, 1), (4, 2)]
 
 
 def test_a_rollout_is_broken_off_where_the_run_is_told_to_stop(trainer, monkeypatch):
@@ -106,13 +108,13 @@ def test_completions_follow_from_seed_step_and_row(trainer):
 
 
 def test_banned_tokens_are_never_drawn(trainer, monkeypatch):
-    said, _ = trainer.engine.rollout(examples(trainer, 0, 3, group=8), step=0)
-    tokens = [token for ids in said for token in ids]
+    completion_ids, _ = trainer.engine.rollout(examples(trainer, 0, 3, group=8), step=0)
+    tokens = [token for ids in completion_ids for token in ids]
     common = max(set(tokens), key=tokens.count)
     banned = replace(trainer.engine.sampling, banned=(*trainer.engine.sampling.banned, common))
     monkeypatch.setattr(trainer.engine, "sampling", banned)
-    said, _ = trainer.engine.rollout(examples(trainer, 0, 3, group=8), step=0)
-    assert all(common not in ids for ids in said)
+    completion_ids, _ = trainer.engine.rollout(examples(trainer, 0, 3, group=8), step=0)
+    assert all(common not in ids for ids in completion_ids)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -126,7 +128,7 @@ def test_images_are_remembered_where_the_vision_tower_is_frozen(trainer, frozen)
 
 def test_the_weights_of_the_next_step_answer(trainer, unbanned):
     """Every weight moves, those of the eyes too; images and prefixes of the step before are in the caches."""
-    kept = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    originals = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     trainer.state.global_step += 1
     with torch.no_grad():
         for parameter in trainer.model.parameters():
@@ -134,7 +136,7 @@ def test_the_weights_of_the_next_step_answer(trainer, unbanned):
     moved = differences(trainer, 0, 1, 2)
     assert moved.max() < 1e-4
     with torch.no_grad():
-        for parameter, before in zip(trainer.model.parameters(), kept, strict=True):
+        for parameter, before in zip(trainer.model.parameters(), originals, strict=True):
             parameter.copy_(before)
     assert differences(trainer, 0, 1, 2).max() > 1e-2  # the trainer's own weights are others now: the measure can fail
     trainer.state.global_step += 1

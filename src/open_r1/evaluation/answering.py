@@ -123,7 +123,7 @@ class Scorer:
         self.tasks = task_of_files(settings)
         # threads, as a judge or a worker pool keeps them waiting
         self.threads = ThreadPoolExecutor(2 * WORKERS, thread_name_prefix="grades")
-        self.right = self.seen = 0
+        self.right = self.scored = 0
 
     def write(
         self,
@@ -144,7 +144,7 @@ class Scorer:
         lines = list(self.threads.map(lambda item: self._line(*item), items))
         predictions.add(lines)
         right = [line["right"] for line in lines if line["right"] is not None]
-        self.right, self.seen = self.right + sum(right), self.seen + len(right)
+        self.right, self.scored = self.right + sum(right), self.scored + len(right)
 
     def _line(
         self, mode: str, label: str, sample: int, record: Record, ids: list[int], seconds: float
@@ -162,7 +162,7 @@ class Scorer:
 
     def so_far(self) -> str:
         """The share of right completions so far, for the progress bar."""
-        return f"right so far: {self.right / self.seen:.3f}" if self.seen else ""
+        return f"right so far: {self.right / self.scored:.3f}" if self.scored else ""
 
 
 def progress_bar() -> Progress:

@@ -36,8 +36,8 @@ class DemoController:
         split = "heldout" if "heldout" in self.generator.splits else self.generator.splits[-1]
         questions = len(self.generator.example(0, split, 0).questions)
         example = self.generator.example(0, split, number // questions)
-        asked = example.questions[number % questions]
-        return list(example.images), asked.question, asked.answer, asked.extra
+        question = example.questions[number % questions]
+        return list(example.images), question.question, question.answer, question.extra
 
     def ask(
         self,
