@@ -43,8 +43,8 @@ def test_three_runs_in_a_folder_are_three_runs_to_the_report(tmp_path, caplog):
     assert write_report(folders, tmp_path / "all.html").is_file()
     assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-3", "checkpoint-2", "checkpoint-1"]
     assert (tmp_path / "checkpoint" / "trained").is_dir()
-    said = [message for message in caplog.messages if "held an earlier run" in message]
-    assert len(said) == 2 and f"its logs are now in {folders[1]}. Its checkpoints stay" in said[1]
+    messages = [message for message in caplog.messages if "held an earlier run" in message]
+    assert len(messages) == 2 and f"its logs are now in {folders[1]}. Its checkpoints stay" in messages[1]
 
 
 def test_all_logs_go_and_a_folder_that_a_trainer_has_made_is_there_again(tmp_path):

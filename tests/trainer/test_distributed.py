@@ -36,12 +36,12 @@ def launch(engine: str, out: Path, data: Path) -> Path:
 @pytest.fixture(scope="module")
 def rows(digits) -> Path:
     """Image rows, but for TEXT_ROWS."""
-    read = [json.loads(line) for line in (digits / "train.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (digits / "train.jsonl").read_text().splitlines()]
     for number in TEXT_ROWS:
-        del read[number]["image"]
-        read[number]["conversations"][0]["value"] = f"What is the sum of {number} and 2?"
+        del lines[number]["image"]
+        lines[number]["conversations"][0]["value"] = f"What is the sum of {number} and 2?"
     path = digits / "halves.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in read))
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines))
     return path
 
 

@@ -22,16 +22,16 @@ def model(request):
 def gradients(model, result: Scores) -> dict[str, torch.Tensor]:
     weights = torch.linspace(-1, 1, result.logps.numel()).view_as(result.logps)
     (result.logps * weights + 0.1 * result.entropies).sum().backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    gradients_by_name = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return found
+    return gradients_by_name
 
 
 @pytest.mark.parametrize("groups", [GROUPS, GROUPS[:1], GROUPS[1:2], GROUPS[2:3]], ids=["mixed", "one", "text", "G=1"])
 def test_packed_groups_equal_padded_rows(model, groups):
     prompts = group_prompts(model, groups)
-    said, lengths = completions(len(prompts)), LENGTHS[: len(prompts)]
-    rows, packed = (scored(model, prompts, said, lengths, shared) for shared in (False, True))
+    completion_ids, lengths = completions(len(prompts)), LENGTHS[: len(prompts)]
+    rows, packed = (scored(model, prompts, completion_ids, lengths, shared) for shared in (False, True))
     torch.testing.assert_close(packed.logps, rows.logps, atol=1e-5, rtol=0)
     torch.testing.assert_close(packed.entropies, rows.entropies, atol=1e-5, rtol=0)
     of_rows, of_packed = gradients(model, rows), gradients(model, packed)
@@ -44,9 +44,9 @@ def test_packed_groups_equal_padded_rows(model, groups):
 
 def test_a_completion_does_not_see_another(model):
     prompts = group_prompts(model, [(1, 9, 3)])
-    said, changed = completions(3), completions(3)
+    completion_ids, changed = completions(3), completions(3)
     changed[1] = completions(1, seed=9)
-    before, after = (scored(model, prompts, each, [6, 6, 6], shared=True).logps for each in (said, changed))
+    before, after = (scored(model, prompts, each, [6, 6, 6], shared=True).logps for each in (completion_ids, changed))
     # a mixture of experts computes the tokens of an expert together, so that some processors round otherwise
     torch.testing.assert_close(before[[0, 2]], after[[0, 2]], atol=1e-6, rtol=0)
     assert (before[1] - after[1]).abs().max() > 1e-3
@@ -62,11 +62,11 @@ def test_the_image_matters(model):
 
 def test_features_computed_once_give_the_same_log_probs(model):
     prompts = group_prompts(model)
-    said = completions(len(prompts))
-    known = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
+    completion_ids = completions(len(prompts))
+    with_vision = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
     for shared in (True, False):
-        before = scored(model, prompts, said, LENGTHS, shared)
-        after = scored(model, [known[id(prompt)] for prompt in prompts], said, LENGTHS, shared)
+        before = scored(model, prompts, completion_ids, LENGTHS, shared)
+        after = scored(model, [with_vision[id(prompt)] for prompt in prompts], completion_ids, LENGTHS, shared)
         torch.testing.assert_close(after.logps, before.logps, atol=1e-5, rtol=0)
 
 
@@ -84,6 +84,6 @@ def test_a_greedy_rollout_is_generates(model, penalty):
         fields = families.prompt(model, images, text, seed)
         mask = torch.ones_like(fields["input_ids"])
         out = model.generate(**fields, attention_mask=mask, generation_config=greedy)
-        said = out[0, fields["input_ids"].shape[1] :].tolist()
-        plain += [said[: said.index(2) + 1] if 2 in said else said] * rows
+        completion_ids = out[0, fields["input_ids"].shape[1] :].tolist()
+        plain += [completion_ids[: completion_ids.index(2) + 1] if 2 in completion_ids else completion_ids] * rows
     assert ours == plain

@@ -27,11 +27,11 @@ def prompts_of(trainer: VLMGRPOTrainer, numbers: list[int]) -> list[Prompt]:
 
 def completion_logps(trainer: VLMGRPOTrainer, prompts: list[Prompt], batch_size: int | None = None) -> torch.Tensor:
     """Log-probs (B, 6) of the same six tokens after each prompt, `batch_size` rows in a forward pass."""
-    said = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"][:, :6]
-    said = said.expand(len(prompts), -1)
+    ids = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"][:, :6]
+    ids = ids.expand(len(prompts), -1)
     with torch.no_grad():
         logps, _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model, said, torch.ones_like(said), said.shape[1], batch_size, pixel_values=LossRows(prompts)
+            trainer.model, ids, torch.ones_like(ids), ids.shape[1], batch_size, pixel_values=LossRows(prompts)
         )
     return logps
 
@@ -92,12 +92,12 @@ def test_micro_batches_hold_whole_groups(trainer, monkeypatch):
         trainer, "_generate_and_score_completions", lambda _: {"advantages": groups, "prompts": [None] * 24}
     )
     trainer.model.train()
-    seen = []
+    micro_batches = []
     for step in range(3):
         monkeypatch.setattr(trainer, "_step", step)
-        seen.append(trainer._prepare_inputs(rows(*range(6), group=4))["advantages"])
-    assert all(len(set(part[:4].tolist())) == len(set(part[4:].tolist())) == 1 for part in seen)
-    assert sorted(torch.cat(seen).tolist()) == groups.tolist()
+        micro_batches.append(trainer._prepare_inputs(rows(*range(6), group=4))["advantages"])
+    assert all(len(set(part[:4].tolist())) == len(set(part[4:].tolist())) == 1 for part in micro_batches)
+    assert sorted(torch.cat(micro_batches).tolist()) == groups.tolist()
 
 
 def test_every_order_of_groups_occurs():

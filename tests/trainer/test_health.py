@@ -24,8 +24,8 @@ NOISE = np.random.default_rng(0).normal(0, 1, 100)
 
 def lines(**columns: object) -> list[dict]:
     """Lines of 100 steps; a keyword's `_` stands for `/` where a metric has one."""
-    named = {NAMES.get(name, name): np.broadcast_to(values, 100).tolist() for name, values in columns.items()}
-    return [{"step": i + 1, **{key: values[i] for key, values in named.items()}} for i in range(100)]
+    series = {NAMES.get(name, name): np.broadcast_to(values, 100).tolist() for name, values in columns.items()}
+    return [{"step": i + 1, **{key: values[i] for key, values in series.items()}} for i in range(100)]
 
 
 NAMES = {
@@ -111,9 +111,9 @@ def test_metrics_that_are_missing_are_no_trouble():
 def test_an_unknown_name_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as ended:
         parse(JsonlArguments, [*MADE_UP, "--stop_on", "kl_explodes"])
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and "--stop_on: got 'kl_explodes', expected one of not_finite" in said
-    assert "did you mean 'kl_exploding'?" in said
+    stderr = capsys.readouterr().err
+    assert ended.value.code == 2 and "--stop_on: got 'kl_explodes', expected one of not_finite" in stderr
+    assert "did you mean 'kl_exploding'?" in stderr
 
 
 def test_fewer_rollouts_than_a_group_are_refused(capsys):
@@ -170,7 +170,7 @@ def test_rewards_without_variance_are_warned_of_once(tiny, digits, tmp_path, cap
     trainer = make_trainer(tiny, digits / "train.jsonl", tmp_path, "--max_steps", "14")
     trainer.reward_funcs = [lambda completions, **_: [0.5] * len(completions)]
     trainer.train()
-    said = [text for text in warnings(caplog, "health") if "zero_variance" in text]
-    assert len(said) == 1 and said[0].startswith("step 10: zero_variance: Rewards without variance")
-    assert "raise --temperature or --num_generations" in said[0]
+    messages = [text for text in warnings(caplog, "health") if "zero_variance" in text]
+    assert len(messages) == 1 and messages[0].startswith("step 10: zero_variance: Rewards without variance")
+    assert "raise --temperature or --num_generations" in messages[0]
     assert warnings(caplog, "weight_updates") == []  # there was no step with a gradient

@@ -31,9 +31,9 @@ REWARD = "def short(completion, record): return float(len(completion) < {length}
 def test_each_field_of_the_arguments_stands_in_exactly_one_list():
     names = [name for lists in (MAY_DIFFER, SHAPING) for text in lists.values() for name in text.split()]
     assert sorted(names) == sorted(set(names)), "a name stands twice"
-    known = {f.name for arguments in ARGUMENTS for f in fields(arguments)}
-    assert known - set(names) == set(), "decide: may it differ when a run is resumed, or does it shape the run?"
-    assert set(names) - known == set(), "no field of this name"
+    field_names = {f.name for arguments in ARGUMENTS for f in fields(arguments)}
+    assert field_names - set(names) == set(), "decide: may it differ when a run is resumed, or does it shape the run?"
+    assert set(names) - field_names == set(), "no field of this name"
 
 
 @pytest.mark.parametrize("arguments", [GRPOArguments, SFTArguments, VLMConfig, JsonlArguments])
@@ -125,8 +125,8 @@ def test_what_differs_is_refused_by_name(run, change, flags, words):
 def test_what_may_differ_does(run):
     folder = make_checkpoint(run.folder / "out" / "checkpoint-1", PLAIN, facts=run.facts())
     flags = ["--max_steps", "9", "--logging_steps", "3", "--save_steps", "4", "--reward_seconds", "9"]
-    moved = shutil.move(run.folder / "data", run.folder / "elsewhere")
-    flags += ["--data_file_paths", f"{moved}/train.jsonl", "--image_folders", str(moved)]
+    target = shutil.move(run.folder / "data", run.folder / "elsewhere")
+    flags += ["--data_file_paths", f"{target}/train.jsonl", "--image_folders", str(target)]
     with pytest.raises(pytest.fail.Exception, match="a model was loaded"):  # it goes on
         run("--resume_from_checkpoint", str(folder), *flags)
 

@@ -44,17 +44,17 @@ def bad_gradient(*steps: int) -> Any:
 
 @pytest.mark.parametrize("clip", [1.0, 0.0])
 @pytest.mark.parametrize(
-    ("fault", "found"),
+    ("fault", "got"),
     [
         (bad(3), "a loss that is not finite"),
         (bad(3, value=float("inf")), "a loss that is not finite"),
         (bad_gradient(3), "a gradient norm of (nan|inf)"),
     ],
 )
-def test_a_run_stops_before_its_weights_are_touched(train, fault, found, clip):
+def test_a_run_stops_before_its_weights_are_touched(train, fault, got, clip):
     good, net = Net(), Net(fault)
     train(good, max_grad_norm=clip, steps=2)
-    with pytest.raises(NotFinite, match=rf"step 3: got {found}, expected a number\. Rows: rows\.jsonl:3\. Lower") as e:
+    with pytest.raises(NotFinite, match=rf"step 3: got {got}, expected a number\. Rows: rows\.jsonl:3\. Lower") as e:
         train(net, max_grad_norm=clip, steps=4)
     assert "The step was taken" not in str(e.value) and "--on_nonfinite skip" in str(e.value)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), good.parameters(), strict=True))
@@ -62,21 +62,21 @@ def test_a_run_stops_before_its_weights_are_touched(train, fault, found, clip):
 
 @pytest.mark.parametrize("fault", [bad(2, 3), bad_gradient(2, 3)])
 def test_skipped_steps_leave_weights_and_moments_alone(train, caplog, fault):
-    net, seen = Net(fault), []
+    net, weights = Net(fault), []
     plain = net.forward
 
     def forward(x: torch.Tensor, step: torch.Tensor) -> dict[str, torch.Tensor]:
-        seen.append(net.layers[0].weight.detach().clone())
+        weights.append(net.layers[0].weight.detach().clone())
         return plain(x, step)
 
     net.forward = forward
     trainer = train(net, steps=5, on_nonfinite="skip")
-    unchanged = [torch.equal(a, b) for a, b in pairwise(seen)]
+    unchanged = [torch.equal(a, b) for a, b in pairwise(weights)]
     assert unchanged == [False, True, True, False]  # by steps 1 to 4
     moments = trainer.optimizer.state[net.layers[0].weight]
     assert moments["step"] == 3 and all(torch.isfinite(value).all() for value in moments.values())
-    (said,) = warnings(caplog, "nonfinite")
-    assert said.startswith("step 2: got ") and "left out" in said
+    (message,) = warnings(caplog, "nonfinite")
+    assert message.startswith("step 2: got ") and "left out" in message
     logs = [entry["nonfinite_steps"] for entry in trainer.state.log_history if "loss" in entry]
     assert logs == [0, 1, 2, 2, 2]
 
@@ -158,9 +158,9 @@ def test_a_stopped_grpo_run_leaves_the_last_good_step_and_goes_on_from_it(tiny, 
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(VLMGRPOTrainer, "_compute_loss", fault)
         main(tmp_path / "run")
-    said = f"{ended.value.code}\n{capsys.readouterr().err}"
-    assert "step 3: got a loss that is not finite, expected a number. Rows: " in said and ended.value.code != 0
-    assert f"{digits / 'train.jsonl'}:" in said and "The run ended after step 2; continue it with" in said
+    message = f"{ended.value.code}\n{capsys.readouterr().err}"
+    assert "step 3: got a loss that is not finite, expected a number. Rows: " in message and ended.value.code != 0
+    assert f"{digits / 'train.jsonl'}:" in message and "The run ended after step 2; continue it with" in message
     main(tmp_path / "run", "--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-2"))
     whole, again = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("whole", "run"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)
@@ -174,8 +174,8 @@ def test_an_sft_run_that_diverges_names_its_rows_and_an_adapter_is_no_false_alar
         out = ["--output_dir", tmp_path / packed, "--padding_free", packed, "--learning_rate", "1e30"]
         done = run_script("src/open_r1/sft_jsonl.py", *flags.split(), *out, "--max_grad_norm", "0", check=False)
         assert done.returncode == 1 and "step 2: got a loss that is not finite" in done.stderr, done.stderr[-3000:]
-        named = done.stderr.split("Rows: ")[1].split(". Lower")[0].split(", ")
-        assert len(set(named)) == 4 and all(place.startswith(f"{mixed}:") for place in named)
+        places = done.stderr.split("Rows: ")[1].split(". Lower")[0].split(", ")
+        assert len(set(places)) == 4 and all(place.startswith(f"{mixed}:") for place in places)
         assert (tmp_path / packed / "checkpoint-1" / "trainer_state.json").exists()
     peft = ["--use_peft", "true", "--lora_vision", "true", "--output_dir", tmp_path / "lora"]
     done = run_script("src/open_r1/sft_jsonl.py", *flags.split(), *peft)

@@ -57,18 +57,18 @@ def test_padded_rows_are_trls(trainer, monkeypatch):
     batch = batch_of(trainer, 0, 1, 2)
     prompts, completions = batch["prompts"], batch["completion_ids"]
     inputs = pad_prompts(prompts)
-    kept = completions.shape[1]
+    width = completions.shape[1]
     extra = {
-        "mm_token_type_ids": torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, kept)),
+        "mm_token_type_ids": torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, width)),
         "num_images": [len(p.images.get("image_grid_thw", ())) for p in prompts],
         **merge_images(prompts, packed=False),
     }
     ids = torch.cat([inputs["input_ids"], completions], dim=1)
     mask = torch.cat([inputs["attention_mask"], batch["completion_mask"]], dim=1)
     with torch.no_grad():
-        trls, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, kept, **extra)
+        trls, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, width, **extra)
         ours, _, _ = trainer._get_per_token_logps_and_entropies(
-            trainer.model, ids, mask, kept, batch_size=4, pixel_values=LossRows(prompts)
+            trainer.model, ids, mask, width, batch_size=4, pixel_values=LossRows(prompts)
         )
     torch.testing.assert_close(ours, trls, atol=1e-5, rtol=0)
 
@@ -106,9 +106,9 @@ def test_the_image_matters_to_policy_and_reference(tiny, mixed, tmp_path):
     pixels = prompt.images["pixel_values"].clone()
     pixels[:4] += 1  # one token's patches
     other = replace(prompt, images={**prompt.images, "pixel_values": pixels})
-    said = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"]
+    ids = trainer.processing_class.tokenizer("I see 1 2 3", return_tensors="pt")["input_ids"]
     for model in (trainer.model, trainer.ref_model):
-        before, after = (trainer.score_completions(model, [p], said, [said.shape[1]]).logps for p in (prompt, other))
+        before, after = (trainer.score_completions(model, [p], ids, [ids.shape[1]]).logps for p in (prompt, other))
         assert (before - after).abs().max() > 1e-3
 
 
@@ -150,14 +150,14 @@ def test_completions_without_advantage_are_left_out_exactly(trainer, monkeypatch
 def test_a_row_left_out_is_not_computed(trainer, monkeypatch):
     batch = batch_of(trainer, 0, 2)
     batch["advantages"][:4] = 0
-    seen = []
+    widths = []
     plain = trainer.model.base_model.forward
     monkeypatch.setattr(
-        trainer.model.base_model, "forward", lambda **kw: seen.append(kw["input_ids"].shape[1]) or plain(**kw)
+        trainer.model.base_model, "forward", lambda **kw: widths.append(kw["input_ids"].shape[1]) or plain(**kw)
     )
     loss_and_gradients(trainer, batch)
     lengths = batch["completion_mask"].sum(dim=1)[4:].sum()
-    assert seen == [len(batch["prompts"][4].ids) - 1 + lengths]
+    assert widths == [len(batch["prompts"][4].ids) - 1 + lengths]
 
 
 class Recorder(LogitsProcessor):
@@ -177,7 +177,7 @@ def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
     prompts = trainer.prompts_on_device(trainer.loader.take(rows(0, 1, 2, group=4)))
     config, recorder = trainer.generation_config, Recorder()
     config.suppress_tokens = None
-    said = generate_groups(
+    completion_ids = generate_groups(
         trainer.model,
         trainer.model.base_model,
         prompts,
@@ -191,11 +191,11 @@ def test_a_sampled_rollouts_log_probs_are_the_trainers(trainer):
             recorder.seen[(*[pad] * (width - len(p.ids)), *p.ids.tolist(), *tokens[:t])][tokens[t]].item()
             for t in range(len(tokens))
         ]
-        for p, tokens in zip(prompts, said, strict=True)
+        for p, tokens in zip(prompts, completion_ids, strict=True)
     ]
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(tokens) for tokens in said], batch_first=True)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(tokens) for tokens in completion_ids], batch_first=True)
     with torch.no_grad():
-        ours = trainer.score_completions(trainer.model, prompts, ids, [len(tokens) for tokens in said]).logps
+        ours = trainer.score_completions(trainer.model, prompts, ids, [len(tokens) for tokens in completion_ids]).logps
     for row, values in enumerate(sampled):
         torch.testing.assert_close(ours[row, : len(values)], torch.tensor(values), atol=1e-4, rtol=0)
 
@@ -240,10 +240,10 @@ def test_images_are_processed_once_a_prompt_and_never_repeated(trainer, monkeypa
         "__call__",
         lambda self, images, *a, **k: calls.append(1) or plain(self, images, *a, **k),
     )
-    moved, move = [], Prompt.to
-    monkeypatch.setattr(Prompt, "to", lambda prompt, device: moved.append(1) or move(prompt, device))
+    transfers, move = [], Prompt.to
+    monkeypatch.setattr(Prompt, "to", lambda prompt, device: transfers.append(1) or move(prompt, device))
     batch = batch_of(trainer, 0, 2)
-    assert len(calls) == len(moved) == 2 and len({id(prompt) for prompt in batch["prompts"]}) == 2
+    assert len(calls) == len(transfers) == 2 and len({id(prompt) for prompt in batch["prompts"]}) == 2
     assert "pixel_values" not in batch
 
 
@@ -254,12 +254,12 @@ def run(tiny, data, out, seed: int, *flags: str) -> VLMGRPOTrainer:
     generator = torch.Generator().manual_seed(seed)
     letters = trainer.processing_class.tokenizer("abcdefgh 12345")["input_ids"]
 
-    def given(prompt_ids, *args):
+    def completions(prompt_ids, *args):
         lengths = torch.randint(1, 9, (len(prompt_ids),), generator=generator).tolist()
         pick = torch.randint(0, len(letters), (len(prompt_ids), 8), generator=generator)
         return [[letters[i] for i in row[:n]] for row, n in zip(pick.tolist(), lengths, strict=True)], None
 
-    trainer._generate_single_turn = given
+    trainer._generate_single_turn = completions
     trainer.train()
     return trainer
 

@@ -18,7 +18,7 @@ from trl.trainer.utils import RepeatSampler
 from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
 from open_r1.sft_jsonl import parse_sft
-from open_r1.trainer.checkpointing import select as checkpoints
+from open_r1.trainer.checkpointing import select
 from open_r1.trainer.checkpointing.manifest import write_manifest
 from open_r1.trainer.checkpointing.resumable import EpochSampler, save_checkpoint_now
 from open_r1.trainer.outputs.callbacks import Curves
@@ -63,7 +63,7 @@ def test_a_run_whose_generation_dies_leaves_a_checkpoint_to_go_on_from_exactly(t
     with pytest.raises(ConnectionError):
         broken.train()
     saved = save_checkpoint_now(broken)
-    assert saved == tmp_path / f"checkpoint-{step}" and checkpoints.missing(saved) == []
+    assert saved == tmp_path / f"checkpoint-{step}" and select.missing(saved) == []
     assert save_checkpoint_now(broken) == saved
     assert_same(train(tiny, few, tmp_path, "across steps", checkpoint=saved), whole)
 
@@ -94,8 +94,8 @@ def test_the_files_of_a_resumed_run_are_those_of_the_undisturbed_one(tiny, few, 
 
 
 def lines(path: Path) -> list[dict]:
-    read = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in read]
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in entries]
 
 
 @pytest.mark.slow
@@ -171,26 +171,26 @@ RANKS = (
 @pytest.mark.parametrize("name", [*PLAIN.split(), "run_state.json"])
 def test_a_checkpoint_without_one_of_its_files_is_incomplete(tmp_path, name):
     folder = make_checkpoint(tmp_path, PLAIN)
-    assert checkpoints.missing(folder) == []
+    assert select.missing(folder) == []
     (folder / name).unlink()
-    assert [lacking.split("|")[0] for lacking in checkpoints.missing(folder)] == [name]
+    assert [pattern.split("|")[0] for pattern in select.missing(folder)] == [name]
 
 
 @pytest.mark.parametrize("name", [*RANKS.split(), "run_state.json"])
 def test_so_is_one_of_deepspeed_without_the_part_of_a_rank(tmp_path, name):
     folder = make_checkpoint(tmp_path, RANKS, engine="deepspeed", ranks=2, zero_stage=3)
-    assert checkpoints.missing(folder) == []
+    assert select.missing(folder) == []
     (folder / name).unlink()
-    assert checkpoints.missing(folder) != []
+    assert select.missing(folder) != []
 
 
 def test_so_is_one_without_a_shard_or_the_reference(tmp_path):
     folder = make_checkpoint(tmp_path, PLAIN, facts={"--sync_ref_model": True})
-    assert checkpoints.missing(folder) == ["reference.safetensors"]
+    assert select.missing(folder) == ["reference.safetensors"]
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model-00001-of-00002.safetensors").touch()
-    assert "model-00002-of-00002.safetensors" in checkpoints.missing(folder)
+    assert "model-00002-of-00002.safetensors" in select.missing(folder)
 
 
 def test_true_is_the_newest_complete_checkpoint(tmp_path, caplog):
@@ -198,28 +198,28 @@ def test_true_is_the_newest_complete_checkpoint(tmp_path, caplog):
         make_checkpoint(tmp_path / f"checkpoint-{step}", PLAIN)
     (tmp_path / "checkpoint-11").mkdir()
     (tmp_path / "checkpoint-12.tmp").mkdir()
-    assert checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-10"
+    assert select.newest_checkpoint(tmp_path).name == "checkpoint-10"
     assert "checkpoint-11 is left out: it lacks trainer_state.json" in caplog.text
 
 
 def test_folders_that_cannot_be_continued_from_are_refused_with_a_way_out(tmp_path):
     with pytest.raises(UsageError, match=f"got true, expected a folder checkpoint-N in {tmp_path}, found none"):
-        checkpoints.newest_checkpoint(tmp_path)
+        select.newest_checkpoint(tmp_path)
     complete, weights_alone = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
     make_checkpoint(complete, PLAIN)
     make_checkpoint(weights_alone, "trainer_state.json model.safetensors")
     (weights_alone / "run_state.json").unlink()
     write_manifest(weights_alone)
     with pytest.raises(UsageError, match=r"lacks optimizer.pt, .*--save_only_model true.*\(checkpoint-1\)") as refused:
-        checkpoints.named_checkpoint(weights_alone)
+        select.named_checkpoint(weights_alone)
     assert f"--model_name_or_path {weights_alone} without" in str(refused.value)
-    for wrong in (tmp_path / "checkpoint-3", tmp_path):
-        with pytest.raises(UsageError, match=f"got {wrong}, .*; there are checkpoint-2, checkpoint-1 in {tmp_path}"):
-            checkpoints.named_checkpoint(wrong)
+    for path in (tmp_path / "checkpoint-3", tmp_path):
+        with pytest.raises(UsageError, match=f"got {path}, .*; there are checkpoint-2, checkpoint-1 in {tmp_path}"):
+            select.named_checkpoint(path)
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--resume_from_checkpoint nowhere", "got nowhere, expected a folder checkpoint-N; correct the path"),
         ("--resume_from_checkpoint true", "found none"),
@@ -228,11 +228,11 @@ def test_folders_that_cannot_be_continued_from_are_refused_with_a_way_out(tmp_pa
         ("--resume_from_checkpoint CHECKPOINT --ignore_data_skip true", "rows would be repeated"),
     ],
 )
-def test_a_run_that_cannot_go_on_is_refused_before_a_model_is_loaded(tiny, few, tmp_path, monkeypatch, flags, said):
+def test_a_run_that_cannot_go_on_is_refused_before_a_model_is_loaded(tiny, few, tmp_path, monkeypatch, flags, message):
     monkeypatch.setattr("open_r1.trainer.run.load_model", lambda *a: pytest.fail("a model was loaded"))
     facts = {"--num_generations": 4, "--per_device_train_batch_size": 4, "rows": 4}
     folder = make_checkpoint(tmp_path / "saved" / "checkpoint-1", PLAIN, facts=facts)
     argv = f"--model_name_or_path {tiny} --data_file_paths {few} --image_folders {few.parent} --num_generations 4 "
     argv += f"--per_device_train_batch_size 4 --output_dir {tmp_path / 'out'} {flags}"
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(SystemExit, match=message):
         grpo_jsonl.main(argv.replace("CHECKPOINT", str(folder)).split())

@@ -36,29 +36,29 @@ def collator(folder, name, processor, mode="think"):
 
 @pytest.mark.parametrize("mode", ["think", "direct"])
 def test_loss_is_on_the_gold_completion_and_its_end_alone(digits, processor, mode):
-    made = collator(digits, "train.jsonl", processor, mode)
-    batch = made([{"row": row} for row in range(6)])
+    collate = collator(digits, "train.jsonl", processor, mode)
+    batch = collate([{"row": row} for row in range(6)])
     for row in range(6):
-        kept = batch["labels"][row] != IGNORED
-        assert torch.equal(batch["labels"][row][kept], batch["input_ids"][row][kept])
-        gold = target_completion(made.annotate(made.records[row]))
-        assert processor.tokenizer.decode(batch["labels"][row][kept]) == gold + "<|im_end|>"
+        has_loss = batch["labels"][row] != IGNORED
+        assert torch.equal(batch["labels"][row][has_loss], batch["input_ids"][row][has_loss])
+        gold = target_completion(collate.annotate(collate.records[row]))
+        assert processor.tokenizer.decode(batch["labels"][row][has_loss]) == gold + "<|im_end|>"
         assert ("<think>" in gold) == (mode == "think")
         last = int(batch["attention_mask"][row].sum())
-        assert kept[last - int(kept.sum()) : last].all()  # one run, at the end of the row
+        assert has_loss[last - int(has_loss.sum()) : last].all()  # one run, at the end of the row
 
 
 def test_text_rows_image_rows_and_rows_of_two_images_in_one_batch_are_what_they_are_alone(mixed, processor):
-    made = collator(mixed.parent, mixed.name, processor)
-    together = made([{"row": row} for row in range(3)])
+    collate = collator(mixed.parent, mixed.name, processor)
+    together = collate([{"row": row} for row in range(3)])
     pixels = []
     for row in range(3):
-        alone = made([{"row": row}])
+        alone = collate([{"row": row}])
         length = alone["input_ids"].shape[1]
         for name in ("input_ids", "labels"):
             assert torch.equal(together[name][row][:length], alone[name][0])
         pixels += [alone["pixel_values"]] if "pixel_values" in alone else []
-    assert "pixel_values" not in made([{"row": 1}])  # a batch of text alone
+    assert "pixel_values" not in collate([{"row": 1}])  # a batch of text alone
     assert torch.equal(together["pixel_values"], torch.cat(pixels))
 
 
@@ -66,9 +66,9 @@ def test_a_gold_box_is_taught_in_the_frame_of_the_family_and_pays():
     # 640 x 425 is shown to Qwen2.5-VL as 644 x 420: 64 -> 64.4, 425 -> 420
     row = Record("1", ("a.png",), "", (), "[64, 0, 128, 425]", {"image_wh": (640, 425)}, accu_reward_method="rec")
     for family, box in (("qwen2_5_vl", [64, 0, 129, 420]), ("qwen3_vl", [100, 0, 200, 1000]), ("smolvlm", None)):
-        known = row.with_extra(model_family="original" if box is None else family, prompt_mode="think")
-        assert str(box or [64, 0, 128, 425]) in target_completion(known)
-        assert METHODS["rec"].score(target_completion(known), known) > 0.97
+        record = row.with_extra(model_family="original" if box is None else family, prompt_mode="think")
+        assert str(box or [64, 0, 128, 425]) in target_completion(record)
+        assert METHODS["rec"].score(target_completion(record), record) > 0.97
 
 
 def test_a_trace_is_taught_as_it_stands_and_no_gold_is_refused():
@@ -106,17 +106,17 @@ def dialogues(digits):
 
 
 def test_every_turn_of_the_assistant_is_taught_and_nothing_else(dialogues, processor):
-    made = collator(dialogues.parent, dialogues.name, processor, "direct")
-    batch = made([{"row": row} for row in range(4)])
-    said = [["1 2", "3"], ["Good day", "4 5 6", "7"], ["8", "9"], ["3", "4"]]
-    for row, answers in enumerate(said):
-        kept = batch["labels"][row] != IGNORED
-        assert torch.equal(batch["labels"][row][kept], batch["input_ids"][row][kept])
+    collate = collator(dialogues.parent, dialogues.name, processor, "direct")
+    batch = collate([{"row": row} for row in range(4)])
+    turns = [["1 2", "3"], ["Good day", "4 5 6", "7"], ["8", "9"], ["3", "4"]]
+    for row, answers in enumerate(turns):
+        has_loss = batch["labels"][row] != IGNORED
+        assert torch.equal(batch["labels"][row][has_loss], batch["input_ids"][row][has_loss])
         answers[-1] = f"<answer>{answers[-1]}</answer>"  # the solution, in the tags that the prompt asks for
-        assert processor.tokenizer.decode(batch["labels"][row][kept]) == "<|im_end|>".join([*answers, ""])
-        runs = torch.diff(kept.int(), prepend=torch.zeros(1, dtype=torch.int32)).eq(1).sum()
+        assert processor.tokenizer.decode(batch["labels"][row][has_loss]) == "<|im_end|>".join([*answers, ""])
+        runs = torch.diff(has_loss.int(), prepend=torch.zeros(1, dtype=torch.int32)).eq(1).sum()
         assert runs == len(answers)  # each turn is a run of its own
-    alone = [made([{"row": row}])["labels"][0] for row in range(4)]
+    alone = [collate([{"row": row}])["labels"][0] for row in range(4)]
     assert all(torch.equal(batch["labels"][row][: len(alone[row])], alone[row]) for row in range(4))
 
 
@@ -196,11 +196,11 @@ def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_pa
     ],
 )
 def test_flags_that_cannot_act_are_refused(flag, capsys, tmp_path):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as end:
         parse_sft(
             [*flag.split(), "--model_name_or_path", "x", "--data_file_paths", "y", "--output_dir", str(tmp_path)]
         )
-    assert stopped.value.code == 2
+    assert end.value.code == 2
     assert flag.split()[0] in capsys.readouterr().err
 
 
@@ -222,8 +222,8 @@ def test_it_trains_and_grpo_goes_on_from_it(tiny, mixed, tmp_path, more):
     before = load_processor(VLMConfig(model_name_or_path=tiny), TaskArguments(max_pixels=pixels))
     after = load_processor(VLMConfig(model_name_or_path=str(start)), TaskArguments())
     rows = [[{"row": row}] for row in range(6)]
-    shown = [[collator(mixed.parent, mixed.name, each)(row) for row in rows] for each in (before, after)]
-    for ours, theirs in zip(*shown, strict=True):
+    batches = [[collator(mixed.parent, mixed.name, each)(row) for row in rows] for each in (before, after)]
+    for ours, theirs in zip(*batches, strict=True):
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert before.chat_template == after.chat_template
     flags = "--task_type digits --max_steps 2 --per_device_train_batch_size 8 --num_generations 4 --save_strategy no"

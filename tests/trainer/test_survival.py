@@ -14,7 +14,7 @@ from helpers.faulty_commands import RECEIVERS, faulty, signalled
 from helpers.resumed_runs import SMALL, WINDOWS, assert_same, train
 from helpers.trainers import make_trainer
 
-from open_r1.trainer.checkpointing import select as checkpoints
+from open_r1.trainer.checkpointing import select
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checkpointing.select import Resume
 from open_r1.trainer.lifecycle import preemption, shutdown, watchdog
@@ -50,7 +50,7 @@ def test_a_run_that_is_told_to_stop_ends_well_and_goes_on_exactly(tiny, few, tmp
         f"SIGTERM: the run was asked to stop\nThe run ended after step {step}; continue it with --resume_from_check"
     )
     assert message in capsys.readouterr().err and not (tmp_path / "saving").exists()
-    assert checkpoints.newest_checkpoint(tmp_path) == saved
+    assert select.newest_checkpoint(tmp_path) == saved
     resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
 
@@ -70,7 +70,7 @@ def test_one_that_goes_on_elsewhere_names_what_it_went_on_from(tiny, few, tmp_pa
 def test_so_does_one_that_is_told_during_an_evaluation(tiny, few, tmp_path):
     ended = stopped(tiny, few, tmp_path, "longer than a step", step=4, where="prediction_step")
     assert isinstance(ended, SystemExit) and ended.code == 0
-    resumed = train(tiny, few, tmp_path, "longer than a step", checkpoint=checkpoints.newest_checkpoint(tmp_path))
+    resumed = train(tiny, few, tmp_path, "longer than a step", checkpoint=select.newest_checkpoint(tmp_path))
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "longer than a step"))
 
 
@@ -103,7 +103,7 @@ def test_a_rollout_is_broken_off(tiny, few, tmp_path):
     with pytest.raises(SystemExit) as ended:
         shutdown.train(trainer, Resume(None, {}))
     assert ended.value.code == 0 and len(calls) == 44
-    resumed = train(tiny, few, tmp_path, "across steps", *long, checkpoint=checkpoints.newest_checkpoint(tmp_path))
+    resumed = train(tiny, few, tmp_path, "across steps", *long, checkpoint=select.newest_checkpoint(tmp_path))
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps", *long))
 
 
@@ -165,7 +165,7 @@ def test_a_hang_ends_the_run_with_its_phase_and_stacks(tiny, digits, tmp_path, f
     seconds, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 4)
     stacks = (tmp_path / "watchdog" / "rank0.txt").read_text()
     assert f"step 3, phase {phase} since" in stacks and function in stacks
-    assert seconds < 30 and checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert seconds < 30 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
     if fault == "reward holds the interpreter":  # no thread can say so; the C timer has written the stacks
         assert status == 1
     else:
@@ -182,14 +182,14 @@ def test_a_rank_that_hangs_ends_all_with_the_stacks_of_each(tiny, digits, tmp_pa
 @pytest.mark.distributed
 def test_a_rank_that_dies_ends_the_others_in_time(tiny, digits, tmp_path):
     seconds, status, _ = faulty("dies", tmp_path, tiny, digits / "train.jsonl", ranks=2)
-    assert status == 1 and seconds < 60 and checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert status == 1 and seconds < 60 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
 
 
 @pytest.mark.distributed
 def test_what_one_rank_meets_ends_all_with_a_checkpoint(tiny, digits, tmp_path):
     message = "train.jsonl:7: image: got a file that was removed"
     _, status, stderr = faulty("data is refused", tmp_path, tiny, digits / "train.jsonl", ranks=2)
-    saved = checkpoints.newest_checkpoint(tmp_path)
+    saved = select.newest_checkpoint(tmp_path)
     assert status == 1 and message in stderr and saved.name == "checkpoint-3" and "Nothing was trained" not in stderr
     assert stderr.count(f"The run ended after step 3; continue it with --resume_from_checkpoint {saved}") == 1
 
@@ -204,7 +204,7 @@ def test_what_one_rank_meets_ends_all_with_a_checkpoint(tiny, digits, tmp_path):
 def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tiny, digits, tmp_path, ranks, flags):
     _, status, stderr = faulty("disk is full", tmp_path, tiny, digits / "train.jsonl", *flags, ranks=ranks)
     assert status == 1 and "checkpoint-4 could not be written" in stderr, stderr[-3000:]
-    assert checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert select.newest_checkpoint(tmp_path).name == "checkpoint-2"
     if not flags:
         assert f"the last good checkpoint is {tmp_path}/checkpoint-2" in stderr and not (tmp_path / "saving").exists()
 
@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tiny, digits, t
 def test_weights_of_half_a_step_are_not_saved(tiny, digits, tmp_path, flags):
     """As where memory runs out within a step: some weights are the next step's, the others not yet."""
     _, status, stderr = faulty("step breaks off", tmp_path, tiny, digits / "train.jsonl", *flags)
-    assert status == 1 and checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert status == 1 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
     assert (
         "The run ended after step 3; it had begun to change the weights for the next one, so they are not saved; the "
         f"last good checkpoint is {tmp_path}/checkpoint-2: --resume_from_checkpoint auto"
@@ -234,7 +234,7 @@ def test_weights_of_half_a_step_are_not_saved(tiny, digits, tmp_path, flags):
 def test_two_ranks_stop_together(tiny, digits, tmp_path, receiver):
     out = tmp_path / "run"
     _, status, log = signalled(receiver, signal.SIGTERM, out, tiny, digits / "train.jsonl")
-    saved = checkpoints.newest_checkpoint(out)
+    saved = select.newest_checkpoint(out)
     assert status == 0, log[-3000:]
     assert f"continue it with --resume_from_checkpoint {saved}, or auto" in log
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

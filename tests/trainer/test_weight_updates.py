@@ -20,9 +20,9 @@ def train(tmp_path: Path) -> Any:
 
 def test_weights_without_gradient_are_named_once_with_the_reason(train, caplog):
     train(Net())
-    (said,) = warnings(caplog, "weight_updates")
-    assert said.startswith("1 of 3 trained parameters learned nothing in 2 steps. No gradient reached: idle.weight.")
-    assert "--freeze_vision_modules" in said and "precision" not in said
+    (text,) = warnings(caplog, "weight_updates")
+    assert text.startswith("1 of 3 trained parameters learned nothing in 2 steps. No gradient reached: idle.weight.")
+    assert "--freeze_vision_modules" in text and "precision" not in text
 
 
 def test_a_weight_that_decays_and_learns_nothing_is_named(train, caplog):
@@ -46,9 +46,9 @@ def test_a_weight_whose_gradient_is_lost_in_rounding_is_told_apart(train, caplog
     net.layers[1].to(torch.bfloat16).weight.data.fill_(1.0)  # moves in steps of 0.004 and more
     net.idle.requires_grad_(False)
     train(net, learning_rate=1e-4)
-    (said,) = warnings(caplog, "weight_updates")
-    assert said.startswith("1 of 2 trained parameters learned nothing in 2 steps. A gradient came, but the weight is")
-    assert "what it was: layers.1.weight." in said and "--dtype float32" in said
+    (text,) = warnings(caplog, "weight_updates")
+    assert text.startswith("1 of 2 trained parameters learned nothing in 2 steps. A gradient came, but the weight is")
+    assert "what it was: layers.1.weight." in text and "--dtype float32" in text
 
 
 def test_a_run_in_which_nothing_can_move_ends(train):
