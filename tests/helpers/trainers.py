@@ -1,9 +1,10 @@
-"""A GRPO trainer on small data, for tests that look inside it."""
+"""GRPO and SFT trainers on small data, with batches, losses and gradients, for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import Trainer
 
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
@@ -16,10 +17,12 @@ from open_r1.trainer.sft_trainer import VLMSFTTrainer, make_sft_trainer
 
 
 def count_characters(completions, **_):
+    """A reward: characters of a completion, modulo 7."""
     return [float(len(completion[0]["content"]) % 7) for completion in completions]
 
 
 def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTrainer:
+    """The trainer of a command line of `grpo_jsonl.py`, with `count_characters` as its reward."""
     argv = f"--model_name_or_path {tiny} --data_file_paths {data} --image_folders {data.parent} --output_dir {out}"
     argv += " --num_generations 4 --per_device_train_batch_size 8 --gradient_accumulation_steps 3 --bf16 false"
     argv += " --max_completion_length 8 --learning_rate 1e-3 --gradient_checkpointing false --save_strategy no"
@@ -46,6 +49,7 @@ def sft_trainer(argv: Sequence[str]) -> VLMSFTTrainer:
 
 
 def rows(*numbers: int, group: int = 1) -> list[dict]:
+    """Row numbers as the trainer takes them, each `group` times."""
     return [{"split": "train", "row": n} for n in numbers for _ in range(group)]
 
 
@@ -58,12 +62,21 @@ def batch_of(trainer: VLMGRPOTrainer, *numbers: int, seed: int = 0) -> dict:
     return batch
 
 
-def loss_and_gradients(trainer: VLMGRPOTrainer, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def loss_and_gradients(trainer: Trainer, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The training loss of a batch, and the gradients of all weights that have one."""
     trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
     trainer.model.zero_grad()
     loss = trainer.compute_loss(trainer.model, dict(batch))
     loss.backward()
-    return loss.detach(), {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    return loss.detach(), take_gradients(trainer.model)
+
+
+def take_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Name -> gradient of each weight that has one; the model's are removed."""
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return gradients
 
 
 def reference_varlen(q, k, v, query_ends, key_ends, longest_query, longest_key, *, scale, window_size, enable_gqa):
@@ -72,7 +85,7 @@ def reference_varlen(q, k, v, query_ends, key_ends, longest_query, longest_key, 
     for (a, b), (c, d) in zip(query_ends.unfold(0, 2, 1).tolist(), key_ends.unfold(0, 2, 1).tolist(), strict=True):
         assert b - a <= longest_query and d - c <= longest_key and window_size == (-1, 0) and enable_gqa
         states = (s.transpose(0, 1)[None] for s in (q[a:b], k[c:d], v[c:d]))
-        seen = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
+        visible = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
         attend = torch.nn.functional.scaled_dot_product_attention
-        out.append(attend(*states, attn_mask=seen, scale=scale, enable_gqa=True)[0].transpose(0, 1))
+        out.append(attend(*states, attn_mask=visible, scale=scale, enable_gqa=True)[0].transpose(0, 1))
     return torch.cat(out)

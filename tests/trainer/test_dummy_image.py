@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import families
 from helpers.families import NAMES, completions, group_prompts, scored
+from helpers.trainers import take_gradients
 from transformers import AutoProcessor, GenerationConfig
 
 from open_r1.models.families import family_of
@@ -24,9 +25,7 @@ def passed(model, groups, shared: bool) -> tuple[torch.Tensor, dict[str, torch.T
     prompts = group_prompts(model, groups)
     logps = scored(model, prompts, completions(3), [5, 1, 6], shared).logps
     (logps * torch.linspace(-1, 1, logps.numel()).view_as(logps)).sum().backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return logps.detach(), gradients
+    return logps.detach(), take_gradients(model)
 
 
 def dummy_of(model) -> dict[str, torch.Tensor]:

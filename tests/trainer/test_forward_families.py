@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import families
 from helpers.families import GROUPS, NAMES, completions, group_prompts, scored
+from helpers.trainers import take_gradients
 from transformers import GenerationConfig
 
 from open_r1.rollout.generation import generate_groups
@@ -22,9 +23,7 @@ def model(request):
 def gradients(model, result: Scores) -> dict[str, torch.Tensor]:
     weights = torch.linspace(-1, 1, result.logps.numel()).view_as(result.logps)
     (result.logps * weights + 0.1 * result.entropies).sum().backward()
-    gradients_by_name = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return gradients_by_name
+    return take_gradients(model)
 
 
 @pytest.mark.parametrize("groups", [GROUPS, GROUPS[:1], GROUPS[1:2], GROUPS[2:3]], ids=["mixed", "one", "text", "G=1"])

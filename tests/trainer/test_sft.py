@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.utils import send_to_device
 from helpers.repository import run_script
-from helpers.trainers import reference_varlen, sft_trainer
+from helpers.trainers import loss_and_gradients, reference_varlen, sft_trainer
 
 from open_r1 import grpo_jsonl
 from open_r1.config.arguments import TaskArguments, VLMConfig
@@ -118,14 +118,6 @@ def test_every_turn_of_the_assistant_is_taught_and_nothing_else(dialogues, proce
         assert runs == len(answers)  # each turn is a run of its own
     alone = [collate([{"row": row}])["labels"][0] for row in range(4)]
     assert all(torch.equal(batch["labels"][row][: len(alone[row])], alone[row]) for row in range(4))
-
-
-def loss_and_gradients(trainer, batch):
-    trainer.model.train()
-    trainer.model.zero_grad()
-    loss = trainer.compute_loss(trainer.model, dict(batch))
-    loss.backward()
-    return loss.detach(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("flags", ["", "--gradient_checkpointing true", "--use_peft true --lora_vision true"])

@@ -11,7 +11,8 @@ from open_r1.errors import UsageError
 from open_r1.models.families import no_family
 from open_r1.plan.dims import dims_of, patches_per_token
 from open_r1.plan.memory import GIB, rollout_bytes, state, total_bytes, training_bytes
-from open_r1.plan.settings import ENGINES, FLOAT, Engine, PlannedRun
+from open_r1.plan.settings import ENGINES, Engine, PlannedRun
+from open_r1.trainer.forward.log_probs import computation_bytes
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 SAMPLED_ROWS = 32
@@ -122,7 +123,6 @@ def engine_of(trainer: VLMGRPOTrainer) -> Engine:
 def planned_run_of(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int) -> PlannedRun:
     """The planner's settings of this run; all tokens of the longest prompt count as an image's, an upper bound."""
     args, device = trainer.args, trainer.accelerator.device
-    is_half = trainer.accelerator.mixed_precision in ("bf16", "fp16") or size == 2
     return PlannedRun(
         prompt_tokens=longest,
         patches_per_prompt=longest * patches_per_token(trainer.model.config),
@@ -133,7 +133,7 @@ def planned_run_of(trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: 
         gpus=trainer.accelerator.num_processes,
         engine=engine,
         bytes_per_weight=size,
-        bytes_per_computed_number=2 if is_half else FLOAT,
+        bytes_per_computed_number=computation_bytes(trainer),
         gradient_checkpointing=args.gradient_checkpointing,
         reference_model=trainer.ref_model is not None,
         gather_for_rollouts=args.ds3_gather_for_generation,

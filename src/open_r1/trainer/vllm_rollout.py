@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from accelerate.utils import gather_object
 
 from open_r1.errors import RunEnded
-from open_r1.models.families import bare_model, no_family, vision_parameters
+from open_r1.models.families import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Example
 from open_r1.rollout.vllm.policy_weights import policy_weights
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling
 from open_r1.trainer.distributed import on_all_ranks
+from open_r1.trainer.forward.dummy_image import vision_is_trained
 from open_r1.trainer.protocols import RolloutTrainer
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class VLLMRollouts:
     def generate(self, requests: Sequence[Request]) -> list[list[SampledCompletion]]:
         """The completions of each request, with the policy's weights in the engine."""
         if self.engine_policy != self.policy or self.engine.stale:
-            self.call_engine(lambda: self.engine.sync(vision_is_frozen(self.trainer.model), self.policy))
+            frozen_vision = not vision_is_trained(bare_model(self.trainer.model))
+            self.call_engine(lambda: self.engine.sync(frozen_vision, self.policy))
             self.engine_policy = self.policy
         check_stop = self.trainer.signals.raise_if_requested
         return self.call_engine(lambda: self.engine.generate(requests, self.sampling, check_stop))
@@ -126,9 +128,3 @@ def training_sampling(trainer: RolloutTrainer, banned: Sequence[int]) -> Samplin
         regex=trainer.args.vllm_structured_outputs_regex,
         extra=trainer.args.generation_kwargs or {},
     )
-
-
-def vision_is_frozen(model: Any) -> bool:
-    """Whether no weight of the vision tower is trained; false for a model of no known family."""
-    model = bare_model(model)
-    return no_family(model) is None and not any(p.requires_grad for p in vision_parameters(model))

@@ -17,6 +17,7 @@ from open_r1.errors import RunEnded
 from open_r1.models.families import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Prompt
+from open_r1.trainer.forward.log_probs import computation_bytes
 from open_r1.trainer.forward.shared_prefix import dropout_of
 from open_r1.trainer.protocols import RolloutTrainer
 
@@ -80,8 +81,7 @@ def check_agreement(
     gaps = [abs(a - b) for logps, sampling_logps in pairs for a, b in zip(logps, sampling_logps, strict=True)]
     mean = torch.tensor([sum(gaps) / len(gaps)], device=device)
     difference = float(trainer.accelerator.gather(mean).max())
-    is_half = trainer.accelerator.mixed_precision in ("bf16", "fp16") or trainer.model.dtype.itemsize == 2
-    limit = MAX_DIFFERENCE_BY_BYTES[2 if is_half else 4]
+    limit = MAX_DIFFERENCE_BY_BYTES[computation_bytes(trainer)]
     if not difference <= limit:
         raise Disagreement(
             f"the first rollout: got log-probs that differ from training's by {difference:.3g} nats a token, expected "

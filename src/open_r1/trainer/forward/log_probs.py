@@ -14,6 +14,7 @@ from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import precomputed_vision
 from open_r1.trainer.forward.packing import pack
 from open_r1.trainer.generation_batch import LossRows
+from open_r1.trainer.protocols import RunTrainer
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,12 @@ def score_rows(
     inputs |= {"input_ids": ids, "labels": labels} | merge_images(prompts, packed=False) | options
     out = model(**inputs, fused_lm_head=True)
     return Scores(out.log_probs[:, -width:], out.entropy[:, -width:] if entropy else None, out.aux_loss)
+
+
+def computation_bytes(trainer: RunTrainer) -> int:
+    """Bytes of a number in the forward passes of a run: 2 for bfloat16 and float16, else 4."""
+    is_half = trainer.accelerator.mixed_precision in ("bf16", "fp16") or trainer.model.dtype.itemsize == 2
+    return 2 if is_half else 4
 
 
 class LogProbPasses:
