@@ -1,6 +1,7 @@
 """A run that stops after any step and is resumed ends as the one that never stopped; what cannot go on says why."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def test_two_ranks(tiny, digits, tmp_path, engine):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     config = REPO / "local_scripts" / f"{engine}.json"
     args = [REPO / "tests" / "helpers" / "resume_on_ranks.py", tiny, digits / "train.jsonl", tmp_path, config]
-    done = subprocess.run([*command, *map(str, args)], cwd=REPO, text=True, capture_output=True, timeout=500)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests")}
+    done = subprocess.run([*command, *map(str, args)], cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     differences = json.loads((tmp_path / "differences.json").read_text())
     assert len(differences) == 3 and max(differences.values()) < 1e-6, differences
