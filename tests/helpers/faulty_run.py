@@ -1,8 +1,8 @@
-"""A training run with a planted fault: what `test_survival.py` and the trials start, alone or on each rank.
+"""Runs training with a planted fault; `test_survival.py` and the trials start it, alone or on each rank.
 
     python tests/helpers/faulty_run.py FAULT STEP [flags of grpo_jsonl.py]
 
-The fault strikes the last rank once STEP optimizer steps are done; a full disk strikes all.
+The fault acts on the last rank after STEP optimizer steps; a full disk acts on all.
 """
 
 import ctypes
@@ -24,9 +24,9 @@ from open_r1.rollout import generation, prompts
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 
-LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
-done = 0  # optimizer steps
-groups = itertools.count()
+IS_LAST_RANK = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
+steps_done = 0
+parameter_groups = itertools.count()
 
 
 def sleep(*_: Any) -> None:
@@ -34,7 +34,7 @@ def sleep(*_: Any) -> None:
 
 
 def pause(*_: Any) -> None:
-    """A token a second."""
+    """Slow generation down to a token a second."""
     time.sleep(1)
 
 
@@ -51,8 +51,8 @@ def fail(*_: Any) -> None:
 
 
 def run_out_of_memory(*_: Any) -> None:
-    """At the second group of parameters: the first is the next step's already."""
-    if next(groups):
+    """Out of memory at the second group of parameters, when the first has been updated."""
+    if next(parameter_groups):
         raise torch.OutOfMemoryError("planted")
 
 
@@ -61,11 +61,11 @@ def refuse(*_: Any) -> None:
 
 
 def fill_the_disk(*_: Any) -> None:
-    """No file may grow over a megabyte: to what writes it is as if the disk were full."""
+    """Limit files to a megabyte, which acts like a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
 
 
-# name -> (where it strikes, what happens there)
+# name -> ((class, method), what happens before the method runs)
 FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "data hangs": ((prompts.PromptLoader, "take"), sleep),
     "reward hangs": ((BatchReward, "__call__"), sleep),
@@ -81,22 +81,24 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
 }
 
 
-def plant(place: tuple[Any, str], strike: Callable[..., None], step: int) -> None:
+def plant(place: tuple[Any, str], fault: Callable[..., None], step: int) -> None:
+    """Make a method call `fault` first, once `step` steps are done."""
     owner, name = place
-    whole = getattr(owner, name)
+    method = getattr(owner, name)
 
-    def struck(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if (LAST or strike is fill_the_disk) and done >= step:
-            strike()
-        return whole(self, *args, **kwargs)
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if (IS_LAST_RANK or fault is fill_the_disk) and steps_done >= step:
+            fault()
+        return method(self, *args, **kwargs)
 
-    setattr(owner, name, struck)
+    setattr(owner, name, faulty)
 
 
 def count(trainer: Any, *args: Any, **kwargs: Any) -> None:
-    global done
+    """Log as the trainer does, and record the number of finished steps."""
+    global steps_done
     log(trainer, *args, **kwargs)
-    done = trainer.state.global_step
+    steps_done = trainer.state.global_step
 
 
 log = Resumable._maybe_log_save_evaluate

@@ -1,9 +1,9 @@
-"""What each rank of `tests/trainer/test_loud_on_ranks.py` does; started by torchrun.
+"""Trains on each rank of `tests/trainer/test_loud_on_ranks.py`, with silent failures; started by torchrun.
 
     torchrun --nproc_per_node 2 tests/helpers/loud_on_ranks.py ENGINE OUT DATA
 
 DATA has text rows alone, so that the vision tower learns nothing. Rank 1 gets a loss that is NaN in the second step
-and an infinite gradient in the third. OUT/{run}_{rank}.json says what each rank saw.
+and an infinite gradient in the third. OUT/{run}_{rank}.json has each rank's error, warnings and changed steps.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from helpers.ranks import place_fsdp, says, trainer_for
+from helpers.ranks import generate_by_key, place_fsdp, trainer_for
 from open_r1.config import hardware
 from open_r1.errors import UsageError
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
@@ -25,28 +25,30 @@ from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 FLAGS = "--max_steps 4 --num_iterations 1 --beta 0 --report_to none"
 
 
-class Weights(TrainerCallback):
+class FingerprintRecorder(TrainerCallback):
     """Fingerprints of what this rank's optimizer writes, before each step and after the last."""
 
     def __init__(self) -> None:
-        self.seen: list[list[int]] = []
+        self.steps: list[list[int]] = []
 
     def on_step_begin(self, *args: Any, model: torch.nn.Module, **kwargs: Any) -> None:
-        self.seen.append([int(fingerprint(optimized_part(p))) for p in model.parameters() if p.requires_grad])
+        self.steps.append([int(fingerprint(optimized_part(p))) for p in model.parameters() if p.requires_grad])
 
 
-class Told(logging.Handler):
+class WarningRecorder(logging.Handler):
+    """Records the warnings of this package."""
+
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
         logging.getLogger("open_r1").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
-def spoil(trainer: VLMGRPOTrainer) -> None:
-    """On rank 1 alone: NaN in the second step, an infinite gradient in the third."""
+def plant_nonfinite(trainer: VLMGRPOTrainer) -> None:
+    """On rank 1 alone, make the loss NaN in the second step and the gradient infinite in the third."""
     plain = trainer._compute_loss
 
     def compute_loss(*args: Any) -> torch.Tensor:
@@ -60,13 +62,14 @@ def spoil(trainer: VLMGRPOTrainer) -> None:
     trainer._compute_loss = compute_loss
 
 
-def run(engine: str, out: Path, data: Path, name: str, *flags: str, spoiled: bool = True) -> None:
-    told, weights = Told(), Weights()
+def run(engine: str, out: Path, data: Path, name: str, *flags: str, faulty: bool = True) -> None:
+    """Train once, and write this rank's results."""
+    warnings, weights = WarningRecorder(), FingerprintRecorder()
     trainer = trainer_for(engine, out / name, data, *FLAGS.split(), *flags)
-    trainer._generate_single_turn = says(trainer)
+    trainer._generate_single_turn = generate_by_key(trainer)
     trainer.add_callback(weights)
-    if spoiled:
-        spoil(trainer)
+    if faulty:
+        plant_nonfinite(trainer)
     error = saved = None
     try:
         trainer.train()
@@ -74,23 +77,23 @@ def run(engine: str, out: Path, data: Path, name: str, *flags: str, spoiled: boo
         error = raised
         saved = save_checkpoint_now(trainer) if name == "stop" else None
     weights.on_step_begin(model=trainer.model)
-    pairs = zip(weights.seen, weights.seen[1:], strict=False)
-    found = {
+    pairs = zip(weights.steps, weights.steps[1:], strict=False)
+    results = {
         "kind": type(error).__name__,
         "error": str(error),
         "moved": [before != after for before, after in pairs],
-        "told": told.said,
+        "warnings": warnings.messages,
         "steps": trainer.nonfinite_steps,
         "saved": saved and sorted(path.name for path in saved.iterdir()),
     }
-    (out / f"{name}_{trainer.accelerator.process_index}.json").write_text(json.dumps(found))
+    (out / f"{name}_{trainer.accelerator.process_index}.json").write_text(json.dumps(results))
 
 
 def main(engine: str, out: Path, data: Path) -> None:
     hardware._refuse_fsdp_on_cpu = place_fsdp
     run(engine, out, data, "skip", "--on_nonfinite", "skip")
     run(engine, out, data, "stop")
-    run(engine, out, data, "still", "--learning_rate", "1e-20", "--weight_decay", "0", spoiled=False)
+    run(engine, out, data, "still", "--learning_rate", "1e-20", "--weight_decay", "0", faulty=False)
 
 
 if __name__ == "__main__":

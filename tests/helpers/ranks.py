@@ -1,9 +1,9 @@
-"""What each rank of `tests/trainer/test_distributed.py` does: by torchrun, or one process to compare with.
+"""Trains on each rank of `tests/trainer/test_distributed.py`: by torchrun, or in one process for comparison.
 
     torchrun --nproc_per_node 2 tests/helpers/ranks.py ENGINE OUT DATA
 
-Three GRPO steps of the tiny VLM on the same rows, with the same global batch on any number of ranks: what a row's
-completions say depends on the row, the step and the place in the group, never on a rank's random numbers.
+Three GRPO steps of the tiny VLM on the same rows, with the same global batch on any number of ranks: a row's
+completions depend on the row, the step and the place in the group alone, not on a rank's random numbers.
 """
 
 import json
@@ -46,29 +46,30 @@ RESUMED = ("zero1", "zero2", "zero3")  # transformers' own loader finds no name 
 
 
 def place_fsdp(training: TrainingArguments) -> None:
-    """FSDP2 over gloo, which accelerate refuses to itself: it sees two GPUs, which lie in the host's memory."""
+    """Start FSDP2 over gloo, which accelerate itself refuses: it is told of two GPUs."""
     PartialState(backend="gloo")
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     training.use_cpu, training.accelerator_config = False, {"use_configured_state": True}
 
 
-def says(trainer: VLMGRPOTrainer) -> Any:
-    """A stand-in for generation: G seeded completions of 1 to 8 tokens for each prompt, of ordinary tokens alone."""
+def generate_by_key(trainer: VLMGRPOTrainer) -> Any:
+    """A replacement of generation: G seeded completions of 1 to 8 tokens for each prompt, without special tokens."""
     words = trainer.processing_class.tokenizer("0123456789 I see the answer", add_special_tokens=False)["input_ids"]
 
     def generate(prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
-        said = []
+        completion_ids = []
         for row, ids in enumerate(prompt_ids):
             key = f"{ids} {row % GROUP} {trainer.state.global_step}"
             random = torch.Generator().manual_seed(int(sha256(key.encode()).hexdigest()[:8], 16))
             length = int(torch.randint(1, 9, (), generator=random))
-            said.append([words[i] for i in torch.randint(len(words), (length,), generator=random).tolist()])
-        return said, None
+            completion_ids.append([words[i] for i in torch.randint(len(words), (length,), generator=random).tolist()])
+        return completion_ids, None
 
     return generate
 
 
 def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrainer:
+    """A GRPO trainer with an engine of `ENGINES` on two ranks, or "one" process, with the same global batch."""
     AcceleratorState._reset_state()  # accelerate takes one engine a process, and this one starts several trainers
     ranks = 1 if engine == "one" else 2
     steps = PROMPTS // 2 // ranks  # micro-batches of two groups
@@ -77,28 +78,28 @@ def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrain
     return make_trainer(TINY, data, out, *flags)
 
 
-def paid_for_images(completions: list[Any], images: list[Any], **columns: Any) -> list[float]:
-    """Rows of text alone have no signal, so that a rank that holds only such rows has none."""
-    return [len(c[0]["content"]) % 7.0 if shown else 0.0 for c, shown in zip(completions, images, strict=True)]
+def image_reward(completions: list[Any], images: list[Any], **columns: Any) -> list[float]:
+    """A reward without signal for rows of text, so that a rank with such rows alone has none."""
+    return [len(c[0]["content"]) % 7.0 if row else 0.0 for c, row in zip(completions, images, strict=True)]
 
 
-def keep(trainer: VLMGRPOTrainer, path: Path) -> None:
-    """All weights, gathered, as float32."""
+def save_weights(trainer: VLMGRPOTrainer, path: Path) -> None:
+    """Save all weights, gathered, as float32."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
         torch.save({name: value.detach().float().clone() for name, value in state.items()}, path)
 
 
-def greedy(trainer: VLMGRPOTrainer) -> list[list[int]]:
-    """What the trained model says, by the trainer's own generation, to text rows on one rank and image rows on the
-    other; the completions of all ranks."""
+def greedy_completions(trainer: VLMGRPOTrainer) -> list[list[int]]:
+    """Completions of all ranks by the trainer's own greedy generation, for text rows on one and image rows on the
+    other."""
     trainer.generation_config.do_sample, trainer.generation_config.max_new_tokens = False, 40
     ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-    mine = [{"split": "train", "row": n} for n in range(2, 6)][rank * 4 // ranks : (rank + 1) * 4 // ranks]
-    trainer.batch = trainer.new_batch(mine)
+    rows = [{"split": "train", "row": n} for n in range(2, 6)][rank * 4 // ranks : (rank + 1) * 4 // ranks]
+    trainer.batch = trainer.new_batch(rows)
     ids = [prompt.ids.tolist() for prompt in trainer.batch.prompts]
-    said, _ = VLMGRPOTrainer._generate_single_turn(trainer, ids, None, {}, 1)
-    return gather_object(said)  # some end long before others, and so do ranks
+    completion_ids, _ = VLMGRPOTrainer._generate_single_turn(trainer, ids, None, {}, 1)
+    return gather_object(completion_ids)  # rows and ranks end at different steps
 
 
 def sft(engine: str, out: Path, data: Path) -> None:
@@ -108,32 +109,32 @@ def sft(engine: str, out: Path, data: Path) -> None:
     argv += f" --output_dir {out / 'sft'} --per_device_train_batch_size 4 --max_steps 2 --save_strategy no"
     argv += f" --gradient_accumulation_steps {2 if engine == 'one' else 1} --train_sampling_strategy sequential"
     argv += f" {OPTIMIZER} {ENGINES.get(engine, '')}"
-    keep(run_sft(*sft_jsonl.parse_sft(argv.split())), out / "sft.pt")
+    save_weights(run_sft(*sft_jsonl.parse_sft(argv.split())), out / "sft.pt")
 
 
 def main(engine: str, out: Path, data: Path) -> None:
     hardware._refuse_fsdp_on_cpu = place_fsdp
     saves = ("--save_strategy", "steps", "--save_steps", "2")
     trainer = trainer_for(engine, out / "run", data, *saves)
-    trainer._generate_single_turn = says(trainer)
+    trainer._generate_single_turn = generate_by_key(trainer)
     trainer.train()
-    keep(trainer, out / "weights.pt")
+    save_weights(trainer, out / "weights.pt")
     assert weights_are_sharded(trainer) == (engine in ("zero3", "fsdp2"))
     assert (type(next(trainer.model.parameters()).data) is DTensor) == (engine == "fsdp2")
     trainer.save_model(str(out / "final"))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    results = {"losses": losses, "rollouts": greedy(trainer)}
+    results = {"losses": losses, "rollouts": greedy_completions(trainer)}
 
     if engine in RESUMED:
         resumed = trainer_for(engine, out / "resumed", data)
-        resumed._generate_single_turn = says(resumed)
+        resumed._generate_single_turn = generate_by_key(resumed)
         resumed.train(resume_from_checkpoint=str(out / "run" / "checkpoint-2"))
-        keep(resumed, out / "resumed.pt")
+        save_weights(resumed, out / "resumed.pt")
 
     quiet = trainer_for(engine, out / "quiet", data, "--beta", "0", "--num_iterations", "1", "--max_steps", "1")
-    quiet._generate_single_turn, quiet.reward_funcs = says(quiet), [paid_for_images]
+    quiet._generate_single_turn, quiet.reward_funcs = generate_by_key(quiet), [image_reward]
     quiet.train()
-    keep(quiet, out / "quiet.pt")
+    save_weights(quiet, out / "quiet.pt")
     sft(engine, out, data)
     if trainer.accelerator.is_main_process:
         (out / "results.json").write_text(json.dumps(results))

@@ -1,4 +1,4 @@
-"""What `tests/trainer/test_resume.py` starts on two ranks: a run saved at each step, then resumed from three of them.
+"""Trains on two ranks with a save at each step, and resumes from three of them, for `tests/trainer/test_resume.py`.
 
     torchrun --standalone --nproc_per_node 2 tests/helpers/resume_on_ranks.py MODEL DATA OUT DEEPSPEED_CONFIG
 
@@ -20,6 +20,7 @@ FLAGS += "--max_completion_length 4 --num_train_epochs 2 --beta 0.04 --sync_ref_
 
 
 def train(tiny: str, data: Path, out: Path, config: str, *flags: str, checkpoint: Path | None = None) -> dict:
+    """The final weights of a run."""
     AcceleratorState._reset_state()  # as in a new process: it takes one engine's settings only once
     trainer = make_trainer(tiny, data, out, *FLAGS.split(), "--deepspeed", config, *flags)
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -32,13 +33,13 @@ def main(tiny: str, data: str, out: str, config: str) -> None:
     torch.set_num_threads(1)
     few = Path(data).with_name("eight.jsonl")  # 4 prompts a window, so 2 windows and 4 steps an epoch
     few.write_text("".join(Path(data).read_text().splitlines(keepends=True)[:8]))
-    whole = train(tiny, few, Path(out), config, "--save_strategy", "steps", "--save_steps", "1")
-    found = {}
+    undisturbed = train(tiny, few, Path(out), config, "--save_strategy", "steps", "--save_steps", "1")
+    differences = {}
     for step in (1, 4, 7):
-        again = train(tiny, few, Path(out) / "again", config, checkpoint=Path(out) / f"checkpoint-{step}")
-        found[step] = max((again[name] - value).abs().max().item() for name, value in whole.items())
+        resumed = train(tiny, few, Path(out) / "again", config, checkpoint=Path(out) / f"checkpoint-{step}")
+        differences[step] = max((resumed[name] - value).abs().max().item() for name, value in undisturbed.items())
     if torch.distributed.get_rank() == 0:
-        (Path(out) / "differences.json").write_text(json.dumps(found))
+        (Path(out) / "differences.json").write_text(json.dumps(differences))
 
 
 if __name__ == "__main__":

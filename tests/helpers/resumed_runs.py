@@ -1,4 +1,4 @@
-"""Runs that are stopped and resumed, and what must then be equal."""
+"""Starts and resumes runs, compares their weights and logs, and makes checkpoint folders, for tests."""
 
 import json
 from pathlib import Path
@@ -27,6 +27,7 @@ WINDOWS = {
 
 
 def train(tiny, data, out, window, *flags, checkpoint=None):
+    """Train with the flags of a window of `WINDOWS`, from a checkpoint if given; the trainer."""
     trainer = make_trainer(tiny, data, out, *SMALL.split(), *WINDOWS[window].split(), *flags)
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     return trainer
@@ -37,26 +38,28 @@ def weights(trainer) -> dict[str, torch.Tensor]:
 
 
 def history(trainer) -> list[dict]:
-    """What training logged, without times; an epoch's evaluation comes after the save at its last step."""
-    logged = [line for line in trainer.state.log_history if not any("eval" in key for key in line)]
-    untimed = [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in logged]
+    """The logs of training, without times and evaluations: an epoch's comes after the save at its last step."""
+    lines = [line for line in trainer.state.log_history if not any("eval" in key for key in line)]
+    untimed = [{k: v for k, v in line.items() if "time" not in k and "second" not in k} for line in lines]
     return [{k: str(v) for k, v in line.items()} for line in untimed]
 
 
-def assert_same(resumed, whole) -> None:
-    ended = weights(whole)
-    assert [name for name, value in weights(resumed).items() if not torch.equal(value, ended[name])] == []
-    assert history(resumed) == history(whole)
+def assert_same(resumed, undisturbed) -> None:
+    """Both trainers have equal weights and logs."""
+    expected = weights(undisturbed)
+    assert [name for name, value in weights(resumed).items() if not torch.equal(value, expected[name])] == []
+    assert history(resumed) == history(undisturbed)
 
 
 PLAIN = "trainer_state.json model.safetensors optimizer.pt scheduler.pt rng_state.pth run_state_0.pt"
 
 
-def make_checkpoint(folder: Path, names: str, **about) -> Path:
+def make_checkpoint(folder: Path, names: str, **description) -> Path:
+    """A folder with files of these names, a `run_state.json` of these values, and a manifest."""
     for name in names.split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("global_step2" if name == "latest" else "{}")
-    about = {"engine": "plain", "ranks": 1, "facts": {}} | about
-    (folder / "run_state.json").write_text(json.dumps(about))
+    description = {"engine": "plain", "ranks": 1, "facts": {}} | description
+    (folder / "run_state.json").write_text(json.dumps(description))
     write_manifest(folder)
     return folder

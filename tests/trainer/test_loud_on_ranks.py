@@ -1,4 +1,4 @@
-"""Silent failures of one rank, seen by both: what does not move, and what is not finite."""
+"""Silent failures of one rank are detected on both: weights that stay the same, and numbers that are not finite."""
 
 import json
 import os
@@ -17,7 +17,7 @@ ALL = pytest.mark.skipif("not os.environ.get('ALL_ENGINES')", reason="set ALL_EN
     params=["zero2", "zero3", pytest.param("ddp", marks=ALL), pytest.param("fsdp2", marks=ALL)],
 )
 def ranks(request, digits, tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
-    """Run -> what each of two ranks saw, see `loud_on_ranks`."""
+    """Run -> the results of each of two ranks, see `loud_on_ranks`."""
     rows = [json.loads(line) for line in (digits / "train.jsonl").read_text().splitlines()]
     for number, row in enumerate(rows):
         del row["image"]
@@ -52,7 +52,7 @@ def test_ranks_leave_the_same_steps_out(ranks):
 
 @pytest.mark.distributed
 def test_one_rank_names_the_vision_tower_that_learns_nothing(ranks):
-    (first, second) = ([said for said in seen["told"] if "learned nothing" in said] for seen in ranks["skip"])
+    (first, second) = ([text for text in rank["warnings"] if "learned nothing" in text] for rank in ranks["skip"])
     assert len(first) == 1 and second == []
     assert "No gradient reached: model.visual" in first[0] and "language_model" not in first[0]
 

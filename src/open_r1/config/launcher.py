@@ -45,7 +45,8 @@ class Placement:
         return [*ranks, *nodes, f"--master_addr={self.addr}", f"--master_port={self.port}"]
 
     def __str__(self) -> str:
-        """
+        """Ranks and nodes as text.
+
         >>> print(Placement(1), Placement(8, nnodes=2), sep=", ")
         1 rank, 16 ranks (2 nodes x 8)
         """

@@ -19,7 +19,7 @@ _Value = TypeVar("Value")
 
 
 def on_all_ranks(call: Callable[[], _Value]) -> _Value:
-    """What `call` returns on this rank. All ranks call it; `call` itself has no collectives.
+    """What `call` returns on this rank. All ranks call it; within `call` no rank waits for another.
 
     A single rank raises what `call` raises. With several, if it raises on any, all raise RunEnded, or its subclass
     that was raised, with the messages of the ranks that failed.

@@ -25,7 +25,7 @@ from open_r1.trainer.checkpointing.required_files import read_state
 
 # Flags that leave the weights after each step what they would have been, by what they do instead.
 MAY_DIFFER: dict[str, str] = {
-    "where things lie; the content of data, rewards and DeepSpeed's file is compared": (
+    "paths; the content of data, rewards and DeepSpeed's file is compared": (
         "output_dir data_file_paths image_folders dataset_name dataset_config dataset_train_split "
         "dataset_test_split deepspeed"
     ),
@@ -71,7 +71,7 @@ MAY_DIFFER: dict[str, str] = {
 
 # Flags that change what a run computes.
 SHAPING: dict[str, str] = {
-    "what is asked and paid": (
+    "prompts and rewards": (
         "task_type prompt_mode reward_funcs reward_method reward_weights val_split_ratio chat_template_kwargs "
         "chat_template_path"
     ),
@@ -195,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 
 def resume_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """A sentence for each fact that differs. Facts that only one of the two versions knows are left out.
+    """A sentence for each fact that differs. Facts that only one of the two runs has are left out.
 
     >>> resume_differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64, "$JUDGE_MODEL": None})
     ['--seed: 1 in the checkpoint, 2 in this run']
