@@ -24,7 +24,7 @@ from open_r1.data.prompt_length import (
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
-from open_r1.models.context_length import context_limits, context_length
+from open_r1.models.context_length import context_length, context_limits
 from open_r1.models.loading import set_pixel_limits
 from open_r1.rollout.prompts import process_chat
 
@@ -140,7 +140,9 @@ def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
     rope = AutoModelForImageTextToText.from_pretrained(tiny).base_model.get_rope_index
     records = load_records(str(mixed), str(mixed.parent)).select(range(6))
     for record in records:
-        prompt = process_chat(processor, with_images(messages(record, INSTRUCTION), load_images([record])[0]), rope, {})
+        prompt = process_chat(
+            processor, with_images(messages(record, INSTRUCTION), load_images([record])[0]), rope, {}
+        )
         saved = positions_saved(record, processor)
         assert len(prompt.ids) - saved == int(prompt.positions.max()) + 1
         assert (saved > 0) == bool(record.images)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, bootstrap, norm
 
 Z = float(norm.ppf(0.975))  # two-sided 95 %
 RESAMPLES = 10_000
+NUMBERS_AT_ONCE = 10_000_000  # of resamples in memory: N may be a hundred thousand
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class Difference:
 
 
 def paired_difference(a_N: Sequence[float], b_N: Sequence[float], seed: int = 0) -> Difference:
-    """Difference(b - a): interval by a percentile bootstrap over rows, p by random signs (`RESAMPLES` draws each).
+    """Difference(b - a): interval by scipy's percentile bootstrap over rows, p by random signs (`RESAMPLES` each).
 
-    Raises ValueError where the rows differ in number or there is none.
+    The signs are drawn here, as scipy's permutation_test takes 7 minutes for 100,000 rows, for which all of this takes
+    half a minute. Raises ValueError where the rows differ in number or there is none.
 
     >>> paired_difference([0, 0, 0, 0], [1, 1, 1, 1]).mean
     1.0
@@ -84,10 +86,11 @@ def paired_difference(a_N: Sequence[float], b_N: Sequence[float], seed: int = 0)
     if len(a_N) != len(b_N) or not len(a_N):
         raise ValueError(f"paired rows: got {len(a_N)} and {len(b_N)}, expected the same rows, at least one")
     rng, d_N = np.random.default_rng(seed), np.asarray(b_N, float) - np.asarray(a_N, float)
-    means, flipped = np.empty(RESAMPLES), np.empty(RESAMPLES)
-    for k in range(RESAMPLES):  # a draw at a time: N may be a hundred thousand
-        means[k] = d_N[rng.integers(len(d_N), size=len(d_N))].mean()
-        flipped[k] = (d_N * rng.choice((-1.0, 1.0), size=len(d_N))).mean()
-    low, high = np.quantile(means, (0.025, 0.975))
-    extreme = np.sum(np.abs(flipped) >= abs(d_N.mean()) - 1e-12)
-    return Difference(float(d_N.mean()), float(low), float(high), float((extreme + 1) / (RESAMPLES + 1)))
+    low = high = mean = float(d_N.mean())
+    if len(d_N) > 1:  # scipy refuses one row, whose interval is a point
+        batch = max(1, NUMBERS_AT_ONCE // len(d_N))
+        resampled = bootstrap((d_N,), np.mean, n_resamples=RESAMPLES, batch=batch, method="percentile", rng=rng)
+        low, high = map(float, resampled.confidence_interval)
+    flipped = [(d_N * rng.choice((-1.0, 1.0), size=len(d_N))).mean() for _ in range(RESAMPLES)]
+    extreme = np.sum(np.abs(flipped) >= abs(mean) - 1e-12)
+    return Difference(mean, low, high, float((extreme + 1) / (RESAMPLES + 1)))
