@@ -87,15 +87,15 @@ def generate_groups(
     config: GenerationConfig,
     ends: Sequence[int],
     compact: bool = True,
-    witness: Any = None,
+    recorder: Any = None,
     stop: Callable[[], bool] = lambda: False,
     **options: Any,
 ) -> list[list[int]]:
     """Token ids of one completion a row, up to and with its end token; rows of a group hold the same Prompt object.
 
-    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `witness` is a
-    `trainer.checks.rollout_agreement.Witness` or None; `options` go to `generate`. Once `stop()` is true, generation
-    ends, and completions are cut off.
+    `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `recorder` is a
+    `LogProbRecorder` (trainer.checks.rollout_agreement) or None; `options` go to `generate`. Once `stop()` is true,
+    generation ends, and completions are cut off.
     """
     unique_prompts, prompt_of_row = groups_of(prompts)
     prompt_index = torch.tensor(prompt_of_row, device=model.device)  # (rows,)
@@ -105,10 +105,10 @@ def generate_groups(
     ids, mask = inputs["input_ids"][prompt_index], inputs["attention_mask"][prompt_index]
     deltas = torch.stack([p.positions.max() + 1 - len(p.ids) for p in unique_prompts])[prompt_index, None]
     begin, rows, completions = ids.shape[1], torch.arange(len(ids)), {}
-    criteria = [StopOnRequest(stop), *([] if witness is None else [witness])]
+    criteria = [StopOnRequest(stop), *([] if recorder is None else [recorder])]
     while len(rows):
-        if witness is not None:
-            witness.rows = rows
+        if recorder is not None:
+            recorder.rows = rows
         if hasattr(backbone, "rope_deltas"):
             backbone.rope_deltas = deltas  # M-RoPE: position of a token - its index in the row
         ids = model.generate(

@@ -42,7 +42,7 @@ def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> 
             prompts,
             trainer.generation_config,
             trainer.eos_token_ids,
-            witness=recorder,
+            recorder=recorder,
             stop=trainer.signals.stop_requested,
             **options,
         )
