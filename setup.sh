@@ -3,6 +3,9 @@
 #
 #   bash setup.sh [--dev] [--browser] [--fuzz] [--demo] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cpu|...]
 #
+# --dev installs the test tools, and Gradio. --demo installs Gradio for eval/demo.py. --vllm installs vLLM: the CUDA build,
+# or the CPU build where there is no CUDA device. --flash-attn builds flash-attn (CUDA only). --trackio installs the tracker.
+# --torch-backend is handed to uv, for older drivers.
 # --browser installs Debian's chromium where no chromium is found: the tests of pages open them in it.
 # --fuzz installs what tests/torture/fuzz.py needs beside --dev.
 # VENV=dir   where the environment goes (default: .venv at the repository's root)
@@ -29,7 +32,7 @@ while [ $# -gt 0 ]; do
     --flash-attn) flash=1 ;;
     --trackio) trackio=1 ;;
     --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
-    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; known: --dev --browser --fuzz --demo --vllm --flash-attn --trackio --torch-backend" ;;
   esac
   shift

@@ -28,7 +28,8 @@ from open_r1.data.geometry.coordinates import COORDINATES
 from open_r1.data.geometry.masks import decode_rle
 from open_r1.data.geometry.polygons import outline_points
 from open_r1.data.images import load_images
-from open_r1.data.jsonl_dataset import Record, load_records
+from open_r1.data.jsonl_dataset import load_records
+from open_r1.data.record import Record
 from open_r1.errors import DataError, Problem, shorten
 from open_r1.rewards.drawing import ANSWERED, GOLD
 from open_r1.rewards.gold import gold_completion

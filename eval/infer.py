@@ -29,7 +29,7 @@ from open_r1.data.unlabeled import files_with_placeholders
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary
 from open_r1.evaluation.drawing import draw_predictions
-from open_r1.evaluation.predictions_file import NAME, save_summary
+from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
 from open_r1.evaluation.run import evaluate
 from open_r1.evaluation.session import Answer, ModelSession, Question, printable, session_settings
 from open_r1.evaluation.settings import BATCH_SIZES, add_answer_flags, settings_of
@@ -157,7 +157,7 @@ def answer_rows(args: argparse.Namespace) -> None:
     drawings = draw_predictions(lines, settings, args.out / "drawn")
     console = Console(width=None if sys.stdout.isatty() else 140)
     show_summary(summary, console)
-    console.print(f"{len(lines)} answers: {args.out / NAME}", highlight=False, soft_wrap=True)
+    console.print(f"{len(lines)} answers: {args.out / PREDICTIONS}", highlight=False, soft_wrap=True)
     console.print(f"{drawings} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
 
 

@@ -25,10 +25,9 @@ from typing import Any
 
 from open_r1.check import check_gold
 from open_r1.data.images import open_image
-from open_r1.data.jsonl_dataset import Record
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.paths import ImageFolder
-from open_r1.data.record import parse_row
+from open_r1.data.record import Record, parse_row
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.endpoint.batch import Accepted, CachedEndpoint, Rejected, add_flags, run_batch_command
 from open_r1.endpoint.client import scaled_down

@@ -38,7 +38,7 @@ MD5 = {  # from mirrors and dataset libraries; the server itself publishes none
     "zips/train2017.zip": "cced6f7f71b7629ddf16f17bbcfab6b2",
     "zips/val2017.zip": "442b8da7639aecaf257c1dceb8ba8c80",
 }
-BATCH = 512  # pictures between two savings of the state
+BATCH = 512  # pictures between two saves of the state
 VAL_EVERY = 20
 
 

@@ -22,13 +22,16 @@ from rich.table import Column, Table
 
 from open_r1.data.chat import PROMPTS
 from open_r1.data.images import open_image, original_size
-from open_r1.data.jsonl_dataset import Record, RecordDataset, scan_records, split_paths
+from open_r1.data.jsonl_dataset import RecordDataset, scan_records
+from open_r1.data.paths import split_paths
 from open_r1.data.prompt_length import prompt_tokens
+from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class, summary_table
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.registry import get_method
-from open_r1.tasks.registry import TASKS, Task
+from open_r1.tasks.registry import TASKS
+from open_r1.tasks.task import Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
 

@@ -16,7 +16,8 @@ from open_r1.data.record import parse_row
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.registry import METHODS, REWARDS, accuracy
 from open_r1.tasks.export import example_rows
-from open_r1.tasks.registry import TASKS, Task
+from open_r1.tasks.registry import TASKS
+from open_r1.tasks.task import Task
 
 PACKAGE = REPO / "src" / "open_r1"
 README, ARCHITECTURE = REPO / "README.md", REPO / "assets" / "docs" / "architecture.md"

@@ -1,4 +1,4 @@
-"""The house: which room may import which, no circle, no torch in the lower rooms, one meaning for each public name."""
+"""Which room may import which: no import back, no circle, no torch in the lower rooms, no public name twice."""
 
 import ast
 import subprocess
@@ -148,7 +148,8 @@ def names_defined(module: str) -> list[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+            targets = [part for target in node.targets for part in getattr(target, "elts", [target])]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names.append(node.target.id)
     return [name for name in names if not name.startswith("_")]
@@ -160,6 +161,17 @@ def test_no_public_name_is_defined_twice():
         for name in names_defined(module):
             places[name].append(module)
     assert {n: found for n, found in places.items() if len(found) > 1 and n not in OF_EVERY_FILE} == {}
+
+
+def test_a_name_is_imported_from_the_file_that_defines_it():
+    homes = {name: module for module in FILES for name in names_defined(module) if name not in OF_EVERY_FILE}
+    others = [
+        f"{module}: {name} from {target}, defined in {homes[name]}"
+        for module in FILES
+        for target, name in imports_of(module)
+        if target.startswith("open_r1.") and name in homes and homes[name] != target
+    ]
+    assert others == []
 
 
 def test_each_file_begins_with_what_it_does_and_package_files_hold_no_more():

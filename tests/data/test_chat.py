@@ -3,7 +3,8 @@
 import pytest
 
 from open_r1.data.chat import PROMPTS, image_count, messages
-from open_r1.data.jsonl_dataset import Record, Turn
+from open_r1.data.record import Record
+from open_r1.data.row_formats import Turn
 
 I = {"type": "image"}  # noqa: E741
 

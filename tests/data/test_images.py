@@ -13,16 +13,9 @@ import pytest
 from helpers.repository import SHARED as DATA
 from PIL import Image
 
-from open_r1.data.images import (
-    COORDINATES,
-    from_original,
-    load_images,
-    open_image,
-    original_size,
-    smart_resize,
-    to_original,
-)
-from open_r1.data.jsonl_dataset import Record
+from open_r1.data.geometry.coordinates import COORDINATES, from_original, smart_resize, to_original
+from open_r1.data.images import load_images, open_image, original_size
+from open_r1.data.record import Record
 from open_r1.errors import DataError
 
 W, H = 60, 40

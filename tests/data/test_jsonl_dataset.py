@@ -12,8 +12,10 @@ import pytest
 from helpers.repository import SHARED as DATA
 
 from open_r1.data import jsonl_index
-from open_r1.data.jsonl_dataset import Record, Turn, load_records, scan_records, split_paths
-from open_r1.data.record import parse_row
+from open_r1.data.jsonl_dataset import load_records, scan_records
+from open_r1.data.paths import split_paths
+from open_r1.data.record import Record, parse_row
+from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 
 ROW = {

@@ -31,7 +31,7 @@ from open_r1.errors import UsageError
 from open_r1.evaluation.attention.layout import locate
 from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, token_texts
 from open_r1.evaluation.attention.tiles import project_onto_picture
-from open_r1.report.attention_film import HEIGHT, WIDTH, frames, write_gif, write_mp4
+from open_r1.report.attention_film import FRAME_WIDTH, HEIGHT, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat
 from open_r1.tasks.registry import TASKS
@@ -296,13 +296,13 @@ def test_a_film_has_a_frame_a_token(tmp_path, monkeypatch):
     attention = random_attention(4, tokens=["one ", "two\n", "🙂", "four" * 90])
     write_gif(tmp_path / "new" / "a.gif", frames(attention, PICTURES))
     with Image.open(tmp_path / "new" / "a.gif") as film:
-        assert (film.n_frames, film.size, film.info["duration"]) == (4, (WIDTH, HEIGHT), 400)
+        assert (film.n_frames, film.size, film.info["duration"]) == (4, (FRAME_WIDTH, HEIGHT), 400)
     encoder = tmp_path / "ffmpeg"
     encoder.write_text('#!/bin/bash\ncat > "${@: -1}"\n')
     encoder.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     write_mp4(tmp_path / "new" / "a.mp4", frames(attention, PICTURES))
-    assert (tmp_path / "new" / "a.mp4").stat().st_size == 4 * WIDTH * HEIGHT * 3
+    assert (tmp_path / "new" / "a.mp4").stat().st_size == 4 * FRAME_WIDTH * HEIGHT * 3
     encoder.write_text("#!/bin/bash\necho no encoder >&2; exit 3\n")
     with pytest.raises(UsageError, match=r"--mp4: got status 3 from ffmpeg \(no encoder\)"):
         write_mp4(tmp_path / "b.mp4", frames(attention, PICTURES))

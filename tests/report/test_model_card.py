@@ -21,7 +21,7 @@ from open_r1.redaction import command_line
 from open_r1.report.model_card import Card, add_evaluations, write_card
 from open_r1.tasks.recipe import Recipe, copy_recipe, read_recipe
 from open_r1.tasks.registry import TASKS
-from open_r1.trainer.outputs import hub as publish
+from open_r1.trainer.outputs import hub
 from open_r1.trainer.outputs.hub import HubUploads
 
 RECIPE = Recipe("seg", "think", "mask_iou", 12, base_model="Qwen/Qwen2.5-VL-3B-Instruct")
@@ -172,7 +172,7 @@ def pushed(monkeypatch, tmp_path):
     """(a trainer whose uploads are written down, the uploads)."""
     uploads = []
     api = SimpleNamespace(upload_folder=lambda **options: uploads.append(options) or Done())
-    monkeypatch.setattr(publish, "hf_api", lambda: api)
+    monkeypatch.setattr(hub, "hf_api", lambda: api)
     trainer = HubUploads()
     trainer.args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     trainer.hub_model_id, trainer.push_in_progress = "me/model", None

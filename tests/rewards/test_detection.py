@@ -202,7 +202,7 @@ def test_malformed_gold_names_row_and_field(gold: str) -> None:
             score(name, answer_of(A), gold)
 
 
-# The holes of SYSTEMS.md B that are closed here, one test each.
+# Ways to be paid for nothing that earlier projects had, one test each.
 
 
 @pytest.mark.parametrize("name", NAMES)

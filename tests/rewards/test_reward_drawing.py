@@ -8,7 +8,8 @@ from PIL import Image, ImageColor
 
 from open_r1.data.geometry.polygons import Polygon, polygon_json
 from open_r1.data.record import Record
-from open_r1.rewards.drawing import ANSWERED, GOLD, Outline, answered_outlines, draw_outlines, gold_outlines
+from open_r1.rewards.base import Outline
+from open_r1.rewards.drawing import ANSWERED, GOLD, answered_outlines, draw_outlines, gold_outlines
 
 BOX = ((0.25, 0.2), (0.75, 0.2), (0.75, 0.8), (0.25, 0.8))
 CIRCLE = Polygon((100, 50), (20.0,), (100, 200))

@@ -100,7 +100,7 @@ def test_malformed_gold_names_row_and_field(method: str, gold: str) -> None:
         gold_score(record(gold), method)
 
 
-# The holes of SYSTEMS.md B, one test each.
+# Ways to be paid for nothing that earlier projects had, one test each.
 
 
 @pytest.mark.parametrize(

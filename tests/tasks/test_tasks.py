@@ -7,7 +7,8 @@ import pytest
 from helpers.repository import make_dataset
 
 from open_r1.check import main as doctor
-from open_r1.data.jsonl_dataset import Record, load_records
+from open_r1.data.jsonl_dataset import load_records
+from open_r1.data.record import Record
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.registry import METHODS

@@ -7,6 +7,7 @@ from helpers.families import GROUPS, NAMES, completions, group_prompts, scored
 from helpers.trainers import take_gradients
 from transformers import GenerationConfig
 
+from open_r1.models.families import FAMILIES
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import with_features
@@ -86,3 +87,7 @@ def test_a_greedy_rollout_is_generates(model, penalty):
         completion_ids = out[0, fields["input_ids"].shape[1] :].tolist()
         plain += [completion_ids[: completion_ids.index(2) + 1] if 2 in completion_ids else completion_ids] * rows
     assert ours == plain
+
+
+def test_every_family_of_the_table_has_a_tiny_model_and_images_here():
+    assert set(families.FAMILIES) == set(families.IMAGES) == set(FAMILIES)

@@ -42,7 +42,7 @@ from transformers import ProcessorMixin
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.config.hardware import prepare
-from open_r1.data.jsonl_dataset import Record
+from open_r1.data.record import Record
 from open_r1.models.loading import load_processor
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 

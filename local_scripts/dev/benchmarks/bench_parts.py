@@ -25,8 +25,9 @@ from transformers import (
     Qwen2_5_VLConfig,
 )
 
-from open_r1.data.jsonl_dataset import Record, Turn
 from open_r1.data.prompt_length import prompt_tokens
+from open_r1.data.record import Record
+from open_r1.data.row_formats import Turn
 
 TINY = Path(__file__).resolve().parents[3] / "assets" / "tiny-vlm"  # every size uses its tokenizer and token ids
 TEXT = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")

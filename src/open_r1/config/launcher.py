@@ -17,8 +17,8 @@ from fractions import Fraction
 
 from open_r1.errors import UsageError
 
-STEPS, BATCH = "gradient_accumulation_steps", "per_device_train_batch_size"
-TRANSFORMERS_DEFAULTS = {STEPS: 1, BATCH: 8}
+ACCUMULATION, BATCH = "gradient_accumulation_steps", "per_device_train_batch_size"
+TRANSFORMERS_DEFAULTS = {ACCUMULATION: 1, BATCH: 8}
 PORT = 29500  # of the rendezvous of several nodes, unless MASTER_PORT is set
 
 
@@ -126,33 +126,33 @@ def global_batch_for(argv: Sequence[str], ranks: int, made_for: int | None) -> G
     >>> print(global_batch_for(flags, 1, made_for=8))
     1 x 8 x 16 = 128
     """
-    steps_flags = values_of(argv, STEPS)
+    steps_flags = values_of(argv, ACCUMULATION)
     per_device = (values_of(argv, BATCH) or [TRANSFORMERS_DEFAULTS[BATCH]])[-1]
-    actual = GlobalBatch(ranks, per_device, (steps_flags or [TRANSFORMERS_DEFAULTS[STEPS]])[-1])
+    actual = GlobalBatch(ranks, per_device, (steps_flags or [TRANSFORMERS_DEFAULTS[ACCUMULATION]])[-1])
     if made_for is None:
         return actual
-    recipe = GlobalBatch(made_for, per_device, (steps_flags or [TRANSFORMERS_DEFAULTS[STEPS]])[0])
+    recipe = GlobalBatch(made_for, per_device, (steps_flags or [TRANSFORMERS_DEFAULTS[ACCUMULATION]])[0])
     if len(steps_flags) > 1:
         return GlobalBatch(
-            ranks, per_device, actual.steps, remark=f"--{STEPS} is your own; the recipe's batch is {recipe}"
+            ranks, per_device, actual.steps, remark=f"--{ACCUMULATION} is your own; the recipe's batch is {recipe}"
         )
     exact = Fraction(recipe.steps * made_for, ranks)
     if exact < 1:
         raise UsageError(
             f"{ranks} ranks: one step of each is {ranks * per_device} already, the recipe's global batch is {recipe}; "
-            f"take at most {recipe.steps * made_for} ranks (NPROC x NNODES), or add --{STEPS} 1 for a batch of "
+            f"take at most {recipe.steps * made_for} ranks (NPROC x NNODES), or add --{ACCUMULATION} 1 for a batch of "
             f"{ranks * per_device}"
         )
     if ranks == made_for:
         return actual
     steps = round(exact)
-    remark = f"made for {made_for} GPUs with --{STEPS} {recipe.steps}; it is {steps} here, so that the batch "
+    remark = f"made for {made_for} GPUs with --{ACCUMULATION} {recipe.steps}; it is {steps} here, so that the batch "
     remark += (
         f"stays {recipe.size}"
         if steps == exact
         else f"comes nearest to {recipe.size} (that would take {float(exact):.3g} steps)"
     )
-    return GlobalBatch(ranks, per_device, steps, (f"--{STEPS}", str(steps)), remark)
+    return GlobalBatch(ranks, per_device, steps, (f"--{ACCUMULATION}", str(steps)), remark)
 
 
 def gpus_here(env: Mapping[str, str]) -> int:

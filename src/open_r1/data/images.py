@@ -14,18 +14,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from open_r1.data.geometry.coordinates import (
-    COORDINATES,
     MAX_ASPECT,
-    from_original,
     shown_size,
-    smart_resize,
-    to_original,
 )
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
 from open_r1.errors import DataError, data_error, shorten
-
-__all__ = ["COORDINATES", "from_original", "load_images", "open_image", "original_size", "smart_resize", "to_original"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_FILE_BYTES = 64 << 20

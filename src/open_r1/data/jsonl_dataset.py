@@ -20,10 +20,7 @@ from rich.progress import Progress
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
-from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError, Problem, UsageError, data_error
-
-__all__ = ["Record", "RecordDataset", "Turn", "load_records", "scan_records", "split_paths"]
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 

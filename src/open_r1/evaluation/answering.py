@@ -14,9 +14,10 @@ from transformers import AutoConfig, ProcessorMixin
 
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.data.chat import messages, with_images
-from open_r1.data.jsonl_dataset import Record, RecordDataset
-from open_r1.evaluation.metrics import grade_completion
-from open_r1.evaluation.predictions_file import PredictionLine, PredictionsFile
+from open_r1.data.jsonl_dataset import RecordDataset
+from open_r1.data.record import Record
+from open_r1.evaluation.metrics import PredictionLine, grade_completion
+from open_r1.evaluation.predictions_file import PredictionsFile
 from open_r1.evaluation.prefetch import load_in_processes, load_in_threads
 from open_r1.evaluation.settings import EvaluationSettings, task_of_files
 from open_r1.models.lora import adapter_config

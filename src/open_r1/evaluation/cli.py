@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.predictions_file import PredictionLine, save_summary
+from open_r1.evaluation.metrics import PredictionLine
+from open_r1.evaluation.predictions_file import save_summary
 from open_r1.evaluation.rescore import rescore
 from open_r1.evaluation.settings import MODES, add_options, settings_of
 from open_r1.evaluation.statistics import Interval

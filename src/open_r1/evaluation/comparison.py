@@ -6,7 +6,8 @@ from typing import Any
 
 from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import UsageError
-from open_r1.evaluation.predictions_file import NAME, SUMMARY, Key, PredictionLine
+from open_r1.evaluation.metrics import PredictionLine
+from open_r1.evaluation.predictions_file import PREDICTIONS, SUMMARY, Key
 from open_r1.evaluation.statistics import mcnemar, paired_difference
 
 Rows = dict[Key, list[PredictionLine]]  # (prompt mode, row) -> its samples
@@ -14,12 +15,12 @@ Rows = dict[Key, list[PredictionLine]]  # (prompt mode, row) -> its samples
 
 def read_rows(folder: Path) -> Rows:
     """The rows of a finished evaluation; raises UsageError for a folder without one."""
-    if not (folder / NAME).is_file() or not (folder / SUMMARY).is_file():
+    if not (folder / PREDICTIONS).is_file() or not (folder / SUMMARY).is_file():
         raise UsageError(
-            f"{folder}: got no {NAME} and {SUMMARY}, expected the output folder of an evaluation that ended"
+            f"{folder}: got no {PREDICTIONS} and {SUMMARY}, expected the output folder of an evaluation that ended"
         )
     rows: Rows = {}
-    for line in read_lines(folder / NAME):
+    for line in read_lines(folder / PREDICTIONS):
         rows.setdefault((line["mode"], line["row"]), []).append(line)
     return rows
 

@@ -13,13 +13,14 @@ from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.evaluation.statistics import pass_at_k, wilson
 from open_r1.rewards.registry import REWARDS, get_method
-from open_r1.tasks.registry import TASKS, Task
+from open_r1.tasks.registry import TASKS
+from open_r1.tasks.task import Task
 
 PredictionLine = dict[str, Any]
 
 
 def grade_completion(completion: str, record: Record, task: Task, mode: str, by: Sequence[str] = ()) -> PredictionLine:
-    """The graded fields of a line, by the parser and the rewards of training.
+    """Fields of a line of `predictions.jsonl`: score, right, format, parsed answer, as training grades them.
 
     Raises DataError for a gold that its method cannot use, and for a row without a field of `by`.
     """

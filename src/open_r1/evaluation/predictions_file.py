@@ -15,7 +15,7 @@ from open_r1.data.jsonl_io import append, atomic_write, parse_line
 from open_r1.errors import UsageError, shorten
 from open_r1.evaluation.metrics import PredictionLine
 
-NAME, ABOUT, SUMMARY = "predictions.jsonl", "evaluation.json", "summary.json"
+PREDICTIONS, ABOUT, SUMMARY = "predictions.jsonl", "evaluation.json", "summary.json"
 Key = tuple[str, str]  # (prompt mode, row)
 POLL = 0.2  # seconds
 
@@ -25,7 +25,7 @@ class PredictionsFile:
 
     def __init__(self, folder: Path, about: dict[str, Any], samples: int, rank: int = 0, overwrite: bool = False):
         self.folder, self.samples = folder, samples
-        self.path = folder / (NAME if rank == 0 else f"predictions.rank{rank}.jsonl")
+        self.path = folder / (PREDICTIONS if rank == 0 else f"predictions.rank{rank}.jsonl")
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite and rank == 0 and evaluation_differences(folder, about):
             for path in (*prediction_files(folder), folder / ABOUT):
@@ -83,9 +83,9 @@ class PredictionsFile:
             first.setdefault(((line["mode"], line["row"]), line["sample"]), line)
         ranked = sorted(first.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1]))
         joined = [line for (_, sample), line in ranked if sample < self.samples]
-        write_predictions(self.folder / NAME, joined)
+        write_predictions(self.folder / PREDICTIONS, joined)
         for path in prediction_files(self.folder):
-            if path.name != NAME:
+            if path.name != PREDICTIONS:
                 path.unlink()
         return [line for line in joined if (line["mode"], line["row"]) in order]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from open_r1.errors import DataError, Problem, UsageError
 from open_r1.evaluation.metrics import PredictionLine, grade_completion, summarize
-from open_r1.evaluation.predictions_file import NAME, write_predictions
+from open_r1.evaluation.predictions_file import PREDICTIONS, write_predictions
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
 from open_r1.tasks.registry import TASKS
@@ -39,7 +39,7 @@ def rescore(
     lines = [line for line in results if not isinstance(line, DataError)]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_predictions(out / NAME, lines)
+        write_predictions(out / PREDICTIONS, lines)
     settings = {"from_predictions": str(path), "tasks": [task], "methods": [method or TASKS[task].method]}
     return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
 

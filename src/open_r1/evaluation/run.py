@@ -19,8 +19,8 @@ from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import AnswerBatch, answer_all
-from open_r1.evaluation.metrics import summarize
-from open_r1.evaluation.predictions_file import Key, PredictionLine, PredictionsFile
+from open_r1.evaluation.metrics import PredictionLine, summarize
+from open_r1.evaluation.predictions_file import Key, PredictionsFile
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config

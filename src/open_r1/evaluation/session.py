@@ -36,7 +36,8 @@ from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import final_text, thinking_text
 from open_r1.rewards.registry import get_rewards, parsed
 from open_r1.rollout.prompts import Example
-from open_r1.tasks.registry import TASKS, Task
+from open_r1.tasks.registry import TASKS
+from open_r1.tasks.task import Task
 
 SOURCE = "question"  # in messages, in place of an evaluation's data file
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")

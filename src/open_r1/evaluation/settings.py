@@ -12,7 +12,8 @@ from open_r1.data.paths import split_paths
 from open_r1.errors import UsageError, look_up
 from open_r1.rewards.registry import prepare_methods
 from open_r1.tasks.recipe import Recipe, read_recipe
-from open_r1.tasks.registry import TASKS, Task
+from open_r1.tasks.registry import TASKS
+from open_r1.tasks.task import Task
 
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
 COMPLETION = 2048  # tokens, where the checkpoint has no recipe

@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from open_r1.errors import UsageError
 from open_r1.report.heat import HIGH, Attention, heat
 
-WIDTH, PICTURES = 960, 360  # pixels of a frame: its width, the height of its pictures
-LINES, LINE = 3, 28  # lines of text below them, and pixels of each
-HEIGHT = PICTURES + LINES * LINE + 16
+FRAME_WIDTH, PICTURES = 960, 360  # pixels of a frame: its width, the height of its pictures
+TEXT_LINES, LINE = 3, 28  # lines of text below them, and pixels of each
+HEIGHT = PICTURES + TEXT_LINES * LINE + 16
 SECONDS = 0.4  # of a token
 
 
@@ -23,10 +23,10 @@ def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Im
     """One RGB image per token, all of one size with even sides."""
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 18)
     words = [token.replace("\n", "↵ ") for token in attention.tokens]
-    places = flow([font.getlength(word) for word in words], WIDTH - 20)
+    places = flow([font.getlength(word) for word in words], FRAME_WIDTH - 20)
     boxes = side_by_side([picture.size for picture in pictures])
     for step in range(len(words)):
-        frame = Image.new("RGB", (WIDTH, HEIGHT), "black")
+        frame = Image.new("RGB", (FRAME_WIDTH, HEIGHT), "black")
         for picture, weights, (x, width, height) in zip(pictures, attention.images, boxes, strict=True):
             resized = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
             frame.paste(heat(resized, weights[step]), (x, (PICTURES - height) // 2))
@@ -38,9 +38,9 @@ def _write(
     draw: ImageDraw.ImageDraw, words: list[str], places: list[tuple[float, int]], step: int, font: ImageFont.ImageFont
 ) -> None:
     """Write the lines around the current token: text so far in white, the token in green."""
-    first = max(0, places[step][1] - LINES + 2)
+    first = max(0, places[step][1] - TEXT_LINES + 2)
     for number, (word, (x, line)) in enumerate(zip(words, places, strict=True)):
-        if first <= line < first + LINES:
+        if first <= line < first + TEXT_LINES:
             colour = HIGH if number == step else "white" if number < step else (110, 110, 110)
             draw.text((10 + x, PICTURES + 8 + (line - first) * LINE), word, colour, font)
 
@@ -66,7 +66,7 @@ def side_by_side(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]
     >>> side_by_side([(100, 100), (200, 100)])
     [(60, 360, 360), (480, 480, 240)]
     """
-    room = WIDTH // len(sizes)
+    room = FRAME_WIDTH // len(sizes)
     scales = [min(room / width, PICTURES / height) for width, height in sizes]
     fitted = [
         (max(1, int(width * scale)), max(1, int(height * scale)))

@@ -16,7 +16,7 @@ from open_r1.errors import UsageError
 from open_r1.report import markdown
 from open_r1.tasks.recipe import Recipe
 
-NAME, CURVES = "README.md", "reward_curve.png"
+CARD_FILE, CURVES = "README.md", "reward_curve.png"
 BEGIN, END = "<!-- evaluations: begin -->", "<!-- evaluations: end -->"
 CARD_TEMPLATES = Environment(  # nosec B701 # it is Markdown: `markdown.text` escapes every value
     loader=PackageLoader("open_r1.report", "pages"),
@@ -66,7 +66,7 @@ def write_card(
         begin=markdown.SafeMarkdown(BEGIN),
         end=markdown.SafeMarkdown(END),
     )
-    (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
+    (folder / CARD_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def evaluation_table(folders: Sequence[Path]) -> str:
@@ -93,7 +93,7 @@ def _row(name: str, part: Mapping[str, Any]) -> str:
 
 def add_evaluations(checkpoint: Path, folders: Sequence[Path]) -> Path:
     """Write a table of evaluations into the checkpoint's card; returns its path. Raises UsageError without a card."""
-    path = checkpoint / NAME
+    path = checkpoint / CARD_FILE
     if not path.is_file() or BEGIN not in (text := path.read_text(encoding="utf-8")):
         raise UsageError(f"{path}: got no model card of this project, expected a checkpoint that a run saved")
     before, rest = text.rsplit(BEGIN, 1)

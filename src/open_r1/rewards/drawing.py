@@ -13,8 +13,6 @@ from open_r1.rewards.base import Outline, no_outlines
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.registry import method_of
 
-__all__ = ["ANSWERED", "GOLD", "Outline", "answered_outlines", "draw_outlines", "gold_outlines", "has_outlines"]
-
 GOLD, ANSWERED = "#2ecc40", "#ff4136"
 CASING = "#000000"  # drawn under every line: readable on any ground
 SMOOTH = 3  # lines are drawn this many times larger and scaled down, for soft edges

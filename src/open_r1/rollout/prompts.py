@@ -22,7 +22,7 @@ from transformers import ProcessorMixin
 
 from open_r1.data.chat import plain_messages
 from open_r1.data.images import load_images
-from open_r1.data.jsonl_dataset import Record
+from open_r1.data.record import Record
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.vllm.types import Request
 

@@ -19,7 +19,7 @@ REFERRING_QUESTION = "Please provide the bounding box coordinate of the region t
 
 @dataclass(frozen=True)
 class ReferredShapes:
-    """Shapes in a picture, and the question for the only one of a size, colour and shape."""
+    """A picture of shapes, and a question that describes exactly one of them."""
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     least: int = field(default=2, metadata={"help": "Smallest number of shapes in a picture."})

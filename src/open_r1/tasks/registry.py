@@ -30,5 +30,3 @@ TASKS: dict[str, Task] = {
     "rec": REC,
     "seg": SEG,
 }
-
-__all__ = ["TASKS", "Task"]

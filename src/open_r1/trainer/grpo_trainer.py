@@ -25,7 +25,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments
 from open_r1.data.chat import messages, with_images
-from open_r1.data.jsonl_dataset import Record
+from open_r1.data.record import Record
 from open_r1.models.families import bare_model, image_token_ids
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rollout.batching import groups_of, merge_images, permute_groups
@@ -51,7 +51,7 @@ from open_r1.trainer.vllm_rollout import VLLMRollouts
 
 
 class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogProbPasses, GRPOTrainer):
-    """TRL's GRPOTrainer on `Record`s. TRL calls what is overridden here in this order:
+    """TRL's GRPOTrainer on `Record`s. What is overridden, from the sampler to the loss:
 
     | method | what it does here | room |
     |---|---|---|
@@ -61,7 +61,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
     | `_tokenize_prompts` | the token ids of the prompts of the batch | here |
     | `_generate_single_turn` | completions: by one prefill a prompt, or by vLLM | `*_rollout`, `rollout` |
     | `_calculate_rewards` | rewards in worker processes; answers parsed for the log | `rewards`, `outputs` |
-    | `_get_per_token_logps_and_entropies` | old, reference and policy passes, in packed groups | `forward.log_probs` |
+    | `_get_per_token_logps_and_entropies` | old and reference passes first, the policy pass in the loss | `forward` |
     | `_compute_loss` | TRL's loss over the rows that move the policy | `forward.optimizations` |
 
     Mixins, outermost first: `NonfiniteGuard` checks the loss and the gradient norm of all others; `LifecycleHooks`

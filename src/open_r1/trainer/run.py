@@ -13,8 +13,8 @@ import yaml
 from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
-from open_r1.data.jsonl_dataset import Record
 from open_r1.data.prompt_length import refuse_long_prompts
+from open_r1.data.record import Record
 from open_r1.models.context_length import row_limits
 from open_r1.models.families import vision_parts
 from open_r1.models.loading import freeze_vision, load_model, load_processor

@@ -10,7 +10,7 @@ from transformers import ProcessorMixin
 from open_r1.data.chat import image_count, messages, with_images
 from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.images import load_images
-from open_r1.data.jsonl_dataset import Record
+from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.gold import gold_completion

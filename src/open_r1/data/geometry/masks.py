@@ -55,7 +55,7 @@ def mask_iou_of(a: Rle, b: Rle) -> float:
 
 
 def mask_overlap(a: Rle, b: Rle) -> tuple[int, int]:
-    """(pixels in both, pixels in either) of two masks of one size.
+    """Pixel counts of two masks of one size: (in both, in either).
 
     >>> mask_overlap(encode_rle(np.array([[1, 1, 0]])), encode_rle(np.array([[0, 1, 1]])))
     (1, 3)

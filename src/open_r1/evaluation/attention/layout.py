@@ -47,7 +47,7 @@ class ImagePrompt:
         return np.split(self.at, np.cumsum(counts)[:-1])
 
     def runs(self) -> list[np.ndarray]:
-        """`at` in runs of consecutive tokens."""
+        """`at`, the positions of image tokens, split into runs of consecutive ones."""
         return np.split(self.at, np.flatnonzero(np.diff(self.at) > 1) + 1)
 
     def with_shapes(self, parts: list[Any]) -> Iterator[tuple[Any, PictureSize]]:

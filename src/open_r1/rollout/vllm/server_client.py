@@ -24,7 +24,7 @@ from open_r1.rollout.vllm.wire import check_model, check_version, pixel_fields, 
 
 MAX_CONCURRENT = 64  # requests of a rank at a time
 CHECK_SECONDS = 1.0  # between calls of `check_stop` during a rollout
-FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
+FIRST_WAIT, LONGEST_RETRY_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
 
 
 class ServerEngine:
@@ -69,7 +69,7 @@ class ServerEngine:
                         f"({error}); start one by: bash run_scripts/vllm_server.sh {self.model.name_or_path}"
                     ) from error
             time.sleep(pause)
-            pause = min(2 * pause, LONGEST_WAIT)
+            pause = min(2 * pause, LONGEST_RETRY_WAIT)
 
     def open_channel(self) -> Any:
         """The process group of this rank and the server's workers, by a port of this machine."""

@@ -107,7 +107,7 @@ def from_ref(row: RefRow, where: str, boxes: RefRow, images: RefRow, instances: 
 
 
 def parquet_rows(path: Path, sources: Sources) -> Iterator[tuple[RefRow, Convert]]:
-    """The rows of a parquet file with the columns of lmms-lab or jxu124."""
+    """The rows of a parquet file of the hub datasets by lmms-lab or jxu124."""
     file = pq.ParquetFile(path)
     columns = set(file.schema_arrow.names)
     if columns >= LMMS_COLUMNS:

@@ -58,7 +58,7 @@ class Watchdog:
             os.pwrite(self.file.fileno(), self.header(), 0)
 
     def header(self) -> bytes:
-        """The first line of the file: rank, process, step and phase."""
+        """The first line of the status file: rank, process, step and phase."""
         clock = time.strftime("%Y-%m-%d %H:%M:%S")
         line = f"rank {self.rank}, process {os.getpid()}, step {self.step}, phase {self.name} since {clock}"
         return line.encode()[: HEADER - 1].ljust(HEADER - 1) + b"\n"

@@ -26,7 +26,8 @@ from open_r1.data.jsonl_io import append, atomic_write, each_line
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.report.thinning import thin_rollouts
-from open_r1.rewards.drawing import Outline, answered_outlines, gold_outlines
+from open_r1.rewards.base import Outline
+from open_r1.rewards.drawing import answered_outlines, gold_outlines
 from open_r1.rollout.prompts import Example
 from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
 
