@@ -149,3 +149,15 @@ def test_a_setting_of_deepspeeds_file_is_compared_by_its_name(tmp_path):
     assert resume_differences(before, deepspeed_facts(str(config))) == [
         "--deepspeed zero_optimization.overlap_comm: True in the checkpoint, False in this run"
     ]
+    config.write_text('{"zero_optimization": {"stage": 2, "overlap_comm": true}, "gradient_clipping": 0.1}')
+    assert resume_differences(before, deepspeed_facts(str(config))) == [
+        "--deepspeed gradient_clipping: None in the checkpoint, 0.1 in this run"
+    ]
+    assert resume_differences(deepspeed_facts(str(config)), before) == [
+        "--deepspeed gradient_clipping: 0.1 in the checkpoint, None in this run"
+    ]
+
+
+def test_facts_that_an_older_version_did_not_save_are_not_compared():
+    current = {"--seed": 1, "sha256 of the processor's tokenizer.json": "a", "--deepspeed zero_optimization.stage": 3}
+    assert resume_differences({"--seed": 1, "--gone": 2}, current) == []

@@ -117,6 +117,10 @@ SHAPING: dict[str, str] = {
 }
 
 
+# Beginnings of facts that list all settings of a file, or all files of a processor.
+OF_FILES = ("--deepspeed ", "sha256 of the processor's ")
+
+
 def run_facts(
     records: Sequence[Record],
     task: TaskArguments,
@@ -195,15 +199,20 @@ def _plain(value: Any) -> Any:
 
 
 def resume_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """A sentence for each fact that differs. Facts that only one of the two runs has are left out.
+    """A sentence for each fact that differs. Facts that only one of the two runs has are left out, as another version
+    has other flags; but where both have settings of a file (`OF_FILES`), one that was added or removed differs too.
 
     >>> resume_differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64, "$JUDGE_MODEL": None})
     ['--seed: 1 in the checkpoint, 2 in this run']
     """
+    shared = tuple(
+        prefix for prefix in OF_FILES if all(any(n.startswith(prefix) for n in f) for f in (saved, current))
+    )
+    names = [n for n in {**saved, **current} if (n in saved and n in current) or n.startswith(shared)]
     return [
-        f"{name}: {shorten(saved[name])} in the checkpoint, {shorten(current[name])} in this run"
-        for name in saved
-        if name in current and saved[name] != current[name]
+        f"{name}: {shorten(saved.get(name))} in the checkpoint, {shorten(current.get(name))} in this run"
+        for name in names
+        if saved.get(name) != current.get(name)
     ]
 
 
