@@ -30,7 +30,7 @@ def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: 
     return time.time() - (out / "metrics.jsonl").stat().st_mtime, done.returncode, done.stderr
 
 
-RECEIVERS = ("one rank in a rollout of minutes", "the launcher")
+RECEIVERS = ("one rank in a rollout of minutes", "the launcher", "the launcher in an evaluation")
 
 
 def process_of(out: Path, rank: int) -> int:
@@ -45,14 +45,19 @@ def signalled(receiver: str, number: int, out: Path, tiny: str, data: Path) -> t
     argv += f"--output_dir {out} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 120 "
     argv += "--num_train_epochs 1000 --save_strategy no --disable_tqdm true --bf16 false"
     env = {**os.environ, "NPROC": "2", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
-    slow = receiver == RECEIVERS[0]
+    slow, evaluates = receiver == RECEIVERS[0], receiver == RECEIVERS[2]
+    if evaluates:
+        argv += " --val_split_ratio 0.25 --eval_strategy steps --eval_steps 1 --per_device_eval_batch_size 4"
     script = ["tests/helpers/faulty_run.py", "rollout takes minutes", "2"] if slow else ["src/open_r1/grpo_jsonl.py"]
     log, watched = out.with_suffix(".log"), out / "watchdog" / "rank1.txt"
     with open(log, "w") as file:
         command = ["bash", "run_scripts/launch.sh", *script, *argv.split()]
         run = subprocess.Popen(command, cwd=REPO, env=env, stderr=file, stdout=file, start_new_session=True)
     try:
-        until((out / "metrics.jsonl").exists, run)
+        if evaluates:
+            until(lambda: watched.exists() and "phase evaluation" in watched.read_text(), run)
+        else:
+            until((out / "metrics.jsonl").exists, run)
         if slow:
             until(lambda: "step 2, phase rollout" in watched.read_text(), run)
         os.kill(process_of(out, 1) if slow else run.pid, number)

@@ -108,11 +108,11 @@ def launch(out: Path, data: Path, **environment: str) -> subprocess.Popen[bytes]
 
 
 def asked_to_stop(folder: Path, data: Path) -> list[Row]:
-    """SIGTERM to one rank of two, which is in a long rollout; SIGINT to the launcher."""
+    """SIGTERM to one rank of two, which is in a long rollout; SIGINT to the launcher; SIGTERM in an evaluation."""
     rows = []
-    for number, whom in zip((signal.SIGTERM, signal.SIGINT), RECEIVERS, strict=True):
+    for number, whom in zip((signal.SIGTERM, signal.SIGINT, signal.SIGTERM), RECEIVERS, strict=True):
         print(f"{number.name} to {whom}", file=sys.stderr)
-        out = folder / number.name
+        out = folder / f"{number.name} to {whom}".replace(" ", "_")
         seconds, status, said = signalled(whom, number, out, TINY, data)
         if status:
             sys.exit(f"{number.name} to {whom}: status {status}\n{said[-3000:]}")

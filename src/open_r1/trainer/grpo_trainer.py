@@ -138,6 +138,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             self.engine.check(self._metrics["train" if self.model.training else "eval"])
         if self.log_completions and self.log_multimodal:
             self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
+        self.refuse_moved()
         if self.model.training:
             logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
             self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)

@@ -4,7 +4,7 @@
 these attributes. The names with a leading underscore are transformers' and TRL's own: `tests/contracts` checks them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,8 +41,10 @@ class RunTrainer(Protocol):
     # of lifecycle.hooks
     watch: Watchdog
     signals: StopSignals
+    refuse_moved: Callable[[], None]
     # of checkpointing.resumable
     facts: dict[str, Any]
+    first_step: int | None
     last_state: Any  # run_state.RunState or None
     last_state_step: int | None
     saved_step: int | None

@@ -6,13 +6,14 @@ files to the disk, and renames the folder. The next save removes what a killed r
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from open_r1.errors import RunEnded
-from open_r1.trainer.checkpointing.manifest import size_of, sync, write_manifest
+from open_r1.trainer.checkpointing.manifest import size_of, size_problems, sync, write_manifest
 from open_r1.trainer.distributed import on_all_ranks, text_for_all_ranks
 from open_r1.trainer.protocols import RunTrainer
 
@@ -65,14 +66,19 @@ def prepare_folder(folder: Path) -> None:
 
 
 def publish(folder: Path, final: Path, manifest: bool) -> None:
-    """Sync a complete folder to the disk, then rename it to `final`. Raises SaveFailed."""
+    """Sync a complete folder to the disk, rename it to `final`, and compare sizes there with the manifest.
+
+    Raises SaveFailed.
+    """
     try:
         if manifest:
             write_manifest(folder)
-        if final.exists():
+        if os.path.lexists(final):  # also a link to nowhere
             final.rename(folder.parent / "replaced")
         folder.rename(final)
         sync(final.parent)
+        if manifest and (problems := size_problems(final)):
+            raise OSError("; ".join(problems))
         shutil.rmtree(folder.parent)
     except OSError as error:
         raise SaveFailed(save_error_text(final, error)) from error

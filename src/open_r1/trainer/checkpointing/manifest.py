@@ -21,7 +21,7 @@ def write_manifest(folder: Path) -> None:
 
     Raises OSError.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     with ThreadPoolExecutor(THREADS) as pool:
         hashes = list(pool.map(file_sha256, files))
         list(pool.map(sync, files))
@@ -42,6 +42,18 @@ def damages(folder: Path, rank: int = 0, ranks: int = 1) -> list[str]:
     >>> damages(Path("nowhere"))
     ['there is no manifest.json, which is written last: it was never finished, or another program wrote it']
     """
+    if problems := size_problems(folder):
+        return problems
+    files = read_manifest(folder)
+    share = list(files)[rank::ranks]
+    with ThreadPoolExecutor(THREADS) as pool:
+        hashes = pool.map(file_sha256, (folder / name for name in share))
+        names = [name for name, digest in zip(share, hashes, strict=True) if digest != files[name]["sha256"]]
+    return [f"{name} holds other bytes than were written (its sha256 differs)" for name in names]
+
+
+def size_problems(folder: Path) -> list[str]:
+    """A sentence for each file that is missing or has another size than in the manifest; reads no weights."""
     try:
         files = read_manifest(folder)
     except FileNotFoundError:
@@ -49,13 +61,7 @@ def damages(folder: Path, rank: int = 0, ranks: int = 1) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST} is damaged ({type(error).__name__}: {error})"]
     problems = [size_problem(folder / name, entry["bytes"], name) for name, entry in files.items()]
-    if any(problems):
-        return [problem for problem in problems if problem]
-    share = list(files)[rank::ranks]
-    with ThreadPoolExecutor(THREADS) as pool:
-        hashes = pool.map(file_sha256, (folder / name for name in share))
-        names = [name for name, digest in zip(share, hashes, strict=True) if digest != files[name]["sha256"]]
-    return [f"{name} holds other bytes than were written (its sha256 differs)" for name in names]
+    return [problem for problem in problems if problem]
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:

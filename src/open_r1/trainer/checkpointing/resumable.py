@@ -10,6 +10,7 @@ transformers restores optimizer, scheduler and random state. What it (5.17) and 
   - metrics and loss that wait for the next log, the sum behind `train_loss` -> the same file;
   - a reference model that follows the policy -> `reference.safetensors`;
   - an evaluation changes the random state of training -> it runs in its own;
+  - the best checkpoint of a copied folder is forgotten -> the one of its name beside the checkpoint is taken;
   - a run resumed at its last step trains one more -> it ends;
   - a killed save leaves half a checkpoint, which is then resumed from -> `atomic_save`, `manifest`.
 
@@ -25,10 +26,10 @@ import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
 from open_r1.trainer.checkpointing.atomic_save import staged
+from open_r1.trainer.checkpointing.rotation import best_beside, rotate, warn_of_higher
 from open_r1.trainer.checkpointing.run_state import (
     RunState,
     capture_run_state,
@@ -46,10 +47,12 @@ class Resumable:
     """Mixin, before TRL's class: saves and restores a run exactly. `facts` are those of `identity.run_facts`."""
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
+    first_step: int | None = None  # number of steps that were finished when this process began to train
     last_state: "RunState | None" = None  # after the last finished optimizer step of this process
     last_state_step: int | None = None  # the number of that step
     saved_step: int | None = None  # step of the newest checkpoint that this process wrote or resumed from
     saved_folder: Path | None = None  # its folder, which may lie in another run's output folder
+    warned_of: frozenset[str] = frozenset()  # names of the higher checkpoints that were warned of
     staging: Path | None = None  # stands for the output folder while a checkpoint is written
 
     def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
@@ -65,6 +68,8 @@ class Resumable:
             load_weights(self.model, self.state.best_model_checkpoint)
 
     def _run_epoch(self, **kwargs: Any) -> None:
+        if self.first_step is None:
+            self.first_step = self.state.global_step
         if self.state.global_step >= self.state.max_steps:
             self._load_rng_state(kwargs["resume_from_checkpoint"])
             return
@@ -73,9 +78,15 @@ class Resumable:
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
+        self._keep_state()
+
+    def _keep_state(self) -> None:
+        """Keep the state after the last finished step, for `save_checkpoint_now`."""
         self.last_state, self.last_state_step = capture_run_state(self), self.state.global_step
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if has_finished_a_step(self):  # an evaluation that breaks off leaves the state before it
+            self._keep_state()
         with own_random_state():
             return super().evaluate(*args, **kwargs)
 
@@ -93,9 +104,16 @@ class Resumable:
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
-            limits = {"save_total_limit": self.args.save_total_limit, "use_mtime": True}
-            best = self.state.best_model_checkpoint
-            rotate_checkpoints(self.args.output_dir, best_model_checkpoint=best, **limits)
+            rotate(final, self.args.save_total_limit, self.state.best_model_checkpoint)
+            self.warned_of = warn_of_higher(final, self.warned_of)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers would delete all but the best checkpoint here, also the newest, for a limit of 1."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
 
     def _rename_best(self, folder: Path, final: Path) -> None:
         """If the checkpoint being written is the best one, record its final name in the trainer's state."""
@@ -118,22 +136,26 @@ class Resumable:
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             load_run_state(self, Path(checkpoint))
+            self.state.best_model_checkpoint = best_beside(Path(checkpoint)) or self.state.best_model_checkpoint
             self.saved_step, self.saved_folder = self.state.global_step, Path(checkpoint)
         super()._load_rng_state(checkpoint)  # restored last: everything before may draw numbers
+
+
+def has_finished_a_step(trainer: RunTrainer) -> bool:
+    """Whether this process has finished an optimizer step."""
+    return trainer.first_step is not None and trainer.state.global_step > trainer.first_step
 
 
 def save_checkpoint_now(trainer: RunTrainer) -> Path | None:
     """Save checkpoint-N of the last finished optimizer step N, to end a run that cannot go on; all ranks call it.
 
-    Random numbers, completions and logs of the unfinished step are taken back, so that a run resumed from it equals an
-    undisturbed one. Returns the folder; None where this process has finished no step, so that there is nothing new to
-    save. With --save_only_model true it holds the weights alone, as the user chose.
+    Random numbers, completions and logs of what was begun after it (a step, an evaluation) are taken back, so that a
+    run resumed from it equals an undisturbed one. Returns the folder; where this process has finished no step, the
+    checkpoint that it went on from, or None. With --save_only_model true it holds the weights alone, as the user chose.
     """
     step = trainer.state.global_step
-    if trainer.last_state is None and trainer.saved_step is None:
-        return None
-    if trainer.saved_step != step:
-        if trainer.last_state_step == step:  # else the run ended while that step was logged or evaluated
+    if has_finished_a_step(trainer) and trainer.saved_step != step:
+        if trainer.last_state_step == step:  # else the run ended while that step was logged
             restore_run_state(trainer, trainer.last_state)
         trainer._save_checkpoint(trainer.model_wrapped, trial=None)
         trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)

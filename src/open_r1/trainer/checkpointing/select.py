@@ -80,7 +80,16 @@ def plan_resume(
 def checkpoints_in(folder: Path) -> list[Path]:
     """The folders `checkpoint-N` in a folder, the highest N first."""
     paths = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted((path for path in paths if path.is_dir()), key=lambda path: -int(path.name.split("-")[1]))
+    return sorted((path for path in paths if path.is_dir()), key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The N of a folder `checkpoint-N`.
+
+    >>> step_of(Path("out/checkpoint-20"))
+    20
+    """
+    return int(checkpoint.name.split("-")[1])
 
 
 def newest_checkpoint(output_dir: Path, unverified: bool = False, ranks: tuple[int, int] = (0, 1)) -> Path:

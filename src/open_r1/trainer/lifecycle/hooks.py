@@ -1,14 +1,18 @@
-"""Mixin that reports a trainer's phases to the watchdog and checks for stop signals at each micro-batch."""
+"""Mixin that reports a trainer's phases to the watchdog, checks for stop signals at each micro-batch, and for a moved
+output folder before each write."""
 
 from functools import cached_property
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
+from open_r1.trainer.lifecycle.held_folder import FolderMoved, HeldFolder, moved_text
 from open_r1.trainer.lifecycle.preemption import StopSignals
 from open_r1.trainer.lifecycle.watchdog import Watchdog
 
 
 class LifecycleHooks:
-    """Mixin, before TRL's class: watchdog phases and stop signals."""
+    """Mixin, before TRL's class: watchdog phases, stop signals, and the output folder held open."""
 
     @cached_property
     def watch(self) -> Watchdog:
@@ -20,6 +24,31 @@ class LifecycleHooks:
     def signals(self) -> StopSignals:
         """This rank's stop signals."""
         return StopSignals()
+
+    @cached_property
+    def held(self) -> HeldFolder:
+        """The output folder, as it was when first asked for."""
+        return HeldFolder(self.args.output_dir)
+
+    def refuse_moved(self) -> None:
+        """Raises FolderMoved, on all ranks, if the output folder has left its path; `output_dir` is then where it is.
+
+        All ranks call it before they write. Rank 0 looks.
+        """
+        first = self.accelerator.is_main_process
+        place = broadcast_object_list([str(self.held.new_place() or "") if first else ""])[0]
+        if place:
+            path, self.args.output_dir = self.args.output_dir, place
+            self.__dict__.pop("held", None)  # what is made at `place` is held next
+            raise FolderMoved(moved_text(path, place))
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.refuse_moved()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        self.refuse_moved()
+        super().log(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Raises RunStopped, on all ranks, before the micro-batch."""
@@ -37,6 +66,7 @@ class LifecycleHooks:
             return super().prediction_step(*args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.refuse_moved()
         with self.watch.phase("save"):
             super()._save_checkpoint(*args, **kwargs)
 

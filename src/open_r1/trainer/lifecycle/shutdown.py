@@ -12,8 +12,10 @@ from typing import NoReturn
 
 from open_r1.errors import RunEnded, UsageError
 from open_r1.trainer.checkpointing.atomic_save import SaveFailed, staged
-from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
-from open_r1.trainer.checkpointing.select import Resume, checkpoints_in
+from open_r1.trainer.checkpointing.manifest import size_problems
+from open_r1.trainer.checkpointing.resumable import has_finished_a_step, save_checkpoint_now
+from open_r1.trainer.checkpointing.select import Resume, checkpoints_in, step_of
+from open_r1.trainer.lifecycle.held_folder import FolderMoved
 from open_r1.trainer.lifecycle.partial_step import record_step_begins, step_is_partial
 from open_r1.trainer.lifecycle.preemption import RunStopped
 from open_r1.trainer.outputs.hub import FINAL_MODEL
@@ -28,6 +30,8 @@ def train(trainer: RunTrainer, resume: Resume) -> None:
     """
     with trainer.watch.running(), trainer.signals.handlers(), record_step_begins(trainer):
         try:
+            trainer.saved_folder = resume.checkpoint
+            trainer.refuse_moved()  # holds the folder from here on
             trainer.train(resume_from_checkpoint=resume.checkpoint and str(resume.checkpoint))
             save_final(trainer)
         except Exception as error:
@@ -36,6 +40,7 @@ def train(trainer: RunTrainer, resume: Resume) -> None:
 
 def save_final(trainer: RunTrainer) -> None:
     """Write the final model's folder atomically, and push it if asked. Raises SaveFailed."""
+    trainer.refuse_moved()
     with staged(trainer, Path(trainer.args.output_dir) / FINAL_MODEL, manifest=False) as folder:
         trainer.save_model(str(folder), _internal_call=True)
     if trainer.args.push_to_hub:
@@ -46,13 +51,25 @@ def end_in_error(trainer: RunTrainer, error: Exception) -> NoReturn:
     """End a run with `error`, and with a checkpoint where one can be saved."""
     if trainer.accelerator.num_processes > 1 and not isinstance(error, RunEnded):
         end_alone(error)
+    text = follow_folder(trainer, error)
     message = f"The run ended after step {trainer.state.global_step}; {how_to_continue(trainer, error)}"
     if not isinstance(error, UsageError):
-        error.add_note(message)
+        error.add_note(f"{text}\n{message}".lstrip())
         raise error
     if trainer.accelerator.is_main_process:
-        sys.stderr.write(f"{error}\n{message}\n")
+        sys.stderr.write(f"{error}\n{text}\n{message}\n".replace("\n\n", "\n"))
     sys.exit(0 if isinstance(error, RunStopped) else 1)
+
+
+def follow_folder(trainer: RunTrainer, error: Exception) -> str:
+    """Make a moved output folder the trainer's; the sentence about it, empty where it is in place or `error` said it."""
+    if isinstance(error, FolderMoved):
+        return ""
+    try:
+        trainer.refuse_moved()
+    except FolderMoved as moved:
+        return str(moved)
+    return ""
 
 
 def how_to_continue(trainer: RunTrainer, error: Exception) -> str:
@@ -66,16 +83,22 @@ def how_to_continue(trainer: RunTrainer, error: Exception) -> str:
         except SaveFailed as failed:
             return f"{failed}; {newest_checkpoint_hint(trainer)}"
         if saved:
-            return f"continue it with --resume_from_checkpoint {saved}, or auto"
+            newest = checkpoints_in(Path(trainer.args.output_dir))[:1] == [saved]
+            return f"continue it with --resume_from_checkpoint {saved}{', or auto' if newest else ''}"
     return newest_checkpoint_hint(trainer)
 
 
 def newest_checkpoint_hint(trainer: RunTrainer) -> str:
-    """The sentence that names the newest checkpoint, if any."""
-    checkpoints = checkpoints_in(Path(trainer.args.output_dir))
-    if not checkpoints:
+    """The sentence that names the newest whole checkpoint of this run, if any."""
+    if not has_finished_a_step(trainer) and not trainer.saved_folder:
+        return "it had finished no step, so there is nothing to save: start it again"
+    step, folder = trainer.state.global_step, Path(trainer.args.output_dir)
+    own = [path for path in checkpoints_in(folder) if step_of(path) <= step and not size_problems(path)]
+    newest = own[0] if own else trainer.saved_folder
+    if newest is None:
         return "nothing was saved"
-    return f"the last good checkpoint is {checkpoints[0]}: --resume_from_checkpoint auto"
+    auto = "auto" if checkpoints_in(folder)[:1] == [newest] else newest
+    return f"the last good checkpoint is {newest}: --resume_from_checkpoint {auto}"
 
 
 def end_alone(error: Exception) -> NoReturn:
