@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -440,6 +441,74 @@ def test_a_file_changed_after_the_check_is_refused(folder: Path) -> None:
     write(folder / "t.jsonl", ROW)
     with pytest.raises(DataError, match=r"t.jsonl: file: got a file that changed after it was checked, expected"):
         data.select([0])[0]
+
+
+def edited(path: Path, raw: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.write(raw)
+        file.truncate()
+
+
+def with_time_set_back(path: Path, raw: bytes) -> None:
+    status = path.stat()
+    edited(path, raw)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def swapped(path: Path, raw: bytes) -> None:
+    """As most editors save, with the old time."""
+    status, new = path.stat(), path.with_suffix(".new")
+    new.write_bytes(raw)
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)
+
+
+EDITS = {
+    "the same size": (edited, lambda raw: raw.replace(b'"3"', b'"4"')),
+    "longer": (edited, lambda raw: raw + b"\n"),
+    "cut": (edited, lambda raw: raw[:-9]),
+    "emptied": (edited, lambda raw: b""),
+    "other line ends": (edited, lambda raw: raw.replace(b"\n", b"\r\n")),
+    "only its time": (edited, lambda raw: raw),
+    "swapped for another": (swapped, lambda raw: raw.replace(b'"3"', b'"4"')),
+    "swapped for the same": (swapped, lambda raw: raw),
+    "the same size and time": (with_time_set_back, lambda raw: raw.replace(b'"3"', b'"4"')),
+    "rows in another order": (with_time_set_back, lambda raw: b"".join(reversed(raw.splitlines(keepends=True)))),
+    "deleted": (lambda path, raw: path.unlink(), lambda raw: raw),
+    "moved": (lambda path, raw: path.rename(path.with_suffix(".moved")), lambda raw: raw),
+    "a folder": (lambda path, raw: (path.unlink(), path.mkdir()), lambda raw: raw),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_file_edited_while_it_is_read_is_refused_at_the_next_access(folder: Path, edit: str) -> None:
+    """Also after rows were read; and in a copy that another process or worker opens later."""
+    write(folder / "t.jsonl", *({**ROW, "id": str(i)} for i in range(6)))
+    data = load_records("t.jsonl", "img", progress=False)
+    assert data[0].id == "0" and data[3].id == "3"
+    copy, (how, change) = pickle.loads(pickle.dumps(data)), EDITS[edit]
+    time.sleep(0.002)  # a tick of the file system's clock
+    how(folder / "t.jsonl", change((folder / "t.jsonl").read_bytes()))
+    for reader in (data, copy):
+        with pytest.raises(DataError, match=r"t\.jsonl.* got (a (file|line) that changed after|no file, where)"):
+            reader[3]
+
+
+def test_what_is_no_edit_is_none(folder: Path) -> None:
+    numbered(folder)
+    data = load_records("t.jsonl", "img", progress=False)
+    (folder / "t.jsonl").read_bytes()
+    (folder / "t.jsonl").chmod(0o600)
+    (folder / "other.jsonl").write_text("{}")
+    assert [record.id for record in data] == [str(i) for i in range(20)]
+
+
+def test_a_large_file_rewritten_with_its_time_set_back_is_checked_again(folder: Path) -> None:
+    numbered(folder, 4200, pad=200)
+    load_records("t.jsonl", "img", progress=False)
+    time.sleep(0.002)
+    with_time_set_back(folder / "t.jsonl", (folder / "t.jsonl").read_bytes().replace(b"xx", b"yy"))
+    assert load_records("t.jsonl", "img", progress=False)[0].extra["pad"].startswith("yy")
 
 
 def cached(folder: Path) -> list[Path]:

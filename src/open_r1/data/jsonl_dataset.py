@@ -3,11 +3,13 @@
     data = load_records("a.jsonl:b.jsonl", "images_a:images_b")
     train, val = data.split(0.05, seed=0)
 
-Every line is checked once; then only its offset is stored, and a row is parsed again at each access.
+Every line is checked once; then only its offset and checksum are stored, and a row is parsed again at each access. A
+file that has changed since, in any way, is an error at the next access.
 """
 
 import operator
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +34,7 @@ class JsonlFile:
     path: str  # as the user typed it: it opens every message
     folder: str | None
     method: str | None
-    stamp: tuple[int, int] = (0, 0)  # size in bytes and mtime in ns when it was checked
+    stamp: tuple[int, ...] = (0,)  # of `_stamp`, when it was checked
 
     def problems(self) -> list[Problem]:
         """Defects of the file itself: missing, a folder, unreadable; empty where it can be read."""
@@ -49,16 +51,16 @@ class JsonlFile:
 class RecordDataset(Sequence[Record]):
     """N rows of several files, parsed at each access. Small when pickled, and safe to read from forked workers.
 
-    `places_N3` holds (source, offset, length) in bytes of each row and `lines_N` its line, counted from 1.
+    `places_N4` holds (source, offset, length, CRC-32), in bytes, of each row and `lines_N` its line, counted from 1.
     `warnings` are complete lines such as "a.jsonl:9: id: '3' was already used in line 4".
     """
 
     def __init__(
-        self, sources: Sequence[JsonlFile], places_N3: np.ndarray, lines_N: np.ndarray, warnings: Iterable[str]
+        self, sources: Sequence[JsonlFile], places_N4: np.ndarray, lines_N: np.ndarray, warnings: Iterable[str]
     ):
         self.sources = tuple(sources)
         self.warnings = tuple(warnings)
-        self._places_N3 = places_N3
+        self._places_N4 = places_N4
         self._lines_N = lines_N
         self._files: dict[int, BinaryIO] = {}
 
@@ -66,17 +68,20 @@ class RecordDataset(Sequence[Record]):
         return len(self._lines_N)
 
     def __getitem__(self, index: int) -> Record:
-        """Row `index`. Raises DataError where the file has changed since it was checked."""
-        source_index, offset, length = self._places_N3[operator.index(index)].tolist()
+        """Row `index`. Raises DataError where the file has changed since it was checked: in size, time or inode, or,
+        where all of these were set back, in the bytes of this row."""
+        source_index, offset, length, crc = self._places_N4[operator.index(index)].tolist()
         source, line = self.sources[source_index], int(self._lines_N[index])
         where = f"{source.path}:{line}"
         # pread and no memory map: where the file was cut short, pread ends in an error, a memory map in SIGBUS.
         raw = os.pread(self._file(source_index).fileno(), length, offset)
+        if zlib.crc32(raw) != crc:
+            raise changed_file(where, "line", "a line that changed after it was checked")
         return parse_row(decode_row(raw, where), where, line, source.folder or "", source.method)
 
     def source_of_rows(self) -> np.ndarray:
         """(N,) the index in `sources` of each row's file."""
-        return self._places_N3[:, 0]
+        return self._places_N4[:, 0]
 
     def lines(self) -> np.ndarray:
         """(N,) the line of each row in its file, counted from 1."""
@@ -88,7 +93,7 @@ class RecordDataset(Sequence[Record]):
     def select(self, indices: Sequence[int] | np.ndarray) -> "RecordDataset":
         """The rows at `indices`, in that order."""
         rows = np.asarray(indices, np.int64).reshape(-1)
-        return RecordDataset(self.sources, self._places_N3[rows], self._lines_N[rows], self.warnings)
+        return RecordDataset(self.sources, self._places_N4[rows], self._lines_N[rows], self.warnings)
 
     def split(self, val_split_ratio: float, seed: int) -> tuple["RecordDataset", "RecordDataset"]:
         """(train, val), disjoint, each in file order; val has round(ratio * N) rows drawn from `seed`.
@@ -105,14 +110,12 @@ class RecordDataset(Sequence[Record]):
         return self.select(np.sort(order[count:])), self.select(np.sort(order[:count]))
 
     def _file(self, source_index: int) -> BinaryIO:
-        """The open file of a source. Raises DataError where it has changed since it was checked."""
+        """The open file of a source. Raises DataError where the file at its path has changed since it was checked."""
+        path = self.sources[source_index].path
+        if (stamp := _stamp(path)) != self.sources[source_index].stamp:
+            got = "a file that changed after it was checked" if stamp else "no file, where one was checked"
+            raise changed_file(path, "file", got)
         if source_index not in self._files:
-            path = self.sources[source_index].path
-            if _stamp(path) != self.sources[source_index].stamp:
-                got = "a file that changed after it was checked"
-                raise data_error(
-                    path, "file", got, "the same file", "start again, and do not edit it while it is in use"
-                )
             self._files[source_index] = open(path, "rb")  # noqa: SIM115 (kept open for the life of the dataset)
         return self._files[source_index]
 
@@ -208,18 +211,26 @@ def _index(source: JsonlFile, cache: Path, bar: Progress) -> tuple[Index, list[P
 
 def _dataset(files: list[tuple[JsonlFile, Index]]) -> RecordDataset:
     places = [
-        np.column_stack([np.full(len(index.lines_N), i), index.offsets_N, index.lengths_N])
+        np.column_stack([np.full(len(index.lines_N), i), index.offsets_N, index.lengths_N, index.crcs_N])
         for i, (_, index) in enumerate(files)
     ]
     return RecordDataset(
         [source for source, _ in files],
-        np.concatenate([np.zeros((0, 3), np.int64), *places]),
+        np.concatenate([np.zeros((0, 4), np.int64), *places]),
         np.concatenate([np.zeros(0, np.int64), *(index.lines_N for _, index in files)]),
         (f"{source.path}:{line}: {text}" for source, index in files for line, text in index.warnings),
     )
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """(size in bytes, mtime in ns) of a file."""
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
+def changed_file(where: str, what: str, got: str) -> DataError:
+    """The error about a file, or a line of it, that changed while it is in use."""
+    return data_error(where, what, got, f"the same {what}", "start again, and do not edit the file while it is in use")
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """(size in bytes, mtime in ns, inode) of a file; empty where there is none."""
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ino

@@ -39,10 +39,11 @@ class Index:
     offsets_N: np.ndarray  # int64, bytes from the start of the file
     lengths_N: np.ndarray  # int64, bytes
     lines_N: np.ndarray  # int64, counted from 1
+    crcs_N: np.ndarray  # int64, CRC-32 of each row's bytes
     warnings: tuple[tuple[int, str], ...] = ()
 
 
-EMPTY = Index(*np.zeros((3, 0), np.int64))
+EMPTY = Index(*np.zeros((4, 0), np.int64))
 
 
 def decode_row(line: bytes, where: str) -> object:
@@ -76,7 +77,7 @@ def index_file(
 ) -> tuple[Index, list[Problem]]:
     """Index of one file and all its problems; `report` is called with the number of bytes read so far.
 
-    An index without problems is cached with the size and time of the file and the times of all its image folders, so
+    An index without problems is cached with size, inode and times of the file and the times of its image folders, so
     a removed image makes it invalid (a changed image or link target does not: opening the image reports that). Of
     processes that start together, such as the ranks of a run, one validates a large file and the others wait for it.
     """
@@ -104,7 +105,7 @@ def _build(cache: Path, path: str, folder: str | None, report: Callable) -> tupl
 def _scan(path: str, folder: str | None, images: ImageFolder | None, report: Callable) -> tuple[Index, list[Problem]]:
     """Validates every line: the index of the valid rows, and all problems."""
     problems: list[Problem] = []
-    places = array("q")  # offset, length, line, checksum of the id; the garbage collector does not traverse an array
+    places = array("q")  # offset, length, line, CRC, that of the id; the garbage collector does not traverse an array
     check = images.problem if images else _missing_folder if folder is None else None
     with open(path, "rb") as file:
         if (defect := _whole_file_problem(file.readline(), file.readline(), path)) is not None:
@@ -114,13 +115,13 @@ def _scan(path: str, folder: str | None, images: ImageFolder | None, report: Cal
             where = f"{path}:{line}"
             try:
                 record = parse_row(decode_row(text, where), where, line, folder or "", None, check)
-                places.extend((offset, len(text), line, zlib.crc32(record.id.encode())))
+                places.extend((offset, len(text), line, zlib.crc32(text), zlib.crc32(record.id.encode())))
             except DataError as error:
                 problems += error.problems
     if not places and not problems:
         problems.append(Problem(path, "file", "no rows", "at least one JSON object", "check how the file was written"))
-    table_N4 = np.frombuffer(places, np.int64).reshape(-1, 4)
-    return Index(*table_N4[:, :3].T.copy(), _duplicates(path, table_N4)), problems
+    table_N5 = np.frombuffer(places, np.int64).reshape(-1, 5)
+    return Index(*table_N5[:, :4].T.copy(), _duplicates(path, table_N5)), problems
 
 
 def _lines(file: BinaryIO, report: Callable[[int], object]) -> Iterator[tuple[int, int, bytes]]:
@@ -161,16 +162,16 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _duplicates(path: str, table_N4: np.ndarray) -> tuple[tuple[int, str], ...]:
+def _duplicates(path: str, table_N5: np.ndarray) -> tuple[tuple[int, str], ...]:
     """Warnings for ids used twice; exact, since lines with equal checksums are read again and compared."""
-    order = np.argsort(table_N4[:, 3], kind="stable")
-    sums = table_N4[order, 3]
+    order = np.argsort(table_N5[:, 4], kind="stable")
+    sums = table_N5[order, 4]
     same = np.zeros(len(sums) + 1, bool)
     same[1:-1] = sums[1:] == sums[:-1]
     first: dict[str, int] = {}
     warnings = []
     with open(path, "rb") as file:
-        for offset, length, line, _ in table_N4[np.sort(order[same[1:] | same[:-1]])].tolist():
+        for offset, length, line, _, _ in table_N5[np.sort(order[same[1:] | same[:-1]])].tolist():
             file.seek(offset)
             value = orjson.loads(file.read(length)).get("id")
             identity = str(line if value is None else value)
@@ -180,8 +181,10 @@ def _duplicates(path: str, table_N4: np.ndarray) -> tuple[tuple[int, str], ...]:
 
 
 def _stamp(path: str) -> dict[str, object]:
+    """What a cached index depends on; the time of the inode (ctime) shows a rewrite whose time was set back too."""
     status = Path(path).stat()
-    return {"path": os.path.realpath(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "code": _code()}
+    times = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
+    return {"path": os.path.realpath(path), "size": status.st_size, "inode": status.st_ino, **times, "code": _code()}
 
 
 def _code() -> str:
@@ -210,7 +213,8 @@ def _read_cache(cache: Path, path: str) -> Index | None:
             notes = json.loads(bytes(data["notes"]))
             if not _is_current(notes["stamp"], path):
                 return None
-            return Index(data["offsets"], data["lengths"], data["lines"], tuple(map(tuple, notes["warnings"])))
+            columns = (data[name] for name in ("offsets", "lengths", "lines", "crcs"))
+            return Index(*columns, tuple(map(tuple, notes["warnings"])))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         logger.warning("%s: damaged cache, validating %s again (%s)", cache, path, error)
         return None
@@ -227,9 +231,10 @@ def _is_current(stamp: dict, path: str) -> bool:
 def _write_cache(cache: Path, index: Index, stamp: dict) -> None:
     """Writes the index to the cache; only logs a cache that cannot be written."""
     notes = np.frombuffer(json.dumps({"stamp": stamp, "warnings": index.warnings}).encode(), np.uint8)
+    columns = {"offsets": index.offsets_N, "lengths": index.lengths_N, "lines": index.lines_N, "crcs": index.crcs_N}
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(cache, owner=f"{os.uname().nodename}-{os.getpid()}") as file:
-            np.savez(file, offsets=index.offsets_N, lengths=index.lengths_N, lines=index.lines_N, notes=notes)
+            np.savez(file, **columns, notes=notes)
     except OSError as error:
         logger.warning("%s: cache not written (%s)", cache, error)
