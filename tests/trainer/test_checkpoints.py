@@ -99,7 +99,7 @@ def test_auto_is_the_newest_checkpoint_or_a_new_run(tmp_path, monkeypatch):
     monkeypatch.setattr(select, "run_facts", lambda *args: {})
     args = SimpleNamespace(
         resume_from_checkpoint="auto", output_dir=str(tmp_path), fsdp=None, ignore_data_skip=False,
-        resume_unverified=False, process_index=0, world_size=1, deepspeed_plugin=None,
+        resume_unverified=False, resume_changed=None, process_index=0, world_size=1, deepspeed_plugin=None,
     )  # fmt: skip
     plan = lambda: select.plan_resume([], None, args, None, None).checkpoint  # noqa: E731
     assert plan() is None

@@ -110,7 +110,7 @@ def test_auto_is_recommended_where_it_takes_what_was_saved(tiny, few, tmp_path, 
     assert f"--resume_from_checkpoint {tmp_path}/checkpoint-1\n" in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------------------------------- moved folder
+# -------------------------------------------------------------------------------------------------------- moved folder
 
 
 def renamed(out: Path) -> Path:

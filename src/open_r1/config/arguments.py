@@ -160,6 +160,14 @@ class RunArguments:
         },
     )
 
+    resume_changed: str | None = field(
+        default=None,
+        metadata={
+            "help": "Kinds of files that may differ from those of the checkpoint, with commas between: data, images, "
+            "rewards, processor, model, deepspeed. What changed is logged, and recorded in checkpoints and model card."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Does nothing: `complete` does it later, see the class."""
 

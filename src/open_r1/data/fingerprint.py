@@ -1,11 +1,14 @@
 """A fingerprint of a dataset: shows whether a resumed run goes on with the same rows. (torch-free)"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from open_r1.data.record import Record
+
+SAMPLED = 256  # rows whose pictures are looked at
+HASHED_FRONT, HASHED_BACK = 1 << 20, 1 << 16  # bytes of a picture that are hashed
 
 
 def digest(records: Any) -> str:
@@ -20,17 +23,36 @@ def digest(records: Any) -> str:
     return hashed.hexdigest()
 
 
-def picture_sizes(records: Sequence[Record], sample: int = 256) -> str:
-    """sha256 of path and size in bytes of the pictures of `sample` evenly spaced rows; -1 stands for a missing file.
+def picture_sizes(records: Sequence[Record]) -> str:
+    """sha256 of path and size in bytes of the pictures of `SAMPLED` evenly spaced rows; -1 stands for a missing file.
 
     Hub datasets hold their pictures in themselves and give the hash of no picture.
     """
     hashed = hashlib.sha256()
     if hasattr(records, "sources"):
-        for index in range(0, len(records), max(1, len(records) // sample)):
-            record = records[index]
-            for name in record.images:
-                path = Path(record.folder, name)
-                size = path.stat().st_size if path.is_file() else -1
-                hashed.update(f"{name} {size}\n".encode(errors="surrogatepass"))
+        for name, path in sampled_pictures(records):
+            size = path.stat().st_size if path.is_file() else -1
+            hashed.update(f"{name} {size}\n".encode(errors="surrogatepass"))
     return hashed.hexdigest()
+
+
+def picture_digest(records: Sequence[Record]) -> str:
+    """sha256 of the bytes of the same pictures: of each at most `HASHED_FRONT` and the last `HASHED_BACK` bytes.
+
+    Pictures of other rows are not looked at.
+    """
+    hashed = hashlib.sha256()
+    for _, path in sampled_pictures(records):
+        if path.is_file():
+            with open(path, "rb") as file:
+                hashed.update(file.read(HASHED_FRONT))
+                file.seek(max(file.tell(), path.stat().st_size - HASHED_BACK))
+                hashed.update(file.read())
+    return hashed.hexdigest()
+
+
+def sampled_pictures(records: Sequence[Record]) -> Iterator[tuple[str, Path]]:
+    """(name, path) of the pictures of about `SAMPLED` evenly spaced rows."""
+    for index in range(0, len(records), max(1, len(records) // SAMPLED)):
+        record = records[index]
+        yield from ((name, Path(record.folder, name)) for name in record.images)

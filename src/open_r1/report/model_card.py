@@ -42,6 +42,7 @@ class Card:
     versions: Mapping[str, str]
     rewards: Sequence[tuple[str, float]] = ()
     hub_dataset: str | None = None
+    changes: Sequence[str] = ()  # sentences about files that were changed on the way
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -44,6 +44,8 @@ class RunTrainer(Protocol):
     refuse_moved: Callable[[], None]
     # of checkpointing.resumable
     facts: dict[str, Any]
+    changes: Sequence[str]
+    new_prompts: bool
     first_step: int | None
     last_state: Any  # run_state.RunState or None
     last_state_step: int | None

@@ -109,8 +109,8 @@ def train_and_save(
     """
     if resume.checkpoint is None or resume.checkpoint.resolve().parent != Path(training.output_dir).resolve():
         archive_earlier_logs(training)
+    trainer.facts, trainer.changes, trainer.new_prompts = resume.facts, resume.changes, resume.new_prompts
     save_configuration(trainer, task, training, model_args)
-    trainer.facts = resume.facts
     trainer.recipe_and_card = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
     train(trainer, resume)
 
@@ -123,6 +123,7 @@ def save_configuration(
         return
     sections = {"task": vars(task), "training": training.to_dict(), "model": vars(model_args)}
     versions = {"transformers": transformers.__version__}
+    sections |= {"files": {"changed on the way": list(trainer.changes)}} if trainer.changes else {}
     path = Path(training.output_dir) / "resolved_config.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = redacted_values(json.loads(json.dumps(sections | {"versions": versions}, default=str)))

@@ -80,9 +80,9 @@ def publish(folder: Path, final: Path, manifest: bool) -> None:
         if manifest and (problems := size_problems(final)):
             raise OSError("; ".join(problems))
         shutil.rmtree(folder.parent)
+        warn_of_little_space(final)
     except OSError as error:
         raise SaveFailed(save_error_text(final, error)) from error
-    warn_of_little_space(final)
 
 
 def warn_of_little_space(folder: Path) -> None:

@@ -1,27 +1,28 @@
-"""The facts that identify a run (flags, data, rewards, processor, ranks), compared when it is resumed.
+"""The facts that identify a run (flags, data, rewards, processor, model, ranks), compared when it is resumed.
 
 Every field of the arguments stands in exactly one of `MAY_DIFFER` and `SHAPING` (a test holds that). All
 fields outside `MAY_DIFFER` are compared, so a flag that a new release of TRL adds is compared until it is listed.
 """
 
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from transformers import ProcessorMixin, TrainingArguments
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
-from open_r1.data.fingerprint import digest, picture_sizes
+from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.record import Record
-from open_r1.errors import UsageError, shorten
 from open_r1.redaction import redacted_values
-from open_r1.rewards.custom import user_file
-from open_r1.trainer.checkpointing.required_files import read_state
+from open_r1.trainer.checkpointing.file_facts import (
+    deepspeed_facts,
+    model_facts,
+    processor_facts,
+    reward_facts,
+    template_facts,
+)
 
 # Flags that leave the weights after each step what they would have been, by what they do instead.
 MAY_DIFFER: dict[str, str] = {
@@ -49,7 +50,7 @@ MAY_DIFFER: dict[str, str] = {
     ),
     "how long the run goes on, and how it ends": (
         "max_steps num_train_epochs hang_timeout on_nonfinite stop_on resume_from_checkpoint "
-        "resume_unverified ignore_data_skip restore_callback_states_from_checkpoint"
+        "resume_unverified resume_changed ignore_data_skip restore_callback_states_from_checkpoint"
     ),
     "bounds of what is refused or given up": (
         "max_prompt_length reward_seconds reward_memory_gb rewards_in_process reward_errors trust_remote_code"
@@ -117,10 +118,6 @@ SHAPING: dict[str, str] = {
 }
 
 
-# Beginnings of facts that list all settings of a file, or all files of a processor.
-OF_FILES = ("--deepspeed ", "sha256 of the processor's ")
-
-
 def run_facts(
     records: Sequence[Record],
     task: TaskArguments,
@@ -136,11 +133,14 @@ def run_facts(
         "rows": len(records),
         "sha256 of the data": digest(records),
         "sizes of sampled pictures": picture_sizes(records),
+        "sha256 of sampled pictures": picture_digest(records),
         "$JUDGE_MODEL": os.environ.get("JUDGE_MODEL"),
     }
-    flags = shaping_flags(task, training, model_args)
-    facts = run | flags | deepspeed_facts(training.deepspeed) | reward_facts(task.reward_funcs or ())
-    return redacted_values(json.loads(json.dumps(facts | processor_facts(processor), default=_plain)))
+    files = deepspeed_facts(training.deepspeed) | reward_facts(task.reward_funcs or ()) | processor_facts(processor)
+    files |= template_facts(getattr(training, "chat_template_path", None))
+    files |= model_facts(model_args, getattr(training, "beta", 0.0))
+    facts = run | shaping_flags(task, training, model_args) | files
+    return redacted_values(json.loads(json.dumps(facts, default=_plain)))
 
 
 def shaping_flags(*arguments: Any) -> dict[str, Any]:
@@ -154,74 +154,6 @@ def names_in(lists: dict[str, str]) -> set[str]:
     return {name for names in lists.values() for name in names.split()}
 
 
-def deepspeed_facts(config: str | dict[str, Any] | None) -> dict[str, Any]:
-    """`--deepspeed section.key` -> value, of every setting in the file.
-
-    >>> deepspeed_facts({"zero_optimization": {"stage": 3}})
-    {'--deepspeed zero_optimization.stage': 3}
-    """
-    settings = config if isinstance(config, dict) else json.loads(Path(config).read_text()) if config else {}
-
-    def flat(section: dict[str, Any], place: str) -> Iterable[tuple[str, Any]]:
-        for key, value in section.items():
-            yield from flat(value, f"{place}{key}.") if isinstance(value, dict) else [(f"{place}{key}", value)]
-
-    return {f"--deepspeed {name}": value for name, value in flat(settings, "")}
-
-
-def reward_facts(names: Iterable[str]) -> dict[str, str]:
-    """sha256 of the file of each reward that is the user's own."""
-    paths = dict.fromkeys(path for path, _ in map(user_file, names) if path)
-    return {f"sha256 of {path}": hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
-
-
-def processor_facts(processor: ProcessorMixin) -> dict[str, str]:
-    """sha256 of each file that `save_pretrained` writes: tokenizer, chat template, sizes of pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        processor.save_pretrained(folder)
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        return {f"sha256 of the processor's {path.name}": _processor_hash(path) for path in files}
-
-
-def _processor_hash(path: Path) -> str:
-    """sha256 of a file, without its folder's name and what a call leaves in a tokenizer (padding, truncation)."""
-    data = path.read_bytes()
-    if path.suffix == ".json":
-        value = json.loads(data)
-        transient = {"padding", "truncation", "name_or_path", "_name_or_path"}
-        data = json.dumps({k: v for k, v in value.items() if k not in transient}, sort_keys=True).encode()
-    return hashlib.sha256(data).hexdigest()
-
-
 def _plain(value: Any) -> Any:
     """A value that JSON cannot hold, as a dictionary or text."""
     return value.to_dict() if hasattr(value, "to_dict") else str(value)
-
-
-def resume_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """A sentence for each fact that differs. Facts that only one of the two runs has are left out, as another version
-    has other flags; but where both have settings of a file (`OF_FILES`), one that was added or removed differs too.
-
-    >>> resume_differences({"--seed": 1, "rows": 64}, {"--seed": 2, "rows": 64, "$JUDGE_MODEL": None})
-    ['--seed: 1 in the checkpoint, 2 in this run']
-    """
-    shared = tuple(
-        prefix for prefix in OF_FILES if all(any(n.startswith(prefix) for n in f) for f in (saved, current))
-    )
-    names = [n for n in {**saved, **current} if (n in saved and n in current) or n.startswith(shared)]
-    return [
-        f"{name}: {shorten(saved.get(name))} in the checkpoint, {shorten(current.get(name))} in this run"
-        for name in names
-        if saved.get(name) != current.get(name)
-    ]
-
-
-def refuse_differences(folder: Path, facts: dict[str, Any]) -> None:
-    """Raises UsageError with all differences between the run that saved the checkpoint and this one."""
-    differences = resume_differences(read_state(folder)["facts"], facts)
-    if differences:
-        raise UsageError(
-            f"--resume_from_checkpoint: got {folder}, expected the flags and data that it was saved under, so that "
-            "the run goes on exactly:\n  " + "\n  ".join(differences) + "\nset them back, or start a new run from its "
-            f"weights: --model_name_or_path {folder} without --resume_from_checkpoint"
-        )

@@ -18,7 +18,7 @@ Seeds of vLLM requests follow from seed, step and row, so they need no state. CP
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Resumable:
     """Mixin, before TRL's class: saves and restores a run exactly. `facts` are those of `identity.run_facts`."""
 
     facts: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
+    changes: Sequence[str] = ()  # of `select.Resume`, as `new_prompts`
+    new_prompts: bool = False
     first_step: int | None = None  # number of steps that were finished when this process began to train
     last_state: "RunState | None" = None  # after the last finished optimizer step of this process
     last_state_step: int | None = None  # the number of that step
@@ -150,8 +152,8 @@ def save_checkpoint_now(trainer: RunTrainer) -> Path | None:
     """Save checkpoint-N of the last finished optimizer step N, to end a run that cannot go on; all ranks call it.
 
     Random numbers, completions and logs of what was begun after it (a step, an evaluation) are taken back, so that a
-    run resumed from it equals an undisturbed one. Returns the folder; where this process has finished no step, the
-    checkpoint that it went on from, or None. With --save_only_model true it holds the weights alone, as the user chose.
+    run resumed from it equals an undisturbed one. Returns the folder; where this process has finished no step, that
+    which it went on from, or None. With --save_only_model true it holds the weights alone, as the user chose.
     """
     step = trainer.state.global_step
     if has_finished_a_step(trainer) and trainer.saved_step != step:

@@ -150,6 +150,7 @@ def save_run_state(trainer: RunTrainer, folder: Path) -> None:
         plugin = trainer.args.deepspeed_plugin
         description = {"engine": engine, "ranks": trainer.args.world_size, "zero_stage": plugin and plugin.zero_stage}
         description |= {"own_scheduler": not (folder / "scheduler.pt").exists(), "facts": trainer.facts}
+        description |= {"changes": list(trainer.changes)}
         (folder / STATE).write_text(json.dumps(description, indent=1), encoding="utf-8")
 
 
@@ -157,7 +158,8 @@ def load_run_state(trainer: RunTrainer, folder: Path) -> None:
     """Restore what `save_run_state` wrote for this rank."""
     path = folder / f"run_state_{trainer.accelerator.process_index}.pt"
     fields = torch.load(path, map_location="cpu", weights_only=True)
-    fields["window"] = with_prompts(trainer, fields["window"])
+    # completions of prompts that are others now are sampled again
+    fields["window"] = None if trainer.new_prompts else with_prompts(trainer, fields["window"])
     restore_run_state(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **fields))
     load_reference(trainer, folder)
 

@@ -1,9 +1,9 @@
 """Selects and verifies the checkpoint that a run continues from, before a model is loaded.
 
 A `checkpoint-N` is fit when all files of a run's state are there (`required_files`) with the bytes that were written
-(`manifest`), and when flags, data, rewards and processor are those that it was saved under (`identity`). transformers
-checks none of it: it continues without optimizer, scheduler or random state, and under other flags. All nodes share
-the folder.
+(`manifest`), and when flags and files are those that it was saved under (`identity`, `file_facts`), or differ as
+allowed (`changes`). transformers checks none of it: it continues without optimizer, scheduler or random state, and
+under other flags. All nodes share the folder.
 """
 
 import logging
@@ -20,7 +20,8 @@ from transformers import ProcessorMixin, TrainingArguments
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
-from open_r1.trainer.checkpointing.identity import refuse_differences, run_facts
+from open_r1.trainer.checkpointing.changes import OF_PROMPTS, accept_differences, changed_kinds, recorded_changes
+from open_r1.trainer.checkpointing.identity import run_facts
 from open_r1.trainer.checkpointing.manifest import MANIFEST, damages
 from open_r1.trainer.checkpointing.required_files import missing
 
@@ -29,10 +30,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Resume:
-    """The checkpoint that a run continues from, None for a new run; and its facts, saved with each checkpoint."""
+    """The checkpoint that a run continues from, None for a new run; and its facts, saved with each checkpoint.
+
+    `changes`: a sentence for each file that was changed on the way, by `--resume_changed`; `new_prompts`: whether rows
+    now make other prompts, so that saved completions do not belong to them.
+    """
 
     checkpoint: Path | None
     facts: dict[str, Any]
+    changes: Sequence[str] = ()
+    new_prompts: bool = False
 
 
 def plan_resume(
@@ -46,9 +53,10 @@ def plan_resume(
     for the same where there is any checkpoint, a folder, or nothing.
 
     Raises UsageError, without loading a model, where there is no such folder, where a file is missing or damaged,
-    where flags, data, rewards or processor differ from those it was saved under, and for flags that rule out an exact
-    resume.
+    where flags, data, rewards, processor or model differ from those it was saved under, but for the kinds of
+    `--resume_changed`, and for flags that rule out an exact resume.
     """
+    allowed = changed_kinds(training.resume_changed)
     facts = run_facts(records, task, training, model_args, processor)
     fsdp = bool(training.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     if fsdp and getattr(training, "sync_ref_model", False):
@@ -58,6 +66,8 @@ def plan_resume(
         )
     choice = str(training.resume_from_checkpoint or "false")
     if choice.lower() == "false":
+        if allowed:
+            raise UsageError("--resume_changed: acts only with --resume_from_checkpoint; add that, or remove it")
         return Resume(None, facts)
     if training.ignore_data_skip:
         raise UsageError(
@@ -70,8 +80,9 @@ def plan_resume(
         folder = newest_checkpoint(Path(training.output_dir), training.resume_unverified, ranks)
     else:
         folder = named_checkpoint(Path(choice), training.resume_unverified, ranks)
-    refuse_differences(folder, facts)
-    return Resume(folder, facts)
+    differences = accept_differences(folder, facts, allowed)
+    new_prompts = any(difference.kind in OF_PROMPTS for difference in differences)
+    return Resume(folder, facts, recorded_changes(folder, differences), new_prompts)
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

@@ -32,7 +32,7 @@ class HeldFolder:
         """Where the folder is now; its old path where it was deleted; None where nothing has happened to it."""
         if self.is_at(self.path):
             return None
-        place = Path(os.readlink(f"/proc/self/fd/{self.handle}"))
+        place = Path(f"/proc/self/fd/{self.handle}").readlink()
         return place if self.is_at(place) else self.path
 
 

@@ -62,7 +62,7 @@ def end_in_error(trainer: RunTrainer, error: Exception) -> NoReturn:
 
 
 def follow_folder(trainer: RunTrainer, error: Exception) -> str:
-    """Make a moved output folder the trainer's; the sentence about it, empty where it is in place or `error` said it."""
+    """Make a moved output folder the trainer's; the sentence about it, empty where `error` or nothing says it."""
     if isinstance(error, FolderMoved):
         return ""
     try:

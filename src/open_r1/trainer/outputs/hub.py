@@ -112,6 +112,7 @@ def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args:
         data_sha256=trainer.facts["sha256 of the data"],
         command=command_line(["python", *sys.argv]),
         ranks=training.world_size,
+        changes=trainer.changes,
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         rewards=list(zip(rewards, weights, strict=True)),
         hub_dataset=hub if hub and not Path(hub).exists() else None,
