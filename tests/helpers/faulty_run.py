@@ -46,6 +46,10 @@ def die(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stand_still(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def fail(*_: Any) -> None:
     raise RuntimeError("planted")
 
@@ -73,6 +77,8 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "rollout takes minutes": ((generation.StopOnRequest, "__call__"), pause),
     "update hangs": ((LifecycleHooks, "training_step"), sleep),
     "dies": ((LifecycleHooks, "training_step"), die),
+    "stands still": ((LifecycleHooks, "training_step"), stand_still),
+    "dies in a save": ((Resumable, "_save_rng_state"), die),
     "update fails": ((LifecycleHooks, "training_step"), fail),
     "reward fails": ((BatchReward, "__call__"), fail),
     "data is refused": ((prompts.PromptLoader, "take"), refuse),

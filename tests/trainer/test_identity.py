@@ -260,6 +260,20 @@ def test_the_base_of_an_adapter_is_compared_too(run, tmp_path):
     assert said.kind == "model" and said.text.startswith("sha256 of sampled weights of the base model: ")
 
 
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        ({"ranks": 2}, "ranks: 2 in the checkpoint, 1 in this run"),
+        ({"ZeRO stage": 3}, "ZeRO stage: 3 in the checkpoint, None in this run"),
+        ({"ranks": 2, "ZeRO stage": 2}, "ranks: 2 in the checkpoint, 1 in this run\n  ZeRO stage: 2 in"),
+    ],
+)
+def test_other_ranks_and_stages_are_refused(run, saved, words):
+    folder = make_checkpoint(run.folder / "out" / "checkpoint-1", PLAIN, facts=run.facts() | saved)
+    with pytest.raises(SystemExit, match=rf"{words}.*\nset them back, or start a new run"):
+        run("--resume_from_checkpoint", str(folder))
+
+
 def test_what_may_differ_does(run):
     folder = make_checkpoint(run.folder / "out" / "checkpoint-1", PLAIN, facts=run.facts())
     flags = ["--max_steps", "9", "--logging_steps", "3", "--save_steps", "4", "--reward_seconds", "9"]

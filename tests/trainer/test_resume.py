@@ -70,6 +70,19 @@ def test_a_run_whose_generation_dies_leaves_a_checkpoint_to_go_on_from_exactly(t
 
 
 @pytest.mark.slow
+def test_a_checkpoint_copied_elsewhere_and_reached_by_links_goes_on_exactly(tiny, few, tmp_path):
+    whole = train(tiny, few, tmp_path / "run", "across steps", *SAVED)
+    copy, link = tmp_path / "disk" / "copy", tmp_path / "link"
+    shutil.copytree(tmp_path / "run", copy)  # with the time of now
+    shutil.rmtree(tmp_path / "run")
+    link.symlink_to(copy)
+    (tmp_path / "checkpoint-4").symlink_to(link / "checkpoint-4")
+    for saved in (copy / "checkpoint-2", link / "checkpoint-3", tmp_path / "checkpoint-4"):
+        assert select.named_checkpoint(saved) == saved
+        assert_same(train(tiny, few, link, "across steps", checkpoint=saved), whole)
+
+
+@pytest.mark.slow
 def test_the_files_of_a_resumed_run_are_those_of_the_undisturbed_one(tiny, few, tmp_path):
     flags = f"--model_name_or_path {tiny} --data_file_paths {few} --image_folders {few.parent} --task_type digits "
     flags += (

@@ -194,6 +194,37 @@ def test_what_one_rank_meets_ends_all_with_a_checkpoint(tiny, digits, tmp_path):
     assert stderr.count(f"The run ended after step 3; continue it with --resume_from_checkpoint {saved}") == 1
 
 
+# fault on one of two ranks under ZeRO-3 -> what is said, the newest checkpoint (one is saved at every second step)
+ZERO3 = {
+    "reward fails": ("planted", "checkpoint-3"),
+    "data is refused": ("train.jsonl:7: image: got a file that was removed", "checkpoint-3"),
+    "update fails": ("this rank failed by itself", "checkpoint-2"),
+    "dies": ("SIGKILL", "checkpoint-2"),
+    "stands still": ("--hang_timeout", "checkpoint-2"),
+}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("fault", ZERO3)
+def test_under_zero3_a_fault_of_one_rank_ends_all_in_time_with_a_whole_checkpoint(tiny, digits, tmp_path, fault):
+    flags = ("--deepspeed", "local_scripts/zero3.json", "--hang_timeout", 12 if fault == "stands still" else 1800)
+    seconds, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", *flags, ranks=2)
+    said, name = ZERO3[fault]
+    assert status == 1 and said in stderr and seconds < 90, stderr[-3000:]
+    saved = select.newest_checkpoint(tmp_path)
+    assert saved.name == name and select.checkpoints_in(tmp_path)[0] == saved
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_first_save_leaves_a_run_to_begin_anew(tiny, digits, tmp_path):
+    flags = ("--save_steps", 4, "--resume_from_checkpoint", "auto", "--max_steps", 4)
+    _, status, _ = faulty("dies in a save", tmp_path, tiny, digits / "train.jsonl", *flags)
+    assert status == -signal.SIGKILL and select.checkpoints_in(tmp_path) == [] and (tmp_path / "saving").exists()
+    _, status, stderr = faulty("dies", tmp_path, tiny, digits / "train.jsonl", *flags, "--max_steps", 3)
+    assert status == 0, stderr[-3000:]
+    assert not (tmp_path / "saving").exists() and (tmp_path / "checkpoint").exists()
+
+
 @pytest.mark.parametrize(
     ("ranks", "flags"),
     [

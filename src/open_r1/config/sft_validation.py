@@ -1,7 +1,7 @@
 """Refuses flags of supervised fine-tuning that could not act, before anything is loaded."""
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
-from open_r1.config.validation import check_lora, check_sources
+from open_r1.config.validation import check_limit, check_lora, check_sources
 
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
@@ -35,6 +35,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
     check_sources(data, model)
     check_lora(data, model, typed)
+    check_limit(training)
     if training.eval_strategy != "no":
         got, reason = training.eval_strategy, REFUSED_SFT_FLAGS["val_split_ratio"]
         raise ValueError(f"--eval_strategy: got {got}, expected no: {reason}")

@@ -57,9 +57,20 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
             f"--rollouts_to_keep: got {got}, expected at least --num_generations {least}, one group; "
             "--rollout_groups 0 keeps none"
         )
+    check_limit(training)
     check_rewards(data, typed)
     prepare_methods(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
     check_lora(data, model, typed)
+
+
+def check_limit(training: Any) -> None:
+    """Refuse a number of checkpoints to keep that is none. Raises ValueError."""
+    limit = training.save_total_limit
+    if limit is not None and limit < 1:
+        raise ValueError(
+            f"--save_total_limit: got {limit}, expected at least 1: the newest checkpoint always stays; leave it out "
+            "to keep all, or set --save_strategy no"
+        )
 
 
 def check_rewards(data: Any, typed: set[str]) -> None:
