@@ -61,7 +61,7 @@ FAULTS = [
     ),
     Fault(
         "a run is resumed with other flags, ranks, data, pictures, rewards, processor, template, base weights",
-        "refused with the difference before a model is loaded; --resume_changed allows files by kind, and records them",
+        "refused with the difference before a model is loaded; --resume_changed allows files by kind and records it",
         "trainer/test_identity",
         ("what_differs_is_refused_by_name", "a_changed_file_is_allowed_by_its_kind_and_recorded"),
     ),

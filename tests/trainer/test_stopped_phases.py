@@ -60,8 +60,8 @@ PHASES = {
     "a log write": ("log", 2, "checkpoint-2"),
     "the last step of an epoch": ("_maybe_log_save_evaluate", 3, "checkpoint-3"),
     "a save": ("_save_checkpoint", 4, "checkpoint-4"),
-    "a rollout": ("_generate_single_turn", 2, "checkpoint-2"),
-    "a reward": ("_calculate_rewards", 2, "checkpoint-2"),
+    "a rollout": ("_generate_single_turn", 1, "checkpoint-1"),
+    "a reward": ("_calculate_rewards", 1, "checkpoint-1"),
 }
 
 
@@ -77,8 +77,9 @@ def test_a_stop_in_the_evaluation_of_the_first_step_saves_that_step(tiny, few, t
 @pytest.mark.parametrize("phase", PHASES)
 def test_whatever_is_broken_off_the_run_goes_on_exactly(tiny, few, tmp_path, capsys, whole, phase):
     method, step, name = PHASES[phase]
-    saving = ["--save_strategy", "steps", "--save_steps", "4"] if phase == "a save" else []
-    assert stop_at(trainer_of(tiny, few, tmp_path, *EVERY_STEP.split(), *saving), method, step) == 0
+    flags = ["--save_strategy", "steps", "--save_steps", "4"] if phase == "a save" else []
+    flags += [] if phase in ("a rollout", "a reward") else EVERY_STEP.split()  # of training, not of an evaluation
+    assert stop_at(trainer_of(tiny, few, tmp_path, *flags), method, step) == 0
     saved = tmp_path / name
     assert f"after step {step}; continue it with --resume_from_checkpoint {saved}, or auto" in capsys.readouterr().err
     assert select.newest_checkpoint(tmp_path) == saved
@@ -179,23 +180,27 @@ def test_a_folder_is_known_by_a_relative_path(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("move", [pytest.param(m, marks=[] if m is replaced else pytest.mark.slow) for m in MOVES])
 @pytest.mark.parametrize(
-    "method", ["_maybe_log_save_evaluate", pytest.param("_generate_single_turn", marks=pytest.mark.slow)]
+    ("method", "step", "flags"),
+    [
+        ("_maybe_log_save_evaluate", 2, ""),
+        pytest.param("_generate_single_turn", 1, "", marks=pytest.mark.slow),
+        pytest.param("_generate_single_turn", 1, "--save_strategy steps --save_steps 1", marks=pytest.mark.slow),
+    ],
 )
-def test_a_folder_that_is_moved_under_a_run_ends_it_with_a_checkpoint_there(tiny, few, tmp_path, capsys, move, method):
-    out = tmp_path / "out"
-    trainer = trainer_of(tiny, few, out)
-    places = []
-    at(trainer, method, 2, lambda: places.append(move(out)))
+def test_a_folder_that_is_moved_under_a_run_ends_it_with_a_checkpoint_there(
+    tiny, few, tmp_path, capsys, move, method, step, flags
+):
+    out, places = tmp_path / "out", []
+    trainer = trainer_of(tiny, few, out, *flags.split())
+    at(trainer, method, step, lambda: places.append(move(out)))
     assert ended(trainer) == 1
     (place,), said = places, capsys.readouterr().err
+    saved = place / f"checkpoint-{step}"
     assert moved_text(str(out), str(place)) in said
-    assert (
-        f"The run ended after step 2; continue it with --resume_from_checkpoint {place}/checkpoint-2, or auto" in said
-    )
-    assert [path.name for path in select.checkpoints_in(place)] == ["checkpoint-2"]
-    if out.exists() and out != place:
-        assert not (out / "checkpoint-2").exists()
-    assert select.checkpoint_defects(place / "checkpoint-2", False, (0, 1)) == []
+    assert f"The run ended after step {step}; continue it with --resume_from_checkpoint {saved}, or auto" in said
+    assert select.checkpoints_in(place) == [saved] and select.checkpoint_defects(saved, False, (0, 1)) == []
+    if move is replaced:
+        assert select.checkpoints_in(out) == []
 
 
 @pytest.mark.slow

@@ -75,11 +75,21 @@ def resume_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[F
     return [
         FactDifference(
             kind_of(name),
-            f"{name}: {shorten(saved.get(name))} in the checkpoint, {shorten(current.get(name))} in this run",
+            f"{name}: {shown(name, saved)} in the checkpoint, {shown(name, current)} in this run",
         )
         for name in names
         if saved.get(name) != current.get(name)
     ]
+
+
+def shown(name: str, facts: dict[str, Any]) -> str:
+    """The value of a fact, short; of a hash its beginning.
+
+    >>> shown("sha256 of the data", {"sha256 of the data": "0123456789abcdef"}), shown("rows", {"rows": 3})
+    ("'0123456789ab'", '3')
+    """
+    value = facts.get(name)
+    return shorten(value[:12] if name.startswith("sha256 ") and isinstance(value, str) else value)
 
 
 def accept_differences(folder: Path, facts: dict[str, Any], allowed: frozenset[str]) -> list[FactDifference]:

@@ -2,6 +2,7 @@
 output folder before each write."""
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
@@ -40,7 +41,14 @@ class LifecycleHooks:
         if place:
             path, self.args.output_dir = self.args.output_dir, place
             self.__dict__.pop("held", None)  # what is made at `place` is held next
+            self._follow_saved(Path(path), Path(place))
             raise FolderMoved(moved_text(path, place))
+
+    def _follow_saved(self, old: Path, new: Path) -> None:
+        """Make a checkpoint in the old place one in the new, which is saved again for lack of knowing its fate."""
+        if self.saved_folder is not None and self.saved_folder.parent == old:
+            followed = new / self.saved_folder.name
+            self.saved_step, self.saved_folder = None, followed if followed.is_dir() else None
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         self.refuse_moved()
