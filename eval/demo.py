@@ -21,18 +21,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves everybody who reaches this machine")
     parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--answer_seconds", type=float, default=60, help="longest generation of one answer")
+    parser.add_argument("--most_tokens", type=int, default=16_384, help="of prompt, pictures included, and answer")
     add_answer_flags(parser)
     args = parser.parse_args()
     if find_spec("gradio") is None:
         sys.exit("eval/demo.py: gradio is not installed; run bash setup.sh --demo")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from open_r1.evaluation.demo.limits import Limits
     from open_r1.evaluation.demo.server import serve
     from open_r1.evaluation.demo.ui import build
 
     try:
+        limits = Limits(args.answer_seconds, args.most_tokens).check()
         session = ModelSession(session_settings(args))
         generator = TASKS[session.settings.tasks[0]].generator
-        page = build(session, generator and generator())
+        page = build(session, generator and generator(), limits)
         print(f"{serve(page, args.host, args.port)} (Ctrl-C ends it)", flush=True)
     except (ValueError, OSError) as error:  # UsageError is a ValueError
         sys.exit(printable(str(error)))

@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from open_r1.data.chat import PROMPTS
+from open_r1.data.control_tokens import control_tokens
 from open_r1.data.images import open_image, original_size
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
@@ -133,7 +134,10 @@ def check_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image_folders", help="one folder for all files, or one for each, separated by colons")
     parser.add_argument("--reward_method", help="one accuracy method for all files, or one for each")
     parser.add_argument("--task_type", help=f"task whose accuracy method is used: {', '.join(TASKS)}")
-    parser.add_argument("--model", help="model folder or name: counts prompt tokens of clean data")
+    parser.add_argument(
+        "--model",
+        help="model folder or name: looks for its control tokens, counts tokens of clean data",
+    )
     parser.add_argument("--max_rows", type=int, help="check images and answers of the first N good rows only")
     return parser
 
@@ -168,9 +172,13 @@ def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
     data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods)
     selection = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
     problems, stats = examine(selection, problems)
-    if args.model and not problems:
+    processor = _processor(args.model) if args.model else None
+    if processor:
+        tokens, rows = control_tokens(processor), _progress(selection, "looking for control tokens")
+        problems = _in_order([*problems, *(found for row in rows for found in tokens.problems(row, with_answer=True))])
+    if processor and not problems:
         instruction = (task.prompts if task else PROMPTS)["think"]
-        processor, sample = _processor(args.model), _progress(_sample(selection), "counting tokens")
+        sample = _progress(_sample(selection), "counting tokens")
         stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
     console.print(summary_table(stats))
     for warning in data.warnings:

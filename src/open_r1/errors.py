@@ -1,11 +1,15 @@
 """Errors for wrong input, as users read them: `file:line: field: got, expected, remedy`, many at once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 MAX_SHOWN = 50
+MAX_PLACES = 8  # rows that a message names
+logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -28,7 +32,15 @@ class Problem:
 
 
 class UsageError(ValueError):
-    """A setting that cannot work; the message names what was got, what was expected, and what to set."""
+    """A setting that cannot work; the message names what was got, what was expected, and what to set.
+
+    A data loader raises the error of one of its processes again with a report in which the message stands last.
+    """
+
+    def __init__(self, message: str = ""):
+        name = type(self).__name__
+        reported = message.startswith(f"Caught {name} in DataLoader worker")
+        super().__init__(message.rpartition(f"{name}: ")[2].strip() if reported else message)
 
 
 class RunEnded(UsageError):
@@ -38,13 +50,44 @@ class RunEnded(UsageError):
 class DataError(UsageError):
     """Input that cannot be used, with every `Problem` found; the message shows the first `MAX_SHOWN`."""
 
-    def __init__(self, problems: Sequence[Problem]):
-        self.problems = tuple(problems)
+    def __init__(self, problems: Sequence[Problem] | str):
+        self.problems = () if isinstance(problems, str) else tuple(problems)
+        if isinstance(problems, str):  # pickled, or reported by a process of a data loader
+            super().__init__(problems)
+            return
         super().__init__("\n".join(map(str, self.problems[:MAX_SHOWN])) + self._rest())
 
     def _rest(self) -> str:
         hidden = len(self.problems) - MAX_SHOWN
         return f"\n... and {hidden} more" if hidden > 0 else ""
+
+
+class RowFailed(UsageError):
+    """Code that works on rows raised an error of its own; the message names the rows, the log has the traceback."""
+
+
+@contextmanager
+def row_errors(places: Sequence[str], work: str) -> Iterator[None]:
+    """Raises RowFailed, which names the rows at `places`, for whatever is raised within, but for a UsageError.
+
+    StopIteration would end an epoch as if the data were at its end, and SystemExit a run as if it were done.
+
+    >>> with row_errors(["a.jsonl:7"], "prompt"):
+    ...     raise StopIteration
+    Traceback (most recent call last):
+    open_r1.errors.RowFailed: a.jsonl:7: prompt: got StopIteration, expected no error; remove the row, or mend what \
+raised it: the traceback is in the log
+    """
+    try:
+        yield
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        where = ", ".join(places[:MAX_PLACES]) + (f" and {len(places) - MAX_PLACES} more" * (len(places) > MAX_PLACES))
+        logger.error("%s: %s failed", where, work, exc_info=error)
+        got = ": ".join(filter(None, (type(error).__name__, str(error))))
+        remedy = f"remove the row{'s' * (len(places) > 1)}, or mend what raised it: the traceback is in the log"
+        raise RowFailed(f"{where}: {work}: got {got}, expected no error; {remedy}") from error
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -19,7 +19,7 @@ from open_r1.data.prompt_length import (
     positions_saved,
     prompt_length_limit,
     prompt_tokens,
-    refuse_long_prompts,
+    refuse_unusable_prompts,
 )
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
@@ -59,9 +59,9 @@ def test_every_long_row_is_named_behind_their_count(tiny, mixed):
     records = load_records(str(mixed), str(mixed.parent)).select(range(3))
     processor = AutoProcessor.from_pretrained(tiny)
     longest = max(prompt_tokens(record, processor, INSTRUCTION) for record in records)
-    refuse_long_prompts(records, processor, INSTRUCTION, [prompt_length_limit(longest)])
+    refuse_unusable_prompts(records, processor, INSTRUCTION, [prompt_length_limit(longest)])
     with pytest.raises(DataError) as error:
-        refuse_long_prompts(records, processor, INSTRUCTION, [prompt_length_limit(3)])
+        refuse_unusable_prompts(records, processor, INSTRUCTION, [prompt_length_limit(3)])
     first, *rows = error.value.problems
     expected = (
         f"3 of 3 rows: prompt: got up to {longest} tokens, expected at most 3; raise --max_prompt_length to {longest}"
@@ -118,7 +118,7 @@ def test_prompts_over_the_context_are_refused_without_any_flag(tiny):
     lengths = [prompt_tokens(row, processor, INSTRUCTION) for row in rows]
     assert lengths[1] < 4000 < lengths[2]
     with pytest.raises(DataError) as error:
-        refuse_long_prompts(rows, processor, INSTRUCTION, [limit])
+        refuse_unusable_prompts(rows, processor, INSTRUCTION, [limit])
     assert str(error.value).splitlines()[1] == (
         f"a.jsonl:5000: prompt: got {lengths[2]} tokens (id 5000), expected at most the model's context of 4096 "
         "tokens less --max_completion_length 96; lower --max_completion_length or --max_pixels, or remove the row"
@@ -130,9 +130,9 @@ def test_a_taught_answer_counts_for_the_context_and_not_for_the_prompts_limit(ti
     row = Record("1", (), "", (Turn("user", "What?"),), "1 " * 500, where="a.jsonl:1")
     whole = prompt_tokens(row, processor, INSTRUCTION, row.solution)
     limits = (processor, INSTRUCTION), (lambda record: record.solution)
-    refuse_long_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole, "", "")], limits[1])
+    refuse_unusable_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole, "", "")], limits[1])
     with pytest.raises(DataError, match=f"got {whole} tokens"):
-        refuse_long_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole - 1, "", "")], limits[1])
+        refuse_unusable_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole - 1, "", "")], limits[1])
 
 
 def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
@@ -148,9 +148,9 @@ def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
         assert (saved > 0) == bool(record.images)
     tokens = prompt_tokens(records[2], processor, INSTRUCTION)
     limit = Limit(tokens - 1, "", "", mrope=True)
-    refuse_long_prompts([records[2]], processor, INSTRUCTION, [limit])
+    refuse_unusable_prompts([records[2]], processor, INSTRUCTION, [limit])
     with pytest.raises(DataError):
-        refuse_long_prompts([records[2]], processor, INSTRUCTION, [replace(limit, mrope=False)])
+        refuse_unusable_prompts([records[2]], processor, INSTRUCTION, [replace(limit, mrope=False)])
 
 
 def test_the_bound_is_never_under_the_length(tiny, mixed):
@@ -191,7 +191,7 @@ def test_a_hundred_thousand_rows_are_held_against_the_context_in_seconds(tiny):
     rows = [Record(str(i), (f"{i}.png",), "nowhere", turns, "3", where=f"a.jsonl:{i}") for i in range(100_000)]
     limit = Limit(8000, "", "")
     start = time.process_time()
-    refuse_long_prompts(rows, processor, INSTRUCTION, [limit])  # no picture is opened: there is none
+    refuse_unusable_prompts(rows, processor, INSTRUCTION, [limit])  # no picture is opened: there is none
     seconds = time.process_time() - start
     print(f"{seconds:.2f} s for 100,000 rows")
     assert seconds < 10

@@ -1,4 +1,6 @@
-"""Measures prompts in tokens, images included, and refuses rows that are too long before training. (torch-free)
+"""Measures prompts in tokens, images included, and refuses rows that no model can take before training. (torch-free)
+
+Those are rows that are too long, and rows whose texts hold control tokens (`control_tokens`).
 
 Most of a million rows are not tokenized: a row is measured only where an upper bound of its length is over the limit.
 The bound is the bytes of the text, plus what the chat template adds, plus the most tokens that the processor makes of
@@ -16,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from open_r1.data.chat import messages
+from open_r1.data.control_tokens import control_tokens
 from open_r1.data.geometry.coordinates import MAX_ASPECT, shown_size, smart_resize
 from open_r1.data.images import load_images, original_size
 from open_r1.data.record import Record
@@ -131,9 +134,10 @@ def long_prompts(
     answer: Callable[[Record], str] | None = None,
 ) -> Iterator[tuple[Problem, int, Limit]]:
     """(Problem, length, limit) of each row whose prompt, with its answer if it has one, is over a limit."""
-    bound, least = LengthBound(processor, instruction, answer is not None), min(limit.tokens for limit in limits)
+    bound = LengthBound(processor, instruction, answer is not None)
+    least = min((limit.tokens for limit in limits), default=inf)
     for record in records:
-        if bound(record) <= least:
+        if least == inf or bound(record) <= least:
             continue
         for limit in limits:
             text = answer(record) if answer and limit.counts_answer else None
@@ -146,18 +150,28 @@ def long_prompts(
                 break
 
 
-def refuse_long_prompts(
+def refuse_unusable_prompts(
     records: Sequence[Record],
     processor: Any,
     instruction: str | None,
     limits: Sequence[Limit],
     answer: Callable[[Record], str] | None = None,
+    template: dict[str, Any] | None = None,
 ) -> None:
-    """Raises DataError that names every row whose prompt, with its answer if it has one, is over a limit."""
-    if not limits:
-        return
-    rows = track(records, "measuring prompts", console=Console(stderr=True), transient=True)
-    defects = list(long_prompts(rows, processor, instruction, limits, answer))
+    """Raises DataError that names every row with a control token in its texts, else every row whose prompt is over a
+    limit; with `answer`, which makes the text that a row teaches, both count that too. Rows are read once."""
+    tokens, problems = control_tokens(processor, template), list[Problem]()
+
+    def plain_rows() -> Iterator[Record]:
+        for record in track(records, "reading prompts", console=Console(stderr=True), transient=True):
+            found = list(tokens.problems(record, with_answer=answer is not None))
+            problems.extend(found)
+            if not found:
+                yield record
+
+    defects = list(long_prompts(plain_rows(), processor, instruction, limits, answer))
+    if problems:
+        raise DataError(problems)
     if defects:
         _, longest, limit = max(defects, key=lambda each: each[1])
         count, remedy = f"{len(defects):,} of {len(records):,} rows", limit.remedy.format(length=longest)

@@ -15,6 +15,7 @@ import numpy as np
 from transformers import AutoConfig, ProcessorMixin
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.control_tokens import control_tokens
 from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.errors import UsageError
@@ -39,6 +40,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[s
     processor = load_processor(
         VLMConfig(model_name_or_path=settings.model), image_limits(settings), settings.trust_remote_code
     )
+    control_tokens(processor).refuse(records)
     about = {
         "data": digest(records),
         "weights": checkpoint_stamp(settings.model, settings.trust_remote_code),

@@ -21,8 +21,10 @@ from torch.utils.data import get_worker_info
 from transformers import ProcessorMixin
 
 from open_r1.data.chat import plain_messages
+from open_r1.data.control_tokens import control_tokens, plain_twin
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
+from open_r1.errors import row_errors
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.vllm.types import Request
 
@@ -84,6 +86,7 @@ class PromptLoader:
     ):
         self.record_of, self.conversation, self.processor = record_of, conversation, processor
         self.rope, self.workers, self.template, self.thread = rope, workers, template, threading.local()
+        self.control_tokens = control_tokens(processor, template)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="prompts")
         self.batch_thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.batches: OrderedDict[tuple[Any, ...], Future[dict[Any, Example]]] = OrderedDict()
@@ -96,7 +99,8 @@ class PromptLoader:
         return rows
 
     def take(self, rows: list[RowNumber]) -> list[Example]:
-        """One Example a row, shared by equal rows. Raises DataError for images that are unreadable or dropped."""
+        """One Example a row, shared by equal rows. Raises DataError for images that are unreadable or dropped and for
+        control tokens in texts, RowFailed for every other error."""
         keys = unique_keys(self.prefetch(rows))
         examples = self.batches[keys].result()
         while next(iter(self.batches)) != keys:  # forget older batches
@@ -111,19 +115,31 @@ class PromptLoader:
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
 
     def load(self, rows: list[RowNumber]) -> dict[Any, Example]:
-        """Key -> Example of each unique row. Raises DataError for images that are unreadable or dropped."""
+        """Key -> Example of each unique row. Raises as `take` does."""
         unique = {row_key(row): row for row in rows}
-        records = [self.record_of(row) for row in unique.values()]
-        pictures = load_images(records, workers=self.workers)
+        records = [self._record(row) for row in unique.values()]
+        with row_errors([record.where for record in records], "images"):
+            pictures = load_images(records, workers=self.workers)
         return dict(zip(unique, self.pool.map(self._example, records, pictures), strict=True))
 
+    def _record(self, row: RowNumber) -> Record:
+        with row_errors([f"row {row['row']} of the {row['split']} rows"], "row"):
+            return self.record_of(row)
+
     def _example(self, record: Record, pictures: list[Image.Image]) -> Example:
+        with row_errors([record.where], "prompt"):
+            return self._processed(record, pictures)
+
+    def _processed(self, record: Record, pictures: list[Image.Image]) -> Example:
         if not hasattr(self.thread, "processor"):  # a fast tokenizer cannot be used by two threads at once
             self.thread.processor = copy.deepcopy(self.processor)
+        self.control_tokens.refuse([record])
         chat = self.conversation(record, pictures)
+        render = partial(self.thread.processor.apply_chat_template, tokenize=False, **self.template)
+        rendered = render(chat)
+        self.control_tokens.refuse_made(record, rendered, render(plain_twin(chat)))
         prompt = process_chat(self.thread.processor, chat, self.rope, self.template)
-        render = partial(self.thread.processor.apply_chat_template, chat, tokenize=False, **self.template)
-        refuse_missing_images(record, prompt.ids, len(pictures), self.thread.processor, render)
+        refuse_missing_images(record, prompt.ids, len(pictures), self.thread.processor, rendered)
         return Example(record, plain_messages(chat), pictures, prompt)
 
 

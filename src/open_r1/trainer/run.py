@@ -13,7 +13,7 @@ import yaml
 from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
-from open_r1.data.prompt_length import refuse_long_prompts
+from open_r1.data.prompt_length import refuse_unusable_prompts
 from open_r1.data.record import Record
 from open_r1.models.context_length import row_limits
 from open_r1.models.families import vision_parts
@@ -73,10 +73,11 @@ def make_grpo_trainer(
     training: GRPOArguments,
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
-    """Load the model and make the trainer. Raises DataError, before it loads, for rows that are too long."""
+    """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = TASKS[task.task_type].prompts[task.prompt_mode]
     for rows in (records, eval_records or ()):
-        refuse_long_prompts(rows, processor, instruction, row_limits(task, training, model_args))
+        limits, template = row_limits(task, training, model_args), training.chat_template_kwargs
+        refuse_unusable_prompts(rows, processor, instruction, limits, template=template)
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)

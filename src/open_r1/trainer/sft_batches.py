@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from transformers import ProcessorMixin
 
 from open_r1.data.chat import image_count, messages, with_images
+from open_r1.data.control_tokens import ControlTokens, control_tokens, plain_twin
 from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
-from open_r1.errors import UsageError, shorten
+from open_r1.errors import UsageError, row_errors, shorten
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
@@ -55,7 +57,8 @@ def family_box(record: Record) -> list[int]:
 class Collator:
     """Turns rows `{"row": i}` of `records` into inputs (B, T), padded on the right, with `labels` and `rows` (B,).
 
-    Images are opened here, so in the data loader's workers if there are any. Rows are never truncated.
+    Images are opened here, so in the data loader's workers if there are any. Rows are never truncated. Raises
+    DataError for rows that cannot be read or hold control tokens, RowFailed for every other error.
     """
 
     records: Sequence[Record]
@@ -65,9 +68,22 @@ class Collator:
     image_workers: int = 4
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
-        batch = [self.annotate(self.records[row["row"]]) for row in rows]
+        batch = [self.record(row["row"]) for row in rows]
+        with row_errors([record.where for record in batch], "batch"):
+            return self.inputs(batch) | {"rows": torch.tensor([row["row"] for row in rows])}
+
+    def record(self, row: int) -> Record:
+        """The annotated record of a row."""
+        with row_errors([f"row {row}"], "row"):
+            return self.annotate(self.records[row])
+
+    def inputs(self, batch: Sequence[Record]) -> dict[str, torch.Tensor]:
+        """Inputs (B, T) with `labels` of B records."""
         pictures = load_images(batch, workers=self.image_workers)
-        pieces = [self.pieces(*pair) for pair in zip(batch, pictures, strict=True)]
+        pieces = []
+        for record, row_pictures in zip(batch, pictures, strict=True):
+            with row_errors([record.where], "conversation"):
+                pieces.append(self.pieces(record, row_pictures))
         texts = ["".join(piece.text for piece in row) for row in pieces]
         images: Any = {"images": pictures} if any(pictures) else {}
         inputs = self.processor(
@@ -80,17 +96,23 @@ class Collator:
         )
         for record, ids, text, row_pictures in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
             refuse_missing_images(record, ids, len(row_pictures), self.processor, text)
-        labels = self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)
-        return {**inputs, "labels": labels, "rows": torch.tensor([row["row"] for row in rows])}
+        return {**inputs, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
+
+    @cached_property
+    def control_tokens(self) -> ControlTokens:
+        """Those of the processor."""
+        return control_tokens(self.processor)
 
     def pieces(self, record: Record, images: Sequence[Any]) -> list["Piece"]:
         """The chat template's text of a conversation, up to the end of the last turn; prompts and answers alternate.
 
         Raises UsageError for a chat template that changes the text of a turn when others follow.
         """
+        self.control_tokens.refuse([record], with_answer=True)
         chat = with_images(messages(record, self.instruction), images)
         chat.append({"role": "assistant", "content": [{"type": "text", "text": target_completion(record)}]})
         text, pieces, next_turn = self.processor.apply_chat_template(chat).rstrip(), [], 0
+        self.control_tokens.refuse_made(record, text, self.processor.apply_chat_template(plain_twin(chat)))
         for turn, message in enumerate(chat):
             if message["role"] == "assistant":
                 prompt = self.processor.apply_chat_template(chat[:turn], add_generation_prompt=True)

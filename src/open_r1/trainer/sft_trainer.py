@@ -10,7 +10,7 @@ from trl import SFTTrainer
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
-from open_r1.data.prompt_length import refuse_long_prompts
+from open_r1.data.prompt_length import refuse_unusable_prompts
 from open_r1.errors import UsageError
 from open_r1.models.context_length import load_config, row_limits
 from open_r1.models.families import bare_model, family_of, vision_parts
@@ -99,11 +99,12 @@ def make_sft_trainer(
     training: SFTArguments,
     model_args: VLMConfig,
 ) -> VLMSFTTrainer:
-    """Load the model and make the trainer. Raises DataError, before it loads, for rows that are too long."""
+    """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = TASKS[data.task_type].prompts[data.prompt_mode]
     annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
     limits = row_limits(data, training, model_args)
-    refuse_long_prompts(records, processor, instruction, limits, lambda record: target_completion(annotate(record)))
+    answer = lambda record: target_completion(annotate(record))  # noqa: E731
+    refuse_unusable_prompts(records, processor, instruction, limits, answer)
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)

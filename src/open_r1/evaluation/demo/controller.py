@@ -2,24 +2,33 @@
 
 import html
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.session import Answer, ModelSession, Question, enlargement, printable
-from open_r1.evaluation.settings import check_settings
+from open_r1.evaluation.demo.limits import (
+    MOST_ATTENDED,
+    Limits,
+    number,
+    question_of,
+    refuse_long,
+    settings_of_visitor,
+)
+from open_r1.evaluation.session import Answer, ModelSession, enlargement, printable
 from open_r1.report.heat import Attention, heat
 from open_r1.rewards.drawing import has_outlines
 from open_r1.tasks.task import Generator
 
-MOST_PICTURES = 16
 ENLARGED_SIDE = 640  # pixels: small pictures are shown enlarged up to it
+MOST_NUMBER = 10**6  # of an example
+UNEXPECTED = "This cannot be answered: an input is not of the kind that the page sends; reload the page and ask again."
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,14 @@ class DemoController:
 
     session: ModelSession
     generator: Generator | None
+    limits: Limits = field(default_factory=Limits)
     stops: dict[str, threading.Event] = field(default_factory=dict)
 
     def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any]]:
         """Held-out example `number` of the task: pictures, question, gold answer, further fields of its row."""
-        number = int(number or 0)  # an emptied field is None
+        if self.generator is None:
+            raise page_error(UsageError("example: got a task without a generator, expected a question of your own"))
+        number = whole("Number of the example", number or 0, 0, MOST_NUMBER)  # an emptied field is None
         split = "heldout" if "heldout" in self.generator.splits else self.generator.splits[-1]
         questions = len(self.generator.example(0, split, 0).questions)
         example = self.generator.example(0, split, number // questions)
@@ -46,26 +58,27 @@ class DemoController:
         gold: str,
         extra: Mapping[str, Any],
         mode: str,
-        temperature: float,
+        temperature: float | None,
         tokens: int | None,
         seed: int | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the outputs of `answer_outputs`: empty ones, then with the text so far, last all of them."""
-        paths = tuple(Path(path) for path, _ in pictures or ())
-        fields = {"prompt_mode": mode, "temperature": temperature, "max_completion_length": int(tokens or 0)}
-        settings = replace(self.session.settings, **fields, seed=int(seed or 0))
         stop = self.stops[request.session_hash] = threading.Event()
+        end = threading.Timer(self.limits.seconds, stop.set)
+        end.daemon = True
         yield "", "", "", hidden(), hidden(), None
         try:
-            if len(paths) > MOST_PICTURES:
-                raise UsageError(f"pictures: got {len(paths)}, expected at most {MOST_PICTURES}; remove some")
-            check_settings(settings)
-            for now in self.session.ask(Question(text, paths, gold.strip() or None, extra), settings, stop):
+            settings = settings_of_visitor(self.session.settings, mode, temperature, tokens, seed)
+            question = question_of(pictures, text, gold, extra)
+            refuse_long(self.session, question, settings, self.limits)
+            end.start()
+            for now in self.session.ask(question, settings, stop):
                 yield answer_outputs(now) if isinstance(now, Answer) else (printable(now), *[gr.skip()] * 5)
-        except ValueError as error:
+        except Exception as error:
             raise page_error(error) from error
         finally:
+            end.cancel()
             self.stops.pop(request.session_hash, None)
 
     def stop(self, request: gr.Request) -> None:
@@ -78,8 +91,11 @@ class DemoController:
         try:
             if answer is None or not answer.example.pictures:
                 raise UsageError("attention: got no answer about a picture, expected one; ask first")
+            length = len(answer.example.prompt.ids) + len(answer.ids)
+            if length > MOST_ATTENDED:
+                raise UsageError(f"attention: got {length:,} tokens, expected at most {MOST_ATTENDED:,}; ask for less")
             attention = self.session.attention(answer)
-        except ValueError as error:
+        except Exception as error:
             raise page_error(error) from error
         first = int(attention.on_images.sum(axis=1).argmax()) + 1
         slider = gr.Slider(
@@ -101,11 +117,19 @@ def answer_outputs(answer: Answer) -> tuple[Any, ...]:
     return printable(answer.completion), printable(parsed), length, gallery(pictures), rewards, answer
 
 
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """A whole number within [least, most], for the page. Raises its error for anything else."""
+    try:
+        return int(number(name, value, least, most, whole=True))
+    except UsageError as error:
+        raise page_error(error) from error
+
+
 def step(attention: Attention | None, answer: Answer | None, number: int) -> tuple[Any, Any]:
     """(the completion with token `number` highlighted, pictures under its heat map); counted from 1."""
     if attention is None or answer is None:
         return hidden(), hidden()
-    at = min(int(number), len(attention.tokens)) - 1
+    at = whole("Token", number, 1, len(attention.tokens)) - 1
     before, after = (printable("".join(part)) for part in (attention.tokens[:at], attention.tokens[at + 1 :]))
     token = gr.HighlightedText(
         [(before, None), (printable(attention.tokens[at]), "token"), (after, None)], visible=True
@@ -132,6 +156,11 @@ def hidden() -> dict[str, Any]:
     return gr.update(value=None, visible=False)
 
 
-def page_error(error: ValueError) -> gr.Error:
-    """An error message for the page, escaped because the page renders HTML."""
-    return gr.Error(html.escape(printable(str(error))), print_exception=False, title="This cannot be asked")
+def page_error(error: Exception) -> gr.Error:
+    """An error message for the page, escaped because the page renders HTML; the log has what nobody expected."""
+    if isinstance(error, gr.Error):
+        return error
+    text = str(error) if isinstance(error, UsageError) else UNEXPECTED
+    if text is UNEXPECTED:
+        logger.error("an action of the demo failed", exc_info=error)
+    return gr.Error(html.escape(printable(text)), print_exception=False, title="This cannot be asked")

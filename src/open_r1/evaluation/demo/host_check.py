@@ -8,12 +8,15 @@ import re
 import socket
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
+SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}  # of a request -> of its page
+PORTS = {"http": 80, "https": 443}
 HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff")]
 
 
@@ -54,8 +57,24 @@ class HostCheck:
                 "another name of this machine start eval/demo.py with --host NAME"
             )
         origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-        if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
+        own = site_of(f"{SCHEMES.get(scope.get('scheme', 'http'))}://{hosts[0]}")
+        if any(site_of(origin) != own for origin in origins):
             return "Origin: got another site, expected the demo's own page"
+        return None
+
+
+def site_of(address: str) -> tuple[str, str, int] | None:
+    """(scheme, host, port) of a page's address; None for what is none, such as the origin `null`.
+
+    >>> site_of("HTTP://localhost"), site_of("https://[::1]:7860"), site_of("null")
+    (('http', 'localhost', 80), ('https', '::1', 7860), None)
+    """
+    try:
+        parts = urlsplit(address)
+        if parts.scheme not in PORTS or not parts.hostname or parts.username is not None:
+            return None
+        return parts.scheme, parts.hostname, PORTS[parts.scheme] if parts.port is None else parts.port
+    except ValueError:
         return None
 
 

@@ -6,9 +6,11 @@ from fastapi.middleware import Middleware
 from open_r1.data.images import MAX_FILE_BYTES
 from open_r1.errors import UsageError
 from open_r1.evaluation.demo.host_check import HostCheck
+from open_r1.evaluation.demo.queueing import WAITING, share_places
+from open_r1.evaluation.demo.request_limits import RequestLimits
 from open_r1.evaluation.demo.ui import STYLE
 
-WAITING, SESSIONS = 16, 32  # visitors in the queue; visitors whose last answer is kept
+SESSIONS = 32  # visitors whose last answer is kept
 
 
 def theme() -> gr.themes.Base:
@@ -23,7 +25,9 @@ def theme() -> gr.themes.Base:
 def serve(page: gr.Blocks, host: str, port: int | None) -> str:
     """Serve the page in the background; returns its address. Raises UsageError for an unusable host or port."""
     try:
-        page.queue(max_size=WAITING).launch(
+        page.queue(max_size=WAITING)
+        share_places(page)
+        page.launch(
             server_name=host,
             server_port=port,
             share=False,
@@ -37,7 +41,7 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
             theme=theme(),
             prevent_thread_lock=True,
             quiet=True,
-            app_kwargs={"middleware": [Middleware(HostCheck, host=host)]},
+            app_kwargs={"middleware": [Middleware(HostCheck, host=host), Middleware(RequestLimits)]},
         )
     except OSError as error:
         raise UsageError(

@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from open_r1.evaluation.demo.controller import DemoController, hidden, step
+from open_r1.evaluation.demo.controller import MOST_NUMBER, DemoController, hidden, page_error, step
+from open_r1.evaluation.demo.limits import MOST_CHARACTERS, MOST_TOKENS, Limits
+from open_r1.evaluation.demo.queueing import leave_queue
 from open_r1.evaluation.session import Answer, ModelSession
 from open_r1.tasks.task import Generator
 
-MOST_TOKENS, MOST_CHARACTERS = 16_384, 20_000
 HOUR = 3600  # seconds that pictures and answers are kept
 STYLE = """
 .gradio-container {max-width: 1120px !important; margin: 0 auto !important}
@@ -28,10 +29,20 @@ STYLE = """
 """
 
 
-def build(session: ModelSession, generator: Generator | None) -> gr.Blocks:
+class Page(gr.Blocks):
+    """Blocks whose errors are always a sentence: Gradio sends `null` for what a component cannot read."""
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return await super().process_api(*args, **kwargs)
+        except Exception as error:
+            raise page_error(error) from error
+
+
+def build(session: ModelSession, generator: Generator | None, limits: Limits = Limits()) -> gr.Blocks:  # noqa: B008
     """The page of one model; `generator` makes examples of its task where it has one."""
-    controller, name = DemoController(session, generator), html.escape(Path(session.settings.model).name)
-    with gr.Blocks(title=f"Ask {name}", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
+    controller, name = DemoController(session, generator, limits), html.escape(Path(session.settings.model).name)
+    with Page(title=f"Ask {name}", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gr.Markdown(f"## Ask {name}\nTask `{session.settings.tasks[0]}`; answers are read and scored as in training.")
         with gr.Row():
             with gr.Column(min_width=340):
@@ -64,7 +75,7 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
             container=False,
             precision=0,
             minimum=0,
-            maximum=10**6,
+            maximum=MOST_NUMBER,
             scale=1,
             min_width=80,
         )
@@ -152,7 +163,12 @@ def connect_events(
     answering = begin.then(controller.ask, inputs, outputs, **model, show_progress="hidden")
     for end in (answering.success, answering.failure):  # Gradio's `then` does not run after an error
         end(ready_state, answer["answer"], buttons, queue=False, **quiet)
-    question["stop"].click(controller.stop, queue=False, **quiet)
+
+    async def stop(request: gr.Request) -> None:
+        if not await leave_queue(page, request.session_hash):
+            controller.stop(request)
+
+    question["stop"].click(stop, queue=False, **quiet)
     page.unload(controller.stop)
     answer["look"].click(
         controller.show_attention, answer["answer"], traces, **model, show_progress_on=[answer["look"]]

@@ -1,12 +1,14 @@
 """Mixin that reports a trainer's phases to the watchdog, checks for stop signals at each micro-batch, and for a moved
 output folder before each write."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
+from open_r1.errors import UsageError
 from open_r1.trainer.lifecycle.held_folder import FolderMoved, HeldFolder, moved_text
 from open_r1.trainer.lifecycle.preemption import StopSignals
 from open_r1.trainer.lifecycle.watchdog import Watchdog
@@ -64,9 +66,18 @@ class LifecycleHooks:
         self.watch.enter("update", self.state.global_step)
         return super().training_step(*args, **kwargs)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, *args: Any) -> Any:
+        """The micro-batches of an optimizer step. Raises UsageError where the data loader ends before its length: an
+        error within it that reads like the end of the data."""
         with self.watch.phase("data"):
-            return super().get_batch_samples(*args, **kwargs)
+            batches, items = super().get_batch_samples(epoch_iterator, num_batches, *args)
+        if len(batches) < num_batches:
+            raise UsageError(
+                f"step {self.state.global_step + 1}: got {len(batches)} of {num_batches} micro-batches from the data "
+                "loader, which ended before its length, expected all; StopIteration in a sampler, a dataset or a "
+                "collator ends it so: correct that, or the number of rows"
+            )
+        return batches, items
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         self.signals.check(self.accelerator)
