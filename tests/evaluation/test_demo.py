@@ -1,6 +1,5 @@
 """The demo: what its buttons do, what it serves, and the page itself in a real Chromium."""
 
-import argparse
 import io
 import json
 import runpy
@@ -17,25 +16,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from helpers.demo_site import PLAIN, Caller, serving, session_of
 from helpers.repository import REPO, free_port
 from PIL import Image, ImageColor
 
 from open_r1.data.images import MAX_FILE_BYTES
-from open_r1.evaluation.session import ModelSession, Stream, session_settings
-from open_r1.evaluation.settings import add_answer_flags
+from open_r1.evaluation.session import ModelSession, Stream
 from open_r1.rewards.drawing import ANSWERED
 from open_r1.tasks.registry import TASKS
 
 HERE = ("http://127.0.0.1", "data:", "blob:")
 SOMEBODY = SimpleNamespace(session_hash="somebody")
 HOSTILE = '<img src="http://example.com/a.png" onerror="alert(1)"><b id=evil>**x**</b>\u2028\0\ud800</textarea>'
-
-
-def session_of(model: str, task: str) -> ModelSession:
-    parser = argparse.ArgumentParser()
-    add_answer_flags(parser)
-    words = ["--model", str(REPO / "assets" / model), "--task", task, "--max_completion_length", "64"]
-    return ModelSession(session_settings(parser.parse_args(words)))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +86,7 @@ def test_a_visitor_stops_what_that_visitor_asked(controller, tmp_path):
     [
         (2, "<b>many</b>", "got &#x27;&lt;b&gt;many&lt;/b&gt;&#x27;, expected an integer"),
         (1, "", "expected non-empty text"),
-        (6, None, "--max_completion_length: got 0"),
+        (6, None, "Most tokens: got None"),
         (0, [("x.png", None)] * 17, "pictures: got 17, expected at most 16"),
     ],
 )
@@ -132,16 +124,6 @@ def shapes_site() -> Iterator[str]:
     yield from serving(session_of("tiny-vlm-shapes", "rec"))
 
 
-def serving(session: ModelSession) -> Iterator[str]:
-    from open_r1.evaluation.demo.server import serve
-    from open_r1.evaluation.demo.ui import build
-
-    page = build(session, TASKS[session.settings.tasks[0]].generator())
-    assert not page.analytics_enabled
-    yield serve(page, "127.0.0.1", free_port())
-    page.close(verbose=False)
-
-
 def test_it_serves_this_machine_alone_and_none_of_its_files(site):
     answer = httpx.get(site)
     assert answer.status_code == 200 and "default-src 'self'" in answer.headers["content-security-policy"]
@@ -166,6 +148,7 @@ REQUESTS = {  # headers -> status
     "a name with a user": ({"Host": "localhost@evil.example"}, 403),
     "no name": ({"Host": ""}, 403),
     "another site": ({"Host": HOST, "Origin": "https://evil.example"}, 403),
+    "its name under another scheme": ({"Host": HOST, "Origin": "https://127.0.0.1:PORT"}, 403),
     "another server here": ({"Host": HOST, "Origin": "http://127.0.0.1:1"}, 403),
     "a page without origin": ({"Host": HOST, "Origin": "null"}, 403),
 }
@@ -293,6 +276,18 @@ def test_a_stopped_answer_is_kept_as_far_as_it_came(page, site, monkeypatch):
     wait_for(page, "length", "cut off")
     assert "</answer>" not in value(page, "said") and value(page, "read") == "nothing"
     page.wait_for_selector("#ask:enabled")
+
+
+@pytest.mark.browser
+def test_a_visitor_who_waits_in_the_queue_stops_before_the_turn(page, site, monkeypatch):
+    gate, other = Gate(monkeypatch, 5), Caller(site, "10.9.0.1")
+    assert other.join("before", PLAIN).status_code == 200
+    draw_and_ask(page, site)
+    page.click("#stop:enabled")
+    page.get_by_text("Stopped before its turn.").wait_for()
+    page.wait_for_selector("#ask:enabled")
+    gate.open.set()
+    assert other.end_of("before")["success"] and value(page, "said") == ""
 
 
 @pytest.mark.browser

@@ -128,16 +128,15 @@ def plain_twin(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def control_tokens(processor: Any, template: dict[str, Any] | None = None) -> ControlTokens:
     """The control tokens of a (transformers) processor; `template` holds options of its chat template."""
-    tokenizer = processor.tokenizer
+    tokenizer, model = processor.tokenizer, processor.tokenizer.name_or_path or "the model"
     added = tokenizer.added_tokens_decoder.values()
     special = {token.content for token in added if token.special} | named_tokens(tokenizer) | named_tokens(processor)
     tokens = set(filter(is_control, special | written_marks(processor, {t.content for t in added}, template or {})))
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     late = {token.content for token in added if token.normalized} & tokens
     if normalizer is None or not late:
-        return ControlTokens(tokenizer.name_or_path, frozenset(tokens))
-    tokens |= set(map(normalizer.normalize_str, late))
-    return ControlTokens(tokenizer.name_or_path, frozenset(tokens), normalizer.normalize_str)
+        return ControlTokens(model, frozenset(tokens))
+    return ControlTokens(model, frozenset(tokens | set(map(normalizer.normalize_str, late))), normalizer.normalize_str)
 
 
 def named_tokens(holder: Any) -> set[str]:

@@ -45,7 +45,7 @@ Reply with one JSON object and nothing else, either {"nonce": "<the code>", "equ
 
 # the opening of a control token as far as its form tells; "x < 3", "[1, 2]" and "[A]" stay as they are. Letters like
 # DeepSeek's bar are ASCII escapes anyhow, and a line such as "USER:" cannot begin one: a new line is an escape too.
-_OPENING = re.compile(r"<(?=[^\s\d=<-])|<(?=<)|\[(?=/?[A-Z_]{2,}\])")
+_OPENING = re.compile(r"<(?=[^\s\d=-]|0x)|\[(?=/?\w*[A-Z]{2,}\w*\])")
 _lock = threading.Lock()
 _counts: Counter[str] = Counter()
 _question_locks = [threading.Lock() for _ in range(64)]  # threads with the same question wait for one verdict

@@ -25,7 +25,7 @@ def theme() -> gr.themes.Base:
 def serve(page: gr.Blocks, host: str, port: int | None) -> str:
     """Serve the page in the background; returns its address. Raises UsageError for an unusable host or port."""
     try:
-        page.queue(max_size=WAITING)
+        page.queue(max_size=WAITING, api_open=False)  # else a direct call of an action passes by the queue
         share_places(page)
         page.launch(
             server_name=host,
