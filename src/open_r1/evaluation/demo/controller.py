@@ -27,7 +27,7 @@ from open_r1.tasks.task import Generator
 
 ENLARGED_SIDE = 640  # pixels: small pictures are shown enlarged up to it
 MOST_NUMBER = 10**6  # of an example
-UNEXPECTED = "This cannot be answered: an input is not of the kind that the page sends; reload the page and ask again."
+NOT_OF_THE_PAGE = "This cannot be answered: an input is not of the kind that the page sends; reload it and ask again."
 logger = logging.getLogger(__name__)
 
 
@@ -160,7 +160,7 @@ def page_error(error: Exception) -> gr.Error:
     """An error message for the page, escaped because the page renders HTML; the log has what nobody expected."""
     if isinstance(error, gr.Error):
         return error
-    text = str(error) if isinstance(error, UsageError) else UNEXPECTED
-    if text is UNEXPECTED:
+    text = str(error) if isinstance(error, UsageError) else NOT_OF_THE_PAGE
+    if text is NOT_OF_THE_PAGE:
         logger.error("an action of the demo failed", exc_info=error)
     return gr.Error(html.escape(printable(text)), print_exception=False, title="This cannot be asked")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.chat import PROMPTS
 from open_r1.data.images import original_size
 from open_r1.data.prompt_length import prompt_tokens
 from open_r1.errors import UsageError, shorten
@@ -17,7 +18,6 @@ MOST_CHARACTERS, MOST_TEXT_TOKENS = 20_000, 4_096  # of a question; a character 
 MOST_PICTURES, MOST_PIXELS = 16, 64_000_000  # of a question; pixels of all pictures together
 MOST_TOKENS = 16_384  # of an answer
 MOST_ATTENDED = 4_096  # tokens whose attention is shown: its memory grows with their square
-MODES = ("think", "direct")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def number(name: str, value: object, low: float, high: float, whole: bool = Fals
     return float(value)
 
 
-def plain_text(name: str, value: object) -> str:
+def typed_text(name: str, value: object) -> str:
     """A text of at most `MOST_CHARACTERS`; "" for None. Raises UsageError for anything else."""
     text = "" if value is None else value
     if not isinstance(text, str) or text.encode("utf-8", "replace").decode() != text:
@@ -64,7 +64,7 @@ def question_of(pictures: Sequence[tuple[str, Any]] | None, text: str, gold: str
     """The question of these inputs. Raises UsageError for inputs that are not of the page, or over a limit."""
     if len(pictures or ()) > MOST_PICTURES:
         raise UsageError(f"pictures: got {len(pictures)}, expected at most {MOST_PICTURES}; remove some")
-    text, gold = plain_text("question", text), plain_text("gold answer", gold)
+    text, gold = typed_text("question", text), typed_text("gold answer", gold)
     paths = tuple(Path(path) for path, _ in pictures or ())
     sizes = [original_size(str(path.parent), path.name, where=f"picture {i}") for i, path in enumerate(paths, 1)]
     pixels = sum(width * height for width, height in sizes)
@@ -77,8 +77,8 @@ def settings_of_visitor(
     settings: EvaluationSettings, mode: str, temperature: object, tokens: object, seed: object
 ) -> EvaluationSettings:
     """The session's settings with a visitor's. Raises UsageError for values out of their range."""
-    if mode not in MODES:
-        raise UsageError(f"Prompt mode: got {shorten(mode)}, expected one of {', '.join(MODES)}")
+    if mode not in tuple(PROMPTS):
+        raise UsageError(f"Prompt mode: got {shorten(mode)}, expected one of {', '.join(PROMPTS)}")
     visitor = replace(
         settings,
         prompt_mode=mode,
