@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +124,20 @@ def test_a_folder_has_one_run_at_a_time(tmp_path):
             pass
     with run_lock.only_run(training):
         pass
+
+
+@pytest.mark.parametrize("remade", [False, True])
+@pytest.mark.parametrize("move", [lambda out: out.rename(out.with_name("b")), shutil.rmtree])
+def test_a_folder_that_leaves_its_path_while_a_run_starts_is_named(tmp_path, move, remade):
+    out = tmp_path / "out"
+    training = SimpleNamespace(output_dir=str(out), process_index=0)
+    with run_lock.only_run(training):
+        run_lock.refuse_other_folder(training)
+        move(out)
+        if remade:
+            out.mkdir()
+        with pytest.raises(UsageError, match=f"got {out}, which was moved, replaced or deleted while the run started"):
+            run_lock.refuse_other_folder(training)
 
 
 def test_a_run_into_a_folder_in_use_is_refused_before_a_model_is_loaded(tiny, few, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.lifecycle.archive_logs import archive_earlier_logs
-from open_r1.trainer.lifecycle.run_lock import only_run
+from open_r1.trainer.lifecycle.run_lock import only_run, refuse_other_folder
 from open_r1.trainer.lifecycle.shutdown import train
 from open_r1.trainer.outputs.callbacks import Curves, Progress
 from open_r1.trainer.outputs.hub import card_of, recipe_of
@@ -108,6 +108,7 @@ def train_and_save(
     A new run, and one that continues a checkpoint of another folder, moves an earlier run's logs away: only here, so
     that a run that fails to start leaves them alone.
     """
+    refuse_other_folder(training)
     if resume.checkpoint is None or resume.checkpoint.resolve().parent != Path(training.output_dir).resolve():
         archive_earlier_logs(training)
     trainer.facts, trainer.changes, trainer.new_prompts = resume.facts, resume.changes, resume.new_prompts

@@ -33,6 +33,26 @@ def only_run(training: TrainingArguments) -> Iterator[None]:
             file.close()
 
 
+def refuse_other_folder(training: TrainingArguments) -> None:
+    """Raises UsageError, on all ranks, if the folder that this run locked has left its path while it started."""
+    on_all_ranks(lambda: check_holder(Path(training.output_dir)) if training.process_index == 0 else None)
+
+
+def check_holder(folder: Path) -> None:
+    """Raises UsageError if the lock in a folder is not this process's."""
+    path = folder / LOCK
+    if not path.is_file() or not path.read_text(encoding="utf-8").startswith(own_name()):
+        raise UsageError(
+            f"--output_dir: got {folder}, which was moved, replaced or deleted while the run started, expected it to "
+            "stay; start again"
+        )
+
+
+def own_name() -> str:
+    """This process and machine, as a lock names them."""
+    return f"process {os.getpid()} on {socket.gethostname()},"
+
+
 def acquire_lock(folder: Path) -> IO[str]:
     """The open file that holds the lock. Raises UsageError with the process that holds it already.
 
@@ -53,6 +73,6 @@ def acquire_lock(folder: Path) -> IO[str]:
     except OSError as error:
         logger.warning("%s cannot be locked (%s): see that no second run writes there", folder, error.strerror)
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    file.write(f"{own_name()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     file.flush()
     return file
