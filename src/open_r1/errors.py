@@ -1,10 +1,14 @@
 """Errors for wrong input, as users read them: `file:line: field: got, expected, remedy`, many at once."""
 
 import difflib
+import json
 import logging
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 MAX_SHOWN = 50
@@ -91,12 +95,15 @@ raised it: the traceback is in the log
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """`repr` of a value for a message, at most `limit` characters, cut in the middle.
+    """`repr` of a value for a message, at most `limit` characters, cut in the middle; its type where it has none.
 
-    >>> shorten("a" * 200, 20)
-    "'aaaaaaaa...aaaaaaaa'"
+    >>> shorten("a" * 200, 20), shorten(10**5000)
+    ("'aaaaaaaa...aaaaaaaa'", 'a value of type int')
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # an integer of thousands of digits, or a user's own `__repr__`
+        text = f"a value of type {type(value).__name__}"
     half = (limit - 3) // 2 + 1
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
@@ -122,3 +129,14 @@ def nearest_hint(name: str, table: Mapping[str, object]) -> str:
     """The remedy for an unknown name: the nearest name of the table."""
     nearest = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else "correct the name"
+
+
+def last_words(text: str) -> str:
+    """`text`, the reason of a run's end, which torchrun is told as well: it shows it after its own report.
+
+    It goes into the file that torchrun names for this rank ($TORCHELASTIC_ERROR_FILE), if it started one.
+    """
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        reason = {"message": text.strip(), "extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(path).write_text(json.dumps({"message": reason}), encoding="utf-8")
+    return text

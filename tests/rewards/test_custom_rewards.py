@@ -88,10 +88,10 @@ def test_a_batch_is_one_call_and_lost_as_a_whole(mine, name, how, minimum):
 ERRORS = [
     ("raises", "KeyError: 'the wanted key'"),
     ("quits", "SystemExit: enough"),
-    ("nan", "ValueError: returned nan, expected a finite number or None"),
-    ("infinite", "ValueError: returned -inf, expected"),
-    ("text", "ValueError: returned '1', expected"),
-    ("unsendable", "ValueError: returned <function"),
+    ("nan", "returned nan, expected a number from -1e+06 to 1e+06, or None"),
+    ("infinite", "returned -inf, expected"),
+    ("text", "returned '1', expected"),
+    ("unsendable", "returned <function"),
 ]
 
 
@@ -176,7 +176,7 @@ def test_an_argument_that_cannot_be_sent_is_said(mine):
 def test_a_minimum_that_is_no_number_is_refused(tmp_path):
     path = tmp_path / "low.py"
     path.write_text("def f(completion, record): return 1.0\nf.minimum = 'low'\n")
-    with pytest.raises(ValueError, match="minimum: got 'low', expected a finite number"):
+    with pytest.raises(ValueError, match="minimum: got 'low', expected a finite number from -1e\\+06 to 1e\\+06"):
         BatchReward(f"{path}:f").start()
 
 

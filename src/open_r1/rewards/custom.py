@@ -1,11 +1,10 @@
 """Loads rewards: built-in ones by name, users' own as `path/to/file.py:function`, in one of two signatures."""
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
-from open_r1.errors import look_up
+from open_r1.errors import look_up, shorten
 from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.sandbox.user_module import import_file
 
@@ -13,6 +12,7 @@ SIGNATURES = (
     "(completion: str, record: Record[, images]) -> float | None for one completion, "
     "or TRL's (completions, **columns) -> list of float | None"
 )
+MAX_REWARD = 1e6  # in size: squares and sums of a batch stay far below the largest float32
 TRAINER_ARGUMENTS = {"trainer_state", "log_metric", "log_extra"}  # from TRL; they exist in the training process only
 
 
@@ -36,10 +36,18 @@ def load_reward(name_or_path: str) -> Callable[..., Any]:
     parameters = parameter_names(fn)
     if "completions" not in parameters and not {"completion", "record"} <= parameters:
         raise ValueError(f"reward {name_or_path}: got {function}{inspect.signature(fn)}, expected {SIGNATURES}")
+    if inspect.iscoroutinefunction(fn):
+        raise ValueError(f"reward {name_or_path}: got an async function, expected a plain one; remove async")
     lowest = getattr(fn, "minimum", 0.0)
-    if not isinstance(lowest, (int, float)) or not math.isfinite(lowest):
-        raise ValueError(f"reward {name_or_path}: minimum: got {lowest!r}, expected a finite number")
+    if not isinstance(lowest, (int, float)) or not abs(lowest) <= MAX_REWARD:
+        expected = f"a finite number from {-MAX_REWARD:g} to {MAX_REWARD:g}"
+        raise ValueError(f"reward {name_or_path}: minimum: got {shorten(lowest)}, expected {expected}")
     return fn
+
+
+def check_reward(name_or_path: str) -> None:
+    """Raises what `load_reward` raises; unlike it, it returns nothing, which a worker can send of any function."""
+    load_reward(name_or_path)
 
 
 def user_file(name: str) -> tuple[str, str]:

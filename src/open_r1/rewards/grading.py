@@ -7,8 +7,9 @@ own exception class may be unknown in the other process.
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,7 +17,8 @@ from typing import Any
 
 from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
-from open_r1.rewards.custom import load_reward
+from open_r1.rewards.custom import MAX_REWARD, TRAINER_ARGUMENTS, load_reward
+from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerKind, call_in_worker, count_lost, in_worker
 
 BATCH_SECONDS = 1.0  # a worker returns its grades after this, so a call of many rows takes hardly longer than of one
@@ -31,6 +33,10 @@ class Grade:
 
     value: float | None = None
     error: str | None = None
+
+
+class UnusableReward(ValueError):
+    """What a reward returned is no reward; the message says what is one."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ def grade_in_threads(fn: Callable[..., Any], rows: Sequence[GradingRow]) -> list
 
 
 def grade_row(fn: Callable[..., Any], row: GradingRow) -> Grade:
-    """The grade of one completion."""
-    text, record, extra = row
+    """The grade of one completion; a user's function gets copies, so that it changes no other row's and reward's."""
+    text, record, extra = row if fn in REWARDS.values() else deepcopy(row)
     try:
         return grade_of(fn(text, record, *extra))
     except (Exception, SystemExit) as error:
@@ -110,31 +116,60 @@ def grade_row(fn: Callable[..., Any], row: GradingRow) -> Grade:
 
 
 def grade_batch(fn: Callable[..., Any] | str, columns: dict[str, Any]) -> list[Grade]:
-    """The grades of all `columns["completions"]` by a function of TRL's signature, or by the reward of this name."""
+    """The grades of all `columns["completions"]` by a function of TRL's signature, or by the reward of this name.
+
+    The function gets copies of all columns but those of the trainer.
+    """
     number = len(columns["completions"])
+    shared = {key: value for key, value in columns.items() if key in TRAINER_ARGUMENTS}
     try:
-        values = list((load_reward(fn) if isinstance(fn, str) else fn)(**columns))
-        if len(values) == number:
-            return [grade_of(value) for value in values]
+        own = deepcopy({key: value for key, value in columns.items() if key not in shared})
+        returned = (load_reward(fn) if isinstance(fn, str) else fn)(**own, **shared)
+        values = batch_values(returned, number)
     except (Exception, SystemExit) as error:
         return [Grade(error=error_with_traceback(error))] * number
-    return [
-        Grade(error=f"ValueError: got {len(values)} values, expected one for each of {number} completions")
-    ] * number
+    return [grade_of(value) for value in values]
+
+
+def batch_values(returned: Any, number: int) -> list[Any]:
+    """What a batch reward returned, as a list of `number` values. Raises UnusableReward for anything else."""
+    expected = f"expected a list of {number} values, one for each completion"
+    if isinstance(returned, (str, bytes, Mapping, Set)):
+        raise UnusableReward(f"returned the {type(returned).__name__} {shorten(returned)}, {expected}")
+    try:
+        values = list(returned)
+    except TypeError:  # a number, a tensor without dimensions, a coroutine
+        raise UnusableReward(f"returned {shorten(returned)}, {expected}") from None
+    if len(values) != number:
+        raise UnusableReward(f"returned {len(values)} values, {expected}")
+    return values
 
 
 def grade_of(value: Any) -> Grade:
-    """The Grade of what a reward returned; an error for anything but a finite number or None.
+    """The Grade of what a reward returned; an error for anything but None or a number of at most MAX_REWARD in size.
 
-    >>> grade_of(1), grade_of(None), grade_of("1").error
-    (Grade(value=1.0, error=None), Grade(value=None, error=None), \
-"ValueError: returned '1', expected a finite number or None")
+    >>> grade_of(1), grade_of(-0.0), grade_of(None)
+    (Grade(value=1.0, error=None), Grade(value=0.0, error=None), Grade(value=None, error=None))
+    >>> grade_of("1").error
+    "returned '1', expected a number from -1e+06 to 1e+06, or None"
     """
     if value is None:
         return Grade()
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or not math.isfinite(float(value)):
-        return Grade(error=f"ValueError: returned {shorten(value)}, expected a finite number or None")
-    return Grade(float(value))
+    number = number_of(value)
+    if abs(number) <= MAX_REWARD:
+        return Grade(number + 0.0)  # -0.0 becomes 0.0
+    bounds = f"from {-MAX_REWARD:g} to {MAX_REWARD:g}"
+    return Grade(error=f"returned {shorten(value)}, expected a number {bounds}, or None")
+
+
+def number_of(value: Any) -> float:
+    """A value as a number; NaN for texts and all that is no single number."""
+    try:
+        return math.nan if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") else float(value)
+    except OverflowError:  # an integer beyond all floats
+        return math.inf
+    except Exception:  # a tensor of several numbers, or what a user's own `__float__` raises
+        return math.nan
 
 
 def error_with_traceback(error: BaseException) -> str:
@@ -144,6 +179,8 @@ def error_with_traceback(error: BaseException) -> str:
     """
     if isinstance(error, MemoryError) and in_worker():
         raise error
+    if isinstance(error, UnusableReward):
+        return str(error)
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, UsageError):
         return text

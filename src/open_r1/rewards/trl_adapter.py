@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from open_r1.data.record import Record
-from open_r1.errors import UsageError
+from open_r1.errors import RunEnded, UsageError
 from open_r1.rewards import judge
-from open_r1.rewards.custom import TRAINER_ARGUMENTS, load_reward, parameter_names, user_file
+from open_r1.rewards.custom import TRAINER_ARGUMENTS, check_reward, load_reward, parameter_names, user_file
 from open_r1.rewards.grading import (
     Grade,
     GradingRow,
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _warned: set[str] = set()
 
 
-class RewardError(RuntimeError):
+class RewardError(RunEnded):
     """A reward that raised, or returned no number; the message names the reward and the row."""
 
 
@@ -83,7 +83,7 @@ class BatchReward:
             verifier.warm_up()
         elif not self.in_training_process:
             try:
-                workers.call_in_worker(self._job.workers, self.bounds.seconds, load_reward, self.name)
+                workers.call_in_worker(self._job.workers, self.bounds.seconds, check_reward, self.name)
             except (RuntimeError, workers.LostCall) as error:
                 raise UsageError(
                     f"reward {self.name}: no worker process can load it: {error}\n{IN_PROCESS}"
