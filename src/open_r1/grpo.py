@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from open_r1.config.arguments import HubArguments
 from open_r1.config.parser import parse
 from open_r1.data.hub_dataset import load_hub_records
-from open_r1.errors import UsageError
+from open_r1.errors import UsageError, last_words
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         held_out = load_hub_records(data.dataset_name, data.dataset_config, test, method) if test else None
         exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
-        sys.exit(f"{error}\nNothing was trained.")
+        sys.exit(last_words(f"{error}\nNothing was trained."))
 
 
 if __name__ == "__main__":

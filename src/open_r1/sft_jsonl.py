@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.parser import parse_classes
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS, check_sft_values
-from open_r1.errors import UsageError
+from open_r1.errors import UsageError, last_words
 from open_r1.trainer.sft_trainer import run_sft
 
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run_sft(data, training, model)
     except UsageError as error:
-        sys.exit(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset.")
+        sys.exit(last_words(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset."))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def another_question(folder: Path) -> None:
     [
         (None, '--generation_kwargs {"typical_p":0.5}', "--generation_kwargs: None in the checkpoint, "),
         (None, "--multi_objective_aggregation normalize_then_sum", "--multi_objective_aggregation: "),
-        (None, "--optim_args x=1", "--optim_args: None in the checkpoint"),
+        (None, "--optim sgd --optim_args momentum=0.5", "--optim_args: None in the checkpoint"),
         (None, "--attn_implementation eager", "--attn_implementation: None in the checkpoint"),
         (
             None,

@@ -7,6 +7,7 @@ from accelerate.utils import is_cuda_available  # leaves CUDA uninitialised: rew
 
 from open_r1.config.arguments import RunArguments
 from open_r1.config.deepspeed import check_engine_config, skip_inference_build
+from open_r1.config.optimizer import check_optimizer
 from open_r1.config.remote_code import load_weights_only
 
 
@@ -17,7 +18,8 @@ def prepare(training: RunArguments) -> None:
     accelerators use gloo. Writes into the environment, which DeepSpeed and accelerate read.
 
     Raises ValueError for DeepSpeed without a launcher or with a key that it would ignore, for FSDP on the CPU, for a
-    --hang_timeout that is no number of seconds, and for what transformers and TRL refuse.
+    --hang_timeout that is no number of seconds, an optimizer that cannot act as set, and what transformers and TRL
+    refuse.
     """
     if not 0 <= training.hang_timeout < float("inf"):
         raise ValueError(f"--hang_timeout: got {training.hang_timeout}, expected seconds, or 0 for never")
@@ -33,6 +35,7 @@ def prepare(training: RunArguments) -> None:
     if training.fsdp:
         _refuse_fsdp_on_cpu(training)
     training.complete()
+    check_optimizer(training)
 
 
 def _has_accelerator() -> bool:

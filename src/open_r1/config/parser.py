@@ -18,7 +18,9 @@ from trl import TrlParser
 
 from open_r1.config.arguments import GRPOArguments, JsonlArguments, VLMConfig
 from open_r1.config.hardware import prepare
+from open_r1.config.idle_flags import REFUSED_GRPO_FLAGS, refuse_idle_flags
 from open_r1.config.validation import IDLE, check_choices, check_values
+from open_r1.errors import last_words
 from open_r1.redaction import TOKEN_FLAGS, holds_secret
 
 # Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
@@ -46,20 +48,20 @@ Parsed = TypeVar("Parsed")
 def parse(data_class: type[Parsed], argv: Sequence[str] | None = None) -> tuple[Parsed, GRPOArguments, VLMConfig]:
     """Parse flags and YAML into (data and task, training, model) arguments, fitted to this machine. Exits with
     status 2 on what cannot act."""
-    return parse_classes((data_class, GRPOArguments, VLMConfig), check_values, argv)
+    return parse_classes((data_class, GRPOArguments, VLMConfig), check_values, argv, REFUSED_GRPO_FLAGS)
 
 
 def parse_classes(
     classes: tuple[type, ...],
     check: Callable[[Any, Any, VLMConfig, set[str]], None],
-    argv: Sequence[str] | None = None,
-    refused: Mapping[str, str] | None = None,
+    argv: Sequence[str] | None,
+    refused: Mapping[str, str],
 ) -> tuple[Any, ...]:
     """Parse flags and YAML into `classes` (data, training, model), `check` them and fit them to this machine.
 
     `refused`: flags without meaning in this script -> why. Exits with status 2 on what cannot act.
     """
-    argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
+    argv = list(sys.argv[1:] if argv is None else argv)
     parser = TrlParser(
         classes,
         allow_abbrev=False,
@@ -73,15 +75,16 @@ def parse_classes(
     remedies |= {name: f"no flag takes a secret; {where}" for name, where in TOKEN_FLAGS.items()}
     complaints = unknown_flags(argv, flags, remedies) + unknown_keys(argv, flags, remedies) + secret_addresses(argv)
     if complaints:
-        parser.exit(2, "\n".join(complaints) + "\n")
+        parser.exit(2, last_words("\n".join(complaints) + "\n"))
     try:
         *parsed, stray_words = parser.parse_args_and_config(argv, return_remaining_strings=True)
         refuse_stray(stray_words)
         check_choices(parsed)
+        refuse_idle_flags(parsed, set(flag_names(argv)))
         check(*parsed, typed=set(flag_names(argv)))
         prepare(parsed[1])
     except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f"{error}\n")
+        parser.exit(2, last_words(f"{error}\n"))
     return tuple(parsed)
 
 

@@ -1,20 +1,22 @@
 """Refuses flags of supervised fine-tuning that could not act, before anything is loaded."""
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
+from open_r1.config.idle_flags import REFUSED_FLAGS
 from open_r1.config.validation import check_limit, check_lora, check_sources
 
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
+NOT_EVALUATED = "nothing is held out here; use eval/evaluate.py on a file of held-out rows"
 ROWS = "rows become tokens in this script, whole and one by one; remove it"
 # Flags of `JsonlArguments` and TRL's SFTConfig without meaning here -> why.
-REFUSED_SFT_FLAGS = {
+REFUSED_SFT_FLAGS = REFUSED_FLAGS | {
     **dict.fromkeys(
         ("reward_funcs", "reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors"),
         "nothing is rewarded here; remove it",
     ),
     "rollout_groups": NOT_SAMPLED,
     "rollouts_to_keep": NOT_SAMPLED,
-    "val_split_ratio": "nothing is held out here; use eval/evaluate.py on a file of held-out rows",
+    "val_split_ratio": NOT_EVALUATED,
     "packing": "TRL cuts rows into sequences of one length, which would part images from their tokens; "
     "--padding_free true makes one sequence of each batch, without padding and with the same loss",
     "packing_strategy": ROWS,
@@ -28,6 +30,17 @@ REFUSED_SFT_FLAGS = {
     "pad_to_multiple_of": ROWS,
     "completion_only_loss": ON_ANSWERS,
     "assistant_only_loss": ON_ANSWERS,
+    **dict.fromkeys(
+        (
+            "eval_steps",
+            "eval_delay",
+            "eval_on_start",
+            "per_device_eval_batch_size",
+            "bf16_full_eval",
+            "fp16_full_eval",
+        ),
+        NOT_EVALUATED,
+    ),
 }
 
 
@@ -37,8 +50,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     check_lora(data, model, typed)
     check_limit(training)
     if training.eval_strategy != "no":
-        got, reason = training.eval_strategy, REFUSED_SFT_FLAGS["val_split_ratio"]
-        raise ValueError(f"--eval_strategy: got {got}, expected no: {reason}")
+        raise ValueError(f"--eval_strategy: got {training.eval_strategy}, expected no: {NOT_EVALUATED}")
     if training.padding_free and training.label_smoothing_factor:
         raise ValueError(
             f"--label_smoothing_factor: got {training.label_smoothing_factor}, cannot act with --padding_free true, "
