@@ -5,11 +5,14 @@ and another size. The processor's own file holds the pixel limits. (torch-free)
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from open_r1.errors import UsageError
+from open_r1.errors import DataError, Problem, UsageError, shorten
+from open_r1.rewards.registry import METHODS
+from open_r1.tasks.registry import TASKS
 
 FILE = "recipe.json"
 
@@ -32,7 +35,7 @@ class Recipe:
 def read_recipe(model: str) -> Recipe:
     """The recipe of a local folder, or of a hub model (also from the hub's cache); empty where it has none.
 
-    Raises UsageError for a file that cannot be read.
+    Raises UsageError for a file that cannot be read, DataError for values that no run writes.
     """
     path = Path(model) / FILE
     if not Path(model).is_dir():
@@ -40,10 +43,41 @@ def read_recipe(model: str) -> Recipe:
     if path is None or not path.is_file():
         return Recipe()
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Recipe(**{field.name: settings.get(field.name) for field in fields(Recipe)})
-    except (ValueError, AttributeError) as error:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
         raise UsageError(f"{path}: got {error}, expected the JSON that a run writes; remove the file") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path}: got {shorten(settings)}, expected a JSON object, as a run writes; remove the file")
+    problems = [problem for name in VALUES if (problem := _problem(path, name, settings.get(name)))]
+    if problems:
+        raise DataError(problems)
+    return Recipe(**{name: settings.get(name) for name in VALUES})
+
+
+def _problem(path: Path, name: str, value: Any) -> Problem | None:
+    """The problem of a value in the file, or None."""
+    expected, fits = VALUES[name]
+    remedy = "correct the value, or remove the file"
+    return None if value is None or fits(value) else Problem(str(path), name, shorten(value), expected, remedy)
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, str) and all(name in METHODS for name in value.split(":"))
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+# Each field of a recipe: what is expected, and whether a value other than null is that.
+VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "task_type": ("the name of a task", lambda value: isinstance(value, str) and value in TASKS),
+    "prompt_mode": ("think or direct", lambda value: value in ("think", "direct")),
+    "reward_method": ("names of accuracy methods, separated by colons", _is_method),
+    "max_completion_length": ("a number of tokens", _is_count),
+    "max_anyres_num": ("a number of tiles", _is_count),
+    "base_model": ("a hub name or a folder", lambda value: isinstance(value, str)),
+}
 
 
 def copy_recipe(model: str, folder: Path) -> None:

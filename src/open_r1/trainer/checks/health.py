@@ -9,6 +9,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from open_r1.data.jsonl_io import each_line
+from open_r1.errors import last_words
 from open_r1.report.diagnoses import Finding, findings
 from open_r1.report.history import History
 from open_r1.trainer.outputs.throttle import Throttle
@@ -79,8 +80,9 @@ def exit_if_stopped(trainer: RolloutTrainer) -> None:
         return
     trainer.accelerator.wait_for_everyone()
     if trainer.accelerator.is_main_process:
-        sys.stderr.write(
+        reason = (
             f"--stop_on {finding.name}: the run ended after step {step}: {finding.title}. {finding.evidence}\n"
             f"{finding.remedy}. To go on all the same: --resume_from_checkpoint true, without {finding.name}\n"
         )
+        sys.stderr.write(last_words(reason))
         sys.exit(STOPPED)

@@ -6,6 +6,7 @@ Rank 0 holds the lock of the folder's `.lock` during the run; the system frees i
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from open_r1.errors import UsageError
 from open_r1.trainer.distributed import on_all_ranks
 
 LOCK = ".lock"
+LEAST_FREE = 50_000_000  # bytes on the folder's disk; a checkpoint needs its own size on top
 logger = logging.getLogger(__name__)
 
 
@@ -54,11 +56,27 @@ def own_name() -> str:
 
 
 def acquire_lock(folder: Path) -> IO[str]:
-    """The open file that holds the lock. Raises UsageError with the process that holds it already.
+    """The open file that holds the lock. Raises UsageError with the process that holds it already, and for a folder
+    that cannot be written: no right to, a full or read-only disk, a file in its place.
 
     On a file system without locks it warns and continues.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free >= LEAST_FREE:
+            return _locked(folder)
+        problem = f"{free / 1e6:.1f} MB are free there, and logs alone need {LEAST_FREE / 1e6:.0f} MB"
+    except OSError as error:
+        problem = error.strerror
+    raise UsageError(
+        f"--output_dir: got {folder}, expected a folder that can be written ({problem}); make room or give the right "
+        "to write there, or choose another folder"
+    )
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The open file of the folder's lock, with this process in it."""
     file = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (open during the run)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from open_r1.errors import RunEnded, UsageError
+from open_r1.errors import RunEnded, UsageError, last_words
 from open_r1.trainer.checkpointing.atomic_save import SaveFailed, staged
 from open_r1.trainer.checkpointing.manifest import size_problems
 from open_r1.trainer.checkpointing.resumable import has_finished_a_step, save_checkpoint_now
@@ -54,10 +54,12 @@ def end_in_error(trainer: RunTrainer, error: Exception) -> NoReturn:
     text = follow_folder(trainer, error)
     message = f"The run ended after step {trainer.state.global_step}; {how_to_continue(trainer, error)}"
     if not isinstance(error, UsageError):
-        error.add_note(f"{text}\n{message}".lstrip())
+        note = f"{text}\n{message}".lstrip()
+        error.add_note(note)
+        last_words(f"{type(error).__name__}: {error}\n{note}")
         raise error
     if trainer.accelerator.is_main_process:
-        sys.stderr.write(f"{error}\n{text}\n{message}\n".replace("\n\n", "\n"))
+        sys.stderr.write(last_words(f"{error}\n{text}\n{message}\n".replace("\n\n", "\n")))
     sys.exit(0 if isinstance(error, RunStopped) else 1)
 
 
@@ -104,6 +106,8 @@ def newest_checkpoint_hint(trainer: RunTrainer) -> str:
 def end_alone(error: Exception) -> NoReturn:
     """Exit this rank at once, without waiting for threads: the others wait in a collective that it will not reach."""
     traceback.print_exception(error)
-    sys.stderr.write("this rank failed by itself; continue the run with --resume_from_checkpoint auto\n")
+    hint = "this rank failed by itself; continue the run with --resume_from_checkpoint auto\n"
+    last_words(f"{type(error).__name__}: {error}\n{hint}")
+    sys.stderr.write(hint)
     sys.stderr.flush()
     os._exit(1)

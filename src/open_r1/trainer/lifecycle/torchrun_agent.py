@@ -1,7 +1,7 @@
 """torchrun that passes SIGTERM and SIGINT on to the ranks, which save a checkpoint and end with status 0.
 
 Plain torchrun kills its ranks 30 seconds after a signal, and fails. A second signal ends all ranks at once; so does a
-rank that fails, as in plain torchrun.
+rank that fails, as in plain torchrun; its status becomes the launcher's, and its own reason stands last.
 """
 
 import signal
@@ -13,6 +13,7 @@ from types import FrameType
 import psutil
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from open_r1.trainer.lifecycle.preemption import SAME_SIGNAL_SECONDS
 
@@ -38,7 +39,19 @@ def main(argv: Sequence[str]) -> None:
     handler = ForwardSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
-    run.main(["--signals-to-handle=SIGHUP,SIGQUIT", *argv])
+    try:
+        run.main(["--signals-to-handle=SIGHUP,SIGQUIT", *argv])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        sys.stderr.write(f"\n{reason_of(rank, failure)}\n")
+        sys.exit(max(1, failure.exitcode))
+
+
+def reason_of(rank: int, failure: ProcessFailure) -> str:
+    """Why a rank ended the run: its `errors.last_words`, or its signal or status."""
+    how = f"by {failure.signal_name()}" if failure.exitcode < 0 else f"with status {failure.exitcode}"
+    words = failure.message["message"] if isinstance(failure.message, dict) else "what it said is above"
+    return f"rank {rank} ended {how}, and the others with it:\n{words}"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from open_r1.errors import last_words
+
 HUNG = 4  # exit status
 CHECK_EVERY_SECONDS = 5.0  # at most
 SILENCE = 45.0  # seconds without a heartbeat after which a rank counts as dead
@@ -121,10 +123,11 @@ class Watchdog:
         self.file.write(f"{reason}\n".encode())
         self.file.flush()
         faulthandler.dump_traceback(self.file, all_threads=True)
-        sys.stderr.write(
+        words = (
             f"\nrank {self.rank}: {reason}. Where each of its threads is: {self.path}. The run ends; continue it with "
             "--resume_from_checkpoint auto, or raise --hang_timeout if that phase may take longer\n"
         )
+        sys.stderr.write(last_words(words))
         sys.stderr.flush()
         time.sleep(min(GRACE, self.timeout) if self.peers else 0)
         os._exit(HUNG)
