@@ -174,15 +174,21 @@ def test_a_hang_ends_the_run_with_its_phase_and_stacks(tiny, digits, tmp_path, f
 
 @pytest.mark.distributed
 def test_a_rank_that_hangs_ends_all_with_the_stacks_of_each(tiny, digits, tmp_path):
-    _, status, _ = faulty("update hangs", tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 6, ranks=2)
+    _, status, said = faulty("update hangs", tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 6, ranks=2)
     waiting, hanging = ((tmp_path / "watchdog" / f"rank{rank}.txt").read_text() for rank in (0, 1))
-    assert status == 1 and "in sleep\n" in hanging and "in check\n" in waiting  # of the signals: a collective
+    assert (
+        status == watchdog.HUNG and "in sleep\n" in hanging and "in check\n" in waiting
+    )  # of the signals: a collective
+    assert said.rstrip().endswith("or raise --hang_timeout if that phase may take longer")
 
 
 @pytest.mark.distributed
 def test_a_rank_that_dies_ends_the_others_in_time(tiny, digits, tmp_path):
-    seconds, status, _ = faulty("dies", tmp_path, tiny, digits / "train.jsonl", ranks=2)
+    seconds, status, said = faulty("dies", tmp_path, tiny, digits / "train.jsonl", ranks=2)
     assert status == 1 and seconds < 60 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert said.endswith(
+        "\nrank 1 ended by SIGKILL, and the others with it:\nwhat it said is above; --resume_from_checkpoint auto continues a run\n"
+    )
 
 
 @pytest.mark.distributed
@@ -191,7 +197,8 @@ def test_what_one_rank_meets_ends_all_with_a_checkpoint(tiny, digits, tmp_path):
     _, status, stderr = faulty("data is refused", tmp_path, tiny, digits / "train.jsonl", ranks=2)
     saved = select.newest_checkpoint(tmp_path)
     assert status == 1 and message in stderr and saved.name == "checkpoint-3" and "Nothing was trained" not in stderr
-    assert stderr.count(f"The run ended after step 3; continue it with --resume_from_checkpoint {saved}") == 1
+    ending = f"The run ended after step 3; continue it with --resume_from_checkpoint {saved}, or auto\n"
+    assert stderr.count(ending) == 2 and stderr.endswith(ending)  # when it happens, and last, after torchrun's report
 
 
 # fault on one of two ranks under ZeRO-3 -> what is said, the newest checkpoint (one is saved at every second step)

@@ -50,7 +50,11 @@ def main(argv: Sequence[str]) -> None:
 def reason_of(rank: int, failure: ProcessFailure) -> str:
     """Why a rank ended the run: its `errors.last_words`, or its signal or status."""
     how = f"by {failure.signal_name()}" if failure.exitcode < 0 else f"with status {failure.exitcode}"
-    words = failure.message["message"] if isinstance(failure.message, dict) else "what it said is above"
+    words = (
+        failure.message["message"]
+        if isinstance(failure.message, dict)
+        else "what it said is above; --resume_from_checkpoint auto continues a run"
+    )
     return f"rank {rank} ended {how}, and the others with it:\n{words}"
 
 
