@@ -149,7 +149,7 @@ def another_question(folder: Path) -> None:
         (None, "--use_peft true --use_rslora true", "--use_rslora: False in the checkpoint, True in this run"),
         (None, '--lr_scheduler_kwargs {"num_cycles":2}', "--lr_scheduler_kwargs: "),
         (None, "--off_policy_mask_threshold 0.5", "--off_policy_mask_threshold: None in the checkpoint, 0.5 in"),
-        (None, "--entropy_target 0.3", "--entropy_target: "),
+        (None, "--use_adaptive_entropy true --entropy_target 0.3", "--entropy_target: "),
         (another_reward, "", r"sha256 of .*mine\.py: "),
         (another_helper, "", r"sha256 of .*counts\.py: "),
         (another_config, "", r"sha256 of config\.json of the model: "),
