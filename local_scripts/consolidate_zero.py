@@ -18,6 +18,8 @@ from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoin
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from open_r1.config.remote_code import load_weights_only
+from open_r1.models.generation_defaults import make_savable
+from open_r1.models.saving import save_side_files, save_weights, side_files
 from open_r1.tasks.recipe import copy_recipe
 
 
@@ -38,9 +40,11 @@ def consolidate(checkpoint: Path, out: Path) -> None:
         )
     if (checkpoint / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(checkpoint)
-    model.save_pretrained(out)
-    AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False).save_pretrained(out)
-    copy_recipe(str(checkpoint), out)
+        make_savable(model, str(checkpoint))
+    save_weights(model, out)
+    processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+    recipe = {"recipe.json": lambda folder: copy_recipe(str(checkpoint), folder)}
+    save_side_files({**side_files(model, processor), **recipe}, out)
 
 
 def main() -> None:

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from open_r1.errors import UsageError
-from open_r1.models.loading import processor_source
+from open_r1.models.configuration import read_config
+from open_r1.models.loading import processor_source, read_processor
 from open_r1.models.lora import adapter_config, adapter_counts, load_adapter
+from open_r1.models.saving import save_side_files, save_weights, side_files
 from open_r1.tasks.recipe import copy_recipe
 
 
@@ -39,7 +41,7 @@ def merge(args: argparse.Namespace) -> str:
     base, code = args.base or config["base_model_name_or_path"], {"trust_remote_code": args.trust_remote_code}
     model = load_adapter(args.adapter, base, dtype=torch.float32, **code)
     layers = adapter_counts(model)
-    dtype = args.dtype or str(AutoConfig.from_pretrained(base, **code).dtype or "float32").removeprefix("torch.")
+    dtype = args.dtype or str(read_config(base, **code).dtype or "float32").removeprefix("torch.")
     merged = model.merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
     save(merged, args)
     count = ", ".join(f"{number} {kind}" for kind, number in layers.items())
@@ -51,11 +53,11 @@ def save(model: PreTrainedModel, args: argparse.Namespace) -> None:
     name, revision = processor_source(args.adapter)
     if args.base and name != args.adapter:
         name, revision = args.base, None
-    processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=args.trust_remote_code)
+    processor = read_processor(name, revision, args.trust_remote_code)
     partial = args.out.with_name(f"{args.out.name}.partial")
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    copy_recipe(args.adapter, partial)
+    save_weights(model, partial)
+    recipe = {"recipe.json": lambda folder: copy_recipe(args.adapter, folder)}
+    save_side_files({**side_files(model, processor), **recipe}, partial)
     partial.rename(args.out)
 
 

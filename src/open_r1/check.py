@@ -99,12 +99,9 @@ def _sample(data: RecordDataset) -> RecordDataset:
 
 
 def _processor(model: str) -> Any:
-    from transformers import AutoProcessor  # takes seconds to import, only --model needs it
+    from open_r1.models.loading import read_processor  # takes seconds to import, only --model needs it
 
-    from open_r1.config.remote_code import remote_code_errors
-
-    with remote_code_errors(model, "the doctor runs none"):
-        return AutoProcessor.from_pretrained(model, trust_remote_code=False)
+    return read_processor(model)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

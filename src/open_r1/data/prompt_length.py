@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from math import ceil, inf, sqrt
 from typing import Any
 
+from jinja2 import TemplateError
 from rich.console import Console
 from rich.progress import track
 
@@ -23,7 +24,7 @@ from open_r1.data.geometry.coordinates import MAX_ASPECT, shown_size, smart_resi
 from open_r1.data.images import load_images, original_size
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.errors import DataError, Problem
+from open_r1.errors import DataError, Problem, data_error
 
 ANSWER_TAG_BYTES = 128  # most bytes of a taught answer around the solution
 PREFIX_TOKENS = 16  # most tokens that a tokenizer puts before a text
@@ -137,7 +138,12 @@ def long_prompts(
     bound = LengthBound(processor, instruction, answer is not None)
     least = min((limit.tokens for limit in limits), default=inf)
     for record in records:
-        if least == inf or bound(record) <= least:
+        try:
+            shortest = -inf if least == inf else bound(record)
+        except TemplateError as error:
+            got, expected = f"{type(error).__name__}: {error}", "a conversation that the chat template renders"
+            raise data_error(record.where, "prompt", got, expected, "remove the row") from error
+        if shortest <= least:
             continue
         for limit in limits:
             text = answer(record) if answer and limit.counts_answer else None

@@ -10,9 +10,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import AutoConfig, ProcessorMixin
+from transformers import ProcessorMixin
 
-from open_r1.config.remote_code import remote_code_errors
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
@@ -20,6 +19,7 @@ from open_r1.evaluation.metrics import PredictionLine, grade_completion
 from open_r1.evaluation.predictions_file import PredictionsFile
 from open_r1.evaluation.prefetch import load_in_processes, load_in_threads
 from open_r1.evaluation.settings import EvaluationSettings, task_of_files
+from open_r1.models.configuration import read_config
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rollout.annotation import annotator
@@ -100,8 +100,7 @@ def model_type(settings: EvaluationSettings) -> str:
     """`config.model_type`, of the base model for an adapter."""
     adapter = adapter_config(settings.model)
     name = adapter["base_model_name_or_path"] if adapter else settings.model
-    with remote_code_errors(name):
-        return AutoConfig.from_pretrained(name, trust_remote_code=settings.trust_remote_code).model_type
+    return read_config(name, trust_remote_code=settings.trust_remote_code).model_type
 
 
 def file_of(record: Record) -> str:

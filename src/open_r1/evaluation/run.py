@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, ProcessorMixin
+from transformers import ProcessorMixin
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.control_tokens import control_tokens
@@ -23,6 +23,7 @@ from open_r1.evaluation.answering import AnswerBatch, answer_all
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
 from open_r1.evaluation.settings import EvaluationSettings
+from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.trl_adapter import lost_gradings
@@ -123,7 +124,7 @@ def checkpoint_stamp(model: str, trust_remote_code: bool = False) -> str:
     if not Path(model).is_dir():
         if adapter_config(model) is not None:
             return "hub adapter"
-        return str(AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)._commit_hash)
+        return str(read_config(model, trust_remote_code=trust_remote_code)._commit_hash)
     files = sorted(path for ending in ("safetensors", "bin") for path in Path(model).glob(f"*.{ending}"))
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

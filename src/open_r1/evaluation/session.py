@@ -28,7 +28,7 @@ from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
 from open_r1.evaluation.transformers_engine import TransformersEngine, generation_config
-from open_r1.models.families import image_token_ids
+from open_r1.models.families import bare_model, image_token_ids
 from open_r1.models.loading import load_processor
 from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
@@ -184,7 +184,7 @@ class ModelSession:
 
     def attention(self, answer: Answer, layer: int | None = None, head: int | None = None) -> Attention:
         """The attention of each token of an answer. Raises UsageError for an unknown layer, head or family."""
-        model, prompt = self.engine.model, answer.example.prompt.to(self.engine.model.device)
+        model, prompt = bare_model(self.engine.model), answer.example.prompt.to(self.engine.model.device)
         layer = chosen_layer(model, layer, head)
         rows = {"input_ids": prompt.ids, "attention_mask": torch.ones_like(prompt.ids), **prompt.types}
         fields = {name: value[None] for name, value in rows.items()} | prompt.images

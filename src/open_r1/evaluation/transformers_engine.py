@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, ProcessorMixin
+from peft import PeftModel
+from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
-from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.families import bare_model, end_tokens, image_token_ids
+from open_r1.models.generation_defaults import flags_alone
+from open_r1.models.loading import load_pretrained
 from open_r1.rollout.batching import merge_images, pad_prompts
 from open_r1.rollout.generation import generate_groups, up_to_end, why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
@@ -44,7 +46,8 @@ class TransformersEngine:
         prompts = [e.prompt.to(self.model.device) for e in examples]
         prompts = [prompt for prompt in prompts for _ in range(self.samples)]
         try:
-            ids = self._generate(prompts, **options)
+            with flags_alone(self.model):
+                ids = self._generate(prompts, **options)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
                 f"--batch_size: got {len(prompts)} completions at once, expected fewer: the GPU's memory is full "
@@ -60,26 +63,25 @@ class TransformersEngine:
         return [up_to_end(row, self.ends) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
-def load_evaluated_model(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedModel:
+def load_evaluated_model(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedModel | PeftModel:
     """The model, or the adapter around its base model, in evaluation mode; under torchrun on the rank's own GPU."""
     device = settings.device
     if device == "auto" and local_rank is not None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    with remote_code_errors(settings.model):
-        model = AutoModelForImageTextToText.from_pretrained(
-            settings.model,
-            dtype=settings.dtype,
-            device_map=device,
-            attn_implementation=settings.attn_implementation,
-            trust_remote_code=settings.trust_remote_code,
-        )
+    model = load_pretrained(
+        settings.model,
+        dtype=settings.dtype,
+        device_map=device,
+        attn_implementation=settings.attn_implementation,
+        trust_remote_code=settings.trust_remote_code,
+    )
     return model.eval()
 
 
 def generation_config(
     settings: EvaluationSettings, processor: ProcessorMixin, ends: list[int], banned: list[int]
 ) -> GenerationConfig:
-    """The generation configuration with every value set, as a checkpoint may bring its own (a repetition penalty)."""
+    """The generation configuration of the flags; `answer` lets nothing else of the checkpoint's act but its tokens."""
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
     return GenerationConfig(
         max_new_tokens=settings.max_completion_length,

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, GenerationConfig, ProcessorMixin
+from transformers import GenerationConfig, PreTrainedConfig, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.families import end_tokens, image_token_ids
+from open_r1.models.generation_defaults import refuse_generation_config, tell_unused
 from open_r1.models.lora import adapter_config
+from open_r1.models.weights import refuse_wrong_weights
 from open_r1.rollout.prompts import Example, PromptLoader
 from open_r1.rollout.vllm.types import Sampling, check_prompt
 
@@ -40,7 +42,7 @@ class VLLMEngine:
             set_in_process_environment()
         from vllm import LLM
 
-        config = AutoConfig.from_pretrained(settings.model, trust_remote_code=settings.trust_remote_code)
+        config = refuse_wrong_model(settings)
         self.loader, self.ends = loader(None), end_tokens(eos_token_ids(settings.model, config), processor)
         self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +73,14 @@ def refuse_settings(settings: EvaluationSettings) -> None:
             f"--backend vllm: got an adapter, expected a whole model; run python local_scripts/merge_lora.py "
             f"{settings.model} --out FOLDER and evaluate FOLDER, or use --backend hf"
         )
+
+
+def refuse_wrong_model(settings: EvaluationSettings) -> PreTrainedConfig:
+    """The model's configuration. Raises UsageError for what `load_pretrained` refuses: vLLM may say nothing of it."""
+    refuse_generation_config(settings.model)
+    model = refuse_wrong_weights(settings.model, trust_remote_code=settings.trust_remote_code)
+    tell_unused(model, settings.model)
+    return model.config
 
 
 def leave_torchrun(local_rank: int | None) -> None:

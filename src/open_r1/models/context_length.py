@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.data.prompt_length import Limit, prompt_length_limit
+from open_r1.models.configuration import read_config
 from open_r1.models.lora import adapter_config
 
 SCALED = ("linear", "dynamic", "yarn")  # rope types whose factor is not in max_position_embeddings
@@ -25,7 +26,7 @@ def load_config(model_args: VLMConfig, trust_remote_code: bool = False) -> PreTr
     name, revision = model_args.model_name_or_path, model_args.model_revision
     if adapter := adapter_config(name, revision):
         name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
-    return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    return read_config(name, revision, trust_remote_code)
 
 
 def context_limits(config: PreTrainedConfig, training: Any) -> list[Limit]:

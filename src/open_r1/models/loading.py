@@ -4,19 +4,25 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
+from open_r1.models.configuration import read_config, refuse_other_sizes
 from open_r1.models.families import vision_parameters
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags
+from open_r1.models.plain import load_plain
+from open_r1.models.processor_check import made_processor, refuse_broken_processor, refuse_settings_of_images
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedModel | PeftModel:
-    """The policy in `weights_dtype`, sdpa attention by default; for an adapter, the adapter around its base model."""
+    """The policy in `weights_dtype`, sdpa attention by default; for an adapter, the adapter around its base model.
+
+    Raises UsageError as `load_pretrained` does, and for the flags of a new adapter beside one to train.
+    """
     kwargs: dict[str, Any] = {
         "dtype": weights_dtype(model_args, training),
         "attn_implementation": model_args.attn_implementation or "sdpa",
@@ -25,11 +31,22 @@ def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedMode
     }
     training.model_init_kwargs = None  # used above; the trainer's reference model copies dtype and attention
     name, revision = model_args.model_name_or_path, model_args.model_revision
-    with remote_code_errors(name):
-        if adapter_config(name, revision) is None:
-            return AutoModelForImageTextToText.from_pretrained(name, revision=revision, **kwargs)
+    if adapter_config(name, revision) is not None:
         refuse_adapter_flags(model_args)
-        return load_adapter(name, trained=True, **kwargs)
+    return load_pretrained(name, revision, trained=True, **kwargs)
+
+
+def load_pretrained(
+    name: str, revision: str | None = None, trained: bool = False, **options: Any
+) -> PreTrainedModel | PeftModel:
+    """A model, or an adapter around its base model, for every purpose; `options` go to `from_pretrained`.
+
+    Raises UsageError, before a weight is kept, for a configuration or weights that are not whole (`weights`), for a
+    generation configuration of no use, and for code that the model brings, unless `trust_remote_code` is set.
+    """
+    if adapter_config(name, revision) is not None:
+        return load_adapter(name, trained=trained, **options)
+    return load_plain(name, revision, **options)
 
 
 def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code: bool = False) -> ProcessorMixin:
@@ -38,24 +55,30 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
     Raises UsageError where a pixel flag cannot act on this processor, and for a checkpoint without chat template or
     with code of its own while `trust_remote_code` is false.
     """
-    name, revision = processor_source(model_args.model_name_or_path, model_args.model_revision)
-    with remote_code_errors(name):
-        processor = AutoProcessor.from_pretrained(
-            name,
-            revision=revision,
-            padding_side="left",
-            trust_remote_code=trust_remote_code,
-        )
-    if not isinstance(processor, ProcessorMixin):
-        raise UsageError(f"{model_args.model_name_or_path}: got a text model, expected one with an image processor")
-    processor.tokenizer.padding_side = "left"
-    if processor.chat_template is None and processor.tokenizer.chat_template is None:
-        raise UsageError(
-            f"{model_args.model_name_or_path}: no chat template; choose the instruct variant of the model"
-        )
+    processor = read_processor(model_args.model_name_or_path, model_args.model_revision, trust_remote_code)
     set_pixel_limits(processor, task.min_pixels, task.max_pixels)
     if task.max_anyres_num is not None:
         set_tiles(processor, task.max_anyres_num)
+    return processor
+
+
+def read_processor(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ProcessorMixin:
+    """The processor of a model or adapter, tried on conversations with and without pictures; it pads on the left.
+
+    Raises UsageError for one without chat template, and for settings or a template with which nothing can be made.
+    """
+    source, revision = processor_source(name, revision)
+    with remote_code_errors(source):
+        processor = made_processor(source, revision, trust_remote_code)
+    if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
+        raise UsageError(f"{name}: got a text model, expected one with an image processor")
+    processor.tokenizer.padding_side = "left"
+    if processor.chat_template is None and processor.tokenizer.chat_template is None:
+        raise UsageError(f"{name}: no chat template; choose the instruct variant of the model")
+    refuse_settings_of_images(processor, source)
+    if adapter_config(source, revision) is None:
+        refuse_other_sizes(read_config(source, revision, trust_remote_code), processor, source)
+    refuse_broken_processor(processor, source)
     return processor
 
 

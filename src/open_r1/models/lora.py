@@ -7,6 +7,7 @@ switched off. An adapter given as `--model_name_or_path` is trained further; its
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import check_target_module_exists
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import find_adapter_config_file
 from trl import get_peft_config
@@ -24,28 +25,50 @@ from trl import get_peft_config
 from open_r1.config.arguments import ALL_LINEAR, VLMConfig
 from open_r1.config.validation import lora_flags
 from open_r1.errors import UsageError
+from open_r1.models.adapter_check import PATTERN_SECONDS, refuse_wrong_adapter
+from open_r1.models.deadline import refuse_endless
+from open_r1.models.plain import load_plain
 
 ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 def adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | None:
-    """`adapter_config.json` of an adapter (a folder or a hub name); None for a plain model."""
+    """`adapter_config.json` of an adapter (a folder or a hub name); None for a plain model.
+
+    Raises UsageError for a file that is no LoRA adapter's.
+    """
     path = find_adapter_config_file(name, revision=revision)
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    place = f"{name}/adapter_config.json"
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{place}: got no JSON ({error}), expected an object; restore the file") from error
+    if not isinstance(config, dict) or not isinstance(config.get("base_model_name_or_path"), str):
+        raise UsageError(f"{place}: base_model_name_or_path: got none, expected the base model's name; write it there")
+    if config.get("peft_type") != "LORA":
+        raise UsageError(
+            f"{place}: peft_type: got {config.get('peft_type')!r}, expected 'LORA', the one kind of adapter that is "
+            "known here; merge the adapter with the program that made it, and give the merged model"
+        )
+    return config
 
 
 def load_adapter(name: str, base: str | None = None, trained: bool = False, **options: Any) -> PeftModel:
     """An adapter around `base`, or the base model it names; `options` go to the base's `from_pretrained`.
 
-    Raises UsageError where the base cannot be loaded.
+    Raises UsageError where the base cannot be loaded, and where the adapter is not whole or does not fit it.
     """
     config = adapter_config(name) or {}
     base = base or config["base_model_name_or_path"]
-    if config.get("revision") and not Path(base).exists():
-        options["revision"] = config["revision"]
+    revision = config.get("revision") if not Path(base).exists() else None
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, **options)
-    except OSError as error:
+        refuse_wrong_adapter(name, base, revision, options.get("trust_remote_code", False))
+        model = load_plain(base, revision, **options)
+    except UsageError as error:
+        if not str(error).startswith(f"{base}:"):
+            raise
         raise UsageError(
             f"{name}/adapter_config.json: base_model_name_or_path: got {base!r}, which cannot be loaded ({error}); "
             "correct it there, or merge with local_scripts/merge_lora.py --base"
@@ -82,6 +105,7 @@ def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, visio
     """
     if not model_args.use_peft or isinstance(model, PeftModel):
         return None
+    _refuse_endless_pattern(model_args, model)
     config = get_peft_config(model_args)
     config.target_modules = adapted_layers(model_args, model, vision)
     check_vision = partial(_outside_vision, model_args=model_args, vision=vision)
@@ -95,6 +119,25 @@ def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, visio
         flag = "lora_target_parameters"
         check_vision(flag, _matched_names(flag, model_args.lora_target_parameters, names))
     return config
+
+
+def _refuse_endless_pattern(model_args: VLMConfig, model: PreTrainedModel) -> None:
+    """Raises UsageError for a regular expression in `--lora_target_modules` that is none, or does not end."""
+    pattern, names = model_args.lora_target_modules, [name for name, _ in model.named_modules()]
+    if not isinstance(pattern, str) or pattern == ALL_LINEAR:
+        return
+
+    def fault() -> str | None:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            return f"--lora_target_modules: got {pattern!r}, which is no regular expression: {error}; correct it"
+        for name in names:
+            expression.fullmatch(name)
+        return None
+
+    endless = f"--lora_target_modules: got {pattern!r}: to match it against the model's layers took more than"
+    refuse_endless(fault, PATTERN_SECONDS, f"{endless} {PATTERN_SECONDS:g} s; write it without nested repetitions")
 
 
 def adapted_layers(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[str, ...]) -> list[str]:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import PreTrainedModel
 
-from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
+from open_r1.models.configuration import empty_model, read_config
 from open_r1.models.families import family_of
 from open_r1.models.lora import linear_layers
 
@@ -108,10 +107,8 @@ def square_side(size: int | list[int] | tuple[int, ...]) -> int:
 @cache
 def read_dims(name: str) -> tuple[Dims, Any]:
     """(sizes, configuration) of a model folder or hub name; no weights are read."""
-    with remote_code_errors(name, "the planner runs none"):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    with torch.device("meta"):
-        return dims_of(AutoModelForImageTextToText.from_config(config)), config
+    config = read_config(name, remedy="the planner runs none")
+    return dims_of(empty_model(config, name)), config
 
 
 def per_image(config: Any, max_pixels: int, tokens: int | None = None, tiles: int = TILES) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from open_r1.config.arguments import GRPOArguments, TaskArguments
 from open_r1.data.chat import messages, with_images
 from open_r1.data.record import Record
 from open_r1.models.families import bare_model, image_token_ids
+from open_r1.models.generation_defaults import flags_alone
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rollout.batching import groups_of, merge_images, permute_groups
 from open_r1.rollout.image_tokens import refuse_image_tokens
@@ -170,7 +171,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         return [ids[number] for number in group], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        with self.watch.phase("rollout"):
+        with self.watch.phase("rollout"), flags_alone(self.accelerator.unwrap_model(self.model)):
             completions = self._completions(*args, **kwargs)
         self.signals.check(self.accelerator)  # a rollout cut short by a signal ends here
         self.refuse_image_tokens(completions[0])

@@ -19,11 +19,13 @@ from open_r1.models.context_length import row_limits
 from open_r1.models.families import vision_parts
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
+from open_r1.models.saving import refuse_unsavable
 from open_r1.redaction import redacted_values
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
 from open_r1.rollout.annotation import annotator
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
+from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.lifecycle.archive_logs import archive_earlier_logs
 from open_r1.trainer.lifecycle.run_lock import only_run, refuse_other_folder
@@ -114,7 +116,14 @@ def train_and_save(
     trainer.facts, trainer.changes, trainer.new_prompts = resume.facts, resume.changes, resume.new_prompts
     save_configuration(trainer, task, training, model_args)
     trainer.recipe_and_card = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
+    on_all_ranks(lambda: refuse_unsavable_run(trainer))
     train(trainer, resume)
+
+
+def refuse_unsavable_run(trainer: Trainer) -> None:
+    """Raises UsageError, on rank 0, for a file beside the weights that could not be saved."""
+    if trainer.accelerator.is_main_process:
+        refuse_unsavable(trainer.accelerator.unwrap_model(trainer.model), trainer.side_files())
 
 
 def save_configuration(

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from trl.trainer.utils import RepeatSampler
 
+from open_r1.models.plain import load_plain
 from open_r1.trainer.checkpointing.atomic_save import staged
 from open_r1.trainer.checkpointing.rotation import best_beside, rotate, warn_of_higher
 from open_r1.trainer.checkpointing.run_state import (
@@ -61,13 +62,13 @@ class Resumable:
         if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
             super()._load_from_checkpoint(checkpoint, model)
         else:
-            load_weights(self.model, checkpoint)
+            load_weights(self.model, checkpoint, self.args.trust_remote_code)
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel):
             super()._load_best_model()
         else:
-            load_weights(self.model, self.state.best_model_checkpoint)
+            load_weights(self.model, self.state.best_model_checkpoint, self.args.trust_remote_code)
 
     def _run_epoch(self, **kwargs: Any) -> None:
         if self.first_step is None:
@@ -164,9 +165,9 @@ def save_checkpoint_now(trainer: RunTrainer) -> Path | None:
     return trainer.saved_folder
 
 
-def load_weights(model: PreTrainedModel, folder: str) -> None:
-    """Load the weights that `save_pretrained` wrote. Raises RuntimeError for a missing or an unknown one."""
-    model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
+def load_weights(model: PreTrainedModel, folder: str, trust_remote_code: bool = False) -> None:
+    """Load the weights that `save_pretrained` wrote. Raises UsageError for missing, unknown and damaged ones."""
+    model.load_state_dict(load_plain(folder, dtype=model.dtype, trust_remote_code=trust_remote_code).state_dict())
 
 
 # --------------------------------------------------------------------------------------------------------------- order

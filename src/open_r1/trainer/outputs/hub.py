@@ -2,7 +2,7 @@
 
 transformers 5.17 and TRL 1.16 write a card without pictures into the run's folder and upload all of that folder. Here
 card and recipe lie in each model folder, which is uploaded alone; `--hub_strategy` keeps its meaning.
-`training_args.bin`, a pickle of the arguments with a hub token in clear, which nothing reads, is deleted.
+`training_args.bin`, a pickle of the arguments with a hub token in clear, which nothing reads, is not written.
 """
 
 import importlib.metadata
@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.paths import split_paths
+from open_r1.models.saving import SideFiles, save_side_files, save_weights, side_files
 from open_r1.redaction import command_line, redacted
 from open_r1.report.model_card import Card, write_card
+from open_r1.tasks.recipe import FILE as RECIPE
 from open_r1.tasks.recipe import Recipe
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.manifest import MANIFEST
@@ -39,13 +40,21 @@ class HubUploads:
     recipe_and_card: tuple[Recipe, Card] | None = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder, run = Path(output_dir or self.args.output_dir), Path(self.args.output_dir)
-        super()._save(output_dir, state_dict)
-        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
-        if self.recipe_and_card is not None:
-            recipe, card = self.recipe_and_card
-            recipe.save(folder)
-            write_card(folder, card, recipe, run, self.state.global_step, self.state.log_history)
+        folder = Path(output_dir or self.args.output_dir)
+        save_weights(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), folder, state_dict)
+        save_side_files(self.side_files(), folder)
+
+    def side_files(self) -> SideFiles:
+        """What is saved beside the weights, with card and recipe."""
+        files = side_files(self.accelerator.unwrap_model(self.model), self.processing_class)
+        if self.recipe_and_card is None:
+            return files
+        (recipe, card), state, run = self.recipe_and_card, self.state, Path(self.args.output_dir)
+
+        def write_readme(folder: Path) -> None:
+            write_card(folder, card, recipe, run, state.global_step, state.log_history)
+
+        return {**files, RECIPE: recipe.save, "README.md": write_readme}
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: TRL's card would go to the run's folder, without a model; ours is saved with the weights."""

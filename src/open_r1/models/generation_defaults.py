@@ -1,0 +1,202 @@
+"""A model's own `generation_config.json`: checked before the model is loaded, valid when it is saved, without effect
+on what this project generates.
+
+A model may bring values that transformers loads and then refuses to save (`temperature` without `do_sample`), and
+values that `generate` takes over wherever its caller leaves them unset: a penalty, beams, a least number of tokens.
+The first are left out when the model is loaded. Of the second, rollouts, evaluations and answers take the tokens that
+end and pad a text alone; all others are those of the flags. What is saved keeps the model's values, for its users.
+"""
+
+import copy
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import cached_file
+
+from open_r1.errors import UsageError, shorten
+from open_r1.models.families import bare_model
+
+logger = logging.getLogger(__name__)
+
+GENERATION_FILE = "generation_config.json"
+
+
+def _is_number(value: object, low: float = -math.inf, high: float = math.inf, whole: bool = False) -> bool:
+    """Whether a value is a finite number, and in its range."""
+    kinds = (int,) if whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+
+
+def _is_tokens(value: object) -> bool:
+    """Whether a value is a token's number, or a list of them."""
+    return all(_is_number(token, whole=True) for token in (value if isinstance(value, list) else [value]))
+
+
+# Kind of value -> (whether a value is of it, how a message says so).
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "token": (_is_tokens, "a token's number, or a list of them"),
+    "flag": (lambda value: isinstance(value, bool), "true or false"),
+    "count": (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
+    "amount": (lambda value: _is_number(value, 0), "a finite number of at least 0"),
+    "factor": (lambda value: _is_number(value, 0) and value > 0, "a finite number above 0"),
+    "number": (_is_number, "a finite number"),
+    "share": (lambda value: _is_number(value, 0, 1), "a number from 0 to 1"),
+    "text": (lambda value: isinstance(value, str), "a text"),
+    "list": (lambda value: isinstance(value, (list, dict)), "a list"),
+    "any": (lambda value: True, "what transformers takes"),
+}
+KEPT = "token"  # the kind that acts on what is generated here
+_FIELDS_OF = {
+    "token": "pad_token_id bos_token_id eos_token_id",
+    "flag": "do_sample use_mtp use_cache renormalize_logits remove_invalid_values token_healing low_memory "
+    "is_assistant output_attentions output_hidden_states output_scores output_logits return_dict_in_generate "
+    "disable_compile",
+    "count": "max_length max_new_tokens min_length min_new_tokens num_beams max_cache_len top_k no_repeat_ngram_size "
+    "encoder_no_repeat_ngram_size num_return_sequences num_assistant_tokens prompt_lookup_num_tokens "
+    "max_matching_ngram_size assistant_early_exit assistant_lookbehind target_lookbehind num_beam_groups "
+    "prefill_chunk_size",
+    "amount": "temperature",
+    "factor": "max_time repetition_penalty encoder_repetition_penalty",
+    "number": "length_penalty guidance_scale penalty_alpha diversity_penalty",
+    "share": "top_p min_p top_h typical_p epsilon_cutoff eta_cutoff assistant_confidence_threshold "
+    "assistant_ensemble_weight",
+    "text": "cache_implementation num_assistant_tokens_schedule speculation_type",
+    "list": "bad_words_ids suppress_tokens begin_suppress_tokens sequence_bias constraints force_words_ids "
+    "exponential_decay_length_penalty",
+    "any": "early_stopping stop_strings forced_bos_token_id forced_eos_token_id decoder_start_token_id dola_layers "
+    "watermarking_config compile_config continuous_batching_config cache_config",
+}
+# Every field of GenerationConfig -> its kind. A test walks transformers' fields.
+GENERATION_FIELDS: dict[str, str] = {name: kind for kind, names in _FIELDS_OF.items() for name in names.split()}
+
+
+def refuse_generation_config(name: str, revision: str | None = None) -> None:
+    """Raises UsageError, which names file and key, for a `generation_config.json` with a value of no use.
+
+    transformers takes a file that is no JSON for none at all, and other values as they are.
+    """
+    path = cached_file(name, GENERATION_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(
+            f"{name}/{GENERATION_FILE}: got no JSON ({error}), expected an object; restore or delete it"
+        ) from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{name}/{GENERATION_FILE}: got {shorten(values)}, expected an object; restore or delete it")
+    for key, value in values.items():
+        fits, expected = KINDS[GENERATION_FIELDS.get(key, "any")]
+        if value is not None and not fits(value):
+            raise UsageError(
+                f"{name}/{GENERATION_FILE}: {key}: got {shorten(value)}, expected {expected}; correct or remove it"
+            )
+    if values.get("do_sample") is True and values.get("temperature") == 0:
+        raise UsageError(
+            f"{name}/{GENERATION_FILE}: temperature: got 0 with do_sample true; set do_sample false, or a temperature"
+        )
+    try:
+        GenerationConfig.from_dict(values)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UsageError(f"{name}/{GENERATION_FILE}: got values that act in no model: {text}; correct them") from error
+
+
+def make_savable(model: PreTrainedModel, name: str) -> None:
+    """Leave out of the model's generation configuration what cannot act, and what transformers refuses to save.
+
+    Values that stand in `config.json`, as old models have them, go to the generation configuration. One line says
+    what was left out.
+    """
+    for key, value in model.config._get_generation_parameters().items():
+        delattr(model.config, key)
+        if getattr(model.generation_config, key, None) is None:
+            setattr(model.generation_config, key, value)
+    brought = model.generation_config
+    model.generation_config = valid(brought)
+    left_out = [(key, value) for key, value in _set(brought) if getattr(model.generation_config, key, None) != value]
+    if left_out:
+        why = "cannot act without do_sample true or another key beside it, and is left out of what is saved"
+        tell(f"{name}/{GENERATION_FILE}: {_listed(left_out)}: {why}")
+
+
+def valid(config: GenerationConfig) -> GenerationConfig:
+    """The configuration without the values for which transformers refuses to save it.
+
+    >>> valid(GenerationConfig(temperature=0.5, repetition_penalty=1.1)).to_diff_dict().keys()
+    dict_keys(['repetition_penalty', 'transformers_version'])
+    """
+    kept = copy.deepcopy(config)
+    for key, _ in _set(config):
+        setattr(kept, key, None)
+    first = ("do_sample", "num_beams", "use_cache", "return_dict_in_generate")  # others act by them
+    for key, value in sorted(_set(config), key=lambda item: item[0] not in first):
+        setattr(kept, key, value)
+        try:
+            kept.validate(strict=True)
+        except (ValueError, TypeError, AttributeError):
+            setattr(kept, key, None)
+    return kept
+
+
+def _set(config: GenerationConfig) -> list[tuple[str, Any]]:
+    """(name, value) of the fields that are set."""
+    return [(key, value) for key, value in vars(config).items() if key in GENERATION_FIELDS and value is not None]
+
+
+def own_values(config: GenerationConfig) -> dict[str, Any]:
+    """Name -> value of what a model brings beyond its end, begin and pad tokens, other than transformers' defaults.
+
+    Fields that transformers does not know are among them.
+    """
+    defaults = GenerationConfig._get_default_generation_params()
+    return {
+        key: value
+        for key, value in vars(config).items()
+        if not key.startswith("_") and key != "transformers_version" and GENERATION_FIELDS.get(key) != KEPT
+        if value is not None and value is not False and value != defaults.get(key)
+    }
+
+
+def tokens_only(config: GenerationConfig) -> GenerationConfig:
+    """A generation configuration with the end, begin and pad tokens of another, and nothing else."""
+    return GenerationConfig(**{key: getattr(config, key) for key, kind in GENERATION_FIELDS.items() if kind == KEPT})
+
+
+@contextmanager
+def flags_alone(model: torch.nn.Module) -> Iterator[None]:
+    """Within it `generate` takes from the model, in its adapters or not, nothing but end, begin and pad tokens."""
+    bare = bare_model(model)
+    own, bare.generation_config = bare.generation_config, tokens_only(bare.generation_config)
+    try:
+        yield
+    finally:
+        bare.generation_config = own
+
+
+def tell_unused(model: PreTrainedModel, name: str) -> None:
+    """Say in one line what the model brings that does not act here."""
+    if values := own_values(model.generation_config):
+        why = "has no effect here; what is generated goes by the flags alone"
+        tell(f"{name}/{GENERATION_FILE}: {_listed(values.items())}: {why}")
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(f"{key}={shorten(value, 40)}" for key, value in values)
+
+
+@cache
+def tell(sentence: str) -> None:
+    """Log a sentence once a process, on rank 0."""
+    if os.environ.get("RANK", "0") == "0":
+        logger.warning("%s", sentence)
