@@ -11,11 +11,11 @@ import torch
 from peft import PeftModel
 
 from open_r1.errors import UsageError
-from open_r1.models.configuration import empty_model, one_line, read_config
+from open_r1.models.configuration import empty_model, one_line, read_config, without_zero3
 from open_r1.models.deadline import refuse_endless
 from open_r1.models.weights import ADAPTER_FILES, files_of_weights, refuse_names, refuse_nonfinite
 
-PATTERN_SECONDS = 20.0  # for a child that matches patterns and reads one adapter
+PATTERN_SECONDS = 10.0  # for a child that matches patterns and reads one adapter
 
 
 def refuse_wrong_adapter(name: str, base: str, revision: str | None = None, trust_remote_code: bool = False) -> None:
@@ -35,8 +35,9 @@ def _misfit(name: str, base: str, empty: torch.nn.Module) -> str | None:
     torch.set_num_threads(1)  # this is a fork
     warnings.simplefilter("ignore")
     try:
-        model = PeftModel.from_pretrained(empty, name, low_cpu_mem_usage=True)
-        found = model.load_adapter(name, "checked", low_cpu_mem_usage=True)  # says what was missing
+        with without_zero3():
+            model = PeftModel.from_pretrained(empty, name, low_cpu_mem_usage=True)
+            found = model.load_adapter(name, "checked", low_cpu_mem_usage=True)  # says what was missing
         missing = [key.replace(".checked.", ".") for key in found.missing_keys]
         refuse_names(name, missing, (), found.unexpected_keys)
     except UsageError as error:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.integrations import deepspeed
 
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError, shorten
@@ -16,6 +18,7 @@ SHARED_SIZES = {
     "merge_size": "spatial_merge_size",
 }
 
+PATCHES = tuple(SHARED_SIZES.values())
 
 RUN_CODE = "add --trust_remote_code to run it"
 
@@ -48,11 +51,10 @@ def remedy_of(error: Exception) -> str:
 def empty_model(config: PreTrainedConfig, name: str, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a configuration without weights, on torch's `meta` device. Raises UsageError for none."""
     if wrong := next(wrong_numbers(config.to_dict()), None):
-        raise UsageError(
-            f"{name}/config.json: {wrong[0]}: got {shorten(wrong[1])}, expected a finite number; restore the file"
-        )
+        place, value = wrong
+        raise UsageError(f"{name}/config.json: {place}: got {shorten(value)}, which no model has; restore the file")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), without_zero3():
             return AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:
         raise UsageError(
@@ -62,12 +64,13 @@ def empty_model(config: PreTrainedConfig, name: str, trust_remote_code: bool = F
 
 
 def wrong_numbers(settings: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(place, value) of each number in nested settings that is not finite.
+    """(place, value) of each number in nested settings that is not finite, and of each side of a patch below 1.
 
     >>> list(wrong_numbers({"a": {"b": [1, float("inf")]}}))
     [('a.b.1', inf)]
     """
-    if isinstance(settings, float) and not math.isfinite(settings):
+    is_number = isinstance(settings, (int, float))
+    if is_number and (not math.isfinite(settings) or (settings < 1 and place.endswith(PATCHES))):
         yield place, settings
     items = (
         settings.items() if isinstance(settings, dict) else enumerate(settings) if isinstance(settings, list) else ()
@@ -96,3 +99,14 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+@contextmanager
+def without_zero3() -> Iterator[None]:
+    """Without DeepSpeed's partitioned initialization, under which transformers reports no unexpected weights."""
+    active = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = active

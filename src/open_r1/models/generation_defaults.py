@@ -52,6 +52,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "share": (lambda value: _is_number(value, 0, 1), "a number from 0 to 1"),
     "text": (lambda value: isinstance(value, str), "a text"),
     "list": (lambda value: isinstance(value, (list, dict)), "a list"),
+    "object": (lambda value: isinstance(value, dict), "an object"),
     "any": (lambda value: True, "what transformers takes"),
 }
 KEPT = "token"  # the kind that acts on what is generated here
@@ -72,8 +73,8 @@ _FIELDS_OF = {
     "text": "cache_implementation num_assistant_tokens_schedule speculation_type",
     "list": "bad_words_ids suppress_tokens begin_suppress_tokens sequence_bias constraints force_words_ids "
     "exponential_decay_length_penalty",
-    "any": "early_stopping stop_strings forced_bos_token_id forced_eos_token_id decoder_start_token_id dola_layers "
-    "watermarking_config compile_config continuous_batching_config cache_config",
+    "any": "early_stopping stop_strings forced_bos_token_id forced_eos_token_id decoder_start_token_id dola_layers",
+    "object": "watermarking_config compile_config continuous_batching_config cache_config",
 }
 # Every field of GenerationConfig -> its kind. A test walks transformers' fields.
 GENERATION_FIELDS: dict[str, str] = {name: kind for kind, names in _FIELDS_OF.items() for name in names.split()}

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForImageTextToText, PreTrainedModel
-from transformers.integrations import deepspeed
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
-from open_r1.models.configuration import empty_model, one_line, read_config
+from open_r1.models.configuration import empty_model, one_line, read_config, without_zero3
 
 SHOWN = 3  # names of tensors in a message
 MODEL_FILES = (
@@ -154,14 +153,3 @@ def quietly() -> Iterator[None]:
         log.disabled = disabled
         if bar:
             enable_progress_bar()
-
-
-@contextmanager
-def without_zero3() -> Iterator[None]:
-    """Without DeepSpeed's partitioned initialization, under which transformers reports no unexpected weights."""
-    active = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = active
