@@ -101,7 +101,7 @@ def _sample(data: RecordDataset) -> RecordDataset:
 def _processor(model: str) -> Any:
     from open_r1.models.loading import read_processor  # takes seconds to import, only --model needs it
 
-    return read_processor(model)
+    return read_processor(model, remedy="the doctor runs none")
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.errors import UsageError
-from open_r1.models.configuration import read_config, refuse_other_sizes
+from open_r1.models.configuration import RUN_CODE, read_config, refuse_other_sizes
 from open_r1.models.families import vision_parameters
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags
 from open_r1.models.plain import load_plain
@@ -62,13 +62,16 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
     return processor
 
 
-def read_processor(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ProcessorMixin:
+def read_processor(
+    name: str, revision: str | None = None, trust_remote_code: bool = False, remedy: str = RUN_CODE
+) -> ProcessorMixin:
     """The processor of a model or adapter, tried on conversations with and without pictures; it pads on the left.
 
-    Raises UsageError for one without chat template, and for settings or a template with which nothing can be made.
+    `remedy` is for a model that brings code of its own. Raises UsageError for one without chat template, and for
+    settings or a template with which nothing can be made.
     """
     source, revision = processor_source(name, revision)
-    with remote_code_errors(source):
+    with remote_code_errors(source, remedy):
         processor = made_processor(source, revision, trust_remote_code)
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise UsageError(f"{name}: got a text model, expected one with an image processor")
