@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.broken_models import changed, filled, reweighted, sharded, small_adapter, truncated, without
 from helpers.families import FAMILIES
+from helpers.repository import run_script
 from peft import PeftModel
 from transformers.integrations import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
@@ -228,3 +229,30 @@ def test_settings_of_an_adapter_that_are_no_object_are_refused(adapter, text):
     (adapter / "adapter_config.json").write_text(text)
     with pytest.raises(UsageError, match=r"adapter_config.json: (got no JSON|base_model_name_or_path)"):
         load_adapter(str(adapter))
+
+
+# ------------------------------------------------------------------------------------------------ doors, from outside
+
+SCRIPTS = {
+    "src/open_r1/grpo_jsonl.py": "--model_name_or_path {model} {data} --output_dir {out} --bf16 false",
+    "src/open_r1/sft_jsonl.py": "--model_name_or_path {model} {data} --output_dir {out} --bf16 false",
+    "eval/digits.py": "--model {model} {data} --output_dir {out}",
+    "eval/infer.py": "--model {model} --image {image} --question What?",
+    "eval/attention.py": "--model {model} --image {image} --question What?",
+    "eval/demo.py": "--model {model} --task digits --port 0",
+    "local_scripts/merge_lora.py": "{adapter} --out {out}",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["four tensors", "NaN", "no shard"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_says_so_in_one_sentence(tiny, digits, tmp_path, adapter, script, fault):
+    make, said = FAULTS[fault]
+    folder = make(tiny, tmp_path / "broken")
+    data = f"--data_file_paths {digits}/heldout.jsonl --image_folders {digits}"
+    places = {"model": folder, "data": data, "out": tmp_path / "out", "adapter": around(folder)}
+    flags = SCRIPTS[script].format(**places, image=next((digits / "images").glob("*.png")))
+    done = run_script(script, *flags.split(), check=False)
+    assert done.returncode != 0 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
