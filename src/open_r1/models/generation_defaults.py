@@ -42,7 +42,7 @@ def _is_tokens(value: object) -> bool:
 
 
 # Kind of value -> (whether a value is of it, how a message says so).
-KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+VALUE_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "token": (_is_tokens, "a token's number, or a list of them"),
     "flag": (lambda value: isinstance(value, bool), "true or false"),
     "count": (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
@@ -97,7 +97,7 @@ def refuse_generation_config(name: str, revision: str | None = None) -> None:
     if not isinstance(values, dict):
         raise UsageError(f"{name}/{GENERATION_FILE}: got {shorten(values)}, expected an object; restore or delete it")
     for key, value in values.items():
-        fits, expected = KINDS[GENERATION_FIELDS.get(key, "any")]
+        fits, expected = VALUE_KINDS[GENERATION_FIELDS.get(key, "any")]
         if value is not None and not fits(value):
             raise UsageError(
                 f"{name}/{GENERATION_FILE}: {key}: got {shorten(value)}, expected {expected}; correct or remove it"
