@@ -251,7 +251,8 @@ def test_weights_of_the_model_are_compared_where_a_resumed_run_reads_them(run, f
 def test_the_base_of_an_adapter_is_compared_too(run, tmp_path):
     base, adapter = run.folder / "model", tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    settings = {"base_model_name_or_path": str(base), "peft_type": "LORA"}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
     (adapter / "adapter_model.safetensors").write_bytes(b"x" * 100)
     flags = ["--model_name_or_path", str(adapter), "--use_peft", "true"]
     before = run.facts(*flags)
