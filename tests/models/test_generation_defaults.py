@@ -10,14 +10,13 @@ from helpers.families import EOS, FAMILIES, PAD, group_prompts
 from helpers.trainers import make_trainer, rows
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
+from open_r1.config.generation_fields import GENERATION_FIELDS, KEPT
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import parser_of
 from open_r1.evaluation.settings import settings_of
 from open_r1.evaluation.transformers_engine import TransformersEngine
 from open_r1.models.generation_defaults import (
-    GENERATION_FIELDS,
     GENERATION_FILE,
-    KEPT,
     flags_alone,
     make_savable,
     own_values,

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate.utils import is_cuda_available
 
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
+from open_r1.config.generation_fields import check_generation_kwargs
 from open_r1.data.paths import split_paths
 from open_r1.errors import look_up
 from open_r1.report.diagnoses import DIAGNOSES
@@ -44,6 +45,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     check_sources(data, model)
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
+    check_generation_kwargs(training)
     if training.use_vllm:
         check_vllm(training)
     held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}

@@ -10,9 +10,8 @@ end and pad a text alone; all others are those of the flags. What is saved keeps
 import copy
 import json
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,62 +21,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from open_r1.config.generation_fields import GENERATION_FIELDS, KEPT, unfit
 from open_r1.errors import UsageError, shorten
 from open_r1.models.families import bare_model
 
 logger = logging.getLogger(__name__)
 
 GENERATION_FILE = "generation_config.json"
-
-
-def _is_number(value: object, low: float = -math.inf, high: float = math.inf, whole: bool = False) -> bool:
-    """Whether a value is a finite number, and in its range."""
-    kinds = (int,) if whole else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
-
-
-def _is_tokens(value: object) -> bool:
-    """Whether a value is a token's number, or a list of them."""
-    return all(_is_number(token, whole=True) for token in (value if isinstance(value, list) else [value]))
-
-
-# Kind of value -> (whether a value is of it, how a message says so).
-VALUE_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "token": (_is_tokens, "a token's number, or a list of them"),
-    "flag": (lambda value: isinstance(value, bool), "true or false"),
-    "count": (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
-    "amount": (lambda value: _is_number(value, 0), "a finite number of at least 0"),
-    "factor": (lambda value: _is_number(value, 0) and value > 0, "a finite number above 0"),
-    "number": (_is_number, "a finite number"),
-    "share": (lambda value: _is_number(value, 0, 1), "a number from 0 to 1"),
-    "text": (lambda value: isinstance(value, str), "a text"),
-    "list": (lambda value: isinstance(value, (list, dict)), "a list"),
-    "object": (lambda value: isinstance(value, dict), "an object"),
-    "any": (lambda value: True, "what transformers takes"),
-}
-KEPT = "token"  # the kind that acts on what is generated here
-_FIELDS_OF = {
-    "token": "pad_token_id bos_token_id eos_token_id",
-    "flag": "do_sample use_mtp use_cache renormalize_logits remove_invalid_values token_healing low_memory "
-    "is_assistant output_attentions output_hidden_states output_scores output_logits return_dict_in_generate "
-    "disable_compile",
-    "count": "max_length max_new_tokens min_length min_new_tokens num_beams max_cache_len top_k no_repeat_ngram_size "
-    "encoder_no_repeat_ngram_size num_return_sequences num_assistant_tokens prompt_lookup_num_tokens "
-    "max_matching_ngram_size assistant_early_exit assistant_lookbehind target_lookbehind num_beam_groups "
-    "prefill_chunk_size",
-    "amount": "temperature",
-    "factor": "max_time repetition_penalty encoder_repetition_penalty",
-    "number": "length_penalty guidance_scale penalty_alpha diversity_penalty",
-    "share": "top_p min_p top_h typical_p epsilon_cutoff eta_cutoff assistant_confidence_threshold "
-    "assistant_ensemble_weight",
-    "text": "cache_implementation num_assistant_tokens_schedule speculation_type",
-    "list": "bad_words_ids suppress_tokens begin_suppress_tokens sequence_bias constraints force_words_ids "
-    "exponential_decay_length_penalty",
-    "any": "early_stopping stop_strings forced_bos_token_id forced_eos_token_id decoder_start_token_id dola_layers",
-    "object": "watermarking_config compile_config continuous_batching_config cache_config",
-}
-# Every field of GenerationConfig -> its kind. A test walks transformers' fields.
-GENERATION_FIELDS: dict[str, str] = {name: kind for kind, names in _FIELDS_OF.items() for name in names.split()}
 
 
 def refuse_generation_config(name: str, revision: str | None = None) -> None:
@@ -97,8 +47,7 @@ def refuse_generation_config(name: str, revision: str | None = None) -> None:
     if not isinstance(values, dict):
         raise UsageError(f"{name}/{GENERATION_FILE}: got {shorten(values)}, expected an object; restore or delete it")
     for key, value in values.items():
-        fits, expected = VALUE_KINDS[GENERATION_FIELDS.get(key, "any")]
-        if value is not None and not fits(value):
+        if expected := unfit(key, value):
             raise UsageError(
                 f"{name}/{GENERATION_FILE}: {key}: got {shorten(value)}, expected {expected}; correct or remove it"
             )

@@ -4,7 +4,7 @@ A chat template that drops pictures gives a prompt without them and no error; an
 scored as if a picture stood there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,3 +70,13 @@ def refuse_image_tokens(
             f"from {engine} ({share}), expected none: the ban on it did not act; "
             "remove suppress_tokens, bad_words_ids and logit_bias from --generation_kwargs"
         )
+
+
+def with_banned(generation_kwargs: Mapping[str, Any], banned: Sequence[int]) -> dict[str, Any]:
+    """`--generation_kwargs` for transformers, in which these token ids are not sampled either.
+
+    >>> with_banned({"typical_p": 0.9, "suppress_tokens": [7]}, [3])
+    {'typical_p': 0.9, 'suppress_tokens': [3, 7]}
+    """
+    suppressed = sorted({*banned, *(generation_kwargs.get("suppress_tokens") or ())})
+    return {**generation_kwargs, "suppress_tokens": suppressed}

@@ -30,7 +30,7 @@ from open_r1.models.families import bare_model, image_token_ids
 from open_r1.models.generation_defaults import flags_alone
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rollout.batching import groups_of, merge_images, permute_groups
-from open_r1.rollout.image_tokens import refuse_image_tokens
+from open_r1.rollout.image_tokens import refuse_image_tokens, with_banned
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, row_numbers
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
@@ -92,7 +92,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self.banned_ids = image_token_ids(model.config, processor)
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
         if not use_vllm:
-            args.generation_kwargs = {"suppress_tokens": self.banned_ids, **(args.generation_kwargs or {})}
+            args.generation_kwargs = with_banned(args.generation_kwargs or {}, self.banned_ids)
         super().__init__(
             model=model,
             reward_funcs=[CollectiveReward(reward) for reward in rewards],
