@@ -4,6 +4,7 @@ import json
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import transformers
@@ -17,7 +18,7 @@ from open_r1.models.configuration import empty_model, read_config, wrong_numbers
 from open_r1.models.deadline import DeadlinePassed, refuse_endless
 from open_r1.models.loading import load_processor, read_processor
 from open_r1.models.lora import load_adapter, lora_config
-from open_r1.models.processor_check import numbers_of
+from open_r1.models.processor_check import numbers_of, refuse_settings_of_images
 from open_r1.plan.dims import read_dims
 
 NUMBERS = ("patch_size", "merge_size", "temporal_patch_size", "rescale_factor")
@@ -179,6 +180,16 @@ def test_odd_configurations_are_one_sentence(tiny, tmp_path, values):
 
 def test_numbers_that_are_not_finite_are_found_anywhere():
     assert [place for place, _ in wrong_numbers({"a": [1, {"b": float("nan")}], "c": 2.0})] == ["a.1.b"]
+
+
+def test_zeros_that_mean_something_are_taken():
+    settings = {"image_mean": [0.0] * 3, "fill_color": [0, 0, 0], "padding_value": 0, "resample": 0, "offset": -1}
+    images = SimpleNamespace(to_dict=lambda: settings)
+    refuse_settings_of_images(SimpleNamespace(image_processor=images), "m")
+    settings["patch_size"] = 0
+    assert "m: image processor: patch_size: got 0" in refused(
+        lambda: refuse_settings_of_images(SimpleNamespace(image_processor=images), "m")
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ patterns

@@ -25,7 +25,8 @@ from open_r1.models.configuration import one_line, remedy_of
 from open_r1.models.deadline import refuse_endless
 
 TEMPLATE_SECONDS, PICTURE_SECONDS = 10.0, 30.0  # for a child that makes all the conversations below
-ANY_NUMBER = ("image_mean",)  # other settings of pictures are above 0
+# Words in the names of settings that 0 and negative numbers fit; all others are above 0.
+ANY_NUMBER = ("mean", "color", "value", "resample", "offset")
 TRIED_PICTURES, TRIED_WORDS = 6, 4000  # of the longest conversation that is tried
 WEIGHTS_ONLY = ("model.safetensors.index.json", "config.json", "generation_config.json", "trainer_state.json")
 _TRIED: set[str] = set()  # contents of processors that were found to work
@@ -47,7 +48,7 @@ def made_processor(name: str, revision: str | None, trust_remote_code: bool) -> 
 def refuse_settings_of_images(processor: ProcessorMixin, name: str) -> None:
     """Raises UsageError, with the key, for a number of the image processor that is not finite, or not above 0."""
     for key, value in numbers_of(processor.image_processor.to_dict()):
-        free = key.split(".")[0] in ANY_NUMBER
+        free = any(word in key.split(".")[0] for word in ANY_NUMBER)
         if not math.isfinite(value) or (value <= 0 and not free):
             raise UsageError(
                 f"{name}: image processor: {key}: got {shorten(value)}, expected a finite number"
