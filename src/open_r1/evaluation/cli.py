@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from open_r1.errors import UsageError
+from open_r1.errors import UsageError, last_words
 from open_r1.evaluation.metrics import PredictionLine
 from open_r1.evaluation.predictions_file import save_summary
 from open_r1.evaluation.rescore import rescore
@@ -58,7 +58,7 @@ def main(
     try:
         summary = run_evaluation(args, find_rows, finish)
     except (UsageError, ValueError, OSError) as error:  # OSError: no such file, no such model
-        sys.exit(str(error))
+        sys.exit(last_words(str(error)))
     if summary is not None:
         show_summary(summary, Console(width=None if sys.stdout.isatty() else 140))
 
