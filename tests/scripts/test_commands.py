@@ -17,7 +17,7 @@ RECIPES = sorted((REPO / "run_scripts").glob("run_*.sh"))
 PAGES = [REPO / "README.md", *sorted((REPO / "assets" / "docs").glob("*.md"))]
 BLOCK, COMMENT = re.compile(r"^```bash\n(.*?)^```", re.M | re.S), re.compile(r"\s+#\s.*$", re.M)
 STARTS_TRAINING = re.compile(r"(?:grpo|grpo_jsonl|grpo_rec|sft_jsonl|run_(?:grpo_)?\w+)\.(?:py|sh)$")
-GRPO = ["src/open_r1/grpo_jsonl.py", *"--model_name_or_path m --data_file_paths d.jsonl --output_dir o".split()]
+GRPO = ["src/open_r1/grpo_jsonl.py", "--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output_dir", "o"]
 PROPOSAL = re.compile(r"`(--num_generations [^`]+)`")  # flags of the table of proposals stand in it without a script
 READERS_OWN = {"clock": "digits"} | dict.fromkeys(  # what a page tells its reader to write, and stand-ins
     ("my_rewards.py:short_thought", "my_rewards.py:box_shows_something", "my_rewards.py:answers_differ"), "length"
