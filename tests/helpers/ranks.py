@@ -33,7 +33,6 @@ GROUP, PROMPTS = 4, 8  # completions a prompt, prompts a step over all ranks
 OPTIMIZER = "--use_cpu true --bf16 false --learning_rate 2e-4 --lr_scheduler_type constant --adam_epsilon 1e-4"
 OPTIMIZER += " --weight_decay 0.01 --seed 5 --report_to none --gradient_checkpointing true --disable_tqdm true"
 FLAGS = f"{OPTIMIZER} --shuffle_dataset false --max_steps 3 --num_iterations 2 --beta 0.04"
-FLAGS += " --ds3_gather_for_generation false"
 ENGINES = {
     "ddp": "",
     "zero1": f"--deepspeed {REPO}/local_scripts/zero1.json",
@@ -74,7 +73,8 @@ def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrain
     ranks = 1 if engine == "one" else 2
     steps = PROMPTS // 2 // ranks  # micro-batches of two groups
     size = ["--per_device_train_batch_size", str(2 * GROUP), "--gradient_accumulation_steps", str(steps)]
-    flags = (*FLAGS.split(), *size, *ENGINES.get(engine, "").split(), *flags)
+    rollouts = ["--ds3_gather_for_generation", "false"] if engine == "zero3" else []
+    flags = (*FLAGS.split(), *size, *ENGINES.get(engine, "").split(), *rollouts, *flags)
     return make_trainer(TINY, data, out, *flags)
 
 
