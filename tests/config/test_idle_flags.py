@@ -75,7 +75,7 @@ def test_what_cannot_act_in_grpo_is_refused_through_the_script(capsys, flags, me
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--train_sampling_strategy group_by_length", "--train_sampling_strategy: rows are drawn in another order"),
+        ("--train_sampling_strategy group_by_length", "--train_sampling_strategy: got group_by_length, expected "),
         ("--eval_steps 10", "--eval_steps: nothing is held out here; use eval/evaluate.py"),
         ("--optim_args foo=1", "--optim_args: got foo=1, which changes nothing"),
         ("--auto_find_batch_size true", "--auto_find_batch_size: it would repeat a step"),
@@ -85,6 +85,11 @@ def test_what_cannot_act_in_grpo_is_refused_through_the_script(capsys, flags, me
 )
 def test_what_cannot_act_in_sft_is_refused_through_the_script(capsys, flags, message):
     assert message in said(capsys, *flags.split(), script=sft_jsonl.parse_sft)
+
+
+def test_supervised_rows_may_come_in_the_order_of_their_file():
+    _, training, _ = sft_jsonl.parse_sft([*NEEDED, "--train_sampling_strategy", "sequential"])
+    assert training.train_sampling_strategy == "sequential"
 
 
 def test_a_key_of_the_yaml_file_is_refused_like_a_flag(capsys, tmp_path):

@@ -19,7 +19,6 @@ REFUSED_FLAGS = {
     "do_train": "the script trains; remove it",
     "do_eval": OWN_EVALUATION,
     "do_predict": OWN_EVALUATION,
-    "train_sampling_strategy": OWN_ORDER,
     "length_column_name": OWN_ORDER,
     "remove_unused_columns": "rows are numbers, without columns; remove it",
     "auto_find_batch_size": "it would repeat a step with another batch; choose --per_device_train_batch_size "
@@ -35,6 +34,7 @@ ONE_TURN = "completions are one turn, without tools; remove it"
 NO_CONTINUOUS_BATCHING = "TRL's continuous batching takes no images; use --use_vllm true"
 # Flags of TRL's GRPOConfig without effect in GRPO -> why.
 REFUSED_GRPO_FLAGS = REFUSED_FLAGS | {
+    "train_sampling_strategy": OWN_ORDER,
     "label_smoothing_factor": "the loss of GRPO has no labels; remove it",
     "average_tokens_across_devices": "--loss_type says how tokens are averaged; remove it",
     "max_tool_calling_iterations": ONE_TURN,

@@ -51,6 +51,11 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     check_limit(training)
     if training.eval_strategy != "no":
         raise ValueError(f"--eval_strategy: got {training.eval_strategy}, expected no: {NOT_EVALUATED}")
+    if training.train_sampling_strategy not in ("random", "sequential"):
+        raise ValueError(
+            f"--train_sampling_strategy: got {training.train_sampling_strategy}, expected random or sequential: rows "
+            "have no lengths before they are processed"
+        )
     if training.padding_free and training.label_smoothing_factor:
         raise ValueError(
             f"--label_smoothing_factor: got {training.label_smoothing_factor}, cannot act with --padding_free true, "
