@@ -50,6 +50,7 @@ def test_a_side_file_that_fails_costs_no_weights_and_is_named(tiny, digits, tmp_
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), trainer.model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_side_file_is_whole_and_resumed(tiny, digits, tmp_path, monkeypatch):
     trainer = make_trainer(tiny, digits / "train.jsonl", tmp_path / "run", *TWO_STEPS)
     monkeypatch.setattr(trainer.processing_class, "save_pretrained", fail)

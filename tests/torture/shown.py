@@ -3,7 +3,7 @@
     python tests/torture/shown.py OUT
 
 They stand in faults.py: damaged checkpoints and models, two runs in a folder, silent failures, secrets, odd texts and
-rewards, files that cannot be written. The figure is what pytest says of the tests named. Takes about MINUTES minutes.
+rewards, files that cannot be written. The figure is what pytest says of the tests named. Takes about five minutes.
 """
 
 import subprocess
