@@ -78,10 +78,9 @@ def sharded(source: Path | str, folder: Path, missing: bool) -> Path:
     return folder
 
 
-def small_adapter(tiny: str, folder: Path) -> Path:
-    """A LoRA adapter of the tiny model's q_proj and v_proj."""
+def small_adapter(tiny: str, folder: Path, **options: Any) -> Path:
+    """A LoRA adapter of the tiny model's q_proj and v_proj, with other settings in `options`."""
     model = AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32)
-    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")).save_pretrained(
-        folder
-    )
+    settings = {"r": 2, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM", **options}
+    get_peft_model(model, LoraConfig(**settings)).save_pretrained(folder)
     return folder

@@ -12,6 +12,7 @@ from helpers.broken_models import changed, retemplated, small_adapter
 
 from open_r1.check import main as check
 from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.data.control_tokens import control_tokens
 from open_r1.errors import UsageError
 from open_r1.models import adapter_check, processor_check
 from open_r1.models.configuration import empty_model, read_config, wrong_numbers
@@ -106,6 +107,9 @@ def test_a_template_that_fails_is_named_with_its_line(tiny, tmp_path, text, said
         "{% for m in messages %}" + LOOPS + "{% endfor %}",  # for each message
         "{% for c in messages[0].content %}{% if c.type == 'image' %}" + LOOPS + "{% endif %}{% endfor %}",
         "{% if messages | length > 1 %}" + LOOPS + "{% endif %}",  # on the longest conversation alone
+        "{% if messages[0].role == 'system' %}" + LOOPS + "{% endif %}",
+        "{% if not add_generation_prompt %}" + LOOPS + "{% endif %}",  # as SFT renders
+        "{% if messages[-1].role == 'assistant' %}" + LOOPS + "{% endif %}",
         "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{% if messages[0].content | length > 4 %}"
         + LOOPS
         + "{% endif %}",
@@ -115,6 +119,16 @@ def test_a_template_that_does_not_end_is_refused_in_time(tiny, tmp_path, text, m
     monkeypatch.setattr(processor_check, "TEMPLATE_SECONDS", 0.7)
     folder = str(retemplated(tiny, tmp_path / "m", text))
     assert "it loops: restore the template" in refused(read_processor, folder)
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_a_template_that_takes_no_turn_of_a_kind_serves_rows_of_others(tiny, tmp_path, role):
+    """Whatever the error: many join a system text, which here is a list of parts, to a string."""
+    joined = (
+        f"{{% for m in messages %}}{{% if m.role == '{role}' %}}{{{{ m.content + 'x' }}}}{{% endif %}}{{% endfor %}}"
+    )
+    processor = read_processor(str(retemplated(tiny, tmp_path / "m", joined)))
+    assert "<|im_end|>" in control_tokens(processor).tokens
 
 
 def test_the_doctor_and_training_refuse_it_alike(tiny, tmp_path, digits, monkeypatch, capsys):
@@ -238,7 +252,10 @@ def test_what_a_child_says_comes_back(capfd):
     ):
         assert refused(refuse_endless, call, 5.0, "endless").startswith(said)
     with pytest.raises(DeadlinePassed, match="endless"):
-        refuse_endless(lambda: time.sleep(60), 0.2, "endless")
+        refuse_endless(lambda: time.sleep(60), 0.02, "endless")
+    with pytest.raises(DeadlinePassed, match=r"^endless$"):
+        refuse_endless(lambda: next(n for n in iter(int, 1) if n), 0.2, "endless")
+    refuse_endless(lambda: time.sleep(0.5), 0.2, "endless")  # a slow disk is no endless pattern
     with pytest.raises(DeadlinePassed, match="ended by itself"):
         refuse_endless(lambda: __import__("os").abort(), 5, "endless")
     assert json.dumps(capfd.readouterr().out) == '""'

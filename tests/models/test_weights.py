@@ -165,6 +165,8 @@ def test_shards_old_files_and_tied_heads_are_accepted(tiny, tmp_path):
     (old / "model.safetensors").unlink()
     torch.save(weights, old / "pytorch_model.bin")
     refuse_wrong_weights(str(old))
+    torch.save(weights, old / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    refuse_wrong_weights(str(old))
     torch.save(weights | {"model.norm.weight": torch.full((128,), torch.nan)}, old / "pytorch_model.bin")
     with pytest.raises(UsageError, match=r"NaN or infinity in 1 tensor \(model.norm.weight in pytorch_model.bin"):
         refuse_wrong_weights(str(old))
@@ -190,6 +192,31 @@ def test_one_number_that_is_not_finite_is_found_in_every_type(dtype, value):
     assert not is_finite(tensor)
 
 
+def test_numbers_of_eight_bits_are_looked_at():
+    tensor = torch.ones(3, 5).to(torch.float8_e4m3fn)
+    assert is_finite(tensor)
+    tensor[2, 4] = torch.nan
+    assert not is_finite(tensor)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "[" * 10**5])
+def test_an_index_that_is_none_is_one_sentence(tiny, tmp_path, text):
+    folder = sharded(tiny, tmp_path / "m", missing=False)
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(UsageError, match="its weights cannot be read"):
+        refuse_wrong_weights(str(folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04"])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_files_of_no_weights_are_one_sentence(tiny, tmp_path, file, content):
+    folder = reweighted(tiny, tmp_path / "m", lambda weights: None)
+    (folder / "model.safetensors").unlink()
+    (folder / file).write_bytes(content)
+    with pytest.raises(UsageError, match="its weights cannot be read"):
+        refuse_wrong_weights(str(folder))
+
+
 # ------------------------------------------------------------------------------------------------------------ adapters
 
 BROKEN_ADAPTERS = {
@@ -206,13 +233,24 @@ BROKEN_ADAPTERS = {
     "no base": (lambda w: None, {"base_model_name_or_path": None}, "base_model_name_or_path: got none"),
     "no such base": (lambda w: None, {"base_model_name_or_path": "/nowhere"}, "which cannot be loaded"),
     "no expression": (lambda w: None, {"target_modules": "(q_proj"}, "does not fit"),
+    "alpha NaN": (lambda w: None, {"lora_alpha": float("nan")}, "lora_alpha: got nan, expected a finite number"),
+    "no weights": (None, {}, "got an adapter without weights"),
+    "blank base": (lambda w: None, {"base_model_name_or_path": " "}, "base_model_name_or_path: got none"),
 }
+
+
+GOOD_ADAPTERS = [
+    {"bias": "lora_only"}, {"use_dora": True}, {"use_rslora": True}, {"init_lora_weights": "pissa"},
+    {"target_modules": r".*\.q_proj"}, {"modules_to_save": ["merger"]}, {"rank_pattern": {"q_proj": 4}},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", BROKEN_ADAPTERS)
 def test_an_adapter_that_is_not_whole_or_does_not_fit_is_refused(tiny, tmp_path, adapter, fault):
     change, settings_, said = BROKEN_ADAPTERS[fault]
-    folder = reweighted(adapter, tmp_path / "a", change)
+    folder = reweighted(adapter, tmp_path / "a", change or (lambda weights: None))
+    if change is None:
+        (folder / "adapter_model.safetensors").unlink()
     changed_folder = changed(folder, tmp_path / "b", "adapter_config.json", lambda c: c.update(settings_))
     with pytest.raises(UsageError) as refused:
         load_adapter(str(changed_folder))
@@ -222,6 +260,18 @@ def test_an_adapter_that_is_not_whole_or_does_not_fit_is_refused(tiny, tmp_path,
 def test_a_whole_adapter_is_loaded_for_training_and_evaluation(adapter):
     assert isinstance(grpo(adapter, "--use_peft", "true"), PeftModel)
     assert isinstance(load_evaluated_model(settings(adapter), None), PeftModel)
+
+
+def test_an_adapter_whose_base_is_an_adapter_is_refused(tiny, tmp_path, adapter):
+    name = {"base_model_name_or_path": str(adapter)}
+    folder = changed(adapter, tmp_path / "second", "adapter_config.json", lambda c: c.update(name))
+    with pytest.raises(UsageError, match="an adapter itself, expected a plain model; merge that one first"):
+        load_adapter(str(folder))
+
+
+@pytest.mark.parametrize("options", GOOD_ADAPTERS, ids=str)
+def test_adapters_of_every_make_are_accepted(tiny, tmp_path, options):
+    load_adapter(str(small_adapter(tiny, tmp_path / "a", **options)))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])

@@ -12,17 +12,18 @@ whatever they are to the tokenizer: `CONTENT` lists their words. A mark without 
 and stays free too.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import TemplateError
-
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, Problem
+
+logger = logging.getLogger(__name__)
 
 CONTENT = {"think", "thinking", "thought", "answer", "ref", "object", "region", "grounding", "coord", "coordinate"}
 CONTENT |= {"box", "bbox", "quad", "point", "points", "poly", "polygon", "loc", "seg", "det"}
@@ -35,7 +36,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _SYSTEM = {"role": "system", "content": [{"type": "text", "text": "be brief"}]}
 _USER = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what"}]}
 _ASSISTANT = {"role": "assistant", "content": [{"type": "text", "text": "that"}]}
-_DIALOGUES = ([_USER], [_SYSTEM, _USER], [_USER, _ASSISTANT, _USER], [_USER, _ASSISTANT])
+# shapes of conversation that a model may take or refuse; `models/processor_check.py` bounds the time that each takes
+DIALOGUES = ([_USER], [_SYSTEM, _USER], [_USER, _ASSISTANT, _USER], [_USER, _ASSISTANT])
 
 
 def is_control(token: str) -> bool:
@@ -151,14 +153,12 @@ def named_tokens(holder: Any) -> set[str]:
 def written_marks(processor: Any, added: set[str], template: dict[str, Any]) -> set[str]:
     """The marks that the chat template writes around plain texts: added tokens, and what has the form of one."""
     rendered = ""
-    for dialogue in _DIALOGUES:
+    for dialogue in DIALOGUES:
         for generation in (False, True):
             try:
                 rendered += processor.apply_chat_template(
                     dialogue, add_generation_prompt=generation, tokenize=False, **template
                 )
-            except (
-                TemplateError
-            ):  # Gemma's refuses a system turn, others an answer at the end; rows of that kind meet it
-                continue
+            except Exception as error:  # Gemma's refuses a system turn, others an answer at the end, or join a list to
+                logger.debug("%s in a dialogue of the chat template; rows of that kind meet it", error)  # a text
     return {mark for mark in added if mark in rendered} | set(_MARK.findall(rendered))

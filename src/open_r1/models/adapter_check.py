@@ -8,26 +8,30 @@ child process with a deadline.
 import warnings
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, get_peft_model
 
 from open_r1.errors import UsageError
-from open_r1.models.configuration import empty_model, one_line, read_config, without_zero3
+from open_r1.models.configuration import empty_model, one_line, read_config, without_zero3, wrong_numbers
 from open_r1.models.deadline import refuse_endless
-from open_r1.models.weights import ADAPTER_FILES, files_of_weights, refuse_names, refuse_nonfinite
+from open_r1.models.weights import ADAPTER_FILES, RESTORE, files_of_weights, refuse_names, refuse_nonfinite
 
 PATTERN_SECONDS = 10.0  # for a child that matches patterns and reads one adapter
 
 
 def refuse_wrong_adapter(name: str, base: str, revision: str | None = None, trust_remote_code: bool = False) -> None:
     """Raises UsageError where the adapter's settings or weights do not fit `base`, or a pattern does not end."""
+    if not (files := files_of_weights(name, ADAPTER_FILES)):
+        raise UsageError(
+            f"{name}: got an adapter without weights, expected one of {', '.join(ADAPTER_FILES)}; {RESTORE}"
+        )
     empty = empty_model(read_config(base, revision, trust_remote_code), base, trust_remote_code)
     refuse_endless(
         lambda: _misfit(name, base, empty),
         PATTERN_SECONDS,
         f"{name}/adapter_config.json: to find its layers in {base} by target_modules and the other patterns took more "
-        f"than {PATTERN_SECONDS:g} s; name the layers in full there",
+        f"than {PATTERN_SECONDS:g} s of computing; name the layers in full there",
     )
-    refuse_nonfinite(name, files_of_weights(name, ADAPTER_FILES))
+    refuse_nonfinite(name, files)
 
 
 def _misfit(name: str, base: str, empty: torch.nn.Module) -> str | None:
@@ -36,10 +40,12 @@ def _misfit(name: str, base: str, empty: torch.nn.Module) -> str | None:
     warnings.simplefilter("ignore")
     try:
         with without_zero3():
-            model = PeftModel.from_pretrained(empty, name, low_cpu_mem_usage=True)
-            found = model.load_adapter(name, "checked", low_cpu_mem_usage=True)  # says what was missing
-        missing = [key.replace(".checked.", ".") for key in found.missing_keys]
-        refuse_names(name, missing, (), found.unexpected_keys)
+            config = PeftConfig.from_pretrained(name)
+            if wrong := next(wrong_numbers(config.to_dict()), None):
+                return f"{name}/adapter_config.json: {wrong[0]}: got {wrong[1]}, expected a finite number; correct it"
+            model = get_peft_model(empty, config, low_cpu_mem_usage=True)
+            found = model.load_adapter(name, model.active_adapter, low_cpu_mem_usage=True)  # says what was missing
+        refuse_names(name, found.missing_keys, (), found.unexpected_keys)
     except UsageError as error:
         return str(error)
     except Exception as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from open_r1.errors import UsageError
 
+WAITING = 12  # times the seconds of computing that a child may take in all: others want cores and disk, too
 MORE_MEMORY = 8 * 2**30  # bytes that the child may add to what its parent has
 _MESSAGE = 2**16  # bytes of a child's answer that are read
 
@@ -21,30 +22,33 @@ class DeadlinePassed(UsageError):
 def refuse_endless(call: Callable[[], str | None], seconds: float, endless: str) -> None:
     """Run `call` in a fork of this process; it returns None, or a sentence about a fault.
 
-    Raises UsageError with that sentence, and DeadlinePassed with `endless` where the child has not ended in `seconds`
-    or was killed. An exception of `call` is such a sentence: its type and its text.
+    Raises UsageError with that sentence, and DeadlinePassed with `endless` where the child has computed for `seconds`,
+    has not ended in `WAITING` times as long, or was killed. An exception of `call` is such a sentence.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _answer(call, writer)
+        _answer(call, writer, seconds)
     os.close(writer)
     try:
-        answer = _read(reader, time.monotonic() + seconds)
+        answer = _read(reader, time.monotonic() + seconds * WAITING)
     finally:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if answer is None or not answer.startswith("done"):
-        raise DeadlinePassed(f"{endless}{'' if answer is None else ' (it ended by itself: memory, or a crash)'}")
+        ended = answer is not None and status != -signal.SIGPROF
+        raise DeadlinePassed(f"{endless}{' (it ended by itself: memory, or a crash)' if ended else ''}")
     if sentence := answer.removeprefix("done"):
         raise UsageError(sentence)
 
 
-def _answer(call: Callable[[], str | None], writer: int) -> None:
+def _answer(call: Callable[[], str | None], writer: int, seconds: float) -> None:
     """The child: write what `call` says into the pipe, and end without anything of the parent's running."""
     try:
         _limit_memory()
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         sentence = call() or ""
     except BaseException as error:  # a child must not run on in the parent's code
         sentence = " ".join(traceback.format_exception_only(error)).strip()

@@ -36,16 +36,7 @@ def refuse_generation_config(name: str, revision: str | None = None) -> None:
     transformers takes a file that is no JSON for none at all, and other values as they are.
     """
     path = cached_file(name, GENERATION_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        return
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(
-            f"{name}/{GENERATION_FILE}: got no JSON ({error}), expected an object; restore or delete it"
-        ) from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{name}/{GENERATION_FILE}: got {shorten(values)}, expected an object; restore or delete it")
+    values = {} if path is None else _object_of(Path(path), f"{name}/{GENERATION_FILE}")
     for key, value in values.items():
         if expected := unfit(key, value):
             raise UsageError(
@@ -60,6 +51,17 @@ def refuse_generation_config(name: str, revision: str | None = None) -> None:
     except Exception as error:
         text = " ".join(str(error).split())
         raise UsageError(f"{name}/{GENERATION_FILE}: got values that act in no model: {text}; correct them") from error
+
+
+def _object_of(path: Path, place: str) -> dict[str, Any]:
+    """The JSON object of a file. Raises UsageError, which calls it `place`, for anything else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: got no JSON ({error}), expected an object; restore or delete it") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{place}: got {shorten(values)}, expected an object; restore or delete it")
+    return values
 
 
 def make_savable(model: PreTrainedModel, name: str) -> None:

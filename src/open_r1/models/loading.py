@@ -76,7 +76,8 @@ def read_processor(
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise UsageError(f"{name}: got a text model, expected one with an image processor")
     processor.tokenizer.padding_side = "left"
-    if processor.chat_template is None and processor.tokenizer.chat_template is None:
+    processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
+    if not processor.chat_template:
         raise UsageError(f"{name}: no chat template; choose the instruct variant of the model")
     refuse_settings_of_images(processor, source)
     if adapter_config(source, revision) is None:

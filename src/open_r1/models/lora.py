@@ -43,10 +43,16 @@ def adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | N
     place = f"{name}/adapter_config.json"
     try:
         config = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{place}: got no JSON ({error}), expected an object; restore the file") from error
-    if not isinstance(config, dict) or not isinstance(config.get("base_model_name_or_path"), str):
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base.strip():
         raise UsageError(f"{place}: base_model_name_or_path: got none, expected the base model's name; write it there")
+    if (Path(base) / "adapter_config.json").is_file():
+        raise UsageError(
+            f"{place}: base_model_name_or_path: got {base!r}, an adapter itself, expected a plain model; merge that "
+            "one first (local_scripts/merge_lora.py), and name the merged model there"
+        )
     if config.get("peft_type") != "LORA":
         raise UsageError(
             f"{place}: peft_type: got {config.get('peft_type')!r}, expected 'LORA', the one kind of adapter that is "

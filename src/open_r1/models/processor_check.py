@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from PIL import Image
 from transformers import AutoProcessor, ProcessorMixin
 
 from open_r1.data.chat import image_count
+from open_r1.data.control_tokens import DIALOGUES
 from open_r1.errors import UsageError, shorten
 from open_r1.models.configuration import one_line, remedy_of
 from open_r1.models.deadline import refuse_endless
@@ -80,15 +82,15 @@ def refuse_broken_processor(processor: ProcessorMixin, name: str) -> None:
     refuse_endless(
         lambda: _template_fault(processor, name),
         TEMPLATE_SECONDS,
-        f"{template_place(name)}: to render a conversation of {TRIED_PICTURES} pictures took more than "
-        f"{TEMPLATE_SECONDS:g} s; it loops: restore the template as it came",
+        f"{template_place(name)}: to render a conversation took more than "
+        f"{TEMPLATE_SECONDS:g} s of computing; it loops: restore the template as it came",
     )
     refuse_endless(
         lambda: _picture_fault(processor, name),
         PICTURE_SECONDS,
-        f"{name}: to process {TRIED_PICTURES} pictures and {TRIED_WORDS} words took more than {PICTURE_SECONDS:g} s, "
-        "or too much memory: its sizes or its tokenizer's pattern cannot be used; restore the files of processor and "
-        "tokenizer as they came",
+        f"{name}: to process {TRIED_PICTURES} pictures and {TRIED_WORDS} words took more than {PICTURE_SECONDS:g} s "
+        "of computing, or too much memory: its sizes or its tokenizer's pattern cannot be used; restore the files "
+        "of processor and tokenizer as they came",
     )
     _TRIED.add(content)
 
@@ -132,14 +134,15 @@ def _template_fault(processor: ProcessorMixin, name: str) -> str | None:
         line = template_line(error)
         place = template_place(name) + (f":{line}" if line else "")
         return f"{place}: cannot render a conversation: {one_line(error)}; restore the template as it came"
-    with suppress(TemplateError):
-        rendered(processor, long_conversation())
+    for conversation, answered in product((*DIALOGUES, long_conversation()), (True, False)):
+        with suppress(Exception):  # a model may refuse it, in any way; rows of that kind meet it
+            rendered(processor, conversation, answered)
     return None
 
 
-def rendered(processor: ProcessorMixin, conversation: list[dict[str, Any]]) -> str:
-    """The text of a conversation that the model answers."""
-    return processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+def rendered(processor: ProcessorMixin, conversation: list[dict[str, Any]], answered: bool = True) -> str:
+    """The text of a conversation, which the model is to answer or which is whole."""
+    return processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=answered)
 
 
 def template_line(error: Exception) -> int | None:
@@ -160,7 +163,7 @@ def _picture_fault(processor: ProcessorMixin, name: str) -> str | None:
     wrong = [key for key, value in fields.items() if value.is_floating_point() and not value.isfinite().all()]
     if wrong:
         return f"{name}: its image processor makes NaN or infinity ({wrong[0]}); restore {CLEARED} as it came"
-    with suppress(TemplateError):
+    with suppress(Exception):  # a model may take one picture alone
         processed(processor, long_conversation())
     return None
 

@@ -11,11 +11,11 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError  # nosec B403 # the exception alone
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
@@ -32,7 +32,6 @@ MODEL_FILES = (
     "pytorch_model.bin.index.json",
 )
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-READING = (OSError, SafetensorError, RuntimeError, KeyError, ValueError, UnpicklingError)  # of damaged files
 RESTORE = "download or copy the model again"
 
 
@@ -56,7 +55,7 @@ def refuse_wrong_weights(name: str, revision: str | None = None, trust_remote_co
             )
     except UsageError:
         raise
-    except READING as error:
+    except Exception as error:  # damaged files raise errors of every kind
         raise UsageError(f"{name}: its weights cannot be read: {one_line(error)}; {RESTORE}") from error
     shapes = {
         key: f"{key} {tuple(got)} in place of {tuple(expected)}" for key, got, expected in info["mismatched_keys"]
@@ -98,7 +97,7 @@ def refuse_nonfinite(name: str, files: Iterable[Path]) -> None:
             wrong += [
                 f"{key} in {file.name}" for key, tensor in tensors_of(file, rank, ranks) if not is_finite(tensor)
             ]
-        except READING as error:
+        except Exception as error:
             wrong.append(f"{file.name}, which cannot be read: {one_line(error)}")
     if ranks > 1:
         parts: list[Any] = [None] * ranks
@@ -117,6 +116,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
     """Whether all numbers of a tensor are finite: by its smallest and largest, which a NaN becomes."""
     if not tensor.numel() or not tensor.is_floating_point():
         return True
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # eight bits have no order in torch
     return bool(torch.isfinite(torch.stack(torch.aminmax(tensor)).float()).all())
 
 
@@ -127,7 +127,7 @@ def tensors_of(file: Path, rank: int = 0, ranks: int = 1) -> Iterator[tuple[str,
             for name in sorted(stored.keys())[rank::ranks]:
                 yield name, stored.get_tensor(name)
         return
-    stored = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    stored = torch.load(file, map_location="cpu", mmap=is_zipfile(file), weights_only=True)  # else of torch before 1.6
     yield from [(name, stored[name]) for name in sorted(stored)][rank::ranks]
 
 

@@ -20,34 +20,39 @@ class RequestLimits:
         if scope["type"] != "http" or scope["path"].endswith(UPLOAD):
             await self.app(scope, receive, send)
             return
-        taken, began = 0, False
-
-        async def bounded_receive() -> Any:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > MOST_BYTES:
-                raise ValueError(LARGE)
-            return message
-
-        async def noted_send(message: Any) -> None:
-            nonlocal began
-            if began or taken <= MOST_BYTES:  # else FastAPI answers that it could not read the body
-                began = True
-                await send(message)
-
-        failure = None
+        exchange, failure = Exchange(receive, send), None
         try:
-            await self.app(scope, bounded_receive, noted_send)
+            await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
-            if began:
+            if exchange.began:
                 raise
             failure = error
-        if not began and taken > MOST_BYTES:
+        if not exchange.began and exchange.taken > MOST_BYTES:
             await say(413, LARGE, send)
         elif failure is not None:
             logger.error("request to %s failed", scope["path"], exc_info=failure)
             await say(400, "This request cannot be answered: it is not one of the page's; reload the page.", send)
+
+
+class Exchange:
+    """A request, whose body may have `MOST_BYTES`, and its response: bytes `taken`, and whether the answer `began`."""
+
+    def __init__(self, receive: Any, send: Any):
+        self._receive, self._send, self.taken, self.began = receive, send, 0, False
+
+    async def receive(self) -> Any:
+        """The next part of the request. Raises ValueError where it is too large."""
+        message = await self._receive()
+        self.taken += len(message.get("body", b""))
+        if self.taken > MOST_BYTES:
+            raise ValueError(LARGE)
+        return message
+
+    async def send(self, message: Any) -> None:
+        """Send a part of the response, but for FastAPI's answer that it could not read the body."""
+        if self.began or self.taken <= MOST_BYTES:
+            self.began = True
+            await self._send(message)
 
 
 async def say(status: int, text: str, send: Any) -> None:
