@@ -135,6 +135,22 @@ def test_a_taught_answer_counts_for_the_context_and_not_for_the_prompts_limit(ti
         refuse_unusable_prompts([row], *limits[0], [prompt_length_limit(200), Limit(whole - 1, "", "")], limits[1])
 
 
+@pytest.mark.parametrize("fault", ["{{ m.content + 'x' }}", "{{ m.nothing.at_all }}", "{{ raise_exception('none') }}"])
+def test_a_row_that_the_template_does_not_render_is_named_whatever_is_raised(tiny, fault):
+    processor, turns = AutoProcessor.from_pretrained(tiny), (Turn("system", "be brief"), Turn("user", "what?"))
+    processor.chat_template += (
+        f"{{% for m in messages %}}{{% if m.role == 'system' %}}{fault}{{% endif %}}{{% endfor %}}"
+    )
+    row = Record("1", (), "", turns, "1", where="a.jsonl:7")
+    refuse_unusable_prompts([replace(row, turns=turns[1:])], processor, None, [prompt_length_limit(200)])
+    for call in (
+        lambda: refuse_unusable_prompts([row], processor, None, [prompt_length_limit(200)]),
+        lambda: prompt_tokens(row, processor, None),
+    ):
+        with pytest.raises(DataError, match=r"^a\.jsonl:7: prompt: got \w+Error: .*remove the row"):
+            call()
+
+
 def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
     processor = AutoProcessor.from_pretrained(tiny)
     rope = AutoModelForImageTextToText.from_pretrained(tiny).base_model.get_rope_index

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from math import ceil, inf, sqrt
 from typing import Any
 
-from jinja2 import TemplateError
 from rich.console import Console
 from rich.progress import track
 
@@ -47,15 +46,24 @@ class Limit:
     counts_answer: bool = True
 
 
+def prompt_text(record: Record, processor: Any, instruction: str | None, answer: str | None = None) -> str:
+    """The prompt, and its answer, as the chat template renders them. Raises DataError where it cannot."""
+    chat = messages(record, instruction)
+    if answer is not None:
+        chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    try:
+        return processor.apply_chat_template(chat, add_generation_prompt=answer is None, tokenize=False)
+    except Exception as error:  # a template is a program, and refuses a turn in its own way
+        got, expected = f"{type(error).__name__}: {error}", "a conversation that the chat template renders"
+        raise data_error(record.where, "prompt", got, expected, "remove the row") from error
+
+
 def prompt_tokens(record: Record, processor: Any, instruction: str | None, answer: str | None = None) -> int:
     """Tokens of the prompt and its answer, with each image tag expanded as the (transformers) processor does.
 
     Decodes pictures only for a processor that cannot count the tokens of an image size.
     """
-    chat = messages(record, instruction)
-    if answer is not None:
-        chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    text = processor.apply_chat_template(chat, add_generation_prompt=answer is None, tokenize=False)
+    text = prompt_text(record, processor, instruction, answer)
     if not hasattr(processor, "_get_num_multimodal_tokens"):
         return len(processor(text=[text], images=load_images([record])[0] or None)["input_ids"][0])
     tokens, sizes = len(processor.tokenizer(text)["input_ids"]), image_sizes(record)
@@ -105,9 +113,8 @@ class LengthBound:
         """Bytes of a conversation of this shape whose turns hold "." around their pictures."""
         texts = [IMAGE_TAG.join("." * (turn.text.count(IMAGE_TAG) + 1)) for turn in record.turns]
         turns = tuple(replace(turn, text=text) for turn, text in zip(record.turns, texts, strict=True))
-        chat = messages(replace(record, turns=turns), self.instruction)
-        chat += [{"role": "assistant", "content": [{"type": "text", "text": "."}]}] * self.with_answer
-        text = self.processor.apply_chat_template(chat, add_generation_prompt=not self.with_answer, tokenize=False)
+        dots = replace(record, turns=turns)
+        text = prompt_text(dots, self.processor, self.instruction, "." if self.with_answer else None)
         return len(text.encode()) + PREFIX_TOKENS
 
 
@@ -138,12 +145,7 @@ def long_prompts(
     bound = LengthBound(processor, instruction, answer is not None)
     least = min((limit.tokens for limit in limits), default=inf)
     for record in records:
-        try:
-            shortest = -inf if least == inf else bound(record)
-        except TemplateError as error:
-            got, expected = f"{type(error).__name__}: {error}", "a conversation that the chat template renders"
-            raise data_error(record.where, "prompt", got, expected, "remove the row") from error
-        if shortest <= least:
+        if least == inf or bound(record) <= least:
             continue
         for limit in limits:
             text = answer(record) if answer and limit.counts_answer else None
