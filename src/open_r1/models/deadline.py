@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from open_r1.errors import UsageError
 
-WAITING = 12  # times the seconds of computing that a child may take in all: others want cores and disk, too
+BUSY_FACTOR = 12  # times the seconds of computing that a child may take in all: others want cores and disk, too
 MORE_MEMORY = 8 * 2**30  # bytes that the child may add to what its parent has
 _MESSAGE = 2**16  # bytes of a child's answer that are read
 
@@ -23,7 +23,7 @@ def refuse_endless(call: Callable[[], str | None], seconds: float, endless: str)
     """Run `call` in a fork of this process; it returns None, or a sentence about a fault.
 
     Raises UsageError with that sentence, and DeadlinePassed with `endless` where the child has computed for `seconds`,
-    has not ended in `WAITING` times as long, or was killed. An exception of `call` is such a sentence.
+    has not ended in `BUSY_FACTOR` times as long, or was killed. An exception of `call` is such a sentence.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -31,7 +31,7 @@ def refuse_endless(call: Callable[[], str | None], seconds: float, endless: str)
         _answer(call, writer, seconds)
     os.close(writer)
     try:
-        answer = _read(reader, time.monotonic() + seconds * WAITING)
+        answer = _read(reader, time.monotonic() + seconds * BUSY_FACTOR)
     finally:
         os.close(reader)
         os.kill(child, signal.SIGKILL)
