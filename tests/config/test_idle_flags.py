@@ -10,7 +10,7 @@ import pytest
 
 from open_r1 import sft_jsonl
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, SFTArguments, VLMConfig
-from open_r1.config.idle_flags import CONDITIONS, REFUSED_FLAGS, REFUSED_GRPO_FLAGS, refuse_idle_flags
+from open_r1.config.idle_flags import CONDITIONS, REFUSED_FLAGS, REFUSED_GRPO_FLAGS, is_stage_3, refuse_idle_flags
 from open_r1.config.parser import parse
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS
 from open_r1.config.validation import IDLE
@@ -145,6 +145,13 @@ def test_every_flag_is_refused_or_read_by_the_code_that_runs(script):
     read = set(re.findall(r"\.(\w+)\b", text)) | set(re.findall(r"""["'](\w+)["']""", text))
     flags = {f.name for cls in (JsonlArguments, training, VLMConfig) for f in fields(cls)}
     assert flags - set(refused) - set(IDLE) - set(TOKEN_FLAGS) - read == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "acts"), [("zero1", False), ("zero2", False), ("zero3", True), ("zero3_offload", True)]
+)
+def test_gathering_acts_under_stage_3_alone(file, acts):
+    assert is_stage_3(f"local_scripts/{file}.json") == acts
 
 
 def test_a_plain_run_is_refused_nothing():

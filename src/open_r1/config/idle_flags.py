@@ -1,9 +1,11 @@
 """Refuses flags of TRL and transformers that cannot act in a script at all, or not without another flag."""
 
+import re
 from argparse import Namespace
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, dataclass, fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 NO_METRICS = "evaluation computes no metrics of logits or labels; remove it"
@@ -69,6 +71,13 @@ def has_best_model(args: Namespace) -> bool:
     )
 
 
+def is_stage_3(deepspeed: str | None) -> bool:
+    """Whether DeepSpeed's file is one of stage 3; True for one that is not there, which is refused by its own name."""
+    if deepspeed is None or not Path(deepspeed).is_file():
+        return deepspeed is not None
+    return re.search(r'"stage"\s*:\s*3\b', Path(deepspeed).read_text(encoding="utf-8")) is not None
+
+
 CONDITIONS = (
     Condition("sapo_temperature_neg sapo_temperature_pos", "--loss_type sapo", lambda a: a.loss_type == "sapo"),
     Condition(
@@ -115,7 +124,9 @@ CONDITIONS = (
         "--log_completions true",
         lambda a: a.log_completions,
     ),
-    Condition("ds3_gather_for_generation", "--deepspeed and a file of ZeRO stage 3", lambda a: a.deepspeed),
+    Condition(
+        "ds3_gather_for_generation", "--deepspeed and a file of ZeRO stage 3", lambda a: is_stage_3(a.deepspeed)
+    ),
     Condition("liger_kernel_config", "--use_liger_kernel true", lambda a: a.use_liger_kernel),
     Condition("use_liger_kernel", "liger-kernel installed (pip install liger-kernel)", lambda a: HAS_LIGER),
     Condition(
