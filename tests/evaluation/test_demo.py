@@ -51,6 +51,13 @@ def question(controller, number: int, folder) -> list[Any]:
     return [[(str(folder / "drawn.png"), None)], text, gold, extra, "think", 0.0, 64, 0]
 
 
+def test_the_stream_of_an_answer_ends_with_all_of_its_tokens():
+    stream = Stream(threading.Event())
+    for token in (1, 2, None):  # the reader is slower than the model
+        stream.queue.put(token)
+    assert list(stream) == [[1, 2]]
+
+
 # -------------------------------------------------------------------------------------------------- what buttons do
 
 

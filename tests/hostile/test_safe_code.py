@@ -30,7 +30,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ): "the refer toolbox ships pickles; its Unpickler refuses "
     "every class and function, so that nothing but lists, dicts, texts and numbers can be read",
     ("local_scripts/consolidate_zero.py", "import pickle"): "the exception that a refused file raises, nothing else",
-    ("src/open_r1/models/weights.py", "import pickle"): "the exception that a refused file raises, nothing else",
     ("src/open_r1/report/run_folder.py", "yaml.load"): "with CSafeLoader, the fast form of safe_load",
     ("src/open_r1/rewards/sandbox/user_module.py", "exec_module"): "a reward that the user names by its file",
 }

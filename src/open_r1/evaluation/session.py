@@ -222,10 +222,14 @@ class Stream(BaseStreamer):
 
     def __iter__(self) -> Iterator[list[int]]:
         ids: list[int] = []
+        shown = 0
         while (token := self.queue.get()) is not None:
             ids.append(token)
             if self.queue.empty():  # a slow reader gets several tokens at once
+                shown = len(ids)
                 yield list(ids)
+        if shown < len(ids):  # the end came with the last tokens
+            yield list(ids)
 
 
 def printable(text: str) -> str:

@@ -59,7 +59,8 @@ def end_in_error(trainer: RunTrainer, error: Exception) -> NoReturn:
         last_words(f"{type(error).__name__}: {error}\n{note}")
         raise error
     if trainer.accelerator.is_main_process:
-        sys.stderr.write(last_words(f"{error}\n{text}\n{message}\n".replace("\n\n", "\n")))
+        words = f"{error}\n{text}\n{message}\n".replace("\n\n", "\n")
+        sys.stderr.write(last_words(f"\n{words}"))  # below the progress bar's line
     sys.exit(0 if isinstance(error, RunStopped) else 1)
 
 
