@@ -15,19 +15,20 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
 
-FLAGS = "--task_type digits --use_vllm true --vllm_max_model_length 256 --use_cpu true --bf16 false --seed 3"
+FLAGS = "--task_type digits --use_cpu true --bf16 false --seed 3"
 FLAGS += " --num_generations 4 --per_device_train_batch_size 8 --max_completion_length 24 --learning_rate 1e-3"
 FLAGS += " --report_to none --save_strategy no --gradient_accumulation_steps 1 --max_steps 3"
+ENGINE = "--use_vllm true --vllm_max_model_length 256"
 ZERO3 = f"--deepspeed {REPO}/local_scripts/zero3.json"
 LORA = "--use_peft true --lora_r 8 --beta 0.04 --learning_rate 3e-2"
 DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 
-def start(tiny: str, data: Path, out: Path, flags: str, ranks: int = 1) -> subprocess.Popen[str]:
+def start(tiny: str, data: Path, out: Path, flags: str, ranks: int = 1, engine: str = ENGINE) -> subprocess.Popen[str]:
     launcher = [f"{sys.prefix}/bin/torchrun", "--nproc_per_node", ranks, "--master_port", free_port()]
     command = [*(launcher if ranks > 1 else [sys.executable]), "src/open_r1/grpo_jsonl.py", *FLAGS.split()]
     command += ["--model_name_or_path", tiny, "--data_file_paths", data, "--image_folders", data.parent]
-    command += ["--output_dir", out, *flags.split()]
+    command += ["--output_dir", out, *engine.split(), *flags.split()]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     with open(f"{out}.log", "w") as log:
         return subprocess.Popen([str(part) for part in command], cwd=REPO, env=env, text=True, stdout=log, stderr=log)
@@ -82,9 +83,9 @@ def test_grpo_on_digits_reaches_the_reward_of_transformers_rollouts(tiny, digits
     flags = "--num_generations 8 --per_device_train_batch_size 64 --max_completion_length 40 --learning_rate 1e-4"
     flags += " --warmup_steps 5 --gradient_checkpointing false --max_steps 30"
     ends = []
-    for use_vllm in ("true", "false"):
-        out = tmp_path / use_vllm
-        ended(start(tiny, digits / "train.jsonl", out, f"{flags} --use_vllm {use_vllm}"), out)
+    for name, engine in (("vllm", ENGINE), ("transformers", "")):
+        out = tmp_path / name
+        ended(start(tiny, digits / "train.jsonl", out, flags, engine=engine), out)
         rewards = logged(out, "reward")
         assert len(rewards) == 30 and sum(rewards[-10:]) > sum(rewards[:5]) * 2 + 2  # 0.2 a completion
         ends.append(sum(rewards[-10:]) / 10)
