@@ -47,8 +47,8 @@ REFUSED_GRPO_FLAGS = REFUSED_FLAGS | {
     "--dtype float32 keeps the whole model in it",
     "include_num_input_tokens_seen": "TRL counts the tokens of GRPO in num_tokens; remove it",
 }
-
-
+SOFT = ("sapo", "vespo")  # losses without a clipped ratio; cispo has an upper bound alone
+UNCLIPPED = ("cispo", *SOFT)
 HAS_LIGER = find_spec("liger_kernel") is not None
 
 
@@ -59,6 +59,10 @@ class Condition:
     flags: str
     needs: str
     holds: Callable[[Namespace], object]
+
+
+def is_constant(args: Namespace) -> bool:
+    return args.lr_scheduler_type == "constant"
 
 
 def is_evaluated(args: Namespace) -> bool:
@@ -168,12 +172,6 @@ CONDITIONS = (
         lambda a: a.dataloader_num_workers,
     ),
 )
-SOFT = ("sapo", "vespo")
-UNCLIPPED = ("cispo", *SOFT)
-
-
-def is_constant(args: Namespace) -> bool:
-    return args.lr_scheduler_type == "constant"
 
 
 def refuse_idle_flags(parts: Collection[Any], typed: Collection[str]) -> None:
