@@ -13,11 +13,13 @@ import torch.distributed as dist
 from helpers.faulty_commands import RECEIVERS, faulty, signalled
 from helpers.resumed_runs import SMALL, WINDOWS, assert_same, train
 from helpers.trainers import make_trainer
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from open_r1.trainer.checkpointing import select
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
 from open_r1.trainer.checkpointing.select import Resume
 from open_r1.trainer.lifecycle import preemption, shutdown, watchdog
+from open_r1.trainer.lifecycle.torchrun_agent import first_failure
 
 # ------------------------------------------------------------------------------------------------------ told to stop
 
@@ -277,3 +279,22 @@ def test_two_ranks_stop_together(tiny, digits, tmp_path, receiver):
     assert f"continue it with --resume_from_checkpoint {saved}, or auto" in log
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert saved.name == f"checkpoint-{lines[-1]['step']}"
+
+
+def failure(exitcode: int, timestamp: int) -> ProcessFailure:
+    failed = ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="")
+    failed.timestamp = timestamp
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("failures", "rank"),
+    [
+        ({0: failure(1, 100), 1: failure(-9, 101)}, 1),  # rank 0 wrote "connection closed" before the launcher looked
+        ({0: failure(1, 100), 1: failure(-15, 100)}, 0),  # the launcher ended rank 1
+        ({0: failure(1, 100), 1: failure(-9, 131)}, 0),  # that did not listen to SIGTERM
+        ({0: failure(4, 101), 1: failure(1, 100)}, 1),
+    ],
+)
+def test_the_rank_that_died_is_named_before_those_that_waited_for_it(failures, rank):
+    assert first_failure(failures)[0] == rank

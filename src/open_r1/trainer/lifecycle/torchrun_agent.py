@@ -7,7 +7,7 @@ rank that fails, as in plain torchrun; its status becomes the launcher's, and it
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import psutil
@@ -16,6 +16,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from open_r1.trainer.lifecycle.preemption import SAME_SIGNAL_SECONDS
+
+SAME_FAULT_SECONDS = 10
 
 
 class ForwardSignal:
@@ -42,9 +44,26 @@ def main(argv: Sequence[str]) -> None:
     try:
         run.main(["--signals-to-handle=SIGHUP,SIGQUIT", *argv])
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        rank, failure = first_failure(error.failures)
         sys.stderr.write(f"\n{reason_of(rank, failure)}\n")
         sys.exit(max(1, failure.exitcode))
+
+
+def first_failure(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
+    """The rank that ended the others, and its failure.
+
+    torchrun takes the earliest time. But a rank that dies by a signal gets the time at which the launcher looks (every
+    0.1 s), and the ranks that waited for it have written theirs before, so within SAME_FAULT_SECONDS the one that died
+    is the first. The launcher's own SIGTERM ends the others, its SIGKILL comes 30 seconds later.
+    """
+    earliest = min(failure.timestamp for failure in failures.values())
+
+    def order(item: tuple[int, ProcessFailure]) -> tuple[bool, int]:
+        failure = item[1]
+        has_died = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+        return not (has_died and failure.timestamp <= earliest + SAME_FAULT_SECONDS), failure.timestamp
+
+    return min(failures.items(), key=order)
 
 
 def reason_of(rank: int, failure: ProcessFailure) -> str:
