@@ -30,16 +30,19 @@ def extract_answer(completion: str) -> str | None:
 def final_text(completion: str) -> str:
     """The answer text of a completion: its last `<answer>`; without one, the text after the thinking, else all of it.
 
-    "" where the last `<think>` or `<answer>` is never closed: the completion was cut off before its answer.
+    "" where the last `<think>` or `<answer>` is never closed: the completion was cut off before its answer. A closing
+    `</answer>` that nothing opened ends the text.
 
     >>> final_text("<think>7?</think> It is 8."), final_text("8"), final_text("<think>8, or"), final_text("<answer>1")
     ('It is 8.', '8', '', '')
+    >>> final_text("8\\n</answer>")
+    '8'
     """
     answer = extract_answer(completion)
     if answer is not None:
         return answer
     rest = completion[completion.rfind("</think>") + len("</think>") :] if "</think>" in completion else completion
-    return "" if "<think>" in rest or "<answer>" in rest else rest.strip()
+    return "" if "<think>" in rest or "<answer>" in rest else rest.partition("</answer>")[0].strip()
 
 
 def thinking_text(completion: str) -> str:
