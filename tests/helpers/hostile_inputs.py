@@ -30,7 +30,7 @@ from open_r1.endpoint import replies
 from open_r1.errors import DataError, UsageError
 from open_r1.rewards.base import no_outlines
 from open_r1.rewards.gold import gold_completion, gold_score
-from open_r1.rewards.parsing import answer, area, boxes, chars, detections, numbers, options, units
+from open_r1.rewards.parsing import absence, answer, area, boxes, chars, detections, numbers, options, units
 from open_r1.rewards.parsing import polygons as outlines
 from open_r1.rewards.registry import METHODS, REWARDS, parsed
 from open_r1.rewards.sandbox import math_verify as verifier
@@ -252,6 +252,8 @@ TARGETS: dict[str, Target] = {
     "area": partial(reads, area.parse_area, is_number),
     "two decimals": partial(reads, area.has_two_decimals, is_bool),
     "boxes": partial(reads, boxes.parse_boxes, is_boxes),
+    "bare boxes": partial(reads, boxes.stated_boxes, is_boxes),
+    "no object": partial(reads, absence.states_no_object, is_bool),
     "detections": partial(reads, detections.parse_detections, is_boxes),
     "chars": partial(reads, chars.parse_chars, is_text_or_nothing),
     "message": partial(reads, chars.parse_message, is_text_or_nothing),

@@ -192,7 +192,8 @@ def test_size_and_family_are_asked_for() -> None:
         '[{"bbox_2d": [1, 2, 3, 4]}]',
         '[{"bbox_2d": [1, 2, 3, 4], "label": " "}]',
         '[{"bbox_2d": [1, 2, 3, true], "label": "cat"}]',
-        '{"bbox_2d": [1, 2, 3, 4], "label": "cat"}',
+        '{"bbox_2d": [1, 2, 3, 4]}',
+        '{"bbox": [1, 2, 3, 4], "box": [1, 2, 3, 4], "label": "cat"}',
         '[{"bbox_2d": [1, 2, 3, 4], "label": "cat"},',
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_r1.rewards.math import is_math, to_latex
+from open_r1.rewards.parsing.absence import states_no_object
 from open_r1.rewards.parsing.answer import extract_answer, final_text, has_answer_format, has_think_format, normalize
 from open_r1.rewards.parsing.boxes import last_box, parse_boxes
 from open_r1.rewards.parsing.numbers import parse_number, same_number
@@ -248,7 +249,7 @@ def test_numbers_are_equal_exactly_or_not_at_all(a: str, b: str, same: bool) -> 
         ("[NaN,2,3,4] [1,Infinity,3,4] [1,2,1e999,4]", []),
         ("[1234567890123,2,3,4]", []),
         ("<loc0001>" * 5, []),
-        ("1, 2, 3, 4", []),
+        ("1, 2, 3, 4", []),  # a box only where no other is written: `stated_boxes`
     ],
 )
 def test_boxes(text: str, boxes: list) -> None:
@@ -321,10 +322,21 @@ UNITS = [
         "<|ref|>",
         '"label":"',
     ),
+    *("(1,2) to ", "1 2 ", "x1: 1\n", "a is ", '"k":', "<1>", "(x, y) = ", "，１", "“", "【1，", "1px "),
+    *("there are no ", "no a, ", "after ", "based on the ", "so ", "在图中", "没有", "in the image "),
 ]
 READERS = [
     *(extract_answer, final_text, has_think_format, has_answer_format, normalize, option_key, parse_option),
-    *(parse_yes_no, parse_number, parse_boxes, to_latex, is_math, lambda text: parse_option(text, ["a", "b"])),
+    *(
+        parse_yes_no,
+        parse_number,
+        parse_boxes,
+        last_box,
+        states_no_object,
+        to_latex,
+        is_math,
+        lambda text: parse_option(text, ["a", "b"]),
+    ),
 ]
 
 

@@ -1,6 +1,7 @@
 """Rewards of object detection: all boxes of an answer against all gold boxes, in pixels of the original. (VLM-R1)
 
-Gold is a JSON list of `{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}`, or "None" or `[]` for an image without objects.
+Gold is a JSON list of `{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}` (or `bbox`, or `box`), or one such object, or
+"None" or `[]` for an image without objects.
 All methods are in [0, 1]. They match boxes one to one and within a label, so a repeated box is a false alarm, and a
 label that gold lacks lowers the score. For an image without objects, an answer that states so scores 1 and any other
 0; an answer with neither boxes nor that statement scores 0.
@@ -20,9 +21,11 @@ from pycocotools import mask
 from open_r1.data.geometry.coordinates import to_original
 from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, bad_gold, gold_text
+from open_r1.rewards.parsing.absence import states_no_object, without_fence
 from open_r1.rewards.parsing.answer import final_text, normalize
-from open_r1.rewards.parsing.boxes import AnswerBox
-from open_r1.rewards.parsing.detections import parse_detections, states_no_object, without_fence
+from open_r1.rewards.parsing.boxes import AnswerBox, plain_but_labels
+from open_r1.rewards.parsing.characters import plain_characters
+from open_r1.rewards.parsing.detections import parse_detections
 from open_r1.rewards.referring import box_iou, box_outline, coordinate_frame
 
 # As in COCOeval (pycocotools, Params.setDetParams), bit for bit.
@@ -32,6 +35,7 @@ MAX_BOXES = 100  # ranked boxes of one label, or as many as gold has
 
 POSITION, COMPLETENESS = 0.7, 0.3  # weights of `weighted_sum`
 MIN_IOU = 0.5
+GOLD_KEYS = ("bbox_2d", "bbox", "box")  # of a gold object, which has one of them
 Options = list[tuple[float, int]]  # (IoU, gold index) of the gold boxes that one box may match, best first
 
 
@@ -91,13 +95,14 @@ def gold_detections(record: Record) -> list[AnswerBox]:
     if states_no_object(text):
         return []
     try:
-        rows = orjson.loads(text)
+        rows = orjson.loads(plain_but_labels(text))
     except orjson.JSONDecodeError:
         rows = None
-    if not isinstance(rows, list) or not all(map(_is_gold, rows)):
+    boxes = list(map(_gold_box, [rows] if isinstance(rows, dict) else rows if isinstance(rows, list) else [None]))
+    if None in boxes:
         expected = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": "..."} with x1 < x2 and y1 < y2, or None'
         raise bad_gold(record, expected)
-    return [AnswerBox(tuple(map(float, row["bbox_2d"])), row["label"]) for row in rows]
+    return [box for box in boxes if box is not None]
 
 
 def answered_detections(completion: str, record: Record) -> list[AnswerBox] | None:
@@ -164,7 +169,7 @@ def _by_label(boxes: Sequence[AnswerBox]) -> Mapping[str, np.ndarray]:
     """Arrays (N, 4) of the boxes of each label, in the order of the answer."""
     groups: dict[str, list[tuple[float, ...]]] = {}
     for box in boxes:
-        groups.setdefault(normalize(box.label or ""), []).append(box.xyxy)
+        groups.setdefault(normalize(plain_characters(box.label or "")), []).append(box.xyxy)
     return {label: np.array(group) for label, group in groups.items()}
 
 
@@ -213,7 +218,11 @@ def _closest_pairs(gold_G4: np.ndarray, answer_D4: np.ndarray) -> list[float]:
     return [float(box_iou(gold_G4[g], answer_D4[d])) for g, d in matches.items()]
 
 
-def _is_gold(row: object) -> bool:
-    box, label = (row.get("bbox_2d"), row.get("label")) if isinstance(row, dict) else (None, None)
+def _gold_box(row: object) -> AnswerBox | None:
+    """The box of a gold object; None where it has not one box with an area and a label."""
+    found = [row[key] for key in GOLD_KEYS if key in row] if isinstance(row, dict) else []
+    if len(found) != 1 or not isinstance(label := row.get("label"), str) or not label.strip():
+        return None
+    (box,) = found
     is_box = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
-    return is_box and box[0] < box[2] and box[1] < box[3] and isinstance(label, str) and bool(label.strip())
+    return AnswerBox(tuple(map(float, box)), label) if is_box and box[0] < box[2] and box[1] < box[3] else None

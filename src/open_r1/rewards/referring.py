@@ -7,7 +7,7 @@ from open_r1.data.geometry.coordinates import MAX_ASPECT, space_of, to_original
 from open_r1.data.record import Record
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
-from open_r1.rewards.parsing.boxes import last_box, parse_boxes
+from open_r1.rewards.parsing.boxes import last_box, stated_boxes
 
 MAX_IMAGE_SIDE = 1_000_000  # px of an image
 
@@ -94,7 +94,7 @@ def _pixels(record: Record, name: str) -> int:
 
 def gold_box(record: Record) -> tuple[float, ...]:
     """The one box of a record's solution; raises DataError (field `solution`) where it is not one, or has no area."""
-    boxes = parse_boxes(gold_text(record))
+    boxes = stated_boxes(gold_text(record))
     if len(boxes) != 1 or _area(boxes[0].xyxy) == 0:
         raise bad_gold(record, "one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, in pixels of the original image")
     return boxes[0].xyxy

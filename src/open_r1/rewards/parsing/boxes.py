@@ -1,6 +1,7 @@
 """Reads boxes from model text in every family's notation; the numbers stay in the model's frame.
 
-Rewards and evaluations use the LAST box of an answer (`last_box`), since a model may correct itself.
+Rewards and evaluations use the LAST box of an answer (`last_box`), since a model may correct itself; of two boxes as
+alternatives ("[...] or [...]") neither.
 """
 
 import re
@@ -8,24 +9,42 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from open_r1.rewards.parsing.answer import final_text
+from open_r1.rewards.parsing.characters import plain_characters
 
 MAX_BOX_CHARS = 20_000  # of a longer text only the end is read
 _NEAR = 400  # characters before and after a box in which its JSON object must begin and end
 
-_N = r"([-+]?\d{1,9}(?:\.\d{0,30})?)"
 _S = r"\s{0,80}"
-_FOUR = _S + (_S + "," + _S).join([_N] * 4) + _S
-_TWO = _S + _N + _S + "," + _S + _N + _S
-_NAMED = r"[\"']?" + r"[,;\s]{1,80}[\"']?".join(rf"{name}[\"']?\s?[=:]\s?{_N}" for name in ("x1", "y1", "x2", "y2"))
+_D = r"[-+]?\d{1,9}(?:\.\d{0,30})?"  # a number
+_PX = r"(?:\s?(?:px|pixels?)\b)?"
+_N = rf"[\"']?({_D}){_PX}[\"']?"
+_COMMA = rf"(?:{_S},{_S}(?:and\s)?|\s{{1,80}})"
+_FOUR = _S + _COMMA.join([_N] * 4) + _S
+_POINT = rf"[\[(]{_S}{_D}{_PX}{_S},{_S}{_D}{_PX}{_S}[\])]"
+_NAMES = rf"\({_S}[a-z]\w{{0,9}}{_S},{_S}[a-z]\w{{0,9}}{_S}\){_S}(?:[=:]|is|at)?{_S}"  # "(x2, y2) = "
+_GAP = rf"(?:[^\d()\[\]{{}}<>]|->){{0,60}}(?:{_NAMES})?"  # between two corners
+_ITEM = rf"[\"'*]{{0,2}}\b[a-z]\w{{0,15}}[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?{_D}{_PX}[\"']?"  # "x_min": 10
+_NAMED = r"(?:[,;\s*-]|and){1,80}".join([_ITEM] * 4)
 _BOX = re.compile(
-    rf"(?:<\|(?:object_)?ref(?:_start)?\|>(?P<ref>[^<]{{1,200}})<\|(?:/ref|object_ref_end)\|><[^>]{{1,20}}>\[?)?(?:"
-    rf"(?:[\"'](?P<key>bbox_2d|bbox|box_2d|box)[\"']{_S}:{_S})?(?:\[{_FOUR}\]|\({_FOUR}\))"
-    rf"|[\[(]{_TWO}[\])]{_S},?{_S}[\[(]{_TWO}[\])]"
+    rf"(?:<\|(?:object_)?ref(?:_start)?\|>(?P<ref>[^<]{{1,200}})<\|(?:/ref|object_ref_end)\|><[^>]{{1,20}}>)?"
+    rf"(?:[\"'](?P<key>[a-z]\w{{0,30}})[\"']{_S}:{_S})?[\[(]?(?:"
+    rf"\[{_FOUR}\]|\({_FOUR}\)|<box>{_FOUR}</box>|<{_N}><{_N}><{_N}><{_N}>"
+    rf"|(?P<corners>{_POINT}{_GAP}{_POINT}(?:{_GAP}{_POINT}{_GAP}{_POINT})?)"
     rf"|(?P<loc>(?:<loc\d{{4}}>)+)"
-    rf"|{_NAMED})"
+    rf"|(?P<named>{_NAMED}))",
+    re.IGNORECASE,
 )
 _NUMBERS = [i + 1 for i in range(_BOX.groups) if i + 1 not in _BOX.groupindex.values()]
+_RUN = re.compile(rf"(?<![A-Za-z\d_.])([\[(<]?){_S}({_D}{_PX}(?:{_COMMA}{_D}{_PX}){{1,8}})(?![A-Za-z\d_\])>])")
+_CORNER = re.compile(rf"[\[(]{_S}{_N}{_S},{_S}{_N}{_S}[\])]")
+_NAME_VALUE = re.compile(rf"\b([a-z]\w{{0,15}})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?({_D})", re.IGNORECASE)
+_EDGES = [  # names of x1, y1, x2, y2; and of a corner with a size
+    ("x1 xmin x_min left", "y1 ymin y_min top", "x2 xmax x_max right", "y2 ymax y_max bottom"),
+    ("x left", "y top", "w width", "h height"),
+]
+_OR = re.compile(r"\bor\b(?!,? rather)|或|(?<!<)/", re.IGNORECASE)
 _JSON_LABEL = re.compile(r"[\"']label[\"']\s{0,80}:\s{0,80}(?:\"([^\"]{0,200})\"|'([^']{0,200})')")
+_LABELS = re.compile(r"(\"label\"\s{0,80}:\s{0,80}\"[^\"]{0,200}\")")
 _LOC_LABEL = re.compile(r"\s{0,80}([^<;\n]{1,200})")
 
 
@@ -40,41 +59,124 @@ class AnswerBox:
 def parse_boxes(text: str) -> list[AnswerBox]:
     """All boxes of a text in order. Numbers are finite by construction: NaN, Infinity and 1e999 are no coordinates.
 
-    It reads JSON objects with `bbox_2d`, `bbox` or `box` (also in fences, lists, single quotes, or cut off later on);
-    `[x1, y1, x2, y2]` and `(x1, y1, x2, y2)`; `(x1,y1),(x2,y2)`, bare or in `<box>` or `<|box_start|>`; the
-    label in `<|ref|>` or `<|object_ref_start|>` before any of them;
-    `x1=.., y1=.., x2=.., y2=..`; `box_2d`, which Gemini writes [y1, x1, y2, x2] in 0..1000; and PaliGemma's
-    `<locY1><locX1><locY2><locX2> label`, in 0..1023 (1024ths of the side), exactly four of them.
+    It reads JSON objects with `bbox_2d`, `bbox`, `box` or another key (also in fences, lists, single quotes, or cut
+    off later on); `[x1, y1, x2, y2]` and `(x1, y1, x2, y2)`; two corners `(x1,y1),(x2,y2)`, also in `<box>` or
+    `<|box_start|>`, or with words between them, then in any order; the four corners of a rectangle; the label in
+    `<|ref|>` or `<|object_ref_start|>` before any of them; `x1=.., y1=.., x2=.., y2=..` and other names of the edges,
+    or x, y, width, height; `box_2d`, which Gemini writes [y1, x1, y2, x2] in 0..1000; and PaliGemma's
+    `<locY1><locX1><locY2><locX2> label`, in 0..1023 (1024ths of the side), exactly four of them. Characters of any
+    width.
 
     >>> parse_boxes('```json\\n[{"bbox_2d": [1, 2, 30, 40.5], "label": "cat"}]\\n```')
     [AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.5), label='cat')]
     >>> parse_boxes("<box>(1,2),(3,4)</box>")[0].xyxy, parse_boxes("<loc0002><loc0001><loc0004><loc0003> dog")
     ((1.0, 2.0, 3.0, 4.0), [AnswerBox(xyxy=(1.0, 2.0, 3.0, 4.0), label='dog')])
+    >>> parse_boxes("Bottom right: (30, 40)\\nTop left: (1, 2)"), parse_boxes("【１，２，３，４】")[0].xyxy
+    ([AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.0), label=None)], (1.0, 2.0, 3.0, 4.0))
     """
-    return list(_boxes(text[-MAX_BOX_CHARS:]))
+    text = plain_but_labels(text[-MAX_BOX_CHARS:])
+    return [box for match in _BOX.finditer(text) for box in _boxes_of(match, text)]
+
+
+def stated_boxes(text: str) -> list[AnswerBox]:
+    """`parse_boxes`, or where it finds none, each run of exactly four bare numbers, or two runs of two, the corners.
+
+    >>> [box.xyxy for box in stated_boxes("The box is 30,40,150,120.")], stated_boxes("1, 2, 3, 4, 5")
+    ([(30.0, 40.0, 150.0, 120.0)], [])
+    >>> stated_boxes("Top left: 30, 40\\nBottom right: 150, 120")[0].xyxy
+    (30.0, 40.0, 150.0, 120.0)
+    """
+    return parse_boxes(text) or [AnswerBox(xyxy) for xyxy in _bare_boxes(plain_but_labels(text[-MAX_BOX_CHARS:]))]
 
 
 def last_box(completion: str) -> AnswerBox | None:
     """The box of a completion's answer: the last one of its final text (`open_r1.rewards.parsing.answer.final_text`).
 
+    None also where it is one of two alternatives, which is no answer.
+
     >>> last_box("<think>[0,0,1,1]</think><answer>[1,2,3,4] or rather [5,6,7,8]</answer>")
     AnswerBox(xyxy=(5.0, 6.0, 7.0, 8.0), label=None)
+    >>> last_box("[1,2,3,4] or [5,6,7,8]"), last_box("5 6 7 8").xyxy
+    (None, (5.0, 6.0, 7.0, 8.0))
     """
-    boxes = parse_boxes(final_text(completion))
-    return boxes[-1] if boxes else None
+    text = plain_but_labels(final_text(completion)[-MAX_BOX_CHARS:])
+    boxes = stated_boxes(text)
+    return boxes[-1] if boxes and not _is_alternative(text, boxes) else None
 
 
-def _boxes(text: str) -> Iterator[AnswerBox]:
-    for match in _BOX.finditer(text):
-        if match["loc"]:
-            yield from _located(match, text)
-            continue
-        # the notation that matched has filled exactly four of these groups
-        numbers = [float(digits) for digits in match.group(*_NUMBERS) if digits is not None]
-        if match["key"] == "box_2d":
-            numbers = [numbers[1], numbers[0], numbers[3], numbers[2]]
-        x1, y1, x2, y2 = numbers
-        yield AnswerBox((x1, y1, x2, y2), _label(text, match) if match["key"] else match["ref"])
+def plain_but_labels(text: str) -> str:
+    """`plain_characters` of a text, but for its JSON labels, in which a CJK quote would become a JSON quote."""
+    parts = _LABELS.split(text) if not text.isascii() else [text]
+    plain = "".join(part if i % 2 else plain_characters(part) for i, part in enumerate(parts))
+    return plain.replace(r"\left", "").replace(r"\right", "")
+
+
+def _bare_boxes(text: str) -> Iterator[tuple[float, float, float, float]]:
+    runs = [re.findall(_D, run[2]) for run in _RUN.finditer(text) if not run[1]]
+    fours = [run for run in runs if len(run) == 4]
+    if not fours and [len(run) for run in runs] == [2, 2]:
+        fours = [runs[0] + runs[1]]
+    return (_four(tuple(run)) for run in fours)
+
+
+def _is_alternative(text: str, boxes: list[AnswerBox]) -> bool:
+    """Whether "or" stands right before the last of several different boxes."""
+    matches = list(_BOX.finditer(text)) or [run for run in _RUN.finditer(text) if not run[1]]
+    if min(len(boxes), len(matches)) < 2 or boxes[-1].xyxy == boxes[-2].xyxy:
+        return False
+    gap = text[matches[-2].end() : matches[-1].start()]
+    return len(gap) <= 40 and _OR.search(gap) is not None
+
+
+def _boxes_of(match: re.Match[str], text: str) -> Iterator[AnswerBox]:
+    if match["loc"]:
+        yield from _located(match, text)
+        return
+    label = _label(text, match) if match["key"] else match["ref"]
+    for xyxy in _corner_boxes(match["corners"]) if match["corners"] else _plain_box(match):
+        yield AnswerBox(xyxy, label)
+
+
+def _plain_box(match: re.Match[str]) -> Iterator[tuple[float, float, float, float]]:
+    """The box of four numbers, or of four named ones."""
+    if match["named"]:
+        yield from _named_box(match["named"])
+        return
+    # the notation that matched has filled exactly four of these groups
+    x1, y1, x2, y2 = _four(tuple(digits for digits in match.group(*_NUMBERS) if digits is not None))
+    yield (y1, x1, y2, x2) if match["key"] == "box_2d" else (x1, y1, x2, y2)
+
+
+def _four(digits: tuple[str, ...]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = map(float, digits)
+    return x1, y1, x2, y2
+
+
+def _corner_boxes(text: str) -> Iterator[tuple[float, float, float, float]]:
+    """The boxes of two points, of four corners of a rectangle, or of twice two points."""
+    found = list(_CORNER.finditer(text))
+    points = [(float(point[1]), float(point[2])) for point in found]
+    gap = text[found[0].end() : found[1].start()]
+    if _OR.search(gap):
+        return
+    edges = [sorted(set(side)) for side in zip(*points, strict=True)]
+    if len(points) == 4 and len(set(points)) == 4 and [len(side) for side in edges] == [2, 2]:
+        yield edges[0][0], edges[1][0], edges[0][1], edges[1][1]
+        return
+    for (x1, y1), (x2, y2) in zip(points[::2], points[1::2], strict=True):
+        if gap.strip(" ,\t\r\n"):  # words say which corner is which
+            x1, x2, y1, y2 = *sorted((x1, x2)), *sorted((y1, y2))
+        yield x1, y1, x2, y2
+
+
+def _named_box(text: str) -> Iterator[tuple[float, float, float, float]]:
+    values = {match[1].lower(): float(match[2]) for match in _NAME_VALUE.finditer(text)}
+    for names in _EDGES:
+        sides = [[values[name] for name in edge.split() if name in values] for edge in names]
+        if all(len(side) == 1 for side in sides):
+            (a,), (b,), (c,), (d,) = sides
+            yield (a, b, c, d) if names is _EDGES[0] else (a, b, a + c, b + d)
+            return
 
 
 def _located(match: re.Match[str], text: str) -> Iterator[AnswerBox]:

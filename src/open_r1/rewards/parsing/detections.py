@@ -1,24 +1,21 @@
 """Reads detections from model text: all boxes with labels, or the statement that there is no object.
 
-`open_r1.rewards.parsing.boxes` reads the boxes; this file decides whether a text without boxes states "no object".
+`open_r1.rewards.parsing.boxes` reads the boxes; `absence` whether a text without boxes states that there are none.
 """
 
 from dataclasses import replace
 
 import orjson
 
-from open_r1.rewards.parsing.answer import normalize
+from open_r1.rewards.parsing.absence import states_no_object
 from open_r1.rewards.parsing.boxes import AnswerBox, parse_boxes
-
-MAX_STATEMENT = 60  # most characters of a text that states "no object"
-_NOTHING = {"none", "nothing", *(f"no {noun}{verb}" for noun in ("object", "objects") for verb in ("", " found"))}
 
 
 def parse_detections(text: str) -> list[AnswerBox] | None:
     """All boxes of an answer in its order; [] where it states that there are none, None where it does neither.
 
-    Numbers stay in the frame of the text. An answer states that there are
-    none where it is only "None", "no objects" or an empty list `[]`, also in a fence.
+    Numbers stay in the frame of the text. An answer states that there are none by an empty list `[]` at its end, also
+    in a fence, or by sentences that only deny: "None", "There are no cats in the image.", "图中没有猫".
 
     >>> parse_detections('[{"bbox_2d": [1, 2, 3, 4], "label": "caf\\\\u00e9"}]')
     [AnswerBox(xyxy=(1.0, 2.0, 3.0, 4.0), label='café')]
@@ -27,27 +24,6 @@ def parse_detections(text: str) -> list[AnswerBox] | None:
     """
     boxes = [replace(box, label=_unescaped(box.label)) for box in parse_boxes(text)]
     return boxes if boxes or states_no_object(text) else None
-
-
-def without_fence(text: str) -> str:
-    """A text without the Markdown fence around all of it.
-
-    >>> without_fence("```json\\n[]\\n```"), without_fence(" [] ")
-    ('[]', '[]')
-    """
-    return text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
-
-
-def states_no_object(text: str) -> bool:
-    """Whether a text only states that there is no object.
-
-    >>> states_no_object("No objects found."), states_no_object("[ ]"), states_no_object("")
-    (True, True, False)
-    """
-    inside = without_fence(text)
-    if len(inside) > MAX_STATEMENT:
-        return False
-    return "".join(inside.split()) == "[]" or normalize(inside) in _NOTHING
 
 
 def _unescaped(label: str | None) -> str | None:
