@@ -29,8 +29,9 @@ from open_r1.data.record import Record, parse_row
 from open_r1.endpoint import replies
 from open_r1.errors import DataError, UsageError
 from open_r1.rewards.base import no_outlines
+from open_r1.rewards.drawing import gold_outlines
 from open_r1.rewards.gold import gold_completion, gold_score
-from open_r1.rewards.parsing import absence, answer, area, boxes, chars, detections, numbers, options, units
+from open_r1.rewards.parsing import absence, answer, area, boxes, chars, detections, numbers, options, points, units
 from open_r1.rewards.parsing import polygons as outlines
 from open_r1.rewards.registry import METHODS, REWARDS, parsed
 from open_r1.rewards.sandbox import math_verify as verifier
@@ -59,6 +60,10 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # a usable row of each method: 
     "odLength": (_BOXES, _SIZED),
     "weighted_sum": (_BOXES, _SIZED),
     "map": ("None", _SIZED),
+    "point_in_box": (f"[{_BOX}, [400, 20, 600, 90]]", _SIZED),
+    "point_distance": ("[320, 200]", _SIZED),
+    "cer": ("Total: 12,50 €", {}),
+    "anls": ('["12 March", "March 12"]', {}),
     "decode": ("cat dog", {"coded": "xyz_abc"}),
     "area": ("200.00", {}),
 }
@@ -198,7 +203,8 @@ def show(name: str, data: bytes) -> None:
 
 
 def draw(name: str, data: bytes) -> None:
-    for outline in METHODS[name].outlines(*parts(data, name)):
+    completion, record = parts(data, name)
+    for outline in (*METHODS[name].outlines(completion, record), *gold_outlines(record)):
         assert all(0 <= side <= 1 for point in outline.points for side in point), outline
 
 
@@ -254,6 +260,7 @@ TARGETS: dict[str, Target] = {
     "boxes": partial(reads, boxes.parse_boxes, is_boxes),
     "bare boxes": partial(reads, boxes.stated_boxes, is_boxes),
     "no object": partial(reads, absence.states_no_object, is_bool),
+    "point": partial(reads, points.last_point, is_json),
     "detections": partial(reads, detections.parse_detections, is_boxes),
     "chars": partial(reads, chars.parse_chars, is_text_or_nothing),
     "message": partial(reads, chars.parse_message, is_text_or_nothing),

@@ -45,7 +45,7 @@ GOLDS = {
     "yes_no": "no",
     "digits": "[0, 1]",
     "rec": "[1, 2, 30, 40]",
-    "iou": "[1, 2, 30, 40]",
+    **dict.fromkeys(("iou", "point_in_box", "point_distance"), "[1, 2, 30, 40]"),
     **dict.fromkeys(
         ("od_ap", "od_ap50", "odLength", "weighted_sum", "map"), '[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]'
     ),

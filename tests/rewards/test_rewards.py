@@ -34,6 +34,14 @@ GOLDS = {
     ),
     "decode": ["CAT", "cat_dog", "cat dog", "<think><chars>c a t</chars></think><answer>cat</answer>"],
     "mask_iou": ['{"centre": [50, 40], "coeffs": [20, 3.5], "size": [80, 100]}'],
+    "point_in_box": [
+        "[1, 2, 30, 40]",
+        "[[1, 2, 30, 40], [50, 60, 70, 80]]",
+        '[{"bbox_2d": [1, 2, 3, 4], "label": "a"}]',
+    ],
+    "point_distance": ["[1, 2, 30, 40]", '{"bbox": [1, 2, 30, 40]}', "<box>(1,2),(30,40)</box>"],
+    "cer": ["第一行第二行", "XYZ"],  # no character in common with GARBAGE: each right one pays
+    "anls": ["12 March 1999", '["12 March", "March 12"]', '[1999, "\'99"]'],
     "area": ["616.50", "1,234.00", "20.25 cm²"],
 }
 CASES = [(method, gold) for method, golds in GOLDS.items() for gold in golds]
@@ -93,6 +101,10 @@ def test_random_bytes_score_the_minimum(noise: bytes, case: tuple[str, str]) -> 
         ("default", "<answer></answer>"),
         ("math", " "),
         ("all_match", ""),
+        *(("point_in_box", gold) for gold in ("[1, 2]", "[9, 9, 1, 1]", "[[1, 2, 3, 4], [9, 9, 1, 1]]", "the button")),
+        *(("point_distance", gold) for gold in ("[1, 2, 3]", "the button", "[9, 9, 1, 1]", "(1, 2) or (3, 4)")),
+        *(("anls", gold) for gold in ("[]", "[null]", '["a", ""]', "x" * 20_001)),
+        ("cer", "x" * 20_001),
     ],
 )
 def test_malformed_gold_names_row_and_field(method: str, gold: str) -> None:

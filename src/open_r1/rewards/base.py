@@ -34,41 +34,6 @@ def no_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     return ()
 
 
-@dataclass(frozen=True)
-class Method:
-    """An accuracy method.
-
-    - `score`: a number in [minimum, maximum]; `minimum` for a malformed completion, DataError for a malformed record.
-    - `parse`: what was read from the completion, as JSON; None for nothing.
-    - `thinking`: the text between the think tags of a perfect completion.
-    - `check_ready`: raises ValueError before training where something outside of the rows is missing (an endpoint).
-    - `is_remote`: waits for another machine; it has its own deadlines, and runs in the training process.
-    - `gold_maximum`: the score of a record's own gold answer, where that is below `maximum` (a polygon is not a mask).
-    - `outlines`: the answer of a completion on the picture.
-    """
-
-    score: Callable[[str, Record], float]
-    maximum: float = 1.0
-    minimum: float = 0.0
-    parse: Callable[[str, Record], Any] = read_final_text
-    thinking: Callable[[Record], str] = lambda record: "..."
-    check_ready: Callable[[], None] | None = None
-    is_remote: bool = False
-    gold_maximum: Callable[[Record], float] | None = None
-    outlines: Callable[[str, Record], tuple[Outline, ...]] = no_outlines
-
-
-def outline(points: Iterable[tuple[float, float]], wh: tuple[float, float], label: str | None = None) -> Outline:
-    """The Outline of corners in pixels of an image of `wh` (width, height); corners outside move to its edge.
-
-    >>> outline([(0, 0), (320, 0), (320, 900)], (640, 425))
-    Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), label=None, image=0)
-    """
-    width, height = wh
-    inside = ((min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)) for x, y in points)
-    return Outline(tuple(inside), label)
-
-
 def gold_text(record: Record) -> str:
     """The gold answer: the content of `<answer>` tags (R1-V's solutions), else the solution itself.
 
@@ -82,6 +47,45 @@ def gold_text(record: Record) -> str:
     if not gold:
         raise bad_gold(record, "a non-empty answer")
     return gold
+
+
+@dataclass(frozen=True)
+class Method:
+    """An accuracy method.
+
+    - `score`: a number in [minimum, maximum]; `minimum` for a malformed completion, DataError for a malformed record.
+    - `parse`: what was read from the completion, as JSON; None for nothing.
+    - `thinking`, `answer`: the texts between the think and answer tags of a perfect completion; places on a picture
+      are in the frame of the record's `model_family`.
+    - `check_ready`: raises ValueError before training where something outside of the rows is missing (an endpoint).
+    - `is_remote`: waits for another machine; it has its own deadlines, and runs in the training process.
+    - `gold_maximum`: the score of a record's own gold answer, where that is below `maximum` (a polygon is not a mask).
+    - `outlines`: the answer of a completion on the picture; `gold_outlines`: the gold answer, where that is more than
+      the outlines of a perfect completion.
+    """
+
+    score: Callable[[str, Record], float]
+    maximum: float = 1.0
+    minimum: float = 0.0
+    parse: Callable[[str, Record], Any] = read_final_text
+    thinking: Callable[[Record], str] = lambda record: "..."
+    answer: Callable[[Record], str] = gold_text
+    check_ready: Callable[[], None] | None = None
+    is_remote: bool = False
+    gold_maximum: Callable[[Record], float] | None = None
+    outlines: Callable[[str, Record], tuple[Outline, ...]] = no_outlines
+    gold_outlines: Callable[[Record], tuple[Outline, ...]] | None = None
+
+
+def outline(points: Iterable[tuple[float, float]], wh: tuple[float, float], label: str | None = None) -> Outline:
+    """The Outline of corners in pixels of an image of `wh` (width, height); corners outside move to its edge.
+
+    >>> outline([(0, 0), (320, 0), (320, 900)], (640, 425))
+    Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), label=None, image=0)
+    """
+    width, height = wh
+    inside = ((min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)) for x, y in points)
+    return Outline(tuple(inside), label)
 
 
 def is_direct(record: Record) -> bool:

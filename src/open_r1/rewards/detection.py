@@ -11,6 +11,7 @@ equal scores: the surest box comes first, and a false alarm after the last hit c
 `weighted_sum` count every box, in any order.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import orjson
 from pycocotools import mask
 
-from open_r1.data.geometry.coordinates import to_original
+from open_r1.data.geometry.coordinates import space_of, to_original
 from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, bad_gold, gold_text
 from open_r1.rewards.parsing.absence import states_no_object, without_fence
@@ -26,7 +27,7 @@ from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.parsing.boxes import AnswerBox, plain_but_labels
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.detections import parse_detections
-from open_r1.rewards.referring import box_iou, box_outline, coordinate_frame
+from open_r1.rewards.referring import box_iou, box_outline, coordinate_frame, in_frame
 
 # As in COCOeval (pycocotools, Params.setDetParams), bit for bit.
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
@@ -110,6 +111,15 @@ def answered_detections(completion: str, record: Record) -> list[AnswerBox] | No
     that there are none."""
     where, boxes = coordinate_frame(record), parse_detections(final_text(completion))
     return boxes and [AnswerBox(to_original(box.xyxy, **where), box.label) for box in boxes]
+
+
+def detection_answer(record: Record) -> str:
+    """The gold boxes as their row writes them, or, in another frame than the original's, in that one, rounded."""
+    gold = gold_detections(record)
+    if not gold or space_of(coordinate_frame(record)["family"]) == "original":
+        return gold_text(record)
+    boxes = [{"bbox_2d": in_frame(box.xyxy, record), "label": box.label} for box in gold]
+    return json.dumps(boxes, ensure_ascii=False)
 
 
 def detections_json(completion: str, record: Record) -> list[dict[str, Any]] | None:

@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, no_outlines
 from open_r1.rewards.gold import gold_completion
+from open_r1.rewards.parsing.points import Point
 from open_r1.rewards.registry import method_of
 
 GOLD, ANSWERED = "#2ecc40", "#ff4136"
 CASING = "#000000"  # drawn under every line: readable on any ground
 SMOOTH = 3  # lines are drawn this many times larger and scaled down, for soft edges
-Point = tuple[float, float]
 
 
 def answered_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
@@ -42,7 +42,9 @@ def gold_outlines(record: Record) -> tuple[Outline, ...]:
     """
     if not has_outlines(record):
         return ()
-    return answered_outlines(gold_completion(record), record.with_extra(model_family="original"))
+    in_pixels = record.with_extra(model_family="original")
+    own = method_of(record).gold_outlines
+    return own(in_pixels) if own else answered_outlines(gold_completion(in_pixels), in_pixels)
 
 
 def has_outlines(record: Record) -> bool:

@@ -2,7 +2,7 @@
 
 from open_r1.data.record import Record
 from open_r1.rewards.base import Method, gold_text
-from open_r1.rewards.parsing.answer import extract_answer
+from open_r1.rewards.parsing.answer import extract_answer, with_answer
 from open_r1.rewards.registry import get_method, method_of
 
 
@@ -11,18 +11,30 @@ def _method(record: Record, method: str | None) -> Method:
     return method_of(record) if method in (None, record.accu_reward_method) else get_method(method)
 
 
+def gold_answer(record: Record, method: str | None = None) -> str:
+    """The text of a perfect answer for `method` (default: the record's own); places on a picture are in the frame of
+    the record's `model_family`. Raises DataError for a gold that the method cannot use.
+
+    >>> extra = {"model_family": "qwen3_vl", "image_wh": (640, 425)}
+    >>> gold_answer(Record("1", (), "", (), "[64, 0, 128, 425]", extra, accu_reward_method="rec"))
+    '[100, 0, 200, 1000]'
+    """
+    return _method(record, method).answer(record)
+
+
 def gold_completion(record: Record, method: str | None = None) -> str:
     """A perfect completion with the gold answer, for `method` (default: the record's own).
 
-    A solution that holds `<answer>` tags is returned unchanged.
+    A solution that holds `<answer>` tags keeps what stands around its answer.
 
     >>> gold_completion(Record("1", (), "", (), "3"))
     '<think>\\n...\\n</think>\\n<answer>3</answer>'
     """
+    answer = gold_answer(record, method)
     if extract_answer(record.solution) is not None:
-        return record.solution
+        return record.solution if answer == gold_text(record) else with_answer(record.solution, answer)
     thinking = _method(record, method).thinking(record)
-    return f"<think>\n{thinking}\n</think>\n<answer>{gold_text(record)}</answer>"
+    return f"<think>\n{thinking}\n</think>\n<answer>{answer}</answer>"
 
 
 def gold_score(record: Record, method: str | None = None) -> tuple[float, float]:
@@ -38,4 +50,4 @@ def gold_score(record: Record, method: str | None = None) -> tuple[float, float]
     grader = _method(record, method)
     in_pixels = record.with_extra(model_family="original")  # gold boxes are in this frame for every model
     best = grader.gold_maximum(record) if grader.gold_maximum else grader.maximum
-    return grader.score(gold_completion(record, method), in_pixels), best
+    return grader.score(gold_completion(in_pixels, method), in_pixels), best

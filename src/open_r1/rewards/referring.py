@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from open_r1.data.geometry.coordinates import MAX_ASPECT, space_of, to_original
+from open_r1.data.geometry.coordinates import MAX_ASPECT, from_original, space_of, to_original
 from open_r1.data.record import Record
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
@@ -61,6 +61,18 @@ def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     return () if box is None else (box_outline(box, record),)
 
 
+def box_answer(record: Record) -> str:
+    """The gold box as its row writes it, or, in another frame than the original's, in that one, rounded."""
+    if space_of(coordinate_frame(record)["family"]) == "original":
+        return gold_text(record)
+    return str(in_frame(gold_box(record), record))
+
+
+def in_frame(box: Sequence[float], record: Record) -> list[int]:
+    """A box in pixels of the original image in the coordinates of the record's `model_family`, rounded."""
+    return [round(side) for side in from_original(box, **coordinate_frame(record, image_wh(record)))]
+
+
 def box_outline(box: Sequence[float], record: Record, label: str | None = None) -> Outline:
     """The Outline of a box (x1, y1, x2, y2) in pixels of the original image. Raises DataError as `image_wh`."""
     x1, y1, x2, y2 = box
@@ -95,7 +107,7 @@ def _pixels(record: Record, name: str) -> int:
 def gold_box(record: Record) -> tuple[float, ...]:
     """The one box of a record's solution; raises DataError (field `solution`) where it is not one, or has no area."""
     boxes = stated_boxes(gold_text(record))
-    if len(boxes) != 1 or _area(boxes[0].xyxy) == 0:
+    if len(boxes) != 1 or not has_area(boxes[0].xyxy):
         raise bad_gold(record, "one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, in pixels of the original image")
     return boxes[0].xyxy
 
@@ -116,6 +128,15 @@ def image_wh(record: Record) -> tuple[float, float]:
 
 def _is_side(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= MAX_IMAGE_SIDE
+
+
+def has_area(box: Sequence[float]) -> bool:
+    """Whether x1 < x2 and y1 < y2.
+
+    >>> has_area((0, 0, 9, 9)), has_area((9, 9, 0, 0))
+    (True, False)
+    """
+    return _area(box) > 0
 
 
 def _area(box: Sequence[float]) -> float:

@@ -13,12 +13,30 @@ from open_r1.errors import data_error, look_up, nearest_hint
 from open_r1.rewards.area import area, area_format, parsed_area, two_decimals
 from open_r1.rewards.base import Method, Reward
 from open_r1.rewards.cipher import chars_thinking, decode, decode_answer, decode_chars, decode_partial, parse_decoded
-from open_r1.rewards.detection import detection_outlines, detections_json, od_ap, od_ap50, od_length, weighted_sum
+from open_r1.rewards.detection import (
+    detection_answer,
+    detection_outlines,
+    detections_json,
+    od_ap,
+    od_ap50,
+    od_length,
+    weighted_sum,
+)
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.judge import check_judge, llm
 from open_r1.rewards.length import WRONG, length_reward
 from open_r1.rewards.math import score_math
-from open_r1.rewards.referring import answered_box, rec, rec_outlines
+from open_r1.rewards.points import (
+    answered_point,
+    centre_answer,
+    gold_box_outlines,
+    gold_target_outlines,
+    point_distance,
+    point_in_box,
+    point_outlines,
+    target_answer,
+)
+from open_r1.rewards.referring import answered_box, box_answer, rec, rec_outlines
 from open_r1.rewards.repetition import MAX_PENALTY, repetition
 from open_r1.rewards.segmentation import answered_polygon, gold_ceiling, mask_iou, polygon_outlines
 from open_r1.rewards.short_answers import (
@@ -32,6 +50,7 @@ from open_r1.rewards.short_answers import (
     parse_yes_no_answer,
     yes_no,
 )
+from open_r1.rewards.text_distance import anls, cer, first_accepted
 
 METHODS: dict[str, Method] = {
     "default": Method(default, parse=parse_default),
@@ -40,14 +59,32 @@ METHODS: dict[str, Method] = {
     "yes_no": Method(yes_no, parse=parse_yes_no_answer),
     "all_match": Method(all_match),
     "digits": Method(digits, parse=parse_digits),
-    "rec": Method(rec, parse=answered_box, outlines=rec_outlines),
-    "iou": Method(rec, parse=answered_box, outlines=rec_outlines),  # VLM-R1's other name of `rec`
+    "rec": Method(rec, parse=answered_box, answer=box_answer, outlines=rec_outlines),
+    "iou": Method(rec, parse=answered_box, answer=box_answer, outlines=rec_outlines),  # VLM-R1's other name of `rec`
     "mask_iou": Method(mask_iou, parse=answered_polygon, gold_maximum=gold_ceiling, outlines=polygon_outlines),
-    "od_ap": Method(od_ap, parse=detections_json, outlines=detection_outlines),
-    "od_ap50": Method(od_ap50, parse=detections_json, outlines=detection_outlines),
-    "odLength": Method(od_length, parse=detections_json, outlines=detection_outlines),
-    "weighted_sum": Method(weighted_sum, parse=detections_json, outlines=detection_outlines),
-    "map": Method(od_ap, parse=detections_json, outlines=detection_outlines),  # VLM-R1's name of `od_ap`
+    "od_ap": Method(od_ap, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
+    "od_ap50": Method(od_ap50, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
+    "odLength": Method(od_length, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
+    "weighted_sum": Method(weighted_sum, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
+    "map": Method(
+        od_ap, parse=detections_json, answer=detection_answer, outlines=detection_outlines
+    ),  # VLM-R1's name of `od_ap`
+    "point_in_box": Method(
+        point_in_box,
+        parse=answered_point,
+        answer=centre_answer,
+        outlines=point_outlines,
+        gold_outlines=gold_box_outlines,
+    ),
+    "point_distance": Method(
+        point_distance,
+        parse=answered_point,
+        answer=target_answer,
+        outlines=point_outlines,
+        gold_outlines=gold_target_outlines,
+    ),
+    "cer": Method(cer),
+    "anls": Method(anls, answer=first_accepted),
     "decode": Method(decode, parse=parse_decoded, thinking=chars_thinking),
     "llm": Method(llm, check_ready=check_judge, is_remote=True),
     "area": Method(area, maximum=3.0, minimum=-3.0, parse=parsed_area),

@@ -10,26 +10,23 @@ from transformers import ProcessorMixin
 
 from open_r1.data.chat import image_count, messages, with_images
 from open_r1.data.control_tokens import ControlTokens, control_tokens, plain_twin
-from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.errors import UsageError, row_errors, shorten
-from open_r1.rewards.base import gold_text
-from open_r1.rewards.gold import gold_completion
+from open_r1.rewards.base import is_direct
+from open_r1.rewards.gold import gold_answer, gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
-from open_r1.rewards.referring import coordinate_frame, gold_box, image_wh
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.trainer.forward.packing import blocks_of, lay_out
 
 IGNORED = -100  # label of a token without loss
-PIXEL_METHODS = ("rec", "iou")  # methods whose gold is a box in pixels of the original image
 
 
 def target_completion(record: Record) -> str:
     """The completion that a model learns for a row: its solution if that has `<answer>` tags, else the gold answer in
-    the tags of the prompt mode. A gold box of `rec` is written in the coordinates of the model's family.
+    the tags of the prompt mode. Gold boxes and points are written in the coordinates of the model's family.
 
     `record.extra` is filled by `open_r1.rollout.annotation.annotator`. Raises DataError for an invalid gold.
 
@@ -39,18 +36,9 @@ def target_completion(record: Record) -> str:
     >>> target_completion(Record("1", (), "", (), "[64, 0, 128, 425]", extra, accu_reward_method="rec"))
     '<answer>[100, 0, 200, 1000]</answer>'
     """
-    if extract_answer(record.solution) is not None:
-        return record.solution
-    if record.accu_reward_method in PIXEL_METHODS:
-        record = replace(record, solution=str(family_box(record)))
-    if record.extra.get("prompt_mode") == "direct":
-        return f"<answer>{gold_text(record)}</answer>"
+    if is_direct(record) and extract_answer(record.solution) is None:
+        return f"<answer>{gold_answer(record)}</answer>"
     return gold_completion(record)
-
-
-def family_box(record: Record) -> list[int]:
-    """The gold box in the model family's coordinates, rounded."""
-    return [round(side) for side in from_original(gold_box(record), **coordinate_frame(record, image_wh(record)))]
 
 
 @dataclass(frozen=True)

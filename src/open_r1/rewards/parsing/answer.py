@@ -27,6 +27,16 @@ def extract_answer(completion: str) -> str | None:
     return completion[start : completion.find("</answer>", start)].strip()
 
 
+def with_answer(completion: str, answer: str) -> str:
+    """A completion with another text in its last complete `<answer>...</answer>`, which it has.
+
+    >>> with_answer("<think>a</think><answer>1</answer>", "2")
+    '<think>a</think><answer>2</answer>'
+    """
+    start = completion.rfind("<answer>", 0, completion.rfind("</answer>")) + len("<answer>")
+    return completion[:start] + answer + completion[completion.find("</answer>", start) :]
+
+
 def final_text(completion: str) -> str:
     """The answer text of a completion: its last `<answer>`; without one, the text after the thinking, else all of it.
 
@@ -94,16 +104,24 @@ def normalize(text: str) -> str:
 def fold_case(text: str) -> str:
     """A text with one spelling of each letter (NFC), case folded, the minus sign as "-".
 
-    NFC sorts the marks of one letter in quadratic time, so marks are split into groups of thirty, as in Unicode's
-    Stream-Safe Text Format (UAX 15); no script needs more.
-
     >>> fold_case("Cafe\\u0301 −3") == "caf\\u00e9 -3"
     True
     """
+    return text.lower() if text.isascii() else compose(text).replace("−", "-").casefold()
+
+
+def compose(text: str) -> str:
+    """A text with one spelling of each letter (NFC).
+
+    NFC sorts the marks of one letter in quadratic time, so marks are split into groups of thirty, as in Unicode's
+    Stream-Safe Text Format (UAX 15); no script needs more.
+
+    >>> compose("Cafe\\u0301") == "Caf\\u00e9"
+    True
+    """
     if text.isascii():
-        return text.lower()
-    composed = unicodedata.normalize("NFC", _MARKS.sub(rf"\1{_JOINER}", text)).replace(_JOINER, "")
-    return composed.replace("−", "-").casefold()
+        return text
+    return unicodedata.normalize("NFC", _MARKS.sub(rf"\1{_JOINER}", text)).replace(_JOINER, "")
 
 
 def without_markup(text: str) -> str:

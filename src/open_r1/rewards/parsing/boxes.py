@@ -5,7 +5,7 @@ alternatives ("[...] or [...]") neither.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from open_r1.rewards.parsing.answer import final_text
@@ -18,7 +18,7 @@ _S = r"\s{0,80}"
 _D = r"[-+]?\d{1,9}(?:\.\d{0,30})?"  # a number
 _PX = r"(?:\s?(?:px|pixels?)\b)?"
 _N = rf"[\"']?({_D}){_PX}[\"']?"
-_COMMA = rf"(?:{_S},{_S}(?:and\s)?|\s{{1,80}})"
+_COMMA = rf"(?:{_S},{_S}(?:and\s)?|[^\S\n]{{1,80}})"
 _FOUR = _S + _COMMA.join([_N] * 4) + _S
 _POINT = rf"[\[(]{_S}{_D}{_PX}{_S},{_S}{_D}{_PX}{_S}[\])]"
 _NAMES = rf"\({_S}[a-z]\w{{0,9}}{_S},{_S}[a-z]\w{{0,9}}{_S}\){_S}(?:[=:]|is|at)?{_S}"  # "(x2, y2) = "
@@ -35,7 +35,7 @@ _BOX = re.compile(
     re.IGNORECASE,
 )
 _NUMBERS = [i + 1 for i in range(_BOX.groups) if i + 1 not in _BOX.groupindex.values()]
-_RUN = re.compile(rf"(?<![A-Za-z\d_.])([\[(<]?){_S}({_D}{_PX}(?:{_COMMA}{_D}{_PX}){{1,8}})(?![A-Za-z\d_\])>])")
+_RUN = re.compile(rf"(?:([\[(<]){_S}|(?<![A-Za-z\d_.\[(<]))({_D}{_PX}(?:{_COMMA}{_D}{_PX}){{1,8}})(?![A-Za-z\d_\])>])")
 _CORNER = re.compile(rf"[\[(]{_S}{_N}{_S},{_S}{_N}{_S}[\])]")
 _NAME_VALUE = re.compile(rf"\b([a-z]\w{{0,15}})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?({_D})", re.IGNORECASE)
 _EDGES = [  # names of x1, y1, x2, y2; and of a corner with a size
@@ -56,7 +56,7 @@ class AnswerBox:
     label: str | None = None
 
 
-def parse_boxes(text: str) -> list[AnswerBox]:
+def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     """All boxes of a text in order. Numbers are finite by construction: NaN, Infinity and 1e999 are no coordinates.
 
     It reads JSON objects with `bbox_2d`, `bbox`, `box` or another key (also in fences, lists, single quotes, or cut
@@ -65,7 +65,7 @@ def parse_boxes(text: str) -> list[AnswerBox]:
     `<|ref|>` or `<|object_ref_start|>` before any of them; `x1=.., y1=.., x2=.., y2=..` and other names of the edges,
     or x, y, width, height; `box_2d`, which Gemini writes [y1, x1, y2, x2] in 0..1000; and PaliGemma's
     `<locY1><locX1><locY2><locX2> label`, in 0..1023 (1024ths of the side), exactly four of them. Characters of any
-    width.
+    width. Without `loose`, two points are no box unless a tag or key says "box".
 
     >>> parse_boxes('```json\\n[{"bbox_2d": [1, 2, 30, 40.5], "label": "cat"}]\\n```')
     [AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.5), label='cat')]
@@ -75,10 +75,10 @@ def parse_boxes(text: str) -> list[AnswerBox]:
     ([AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.0), label=None)], (1.0, 2.0, 3.0, 4.0))
     """
     text = plain_but_labels(text[-MAX_BOX_CHARS:])
-    return [box for match in _BOX.finditer(text) for box in _boxes_of(match, text)]
+    return [box for match in _BOX.finditer(text) if loose or _says_box(match, text) for box in _boxes_of(match, text)]
 
 
-def stated_boxes(text: str) -> list[AnswerBox]:
+def stated_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     """`parse_boxes`, or where it finds none, each run of exactly four bare numbers, or two runs of two, the corners.
 
     >>> [box.xyxy for box in stated_boxes("The box is 30,40,150,120.")], stated_boxes("1, 2, 3, 4, 5")
@@ -86,13 +86,14 @@ def stated_boxes(text: str) -> list[AnswerBox]:
     >>> stated_boxes("Top left: 30, 40\\nBottom right: 150, 120")[0].xyxy
     (30.0, 40.0, 150.0, 120.0)
     """
-    return parse_boxes(text) or [AnswerBox(xyxy) for xyxy in _bare_boxes(plain_but_labels(text[-MAX_BOX_CHARS:]))]
+    plain = plain_but_labels(text[-MAX_BOX_CHARS:])
+    return parse_boxes(plain, loose) or [AnswerBox(xyxy) for xyxy in _bare_boxes(plain, loose)]
 
 
-def last_box(completion: str) -> AnswerBox | None:
+def last_box(completion: str, loose: bool = True) -> AnswerBox | None:
     """The box of a completion's answer: the last one of its final text (`open_r1.rewards.parsing.answer.final_text`).
 
-    None also where it is one of two alternatives, which is no answer.
+    None also where it is one of two alternatives, which is no answer. `loose` as in `parse_boxes`.
 
     >>> last_box("<think>[0,0,1,1]</think><answer>[1,2,3,4] or rather [5,6,7,8]</answer>")
     AnswerBox(xyxy=(5.0, 6.0, 7.0, 8.0), label=None)
@@ -100,7 +101,7 @@ def last_box(completion: str) -> AnswerBox | None:
     (None, (5.0, 6.0, 7.0, 8.0))
     """
     text = plain_but_labels(final_text(completion)[-MAX_BOX_CHARS:])
-    boxes = stated_boxes(text)
+    boxes = stated_boxes(text, loose)
     return boxes[-1] if boxes and not _is_alternative(text, boxes) else None
 
 
@@ -111,12 +112,27 @@ def plain_but_labels(text: str) -> str:
     return plain.replace(r"\left", "").replace(r"\right", "")
 
 
-def _bare_boxes(text: str) -> Iterator[tuple[float, float, float, float]]:
-    runs = [re.findall(_D, run[2]) for run in _RUN.finditer(text) if not run[1]]
+def _says_box(match: re.Match[str], text: str) -> bool:
+    """Whether a match is more than two points: four numbers, or points behind a word with "box" in it."""
+    start = match.start("corners") if match["corners"] else 0
+    return not match["corners"] or "box" in text[max(start - 16, 0) : start].lower()
+
+
+def _bare_boxes(text: str, loose: bool) -> Iterator[tuple[float, float, float, float]]:
+    runs = bare_runs(text)
     fours = [run for run in runs if len(run) == 4]
-    if not fours and [len(run) for run in runs] == [2, 2]:
+    if loose and not fours and [len(run) for run in runs] == [2, 2]:
         fours = [runs[0] + runs[1]]
-    return (_four(tuple(run)) for run in fours)
+    return (_four(run) for run in fours)
+
+
+def bare_runs(text: str) -> list[tuple[float, ...]]:
+    """The runs of two to nine numbers, split by commas or spaces, that stand in no brackets.
+
+    >>> bare_runs("In [1, 2] of 9: 30, 40px and 5 6 7")
+    [(30.0, 40.0), (5.0, 6.0, 7.0)]
+    """
+    return [tuple(map(float, re.findall(_D, run[2]))) for run in _RUN.finditer(text) if not run[1]]
 
 
 def _is_alternative(text: str, boxes: list[AnswerBox]) -> bool:
@@ -125,7 +141,16 @@ def _is_alternative(text: str, boxes: list[AnswerBox]) -> bool:
     if min(len(boxes), len(matches)) < 2 or boxes[-1].xyxy == boxes[-2].xyxy:
         return False
     gap = text[matches[-2].end() : matches[-1].start()]
-    return len(gap) <= 40 and _OR.search(gap) is not None
+    return len(gap) <= 40 and joins_alternatives(gap)
+
+
+def joins_alternatives(gap: str) -> bool:
+    """Whether the text between two places makes them alternatives.
+
+    >>> joins_alternatives(" or "), joins_alternatives(", or rather ")
+    (True, False)
+    """
+    return _OR.search(gap) is not None
 
 
 def _boxes_of(match: re.Match[str], text: str) -> Iterator[AnswerBox]:
@@ -147,7 +172,7 @@ def _plain_box(match: re.Match[str]) -> Iterator[tuple[float, float, float, floa
     yield (y1, x1, y2, x2) if match["key"] == "box_2d" else (x1, y1, x2, y2)
 
 
-def _four(digits: tuple[str, ...]) -> tuple[float, float, float, float]:
+def _four(digits: Sequence[str | float]) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = map(float, digits)
     return x1, y1, x2, y2
 

@@ -1,0 +1,80 @@
+"""Reads one point from model text, as GUI models write it; its numbers stay in the frame of the text. (torch-free)
+
+Marked points (a click, a tag, a JSON key, x and y by name) are read before boxes, whose centre is the point, and these
+before bare pairs of numbers. Several different marked points are no answer, and of bare ones the last counts, since a
+model may correct itself, unless "or" or a comma alone stands before it: listing points must not pay.
+"""
+
+import re
+
+from open_r1.rewards.parsing.answer import final_text
+from open_r1.rewards.parsing.boxes import MAX_BOX_CHARS, bare_runs, joins_alternatives, last_box, plain_but_labels
+
+Point = tuple[float, float]
+
+_D = r"([-+]?\d{1,9}(?:\.\d{0,30})?)"
+_PX = r"(?:\s?(?:px|pixels?)\b)?"
+_S = r"\s{0,80}"
+_PAIR = rf"{_D}{_PX}(?:{_S},{_S}|\s{{1,80}}){_D}{_PX}"
+_ALONE = r"(?!\.?\d)(?!\s{0,80},\s{0,80}[-+]?\d)(?!\s{1,80}[-+]?\d)"  # no third number follows
+_CLICK = r"(?:click|tap|press|touch|hover|move_?to)"
+_Q = r"[\"']?"
+_GAP = r"(?:[,;\s*-]|and){1,80}"
+_BY_NAME = (
+    rf"{_Q}\b%s{_Q}{_S}[=:]{_S}{_Q}{_D}{_Q}{_PX}{_GAP}{_Q}%s{_Q}{_S}[=:]{_S}{_Q}{_D}(?!\.?\d)(?!{_Q}{_GAP}{_Q}%s)"
+)
+_SIZE = r"\w{0,20}(?:size|shape|resolution|scale)"  # names of what is no point
+_MARKED = re.compile(
+    # click(x, y), tap(point='<point>x y
+    rf"{_CLICK}\w{{0,12}}\s?\([^()\d\[\]-]{{0,60}}[\[(]?{_S}{_PAIR}{_ALONE}(?=[\s\S])"
+    # <point>x y</point>, <|box_start|>(x,y)<|box_end|>
+    rf"|<\|?[^<>\d|]{{1,40}}\|?>{_S}[\[(]{{0,2}}{_S}{_PAIR}{_S}[\])]{{0,2}}{_S}</?\|?[^<>]{{1,40}}>"
+    # "point_2d": [x, y], start_box='(x,y)'
+    rf"|(?<!\w)(?!{_SIZE})[a-z]\w{{0,30}}{_Q}{_S}[=:]{_S}{_Q}[\[(]{{1,2}}{_S}{_PAIR}{_S}[\])]"
+    rf"|{_BY_NAME % ('x', 'y', '(?:w|h|width|height)')}|{_BY_NAME % ('x1', 'y1', 'x2')}",
+    re.IGNORECASE,
+)
+_SEVERAL = re.compile(r"<points\b[^<>]{0,200}\bx2\b", re.IGNORECASE)  # Molmo's form of several points
+_BARE = re.compile(rf"[\[(]{_S}{_PAIR}{_S}[\])]")
+
+
+def last_point(completion: str) -> Point | None:
+    """(x, y) of a completion's answer, or the centre of its box; None for none, and for alternatives.
+
+    >>> last_point("pyautogui.click(x=10, y=20.5)"), last_point('{"action": "click", "coordinate": [10, 20]}')
+    ((10.0, 20.5), (10.0, 20.0))
+    >>> last_point("<think>(1, 2)</think><answer><point>10 20</point></answer>"), last_point("[10, 20, 30, 40]")
+    ((10.0, 20.0), (20.0, 30.0))
+    >>> last_point("(1, 2), no: (10, 20)"), last_point("(1, 2) or (10, 20)"), last_point("click(1, 2) click(3, 4)")
+    ((10.0, 20.0), None, None)
+    """
+    text = plain_but_labels(final_text(completion)[-MAX_BOX_CHARS:])
+    if _SEVERAL.search(text):
+        return None
+    marked = {_point(match) for match in _MARKED.finditer(text)}
+    if marked:
+        return marked.pop() if len(marked) == 1 else None
+    if (box := last_box(completion, loose=False)) is not None:
+        x1, y1, x2, y2 = box.xyxy
+        return (x1 + x2) / 2, (y1 + y2) / 2
+    return _last_bare(text)
+
+
+def _last_bare(text: str) -> Point | None:
+    """The last pair of numbers in brackets, or the only run of numbers of a text, if it has two."""
+    pairs = list(_BARE.finditer(text))
+    points = [_point(match) for match in pairs]
+    if len(points) > 1 and points[-1] != points[-2]:
+        gap = text[pairs[-2].end() : pairs[-1].start()]
+        if joins_alternatives(gap) or not gap.strip(" ,;&\r\n\t"):
+            return None
+    if points:
+        return points[-1]
+    runs = bare_runs(text)
+    return (runs[0][0], runs[0][1]) if [len(run) for run in runs] == [2] else None
+
+
+def _point(match: re.Match[str]) -> Point:
+    # the notation that matched has filled exactly two of the groups
+    x, y = (float(digits) for digits in match.groups() if digits is not None)
+    return x, y

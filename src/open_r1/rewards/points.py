@@ -1,0 +1,152 @@
+"""The rewards of points, such as clicks of GUI models: whether a point lies in a gold box, or how far from gold it is.
+
+Gold is in pixels of the original image; the answer is in the frame of `model_family`, as boxes are
+(`open_r1.rewards.referring`). `open_r1.rewards.parsing.points` says what is read as a point; a box answers its centre.
+"""
+
+import math
+from collections.abc import Sequence
+
+from open_r1.data.geometry.coordinates import from_original, space_of, to_original
+from open_r1.data.record import Record
+from open_r1.errors import data_error, shorten
+from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
+from open_r1.rewards.parsing.boxes import stated_boxes
+from open_r1.rewards.parsing.points import Point, last_point
+from open_r1.rewards.referring import box_outline, coordinate_frame, has_area, image_wh
+
+SIGMA_OF_BOX = 0.5  # standard deviation of `point_distance` along a side of a gold box, as in GUI-G2
+SIGMA_OF_DIAGONAL = 0.05  # and around a gold point, of the image's diagonal
+MARK = 0.02  # half the width of a drawn point, of the picture's shorter side
+
+
+def point_in_box(completion: str, record: Record) -> float:
+    """1.0 for a point within a gold box, its edges included, else 0.0.
+
+    Gold is one box or several, any of which may be hit. Raises DataError (field `solution`) for a gold without boxes
+    or with one that has no area, and DataError and ValueError as `rec` for a size or family that is needed.
+
+    >>> row = Record("1", (), "", (), "[10, 20, 30, 40]")
+    >>> [point_in_box(text, row) for text in ("click(15, 40)", "[0, 0, 40, 60]", "(5, 5)", "(15, 30) or (5, 5)")]
+    [1.0, 1.0, 0.0, 0.0]
+    """
+    boxes, point = gold_boxes(record), answered_point(completion, record)
+    if point is None:
+        return 0.0
+    x, y = point
+    return float(any(x1 <= x <= x2 and y1 <= y <= y2 for x1, y1, x2, y2 in boxes))
+
+
+def point_distance(completion: str, record: Record) -> float:
+    """exp(-(dx² / σx² + dy² / σy²) / 2) in [0, 1] of the point's distance from gold; 0.0 without a point.
+
+    The Gaussian point reward of GUI-G² (arXiv 2507.15846). Of a gold box the centre counts, and σ is half of each of
+    its sides; of a gold point σ is the extra field `point_sigma` in pixels, or 5 % of the image's diagonal.
+
+    Raises DataError (field `solution`) for a gold that is neither one point nor one box with an area, or (field
+    `point_sigma`) for a σ that is no positive number, and DataError and ValueError as `rec`.
+
+    >>> row = Record("1", (), "", (), "[10, 20, 30, 40]")
+    >>> [round(point_distance(text, row), 3) for text in ("(20, 30)", "(30, 30)", "(30, 40)", "none")]
+    [1.0, 0.607, 0.368, 0.0]
+    """
+    (gold_x, gold_y), (sigma_x, sigma_y) = _target(record)
+    point = answered_point(completion, record)
+    if point is None:
+        return 0.0
+    deviation = ((point[0] - gold_x) / sigma_x) ** 2 + ((point[1] - gold_y) / sigma_y) ** 2
+    return math.exp(-deviation / 2)
+
+
+def answered_point(completion: str, record: Record) -> Point | None:
+    """The point of a completion's answer in pixels of the original image; None without one."""
+    where, point = coordinate_frame(record), last_point(completion)
+    return None if point is None else to_original((*point, *point), **where)[:2]
+
+
+def gold_boxes(record: Record) -> list[Sequence[float]]:
+    """The boxes of a record's solution; DataError (field `solution`) without any, or for one without an area."""
+    boxes = [box.xyxy for box in stated_boxes(gold_text(record))]
+    if not boxes or not all(map(has_area, boxes)):
+        expected = "one box [x1, y1, x2, y2] or a list of them, x1 < x2 and y1 < y2, in pixels of the original image"
+        raise bad_gold(record, expected)
+    return boxes
+
+
+def centre_answer(record: Record) -> str:
+    """The centre of the first gold box, in the frame of the record's `model_family`."""
+    x1, y1, x2, y2 = gold_boxes(record)[0]
+    return point_text(((x1 + x2) / 2, (y1 + y2) / 2), record)
+
+
+def target_answer(record: Record) -> str:
+    """The gold point of `point_distance`, or the centre of its gold box, in the frame of the record's
+    `model_family`."""
+    return point_text(_target(record)[0], record)
+
+
+def point_text(point: Point, record: Record) -> str:
+    """A point in pixels of the original image as "(x, y)" in the frame of the record's `model_family`; in another
+    frame than the original's in whole numbers.
+
+    >>> point_text((160.5, 0), Record("1", (), "", (), "")), point_text((160, 425), Record("1", (), "", (), "",
+    ...     {"model_family": "qwen3_vl", "image_wh": (640, 425)}))
+    ('(160.5, 0)', '(250, 1000)')
+    """
+    frame = coordinate_frame(record)
+    if space_of(frame["family"]) == "original":
+        return f"({point[0]:.10g}, {point[1]:.10g})"
+    x, y, _, _ = from_original((*point, *point), **frame)
+    return f"({round(x)}, {round(y)})"
+
+
+def point_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
+    """A rhombus around the answered point on its picture. Raises DataError and ValueError as the rewards.
+
+    >>> row = Record("1", ("a.png",), "", (), "[0, 0, 9, 9]", {"image_wh": [200, 100]})
+    >>> point_outlines("(100, 50)", row)[0].points
+    ((0.49, 0.5), (0.5, 0.48), (0.51, 0.5), (0.5, 0.52))
+    """
+    point = answered_point(completion, record)
+    return () if point is None else (_rhombus(point, record),)
+
+
+def gold_box_outlines(record: Record) -> tuple[Outline, ...]:
+    """The gold boxes on their picture."""
+    return tuple(box_outline(box, record) for box in gold_boxes(record))
+
+
+def gold_target_outlines(record: Record) -> tuple[Outline, ...]:
+    """The gold box, or a rhombus around the gold point, on its picture."""
+    boxes = [box.xyxy for box in stated_boxes(gold_text(record), loose=False)]
+    return (box_outline(boxes[0], record),) if boxes else (_rhombus(_target(record)[0], record),)
+
+
+def _rhombus(point: Point, record: Record) -> Outline:
+    (x, y), wh = point, image_wh(record)
+    reach = MARK * min(wh)
+    return outline([(x - reach, y), (x, y - reach), (x + reach, y), (x, y + reach)], wh)
+
+
+def _target(record: Record) -> tuple[Point, Point]:
+    """(the gold point, σ along x and y), both in pixels."""
+    text = gold_text(record)
+    boxes = [box.xyxy for box in stated_boxes(text, loose=False)]
+    if len(boxes) == 1 and has_area(boxes[0]):
+        x1, y1, x2, y2 = boxes[0]
+        return ((x1 + x2) / 2, (y1 + y2) / 2), (SIGMA_OF_BOX * (x2 - x1), SIGMA_OF_BOX * (y2 - y1))
+    point = None if boxes else last_point(text)
+    if point is None:
+        raise bad_gold(record, "one point [x, y] or one box [x1, y1, x2, y2] in pixels of the original image")
+    sigma = _sigma(record)
+    return point, (sigma, sigma)
+
+
+def _sigma(record: Record) -> float:
+    value = record.extra.get("point_sigma")
+    if value is None:
+        return SIGMA_OF_DIAGONAL * math.hypot(*image_wh(record))
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    remedy = f"remove the field for {SIGMA_OF_DIAGONAL:.0%} of the image's diagonal"
+    raise data_error(record.where, "point_sigma", shorten(value), "a positive number of pixels", remedy)
