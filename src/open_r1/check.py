@@ -1,10 +1,13 @@
 """The dataset doctor: checks every row, every image and every gold answer of a dataset before training.
 
     python -m open_r1.check --data_file_paths a.jsonl:b.jsonl --image_folders x:y [--reward_method M]
-        [--task_type T] [--model PATH] [--max_rows N]
+        [--task_type T] [--reward_funcs R ...] [--model PATH] [--max_rows N]
 
-Exit status 0: clean; 1: defects, all of them in a table; 2: wrong usage. With --max_rows N, images and gold answers of
-the first N good rows are checked (of the lines, all are). torch and transformers load for --model only.
+Then it answers some of the rows by cheap strategies (`rewards/strategies.py`) and shows what the rewards pay for them:
+one that is paid over --attack_limit of what the gold earns is a finding.
+
+Exit status 0: clean; 1: defects or findings; 2: wrong usage. With --max_rows N, images and gold
+answers of the first N good rows are checked (of the lines, all are). torch and transformers load for --model only.
 """
 
 import argparse
@@ -28,19 +31,32 @@ from open_r1.data.paths import split_paths
 from open_r1.data.prompt_length import prompt_tokens
 from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class, summary_table
-from open_r1.errors import DataError, Problem, UsageError, shorten
+from open_r1.errors import DataError, Problem, UsageError, look_up, shorten
+from open_r1.report.attack_report import AttackSettings, report_attacks
+from open_r1.rewards.custom import load_reward
 from open_r1.rewards.gold import gold_score
-from open_r1.rewards.registry import get_method
+from open_r1.rewards.registry import REWARDS, get_method, prepare_methods
+from open_r1.rewards.strategies import STRATEGIES
+from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
+MAX_ATTACKED = 256  # rows that the cheap strategies answer
 
 
 def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
     """(width, height) in pixels of an image that decodes to its end, else its DataError."""
     try:
         open_image(folder, path, where=where)
+    except DataError as error:
+        return error
+    return check_size(folder, path, where)
+
+
+def check_size(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
+    """(width, height) in pixels of an image, which is not decoded, else its DataError."""
+    try:
         return original_size(folder, path, where=where)
     except DataError as error:
         return error
@@ -98,6 +114,25 @@ def _sample(data: RecordDataset) -> RecordDataset:
     return data.select(np.unique(np.linspace(0, len(data) - 1, min(MAX_MEASURED, len(data))).astype(int)))
 
 
+def attacked_rows(data: RecordDataset, problems: Sequence[Problem], prompt_mode: str) -> list[Record]:
+    """At most MAX_ATTACKED rows without problems, one from each of as many equal parts of the data, as rewards get
+    them; boxes are in pixels of the original."""
+    bad = {problem.where for problem in problems}
+    edges = np.linspace(0, len(data), min(MAX_ATTACKED, len(data)) + 1).astype(int)
+    places = np.random.default_rng(0).integers(edges[:-1], edges[1:])  # drawn: rows may alternate in a period
+    facts = {"model_family": "original", "prompt_mode": prompt_mode}
+    rows = (record.with_extra(**facts) for record in data.select(places) if record.where not in bad)
+    return [sized for record in rows if (sized := _with_size(record)) is not None]
+
+
+def _with_size(record: Record) -> Record | None:
+    """The record with `image_wh` as in training; None where its picture cannot be read, which is a defect already."""
+    if not record.images:
+        return record
+    size = check_size(record.folder, record.images[0], record.where)
+    return None if isinstance(size, DataError) else record.with_extra(image_wh=size)
+
+
 def _processor(model: str) -> Any:
     from open_r1.models.loading import read_processor  # takes seconds to import, only --model needs it
 
@@ -136,7 +171,31 @@ def check_parser() -> argparse.ArgumentParser:
         help="model folder or name: looks for its control tokens, counts tokens of clean data",
     )
     parser.add_argument("--max_rows", type=int, help="check images and answers of the first N good rows only")
+    parser.add_argument("--prompt_mode", choices=["think", "direct"], default="think", help="format of the answers")
+    _add_attack_flags(parser.add_argument_group("cheap strategies"))
     return parser
+
+
+def _add_attack_flags(group: argparse._ArgumentGroup) -> None:
+    """The flags of what cheap strategies may earn."""
+    group.add_argument(
+        "--reward_funcs",
+        nargs="+",
+        metavar="R",
+        help="rewards as in training, also file.py:function; default: the task's",
+    )
+    group.add_argument(
+        "--attack_limit",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="a strategy that earns a larger share of what the right answer earns is a finding (a guess may earn the "
+        "frequency of the most frequent gold); 1 allows all, default: 0.5",
+    )
+    group.add_argument(
+        "--allow_attack", nargs="+", default=[], metavar="NAME", help="strategies, or rewards, that are no finding"
+    )
+    group.add_argument("--ask_judge", action="store_true", help="also ask the judge of rows with the method llm")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,18 +212,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(f"--reward_method: {error}")
     task = TASKS[args.task_type] if args.task_type else None
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240)  # a log file is not limited to 80 columns
     try:
-        return _run(args, task, console)
+        settings, rewards = _attack_settings(args), _rewards(args, task)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    console = Console(emoji=False)  # "file.py:boom:" is a name
+    if not console.is_terminal:
+        console = Console(width=240, emoji=False)  # a log file is not limited to 80 columns
+    try:
+        return _run(args, task, settings, rewards, console)
     except DataError as error:  # arguments that contradict each other
         return _report(error.problems, console)
     except UsageError as error:
         parser.error(str(error))
 
 
-def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
+def _rewards(args: argparse.Namespace, task: Task | None) -> list[BatchReward]:
+    """The rewards of --reward_funcs, else of the task. Raises ValueError and OSError as `load_reward`."""
+    names = args.reward_funcs or (task or TASKS["default"]).rewards
+    for name in names:
+        load_reward(name)
+    return [BatchReward(name) for name in names]
+
+
+def _attack_settings(args: argparse.Namespace) -> AttackSettings:
+    """The settings of the cheap strategies. Raises ValueError for what is none."""
+    if not 0 <= args.attack_limit <= 1:
+        raise ValueError(f"--attack_limit: got {args.attack_limit:g}, expected a share from 0 to 1")
+    rewards = [name.rpartition(":")[2] for name in args.reward_funcs or REWARDS]
+    for name in args.allow_attack:
+        look_up(name, dict.fromkeys((*STRATEGIES, *rewards)), "--allow_attack")
+    if args.ask_judge:
+        prepare_methods(["llm"])
+    return AttackSettings(args.attack_limit, frozenset(args.allow_attack), args.ask_judge)
+
+
+def _run(
+    args: argparse.Namespace,
+    task: Task | None,
+    settings: AttackSettings,
+    rewards: Sequence[BatchReward],
+    console: Console,
+) -> int:
     methods = args.reward_method or (task.method if task else None)  # a row's own method wins, as in training
     data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods)
     selection = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
@@ -180,7 +269,16 @@ def _run(args: argparse.Namespace, task: Task | None, console: Console) -> int:
     console.print(summary_table(stats))
     for warning in data.warnings:
         console.print("warning: " + escape(warning))
-    return _report(problems, console)
+    records = attacked_rows(selection, problems, args.prompt_mode)
+    findings = report_attacks(rewards, records, settings, console, _progress) if records else 0
+    return max(_report(problems, console), _report_findings(findings, console))
+
+
+def _report_findings(findings: int, console: Console) -> int:
+    """Prints the number of findings, if any; returns the exit status."""
+    if findings:
+        console.print(f"{findings} findings of cheap strategies" if findings > 1 else "1 finding of cheap strategies")
+    return 1 if findings else 0
 
 
 def _report(problems: Sequence[Problem], console: Console) -> int:

@@ -125,6 +125,9 @@ REWARDS: dict[str, Reward] = {
     "area_format": area_format,
 }
 
+# The rewards of a completion's form: any answer earns them, a wrong one too.
+ABOUT_FORM = frozenset({"format", "repetition", "two_decimals", "area_format"})
+
 # The least value of each reward; a completion scores it where its grading timed out or crashed.
 MINIMA: dict[str, Callable[[Record], float]] = {
     **dict.fromkeys(REWARDS, lambda record: 0.0),

@@ -1,0 +1,73 @@
+"""Tries cheap strategies on rows, and prints what they earn, what it means and what to do. (torch-free)"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from open_r1.data.record import Record
+from open_r1.errors import DataError
+from open_r1.report.attack_table import attack_findings, attack_table, false_pay_text, finding_lines
+from open_r1.rewards.attacks import ProgressBar, attacked, only_in_training, other_golds, try_strategies
+from open_r1.rewards.registry import is_remote
+from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """What counts as a finding: a share of the gold's above `limit`, of strategies and rewards not in `allowed`;
+    `ask_judge`: whether a judge at an endpoint is asked too."""
+
+    limit: float = 0.5
+    allowed: frozenset[str] = frozenset()
+    ask_judge: bool = False
+
+
+def report_attacks(
+    rewards: Sequence[BatchReward],
+    records: Sequence[Record],
+    settings: AttackSettings,
+    console: Console,
+    progress: ProgressBar,
+) -> int:
+    """Prints what cheap strategies and other rows' golds earn; returns the number of findings.
+
+    A reward that raises is a finding.
+    """
+    for line in _left_out(rewards, records, settings):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    here = [reward for reward in rewards if only_in_training(reward) is None]
+    for reward in here:
+        reward.start()
+    targets = attacked(here, records, settings.ask_judge)
+    earnings, pairs, errors = [], [], []
+    for target in targets:
+        try:
+            earnings += try_strategies(target, progress)
+            pairs += [other_golds(target, progress)] if target.is_judged else []
+        except (RewardError, DataError) as error:  # a reward that raises, or a picture that it asks for is damaged
+            errors.append(str(error))
+    findings = attack_findings(earnings, targets, settings.limit, settings.allowed)
+    if earnings:
+        console.print(attack_table(earnings, findings))
+    lines = [false_pay_text(result) for result in pairs if result.pairs]
+    lines += [f"{name}: {count:g} gradings without a verdict" for name, count in lost_gradings().items()]
+    lines += errors + finding_lines(findings, settings.limit)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if earnings and not findings:
+        console.print(f"no cheap strategy earns more than luck or {settings.limit:g} of what the right answer earns")
+    return len(findings) + len(errors)
+
+
+def _left_out(rewards: Sequence[BatchReward], records: Sequence[Record], settings: AttackSettings) -> list[str]:
+    """A line for each reward that is not tried, and for rows that a judge grades."""
+    lines = [
+        f"{reward.__name__}: not tried: it asks for {name}, which is there in training only"
+        for reward in rewards
+        if (name := only_in_training(reward))
+    ]
+    remote = sum(is_remote("accuracy", record) for record in records)
+    if remote and not settings.ask_judge:
+        lines.append(f"{remote} of {len(records)} rows are graded by a judge: not tried; --ask_judge asks it")
+    return lines
