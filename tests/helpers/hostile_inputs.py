@@ -31,7 +31,20 @@ from open_r1.errors import DataError, UsageError
 from open_r1.rewards.base import no_outlines
 from open_r1.rewards.drawing import gold_outlines
 from open_r1.rewards.gold import gold_completion, gold_score
-from open_r1.rewards.parsing import absence, answer, area, boxes, chars, detections, numbers, options, points, units
+from open_r1.rewards.parsing import (
+    absence,
+    answer,
+    area,
+    boxes,
+    chars,
+    detections,
+    numbers,
+    option_texts,
+    options,
+    points,
+    units,
+    yes_no,
+)
 from open_r1.rewards.parsing import polygons as outlines
 from open_r1.rewards.registry import METHODS, REWARDS, parsed
 from open_r1.rewards.sandbox import math_verify as verifier
@@ -49,6 +62,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # a usable row of each method: 
     "default": ("Kick stand", {}),
     "math": ("5√{3}cm", {}),
     "mcq": ("B", {"options": ["9 cm", "12 cm", "cat"]}),
+    "mcq_partial": ("A, C", {"options": ["9 cm", "12 cm", "cat"]}),
     "yes_no": ("Yes", {}),
     "all_match": ("no defect", {}),
     "digits": ("[0, 1]", {}),
@@ -252,8 +266,8 @@ TARGETS: dict[str, Target] = {
     "normalize": partial(reads, answer.normalize, is_text),
     "bare": partial(reads, answer.without_markup, is_text),
     "option": partial(reads, options.parse_option, is_text_or_nothing),
-    "option_key": partial(reads, options.option_key, is_text),
-    "yes or no": partial(reads, options.parse_yes_no, is_text_or_nothing),
+    "option_key": partial(reads, option_texts.option_key, is_text),
+    "yes or no": partial(reads, yes_no.parse_yes_no, is_text_or_nothing),
     "number": partial(reads, numbers.parse_number, is_number),
     "area": partial(reads, area.parse_area, is_number),
     "two decimals": partial(reads, area.has_two_decimals, is_bool),

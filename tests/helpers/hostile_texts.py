@@ -42,6 +42,7 @@ FORMS = {
 GOLDS = {
     **dict.fromkeys(METHODS, r"\frac{1}{2}"),
     "mcq": "(A)",
+    "mcq_partial": "A, C",
     "yes_no": "no",
     "digits": "[0, 1]",
     "rec": "[1, 2, 30, 40]",

@@ -16,7 +16,9 @@ from open_r1.rewards.parsing.absence import states_no_object
 from open_r1.rewards.parsing.answer import extract_answer, final_text, has_answer_format, has_think_format, normalize
 from open_r1.rewards.parsing.boxes import last_box, parse_boxes
 from open_r1.rewards.parsing.numbers import parse_number, same_number
-from open_r1.rewards.parsing.options import option_key, parse_option, parse_yes_no
+from open_r1.rewards.parsing.option_texts import option_key
+from open_r1.rewards.parsing.options import parse_option
+from open_r1.rewards.parsing.yes_no import parse_yes_no
 
 COMPLETIONS = SHARED / "completions"
 GOOD = "<think>a</think><answer>b</answer>"
@@ -133,10 +135,10 @@ OPTIONS = ["sweatband", "9 cm", "12 cm", "a cat"]
         ("The answer is A cat", None, None),
         ("Vitamin C is good", None, None),
         ("A. 7\nB. 6\nC. 5", None, None),
-        ("The answer is A. No, the answer is B.", None, None),
+        ("The answer is A. No, the answer is B.", None, "B"),  # the final statement decides
         ("A or B", None, None),
         ("banana", None, None),
-        ("K", None, None),
+        ("K", None, "K"),
         ("", None, None),
         ("12 cm", OPTIONS, "C"),
         ("12.0 cm", OPTIONS, None),

@@ -19,8 +19,9 @@ from open_r1.rewards.trl_adapter import BatchReward, RewardError, completion_tex
 GOLDS = {
     "default": ["3", "-1.5", "140°", "5√{3}", "(B)", "C", "B. 12 cm", "red car", "50%", "[0, 1]", "No Defect", "C++"],
     "math": ["3", r"\frac{1}{2}", "4πcm", "x=3", "<answer> 3 </answer>"],
-    "mcq": ["A", "(A)", "A)", "A. 12 cm", "answer is (B)", "J"],
-    "yes_no": ["Yes", "no", "No."],
+    "mcq": ["A", "(A)", "A)", "A. 12 cm", "answer is (B)", "J", "Z", "A, C", "ABD", '["B","D"]'],
+    "mcq_partial": ["A", "A, C", "ABD"],
+    "yes_no": ["Yes", "no", "No.", "True", "是", "错"],
     "all_match": ["Navigation Logic Error", "No Defect"],
     "digits": ["13", "[0, 1]", "[7]"],
     "rec": ["[1, 2, 30, 40]", '{"bbox_2d": [1.5, 2, 30, 40], "label": "cat"}', "(1,2),(30,40)"],

@@ -26,6 +26,7 @@ from open_r1.rewards.format import format_reward
 from open_r1.rewards.judge import check_judge, llm
 from open_r1.rewards.length import WRONG, length_reward
 from open_r1.rewards.math import score_math
+from open_r1.rewards.multiple_choice import mcq, mcq_partial, parse_mcq
 from open_r1.rewards.points import (
     answered_point,
     centre_answer,
@@ -43,10 +44,8 @@ from open_r1.rewards.short_answers import (
     all_match,
     default,
     digits,
-    mcq,
     parse_default,
     parse_digits,
-    parse_mcq,
     parse_yes_no_answer,
     yes_no,
 )
@@ -56,6 +55,7 @@ METHODS: dict[str, Method] = {
     "default": Method(default, parse=parse_default),
     "math": Method(score_math),
     "mcq": Method(mcq, parse=parse_mcq),
+    "mcq_partial": Method(mcq_partial, parse=parse_mcq),
     "yes_no": Method(yes_no, parse=parse_yes_no_answer),
     "all_match": Method(all_match),
     "digits": Method(digits, parse=parse_digits),

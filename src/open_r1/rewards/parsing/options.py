@@ -1,95 +1,227 @@
-"""Reads which option, or which of yes and no, an answer chooses. (torch-free)"""
+"""Reads which options an answer chooses, by letter or by text. (torch-free)"""
 
 import re
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from open_r1.rewards.parsing.answer import fold_case, without_markup
-from open_r1.rewards.parsing.numbers import parse_number
-
-LETTERS = "ABCDEFGHIJ"
-
-_ALONE = re.compile(r"[(\[]?([A-Ja-j])[)\]]?[.:,)]?")
-_LABEL = re.compile(r"[(\[]?([A-J])(?:[)\]][.:]?|\s?[.:、．：])(?=\s|\*|$)|[(\[]([A-J])[)\]]")
-_STATED = re.compile(
-    r"(?i:answer|option|choice|choose|pick|select|答案|选)[\s*]{0,9}(?i:is|be|are|:|：|是)?(?:[\s:：*$]|\\boxed\{|\\text\{){0,9}"
-    r"[(\[]?([A-Ja-j])\b(?=[)\]*.:,;}\s]{0,20}(?:$|\n|[)\]*.:,;}]))"
+from open_r1.rewards.parsing.choice_statements import (
+    FIGURE,
+    NOUN,
+    ChoiceStatement,
+    choice_statements,
+    is_denied,
+    line_labels,
 )
-# "A" and "I" are also words: "answer is C because" chooses C, "answer is A because" chooses nothing.
-_STATED_LETTER = re.compile(r"(?i:answer|option|choice)\s{1,9}(?i:is|:)?\s{0,9}([B-HJ])\b(?!')")
+from open_r1.rewards.parsing.labels import CLOSED, OPENED, Labels, label_text, labels_at
+from open_r1.rewards.parsing.option_texts import OptionTexts, first_clause, option_key
+from open_r1.rewards.parsing.statement import is_open, sentences
+
+_FILLER = (
+    r"most likely|likely|probably|definitely|clearly|simply|indeed|therefore|thus|hence|then|that|the|it|is|to be|be"
+    r"|as|correct|right|best|one|labell?ed|marked|both|either|between"
+)
+_LEAD = rf"(?:[\s:,\"'→=-]|\b(?:{_FILLER}|{NOUN})\b|选项|答案|应该?|[是为选])*"
+_LINKING = r"is|be|are|was|therefore|thus|hence|so|but|leaves|corresponds? to|matches|labell?ed(?: as)?"
 
 
-def parse_option(text: str, options: Sequence[str] | None = None) -> str | None:
-    """The option letter A to J that an answer chooses; None where it chooses none or several.
+def _links(noun: str) -> re.Pattern[str]:
+    """What stands before a label within a sentence, where `noun` names options."""
+    return re.compile(
+        rf"(?:\b(?i:{_LINKING}|{noun})\b|'s|[:→]|选项|[是为选])\s?(?:the\s)?(?:(?i:{noun})\s?)?(?=[A-Z])"
+        r"|(?<![\w\\)}°])(?=[(\[]\s?[A-Z]\s?[)\]])"
+    )
 
-    Read in this order: the letter alone; an option's own text; "the answer is (B)"; a single label as in "B. 12 cm".
-    With `options` a letter beyond them, or one followed by the text of another option, is no choice.
 
-    >>> parse_option("(B)"), parse_option("The answer is C."), parse_option("A. 7 or B. 6"), parse_option("A cat sits")
+_LEADS = {  # by whether the options are pictures
+    False: re.compile(_LEAD, re.IGNORECASE),
+    True: re.compile(rf"{_LEAD}(?:\b(?:{FIGURE})\s|图形?|图片)?", re.IGNORECASE),
+}
+_LINKS = {False: _links(NOUN), True: _links(f"{NOUN}|{FIGURE}")}
+_EITHER = re.compile(r"\b(?:either|between)\b", re.IGNORECASE)
+_DISMISSED = re.compile(
+    r"[^.,;\n]{0,40}?(?:\b(?:is|are|was|were|can|does|do)(?:n't|\snot)\b"
+    r"|\b(?:incorrect|wrong|eliminated|ruled out|invalid)\b|错|不)",
+    re.IGNORECASE,
+)
+_INTRODUCED = re.compile(r"\s?:\s?(?!$)")  # "Option A: ..." begins a discussion
+_LINE = re.compile(
+    rf"^\s?(?:[-•]\s)?(?:(?i:{NOUN})\s)?"
+    r"(?P<label>[(\[][A-Z][)\]][.:]?|[A-Z](?:[.)](?![A-Za-z.])|[:,\]]|\s[-–—](?=\s)|\s?(?=\()))\s?(?=\S)",
+    re.MULTILINE,
+)
+_NAMED = re.compile(r"\b(?i:option|choice|answer)\s(?=[(\[]?[A-Z]\b)|(?<![\w\\)}°])(?=[(\[][A-Z][)\]])|选项(?=[A-Z])")
+_COURTESY = re.compile(r"\b(?:hope|let me know|feel free|anything else|glad to|happy to|questions)\b", re.IGNORECASE)
+_UNDECIDED = re.compile(r"\b(?:can(?:not|'t)|unable|could ?n[o']t|impossible|sorry|insufficient)\b", re.IGNORECASE)
+_CUT = re.compile(r"[a-z,:]\s*$")
+_CUT_CHARS = 1_500  # a shorter text without a final period was not cut off
+_EQUALS = re.compile(r"(?:\b(?:is|are|be|equals)\b|[=≈:]|[是为])\s?")
+_AND = re.compile(r"\band\b|[和与及]")
+
+
+class Choice(NamedTuple):
+    """What an answer chooses: letters in their order, "" for none; and where it names no option, what it states."""
+
+    letters: str
+    stated: str = ""
+
+
+NOTHING = Choice("")  # of a statement that leaves the choice open, or contradicts itself
+
+
+def parse_option(text: str, options: Sequence[str] | Mapping[str, str] | None = None) -> str | None:
+    """The one option letter, A to Z, that an answer chooses; None where it chooses none or several.
+
+    >>> parse_option("(B)"), parse_option("The answer is C."), parse_option("A or B"), parse_option("A cat sits")
     ('B', 'C', None, None)
     >>> parse_option("12 cm", ["9 cm", "12 cm"]), parse_option("A. 12 cm", ["9 cm", "12 cm"])
     ('B', None)
     """
-    text = without_markup(text[-4000:])
-    if match := _ALONE.fullmatch(text):
-        letter = match[1].upper()
-    else:
-        letter = _unlabelled_option(text, options) or _stated_or_labelled_option(text, options)
-    return letter if letter and (not options or letter in LETTERS[: len(options)]) else None
+    letters = read_choice(text, options).letters
+    return letters if len(letters) == 1 else None
 
 
-def _unlabelled_option(text: str, options: Sequence[str] | None) -> str | None:
-    """The letter of the option whose text equals a text without label."""
-    return None if _LABEL.match(text) else _option_by_text(text, options)
+def letter_set(text: str) -> str:
+    """The letters of a text that is only letters, each once, in their order: "A, C", "(A)(C)", "AC"; else "".
 
-
-def _option_by_text(text: str, options: Sequence[str] | None) -> str | None:
-    """The letter of the one option whose text equals this text; None for no or several options."""
-    key = option_key(text)
-    letters = [letter for letter, option in zip(LETTERS, options or (), strict=False) if option_key(option) == key]
-    return letters[0] if key and len(letters) == 1 else None
-
-
-def option_key(option: str) -> str:
-    """The text of an option for comparing, without its label: "B: 12.0 cm" and "12.0 CM" have one key.
-
-    >>> option_key("B: 12.0 cm"), option_key("−3")
-    ('12.0 cm', '-3')
+    >>> letter_set("C and A"), letter_set('["A","C"]'), letter_set("ABD"), letter_set("BAD"), letter_set("（B）")
+    ('AC', 'AC', 'ABD', '', 'B')
     """
-    label = _LABEL.match(option)
-    text = without_markup(option[label.end() :] if label and label.end() < len(option) else option)
-    number = parse_number(text)
-    if number is not None:
-        return str(number)
-    return " ".join(fold_case(text).split())
+    plain = _AND.sub(" ", label_text(text[:200]))
+    letters = re.findall("[A-Z]", plain)
+    is_apart = re.fullmatch(r"[^A-Za-z0-9]*(?:[A-Z][^A-Za-z0-9]+)*[A-Z]?[^A-Za-z0-9]*", plain)
+    is_whole = is_apart or (letters == sorted(letters) and re.fullmatch("[A-Z]{2,26}", plain))
+    return "".join(sorted(letters)) if is_whole and len(letters) == len(set(letters)) else ""
 
 
-def _stated_or_labelled_option(text: str, options: Sequence[str] | None) -> str | None:
-    """The letter of a stated answer ("the answer is B"), else of the only label ("B. 12 cm")."""
-    if letters := _STATED.findall(text) + _STATED_LETTER.findall(text):
-        return _only([letter.upper() for letter in letters])
-    letter = _only([first or second for first, second in _LABEL.findall(text)])
-    leading = _LABEL.match(text)
-    if letter and leading and options:
-        text_letter = _option_by_text(text[leading.end() :], options)
-        return letter if text_letter in (None, letter) else None
-    return letter
+def read_choice(
+    text: str, options: Sequence[str] | Mapping[str, str] | None = None, is_multiple: bool = False
+) -> Choice:
+    """The options that the final statement of an answer chooses, by letter or by an option's text.
 
+    Read in this order: boxes, "the answer is (B)", "B is correct", a letter alone on the last line, the last of them
+    first; a letter with its text ("B. 12 cm"); the conclusion of the last sentences ("So it is B."); the only option
+    that is named. With `options`, a letter beyond them, or with the text of another option, chooses nothing. Where
+    several options may be right (`is_multiple`), "AC" and lines with a label each choose several.
 
-def _only(letters: list[str]) -> str | None:
-    return letters[0] if len(set(letters)) == 1 else None
-
-
-def parse_yes_no(text: str) -> Literal["yes", "no"] | None:
-    """The "yes" or "no" of a text, None for neither or both; a clause of one word decides ("Yes, there is no dog").
-
-    >>> parse_yes_no("No."), parse_yes_no("I know"), parse_yes_no("Yes, there is no dog"), parse_yes_no("yes and no")
-    ('no', None, 'yes', None)
+    >>> read_choice("A is wrong. So the answer is (B), not C.").letters, read_choice("Answer: A, C").letters
+    ('B', 'AC')
+    >>> read_choice("The answer is 80.", ["30", "60"])
+    Choice(letters='', stated='80')
     """
-    plain = re.sub(r"[*_`\"'$]", "", text[-4000:]).casefold()
-    clauses = [clause.split() for clause in re.split(r"[.,;:!?\n()]", plain)]
-    alone = {words[0] for words in clauses if len(words) == 1} & {"yes", "no"}
-    mentions = {word for words in clauses for word in words} & {"yes", "no"}
-    edges = {word for words in clauses if words for word in (words[0], words[-1])} & {"yes", "no"}
-    decided = alone or (edges if len(mentions) == 1 else set())
-    return decided.pop() if len(decided) == 1 else None  # type: ignore[return-value]
+    texts = OptionTexts.of(options)
+    text = label_text(text)
+    if letter := texts.letter_of(text):
+        return Choice(letter)
+    statements = choice_statements(text)
+    if is_multiple and (letters := _several(statements[0].text if statements else text)):
+        return Choice(letters) if texts.has(letters) else NOTHING
+    readings = (_read(said, texts) for said in statements)
+    fallbacks = (read(text, texts) for read in (_first_line, _labelled, _concluded, _named))
+    found = next((choice for reads in (readings, fallbacks) for choice in reads if choice is not None), None)
+    return found or Choice("", statements[0].text if statements else _conclusion(text))
+
+
+def _several(text: str) -> str:
+    """The letters of a text that is nothing but several letters, or lines with a label each."""
+    lead = _LEADS[False].match(text)
+    text = text[lead.end() if lead else 0 :]
+    lines = [line for line in text.split("\n") if line.strip()]
+    labels = [match["label"] for line in lines if (match := _LINE.match(line))]
+    is_list = len(labels) == len(lines) > 1
+    letters = letter_set(" ".join(labels) if is_list else text.replace(OPENED, "").replace(CLOSED, ""))
+    return letters if len(letters) > 1 else ""
+
+
+def _read(said: ChoiceStatement, texts: OptionTexts) -> Choice | None:
+    """What a statement chooses; NOTHING where it leaves that open, None where it names no option."""
+    if said.labels:
+        return _judged(said.labels, "", texts)
+    text = said.text.replace(OPENED, " ").replace(CLOSED, " ").strip()
+    if letter := texts.letter_of(text):
+        return Choice(letter)
+    lead = _LEADS[texts.are_pictures].match(text)
+    for start in (0, lead.end() if lead else 0):
+        if labels := labels_at(text, start):
+            is_either = labels.is_open or bool(_EITHER.search(text, 0, start))
+            return _judged(labels._replace(is_open=is_either), text[labels.end :], texts)
+    return _linked(text, texts, 0) or _by_clause(text, texts)
+
+
+def _judged(labels: Labels, rest: str, texts: OptionTexts) -> Choice:
+    """The choice of labels that a text follows."""
+    if labels.is_open or not texts.has(labels.letters):
+        return NOTHING
+    is_contradicted = len(labels.letters) == 1 and texts.contradicts(labels.letters, rest.strip(" .:,;()-–—=\n"))
+    return NOTHING if is_contradicted else Choice(labels.letters)
+
+
+def _linked(text: str, texts: OptionTexts, which: int) -> Choice | None:
+    """The labels after "is", "option", or in brackets: the first (`which` 0) or last (-1) that is not denied."""
+    found = []
+    for match in _LINKS[texts.are_pictures].finditer(text):
+        labels = labels_at(text, match.end(), is_strict=True)
+        if labels and not any(after.match(text, labels.end) for after in (_DISMISSED, _INTRODUCED)):
+            found += [] if is_denied(text, match.end()) else [labels]
+    return _judged(found[which], text[found[which].end :], texts) if found else None
+
+
+def _by_clause(text: str, texts: OptionTexts) -> Choice | None:
+    """The option whose text a statement begins with: "Saturday, as 14 days have passed"."""
+    letter = "" if is_open(text) else texts.letter_of(first_clause(text))
+    return Choice(letter) if letter else None
+
+
+def _first_line(text: str, texts: OptionTexts) -> Choice | None:
+    """The labels that are the first line of an explanation."""
+    labels = line_labels(text.partition("\n")[0])
+    return _judged(labels, "", texts) if labels else None
+
+
+def _labelled(text: str, texts: OptionTexts) -> Choice | None:
+    """The letter of the only line that begins with a label; None where several do, as in a list of options."""
+    lines = list(_LINE.finditer(text))
+    letters = {re.sub("[^A-Z]", "", match["label"]) for match in lines}
+    if len(letters) != 1:
+        return None
+    letter, rest = letters.pop(), text[lines[-1].end() :].partition("\n")[0]
+    mark = re.sub("[A-Z]", "([A-Z])", re.escape(lines[-1]["label"].strip()))
+    has_others = set(re.findall(rf"(?<![A-Za-z0-9]){mark}", rest)) - {letter}
+    if has_others and texts.keys.get(letter) != option_key(rest):
+        return None
+    return _judged(Labels(letter, False, 0), rest, texts)
+
+
+def _concluded(text: str, texts: OptionTexts) -> Choice | None:
+    """The choice of the last sentence that names an option: "So it is B."."""
+    said = _last_sentences(text)
+    if len(text) > _CUT_CHARS and _CUT.search(text):
+        said = said[:-1]
+    for sentence in reversed(said[-3:]):
+        if (choice := _linked(f"{sentence}.", texts, -1)) is not None:
+            return choice
+    letter = texts.letter_of(_conclusion(text))
+    return Choice(letter) if letter else None
+
+
+def _conclusion(text: str) -> str:
+    """What the last sentence says of its subject: "16" of "so the total is 16"; all of a sentence without "is"."""
+    said = _last_sentences(text)
+    return _EQUALS.split(said[-1][-400:])[-1] if said else ""
+
+
+def _last_sentences(text: str) -> list[str]:
+    """The sentences of the end of a text, without those of courtesy."""
+    return [sentence for sentence in sentences(text) if not _COURTESY.search(sentence)]
+
+
+def _named(text: str, texts: OptionTexts) -> Choice | None:
+    """The only option that a finished text names, and does not dismiss."""
+    if _UNDECIDED.search(text) or not re.search(r"[.!)。]$", text):
+        return None
+    found = [labels for match in list(_NAMED.finditer(text))[:50] if (labels := labels_at(text, match.end()))]
+    kept = {labels.letters for labels in found if not _DISMISSED.match(text, labels.end)}
+    return (
+        _judged(Labels(kept.pop(), False, 0), "", texts)
+        if len({said.letters for said in found}) == 1 and kept
+        else None
+    )

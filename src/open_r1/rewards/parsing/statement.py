@@ -14,10 +14,10 @@ _LAST_CUES = 40
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox|framebox)\s{0,3}\{)|\\[{}]|[{}]")
 _JOINT = re.compile(r"(?:[\s,;&$]|\\[()\[\],;]|and|or|[和与或及]){1,20}")
 _ABBREVIATION = r"(?<!\bSt)(?<!\bDr)(?<!\bMr)(?<!\bNo)(?<!\bvs)(?<!\bi\.e)(?<!\be\.g)(?<!\bca)(?<!approx)(?<!\b[A-Z])"
-_END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=\s|$|[^\x00-\x7f])")
-_CUE = re.compile(
-    r"(?P<condition>\b(?:if|whether|suppose|assuming|assume)\s(?:that\s)?(?:the\s)?)?"
-    r"(?:(?:\b(?:final|correct|right|best|my)\s){0,2}\b(?:answer|ans)\b(?!\s(?:choices|options))|答案|答え|정답|正解)"
+_END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=[*_\"')]{{0,4}}(?:\s|$)|[^\x00-\x7f])")
+_CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案|答え|정답|正解", re.IGNORECASE)
+_CONDITION = re.compile(r"\b(?:if|whether|suppose|assum(?:e|ing))\b(?:\s\w+){0,4}\s$", re.IGNORECASE)
+_LINK = re.compile(
     r"(?P<between>[^.:=?!\n→是为答]{0,80}?)"
     r"(?:\b(?:is|are|was|equals|comes\sto|be(?!\s\w{2,12}\s(?:by|from|as|using|with|in)\b))\b\s?[:,=]?"
     r"|[:=→是为]|-{1,2}>|[-–—](?=\s)|(?=\n))[\s*_:]{0,9}"
@@ -25,7 +25,7 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"(?:(?:definitely|certainly|clearly|probably|likely)\s)?(?:not|never|neither)\b|不", re.IGNORECASE
+    r"(?:(?:definitely|certainly|clearly|probably|likely)\s)?(?:(?:can)?not|never|neither)\b|n't\b|不", re.IGNORECASE
 )
 _REASON = re.compile(
     r",?\s(?:because|since|due to|given that|as (?:it|the|this|that|these|they|we|there)|so that|where|which)\b"
@@ -78,7 +78,7 @@ def boxed_answers(text: str) -> list[Statement]:
     """
     joined: list[Statement] = []
     end = 0
-    for start, inside, close in sorted(_boxes(text)):
+    for start, inside, close in sorted(box_spans(text)):
         content, joint = text[inside:close].strip(), text[end:start]
         if joined and len(joint) <= 20 and _JOINT.fullmatch(joint):
             content = f"{joined[-1].text}{_mark(joint)}{content}"
@@ -94,8 +94,12 @@ def _mark(joint: str) -> str:
     return f" {words[0]} " if words else ", "
 
 
-def _boxes(text: str) -> list[tuple[int, int, int]]:
-    """(start, start of the content, closing brace) of every box that is closed."""
+def box_spans(text: str) -> list[tuple[int, int, int]]:
+    r"""(start, start of the content, closing brace) of every `\boxed{}` that is closed.
+
+    >>> box_spans(r"so \boxed{x_{1}}")
+    [(3, 10, 15)]
+    """
     boxes, opened = [], []
     for match in _BRACE.finditer(text):
         if match["box"] or match[0] == "{":
@@ -112,11 +116,18 @@ def cued_answers(text: str) -> list[Statement]:
     ['3 cm', '5']
     """
     statements = []
-    for match in list(_CUE.finditer(text))[-_LAST_CUES:]:
-        said = sentence_at(text, match.end())
-        if said and not match["condition"] and not _DENIED.match(said) and not _DENIED.search(match["between"]):
-            statements.append(Statement(without_reason(said), match.end(), False))
+    for cue in list(_CUE.finditer(text))[-_LAST_CUES:]:
+        link = _LINK.match(text, cue.end())
+        said = sentence_at(text, link.end()) if link else ""
+        if said and not _is_denied(text, cue.start(), link["between"], said):
+            statements.append(Statement(without_reason(said), link.end(), False))
     return statements
+
+
+def _is_denied(text: str, cue: int, between: str, said: str) -> bool:
+    """Whether a statement is a condition, or denied: "if the answer is", "the answer is not"."""
+    denied = _DENIED.match(said) or _DENIED.search(between)
+    return bool(denied or _CONDITION.search(text, max(cue - 60, 0), cue))
 
 
 def sentence_at(text: str, start: int) -> str:
@@ -138,13 +149,13 @@ def without_reason(statement: str) -> str:
     return _REASON.split(statement, maxsplit=1)[0].strip()
 
 
-def last_sentence(text: str) -> str:
-    """The last sentence of a text that says something.
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of the end of a text, without emphasis and final periods.
 
-    >>> last_sentence("First 7, then 9 more. So the total is 16.")
-    'So the total is 16'
+    >>> sentences("First 7, then 9 more. So the total is **16**.")
+    ['First 7, then 9 more', 'So the total is 16']
     """
-    return next((said for part in reversed(_END.split(text[-4_000:])) if (said := part.strip(" \t\r*_`."))), "")
+    return [said for part in _END.split(text[-4_000:]) if (said := part.replace("**", "").strip(" \t\r*_`."))]
 
 
 def is_open(statement: str) -> bool:

@@ -1,0 +1,121 @@
+"""Finds the statements of an answer that choose options: boxes, "the answer is", "B is correct", a last line.
+(torch-free)
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from open_r1.rewards.parsing.labels import CLOSED, OPENED, Labels, labels_at
+from open_r1.rewards.parsing.statement import cued_answers, sentence_at, sentences, without_reason
+
+NOUN = r"options?|choices?|letters?|answers?|alternatives?|statements?|responses?"
+FIGURE = r"figure|image|picture|graph|diagram|pattern|shape|box|panel|tile|cube|drawing|piece|illustration|net"
+
+_LAST = 20
+_BOX = re.compile(f"{OPENED}([^{OPENED}{CLOSED}]*){CLOSED}")
+_VERB = r"choos(?:e|ing)|chosen?|select(?:ed|ing)?|pick(?:ed|ing)?|go(?:ing)?\swith|opt(?:ed|ing)?\sfor"
+_BEST = r"correct|right|best|closest|final|matching|most\s\w{3,12}"
+_CHOOSES = re.compile(
+    rf"(?P<denied>(?:\b(?:not|never|cannot)|n't)\s)?\b(?:{_VERB})\b(?:\sis\b|:)?\s?"
+    rf"|\b(?:{_BEST})\s(?:{NOUN}|{FIGURE}|selection|one|match)\b[^.:\n]{{0,80}}?(?:\b(?:is|are|be|was)\b|:)[\s:]{{0,5}}"
+    r"|正确的?(?:选项)?(?:应该?)?[是为:]\s?|(?<!不)选择?(?!项)(?:的?是|为|:)?\s?",
+    re.IGNORECASE,
+)
+_IS_RIGHT = re.compile(
+    r"\s(?:is|are|was|be|seems|appears)\s(?:to be\s)?"
+    r"(?:(?:therefore|thus|the|an?|most|only|indeed|likely|clearly)\s){0,4}"
+    r"(?:correct|right|best|answer|closest|(?:appropriate|accurate|suitable|likely|plausible)\s(?:answer|option|choice))\b"
+    r"|(?:选项|项)?(?:是|为)?正确",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(rf"(?:^|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or)\s|选项)(?=[(\[]?[A-Z]\b)")
+_ALONE = re.compile(rf"\W{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
+_DENIED = re.compile(
+    r"(?:\b(?:not|cannot|never|neither|nor|suppos\w{1,3}|assum\w{1,3}|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}"
+    r"|rather than|instead of|unlike|except|if|whether|incorrect|wrong|why|than)\b|n't|不|排除)"
+    r"(?:(?!\bbut\b)[^,;.]){0,25}$",
+    re.IGNORECASE,
+)
+
+
+class ChoiceStatement(NamedTuple):
+    """A statement of an answer: where it stands, what it says, and its labels where they stand before or alone."""
+
+    start: int
+    text: str
+    labels: Labels | None = None
+
+
+def choice_statements(text: str) -> list[ChoiceStatement]:
+    """The statements of an answer, a text of `label_text`, that choose options; the last one first.
+
+    >>> [said.text or said.labels.letters for said in choice_statements("A is right. No, the answer is 5 cm.\\nC")]
+    ['C', '5 cm', 'A']
+    """
+    found = [*_boxed(text), *_said(text), *_held_right(text), *_last_line(text)]
+    return sorted(found, key=lambda said: said.start, reverse=True)
+
+
+def is_denied(text: str, end: int) -> bool:
+    """Whether the words before `end` deny what follows: "not", "rather than", "if".
+
+    >>> is_denied("rather than B", 12), is_denied("not A but B", 10)
+    (True, False)
+    """
+    return _DENIED.search(text, max(end - 60, 0), end) is not None
+
+
+def line_labels(line: str) -> Labels | None:
+    """The labels that a line consists of.
+
+    >>> line_labels("Option (B)."), line_labels("B is blue")
+    (Labels(letters='B', is_open=False, end=10), None)
+    """
+    lead = _ALONE.match(line)
+    labels = labels_at(line, lead.end()) if lead else None
+    return labels if labels and not line[labels.end :].strip(" .:)]}") else None
+
+
+def _boxed(text: str) -> Iterator[ChoiceStatement]:
+    """The boxes; those that "and" or "or" joins to the one before are in its labels."""
+    chained = 0
+    for match in _BOX.finditer(text):
+        labels = labels_at(text, match.start())
+        if match.start() >= chained:
+            yield ChoiceStatement(match.start(), match[1], labels)
+        chained = max(chained, labels.end if labels else 0)
+
+
+def _said(text: str) -> Iterator[ChoiceStatement]:
+    """What follows "the answer is", "I choose", "the best option is"."""
+    for said in cued_answers(text):
+        yield ChoiceStatement(said.start, said.text)
+    for match in list(_CHOOSES.finditer(text))[-_LAST:]:
+        if not match["denied"]:
+            yield ChoiceStatement(match.end(), without_reason(sentence_at(text, match.end())))
+
+
+def _held_right(text: str) -> Iterator[ChoiceStatement]:
+    """The labels before "is correct", "is the answer"."""
+    for match in list(_IS_RIGHT.finditer(text))[-_LAST:]:
+        clause = (sentences(text[max(match.start() - 200, 0) : match.start()]) or [""])[-1]
+        if labels := _subject(clause):
+            yield ChoiceStatement(match.start(), "", labels)
+
+
+def _subject(clause: str) -> Labels | None:
+    """The last labels that a clause is about: "so option B", "(B) 12 cm"."""
+    last = None
+    for match in _SUBJECT.finditer(clause):
+        labels = labels_at(f"{clause}.", match.end())
+        if labels and not is_denied(clause, match.end()) and (last is None or last.end < match.end()):
+            last = labels
+    return last
+
+
+def _last_line(text: str) -> Iterator[ChoiceStatement]:
+    """The labels that the last line consists of."""
+    start = text.rfind("\n") + 1
+    if labels := line_labels(text[start:]):
+        yield ChoiceStatement(start, "", labels)
