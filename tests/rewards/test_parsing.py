@@ -11,10 +11,11 @@ from helpers.repository import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.rewards.math import is_math, to_latex
+from open_r1.rewards.math import is_math
 from open_r1.rewards.parsing.absence import states_no_object
 from open_r1.rewards.parsing.answer import extract_answer, final_text, has_answer_format, has_think_format, normalize
 from open_r1.rewards.parsing.boxes import last_box, parse_boxes
+from open_r1.rewards.parsing.formulas import stated_formula
 from open_r1.rewards.parsing.numbers import parse_number, same_number
 from open_r1.rewards.parsing.option_texts import option_key
 from open_r1.rewards.parsing.options import parse_option
@@ -335,7 +336,7 @@ READERS = [
         parse_boxes,
         last_box,
         states_no_object,
-        to_latex,
+        stated_formula,
         is_math,
         lambda text: parse_option(text, ["a", "b"]),
     ),

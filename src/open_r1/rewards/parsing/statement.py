@@ -12,7 +12,9 @@ MAX_CHARS = 20_000  # the final statement stands at the end
 _LAST_CUES = 40
 
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox|framebox)\s{0,3}\{)|\\[{}]|[{}]")
-_JOINT = re.compile(r"(?:[\s,;&$]|\\[()\[\],;]|and|or|[和与或及]){1,20}")
+_JOINT = re.compile(
+    r"(?:[\s,;&+$]|\\[()\[\],;]|\\q?quad|\\text\{|\}|and|or|[和与或及]){0,20}|(?:\s?[a-z]{2,12}){1,2}\s?(?:,|and)\s"
+)
 _ABBREVIATION = r"(?<!\bSt)(?<!\bDr)(?<!\bMr)(?<!\bNo)(?<!\bvs)(?<!\bi\.e)(?<!\be\.g)(?<!\bca)(?<!approx)(?<!\b[A-Z])"
 _END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=[*_\"')]{{0,4}}(?:\s|$)|[^\x00-\x7f])")
 _CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案|答え|정답|正解", re.IGNORECASE)
@@ -80,7 +82,7 @@ def boxed_answers(text: str) -> list[Statement]:
     end = 0
     for start, inside, close in sorted(box_spans(text)):
         content, joint = text[inside:close].strip(), text[end:start]
-        if joined and len(joint) <= 20 and _JOINT.fullmatch(joint):
+        if joined and len(joint) <= 40 and _JOINT.fullmatch(joint.strip("$")):
             content = f"{joined[-1].text}{_mark(joint)}{content}"
             start = joined.pop().start
         joined.append(Statement(content, start, True))

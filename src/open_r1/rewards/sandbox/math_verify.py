@@ -8,27 +8,23 @@ import math
 import os
 from functools import lru_cache
 
-from open_r1.rewards.sandbox.math_verify_worker import DEFAULT_SETTINGS, MathVerifySettings, equal
+from open_r1.rewards.parsing.values import Value
+from open_r1.rewards.sandbox.math_verify_worker import DEFAULT_SETTINGS, equal, same_formulas
 from open_r1.rewards.sandbox.worker_pool import OWN_REWARDS, LostCall, call_in_worker, count_lost, in_worker
 
 START_SECONDS = 60.0
-MAX_MATH_CHARS = 2_000  # of each side; 1 MB of digits takes sympy 622 MB
-
-
-def verify(gold: str, answer: str, settings: MathVerifySettings = DEFAULT_SETTINGS) -> bool:
-    """Whether math-verify finds two texts (`clip`) equal; False over the deadline or where its worker dies.
-
-    Call it from many threads: they share the workers. Raises RuntimeError where workers do not start.
-    """
-    return _verdict(clip(gold), clip(answer), settings)
 
 
 @lru_cache(maxsize=4_096)  # at most 16 MB of texts
-def _verdict(gold: str, answer: str, settings: MathVerifySettings) -> bool:
+def verify(gold: Value, answer: Value) -> bool:
+    """Whether math-verify finds two values equal; False over the deadline or where its worker dies.
+
+    Call it from many threads: they share the workers. Raises RuntimeError where workers do not start.
+    """
     if in_worker():
-        return equal(gold, answer, settings)
+        return same_formulas(gold, answer)
     try:
-        return call_in_worker(OWN_REWARDS, deadline(), equal, gold, answer, settings)
+        return call_in_worker(OWN_REWARDS, deadline(), same_formulas, gold, answer)
     except LostCall as error:
         count_lost(error.reason)
         return False
@@ -49,15 +45,3 @@ def deadline() -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"OPEN_R1_GRADE_SECONDS: got {value!r}, expected a positive number of seconds")
     return seconds
-
-
-def clip(text: str) -> str:
-    """At most MAX_MATH_CHARS of a text: from the last `\\boxed` on where there is one, else its end.
-
-    >>> clip("7" * 5000 + r" so \\boxed{8}" + "." * 9000)[:9], len(clip("7" * 5000))
-    ('\\\\boxed{8}', 2000)
-    """
-    if len(text) <= MAX_MATH_CHARS:
-        return text
-    boxed = text.rfind(r"\boxed")
-    return text[boxed : boxed + MAX_MATH_CHARS] if boxed >= 0 else text[-MAX_MATH_CHARS:]

@@ -1,7 +1,11 @@
-"""Runs math-verify on two texts in this process; `math_verify` beside this file runs it in a worker."""
+"""Compares formulas by math-verify in this process; `math_verify` beside this file runs it in a worker."""
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+from open_r1.rewards.equality import same_value
+from open_r1.rewards.parsing.values import Items, Value, latex_of, read_value
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,20 @@ class MathVerifySettings:
 
 
 DEFAULT_SETTINGS = MathVerifySettings()
+FORMULA_SETTINGS = MathVerifySettings(targets=("latex",), allow_set_relation_comp=True)
+
+
+def same_formulas(gold: Value, answer: Value) -> bool:
+    """Whether two values are equal, their expressions by math-verify. It may never return, or fill the memory."""
+    return same_value(gold, answer, same_latex)
+
+
+def same_latex(gold: str, answer: str) -> bool:
+    """Whether two LaTeX formulas without delimiters are equal by math-verify, or describe one set of numbers."""
+    if equal(f"${gold}$", f"${answer}$", FORMULA_SETTINGS):
+        return True
+    golds, answers = _solutions(gold), _solutions(answer)
+    return any(a == b for a in golds for b in answers)
 
 
 def equal(gold: str, answer: str, settings: MathVerifySettings) -> bool:
@@ -36,6 +54,34 @@ def warm_parsers() -> None:
     """Builds math-verify's grammars (0.2 s) before the deadline of a row counts."""
     for gold, answer in (("$1$", "2"), (r"$\frac{1}{2}+\sqrt{3}$", r"$\sqrt{3}+0.5$"), ("$x=3$", "3")):
         equal(gold, answer, DEFAULT_SETTINGS)
+
+
+def _solutions(latex: str) -> list[Any]:
+    """The sets of numbers that a relation, an interval, or a list of them may mean: their union, and what is common."""
+    from sympy import Intersection, Union
+
+    value = read_value(latex)
+    parts = value.values if isinstance(value, Items) and not value.opening else (value,)
+    sets = [_solution(latex_of(part)) for part in parts if part is not None]
+    if not sets or None in sets:
+        return []
+    return [Union(*sets), Intersection(*sets)]
+
+
+def _solution(latex: str) -> Any:
+    """The set of numbers of one relation in one variable, or of an interval; None for anything else."""
+    from sympy import And, Or, Set
+    from sympy.core.relational import Relational
+
+    parsed = _parsed(f"${latex}$", ("latex",))
+    first = parsed[0] if parsed else None
+    if isinstance(first, Set):
+        return first
+    is_relation = isinstance(first, (Relational, And, Or)) and len(first.free_symbols) == 1
+    try:
+        return first.as_set() if is_relation else None
+    except (NotImplementedError, ValueError, TypeError, AttributeError):  # sympy solves no other relation
+        return None
 
 
 @lru_cache(maxsize=256)

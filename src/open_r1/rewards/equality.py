@@ -1,0 +1,185 @@
+"""Compares two formulas by their structure: lists, tuples, sets, intervals, ratios, relations, quantities.
+
+What is left of both, two expressions or relations, `same` compares: math-verify, which runs in a worker.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from open_r1.rewards.parsing.answer import normalize
+from open_r1.rewards.parsing.numbers import parse_number
+from open_r1.rewards.parsing.quantities import DEGREES, NO_UNIT, PERCENT
+from open_r1.rewards.parsing.values import Atom, Items, Value, latex_of
+
+Same = Callable[[str, str], bool]  # (LaTeX of gold, of the answer)
+
+_DECIMAL = re.compile(r"[-+]?\s?[\d,]*(?:\.\d+|(?<=\d)\.?)")
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
+_RATIO = re.compile(r"[^:]{1,200}(?::[^:]{1,200}){1,4}")
+_TIME = re.compile(r"\d{1,2}:[0-5]\d(?::[0-5]\d)?")
+_ENDLESS = re.compile(r"\d{5}!|!!!")  # factorials that no computer writes out
+_WORDS = re.compile(r"(?<![\\a-zA-Z_{])[a-zA-Z]*[a-z]{3,}[a-zA-Z]*")
+
+
+def same_value(gold: Value, answer: Value, same: Same) -> bool:
+    """Whether an answer is the gold value; lists and sets in any order, tuples and intervals in theirs.
+
+    >>> from open_r1.rewards.parsing.values import read_value
+    >>> pairs = [("3, 5", "5, 3"), ("(3,5)", "(5,3)"), ("x=3", "3"), ("2:4", "1:2"), ("[0,1)", "[0,1]"), ("9 m", "900 cm")]
+    >>> [same_value(read_value(gold), read_value(answer), lambda a, b: False) for gold, answer in pairs]
+    [True, False, True, True, False, True]
+    """
+    if isinstance(gold, Atom) and isinstance(answer, Atom):
+        return _same_atom(gold, answer, same)
+    if isinstance(gold, Items) and isinstance(answer, Items):
+        return _same_items(gold, answer, same)
+    return same(latex_of(gold), latex_of(answer)) if _is_set(gold) and _is_set(answer) else False
+
+
+def _is_set(value: Value) -> bool:
+    """Whether a value may be a set of numbers: an interval, a relation, a union, a list of relations."""
+    if isinstance(value, Atom):
+        return bool(_RELATION.search(value.text)) or any(
+            f"\\{name}" in value.text for name in ("cup", "cap", "mathbb", "setminus")
+        )
+    return value.opening in ("(", "[") or all(_is_set(item) for item in value.values)
+
+
+# ----------------------------------------------------------------------------------------------------- several values
+
+
+def _same_items(gold: Items, answer: Items, same: Same) -> bool:
+    if gold.name and answer.name and not _same_name(gold.name, answer.name):
+        return False
+    if {gold.opening, answer.opening} <= {"", "{"} and not _is_assignment(gold, answer):
+        if _same_in_any_order(_distinct(gold.values), _distinct(answer.values), same):
+            return True
+        return _is_set(gold) and _is_set(answer) and same(latex_of(gold), latex_of(answer))
+    brackets = {(value.opening, value.closing) for value in (gold, answer) if value.opening}
+    if len(brackets) > 1 and any(value.opening != "{" and value.opening != value.closing for value in (gold, answer)):
+        if {"{"} & {gold.opening, answer.opening}:
+            brackets -= {("{", "}")}
+        if len(brackets) > 1:
+            return False
+    pairs = zip(gold.values, answer.values, strict=False)
+    return len(gold.values) == len(answer.values) and all(same_value(a, b, same) for a, b in pairs)
+
+
+def _is_assignment(gold: Items, answer: Items) -> bool:
+    """Whether gold names its values ("x=1, y=2") and the answer does not, so that their order counts."""
+    names = {value.name for value in gold.values}
+    return len(names) == len(gold.values) > 1 and "" not in names and not any(value.name for value in answer.values)
+
+
+def _distinct(values: Sequence[Value]) -> list[Value]:
+    return list({latex_of(value).replace(" ", ""): value for value in values}.values())
+
+
+def _same_in_any_order(gold: list[Value], answer: list[Value], same: Same) -> bool:
+    """Whether each gold value equals another answered one, and none is left."""
+    if len(gold) != len(answer):
+        return False
+    left = list(answer)
+    for compare in (lambda a, b: False, same):  # the equal texts and numbers first, for they cost nothing
+        unmatched = []
+        for value in gold:
+            match = next((other for other in left if same_value(value, other, compare)), None)
+            if match is None:
+                unmatched.append(value)
+            else:
+                left.remove(match)
+        gold = unmatched
+    return not gold
+
+
+# ---------------------------------------------------------------------------------------------------------- one value
+
+
+def _same_atom(gold: Atom, answer: Atom, same: Same) -> bool:
+    if gold.name and answer.name and not _same_name(gold.name, answer.name):
+        return _has_variable(gold) and _has_variable(answer) and same(latex_of(gold), latex_of(answer))
+    if "=" in gold.text and not _RELATION.search(gold.text):  # an equation that is no assignment
+        return ("=" in answer.text or bool(answer.name)) and _same_text(gold.text, latex_of(answer), same)
+    if "=" in answer.text and not _RELATION.search(answer.text):  # 3 + 5 = 8
+        answer = replace(answer, text=answer.text.rpartition("=")[2].strip())
+    return any(_same_text(*texts, same) for texts in _in_one_unit(gold, answer))
+
+
+def _same_name(gold: str, answer: str) -> bool:
+    gold, answer = (re.sub(r"[\\\s{}']|\^circ", "", name).casefold() for name in (gold, answer))
+    return gold == answer
+
+
+def _has_variable(atom: Atom) -> bool:
+    return bool(re.search(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])", atom.text))
+
+
+def _in_one_unit(gold: Atom, answer: Atom) -> list[tuple[str, str]]:
+    """The two numbers in one unit: pairs of which one must be equal; none where the units are of two kinds."""
+    a, b = gold.unit, answer.unit
+    if a == b or (NO_UNIT in (a, b) and PERCENT not in (a, b)):
+        pairs = [(gold.text, answer.text)]
+        if {a, b} == {NO_UNIT, DEGREES} and "pi" in (gold.text if a == NO_UNIT else answer.text):
+            pairs.append((_radians(gold), _radians(answer)))
+        return pairs
+    if NO_UNIT in (a, b):  # 50 % is 50, and 0.5
+        return [(gold.text, answer.text), (_hundredth(gold), _hundredth(answer))]
+    if sorted(a.dimensions) != sorted(b.dimensions):
+        return []
+    return [(gold.text, _times(answer.text, b.factor / a.factor))]
+
+
+def _radians(atom: Atom) -> str:
+    return rf"\frac{{({atom.text})\pi}}{{180}}" if atom.unit == DEGREES else atom.text
+
+
+def _hundredth(atom: Atom) -> str:
+    return _times(atom.text, Fraction(1, 100)) if atom.unit == PERCENT else atom.text
+
+
+def _times(text: str, factor: Fraction) -> str:
+    """A number times a factor: as a number where it is one, else as LaTeX."""
+    number = parse_number(text)
+    if number is not None:
+        number *= factor
+        return f"{number.numerator}/{number.denominator}" if number.denominator > 1 else str(number.numerator)
+    return rf"({text})\cdot\frac{{{factor.numerator}}}{{{factor.denominator}}}"
+
+
+def _same_text(gold: str, answer: str, same: Same) -> bool:
+    """Whether two expressions, relations or ratios without units are equal."""
+    if gold.replace(" ", "") == answer.replace(" ", ""):
+        return bool(gold)
+    numbers = parse_number(gold), parse_number(answer)
+    if None not in numbers and (numbers[0] == numbers[1] or (_DECIMAL.fullmatch(gold) and _DECIMAL.fullmatch(answer))):
+        return numbers[0] == numbers[1]
+    if _RATIO.fullmatch(gold) or _RATIO.fullmatch(answer):
+        return _same_ratio(gold, answer, same)
+    if _ENDLESS.search(gold) or _ENDLESS.search(answer):
+        return False
+    if _WORDS.search(gold) or _WORDS.search(answer):
+        return normalize(gold) == normalize(answer) != ""
+    return same(gold, answer)
+
+
+def _same_ratio(gold: str, answer: str, same: Same) -> bool:
+    """Whether two ratios, or a ratio and a fraction, are in proportion; times of day must be the same."""
+    if _TIME.fullmatch(gold) and _TIME.fullmatch(answer):
+        return False
+    golds, answers = gold.split(":"), answer.split(":")
+    if {len(golds), len(answers)} == {1, 2}:
+        return _same_text(*(_quotient(*parts) if len(parts) == 2 else parts[0] for parts in (golds, answers)), same)
+    if len(golds) != len(answers):
+        return False
+    pairs = zip(golds[1:], answers[1:], strict=True)
+    return all(_same_text(_quotient(golds[0], a), _quotient(answers[0], b), same) for a, b in pairs)
+
+
+def _quotient(top: str, bottom: str) -> str:
+    above, below = parse_number(top), parse_number(bottom)
+    if above is not None and below:
+        quotient = above / below
+        return f"{quotient.numerator}/{quotient.denominator}"
+    return rf"\frac{{{top}}}{{{bottom}}}"

@@ -1,0 +1,186 @@
+"""The structure of a formula: atoms, tuples, sets, intervals, and lists of alternatives. (torch-free)"""
+
+import re
+from dataclasses import dataclass
+
+from open_r1.rewards.parsing.quantities import NO_UNIT, Unit, split_unit
+
+_OPENING, _CLOSING = "([{", ")]}"
+_SEPARATOR = re.compile(
+    r"\s?(?:(?:,|;)?\s?(?<![a-zA-Z\\])(?:and|or|und|oder)(?![a-zA-Z])|[,;]|\\(?:lor|vee|land)(?![a-z])|或者?|和|及)\s?"
+)
+_NUMBER_WITH_COMMAS = re.compile(r"[-+]?\s?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_NAME = re.compile(
+    r"(?:\\?(?:angle|triangle|frac|Delta|overline|vec|odot|odot|alpha|beta|gamma|theta|lambda|mu|rho|sigma|phi|omega)"
+    r"|[a-zA-Z]|_\{?\w{1,20}\}?|[(){}',:\s]|\\[a-z]{2,9}\s?\([a-z]\)|\^\\(?:circ|prime)){1,40}?"
+)
+_EQUALS = re.compile(r"(?<![<>!\\=])=(?!=)|\\equiv(?![a-z])")
+_IN = re.compile(r"^[a-zA-Z](?:_\{?\w\}?)?\s?\\in(?![a-z])\s?")
+_APPROXIMATELY = re.compile(r"\\approx(?![a-z])|\\simeq|\\doteq")
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z])")
+MAX_ITEMS = 40
+
+
+@dataclass(frozen=True)
+class Atom:
+    """An expression or relation without commas: its LaTeX, its unit, and its name where it stands as `name = text`."""
+
+    text: str
+    unit: Unit = NO_UNIT
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Values between two brackets ("" for none): a tuple, interval, set or list; `name` as of an Atom."""
+
+    opening: str
+    closing: str
+    values: tuple["Value", ...]
+    name: str = ""
+
+
+Value = Atom | Items
+
+
+def read_value(latex: str) -> Value | None:
+    r"""The structure of a formula in `to_latex`'s spelling; None for a blank one, or one of more than MAX_ITEMS items.
+
+    >>> read_value("3, 4 or 5").values
+    (Atom(text='3', ...), Atom(text='4', ...), Atom(text='5', ...))
+    >>> read_value("x = (1, 2]"), read_value("1,234").text, read_value(r"3 \pm 1").values[0].text
+    (Items(opening='(', closing=']', values=(...), name='x'), '1,234', '3 + 1')
+    """
+    latex = latex.strip().rstrip(".,;:").strip()
+    if not latex:
+        return None
+    groups = _split(latex, ";") if latex.count(";") < MAX_ITEMS else [latex]
+    if len(groups) > 1 and any(len(_parts(group)) > 1 for group in groups):  # "p=5,q=2; p=7,q=2": two pairs
+        values = tuple(_group(group) for group in groups if group.strip())
+        return Items("", "", values)
+    parts = _parts(latex)
+    if len(parts) > MAX_ITEMS:
+        return None
+    values = tuple(value for part in parts for value in _values(part))
+    return (values[0] if len(values) == 1 else Items("", "", values)) if values else None
+
+
+def _group(text: str) -> Value:
+    parts = _parts(text)
+    values = tuple(value for part in parts for value in _values(part))
+    return Items("(", ")", values) if len(values) != 1 else values[0]
+
+
+def _values(part: str) -> list[Value]:
+    """The value of one part; two for a plus-minus sign."""
+    part = part.strip().rstrip(".").strip()
+    if not part:
+        return []
+    if _PLUS_MINUS.search(part):
+        upper = _PLUS_MINUS.sub(lambda match: "+" if match[1] == "pm" else "-", part)
+        lower = _PLUS_MINUS.sub(lambda match: "-" if match[1] == "pm" else "+", part)
+        return [_value(upper), _value(lower)]
+    return [_value(part)]
+
+
+def _value(text: str) -> Value:
+    name, text = _named(text)
+    if inside := _enclosed(text):
+        opening, closing, content = inside
+        parts = _parts(content)
+        if opening == "{" or len(parts) > 1:
+            values = tuple(value for part in parts for value in _values(part))
+            return Items(opening, closing, values, name)
+        if opening == "(" and closing == ")":
+            return _value(content) if not name else _renamed(_value(content), name)
+    body, unit = split_unit(text)
+    return Atom(body, unit, name)
+
+
+def _renamed(value: Value, name: str) -> Value:
+    if isinstance(value, Atom):
+        return Atom(value.text, value.unit, name)
+    return Items(value.opening, value.closing, value.values, name)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """(name, value) of "x = value", "x = ... = value", "x in value"; ("", text) of all others."""
+    text = _APPROXIMATELY.split(text)[0].strip() or text
+    if match := _IN.match(text):
+        return text[0], text[match.end() :]
+    sides = [side.strip() for side in _EQUALS.split(text)]
+    if len(sides) == 1 or not all(sides) or re.search(r"[<>]|\\(?:le|ge|ne)(?![a-z])", text):
+        return "", text
+    if _is_name(sides[0]):
+        return "".join(sides[0].split()), sides[-1]
+    if len(sides) == 2 and _is_name(sides[1]):
+        return "".join(sides[1].split()), sides[0]
+    return "", text
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= 60 and bool(_NAME.fullmatch(text)) and bool(re.search("[a-zA-Z]", text))
+
+
+def _enclosed(text: str) -> tuple[str, str, str] | None:
+    r"""(opening, closing, content) where the first bracket's partner is the last character."""
+    start, end = (2, -2) if text.startswith(r"\{") and text.endswith(r"\}") else (1, -1)
+    if len(text) < 2 or (start == 1 and (text[0] not in _OPENING or text[-1] not in _CLOSING)):
+        return None
+    depth, last = 0, len(text) - 1
+    for place, char in enumerate(text):
+        depth += (char in _OPENING) - (char in _CLOSING)
+        if depth == 0 and start - 1 <= place < last:
+            return None
+    opening = "{" if start == 2 else text[0]
+    if opening == "{" and start == 1:
+        return "", "", text[1:-1]
+    return opening, "}" if start == 2 else text[-1], text[start:end]
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of a list at depth 0; one part for "1,234" and for a text without separators."""
+    if _NUMBER_WITH_COMMAS.fullmatch(text):
+        return [text]
+    return _split(text, None)
+
+
+def _split(text: str, separator: str | None) -> list[str]:
+    """A text at its separators outside of brackets."""
+    depths, depth = [], 0
+    for char in text:
+        depth += (char in _OPENING) - (char in _CLOSING)
+        depths.append(depth + (char in _CLOSING))
+    parts, start = [], 0
+    for match in _SEPARATOR.finditer(text):
+        mark = match[0].strip()
+        if depths[match.start()] > 0 or (separator and mark != separator) or _is_thousands(text, match):
+            continue
+        parts.append(text[start : match.start()])
+        start = match.end()
+    parts = [part for part in [*parts, text[start:]] if part.strip()]
+    return parts or [text]
+
+
+def _is_thousands(text: str, match: re.Match[str]) -> bool:
+    """Whether a comma without a space separates thousands, as in "12,345 cm" or "x = 1,000"."""
+    before, after = text[: match.start()], text[match.end() :]
+    is_group = match[0] == "," and re.match(r"\d{3}(?![\d])", after) and re.search(r"(?<![\d,.])\d{1,3}$", before)
+    return bool(is_group) and not re.match(r"\d{3},", after) and "," not in before
+
+
+def latex_of(value: Value) -> str:
+    """The LaTeX of a value, with its name and without its units."""
+    if isinstance(value, Atom):
+        text = value.text
+    else:
+        brackets = {"{": r"\{", "}": r"\}"}
+        inside = ", ".join(map(latex_of, value.values))
+        text = brackets.get(value.opening, value.opening) + inside + brackets.get(value.closing, value.closing)
+    return f"{value.name} = {text}" if value.name else text
+
+
+def decimal_comma(text: str) -> str | None:
+    """ "1,22" with a point; None for any other text."""
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else None
