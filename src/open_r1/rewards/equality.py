@@ -4,16 +4,23 @@ What is left of both, two expressions or relations, `same` compares: math-verify
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Protocol
 
 from open_r1.rewards.parsing.answer import normalize
 from open_r1.rewards.parsing.numbers import parse_number
-from open_r1.rewards.parsing.quantities import DEGREES, NO_UNIT, PERCENT
+from open_r1.rewards.parsing.quantities import DEGREES, NO_UNIT, PERCENT, RADIANS
 from open_r1.rewards.parsing.values import Atom, Items, Value, latex_of
 
-Same = Callable[[str, str], bool]  # (LaTeX of gold, of the answer)
+
+
+class Same(Protocol):
+    """Whether two LaTeX expressions or relations are equal; with `is_rounded`, gold to its last decimal."""
+
+    def __call__(self, gold: str, answer: str, is_rounded: bool = False) -> bool: ...
+
 
 _DECIMAL = re.compile(r"[-+]?\s?[\d,]*(?:\.\d+|(?<=\d)\.?)")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
@@ -28,7 +35,7 @@ def same_value(gold: Value, answer: Value, same: Same) -> bool:
 
     >>> from open_r1.rewards.parsing.values import read_value
     >>> pairs = [("3, 5", "5, 3"), ("(3,5)", "(5,3)"), ("x=3", "3"), ("2:4", "1:2"), ("[0,1)", "[0,1]"), ("9 m", "900 cm")]
-    >>> [same_value(read_value(gold), read_value(answer), lambda a, b: False) for gold, answer in pairs]
+    >>> [same_value(read_value(gold), read_value(answer), lambda a, b, is_rounded=False: False) for gold, answer in pairs]
     [True, False, True, True, False, True]
     """
     if isinstance(gold, Atom) and isinstance(answer, Atom):
@@ -77,12 +84,17 @@ def _distinct(values: Sequence[Value]) -> list[Value]:
     return list({latex_of(value).replace(" ", ""): value for value in values}.values())
 
 
+def _undecided(gold: str, answer: str, is_rounded: bool = False) -> bool:
+    """Equal texts and numbers never come here; all others are taken as different."""
+    return False
+
+
 def _same_in_any_order(gold: list[Value], answer: list[Value], same: Same) -> bool:
     """Whether each gold value equals another answered one, and none is left."""
     if len(gold) != len(answer):
         return False
     left = list(answer)
-    for compare in (lambda a, b: False, same):  # the equal texts and numbers first, for they cost nothing
+    for compare in (_undecided, same):  # the equal texts and numbers first, for they cost nothing
         unmatched = []
         for value in gold:
             match = next((other for other in left if same_value(value, other, compare)), None)
@@ -100,11 +112,17 @@ def _same_in_any_order(gold: list[Value], answer: list[Value], same: Same) -> bo
 def _same_atom(gold: Atom, answer: Atom, same: Same) -> bool:
     if gold.name and answer.name and not _same_name(gold.name, answer.name):
         return _has_variable(gold) and _has_variable(answer) and same(latex_of(gold), latex_of(answer))
+    if gold.name and "=" in answer.text and _has_variable(gold) and not _RELATION.search(answer.text):
+        return same(latex_of(gold), answer.text)  # y = 2x, 2x - y = 0
     if "=" in gold.text and not _RELATION.search(gold.text):  # an equation that is no assignment
         return ("=" in answer.text or bool(answer.name)) and _same_text(gold.text, latex_of(answer), same)
     if "=" in answer.text and not _RELATION.search(answer.text):  # 3 + 5 = 8
         answer = replace(answer, text=answer.text.rpartition("=")[2].strip())
-    return any(_same_text(*texts, same) for texts in _in_one_unit(gold, answer))
+    if any(_same_text(*texts, same) for texts in _in_one_unit(gold, answer)):
+        return True
+    rounded = replace(answer, text=answer.rounded)  # it counts where it is the expression before it, rounded
+    is_gold = answer.rounded and any(_same_text(*texts, same) for texts in _in_one_unit(gold, rounded))
+    return bool(is_gold) and same(answer.rounded, answer.text, True)
 
 
 def _same_name(gold: str, answer: str) -> bool:
@@ -124,6 +142,8 @@ def _in_one_unit(gold: Atom, answer: Atom) -> list[tuple[str, str]]:
         if {a, b} == {NO_UNIT, DEGREES} and "pi" in (gold.text if a == NO_UNIT else answer.text):
             pairs.append((_radians(gold), _radians(answer)))
         return pairs
+    if {a, b} == {DEGREES, RADIANS}:
+        return [(_radians(gold), _radians(answer))]
     if NO_UNIT in (a, b):  # 50 % is 50, and 0.5
         return [(gold.text, answer.text), (_hundredth(gold), _hundredth(answer))]
     if sorted(a.dimensions) != sorted(b.dimensions):

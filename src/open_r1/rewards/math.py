@@ -45,7 +45,7 @@ def _same(gold: Value, answer: Value) -> bool:
     """Whether two values are equal; a worker is asked only where their texts and numbers do not decide."""
     asked: list[bool] = []
 
-    def ask(a: str, b: str) -> bool:
+    def ask(gold: str, answer: str, is_rounded: bool = False) -> bool:
         asked.append(True)
         return False
 

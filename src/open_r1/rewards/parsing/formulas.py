@@ -3,7 +3,7 @@ r"""Finds the formula that a text states: in its last `\boxed{}`, after "the ans
 import re
 
 from open_r1.rewards.parsing.latex import to_latex
-from open_r1.rewards.parsing.quantities import UNIT_NAMES
+from open_r1.rewards.parsing.quantities import UNIT_NAMES, split_unit
 from open_r1.rewards.parsing.statement import (
     boxed_answers,
     cued_answers,
@@ -11,6 +11,7 @@ from open_r1.rewards.parsing.statement import (
     is_open,
     sentences,
     stated_answer,
+    without_reason,
 )
 
 _DELIMITED = re.compile(
@@ -25,7 +26,7 @@ _PIECE = re.compile(
     r"|(?<![a-zA-Z'])(?:[b-zB-HJ-Z]|[aAI](?=\s?[-+*/^=<>(,_]))(?![a-zA-Z'])|(?<=[\d+*/^=(,_-])[aA](?![a-zA-Z'])"
     r"|(?<![a-zA-Z])[A-Z]{2,4}(?![a-zA-Z])|[-+*/^=<>:!|%(){}\[\],;_'&]|(?<=\S)\s(?=\S)"
     r"|(?<=[\s,])(?:and|or)(?=\s)|或|和"
-    rf"|(?<=[\d}})\]\s\ue000-\ue8ff])(?:(?:square|sq\.?|cubic)\s)?(?:{_UNIT_WORD})(?![a-zA-Z])|(?<=\d)\s?in(?=\^|\s?[.,;)]|\s?$)"
+    rf"|\sper\s(?={_UNIT_WORD})|(?<=[\d}})\]\s\ue000-\ue8ff])(?:(?:square|sq\.?|cubic)\s)?(?:{_UNIT_WORD})(?![a-zA-Z])|(?<=\d)\s?in(?=\^|\s?[.,;)]|\s?$)"
 )
 _VALUE = re.compile(r"[\d\ue000-\ue8ff]|\\(?:pi|infty|emptyset|sqrt|frac)|[<>=]\s?[a-zA-Z]")
 _EDGES = re.compile(r"^(?:[\s,;:=&.|!/*]|(?:and|or)\b|[和或])+|(?:[\s,;:=&|/+*^<>-]|\b(?:and|or)|[和或])+$")
@@ -38,6 +39,12 @@ _LEAD = re.compile(
     r"^(?:\W|\b(?:approximately|about|around|equal to|equals|roughly|exactly|simply|just|only|the|value|of|is|that|option|option)\b)*$",
     re.I,
 )
+_COPULA = re.compile(
+    r"\b(?:is|are|was|be|equals|becomes|gives?|yields|gets?|have|has|total of)\W{0,3}"
+    r"(?:(?:approximately|about|equal to|exactly|only|just|the|value|of|therefore|thus|a total)\W{1,3}){0,4}$",
+    re.IGNORECASE,
+)
+_RATIO = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _DOUBT = re.compile(r"\b(?:maybe|perhaps|possibly|could|might|may|alternatively|either|or)\b|或", re.IGNORECASE)
 _CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
 _NUMBER_WORDS = {
@@ -92,7 +99,7 @@ def stated_formula(text: str) -> str:
         if last.is_boxed or not _CORRECTION.search(text, last.start + len(last.text)):
             return _formula_of(last.text, is_answer=True)
     said = [sentence for sentence in sentences(text) if _has_formula(sentence)]
-    return _formula_of(said[-1], is_answer=False) if said else _words(stated_answer(text) or text)
+    return _formula_of((said or [stated_answer(text) or text])[-1], is_answer=False)
 
 
 def clip(text: str) -> str:
@@ -113,7 +120,7 @@ def is_prose(text: str) -> bool:
     >>> is_prose("3 cm and 4 cm"), is_prose("AB = 2sqrt(3)"), is_prose("x is 3")
     (False, False, True)
     """
-    plain = to_latex(_without_delimiters(text))
+    plain = split_unit(to_latex(_without_delimiters(text)))[0]
     return any(not _MATH_WORD.fullmatch(word[0]) and not _is_unit(plain, word) for word in _WORD.finditer(plain))
 
 
@@ -141,17 +148,24 @@ def _formula_of(sentence: str, is_answer: bool) -> str:
     """The formula of a sentence: where it `is_answer`, the one that it begins with, else the last."""
     if not is_prose(sentence):
         return to_latex(_without_delimiters(sentence))
-    masked, formulas = _masked(sentence)
+    if ratio := _RATIO.fullmatch(sentence):
+        return f"{ratio[1]}:{ratio[2]}"
+    reason_free = without_reason(sentence)
+    masked, formulas = _masked(reason_free if _has_formula(reason_free) else sentence)
     runs = _runs(masked, formulas)
     if not runs:
         return _words(sentence)
     first = is_answer and _LEAD.match(masked[: runs[0].start()])
-    chosen = runs[0] if first else runs[-1]
-    others = runs[1:] if first else runs[:-1]
-    between = masked[chosen.end() :] if first else masked[: chosen.start()]
-    if others and _DOUBT.search(between) and (first or is_open(masked)):
+    chosen = runs[0] if first else _predicate(masked, runs)
+    if len(runs) > 1 and _DOUBT.search(masked[chosen.end() :] if first else masked) and (first or is_open(masked)):
         return ""
     return to_latex(_unmasked(_trimmed(chosen[0]), formulas))
+
+
+def _predicate(masked: str, runs: list[re.Match[str]]) -> re.Match[str]:
+    """The last run that follows "is" or the like; the last of all without one."""
+    said = [run for run in runs if _COPULA.search(masked[: run.start()])]
+    return (said or runs)[-1]
 
 
 def _has_formula(sentence: str) -> bool:

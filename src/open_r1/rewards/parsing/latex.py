@@ -64,6 +64,7 @@ _SUBSCRIPT = re.compile(r"[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]{1,20}")
 _FRACTION = re.compile(r"[¼½¾⅐-⅞↉]")
 _ROOT = re.compile(r"√\s?(?=[{(])|√\s?(\d+(?:\.\d+)?|[a-zA-Z]|\\[a-z]{1,9})")
 
+_POWERS = {"thousand": 3, "million": 6, "billion": 9}
 _STYLE = re.compile(
     r"\\(?:text(?:bf|rm|it|normal|tt|sf)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|bold|boldsymbol)\*?\s?"
     r"\{([^{}]{0,400})\}"
@@ -94,6 +95,7 @@ _SPELLINGS = (
     (re.compile(r"(?<=[\w)}\]])\s?\*\*\s?(?=[\w({-])"), "^"),
     (re.compile(r"(?<=\d)\s?[xX*]\s?(?=10\s?\^)"), r"\\times "),
     (re.compile(r"(?<=\d)[eE]([-+]?\d{1,3})(?![\w.])"), r"\\times 10^{\1}"),
+    (re.compile(r"(?<=\d)\s?(thousand|million|billion)(?![a-z])"), lambda m: rf"\times 10^{{{_POWERS[m[1]]}}}"),
     (re.compile(r"\*"), r"\\cdot "),
     (re.compile(r"\^\s?([-+]?\d{2,}|[-+]\d)(?![\d.]*\.\d)"), r"^{\1}"),
     (re.compile(r"(?<![\d./^}])(\d{1,6})\s+(\d{1,6})\s?/\s?(\d{1,6})(?![\d.])"), r"\1\\frac{\2}{\3}"),
@@ -141,7 +143,7 @@ def to_latex(text: str) -> str:
     >>> to_latex("2sqrt(3)"), to_latex("5√{3}π"), to_latex("x >= 3"), to_latex("½"), to_latex("x²")
     ('2\\sqrt{3}', '5\\sqrt{3}\\pi', 'x \\ge 3', '\\frac{1}{2}', 'x^{2}')
     >>> to_latex(r"\left( \dfrac12,\, 3 \text{ cm}\right)"), to_latex("3 1/2"), to_latex("0.\\overline{3}")
-    ('( \\frac12, 3 cm)', '3\\frac{1}{2}', '\\frac{3}{9}')
+    ('( \\frac12, 3 cm )', '3\\frac{1}{2}', '\\frac{3}{9}')
     """
     text = _symbols(plain_characters(_number_characters(text)))
     for _ in range(3):  # styles stand in styles

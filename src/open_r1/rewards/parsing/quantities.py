@@ -111,6 +111,7 @@ class Unit:
 NO_UNIT = Unit()
 PERCENT = Unit((("percent", 1),))
 DEGREES = Unit((("angle", 1),))
+RADIANS = Unit((("radian", 1),))
 
 
 def split_unit(text: str) -> tuple[str, Unit]:

@@ -1,7 +1,7 @@
 """The structure of a formula: atoms, tuples, sets, intervals, and lists of alternatives. (torch-free)"""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from open_r1.rewards.parsing.quantities import NO_UNIT, Unit, split_unit
 
@@ -24,11 +24,12 @@ MAX_ITEMS = 40
 
 @dataclass(frozen=True)
 class Atom:
-    """An expression or relation without commas: its LaTeX, its unit, and its name where it stands as `name = text`."""
+    """An expression or relation without commas, in LaTeX: `name = text unit`, approximately `rounded`."""
 
     text: str
     unit: Unit = NO_UNIT
     name: str = ""
+    rounded: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def _values(part: str) -> list[Value]:
 
 
 def _value(text: str) -> Value:
-    name, text = _named(text)
+    exact, *rounded = (side.strip() for side in _APPROXIMATELY.split(text))
+    if rounded and (not exact or _is_name(exact)):  # x ~ 3
+        name, text, rounded = exact, rounded[-1], []
+    else:
+        name, text = _named(exact)
     if inside := _enclosed(text):
         opening, closing, content = inside
         parts = _parts(content)
@@ -93,20 +98,13 @@ def _value(text: str) -> Value:
             values = tuple(value for part in parts for value in _values(part))
             return Items(opening, closing, values, name)
         if opening == "(" and closing == ")":
-            return _value(content) if not name else _renamed(_value(content), name)
+            return replace(_value(content), name=name) if name else _value(content)
     body, unit = split_unit(text)
-    return Atom(body, unit, name)
-
-
-def _renamed(value: Value, name: str) -> Value:
-    if isinstance(value, Atom):
-        return Atom(value.text, value.unit, name)
-    return Items(value.opening, value.closing, value.values, name)
+    return Atom(body, unit, name, split_unit(rounded[-1])[0] if rounded else "")
 
 
 def _named(text: str) -> tuple[str, str]:
     """(name, value) of "x = value", "x = ... = value", "x in value"; ("", text) of all others."""
-    text = _APPROXIMATELY.split(text)[0].strip() or text
     if match := _IN.match(text):
         return text[0], text[match.end() :]
     sides = [side.strip() for side in _EQUALS.split(text)]

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from open_r1.rewards.equality import same_value
+from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.values import Items, Value, latex_of, read_value
 
 
@@ -27,12 +28,25 @@ def same_formulas(gold: Value, answer: Value) -> bool:
     return same_value(gold, answer, same_latex)
 
 
-def same_latex(gold: str, answer: str) -> bool:
-    """Whether two LaTeX formulas without delimiters are equal by math-verify, or describe one set of numbers."""
+def same_latex(gold: str, answer: str, is_rounded: bool = False) -> bool:
+    """Whether two LaTeX formulas without delimiters are equal by math-verify, or describe one set of numbers.
+
+    With `is_rounded`, whether gold is a decimal number to which the answer rounds.
+    """
+    if is_rounded:
+        return _rounds_to(gold, answer)
     if equal(f"${gold}$", f"${answer}$", FORMULA_SETTINGS):
         return True
     golds, answers = _solutions(gold), _solutions(answer)
     return any(a == b for a in golds for b in answers)
+
+
+def _rounds_to(decimal: str, exact: str) -> bool:
+    number, value = parse_number(decimal), _parsed(f"${exact}$", ("latex",))
+    if number is None or not value or not getattr(value[0], "is_number", False):
+        return False
+    unit_of_last_place = 10.0 ** -len(decimal.partition(".")[2])
+    return abs(complex(value[0].evalf()) - float(number)) <= unit_of_last_place
 
 
 def equal(gold: str, answer: str, settings: MathVerifySettings) -> bool:
