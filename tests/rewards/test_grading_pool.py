@@ -73,7 +73,7 @@ def _children_of_the_fork_server() -> list[int]:
     return [pid for pid, parent in parents.items() if parent in servers]
 
 
-NEWLINE_IN_PARENTHESES = "Answer \\( \n 9 \n \\)"  # math-verify wants no answer here; a person reads 9
+NEWLINE = "Answer \\( \n 9 \n \\)"  # math-verify wants no answer here; a person reads 9
 
 
 def test_math_verifys_own_cases_through_the_reward(tmp_path: Path) -> None:
@@ -86,12 +86,15 @@ def test_math_verifys_own_cases_through_the_reward(tmp_path: Path) -> None:
     rows.write_text("\n".join(lines))
     assert score_main(["--reward_method", "math", "--rows", str(rows), "--out", str(out)]) == 0
     scores = [json.loads(line)["score"] for line in out.read_text().splitlines()]
-    wrong = {case["prediction"] for case, score in zip(cases, scores, strict=True) if score != case["expected"]}
-    assert len(cases) == 134 and wrong <= {NEWLINE_IN_PARENTHESES}
-    plain = [math_verify.parse(case["prediction"], parsing_timeout=None) for case in cases if case["prediction"] in wrong]
-    golds = [math_verify.parse(case["gold"], parsing_timeout=None) for case in cases if case["prediction"] in wrong]
-    right = [math_verify.verify(gold, answer, timeout_seconds=None) for gold, answer in zip(golds, plain, strict=True)]
-    assert right == [True] * len(wrong)  # where the reward differs from the case, so does math-verify alone
+    wrong = [case for case, score in zip(cases, scores, strict=True) if score != case["expected"]]
+    assert len(cases) == 134 and [case["prediction"] for case in wrong if case["prediction"] != NEWLINE] == []
+    assert all(plain_verdict(case["gold"], case["prediction"]) != case["expected"] for case in wrong)
+
+
+def plain_verdict(gold: str, answer: str) -> bool:
+    """What math-verify says of two texts by itself, with its own settings."""
+    parsed = (math_verify.parse(text, parsing_timeout=None) for text in (gold, answer))
+    return math_verify.verify(*parsed, timeout_seconds=None)
 
 
 @pytest.mark.parametrize(

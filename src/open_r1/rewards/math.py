@@ -11,11 +11,14 @@ from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.equality import same_value
 from open_r1.rewards.parsing.answer import final_text
-from open_r1.rewards.parsing.formulas import is_prose, stated_formula
+from open_r1.rewards.parsing.formula_spans import is_prose
+from open_r1.rewards.parsing.formulas import MAX_FORMULA_CHARS, stated_formula
 from open_r1.rewards.parsing.numbers import same_number
+from open_r1.rewards.parsing.options import parse_option
 from open_r1.rewards.parsing.values import Items, Value, decimal_comma, read_value
 from open_r1.rewards.sandbox import math_verify as verifier
 
+_LETTER = re.compile(r"\$?[(\[]?([A-Z])[)\]]?\.?\$?")
 _DATE = re.compile(r"\d+(?:[-/.:]\d+){2,}")
 
 
@@ -31,9 +34,13 @@ def score_math(completion: str, record: Record) -> float:
 def same_math(gold: str, answer: str) -> bool:
     """Whether two texts state equal formulas; decimals must be exactly equal, units of one kind are converted.
 
+    A gold answer of one capital letter is an option.
+
     >>> same_math("140°", "140"), same_math("9米", "9 m"), same_math("9m", "9 cm"), same_math("5", "5.01")
     (True, True, False, False)
     """
+    if letter := _LETTER.fullmatch(gold):
+        return parse_option(answer) == letter[1]
     gold, answer = (stated_formula(text) for text in (gold, answer))
     if same_number(decimal_comma(gold) or gold, decimal_comma(answer) or answer):
         return True
@@ -68,5 +75,5 @@ def is_math(text: str) -> bool:
     >>> is_math("4πcm"), is_math("(0, 1)"), is_math("Bus 42"), is_math("red"), is_math("2021-05-03")
     (True, True, False, False, False)
     """
-    has_value = re.search(r"\d|[π√½∞]|\\(?:pi|sqrt|frac|infty)", text)
+    has_value = len(text) <= MAX_FORMULA_CHARS and re.search(r"\d|[π√½∞]|\\(?:pi|sqrt|frac|infty)", text)
     return bool(has_value) and not is_prose(text) and not _DATE.fullmatch(text.strip())

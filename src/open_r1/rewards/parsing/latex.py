@@ -1,4 +1,4 @@
-"""Writes a formula of any notation in one LaTeX: Unicode, plain text ("2sqrt(3)", "x >= 3") and styles. (torch-free)"""
+"""Writes a formula of any notation, Unicode, plain text or LaTeX, in one spelling of LaTeX. (torch-free)"""
 
 import re
 import unicodedata
@@ -101,29 +101,9 @@ _SPELLINGS = (
     (re.compile(r"(?<![\d./^}])(\d{1,6})\s+(\d{1,6})\s?/\s?(\d{1,6})(?![\d.])"), r"\1\\frac{\2}{\3}"),
     (re.compile(r"(?<![\d.,])(\d{1,3})((?:\s\d{3}){1,6})(?![\d])"), lambda m: m[1] + "".join(m[2].split())),
 )
+_PLAIN_NAMES = "sin cos tan cot sec csc log ln exp pi theta alpha beta gamma infty angle arcsin arccos arctan"
 _NAMES = {
-    **{
-        name: name
-        for name in [
-            "sin",
-            "cos",
-            "tan",
-            "cot",
-            "sec",
-            "csc",
-            "log",
-            "ln",
-            "exp",
-            "pi",
-            "theta",
-            "alpha",
-            "beta",
-            "gamma",
-            "infty",
-            "angle",
-        ]
-    },
-    **{f"arc{name}": f"arc{name}" for name in ("sin", "cos", "tan")},
+    **{name: name for name in _PLAIN_NAMES.split()},
     **{f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")},
     **dict.fromkeys(("infinity", "inf", "oo"), "infty"),
 }

@@ -117,10 +117,12 @@ RADIANS = Unit((("radian", 1),))
 def split_unit(text: str) -> tuple[str, Unit]:
     r"""A formula in `to_latex`'s spelling as (its value, its unit); NO_UNIT without one, and for counted nouns.
 
-    >>> split_unit("9 平方米"), split_unit("15 cm ^2")[1] == split_unit("15 square centimeters")[1]
-    (('9', Unit(dimensions=(('length', 2),), factor=Fraction(1, 1))), True)
-    >>> split_unit("5x"), split_unit("m"), split_unit("12 red apples")[0], split_unit(r"3\pi km/h")[0]
-    (('5x', Unit(dimensions=(), factor=Fraction(1, 1))), ('m', Unit(dimensions=(), factor=Fraction(1, 1))), '12', '3\\pi')
+    >>> split_unit("9 平方米")
+    ('9', Unit(dimensions=(('length', 2),), factor=Fraction(1, 1)))
+    >>> split_unit("15 cm ^2")[1] == split_unit("15 square centimeters")[1], split_unit("5x")[1] == NO_UNIT
+    (True, True)
+    >>> split_unit("m")[0], split_unit("12 red apples")[0], split_unit(r"3\pi km/h")[0]
+    ('m', '12', '3\\pi')
     """
     match = _UNIT.search(text, max(len(text) - MAX_UNIT_CHARS, 0))
     body = text[: match.start()].strip() if match else ""

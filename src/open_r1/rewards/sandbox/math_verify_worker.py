@@ -71,7 +71,7 @@ def warm_parsers() -> None:
 
 
 def _solutions(latex: str) -> list[Any]:
-    """The sets of numbers that a relation, an interval, or a list of them may mean: their union, and what is common."""
+    """The sets of numbers that relations and intervals may mean: their union, and what is common."""
     from sympy import Intersection, Union
 
     value = read_value(latex)

@@ -1,0 +1,116 @@
+"""Finds the formulas and numbers within a sentence, between its words. (torch-free)"""
+
+import re
+from typing import NamedTuple
+
+from open_r1.rewards.parsing.latex import to_latex
+from open_r1.rewards.parsing.quantities import UNIT_NAMES, split_unit
+
+DELIMITED = re.compile(
+    r"\$\$([^$]{1,2000})\$\$|(?<!\\)\$([^$]{1,2000}?)(?<!\\)\$|\\\(((?:[^\\]|\\(?!\))){1,2000})\\\)"
+    r"|\\\[((?:[^\\]|\\(?!\])){1,2000})\\\]"
+)
+_PLACE, _LAST_PLACE = 0xE000, 0xE8FF  # private characters that stand for the delimited formulas of a sentence
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
+_UNIT = "|".join(re.escape(name) for name in UNIT_NAMES if len(name) > 1 and name != "in")
+_SPAN = re.compile(
+    "(?:"
+    + "|".join(
+        (
+            r"[\ue000-\ue8ff]|\\(?:[a-zA-Z]+|[^a-zA-Z\s])",  # a formula, a command
+            r"\d|(?<=\d)\.(?=\d)|(?<!\w)\.(?=\d)|(?<=\d)\.(?=\s?[-+*/=)])",
+            r"(?<![a-zA-Z'])[b-zB-HJ-Z](?![a-zA-Z'])",  # a variable; "a" and "I" beside an operator only
+            r"(?<![a-zA-Z'])[aAI](?=\s?[-+*/^=<>(,_])(?![a-zA-Z'])|(?<=[\d+*/^=(,_-])[aA](?![a-zA-Z'])",
+            r"(?<![a-zA-Z])[A-Z]{2,4}(?![a-zA-Z])",  # points
+            r"[-+*/^=<>:!|%(){}\[\],;_'&]|(?<=\S)\s(?=\S)",
+            r"(?<=[\s,])(?:and|or)(?=\s)|或|和",
+            rf"(?<=[\d}})\]\s\ue000-\ue8ff])(?:(?:square|sq\.?|cubic)\s)?(?:{_UNIT})(?![a-zA-Z])|\sper\s(?={_UNIT})",
+            r"(?<=\d)\s?in(?=\^|\s?[.,;)]|\s?$)",  # inches, at an end
+        )
+    )
+    + ")+"
+)
+_VALUE = re.compile(r"[\d\ue000-\ue8ff]|\\(?:pi|infty|emptyset|sqrt|frac)|[<>=]\s?[a-zA-Z]")
+_EDGES = re.compile(r"^(?:[\s,;:=&.|!/*]|(?:and|or)\b|[和或])+|(?:[\s,;:=&|/+*^<>-]|\b(?:and|or)|[和或])+$")
+_DENIED = re.compile(r"(?:\bnot|n't|rather than|instead of|\\ne|不是)\W{0,3}(?:be\s|equal to\s)?$", re.IGNORECASE)
+_DELIMITERS = re.compile(r"(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
+_LABEL = re.compile(r"^[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+(?=[\d\\(+-])")
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]*[a-z]{2,}[a-zA-Z]*|[\u4e00-\u9fff]")
+_MATH_WORD = re.compile(
+    r"and|or|sin|cos|tan|cot|sec|csc|log|ln|exp|arc(?:sin|cos|tan)|sqrt|cbrt|frac|pi|inf|infinity|oo|mod"
+)
+_UNIT_PLACE = re.compile(r"(?:[\d})\]/]|\\pi|square|sq\.?|cubic|per)$")
+_BEFORE = 60  # characters before a span that say what it is
+
+
+class Span(NamedTuple):
+    """A formula of a sentence in `to_latex`'s spelling, and the sentence's text before and after it."""
+
+    latex: str
+    before: str
+    after: str
+
+
+def formula_spans(sentence: str) -> list[Span]:
+    """The formulas and numbers of a sentence that it does not deny, in their order.
+
+    >>> [span.latex for span in formula_spans("Not 5 cm, but AB = 2sqrt(3) m and $x+1$ in step B")]
+    ['AB = 2\\\\sqrt{3} m and x+1']
+    """
+    masked, formulas = _masked(sentence)
+    spans = []
+    for match in _SPAN.finditer(masked):
+        text, before = _trimmed(match[0]), masked[max(match.start() - _BEFORE, 0) : match.start()]
+        if _VALUE.search(text) and not _DENIED.search(before):
+            spans.append(Span(to_latex(_unmasked(text, formulas)), before, masked[match.end() :]))
+    return spans
+
+
+def plain_latex(text: str) -> str:
+    """A whole formula in `to_latex`'s spelling, without delimiters, quotes, and the label of an option before it.
+
+    >>> plain_latex(r"\\\\(B. 12\\\\)"), plain_latex("$5")
+    ('12', '$5')
+    """
+    return _LABEL.sub("", to_latex(_DELIMITERS.sub(" ", text)))
+
+
+def is_prose(text: str) -> bool:
+    """Whether a text has words, apart from units, functions, "and" and "or".
+
+    >>> is_prose("3 cm and 4 cm"), is_prose("AB = 2sqrt(3)"), is_prose("x is 3")
+    (False, False, True)
+    """
+    plain = split_unit(plain_latex(text))[0]
+    return any(not _MATH_WORD.fullmatch(word[0]) and not _is_unit(plain, word) for word in _WORD.finditer(plain))
+
+
+def _is_unit(text: str, word: re.Match[str]) -> bool:
+    is_known = word[0] in UNIT_NAMES or word[0] in ("square", "sq", "cubic", "per")
+    return is_known and bool(_UNIT_PLACE.search(text[max(word.start() - 10, 0) : word.start()].rstrip()))
+
+
+def _masked(text: str) -> tuple[str, list[str]]:
+    """(a sentence in LaTeX with a private character for each delimited formula, these formulas)."""
+    formulas: list[str] = []
+
+    def place(match: re.Match[str]) -> str:
+        if len(formulas) > _LAST_PLACE - _PLACE:
+            return " "
+        formulas.append(next(group for group in match.groups() if group))
+        return f" {chr(_PLACE + len(formulas) - 1)} "
+
+    return to_latex(DELIMITED.sub(place, _PRIVATE.sub("", text)).replace("$", "")), formulas
+
+
+def _unmasked(text: str, formulas: list[str]) -> str:
+    return re.sub("[\ue000-\ue8ff]", lambda match: formulas[ord(match[0]) - _PLACE], text)
+
+
+def _trimmed(span: str) -> str:
+    """A span without joints at its ends and without brackets that have no partner there."""
+    span = _EDGES.sub("", span)
+    for opening, closing in ("()", "[]"):
+        if span.count(opening) != span.count(closing) and {span[:1], span[-1:]} & {opening, closing}:
+            span = span.strip(opening + closing)
+    return _EDGES.sub("", span)
