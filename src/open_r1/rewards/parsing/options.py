@@ -110,7 +110,8 @@ def read_choice(
     """
     texts = OptionTexts.of(options)
     text = label_text(text)
-    if letter := texts.letter_of(text):
+    label, _, rest = text.partition(" ")
+    if letter := texts.letter_of(text) or (label if label and label == texts.letter_of(rest) else ""):  # "B 12 cm"
         return Choice(letter)
     statements = choice_statements(text)
     if is_multiple and (letters := _several(statements[0].text if statements else text)):
