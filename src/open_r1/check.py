@@ -32,7 +32,7 @@ from open_r1.data.prompt_length import prompt_tokens
 from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class, summary_table
 from open_r1.errors import DataError, Problem, UsageError, look_up, shorten
-from open_r1.report.attack_report import AttackSettings, report_attacks
+from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.registry import REWARDS, get_method, prepare_methods
@@ -42,21 +42,12 @@ from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
-MAX_ATTACKED = 256  # rows that the cheap strategies answer
 
 
 def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
     """(width, height) in pixels of an image that decodes to its end, else its DataError."""
     try:
         open_image(folder, path, where=where)
-    except DataError as error:
-        return error
-    return check_size(folder, path, where)
-
-
-def check_size(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
-    """(width, height) in pixels of an image, which is not decoded, else its DataError."""
-    try:
         return original_size(folder, path, where=where)
     except DataError as error:
         return error
@@ -112,25 +103,6 @@ def _progress(items: Iterable, title: str, total: int | None = None) -> Iterable
 def _sample(data: RecordDataset) -> RecordDataset:
     """At most MAX_MEASURED rows, evenly spaced."""
     return data.select(np.unique(np.linspace(0, len(data) - 1, min(MAX_MEASURED, len(data))).astype(int)))
-
-
-def attacked_rows(data: RecordDataset, problems: Sequence[Problem], prompt_mode: str) -> list[Record]:
-    """At most MAX_ATTACKED rows without problems, one from each of as many equal parts of the data, as rewards get
-    them; boxes are in pixels of the original."""
-    bad = {problem.where for problem in problems}
-    edges = np.linspace(0, len(data), min(MAX_ATTACKED, len(data)) + 1).astype(int)
-    places = np.random.default_rng(0).integers(edges[:-1], edges[1:])  # drawn: rows may alternate in a period
-    facts = {"model_family": "original", "prompt_mode": prompt_mode}
-    rows = (record.with_extra(**facts) for record in data.select(places) if record.where not in bad)
-    return [sized for record in rows if (sized := _with_size(record)) is not None]
-
-
-def _with_size(record: Record) -> Record | None:
-    """The record with `image_wh` as in training; None where its picture cannot be read, which is a defect already."""
-    if not record.images:
-        return record
-    size = check_size(record.folder, record.images[0], record.where)
-    return None if isinstance(size, DataError) else record.with_extra(image_wh=size)
 
 
 def _processor(model: str) -> Any:
@@ -269,7 +241,7 @@ def _run(
     console.print(summary_table(stats))
     for warning in data.warnings:
         console.print("warning: " + escape(warning))
-    records = attacked_rows(selection, problems, args.prompt_mode)
+    records = attacked_rows(selection, {problem.where for problem in problems}, args.prompt_mode)
     findings = report_attacks(rewards, records, settings, console, _progress) if records else 0
     return max(_report(problems, console), _report_findings(findings, console))
 

@@ -9,10 +9,11 @@ from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 from open_r1.report.attack_table import attack_findings
 from open_r1.rewards.attacks import RIGHT_ANSWER, AttackedReward, attacked, gold_pairs, other_golds, try_strategies
+from open_r1.rewards.gold import in_format
 from open_r1.rewards.gold_table import gold_key, gold_table, listed_options
 from open_r1.rewards.parsing.answer import final_text
 from open_r1.rewards.registry import ABOUT_FORM, METHODS, REWARDS
-from open_r1.rewards.strategies import BY_LETTERS, STRATEGIES, in_format
+from open_r1.rewards.strategies import BY_LETTERS, STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
 
 DETECTION = ("od_ap", "od_ap50", "odLength", "weighted_sum", "map")

@@ -1,16 +1,21 @@
 """Tries cheap strategies on rows, and prints what they earn, what it means and what to do. (torch-free)"""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from rich.console import Console
 
+from open_r1.data.images import original_size
+from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.report.attack_table import attack_findings, attack_table, false_pay_text, finding_lines
 from open_r1.rewards.attacks import ProgressBar, attacked, only_in_training, other_golds, try_strategies
 from open_r1.rewards.registry import is_remote
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
+
+MAX_ATTACKED = 256  # rows that the cheap strategies answer
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,29 @@ class AttackSettings:
     limit: float = 0.5
     allowed: frozenset[str] = frozenset()
     ask_judge: bool = False
+
+
+def attacked_rows(data: RecordDataset, bad: Collection[str], prompt_mode: str) -> list[Record]:
+    """At most MAX_ATTACKED rows, one from each of as many equal parts of the data, as rewards get them in training.
+
+    Boxes are in pixels of the original. The rows at the places `bad`, and those whose picture cannot be read, which is
+    a defect already, are left out.
+    """
+    edges = np.linspace(0, len(data), min(MAX_ATTACKED, len(data)) + 1).astype(int)
+    places = np.random.default_rng(0).integers(edges[:-1], edges[1:])  # drawn: rows may alternate in a period
+    facts = {"model_family": "original", "prompt_mode": prompt_mode}
+    rows = (record.with_extra(**facts) for record in data.select(places) if record.where not in bad)
+    return [sized for record in rows if (sized := _with_size(record)) is not None]
+
+
+def _with_size(record: Record) -> Record | None:
+    """The record with the `image_wh` of its first picture; None where it cannot be read."""
+    if not record.images:
+        return record
+    try:
+        return record.with_extra(image_wh=original_size(record.folder, record.images[0], where=record.where))
+    except DataError:
+        return None
 
 
 def report_attacks(

@@ -24,7 +24,8 @@ from open_r1.errors import DataError
 from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import findings
 from open_r1.report.metric_ranges import HEALTH
-from open_r1.report.run_folder import Group, RunFolder, as_text, flag_differences, read_runs
+from open_r1.report.run_folder import Group, RunFolder, as_text, flag_differences, read_runs, total_reward
+from open_r1.report.strategy_shares import strategy_findings, strategy_shares
 from open_r1.report.templates import PAGES
 from open_r1.report.thinning import kept_groups
 from open_r1.rewards.drawing import ANSWERED, GOLD
@@ -120,7 +121,7 @@ def _rounded(value: Any) -> float | None:
 def page_facts(run: RunFolder, page_groups: Sequence[Group]) -> dict[str, Any]:
     """The summary of a run at the top of the page."""
     _, rewards = series(run.lines, "reward")
-    recent = smooth(rewards, SMOOTHING)
+    recent, shares = smooth(rewards, SMOOTHING), strategy_shares(run)
     return {
         "name": run.name,
         "step": run.lines[-1]["step"] if run.lines else 0,
@@ -128,7 +129,8 @@ def page_facts(run: RunFolder, page_groups: Sequence[Group]) -> dict[str, Any]:
         "first": rewards[0] if rewards else None,
         "last": recent[-1] if recent else None,
         "accuracy": (smooth(series(run.lines, "rewards/accuracy/mean")[1], SMOOTHING) or [None])[-1],
-        "findings": findings(run.lines),
+        "findings": findings(run.lines) + strategy_findings(shares),
+        "strategies": shares,
         "groups": len(run.groups),
         "shown": len(page_groups),
         "model": run.flags.get("model_name_or_path", ""),
@@ -176,13 +178,3 @@ def page_group(group: dict[str, Any], run: int, of: RunFolder) -> dict[str, Any]
     weights = of.flags.get("reward_weights")
     completions = [{**c, "reward": total_reward(c["rewards"], weights)} for c in group["completions"]]
     return {**group, "run": run, "completions": sorted(completions, key=lambda c: -(c["advantage"] or 0))}
-
-
-def total_reward(rewards: dict[str, float | None], weights: Sequence[float] | None = None) -> float:
-    """The weighted sum of the rewards that apply; weights of another length are ignored.
-
-    >>> total_reward({"accuracy": 1.0, "format": 0.5, "mine": None}, [1, 2, 1])
-    2.0
-    """
-    fit = weights if weights and len(weights) == len(rewards) else [1.0] * len(rewards)
-    return round(sum(value * weight for value, weight in zip(rewards.values(), fit, strict=True) if value), 6)

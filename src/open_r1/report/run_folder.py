@@ -98,3 +98,13 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def total_reward(rewards: dict[str, float | None], weights: Sequence[float] | None = None) -> float:
+    """The weighted sum of the rewards that apply; weights of another length are ignored.
+
+    >>> total_reward({"accuracy": 1.0, "format": 0.5, "mine": None}, [1, 2, 1])
+    2.0
+    """
+    fit = weights if weights and len(weights) == len(rewards) else [1.0] * len(rewards)
+    return round(sum(value * weight for value, weight in zip(rewards.values(), fit, strict=True) if value), 6)

@@ -1,7 +1,7 @@
 """The completion of a gold answer and its score, which shows whether a row is usable. (torch-free)"""
 
 from open_r1.data.record import Record
-from open_r1.rewards.base import Method, gold_text
+from open_r1.rewards.base import Method, gold_text, is_direct
 from open_r1.rewards.parsing.answer import extract_answer, with_answer
 from open_r1.rewards.registry import get_method, method_of
 
@@ -35,6 +35,15 @@ def gold_completion(record: Record, method: str | None = None) -> str:
         return record.solution if answer == gold_text(record) else with_answer(record.solution, answer)
     thinking = _method(record, method).thinking(record)
     return f"<think>\n{thinking}\n</think>\n<answer>{answer}</answer>"
+
+
+def in_format(answer: str, record: Record, thinking: str = "...") -> str:
+    """A completion in the format that the record's prompt mode asks for.
+
+    >>> in_format("3", Record("1", (), "", (), "3"))
+    '<think>...</think><answer>3</answer>'
+    """
+    return f"<answer>{answer}</answer>" if is_direct(record) else f"<think>{thinking}</think><answer>{answer}</answer>"
 
 
 def gold_score(record: Record, method: str | None = None) -> tuple[float, float]:

@@ -39,17 +39,21 @@ def gold_key(record: Record) -> str:
     ('A', 'A', '3')
     """
     text = without_markup(plain_characters(gold_text(record)))
-    options = [_words(option) for option in listed_options(record)]
-    if options.count(_words(text)) == 1:
-        return chr(ord("A") + options.index(_words(text)))
+    options = [same_words_key(option) for option in listed_options(record)]
+    if options.count(same_words_key(text)) == 1:
+        return chr(ord("A") + options.index(same_words_key(text)))
     if letter := _LETTER.fullmatch(text):
         return letter[1]
     number = parse_number(text)
-    return str(number) if number is not None else _words(text)
+    return str(number) if number is not None else same_words_key(text)
 
 
-def _words(text: str) -> str:
-    """A text without case, white space and markup around it; signs and brackets stay, which mean something."""
+def same_words_key(text: str) -> str:
+    """A text without case, white space and markup around it; signs and brackets stay, which mean something.
+
+    >>> same_words_key("**A Red Car**."), same_words_key("x < 3")
+    ('aredcar', 'x<3')
+    """
     return "".join(fold_case(without_markup(plain_characters(text))).split())
 
 

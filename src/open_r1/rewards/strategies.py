@@ -5,7 +5,6 @@ and rewards, and the report looks for them among a run's completions. To add one
 golds of its data, whose first line says what it does, and a line in STRATEGIES. (torch-free)
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,15 +12,33 @@ from pathlib import PurePath
 
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.rewards.base import is_direct, no_outlines
-from open_r1.rewards.gold import gold_answer
+from open_r1.rewards.base import is_direct
+from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, listed_options
-from open_r1.rewards.parsing.boxes import parse_boxes
-from open_r1.rewards.registry import method_of
+from open_r1.rewards.place_strategies import box_grid, centre_box, centre_point, is_place, point_grid, whole_image
+from open_r1.rewards.resemblance import (
+    Resemblance,
+    copies_question,
+    goes_on,
+    hedges,
+    is_blank,
+    is_centre_box,
+    is_dots,
+    is_empty,
+    is_grid,
+    is_most_frequent,
+    is_whole_image,
+    lists_golds,
+    lists_letters,
+    repeats_itself,
+    repeats_tags,
+    says,
+    speaks_to_judge,
+)
 
 Completer = Callable[[Record, GoldTable], str | None]  # a whole completion, or None where it does not apply to the row
-GRID_SIDE = 4  # boxes a side of the box grid
 LONG_STEPS = 180  # of about 11 tokens each
+LOOPS = 100
 MANY_GOLDS = 10  # different golds up to which a list of all of them is an answer
 BY_LETTERS = ("cer", "anls")  # methods that count right letters: a text with one wrong number is nearly right
 _OTHER_DIGITS = str.maketrans("0123456789", "1234567891")
@@ -30,24 +47,21 @@ _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 @dataclass(frozen=True)
 class Strategy:
-    """A cheap strategy; `guesses`: it may be right by luck, as often as the data's most frequent gold is right."""
+    """A cheap strategy.
+
+    - `complete`: its completion for a row.
+    - `guesses`: whether it may be right by luck, as often as the data's most frequent gold is right.
+    - `resembles`: whether a completion of a run looks like it; None where that cannot be seen.
+    """
 
     complete: Completer
     guesses: bool = False
+    resembles: Resemblance | None = None
 
     @property
     def title(self) -> str:
         """What it does, in one line."""
         return (self.complete.__doc__ or "").partition("\n")[0]
-
-
-def in_format(answer: str, record: Record, thinking: str = "...") -> str:
-    """A completion in the format that the record's prompt mode asks for.
-
-    >>> in_format("3", Record("1", (), "", (), "3"))
-    '<think>...</think><answer>3</answer>'
-    """
-    return f"<answer>{answer}</answer>" if is_direct(record) else f"<think>{thinking}</think><answer>{answer}</answer>"
 
 
 def last_question(record: Record) -> str:
@@ -182,39 +196,9 @@ def picture_name(record: Record, golds: GoldTable) -> str | None:
     return in_format(PurePath(record.images[0]).stem, record) if record.images else None
 
 
-def whole_image(record: Record, golds: GoldTable) -> str | None:
-    """a box around the whole picture"""
-    return boxes_completion([(0, 0, 1, 1)], record)
-
-
-def centre_box(record: Record, golds: GoldTable) -> str | None:
-    """a box of half the sides in the centre"""
-    return boxes_completion([(0.25, 0.25, 0.75, 0.75)], record)
-
-
-def box_grid(record: Record, golds: GoldTable) -> str | None:
-    """a grid of boxes all over the picture"""
-    cells = [
-        (x / GRID_SIDE, y / GRID_SIDE, (x + 1) / GRID_SIDE, (y + 1) / GRID_SIDE)
-        for y in range(GRID_SIDE)
-        for x in range(GRID_SIDE)
-    ]
-    return boxes_completion(cells, record)
-
-
-def centre_point(record: Record, golds: GoldTable) -> str | None:
-    """the point in the centre"""
-    size = place_frame(record)
-    return in_format(f"[{size[0] // 2}, {size[1] // 2}]", record) if size else None
-
-
-def point_grid(record: Record, golds: GoldTable) -> str | None:
-    """a grid of points all over the picture"""
-    if (size := place_frame(record)) is None:
-        return None
-    steps = [(2 * k + 1) / (2 * GRID_SIDE) for k in range(GRID_SIDE)]
-    points = (f"[{round(x * size[0])}, {round(y * size[1])}]" for y in steps for x in steps)
-    return in_format(", ".join(points), record)
+def loop(record: Record, golds: GoldTable) -> str:
+    """the same words over and over"""
+    return in_format("I think that I think that " * LOOPS, record)
 
 
 def long_text(record: Record, golds: GoldTable) -> str:
@@ -229,35 +213,36 @@ def to_judge(record: Record, golds: GoldTable) -> str:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "empty": Strategy(empty),
-    "no_content": Strategy(no_content),
-    "dots": Strategy(dots),
-    "question_copied": Strategy(question_copied),
-    "most_frequent": Strategy(most_frequent, guesses=True),
+    "empty": Strategy(empty, resembles=is_empty),
+    "no_content": Strategy(no_content, resembles=is_blank),
+    "dots": Strategy(dots, resembles=is_dots),
+    "question_copied": Strategy(question_copied, resembles=copies_question),
+    "most_frequent": Strategy(most_frequent, guesses=True, resembles=is_most_frequent),
     "another_gold": Strategy(another_gold),
-    "hedge": Strategy(hedge),
+    "hedge": Strategy(hedge, resembles=hedges),
     "hedge_gold_last": Strategy(hedge_gold_last),
     "gold_in_thinking": Strategy(gold_in_thinking),
-    "repeated_tags": Strategy(repeated_tags),
-    "every_gold": Strategy(every_gold),
-    "every_letter": Strategy(every_letter),
+    "repeated_tags": Strategy(repeated_tags, resembles=repeats_tags),
+    "every_gold": Strategy(every_gold, resembles=lists_golds),
+    "every_letter": Strategy(every_letter, resembles=lists_letters),
     "every_option": Strategy(every_option),
-    "first_option": Strategy(first_option, guesses=True),
+    "first_option": Strategy(first_option, guesses=True, resembles=says("a")),
     "longest_option": Strategy(longest_option, guesses=True),
-    "zero": Strategy(zero, guesses=True),
-    "one": Strategy(one, guesses=True),
-    "yes": Strategy(yes, guesses=True),
-    "dont_know": Strategy(dont_know),
+    "zero": Strategy(zero, guesses=True, resembles=says("0")),
+    "one": Strategy(one, guesses=True, resembles=says("1")),
+    "yes": Strategy(yes, guesses=True, resembles=says("yes")),
+    "dont_know": Strategy(dont_know, resembles=says("i don't know", "i do not know", "unknown", "i cannot tell")),
     "other_numbers": Strategy(other_numbers),
     "no_numbers": Strategy(no_numbers),
     "picture_name": Strategy(picture_name),
-    "whole_image": Strategy(whole_image, guesses=True),
-    "centre_box": Strategy(centre_box, guesses=True),
-    "box_grid": Strategy(box_grid),
+    "whole_image": Strategy(whole_image, guesses=True, resembles=is_whole_image),
+    "centre_box": Strategy(centre_box, guesses=True, resembles=is_centre_box),
+    "box_grid": Strategy(box_grid, resembles=is_grid),
     "centre_point": Strategy(centre_point, guesses=True),
     "point_grid": Strategy(point_grid),
-    "long_text": Strategy(long_text),
-    "to_judge": Strategy(to_judge),
+    "loop": Strategy(loop, resembles=repeats_itself),
+    "long_text": Strategy(long_text, resembles=goes_on),
+    "to_judge": Strategy(to_judge, resembles=speaks_to_judge),
 }
 
 
@@ -270,31 +255,9 @@ def letters(options: Sequence[str]) -> list[str]:
     return [chr(ord("A") + place) for place in range(len(options))]
 
 
-def is_place(record: Record) -> bool:
-    """Whether answers to the record are places on its picture."""
-    return method_of(record).outlines is not no_outlines
-
-
 def is_exact(record: Record) -> bool:
     """Whether an answer is right or wrong as a whole: no place, and no text whose every letter counts."""
     return not is_place(record) and record.accu_reward_method not in BY_LETTERS
-
-
-def place_frame(record: Record) -> tuple[int, int] | None:
-    """(width, height) in pixels of the picture whose places the record asks for; None where it asks for none."""
-    size = record.extra.get("image_wh")
-    return (int(size[0]), int(size[1])) if size and is_place(record) else None
-
-
-def boxes_completion(boxes: Sequence[tuple[float, ...]], record: Record) -> str | None:
-    """A completion with boxes in shares of the picture's sides, in the form of the gold: bare, or with its labels."""
-    if (size := place_frame(record)) is None:
-        return None
-    pixels = [[round(share * size[i % 2]) for i, share in enumerate(box)] for box in boxes]
-    labels = list(dict.fromkeys(box.label for box in parse_boxes(gold_answer(record)) if box.label))
-    if not labels:
-        return in_format(", ".join(map(str, pixels)), record)
-    return in_format(json.dumps([{"bbox_2d": box, "label": label} for label in labels for box in pixels]), record)
 
 
 @cache

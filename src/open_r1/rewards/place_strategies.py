@@ -1,0 +1,70 @@
+"""Cheap strategies whose answers are places on a picture: boxes and points. (torch-free)"""
+
+import json
+from collections.abc import Sequence
+
+from open_r1.data.record import Record
+from open_r1.rewards.base import no_outlines
+from open_r1.rewards.gold import gold_answer, in_format
+from open_r1.rewards.gold_table import GoldTable
+from open_r1.rewards.parsing.boxes import parse_boxes
+from open_r1.rewards.registry import method_of
+
+GRID_SIDE = 4  # boxes, or points, a side of a grid
+
+
+def whole_image(record: Record, golds: GoldTable) -> str | None:
+    """a box around the whole picture"""
+    return boxes_completion([(0, 0, 1, 1)], record)
+
+
+def centre_box(record: Record, golds: GoldTable) -> str | None:
+    """a box of half the sides in the centre"""
+    return boxes_completion([(0.25, 0.25, 0.75, 0.75)], record)
+
+
+def box_grid(record: Record, golds: GoldTable) -> str | None:
+    """a grid of boxes all over the picture"""
+    cells = [
+        (x / GRID_SIDE, y / GRID_SIDE, (x + 1) / GRID_SIDE, (y + 1) / GRID_SIDE)
+        for y in range(GRID_SIDE)
+        for x in range(GRID_SIDE)
+    ]
+    return boxes_completion(cells, record)
+
+
+def centre_point(record: Record, golds: GoldTable) -> str | None:
+    """the point in the centre"""
+    size = place_frame(record)
+    return in_format(f"[{size[0] // 2}, {size[1] // 2}]", record) if size else None
+
+
+def point_grid(record: Record, golds: GoldTable) -> str | None:
+    """a grid of points all over the picture"""
+    if (size := place_frame(record)) is None:
+        return None
+    steps = [(2 * k + 1) / (2 * GRID_SIDE) for k in range(GRID_SIDE)]
+    points = (f"[{round(x * size[0])}, {round(y * size[1])}]" for y in steps for x in steps)
+    return in_format(", ".join(points), record)
+
+
+def is_place(record: Record) -> bool:
+    """Whether answers to the record are places on its picture."""
+    return method_of(record).outlines is not no_outlines
+
+
+def place_frame(record: Record) -> tuple[int, int] | None:
+    """(width, height) in pixels of the picture whose places the record asks for; None where it asks for none."""
+    size = record.extra.get("image_wh")
+    return (int(size[0]), int(size[1])) if size and is_place(record) else None
+
+
+def boxes_completion(boxes: Sequence[tuple[float, ...]], record: Record) -> str | None:
+    """A completion with boxes in shares of the picture's sides, in the form of the gold: bare, or with its labels."""
+    if (size := place_frame(record)) is None:
+        return None
+    pixels = [[round(share * size[i % 2]) for i, share in enumerate(box)] for box in boxes]
+    labels = list(dict.fromkeys(box.label for box in parse_boxes(gold_answer(record)) if box.label))
+    if not labels:
+        return in_format(", ".join(map(str, pixels)), record)
+    return in_format(json.dumps([{"bbox_2d": box, "label": label} for label in labels for box in pixels]), record)
