@@ -16,6 +16,9 @@ from open_r1.rewards.parsing.numbers import parse_number
 MOST_OPTIONS = 26
 _LETTER = re.compile(r"[(\[]?([A-Z])(?:[)\].:]{1,2}(?:\s.{0,400})?)?", re.DOTALL)
 
+_LETTERS = re.compile(r"\[?[\"'(]?[A-Z][\"')]?(?:\s?[,;/&]\s?[\"'(]?[A-Z][\"')]?){1,25}\]?")  # "A, C", ["A", "C"]
+_LETTERS_AS_WORD = re.compile(r"[A-Z]{2,26}")
+
 
 def listed_options(record: Record) -> list[str]:
     """The texts of a row's options A, B, ... in `options` or `choices`; [] where it has no such list.
@@ -44,6 +47,8 @@ def gold_key(record: Record) -> str:
         return chr(ord("A") + options.index(same_words_key(text)))
     if letter := _LETTER.fullmatch(text):
         return letter[1]
+    if _LETTERS.fullmatch(text) or (options and _LETTERS_AS_WORD.fullmatch(text)):
+        return "".join(sorted(set(re.findall("[A-Z]", text))))
     number = parse_number(text)
     return str(number) if number is not None else same_words_key(text)
 
