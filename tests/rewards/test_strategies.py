@@ -169,6 +169,17 @@ def test_golds_that_a_person_takes_for_equal_have_one_key(golds: tuple[str, ...]
     assert len({gold_key(row(1, gold, **fields)) for gold in golds}) == keys
 
 
+def test_boxes_of_any_form_have_one_key() -> None:
+    golds = ("[1, 2, 30, 40]", '{"bbox": [1, 2, 30, 40]}', "<box>(1,2),(30,40)</box>", "[1.0, 2.0, 30.0, 40]")
+    assert len({gold_key(row(1, gold, "rec")) for gold in golds}) == 1
+    assert gold_key(row(1, golds[0], "rec")) != gold_key(row(1, "[1, 2, 30, 41]", "rec"))
+
+
+def test_an_answer_that_says_the_same_is_no_false_pair() -> None:
+    records = [row(1, "[0, 0, 20, 20]", "point_in_box"), row(2, "[5, 5, 15, 15]", "point_in_box")]  # one centre
+    assert other_golds(target_of(records), quietly).pairs == 0
+
+
 def test_a_blank_gold_is_the_rows_error() -> None:
     with pytest.raises(DataError, match=r"t\.jsonl:1"):
         gold_key(row(1, " "))

@@ -144,11 +144,13 @@ def other_golds(
     best: dict[int, float | None] = {}
     done, paid = 0, []
     until = time.monotonic() + seconds
-    parts = growing(gold_pairs(len(rows), most), PAIRS_AT_ONCE)
+    said = [gold_answer(row) for row in rows]
+    pairs = [(i, j) for i, j in gold_pairs(len(rows), most) if said[i] != said[j]]
+    parts = growing(pairs, PAIRS_AT_ONCE)
     for part in progress(parts, f"pairing golds on {target.title}", len(parts)):
         new = sorted({i for i, _ in part} - best.keys())
         answers = [(right_completion(rows[i]), rows[i]) for i in new]
-        answers += [(in_format(gold_answer(rows[j]), rows[i]), rows[i]) for i, j in part]
+        answers += [(in_format(said[j], rows[i]), rows[i]) for i, j in part]
         grades = graded(target.reward, answers)
         best |= zip(new, grades, strict=False)
         for (i, j), value in zip(part, grades[len(new) :], strict=True):

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from open_r1.data.record import Record
-from open_r1.rewards.base import gold_text
+from open_r1.rewards.base import gold_text, no_outlines
 from open_r1.rewards.gold import gold_answer
 from open_r1.rewards.parsing.answer import fold_case, without_markup
+from open_r1.rewards.parsing.boxes import stated_boxes
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.numbers import parse_number
+from open_r1.rewards.registry import method_of
 
 MOST_OPTIONS = 26
 _LETTER = re.compile(r"[(\[]?([A-Z])(?:[)\].:]{1,2}(?:\s.{0,400})?)?", re.DOTALL)
@@ -31,8 +33,13 @@ def listed_options(record: Record) -> list[str]:
     return [str(text) for text in texts[:MOST_OPTIONS]] if isinstance(texts, (list, tuple)) else []
 
 
+def is_place(record: Record) -> bool:
+    """Whether answers to the record are places on its picture."""
+    return method_of(record).outlines is not no_outlines
+
+
 def gold_key(record: Record) -> str:
-    """One text for all spellings of a gold answer that a person takes for equal: a letter, a number, else the words.
+    """One text for all spellings of a gold answer that a person takes for equal: letters, a number, boxes, else words.
 
     It asks no reward, so that it can show where a reward takes different answers for equal. Raises DataError for a
     blank gold.
@@ -42,6 +49,8 @@ def gold_key(record: Record) -> str:
     ('A', 'A', '3')
     """
     text = without_markup(plain_characters(gold_text(record)))
+    if is_place(record) and (boxes := stated_boxes(text)):
+        return str(sorted((box.label or "", box.xyxy) for box in boxes))
     options = [same_words_key(option) for option in listed_options(record)]
     if options.count(same_words_key(text)) == 1:
         return chr(ord("A") + options.index(same_words_key(text)))

@@ -4,11 +4,9 @@ import json
 from collections.abc import Sequence
 
 from open_r1.data.record import Record
-from open_r1.rewards.base import no_outlines
 from open_r1.rewards.gold import gold_answer, in_format
-from open_r1.rewards.gold_table import GoldTable
+from open_r1.rewards.gold_table import GoldTable, is_place
 from open_r1.rewards.parsing.boxes import parse_boxes
-from open_r1.rewards.registry import method_of
 
 GRID_SIDE = 4  # boxes, or points, a side of a grid
 
@@ -46,11 +44,6 @@ def point_grid(record: Record, golds: GoldTable) -> str | None:
     steps = [(2 * k + 1) / (2 * GRID_SIDE) for k in range(GRID_SIDE)]
     points = (f"[{round(x * size[0])}, {round(y * size[1])}]" for y in steps for x in steps)
     return in_format(", ".join(points), record)
-
-
-def is_place(record: Record) -> bool:
-    """Whether answers to the record are places on its picture."""
-    return method_of(record).outlines is not no_outlines
 
 
 def place_frame(record: Record) -> tuple[int, int] | None:

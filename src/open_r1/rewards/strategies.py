@@ -14,8 +14,8 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
-from open_r1.rewards.gold_table import GoldTable, listed_options
-from open_r1.rewards.place_strategies import box_grid, centre_box, centre_point, is_place, point_grid, whole_image
+from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
+from open_r1.rewards.place_strategies import box_grid, centre_box, centre_point, point_grid, whole_image
 from open_r1.rewards.resemblance import (
     Resemblance,
     copies_question,
