@@ -274,7 +274,7 @@ TARGETS: dict[str, Target] = {
     "boxes": partial(reads, boxes.parse_boxes, is_boxes),
     "bare boxes": partial(reads, boxes.stated_boxes, is_boxes),
     "no object": partial(reads, absence.states_no_object, is_bool),
-    "point": partial(reads, points.last_point, is_json),
+    "point": partial(reads, points.last_point, lambda point: is_json(point and point.xy)),
     "detections": partial(reads, detections.parse_detections, is_boxes),
     "chars": partial(reads, chars.parse_chars, is_text_or_nothing),
     "message": partial(reads, chars.parse_message, is_text_or_nothing),

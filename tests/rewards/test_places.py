@@ -60,7 +60,7 @@ def test_every_spelling_of_a_box_is_that_box(box: tuple, spelling: str, wide: bo
 @given(corners, st.sampled_from(POINTS), st.booleans())
 def test_every_spelling_of_a_point_is_that_point(box: tuple, spelling: str, wide: bool) -> None:
     text = spelling.format(a=box[2], b=box[3])
-    assert last_point(text.translate(FULL_WIDTH) if wide else text) == box[2:]
+    assert last_point(text.translate(FULL_WIDTH) if wide else text).xy == box[2:]
 
 
 @settings(max_examples=100, deadline=None)

@@ -79,6 +79,16 @@ def original_size(
     return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, size)
 
 
+def size_fields(record: Record) -> dict[str, Any]:
+    """Fields for rewards: the original size (w, h) in pixels of the record's image, as `image_wh` that of the image
+    `box_image`, or of the first, and as `image_sizes` those of several. Raises DataError as `original_size`."""
+    sizes = [original_size(record.folder, path, where=record.where) for path in record.images]
+    chosen = record.extra.get("box_image")
+    index = chosen - 1 if type(chosen) is int and 1 <= chosen <= len(sizes) else 0
+    several = {"image_sizes": sizes} if len(sizes) > 1 else {}
+    return {"image_wh": sizes[index], **several} if sizes else {}
+
+
 def load_images(records: Sequence[Record], *, workers: int = 4) -> list[list[Image.Image]]:
     """The images of each record; a file named twice is opened once and its picture shared, so do not draw on it.
 

@@ -158,6 +158,11 @@ def long_prompts(
                 break
 
 
+def no_problems(record: Record) -> tuple[Problem, ...]:
+    """No problems: the check of rows of which nothing more is known."""
+    return ()
+
+
 def refuse_unusable_prompts(
     records: Sequence[Record],
     processor: Any,
@@ -165,14 +170,16 @@ def refuse_unusable_prompts(
     limits: Sequence[Limit],
     answer: Callable[[Record], str] | None = None,
     template: dict[str, Any] | None = None,
+    check: Callable[[Record], Iterable[Problem]] = no_problems,
 ) -> None:
-    """Raises DataError that names every row with a control token in its texts, else every row whose prompt is over a
-    limit; with `answer`, which makes the text that a row teaches, both count that too. Rows are read once."""
+    """Raises DataError that names every row with a control token in its texts or a problem of `check`, else every row
+    whose prompt is over a limit; with `answer`, which makes the text that a row teaches, both count that too. Rows are
+    read once."""
     tokens, problems = control_tokens(processor, template), list[Problem]()
 
     def plain_rows() -> Iterator[Record]:
         for record in track(records, "reading prompts", console=Console(stderr=True), transient=True):
-            found = list(tokens.problems(record, with_answer=answer is not None))
+            found = [*tokens.problems(record, with_answer=answer is not None), *check(record)]
             problems.extend(found)
             if not found:
                 yield record

@@ -26,6 +26,7 @@ from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
+from open_r1.rewards.places import refuse_misplaced
 from open_r1.rewards.trl_adapter import lost_gradings
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
@@ -42,6 +43,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[s
         VLMConfig(model_name_or_path=settings.model), image_limits(settings), settings.trust_remote_code
     )
     control_tokens(processor).refuse(records)
+    refuse_misplaced(records)
     about = {
         "data": digest(records),
         "weights": checkpoint_stamp(settings.model, settings.trust_remote_code),

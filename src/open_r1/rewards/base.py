@@ -1,6 +1,6 @@
 """The types of rewards and accuracy methods; the gold answer of a record and the error for an unusable one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,7 @@ class Method:
     - `check_ready`: raises ValueError before training where something outside of the rows is missing (an endpoint).
     - `is_remote`: waits for another machine; it has its own deadlines, and runs in the training process.
     - `gold_maximum`: the score of a record's own gold answer, where that is below `maximum` (a polygon is not a mask).
+    - `places`: the boxes of the gold answer in pixels, (x, y, x, y) for a point, where it is a place on a picture.
     - `outlines`: the answer of a completion on the picture; `gold_outlines`: the gold answer, where that is more than
       the outlines of a perfect completion.
     """
@@ -73,19 +74,23 @@ class Method:
     check_ready: Callable[[], None] | None = None
     is_remote: bool = False
     gold_maximum: Callable[[Record], float] | None = None
+    places: Callable[[Record], Sequence[Sequence[float]]] | None = None
     outlines: Callable[[str, Record], tuple[Outline, ...]] = no_outlines
     gold_outlines: Callable[[Record], tuple[Outline, ...]] | None = None
 
 
-def outline(points: Iterable[tuple[float, float]], wh: tuple[float, float], label: str | None = None) -> Outline:
-    """The Outline of corners in pixels of an image of `wh` (width, height); corners outside move to its edge.
+def outline(
+    points: Iterable[tuple[float, float]], wh: tuple[float, float], label: str | None = None, image: int = 0
+) -> Outline:
+    """The Outline of corners in pixels of the record's image `image`, whose size is `wh` (width, height); corners
+    outside move to its edge.
 
     >>> outline([(0, 0), (320, 0), (320, 900)], (640, 425))
     Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), label=None, image=0)
     """
     width, height = wh
     inside = ((min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)) for x, y in points)
-    return Outline(tuple(inside), label)
+    return Outline(tuple(inside), label, image)
 
 
 def is_direct(record: Record) -> bool:

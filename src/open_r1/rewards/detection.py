@@ -27,7 +27,8 @@ from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.parsing.boxes import AnswerBox, plain_but_labels
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.detections import parse_detections
-from open_r1.rewards.referring import box_iou, box_outline, coordinate_frame, in_frame
+from open_r1.rewards.pictures import answer_picture, box_picture, coordinate_frame
+from open_r1.rewards.referring import box_iou, box_outline, in_frame
 
 # As in COCOeval (pycocotools, Params.setDetParams), bit for bit.
 THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
@@ -91,7 +92,9 @@ def weighted_sum(completion: str, record: Record) -> float:
 
 
 def gold_detections(record: Record) -> list[AnswerBox]:
-    """The gold boxes, [] for an image without objects. Raises DataError (field `solution`) for any other gold."""
+    """The gold boxes, [] for an image without objects. Raises DataError (field `solution`) for any other gold, and
+    (field `box_image`) where their picture is not named."""
+    box_picture(record)
     text = without_fence(gold_text(record))
     if states_no_object(text):
         return []
@@ -106,11 +109,24 @@ def gold_detections(record: Record) -> list[AnswerBox]:
     return [box for box in boxes if box is not None]
 
 
+def detection_places(record: Record) -> list[tuple[float, ...]]:
+    """The gold boxes without labels, as the `places` of the methods."""
+    return [box.xyxy for box in gold_detections(record)]
+
+
 def answered_detections(completion: str, record: Record) -> list[AnswerBox] | None:
     """All boxes of a completion's answer in pixels of the original image; None where it neither has boxes nor states
-    that there are none."""
+    that there are none. A box of another picture than the gold's has no area."""
     where, boxes = coordinate_frame(record), parse_detections(final_text(completion))
-    return boxes and [AnswerBox(to_original(box.xyxy, **where), box.label) for box in boxes]
+    return boxes and [_in_pixels(box, record, where) for box in boxes]
+
+
+def _in_pixels(box: AnswerBox, record: Record, where: dict[str, Any]) -> AnswerBox:
+    if box.image is None:
+        return AnswerBox(to_original(box.xyxy, **where), box.label)
+    placed = answer_picture(record, box.image)
+    xyxy = to_original(box.xyxy, **coordinate_frame(placed)) if placed else (0.0, 0.0, 0.0, 0.0)
+    return AnswerBox(xyxy, box.label, box.image)
 
 
 def detection_answer(record: Record) -> str:
@@ -129,8 +145,10 @@ def detections_json(completion: str, record: Record) -> list[dict[str, Any]] | N
 
 
 def detection_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """`answered_detections` on the first picture, with their labels; raises DataError and ValueError as `od_ap`."""
-    return tuple(box_outline(box.xyxy, record, box.label) for box in answered_detections(completion, record) or ())
+    """`answered_detections` on their picture, with their labels; raises DataError and ValueError as `od_ap`."""
+    boxes = answered_detections(completion, record) or ()
+    placed = [(box, answer_picture(record, box.image)) for box in boxes]
+    return tuple(box_outline(box.xyxy, picture, box.label) for box, picture in placed if picture is not None)
 
 
 def average_precision(gold_G4: np.ndarray, ranked_D4: np.ndarray, thresholds_T: np.ndarray = THRESHOLDS_T) -> float:

@@ -13,7 +13,8 @@ from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.boxes import stated_boxes
 from open_r1.rewards.parsing.points import Point, last_point
-from open_r1.rewards.referring import box_outline, coordinate_frame, has_area, image_wh
+from open_r1.rewards.pictures import answer_picture, box_picture, coordinate_frame, image_wh
+from open_r1.rewards.referring import box_outline, has_area
 
 SIGMA_OF_BOX = 0.5  # standard deviation of `point_distance` along a side of a gold box, as in GUI-G2
 SIGMA_OF_DIAGONAL = 0.05  # and around a gold point, of the image's diagonal
@@ -59,18 +60,36 @@ def point_distance(completion: str, record: Record) -> float:
 
 
 def answered_point(completion: str, record: Record) -> Point | None:
-    """The point of a completion's answer in pixels of the original image; None without one."""
-    where, point = coordinate_frame(record), last_point(completion)
-    return None if point is None else to_original((*point, *point), **where)[:2]
+    """The point of a completion's answer in pixels of the original image; None without one, and for one of another
+    picture than the gold's."""
+    found = _answered(completion, record)
+    return None if found is None else found[0]
+
+
+def _answered(completion: str, record: Record) -> tuple[Point, Record] | None:
+    """(the answered point in pixels, the record with its picture)."""
+    coordinate_frame(record)  # a record without what its family needs is refused, whatever the answer
+    point = last_point(completion)
+    if point is None or (placed := answer_picture(record, point.image)) is None:
+        return None
+    x, y, _, _ = to_original((*point.xy, *point.xy), **coordinate_frame(placed))
+    return (x, y), placed
 
 
 def gold_boxes(record: Record) -> list[Sequence[float]]:
     """The boxes of a record's solution; DataError (field `solution`) without any, or for one without an area."""
+    box_picture(record)
     boxes = [box.xyxy for box in stated_boxes(gold_text(record))]
     if not boxes or not all(map(has_area, boxes)):
         expected = "one box [x1, y1, x2, y2] or a list of them, x1 < x2 and y1 < y2, in pixels of the original image"
         raise bad_gold(record, expected)
     return boxes
+
+
+def target_places(record: Record) -> list[Sequence[float]]:
+    """The gold box, or the gold point as (x, y, x, y), as the `places` of `point_distance`."""
+    target = _gold_target(record)
+    return [target if len(target) == 4 else (*target, *target)]
 
 
 def centre_answer(record: Record) -> str:
@@ -107,8 +126,8 @@ def point_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     >>> point_outlines("(100, 50)", row)[0].points
     ((0.49, 0.5), (0.5, 0.48), (0.51, 0.5), (0.5, 0.52))
     """
-    point = answered_point(completion, record)
-    return () if point is None else (_rhombus(point, record),)
+    found = _answered(completion, record)
+    return () if found is None else (_rhombus(*found),)
 
 
 def gold_box_outlines(record: Record) -> tuple[Outline, ...]:
@@ -118,28 +137,37 @@ def gold_box_outlines(record: Record) -> tuple[Outline, ...]:
 
 def gold_target_outlines(record: Record) -> tuple[Outline, ...]:
     """The gold box, or a rhombus around the gold point, on its picture."""
-    boxes = [box.xyxy for box in stated_boxes(gold_text(record), loose=False)]
-    return (box_outline(boxes[0], record),) if boxes else (_rhombus(_target(record)[0], record),)
+    target = _gold_target(record)
+    return (box_outline(target, record) if len(target) == 4 else _rhombus((target[0], target[1]), record),)
 
 
 def _rhombus(point: Point, record: Record) -> Outline:
     (x, y), wh = point, image_wh(record)
     reach = MARK * min(wh)
-    return outline([(x - reach, y), (x, y - reach), (x + reach, y), (x, y + reach)], wh)
+    return outline([(x - reach, y), (x, y - reach), (x + reach, y), (x, y + reach)], wh, image=box_picture(record) - 1)
 
 
 def _target(record: Record) -> tuple[Point, Point]:
     """(the gold point, σ along x and y), both in pixels."""
+    target = _gold_target(record)
+    if len(target) == 4:
+        x1, y1, x2, y2 = target
+        return ((x1 + x2) / 2, (y1 + y2) / 2), (SIGMA_OF_BOX * (x2 - x1), SIGMA_OF_BOX * (y2 - y1))
+    sigma = _sigma(record)
+    return (target[0], target[1]), (sigma, sigma)
+
+
+def _gold_target(record: Record) -> Sequence[float]:
+    """The one box, or the one point, of the solution."""
+    box_picture(record)
     text = gold_text(record)
     boxes = [box.xyxy for box in stated_boxes(text, loose=False)]
     if len(boxes) == 1 and has_area(boxes[0]):
-        x1, y1, x2, y2 = boxes[0]
-        return ((x1 + x2) / 2, (y1 + y2) / 2), (SIGMA_OF_BOX * (x2 - x1), SIGMA_OF_BOX * (y2 - y1))
+        return boxes[0]
     point = None if boxes else last_point(text)
     if point is None:
         raise bad_gold(record, "one point [x, y] or one box [x1, y1, x2, y2] in pixels of the original image")
-    sigma = _sigma(record)
-    return point, (sigma, sigma)
+    return point.xy
 
 
 def _sigma(record: Record) -> float:

@@ -1,15 +1,12 @@
 """The reward of referring expressions: IoU of the answered box with the gold box, in original pixels. (VLM-R1)"""
 
 from collections.abc import Sequence
-from typing import Any
 
-from open_r1.data.geometry.coordinates import MAX_ASPECT, from_original, space_of, to_original
+from open_r1.data.geometry.coordinates import from_original, space_of, to_original
 from open_r1.data.record import Record
-from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.boxes import last_box, stated_boxes
-
-MAX_IMAGE_SIDE = 1_000_000  # px of an image
+from open_r1.rewards.pictures import answer_picture, box_picture, coordinate_frame, image_wh
 
 
 def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -46,19 +43,29 @@ def rec(completion: str, record: Record) -> float:
 
 
 def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
-    """The last box of a completion's answer in pixels of the original image; None without one."""
-    where, box = coordinate_frame(record), last_box(completion)
-    return None if box is None else to_original(box.xyxy, **where)
+    """The last box of a completion's answer in pixels of the original image; None without one, and for one of
+    another picture than the gold's."""
+    found = _answered(completion, record)
+    return None if found is None else found[0]
+
+
+def _answered(completion: str, record: Record) -> tuple[tuple[float, ...], Record] | None:
+    """(the answered box in pixels, the record with its picture)."""
+    coordinate_frame(record)  # a record without what its family needs is refused, whatever the answer
+    box = last_box(completion)
+    if box is None or (placed := answer_picture(record, box.image)) is None:
+        return None
+    return to_original(box.xyxy, **coordinate_frame(placed)), placed
 
 
 def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The Outline of `answered_box` on the first picture. Raises DataError and ValueError as `rec`.
+    """The Outline of `answered_box` on its picture. Raises DataError and ValueError as `rec`.
 
     >>> rec_outlines("[0, 0, 320, 425]", Record("1", ("a.png",), "", (), "", {"image_wh": [640, 425]}))
     (Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), label=None, image=0),)
     """
-    box = answered_box(completion, record)
-    return () if box is None else (box_outline(box, record),)
+    found = _answered(completion, record)
+    return () if found is None else (box_outline(*found),)
 
 
 def box_answer(record: Record) -> str:
@@ -76,58 +83,23 @@ def in_frame(box: Sequence[float], record: Record) -> list[int]:
 def box_outline(box: Sequence[float], record: Record, label: str | None = None) -> Outline:
     """The Outline of a box (x1, y1, x2, y2) in pixels of the original image. Raises DataError as `image_wh`."""
     x1, y1, x2, y2 = box
-    return outline([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], image_wh(record), label)
-
-
-def coordinate_frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:
-    """The frame of the model's coordinates as arguments of `to_original`: family, image size, pixel limits.
-
-    `wh` is the original image's (width, height) in pixels where it is known, else `image_wh(record)`.
-
-    Raises DataError for a size or limit that is not valid, and ValueError for an unknown family.
-
-    >>> coordinate_frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
-    {'family': 'qwen3_vl', 'image_wh': (640, 425)}
-    """
-    family = record.extra.get("model_family") or "original"
-    size = wh or ((1.0, 1.0) if space_of(family) == "original" else image_wh(record))
-    names = [name for name in ("min_pixels", "max_pixels") if record.extra.get(name)]
-    return {"family": family, "image_wh": size, **{name: _pixels(record, name) for name in names}}
-
-
-def _pixels(record: Record, name: str) -> int:
-    """The pixel limit in an extra field; raises DataError for anything but a positive integer."""
-    value = record.extra[name]
-    if type(value) is int and value > 0:
-        return value
-    remedy = "write the processor's limit, or remove the field"
-    raise data_error(record.where, name, shorten(value), "a positive number of pixels", remedy)
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+    return outline(corners, image_wh(record), label, box_picture(record) - 1)
 
 
 def gold_box(record: Record) -> tuple[float, ...]:
-    """The one box of a record's solution; raises DataError (field `solution`) where it is not one, or has no area."""
+    """The one box of a record's solution; raises DataError (field `solution`) where it is not one, or has no area, and
+    (field `box_image`) where its picture is not named."""
+    box_picture(record)
     boxes = stated_boxes(gold_text(record))
     if len(boxes) != 1 or not has_area(boxes[0].xyxy):
         raise bad_gold(record, "one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, in pixels of the original image")
     return boxes[0].xyxy
 
 
-def image_wh(record: Record) -> tuple[float, float]:
-    """(width, height) of the original image in pixels.
-
-    Raises DataError (field `image_wh`) where it is missing or beyond the limits of `open_r1.data.images`.
-    """
-    value = record.extra.get("image_wh") or [record.extra.get("width"), record.extra.get("height")]
-    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if is_pair and all(_is_side(side) for side in value) and max(value) <= MAX_ASPECT * min(value):
-        return value[0], value[1]
-    expected = f"[width, height] of the original image in pixels, within 1:{MAX_ASPECT}"
-    remedy = f"boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
-    raise data_error(record.where, "image_wh", shorten(value), expected, remedy)
-
-
-def _is_side(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= MAX_IMAGE_SIDE
+def box_places(record: Record) -> list[tuple[float, ...]]:
+    """`gold_box`, as the `places` of the methods."""
+    return [gold_box(record)]
 
 
 def has_area(box: Sequence[float]) -> bool:

@@ -6,6 +6,7 @@ Importing this loads neither torch nor sympy.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from open_r1.data.record import Record
@@ -16,6 +17,7 @@ from open_r1.rewards.cipher import chars_thinking, decode, decode_answer, decode
 from open_r1.rewards.detection import (
     detection_answer,
     detection_outlines,
+    detection_places,
     detections_json,
     od_ap,
     od_ap50,
@@ -31,15 +33,17 @@ from open_r1.rewards.points import (
     answered_point,
     centre_answer,
     gold_box_outlines,
+    gold_boxes,
     gold_target_outlines,
     point_distance,
     point_in_box,
     point_outlines,
     target_answer,
+    target_places,
 )
-from open_r1.rewards.referring import answered_box, box_answer, rec, rec_outlines
+from open_r1.rewards.referring import answered_box, box_answer, box_places, rec, rec_outlines
 from open_r1.rewards.repetition import MAX_PENALTY, repetition
-from open_r1.rewards.segmentation import answered_polygon, gold_ceiling, mask_iou, polygon_outlines
+from open_r1.rewards.segmentation import answered_polygon, gold_ceiling, mask_iou, polygon_outlines, polygon_places
 from open_r1.rewards.short_answers import (
     all_match,
     default,
@@ -51,6 +55,12 @@ from open_r1.rewards.short_answers import (
 )
 from open_r1.rewards.text_distance import anls, cer, first_accepted
 
+_boxes = partial(Method, parse=answered_box, answer=box_answer, places=box_places, outlines=rec_outlines)
+_detections = partial(
+    Method, parse=detections_json, answer=detection_answer, places=detection_places, outlines=detection_outlines
+)
+_points = partial(Method, parse=answered_point, outlines=point_outlines)
+
 METHODS: dict[str, Method] = {
     "default": Method(default, parse=parse_default),
     "math": Method(score_math),
@@ -59,29 +69,23 @@ METHODS: dict[str, Method] = {
     "yes_no": Method(yes_no, parse=parse_yes_no_answer),
     "all_match": Method(all_match),
     "digits": Method(digits, parse=parse_digits),
-    "rec": Method(rec, parse=answered_box, answer=box_answer, outlines=rec_outlines),
-    "iou": Method(rec, parse=answered_box, answer=box_answer, outlines=rec_outlines),  # VLM-R1's other name of `rec`
-    "mask_iou": Method(mask_iou, parse=answered_polygon, gold_maximum=gold_ceiling, outlines=polygon_outlines),
-    "od_ap": Method(od_ap, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
-    "od_ap50": Method(od_ap50, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
-    "odLength": Method(od_length, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
-    "weighted_sum": Method(weighted_sum, parse=detections_json, answer=detection_answer, outlines=detection_outlines),
-    "map": Method(
-        od_ap, parse=detections_json, answer=detection_answer, outlines=detection_outlines
-    ),  # VLM-R1's name of `od_ap`
-    "point_in_box": Method(
-        point_in_box,
-        parse=answered_point,
-        answer=centre_answer,
-        outlines=point_outlines,
-        gold_outlines=gold_box_outlines,
+    "rec": _boxes(rec),
+    "iou": _boxes(rec),  # VLM-R1's other name of `rec`
+    "mask_iou": Method(
+        mask_iou,
+        parse=answered_polygon,
+        gold_maximum=gold_ceiling,
+        places=polygon_places,
+        outlines=polygon_outlines,
     ),
-    "point_distance": Method(
-        point_distance,
-        parse=answered_point,
-        answer=target_answer,
-        outlines=point_outlines,
-        gold_outlines=gold_target_outlines,
+    "od_ap": _detections(od_ap),
+    "od_ap50": _detections(od_ap50),
+    "odLength": _detections(od_length),
+    "weighted_sum": _detections(weighted_sum),
+    "map": _detections(od_ap),  # VLM-R1's name of `od_ap`
+    "point_in_box": _points(point_in_box, answer=centre_answer, places=gold_boxes, gold_outlines=gold_box_outlines),
+    "point_distance": _points(
+        point_distance, answer=target_answer, places=target_places, gold_outlines=gold_target_outlines
     ),
     "cer": Method(cer),
     "anls": Method(anls, answer=first_accepted),
@@ -127,6 +131,7 @@ REWARDS: dict[str, Reward] = {
 
 # The rewards of a completion's form: any answer earns them, a wrong one too.
 ABOUT_FORM = frozenset({"format", "repetition", "two_decimals", "area_format"})
+BY_METHOD = {"accuracy", "length"}  # rewards that ask the row's accuracy method
 
 # The least value of each reward; a completion scores it where its grading timed out or crashed.
 MINIMA: dict[str, Callable[[Record], float]] = {
@@ -182,4 +187,4 @@ def is_remote(reward: str, record: Record) -> bool:
     (True, False)
     """
     method = METHODS.get(record.accu_reward_method or "default")
-    return reward in ("accuracy", "length") and method is not None and method.is_remote
+    return reward in BY_METHOD and method is not None and method.is_remote

@@ -13,7 +13,7 @@ from open_r1.data.record import Record
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.polygons import last_polygon, parse_polygons
-from open_r1.rewards.referring import coordinate_frame
+from open_r1.rewards.pictures import box_picture, coordinate_frame
 
 MAX_MASK_PIXELS = 64_000_000  # of a mask, as of an image
 _NO_SIZE = (0.0, 0.0)
@@ -69,12 +69,12 @@ def answered_polygon(completion: str, record: Record) -> dict[str, Any] | None:
 
 
 def polygon_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The corners of the polygon that `mask_iou` reads, on the first picture; DataError and ValueError as there."""
+    """The corners of the polygon that `mask_iou` reads, on its picture; DataError and ValueError as there."""
     polygon = _last_polygon(completion, record)
     if polygon is None:
         return ()
     height, width = polygon.size
-    return (outline(outline_points(polygon).tolist(), (width, height)),)
+    return (outline(outline_points(polygon).tolist(), (width, height), image=box_picture(record) - 1),)
 
 
 def _last_polygon(completion: str, record: Record) -> Polygon | None:
@@ -95,12 +95,20 @@ def frame_size(record: Record, size: Size) -> tuple[float, float]:
 
 
 def gold_polygon(record: Record) -> Polygon:
-    """The one polygon of a record's solution; raises DataError (field `solution`) where it is not one."""
+    """The one polygon of a record's solution; raises DataError (field `solution`) where it is not one, and (field
+    `box_image`) where its picture is not named."""
+    box_picture(record)
     polygons = parse_polygons(gold_text(record), _NO_SIZE)
     if len(polygons) != 1 or not _is_image(polygons[0].size):
         expected = 'one {"centre": [x, y], "coeffs": [...], "size": [height, width]}, centre in pixels of that image'
         raise bad_gold(record, f"{expected}, which has at most {MAX_MASK_PIXELS} and sides within 1:{MAX_ASPECT}")
     return polygons[0]
+
+
+def polygon_places(record: Record) -> list[tuple[float, ...]]:
+    """The image of the gold polygon, which states its size, as the `places` of `mask_iou`."""
+    height, width = gold_polygon(record).size
+    return [(0, 0, width, height)]
 
 
 def _is_image(size: tuple[float, float]) -> bool:

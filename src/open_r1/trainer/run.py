@@ -13,7 +13,7 @@ import yaml
 from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
-from open_r1.data.prompt_length import refuse_unusable_prompts
+from open_r1.data.prompt_length import no_problems, refuse_unusable_prompts
 from open_r1.data.record import Record
 from open_r1.models.context_length import row_limits
 from open_r1.models.families import vision_parts
@@ -21,6 +21,8 @@ from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
 from open_r1.models.saving import refuse_unsavable
 from open_r1.redaction import redacted_values
+from open_r1.rewards.places import place_problems
+from open_r1.rewards.registry import BY_METHOD
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
 from open_r1.rollout.annotation import annotator
 from open_r1.tasks.registry import TASKS
@@ -77,9 +79,10 @@ def make_grpo_trainer(
 ) -> VLMGRPOTrainer:
     """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = TASKS[task.task_type].prompts[task.prompt_mode]
+    check = place_problems if BY_METHOD & {reward.name for reward in rewards} else no_problems
     for rows in (records, eval_records or ()):
         limits, template = row_limits(task, training, model_args), training.chat_template_kwargs
-        refuse_unusable_prompts(rows, processor, instruction, limits, template=template)
+        refuse_unusable_prompts(rows, processor, instruction, limits, template=template, check=check)
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)

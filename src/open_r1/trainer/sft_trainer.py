@@ -16,6 +16,7 @@ from open_r1.models.context_length import load_config, row_limits
 from open_r1.models.families import bare_model, family_of, vision_parts
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
+from open_r1.rewards.places import place_problems
 from open_r1.rollout.annotation import annotator
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.resumable import Resumable
@@ -104,7 +105,7 @@ def make_sft_trainer(
     annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
     limits = row_limits(data, training, model_args)
     answer = lambda record: target_completion(annotate(record))  # noqa: E731
-    refuse_unusable_prompts(records, processor, instruction, limits, answer)
+    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=place_problems)
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)

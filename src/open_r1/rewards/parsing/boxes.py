@@ -6,10 +6,11 @@ alternatives ("[...] or [...]") neither.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from open_r1.rewards.parsing.answer import final_text
 from open_r1.rewards.parsing.characters import plain_characters
+from open_r1.rewards.parsing.pictures import named_pictures
 
 MAX_BOX_CHARS = 20_000  # of a longer text only the end is read
 _NEAR = 400  # characters before and after a box in which its JSON object must begin and end
@@ -50,10 +51,12 @@ _LOC_LABEL = re.compile(r"\s{0,80}([^<;\n]{1,200})")
 
 @dataclass(frozen=True)
 class AnswerBox:
-    """(x1, y1, x2, y2) in the frame of the text, as written: not clipped, not reordered; and its label, if any."""
+    """(x1, y1, x2, y2) in the frame of the text, as written: not clipped, not reordered; its label, if any, and the
+    number, from 1, of the picture that the text names for it, if any."""
 
     xyxy: tuple[float, float, float, float]
     label: str | None = None
+    image: int | None = field(default=None, repr=False)
 
 
 def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
@@ -75,7 +78,9 @@ def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     ([AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.0), label=None)], (1.0, 2.0, 3.0, 4.0))
     """
     text = plain_but_labels(text[-MAX_BOX_CHARS:])
-    return [box for match in _BOX.finditer(text) if loose or _says_box(match, text) for box in _boxes_of(match, text)]
+    matches = [match for match in _BOX.finditer(text) if loose or _says_box(match, text)]
+    images = named_pictures(text, [match.span() for match in matches])
+    return [box for match, image in zip(matches, images, strict=True) for box in _boxes_of(match, text, image)]
 
 
 def stated_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
@@ -87,7 +92,7 @@ def stated_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     (30.0, 40.0, 150.0, 120.0)
     """
     plain = plain_but_labels(text[-MAX_BOX_CHARS:])
-    return parse_boxes(plain, loose) or [AnswerBox(xyxy) for xyxy in _bare_boxes(plain, loose)]
+    return parse_boxes(plain, loose) or _bare_boxes(plain, loose)
 
 
 def last_box(completion: str, loose: bool = True) -> AnswerBox | None:
@@ -118,26 +123,33 @@ def _says_box(match: re.Match[str], text: str) -> bool:
     return not match["corners"] or "box" in text[max(start - 16, 0) : start].lower()
 
 
-def _bare_boxes(text: str, loose: bool) -> Iterator[tuple[float, float, float, float]]:
-    runs = bare_runs(text)
-    fours = [run for run in runs if len(run) == 4]
-    if loose and not fours and [len(run) for run in runs] == [2, 2]:
-        fours = [runs[0] + runs[1]]
-    return (_four(run) for run in fours)
+def _bare_boxes(text: str, loose: bool) -> list[AnswerBox]:
+    matches = bare_runs(text)
+    images = named_pictures(text, [run.span() for run in matches])
+    runs = [(run_numbers(run), image) for run, image in zip(matches, images, strict=True)]
+    fours = [(run, image) for run, image in runs if len(run) == 4]
+    if loose and not fours and [len(run) for run, _ in runs] == [2, 2]:
+        fours = [(runs[0][0] + runs[1][0], runs[0][1])]
+    return [AnswerBox(_four(run), image=image) for run, image in fours]
 
 
-def bare_runs(text: str) -> list[tuple[float, ...]]:
+def bare_runs(text: str) -> list[re.Match[str]]:
     """The runs of two to nine numbers, split by commas or spaces, that stand in no brackets.
 
-    >>> bare_runs("In [1, 2] of 9: 30, 40px and 5 6 7")
+    >>> [run_numbers(run) for run in bare_runs("In [1, 2] of 9: 30, 40px and 5 6 7")]
     [(30.0, 40.0), (5.0, 6.0, 7.0)]
     """
-    return [tuple(map(float, re.findall(_D, run[2]))) for run in _RUN.finditer(text) if not run[1]]
+    return [run for run in _RUN.finditer(text) if not run[1]]
+
+
+def run_numbers(run: re.Match[str]) -> tuple[float, ...]:
+    """The numbers of a run."""
+    return tuple(map(float, re.findall(_D, run[2])))
 
 
 def _is_alternative(text: str, boxes: list[AnswerBox]) -> bool:
     """Whether "or" stands right before the last of several different boxes."""
-    matches = list(_BOX.finditer(text)) or [run for run in _RUN.finditer(text) if not run[1]]
+    matches = list(_BOX.finditer(text)) or bare_runs(text)
     if min(len(boxes), len(matches)) < 2 or boxes[-1].xyxy == boxes[-2].xyxy:
         return False
     gap = text[matches[-2].end() : matches[-1].start()]
@@ -153,13 +165,13 @@ def joins_alternatives(gap: str) -> bool:
     return _OR.search(gap) is not None
 
 
-def _boxes_of(match: re.Match[str], text: str) -> Iterator[AnswerBox]:
+def _boxes_of(match: re.Match[str], text: str, image: int | None) -> Iterator[AnswerBox]:
     if match["loc"]:
-        yield from _located(match, text)
+        yield from _located(match, text, image)
         return
     label = _label(text, match) if match["key"] else match["ref"]
     for xyxy in _corner_boxes(match["corners"]) if match["corners"] else _plain_box(match):
-        yield AnswerBox(xyxy, label)
+        yield AnswerBox(xyxy, label, image)
 
 
 def _plain_box(match: re.Match[str]) -> Iterator[tuple[float, float, float, float]]:
@@ -204,12 +216,12 @@ def _named_box(text: str) -> Iterator[tuple[float, float, float, float]]:
             return
 
 
-def _located(match: re.Match[str], text: str) -> Iterator[AnswerBox]:
+def _located(match: re.Match[str], text: str, image: int | None) -> Iterator[AnswerBox]:
     tokens = [float(digits) for digits in re.findall(r"\d{4}", match["loc"])]
     if len(tokens) == 4:
         y1, x1, y2, x2 = tokens
         label = _LOC_LABEL.match(text, match.end())
-        yield AnswerBox((x1, y1, x2, y2), label[1].strip() or None if label else None)
+        yield AnswerBox((x1, y1, x2, y2), label[1].strip() or None if label else None, image)
 
 
 def _label(text: str, match: re.Match[str]) -> str | None:

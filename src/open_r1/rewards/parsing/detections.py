@@ -22,7 +22,9 @@ def parse_detections(text: str) -> list[AnswerBox] | None:
     >>> parse_detections("```json\\n[]\\n```"), parse_detections("None."), parse_detections("I cannot see any")
     ([], [], None)
     """
-    boxes = [replace(box, label=_unescaped(box.label)) for box in parse_boxes(text)]
+    boxes = parse_boxes(text)
+    if "\\u" in text:
+        boxes = [replace(box, label=_unescaped(box.label)) for box in boxes]
     return boxes if boxes or states_no_object(text) else None
 
 

@@ -6,11 +6,20 @@ model may correct itself, unless "or" or a comma alone stands before it: listing
 """
 
 import re
+from dataclasses import dataclass
 
 from open_r1.rewards.parsing.answer import final_text
-from open_r1.rewards.parsing.boxes import MAX_BOX_CHARS, bare_runs, joins_alternatives, last_box, plain_but_labels
+from open_r1.rewards.parsing.boxes import (
+    bare_runs,
+    joins_alternatives,
+    last_box,
+    plain_but_labels,
+    run_numbers,
+)
+from open_r1.rewards.parsing.pictures import named_pictures
 
 Point = tuple[float, float]
+MAX_POINT_CHARS = 5_000  # of a longer text only the end is read
 
 _D = r"([-+]?\d{1,9}(?:\.\d{0,30})?)"
 _PX = r"(?:\s?(?:px|pixels?)\b)?"
@@ -38,40 +47,54 @@ _SEVERAL = re.compile(r"<points\b[^<>]{0,200}\bx2\b", re.IGNORECASE)  # Molmo's 
 _BARE = re.compile(rf"[\[(]{_S}{_PAIR}{_S}[\])]")
 
 
-def last_point(completion: str) -> Point | None:
-    """(x, y) of a completion's answer, or the centre of its box; None for none, and for alternatives.
+@dataclass(frozen=True)
+class AnswerPoint:
+    """(x, y) in the frame of the text, and the number, from 1, of the picture that the text names for it, if any."""
 
-    >>> last_point("pyautogui.click(x=10, y=20.5)"), last_point('{"action": "click", "coordinate": [10, 20]}')
-    ((10.0, 20.5), (10.0, 20.0))
-    >>> last_point("<think>(1, 2)</think><answer><point>10 20</point></answer>"), last_point("[10, 20, 30, 40]")
-    ((10.0, 20.0), (20.0, 30.0))
-    >>> last_point("(1, 2), no: (10, 20)"), last_point("(1, 2) or (10, 20)"), last_point("click(1, 2) click(3, 4)")
+    xy: Point
+    image: int | None = None
+
+
+def last_point(completion: str) -> AnswerPoint | None:
+    """The point of a completion's answer, or the centre of its box; None for none, and for alternatives.
+
+    >>> last_point("pyautogui.click(x=10, y=20.5)"), last_point('{"image": 2, "coordinate": [10, 20]}')
+    (AnswerPoint(xy=(10.0, 20.5), image=None), AnswerPoint(xy=(10.0, 20.0), image=2))
+    >>> [last_point(text).xy for text in ("<think>(1, 2)</think><point>10 20</point>", "[0, 0, 20, 40]")]
+    [(10.0, 20.0), (10.0, 20.0)]
+    >>> last_point("(1, 2), no: (10, 20)").xy, last_point("(1, 2) or (10, 20)"), last_point("click(1, 2) click(3, 4)")
     ((10.0, 20.0), None, None)
     """
-    text = plain_but_labels(final_text(completion)[-MAX_BOX_CHARS:])
+    text = plain_but_labels(final_text(completion)[-MAX_POINT_CHARS:])
     if _SEVERAL.search(text):
         return None
-    marked = {_point(match) for match in _MARKED.finditer(text)}
-    if marked:
-        return marked.pop() if len(marked) == 1 else None
-    if (box := last_box(completion, loose=False)) is not None:
+    if marked := _points(text, list(_MARKED.finditer(text))):
+        return marked[-1] if len({point.xy for point in marked}) == 1 else None
+    if (box := last_box(text, loose=False)) is not None:
         x1, y1, x2, y2 = box.xyxy
-        return (x1 + x2) / 2, (y1 + y2) / 2
+        return AnswerPoint(((x1 + x2) / 2, (y1 + y2) / 2), box.image)
     return _last_bare(text)
 
 
-def _last_bare(text: str) -> Point | None:
+def _last_bare(text: str) -> AnswerPoint | None:
     """The last pair of numbers in brackets, or the only run of numbers of a text, if it has two."""
     pairs = list(_BARE.finditer(text))
-    points = [_point(match) for match in pairs]
-    if len(points) > 1 and points[-1] != points[-2]:
+    points = _points(text, pairs)
+    if len(points) > 1 and points[-1].xy != points[-2].xy:
         gap = text[pairs[-2].end() : pairs[-1].start()]
         if joins_alternatives(gap) or not gap.strip(" ,;&\r\n\t"):
             return None
     if points:
         return points[-1]
     runs = bare_runs(text)
-    return (runs[0][0], runs[0][1]) if [len(run) for run in runs] == [2] else None
+    if len(runs) != 1 or len(numbers := run_numbers(runs[0])) != 2:
+        return None
+    return AnswerPoint((numbers[0], numbers[1]), named_pictures(text, [runs[0].span()])[0])
+
+
+def _points(text: str, matches: list[re.Match[str]]) -> list[AnswerPoint]:
+    images = named_pictures(text, [match.span() for match in matches])
+    return [AnswerPoint(_point(match), image) for match, image in zip(matches, images, strict=True)]
 
 
 def _point(match: re.Match[str]) -> Point:
