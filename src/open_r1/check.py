@@ -25,7 +25,7 @@ from rich.table import Column, Table
 
 from open_r1.data.chat import PROMPTS
 from open_r1.data.control_tokens import control_tokens
-from open_r1.data.images import open_image, original_size
+from open_r1.data.images import open_image, original_size, with_sizes
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
 from open_r1.data.prompt_length import prompt_tokens
@@ -35,6 +35,7 @@ from open_r1.errors import DataError, Problem, UsageError, look_up, shorten
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.gold import gold_score
+from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
 from open_r1.rewards.registry import REWARDS, get_method, prepare_methods
 from open_r1.rewards.strategies import STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
@@ -64,7 +65,7 @@ def check_gold(record: Record) -> list[Problem]:
         got = f"{shorten(record.solution)} ({error})"
         return [_gold_problem(record, got, f"an answer that method '{method}' can read")]
     if score >= best - 1e-6:
-        return []
+        return place_problems(record)
     got = f"{shorten(record.solution)}, which earns {score:g}"
     return [_gold_problem(record, got, f"the full {best:g} with method '{method}'")]
 
@@ -82,8 +83,14 @@ def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Prob
             defects += result.problems
         else:
             stats.longest_sides[size_class(max(result))] += 1
+    lying = PlaceStatistics()
     for record in _progress(data, "scoring gold answers"):
-        defects += check_gold(record)
+        sized = (with_sizes(record) if has_places(record) else None) or record
+        found = check_gold(sized)
+        defects += found
+        if not found:
+            lying.add(sized)
+    stats.hints = lying.hints()
     return _in_order(defects), stats
 
 
@@ -239,7 +246,7 @@ def _run(
         sample = _progress(_sample(selection), "counting tokens")
         stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
     console.print(summary_table(stats))
-    for warning in data.warnings:
+    for warning in (*data.warnings, *stats.hints):
         console.print("warning: " + escape(warning))
     records = attacked_rows(selection, {problem.where for problem in problems}, args.prompt_mode)
     findings = report_attacks(rewards, records, settings, console, _progress) if records else 0

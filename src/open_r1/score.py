@@ -4,10 +4,11 @@
     python -m open_r1.score --task digits --rows completions.jsonl --out scored.jsonl
 
 A row holds `completion`, `gold`, and whatever its method needs: `options`; for boxes `model_family` and `image_wh`
-([width, height] of the original image), `min_pixels`, `max_pixels`, and where the gold is no xyxy box, `gold_format`
-xywh. A row's own `accu_reward_method` wins. The output
-repeats each row with `score` and `parsed` (letter, number, box in pixels of the original, text; null for nothing), or
-with `error`. Exit status 1 where a row could not be graded, 2 where the arguments are wrong. Needs no torch.
+([width, height] of the original image, or with several images a list of them and `box_image`, the number from 1 of
+the one that the gold is on), `min_pixels`, `max_pixels`, and where the gold is no xyxy box, `gold_format` xywh. A
+row's own `accu_reward_method` wins. The output repeats each row with `score` and `parsed` (letter, number, box in
+pixels of the original, text; null for nothing), or with `error`. Exit status 1 where a row could
+not be graded, 2 where the arguments are wrong. Needs no torch.
 """
 
 import argparse

@@ -89,6 +89,14 @@ def size_fields(record: Record) -> dict[str, Any]:
     return {"image_wh": sizes[index], **several} if sizes else {}
 
 
+def with_sizes(record: Record) -> Record | None:
+    """The record with `size_fields`; None where an image cannot be read."""
+    try:
+        return record.with_extra(**size_fields(record))
+    except DataError:
+        return None
+
+
 def load_images(records: Sequence[Record], *, workers: int = 4) -> list[list[Image.Image]]:
     """The images of each record; a file named twice is opened once and its picture shared, so do not draw on it.
 

@@ -26,6 +26,7 @@ class Statistics:
     longest_sides: Counter[str] = field(default_factory=Counter)  # of unique images
     unique_images: int = 0
     tokens: tuple[int, ...] = ()  # prompt tokens of the measured rows
+    hints: tuple[str, ...] = ()  # what looks wrong over all rows, as sentences
 
 
 def count_records(records: Iterable[Record], stats: Statistics) -> dict[tuple[str, str], str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
-from open_r1.data.images import original_size
+from open_r1.data.images import with_sizes
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.errors import DataError
@@ -38,17 +38,7 @@ def attacked_rows(data: RecordDataset, bad: Collection[str], prompt_mode: str) -
     places = np.random.default_rng(0).integers(edges[:-1], edges[1:])  # drawn: rows may alternate in a period
     facts = {"model_family": "original", "prompt_mode": prompt_mode}
     rows = (record.with_extra(**facts) for record in data.select(places) if record.where not in bad)
-    return [sized for record in rows if (sized := _with_size(record)) is not None]
-
-
-def _with_size(record: Record) -> Record | None:
-    """The record with the `image_wh` of its first picture; None where it cannot be read."""
-    if not record.images:
-        return record
-    try:
-        return record.with_extra(image_wh=original_size(record.folder, record.images[0], where=record.where))
-    except DataError:
-        return None
+    return [sized for record in rows if (sized := with_sizes(record)) is not None]
 
 
 def report_attacks(

@@ -4,6 +4,7 @@ A row with several pictures names it in the field `box_image`, or its gold does 
 place of an answer that names another picture is wrong; one that names none is on the row's.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.errors import DataError, data_error, shorten
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.parsing.pictures import named_picture
+from open_r1.rewards.parsing.characters import plain_characters
+from open_r1.rewards.parsing.pictures import named_pictures
 
 MAX_IMAGE_SIDE = 1_000_000  # px of an image
+MAX_NAMING_CHARS = 20_000  # of a gold answer that is read for the name of its image
 
 
 def box_picture(record: Record) -> int:
@@ -92,8 +95,9 @@ def coordinate_frame(record: Record, wh: tuple[float, float] | None = None) -> d
 
 def _named_by_gold(record: Record) -> int | None:
     """The picture that the gold answer names for its last place."""
-    gold = gold_text(record)
-    return named_picture(gold, 0, max(gold.rfind("["), 0), len(gold))
+    gold = plain_characters(gold_text(record))
+    numbers = list(re.finditer(r"[\[(][^\[\]()]{3,200}[\])]", gold[-MAX_NAMING_CHARS:]))
+    return named_pictures(gold[-MAX_NAMING_CHARS:], [match.span() for match in numbers])[-1] if numbers else None
 
 
 def _bad_box_image(record: Record, value: object, count: int) -> DataError:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.errors import DataError, Problem, shorten
-from open_r1.rewards.pictures import box_picture, image_wh
-from open_r1.rewards.registry import METHODS
+from open_r1.rewards.pictures import image_wh
+from open_r1.rewards.registry import METHODS, method_of
 
-SLACK = 0.01  # of a side, plus a pixel, that a gold may reach beyond its picture: annotations are rounded
-LARGE = 1_500  # px of the longer side of pictures on which boxes of at most 1000 are suspicious
-FEW = 20  # golds by which a whole dataset is judged
+EDGE_SLACK = 0.01  # of a side, plus a pixel, that a gold may reach beyond its picture: annotations are rounded
+LARGE_SIDE = 1_500  # px of the longer side of pictures on which boxes of at most 1000 are suspicious
+FEW_GOLDS = 20  # golds by which a whole dataset is judged
 
 
 def place_problems(record: Record) -> list[Problem]:
@@ -29,16 +29,20 @@ def place_problems(record: Record) -> list[Problem]:
     a.jsonl:1: solution: got '[0.1, 0.2, 0.5, 0.6]', which looks like fractions of the sides, expected pixels of the \
 original image of 640x425; multiply by its sides: [64, 85, 320, 255]
     """
-    method = METHODS.get(record.accu_reward_method or "default")
-    if method is None or method.places is None or not has_gold(record):
+    if not has_places(record) or not has_gold(record):
         return []
     try:
-        box_picture(record)
-        boxes = method.places(record)
+        boxes = method_of(record).places(record)
         wh = image_wh(record) if _has_size(record) else None
     except DataError as error:
         return list(error.problems)
     return _outside(record, boxes, wh) if boxes else []
+
+
+def has_places(record: Record) -> bool:
+    """Whether the gold of the record is a place on its pictures; False for an unknown method, a defect of its own."""
+    method = METHODS.get(record.accu_reward_method or "default")
+    return method is not None and method.places is not None
 
 
 def refuse_misplaced(records: Iterable[Record]) -> None:
@@ -58,11 +62,11 @@ def _outside(record: Record, boxes: Sequence[Sequence[float]], wh: tuple[float, 
         scales, got, remedy = wh, "fractions of the sides", "multiply by its sides"
     elif wh is None or _fits(boxes, wh):
         return []
+    elif _reach(boxes) == wh[::-1] or (high > 1000 and _fits(boxes, wh[::-1])):
+        scales, got, remedy = None, "a picture on its side", "swap x and y, or turn the picture (EXIF)"
     elif high <= 1000 and all(side >= 0 for box in boxes for side in box):
         scales = wh[0] / 1000, wh[1] / 1000
         got, remedy = "0 to 1000 of the sides", "divide by 1000 and multiply by its sides"
-    elif _fits(boxes, wh[::-1]):
-        scales, got, remedy = None, "a picture on its side", "swap x and y, or turn the picture (EXIF)"
     else:
         scales, got, remedy = None, "a place outside of its image", "correct it, or name its image in `box_image`"
     size = f" of {wh[0]:g}x{wh[1]:g}" if wh else ""
@@ -72,9 +76,14 @@ def _outside(record: Record, boxes: Sequence[Sequence[float]], wh: tuple[float, 
 
 
 def _fits(boxes: Iterable[Sequence[float]], wh: tuple[float, float]) -> bool:
-    reach = [side * (1 + SLACK) + 1 for side in wh]
-    slack = [side * SLACK + 1 for side in wh]
+    reach = [side * (1 + EDGE_SLACK) + 1 for side in wh]
+    slack = [side * EDGE_SLACK + 1 for side in wh]
     return all(-slack[i % 2] <= side <= reach[i % 2] for box in boxes for i, side in enumerate(box))
+
+
+def _reach(boxes: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The largest x and y."""
+    return max(max(box[::2]) for box in boxes), max(max(box[1::2]) for box in boxes)
 
 
 def _scaled(box: Sequence[float], scales: tuple[float, float]) -> list[int]:
@@ -84,24 +93,23 @@ def _scaled(box: Sequence[float], scales: tuple[float, float]) -> list[int]:
 
 @dataclass
 class PlaceStatistics:
-    """How golds lie on their pictures over a dataset; `hint` is a sentence where all of them look like 0 to 1000."""
+    """How golds lie on their pictures over a dataset; for a hint where all look like 0 to 1000."""
 
     largest: list[tuple[float, float]] = field(default_factory=list)  # (largest coordinate, longer side) of each gold
 
     def add(self, record: Record) -> None:
         """Counts one record whose places have no problem."""
-        method = METHODS.get(record.accu_reward_method or "default")
-        if method is None or method.places is None or not has_gold(record) or not _has_size(record):
+        if not has_places(record) or not has_gold(record) or not _has_size(record):
             return
-        if boxes := method.places(record):
+        if boxes := method_of(record).places(record):
             self.largest.append((max(side for box in boxes for side in box), max(image_wh(record))))
 
-    def hint(self) -> str | None:
-        """The warning, or None where nothing is suspicious."""
-        large = [number for number, side in self.largest if side >= LARGE]
-        if len(large) < FEW or max(large) > 1000 or min(side for _, side in self.largest) < LARGE:
-            return None
+    def hints(self) -> tuple[str, ...]:
+        """What is suspicious, as sentences."""
+        high = max((number for number, _ in self.largest), default=0)
+        if len(self.largest) < FEW_GOLDS or high > 1000 or min(side for _, side in self.largest) < LARGE_SIDE:
+            return ()
         return (
-            f"all {len(large)} golds lie within 1000, on images of {LARGE} px and more: if they are 0 to 1000 of the "
-            "sides, convert them to pixels"
+            f"all {len(self.largest)} golds lie within 1000, on images of {LARGE_SIDE} px and more: if they are 0 to "
+            "1000 of the sides, convert them to pixels",
         )

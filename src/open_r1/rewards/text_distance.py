@@ -16,6 +16,7 @@ from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.statement import stated_answer
 
 MAX_GOLD_CHARS = 20_000  # the distance of two texts so long takes about 10 ms
+MARGIN = 1_000  # characters that may stand around an answer
 ANLS_THRESHOLD = 0.5  # of the normalised distance, from which on an answer is worth nothing
 
 _FENCE = re.compile(r"\s{0,9}```\w{0,20}\n(.*?)\n?```\s{0,9}", re.DOTALL)
@@ -31,7 +32,7 @@ def cer(completion: str, record: Record) -> float:
     [1.0, 0.818, 0.0, 0.0]
     """
     (gold,) = _checked(record, [_text(gold_text(record))])
-    answer = _text(final_text(completion)[: 4 * MAX_GOLD_CHARS])
+    answer = _text(final_text(completion)[: _readable(gold)])
     return max(0.0, 1 - Levenshtein.distance(gold, answer, score_cutoff=len(gold)) / len(gold))
 
 
@@ -48,7 +49,7 @@ def anls(completion: str, record: Record) -> float:
     [1.0, 0.923, 0.0]
     """
     golds = _checked(record, [_folded(text) for text in accepted_texts(record)])
-    said = final_text(completion)[: 4 * MAX_GOLD_CHARS]
+    said = final_text(completion)[: _readable(*golds)]
     answers = {_folded(said), _folded(stated_answer(said) or said)}
     return max(_similarity(gold, answer) for gold in golds for answer in answers if answer) if any(answers) else 0.0
 
@@ -77,6 +78,11 @@ def _similarity(gold: str, answer: str) -> float:
     longest = max(len(gold), len(answer))
     distance = Levenshtein.distance(gold, answer, score_cutoff=int(ANLS_THRESHOLD * longest) + 1) / longest
     return 1 - distance if distance < ANLS_THRESHOLD else 0.0
+
+
+def _readable(*golds: str) -> int:
+    """How many characters of an answer are read: of so long a one no gold is near, unless it is mostly spaces."""
+    return 4 * max(map(len, golds)) + MARGIN
 
 
 def _checked(record: Record, golds: list[str]) -> list[str]:

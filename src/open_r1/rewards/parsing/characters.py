@@ -4,7 +4,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-_FOREIGN = re.compile(r"[^\x00-\x7f]")
+_FOREIGN = re.compile(r"[^\x00-\x7f\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3]")  # but for CJK letters, which stay
 _MARKS = {
     "。": ".",
     "｡": ".",

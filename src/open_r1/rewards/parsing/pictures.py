@@ -34,13 +34,15 @@ def named_pictures(text: str, spans: Sequence[tuple[int, int]]) -> list[int | No
 def named_picture(text: str, since: int, start: int, end: int) -> int | None:
     """The number, from 1, of the picture that a text names for the place at [start, end); None where it names none.
 
-    The key of its JSON object comes first, then the last mention between the place before, which ends at `since`, and
-    this one, then a mention behind it on its line.
+    Its own key and those of its JSON object come first, then the last mention since the place before, which ends at
+    `since`, then a mention behind it on its line.
 
     >>> text = "image 1: [1, 2, 3, 4], the second image: [5, 6, 7, 8] (图３)".replace("３", "3")
     >>> named_picture(text, 0, 9, 21), named_picture(text, 21, 41, 53), named_picture("[1, 2] in image 2", 0, 0, 6)
     (1, 2, 2)
     """
+    if own := _mentions(text[start:end]):
+        return own[0]
     opened = text.rfind("{", max(since, start - _NEAR), start)
     if opened >= 0 and (inside := _mentions(text[opened:start]) or _mentions(text[end:].partition("}")[0][:_NEAR])):
         return inside[-1]
