@@ -22,6 +22,7 @@ class Same(Protocol):
 
 
 _DECIMAL = re.compile(r"[-+]?\s?[\d,]*(?:\.\d+|(?<=\d)\.?)")
+_SPACE = re.compile(r"\s(?!\d)|(?<!\d)\s")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
 _RATIO = re.compile(r"[^:]{1,200}(?::[^:]{1,200}){1,4}")
 _TIME = re.compile(r"\d{1,2}:[0-5]\d(?::[0-5]\d)?")
@@ -41,7 +42,16 @@ def same_value(gold: Value, answer: Value, same: Same) -> bool:
         return _same_atom(gold, answer, same)
     if isinstance(gold, Items) and isinstance(answer, Items):
         return _same_items(gold, answer, same)
+    if isinstance(gold, Atom) and isinstance(answer, Items) and not answer.opening:
+        values = answer.values[-1:] if _is_computation(answer) else answer.values
+        if all(same_value(gold, value, same) for value in values):  # "12 or 12.0"
+            return True
     return same(latex_of(gold), latex_of(answer)) if _is_set(gold) and _is_set(answer) else False
+
+
+def _is_computation(answer: Items) -> bool:
+    """Whether an answer lists the steps of a computation, "3 + 5 = 8, 2 * 8 = 16", of which the last counts."""
+    return all(isinstance(step, Atom) and "=" in step.text for step in answer.values)
 
 
 def _is_set(value: Value) -> bool:
@@ -169,7 +179,7 @@ def _times(text: str, factor: Fraction) -> str:
 
 def _same_text(gold: str, answer: str, same: Same) -> bool:
     """Whether two expressions, relations or ratios without units are equal."""
-    if gold.replace(" ", "") == answer.replace(" ", ""):
+    if _SPACE.sub("", gold) == _SPACE.sub("", answer):
         return bool(gold)
     numbers = parse_number(gold), parse_number(answer)
     if None not in numbers and (numbers[0] == numbers[1] or (_DECIMAL.fullmatch(gold) and _DECIMAL.fullmatch(answer))):

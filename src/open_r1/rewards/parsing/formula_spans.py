@@ -33,7 +33,7 @@ _SPAN = re.compile(
 _VALUE = re.compile(r"[\d\ue000-\ue8ff]|\\(?:pi|infty|emptyset|sqrt|frac)|[<>=]\s?[a-zA-Z]")
 _EDGES = re.compile(r"^(?:[\s,;:=&.|!/*]|(?:and|or)\b|[和或])+|(?:[\s,;:=&|/+*^<>-]|\b(?:and|or)|[和或])+$")
 _DENIED = re.compile(r"(?:\bnot|n't|rather than|instead of|\\ne|不是)\W{0,3}(?:be\s|equal to\s)?$", re.IGNORECASE)
-_DELIMITERS = re.compile(r"(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
+_DELIMITERS = re.compile(r"^#\s?(?=\d)|(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
 _LABEL = re.compile(r"^[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+(?=[\d\\(+-])")
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]*[a-z]{2,}[a-zA-Z]*|[\u4e00-\u9fff]")
 _MATH_WORD = re.compile(
@@ -60,9 +60,11 @@ def formula_spans(sentence: str) -> list[Span]:
     masked, formulas = _masked(sentence)
     spans = []
     for match in _SPAN.finditer(masked):
-        text, before = _trimmed(match[0]), masked[max(match.start() - _BEFORE, 0) : match.start()]
+        text = _trimmed(match[0])
+        start = match.start() + match[0].find(text)
+        before = masked[max(start - _BEFORE, 0) : start]
         if _VALUE.search(text) and not _DENIED.search(before):
-            spans.append(Span(to_latex(_unmasked(text, formulas)), before, masked[match.end() :]))
+            spans.append(Span(to_latex(_unmasked(text, formulas)), before, masked[start + len(text) :]))
     return spans
 
 

@@ -25,6 +25,9 @@ _COPULA = re.compile(
 )
 _RATIO = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _DOUBT = re.compile(r"\b(?:maybe|perhaps|possibly|could|might|may|alternatively|either|or)\b|或", re.IGNORECASE)
+_LISTED = re.compile(r"(?:[,;/]|\band)\s?$")
+_OR_BEFORE, _OR_AFTER = re.compile(r"(?:\bor|或)\W{0,3}$"), re.compile(r"\W{0,3}(?:or\b|或)")
+_QUESTION = re.compile(r"(?:\?|\(\s{0,9}\)|_{2,}|\$\\square\$)\W{0,3}$")  # "then x = ?", "the area is ( )"
 _CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)\*\*")
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -49,6 +52,8 @@ def stated_formula(text: str) -> str:
     last = max(stated, key=lambda said: said.start, default=None)
     if last and (last.is_boxed or not _CORRECTION.search(text, last.start + len(last.text))):
         return _formula_of(last.text, is_answer=True)
+    if _QUESTION.search(text):
+        return ""
     said = [sentence for sentence in sentences(text) if formula_spans(sentence)]
     return _formula_of((said or [stated_answer(text) or text])[-1], is_answer=False)
 
@@ -84,14 +89,16 @@ def _formula_of(sentence: str, is_answer: bool) -> str:
     if not spans:
         return _words(sentence)
     begins = is_answer and _LEAD.fullmatch(spans[0].before)
-    chosen = spans[0] if begins else _predicate(spans)
-    doubts = _DOUBT.search(chosen.after) if begins else is_open(sentence)
-    return "" if doubts and len(spans) > 1 else chosen.latex
+    predicates = [span for span in spans if _COPULA.search(span.before)]
+    chosen = spans[0] if begins else (predicates or spans)[-1]
+    is_listed = not begins and not predicates and _LISTED.search(chosen.before)
+    doubts = is_listed or (_DOUBT.search(chosen.after) if begins else is_open(sentence))
+    return "" if (doubts and len(spans) > 1) or _is_open_beside(chosen) else chosen.latex
 
 
-def _predicate(spans: list[Span]) -> Span:
-    """The last formula that follows "is" or the like; the last of all without one."""
-    return ([span for span in spans if _COPULA.search(span.before)] or spans)[-1]
+def _is_open_beside(span: Span) -> bool:
+    """Whether "or" joins a formula with words: "12 or a red car", but not "3 or more"."""
+    return bool(_OR_BEFORE.search(span.before)) or (_OR_AFTER.match(span.after) is not None and is_open(span.after))
 
 
 def _words(text: str) -> str:

@@ -96,6 +96,7 @@ _SPELLINGS = (
     (re.compile(r"(?<=\d)\s?[xX*]\s?(?=10\s?\^)"), r"\\times "),
     (re.compile(r"(?<=\d)[eE]([-+]?\d{1,3})(?![\w.])"), r"\\times 10^{\1}"),
     (re.compile(r"(?<=\d)\s?(thousand|million|billion)(?![a-z])"), lambda m: rf"\times 10^{{{_POWERS[m[1]]}}}"),
+    (re.compile(r"(?<![a-zA-Z])(?:minus|negative)\s(?=\d)"), "-"),
     (re.compile(r"\*"), r"\\cdot "),
     (re.compile(r"\^\s?([-+]?\d{2,}|[-+]\d)(?![\d.]*\.\d)"), r"^{\1}"),
     (re.compile(r"(?<![\d./^}])(\d{1,6})\s+(\d{1,6})\s?/\s?(\d{1,6})(?![\d.])"), r"\1\\frac{\2}{\3}"),
