@@ -12,7 +12,7 @@ from typing import Protocol
 from open_r1.rewards.parsing.answer import normalize
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.quantities import DEGREES, NO_UNIT, PERCENT, RADIANS
-from open_r1.rewards.parsing.values import Atom, Items, Value, latex_of
+from open_r1.rewards.parsing.values import Atom, Items, Value, latex_of, listed
 
 
 class Same(Protocol):
@@ -24,6 +24,7 @@ class Same(Protocol):
 _DECIMAL = re.compile(r"[-+]?\s?[\d,]*(?:\.\d+|(?<=\d)\.?)")
 _SPACE = re.compile(r"\s(?!\d)|(?<!\d)\s")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
+_INDEX = re.compile(r"_\s?\{[^{}]{0,80}\}")
 _RATIO = re.compile(r"[^:]{1,200}(?::[^:]{1,200}){1,4}")
 _TIME = re.compile(r"\d{1,2}:[0-5]\d(?::[0-5]\d)?")
 _ENDLESS = re.compile(r"\d{5}!|!!!")  # factorials that no computer writes out
@@ -46,12 +47,15 @@ def same_value(gold: Value, answer: Value, same: Same) -> bool:
         values = answer.values[-1:] if _is_computation(answer) else answer.values
         if all(same_value(gold, value, same) for value in values):  # "12 or 12.0"
             return True
+    lists = [(listed(value) or value) if isinstance(value, Atom) else value for value in (gold, answer)]
+    if isinstance(lists[0], Items) and isinstance(lists[1], Items):  # "100,200" and "100, 200"
+        return _same_items(*lists, same)
     return same(latex_of(gold), latex_of(answer)) if _is_set(gold) and _is_set(answer) else False
 
 
 def _is_computation(answer: Items) -> bool:
     """Whether an answer lists the steps of a computation, "3 + 5 = 8, 2 * 8 = 16", of which the last counts."""
-    return all(isinstance(step, Atom) and "=" in step.text for step in answer.values)
+    return all(isinstance(step, Atom) and _is_equation(step.text) for step in answer.values)
 
 
 def _is_set(value: Value) -> bool:
@@ -120,18 +124,25 @@ def _same_in_any_order(gold: list[Value], answer: list[Value], same: Same) -> bo
 
 def _same_atom(gold: Atom, answer: Atom, same: Same) -> bool:
     if gold.name and answer.name and not _same_name(gold.name, answer.name):
+        if _same_name(gold.name, answer.text) and _same_name(gold.text, answer.name):  # AB = CD, CD = AB
+            return True
         return _has_variable(gold) and _has_variable(answer) and same(latex_of(gold), latex_of(answer))
-    if gold.name and "=" in answer.text and _has_variable(gold) and not _RELATION.search(answer.text):
+    if gold.name and _is_equation(answer.text) and _has_variable(gold):
         return same(latex_of(gold), answer.text)  # y = 2x, 2x - y = 0
-    if "=" in gold.text and not _RELATION.search(gold.text):  # an equation that is no assignment
-        return ("=" in answer.text or bool(answer.name)) and _same_text(gold.text, latex_of(answer), same)
-    if "=" in answer.text and not _RELATION.search(answer.text):  # 3 + 5 = 8
+    if _is_equation(gold.text):  # that is no assignment
+        return (_is_equation(answer.text) or bool(answer.name)) and _same_text(gold.text, latex_of(answer), same)
+    if _is_equation(answer.text):  # 3 + 5 = 8
         answer = replace(answer, text=answer.text.rpartition("=")[2].strip())
     if any(_same_text(*texts, same) for texts in _in_one_unit(gold, answer)):
         return True
     rounded = replace(answer, text=answer.rounded)  # it counts where it is the expression before it, rounded
     is_gold = answer.rounded and any(_same_text(*texts, same) for texts in _in_one_unit(gold, rounded))
     return bool(is_gold) and same(answer.rounded, answer.text, True)
+
+
+def _is_equation(text: str) -> bool:
+    """Whether a text without a name has an equals sign, other than those of sums and other relations."""
+    return "=" in _INDEX.sub("", text) and not _RELATION.search(text)
 
 
 def _same_name(gold: str, answer: str) -> bool:

@@ -11,7 +11,7 @@ DELIMITED = re.compile(
     r"|\\\[((?:[^\\]|\\(?!\])){1,2000})\\\]"
 )
 _PLACE, _LAST_PLACE = 0xE000, 0xE8FF  # private characters that stand for the delimited formulas of a sentence
-_PRIVATE = re.compile("[\ue000-\uf8ff]")
+_PRIVATE = re.compile("[\ue000-\uf8ef]")
 _UNIT = "|".join(re.escape(name) for name in UNIT_NAMES if len(name) > 1 and name != "in")
 _SPAN = re.compile(
     "(?:"
@@ -35,7 +35,11 @@ _EDGES = re.compile(r"^(?:[\s,;:=&.|!/*]|(?:and|or)\b|[和或])+|(?:[\s,;:=&|/+*
 _DENIED = re.compile(r"(?:\bnot|n't|rather than|instead of|\\ne|不是)\W{0,3}(?:be\s|equal to\s)?$", re.IGNORECASE)
 _DELIMITERS = re.compile(r"^#\s?(?=\d)|(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
 _LABEL = re.compile(r"^[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+(?=[\d\\(+-])")
-_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]*[a-z]{2,}[a-zA-Z]*|[\u4e00-\u9fff]")
+_WORD = re.compile(  # letters beside each other are a product, as in "1 + nd"
+    r"(?<![\\a-zA-Z])(?:[a-zA-Z]*[a-z]{3,}[a-zA-Z]*|[a-zA-Z][a-z]{2,}|(?i:am|an|as|at|be|by|do|if|in|is|it|my|no|of|on|or"
+    r"|so|to|up|we)(?![a-zA-Z]))|[\u4e00-\u9fff]"
+)
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s?\{[a-zA-Z*]{1,20}\}")
 _MATH_WORD = re.compile(
     r"and|or|sin|cos|tan|cot|sec|csc|log|ln|exp|arc(?:sin|cos|tan)|sqrt|cbrt|frac|pi|inf|infinity|oo|mod"
 )
@@ -83,7 +87,7 @@ def is_prose(text: str) -> bool:
     >>> is_prose("3 cm and 4 cm"), is_prose("AB = 2sqrt(3)"), is_prose("x is 3")
     (False, False, True)
     """
-    plain = split_unit(plain_latex(text))[0]
+    plain = split_unit(_ENVIRONMENT.sub("", plain_latex(text)))[0]
     return any(not _MATH_WORD.fullmatch(word[0]) and not _is_unit(plain, word) for word in _WORD.finditer(plain))
 
 

@@ -3,6 +3,7 @@ r"""Finds the formula that a text states: in its last `\boxed{}`, after "the ans
 import re
 
 from open_r1.rewards.parsing.formula_spans import DELIMITED, Span, formula_spans, is_prose, plain_latex
+from open_r1.rewards.parsing.latex import FACTORIAL
 from open_r1.rewards.parsing.statement import (
     boxed_answers,
     cued_answers,
@@ -29,9 +30,18 @@ _LISTED = re.compile(r"(?:[,;/]|\band)\s?$")
 _OR_BEFORE, _OR_AFTER = re.compile(r"(?:\bor|或)\W{0,3}$"), re.compile(r"\W{0,3}(?:or\b|或)")
 _QUESTION = re.compile(r"(?:\?|\(\s{0,9}\)|_{2,}|\$\\square\$)\W{0,3}$")  # "then x = ?", "the area is ( )"
 _CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
+_REMARK = re.compile(r"\s\((?:since|because|as|where|for|which|so)\b[^()\n]{0,200}\)")
 _EMPHASIS = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)\*\*")
-_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-_NUMBER_WORDS = f"{_NUMBERS} seventeen eighteen nineteen twenty".split(" ")
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety hundred"
+_VALUES = {
+    **{word: number for number, word in enumerate(f"{_UNITS} eighteen nineteen".split())},
+    **{word: 10 * number for number, word in enumerate(_TENS.split(), 2)},
+}
+_WORD = rf"(?:{'|'.join(sorted(_VALUES, key=len, reverse=True))})"
+_NUMBER_WORD = re.compile(rf"\b(?:(?:one |a )?half|{_WORD}(?:[- ]{_WORD}){{0,2}})\b", re.IGNORECASE)
 
 
 def stated_formula(text: str) -> str:
@@ -75,8 +85,8 @@ def _flat(text: str) -> str:
     """A text whose formulas hold no line breaks, without emphasis, and without backslashes that are escaped twice."""
     if r"\begin" not in text:
         text = text.replace("\\\\", "\\")
-    text = DELIMITED.sub(lambda match: match[0].replace("\n", " "), text)
-    return _EMPHASIS.sub(r"\1", text).strip()
+    text = DELIMITED.sub(lambda match: match[0].replace("\n", " ").replace("!", FACTORIAL), text)
+    return _REMARK.sub("", _EMPHASIS.sub(r"\1", text)).strip()
 
 
 def _formula_of(sentence: str, is_answer: bool) -> str:
@@ -103,8 +113,15 @@ def _is_open_beside(span: Span) -> bool:
 
 def _words(text: str) -> str:
     """A short text without formulas: the number that it names, or its words."""
-    words = re.findall(r"[a-zA-Z]+", text.lower())
-    numbers = {word for word in words if word in _NUMBER_WORDS and (word != "one" or len(words) < 4)}
-    if len(numbers) == 1:
-        return str(_NUMBER_WORDS.index(numbers.pop()))
+    numbers = [match[0] for match in _NUMBER_WORD.finditer(text)]
+    if len(numbers) == 1 and (numbers[0].lower() != "one" or len(text.split()) < 5):
+        return _number_of(numbers[0].lower())
     return plain_latex(text).strip(" .") if len(text.split()) <= MAX_WORDS and not numbers else ""
+
+
+def _number_of(words: str) -> str:
+    """The number of its words: "twenty-one", "two hundred"; "half" of "one half"."""
+    if "half" in words:
+        return "1/2"
+    values = [_VALUES[word] for word in re.findall("[a-z]+", words)]
+    return str(sum(values[:-1]) * 100 if values[-1] == 100 and len(values) > 1 else sum(values))

@@ -5,7 +5,10 @@ import unicodedata
 
 from open_r1.rewards.parsing.characters import plain_characters
 
+FACTORIAL = "\uf8f0"  # a "!" that ends no sentence
+
 _SYMBOLS = {
+    FACTORIAL: "!",
     "π": r"\pi ",
     "θ": r"\theta ",
     "α": r"\alpha ",
@@ -51,6 +54,14 @@ _SYMBOLS = {
     "∅": r"\emptyset ",
     "∠": r"\angle ",
     "△": r"\triangle ",
+    "∥": r"\parallel ",
+    "⊥": r"\perp ",
+    "≅": r"\cong ",
+    "∽": r"\sim ",
+    "∼": r"\sim ",
+    "∉": r"\notin ",
+    "⊆": r"\subseteq ",
+    "⊂": r"\subset ",
     "ℝ": r"\mathbb{R}",
     "∛": r"\sqrt[3]",
     "£": "",
@@ -96,6 +107,8 @@ _SPELLINGS = (
     (re.compile(r"(?<=\d)\s?[xX*]\s?(?=10\s?\^)"), r"\\times "),
     (re.compile(r"(?<=\d)[eE]([-+]?\d{1,3})(?![\w.])"), r"\\times 10^{\1}"),
     (re.compile(r"(?<=\d)\s?(thousand|million|billion)(?![a-z])"), lambda m: rf"\times 10^{{{_POWERS[m[1]]}}}"),
+    (re.compile(r"(?<![a-zA-Z])[Aa]ll\sreals?(?:\snumbers?)?(?![a-z])"), r"\\mathbb{R}"),
+    (re.compile(r"(?<![a-zA-Z])[Nn]o\s(?:real\s)?solutions?(?:\sexists?)?(?![a-z])"), r"\\emptyset "),
     (re.compile(r"(?<![a-zA-Z])(?:minus|negative)\s(?=\d)"), "-"),
     (re.compile(r"\*"), r"\\cdot "),
     (re.compile(r"\^\s?([-+]?\d{2,}|[-+]\d)(?![\d.]*\.\d)"), r"^{\1}"),

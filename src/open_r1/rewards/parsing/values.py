@@ -9,7 +9,8 @@ _OPENING, _CLOSING = "([{", ")]}"
 _SEPARATOR = re.compile(
     r"\s?(?:(?:,|;)?\s?(?<![a-zA-Z\\])(?:and|or|und|oder)(?![a-zA-Z])|[,;]|\\(?:lor|vee|land)(?![a-z])|或者?|和|及)\s?"
 )
-_NUMBER_WITH_COMMAS = re.compile(r"[-+]?\s?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_SEMICOLON = re.compile(";")
+_GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d,.])\d{1,3}(?:,\d{3})+(?=,\s)")  # thousands
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _NAME = re.compile(
     r"(?:\\?(?:angle|triangle|frac|Delta|overline|vec|odot|odot|alpha|beta|gamma|theta|lambda|mu|rho|sigma|phi|omega)"
@@ -56,7 +57,7 @@ def read_value(latex: str) -> Value | None:
     latex = latex.strip().rstrip(".,;:").strip()
     if not latex:
         return None
-    groups = _split(latex, ";") if latex.count(";") < MAX_ITEMS else [latex]
+    groups = _split(latex, _SEMICOLON) if latex.count(";") < MAX_ITEMS else [latex]
     if len(groups) > 1 and any(len(_parts(group)) > 1 for group in groups):  # "p=5,q=2; p=7,q=2": two pairs
         values = tuple(_group(group) for group in groups if group.strip())
         return Items("", "", values)
@@ -107,7 +108,7 @@ def _named(text: str) -> tuple[str, str]:
     """(name, value) of "x = value", "x = ... = value", "x in value"; ("", text) of all others."""
     if match := _IN.match(text):
         return text[0], text[match.end() :]
-    sides = [side.strip() for side in _EQUALS.split(text)]
+    sides = [side.strip() for side in _split(text, _EQUALS)]
     if len(sides) == 1 or not all(sides) or re.search(r"[<>]|\\(?:le|ge|ne)(?![a-z])", text):
         return "", text
     if _is_name(sides[0]):
@@ -138,34 +139,25 @@ def _enclosed(text: str) -> tuple[str, str, str] | None:
 
 
 def _parts(text: str) -> list[str]:
-    """The parts of a list at depth 0; one part for "1,234" and for a text without separators."""
-    if _NUMBER_WITH_COMMAS.fullmatch(text):
-        return [text]
-    return _split(text, None)
+    """The parts of a list outside of brackets; "1,234" is one."""
+    return _split(text, _SEPARATOR)
 
 
-def _split(text: str, separator: str | None) -> list[str]:
-    """A text at its separators outside of brackets."""
+def _split(text: str, separator: re.Pattern[str]) -> list[str]:
+    """The parts of a text between separators that stand outside of brackets; the blank ones are left out."""
     depths, depth = [], 0
     for char in text:
         depth += (char in _OPENING) - (char in _CLOSING)
         depths.append(depth + (char in _CLOSING))
+    in_numbers = {place for match in _GROUPED.finditer(text) for place in range(*match.span())}
     parts, start = [], 0
-    for match in _SEPARATOR.finditer(text):
-        mark = match[0].strip()
-        if depths[match.start()] > 0 or (separator and mark != separator) or _is_thousands(text, match):
+    for match in separator.finditer(text):
+        if depths[match.start()] > 0 or match.start() in in_numbers:
             continue
         parts.append(text[start : match.start()])
         start = match.end()
     parts = [part for part in [*parts, text[start:]] if part.strip()]
     return parts or [text]
-
-
-def _is_thousands(text: str, match: re.Match[str]) -> bool:
-    """Whether a comma without a space separates thousands, as in "12,345 cm" or "x = 1,000"."""
-    before, after = text[: match.start()], text[match.end() :]
-    is_group = match[0] == "," and re.match(r"\d{3}(?![\d])", after) and re.search(r"(?<![\d,.])\d{1,3}$", before)
-    return bool(is_group) and not re.match(r"\d{3},", after) and "," not in before
 
 
 def latex_of(value: Value) -> str:
@@ -177,6 +169,13 @@ def latex_of(value: Value) -> str:
         inside = ", ".join(map(latex_of, value.values))
         text = brackets.get(value.opening, value.opening) + inside + brackets.get(value.closing, value.closing)
     return f"{value.name} = {text}" if value.name else text
+
+
+def listed(atom: Atom) -> Items | None:
+    """ "100,200" as a list of two numbers; None for any other atom."""
+    parts = atom.text.split(",")
+    is_list = len(parts) > 1 and all(part.isdigit() for part in parts)
+    return Items("", "", tuple(Atom(part, atom.unit) for part in parts), atom.name) if is_list else None
 
 
 def decimal_comma(text: str) -> str | None:
