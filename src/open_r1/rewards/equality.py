@@ -77,14 +77,10 @@ def _same_items(gold: Items, answer: Items, same: Same) -> bool:
         if _same_in_any_order(_distinct(gold.values), _distinct(answer.values), same):
             return True
         return _is_set(gold) and _is_set(answer) and same(latex_of(gold), latex_of(answer))
-    brackets = {(value.opening, value.closing) for value in (gold, answer) if value.opening}
-    if len(brackets) > 1 and any(value.opening != "{" and value.opening != value.closing for value in (gold, answer)):
-        if {"{"} & {gold.opening, answer.opening}:
-            brackets -= {("{", "}")}
-        if len(brackets) > 1:
-            return False
+    ends = {(value.opening, value.closing) for value in (gold, answer) if value.opening not in ("", "{")}
     pairs = zip(gold.values, answer.values, strict=False)
-    return len(gold.values) == len(answer.values) and all(same_value(a, b, same) for a, b in pairs)
+    is_alike = len(ends) <= 1 and len(gold.values) == len(answer.values)
+    return is_alike and all(same_value(a, b, same) for a, b in pairs)
 
 
 def _is_assignment(gold: Items, answer: Items) -> bool:

@@ -10,7 +10,6 @@ from open_r1.rewards.parsing.statement import (
     final_part,
     is_open,
     sentences,
-    stated_answer,
     without_reason,
 )
 
@@ -30,6 +29,8 @@ _LISTED = re.compile(r"(?:[,;/]|\band)\s?$")
 _OR_BEFORE, _OR_AFTER = re.compile(r"(?:\bor|或)\W{0,3}$"), re.compile(r"\W{0,3}(?:or\b|或)")
 _QUESTION = re.compile(r"(?:\?|\(\s{0,9}\)|_{2,}|\$\\square\$)\W{0,3}$")  # "then x = ?", "the area is ( )"
 _CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
+_NAMED = re.compile(r"[a-zA-Z-]{3,}(?: [a-zA-Z-]+){0,2}")  # an answer in words
+_POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d({])")
 _REMARK = re.compile(r"\s\((?:since|because|as|where|for|which|so)\b[^()\n]{0,200}\)")
 _EMPHASIS = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)\*\*")
 _UNITS = (
@@ -58,14 +59,21 @@ def stated_formula(text: str) -> str:
     boxes = boxed_answers(text)
     if not boxes and not is_prose(text):
         return plain_latex(text)
-    stated = [said for said in cued_answers(text) if formula_spans(said.text)] + boxes
+    stated = [said for said in cued_answers(text) if _is_answer(said.text)] + boxes
     last = max(stated, key=lambda said: said.start, default=None)
     if last and (last.is_boxed or not _CORRECTION.search(text, last.start + len(last.text))):
         return _formula_of(last.text, is_answer=True)
     if _QUESTION.search(text):
         return ""
-    said = [sentence for sentence in sentences(text) if formula_spans(sentence)]
-    return _formula_of((said or [stated_answer(text) or text])[-1], is_answer=False)
+    *earlier, last_said = sentences(text) or [text]
+    said = [sentence for sentence in earlier if formula_spans(sentence)]
+    said += [last_said] if _is_answer(last_said) or not said else []
+    return _formula_of(said[-1], is_answer=False)
+
+
+def _is_answer(sentence: str) -> bool:
+    """Whether a sentence holds a formula, or is nothing but a formula or a few words."""
+    return not is_prose(sentence) or bool(formula_spans(sentence)) or _NAMED.fullmatch(sentence) is not None
 
 
 def clip(text: str) -> str:
@@ -86,7 +94,7 @@ def _flat(text: str) -> str:
     if r"\begin" not in text:
         text = text.replace("\\\\", "\\")
     text = DELIMITED.sub(lambda match: match[0].replace("\n", " ").replace("!", FACTORIAL), text)
-    return _REMARK.sub("", _EMPHASIS.sub(r"\1", text)).strip()
+    return _REMARK.sub("", _EMPHASIS.sub(r"\1", _POWER.sub("^", text))).strip()
 
 
 def _formula_of(sentence: str, is_answer: bool) -> str:
