@@ -12,7 +12,7 @@ from typing import Protocol
 from open_r1.rewards.parsing.answer import normalize
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.quantities import DEGREES, NO_UNIT, PERCENT, RADIANS
-from open_r1.rewards.parsing.values import Atom, Items, Value, latex_of, listed
+from open_r1.rewards.parsing.values import Atom, Items, Value, as_list, latex_of
 
 
 class Same(Protocol):
@@ -47,7 +47,7 @@ def same_value(gold: Value, answer: Value, same: Same) -> bool:
         values = answer.values[-1:] if _is_computation(answer) else answer.values
         if all(same_value(gold, value, same) for value in values):  # "12 or 12.0"
             return True
-    lists = [(listed(value) or value) if isinstance(value, Atom) else value for value in (gold, answer)]
+    lists = [(as_list(value) or value) if isinstance(value, Atom) else value for value in (gold, answer)]
     if isinstance(lists[0], Items) and isinstance(lists[1], Items):  # "100,200" and "100, 200"
         return _same_items(*lists, same)
     return same(latex_of(gold), latex_of(answer)) if _is_set(gold) and _is_set(answer) else False

@@ -15,7 +15,10 @@ _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox|framebox)\s{0,3}\{)|\\[{}]|[{}]")
 _JOINT = re.compile(
     r"(?:[\s,;&+$]|\\[()\[\],;]|\\q?quad|\\text\{|\}|and|or|[和与或及]){0,20}|(?:\s?[a-z]{2,12}){1,2}\s?(?:,|and)\s"
 )
-_ABBREVIATION = r"(?<!\bSt)(?<!\bDr)(?<!\bMr)(?<!\bNo)(?<!\bvs)(?<!\bi\.e)(?<!\be\.g)(?<!\bca)(?<!\bsq)(?<!\bcu)(?<!approx)(?<!\b[A-Z])"
+_ABBREVIATION = "".join(
+    rf"(?<!\b{word})" for word in ("St", "Dr", "Mr", "No", "vs", r"i\.e", r"e\.g", "ca", "sq", "cu")
+)
+_ABBREVIATION += r"(?<!approx)(?<!\b[A-Z])"
 _END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=[*_\"')]{{0,4}}(?:\s|$)|[^\x00-\x7f])")
 _CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案|答え|정답|正解", re.IGNORECASE)
 _CONDITION = re.compile(r"\b(?:if|whether|suppose|assum(?:e|ing))\b(?:\s\w+){0,4}\s$", re.IGNORECASE)

@@ -171,7 +171,7 @@ def latex_of(value: Value) -> str:
     return f"{value.name} = {text}" if value.name else text
 
 
-def listed(atom: Atom) -> Items | None:
+def as_list(atom: Atom) -> Items | None:
     """ "100,200" as a list of two numbers; None for any other atom."""
     parts = atom.text.split(",")
     is_list = len(parts) > 1 and all(part.isdigit() for part in parts)
