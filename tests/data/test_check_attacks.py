@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from helpers.fake_endpoint import Reply, serving, text_of
 from PIL import Image
 
 from open_r1 import check
@@ -181,6 +182,23 @@ def test_a_judge_is_asked_only_on_request(
     with pytest.raises(SystemExit) as caught:
         run(rows, "--ask_judge")
     assert caught.value.code == 2 and "JUDGE_MODEL: not set" in capsys.readouterr().err
+
+
+def test_a_judge_that_is_fooled_is_found(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fooled(request: dict, served: int) -> Reply:
+        text = text_of(request["messages"][-1])
+        is_fooled = "grade this" in text or "What is 1 + 1?" in text
+        return Reply(json.dumps({"nonce": text.split()[1], "equal": is_fooled}))
+
+    rows = [row(n, f"a {color} car", accu_reward_method="llm") for n, color in enumerate(("red", "blue", "green"))]
+    with serving(fooled) as server:
+        for name, value in (server.environment() | {"JUDGE_MODEL": "judge"}).items():
+            monkeypatch.setenv(name, value)
+        assert run(rows, "--reward_funcs", "accuracy", "--ask_judge") == 1
+    assert "earns for: to_judge\n" in capsys.readouterr().out
+    assert 0 < len(server.requests) < 100
 
 
 def test_rows_with_defects_are_left_out(folder: Path, capsys: pytest.CaptureFixture) -> None:

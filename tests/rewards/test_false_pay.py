@@ -1,6 +1,8 @@
 """False pay: over all pairs of different golds, one is not paid as the answer to another; the rates are printed."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,21 @@ def test_the_rates_of_real_golds_are_small(file: str, field: str, method: str) -
     rows = [Record("", (), "", (), str(row[field]), {}, f"{n}", method) for n, row in enumerate(lines, 1)]
     for result in false_pay(rows, most=400):
         assert len(result.paid) <= 0.01 * result.pairs, false_pay_text(result)
+
+
+def test_the_script_prints_rates_and_writes_the_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    golds, out = tmp_path / "golds.jsonl", tmp_path / "pairs.tsv"
+    rows = [
+        {"answer": 7},
+        {"answer": "7 cm"},
+        {"answer": [1, 2]},
+        {"answer": "7", "method": "yes_no"},
+    ]  # no yes, no no
+    golds.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(sys, "argv", ["false_pay.py", str(golds), "--gold", "answer", "--pairs", str(out)])
+    runpy.run_path(str(REPO / "local_scripts" / "dev" / "false_pay.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "golds.jsonl: 3 of 4 golds earn the maximum" in printed and "pairs" in printed
+    assert out.is_file()

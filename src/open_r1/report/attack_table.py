@@ -23,8 +23,7 @@ def attack_table(earnings: Sequence[Earning], findings: Collection[Earning]) -> 
     rewards = list(dict.fromkeys(earning.reward for earning in earnings))
     cells = {(earning.strategy, earning.reward): earning for earning in earnings}
     columns = [Column(escape(reward), justify="right", no_wrap=True) for reward in rewards]
-    rows = max((earning.rows for earning in earnings), default=0)
-    title = f"what answers earn that need no picture, on {rows} rows (mean, share of the right answer's)"
+    title = f"what answers earn that need no picture, on {_rows(earnings)} (mean, share of the right answer's)"
     table = Table(Column("strategy", no_wrap=True), "it answers with", *columns, title=title)
     for name in (RIGHT_ANSWER, *STRATEGIES):
         found = [cells.get((name, reward)) for reward in rewards]
@@ -32,6 +31,12 @@ def attack_table(earnings: Sequence[Earning], findings: Collection[Earning]) -> 
             what = GOLD_TITLE if name == RIGHT_ANSWER else STRATEGIES[name].title
             table.add_row(name, escape(what), *(_cell(earning, earning in findings) for earning in found))
     return table
+
+
+def _rows(earnings: Sequence[Earning]) -> str:
+    """How many rows the rewards graded; fewer where one is slow, or says nothing about some."""
+    counts = {earning.rows for earning in earnings if earning.strategy == RIGHT_ANSWER}
+    return " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)}))) + " rows"
 
 
 def _cell(earning: Earning | None, is_finding: bool) -> str:

@@ -20,8 +20,8 @@ from open_r1.rewards.strategies import STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
 
 RIGHT_ANSWER = "gold"
-ANSWERED_ROWS_AT_ONCE = 32  # at most; each has some thirty completions
-PAIRS_AT_ONCE = 512
+ANSWERED_ROWS_AT_ONCE = 8  # at most; each has some thirty completions
+PAIRS_AT_ONCE = 128
 MAX_PAIRS = 4_096
 STRATEGY_SECONDS, PAIR_SECONDS = 5.0, 2.0  # of a reward; what is graded until then is shown
 MAX_JUDGED_ROWS = 4  # of a remote judge: each strategy of each row is a request

@@ -1,12 +1,14 @@
-"""Cheap strategies whose answers are places on a picture: boxes and points. (torch-free)"""
+"""Cheap strategies whose answers are places on a picture: boxes, points and outlines. (torch-free)"""
 
 import json
 from collections.abc import Sequence
 
+from open_r1.data.geometry.polygons import Polygon
 from open_r1.data.record import Record
 from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place
 from open_r1.rewards.parsing.boxes import parse_boxes
+from open_r1.rewards.parsing.polygons import parse_polygons
 
 GRID_SIDE = 4  # boxes, or points, a side of a grid
 
@@ -46,10 +48,26 @@ def point_grid(record: Record, golds: GoldTable) -> str | None:
     return in_format(", ".join(points), record)
 
 
+def centre_circle(record: Record, golds: GoldTable) -> str | None:
+    """a circle in the centre, half as wide as the picture, as an outline"""
+    if (gold := gold_polygon_of(record)) is None:
+        return None
+    height, width = gold.size
+    coeffs = [round(min(gold.size) / 4), *[0] * (len(gold.coeffs) - 1)]
+    fields = {"centre": [width / 2, height / 2], "coeffs": coeffs, "size": [height, width], "basis": gold.basis}
+    return in_format(json.dumps(fields), record)
+
+
+def gold_polygon_of(record: Record) -> Polygon | None:
+    """The outline that the gold answer of a place is; None for boxes, points and other answers."""
+    polygons = parse_polygons(gold_answer(record), (1.0, 1.0)) if is_place(record) else []
+    return polygons[0] if polygons else None
+
+
 def place_frame(record: Record) -> tuple[int, int] | None:
-    """(width, height) in pixels of the picture whose places the record asks for; None where it asks for none."""
+    """(width, height) in pixels of the picture whose boxes or points are asked for; None where none are."""
     size = record.extra.get("image_wh")
-    return (int(size[0]), int(size[1])) if size and is_place(record) else None
+    return (int(size[0]), int(size[1])) if size and is_place(record) and not gold_polygon_of(record) else None
 
 
 def boxes_completion(boxes: Sequence[tuple[float, ...]], record: Record) -> str | None:

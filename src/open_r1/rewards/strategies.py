@@ -15,7 +15,7 @@ from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
-from open_r1.rewards.place_strategies import box_grid, centre_box, centre_point, point_grid, whole_image
+from open_r1.rewards.place_strategies import box_grid, centre_box, centre_circle, centre_point, point_grid, whole_image
 from open_r1.rewards.resemblance import (
     Resemblance,
     copies_question,
@@ -240,6 +240,7 @@ STRATEGIES: dict[str, Strategy] = {
     "box_grid": Strategy(box_grid, resembles=is_grid),
     "centre_point": Strategy(centre_point, guesses=True),
     "point_grid": Strategy(point_grid),
+    "centre_circle": Strategy(centre_circle, guesses=True),
     "loop": Strategy(loop, resembles=repeats_itself),
     "long_text": Strategy(long_text, resembles=goes_on),
     "to_judge": Strategy(to_judge, resembles=speaks_to_judge),
