@@ -210,6 +210,16 @@ def test_rows_with_defects_are_left_out(folder: Path, capsys: pytest.CaptureFixt
     assert "\n3 defects\n" in out and "on 21 rows" in out and "finding" not in out
 
 
+def test_boxes_are_tried_on_the_picture_that_the_row_names(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    Image.new("RGB", (400, 300)).save(folder / "large.png")
+    pictures = {"images": ["p.png", "large.png"], "box_image": 2}
+    rows = [row(n, [0, 0, 400, 300 - n], "Where?", **pictures) for n in range(6)]
+    for each in rows:
+        del each["image"]
+    assert run(rows, "--reward_method", "rec") == 1  # the whole of the second picture is right
+    assert share(capsys.readouterr().out, "whole_image") == "99%"
+
+
 def test_max_rows_bounds_the_rows_answered(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert run(NUMBERS, "--max_rows", "5") == 0
     assert "on 5 rows" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place
 from open_r1.rewards.parsing.boxes import parse_boxes
 from open_r1.rewards.parsing.polygons import parse_polygons
+from open_r1.rewards.pictures import image_wh
 
 GRID_SIDE = 4  # boxes, or points, a side of a grid
 
@@ -66,8 +67,10 @@ def gold_polygon_of(record: Record) -> Polygon | None:
 
 def place_frame(record: Record) -> tuple[int, int] | None:
     """(width, height) in pixels of the picture whose boxes or points are asked for; None where none are."""
-    size = record.extra.get("image_wh")
-    return (int(size[0]), int(size[1])) if size and is_place(record) and not gold_polygon_of(record) else None
+    if not record.extra.get("image_wh") or not is_place(record) or gold_polygon_of(record):
+        return None
+    width, height = image_wh(record)
+    return int(width), int(height)
 
 
 def boxes_completion(boxes: Sequence[tuple[float, ...]], record: Record) -> str | None:
