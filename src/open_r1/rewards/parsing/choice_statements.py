@@ -12,7 +12,7 @@ from open_r1.rewards.parsing.statement import cued_answers, sentence_at, sentenc
 NOUN = r"options?|choices?|letters?|answers?|alternatives?|statements?|responses?"
 FIGURE = r"figure|image|picture|graph|diagram|pattern|shape|box|panel|tile|cube|drawing|piece|illustration|net"
 
-_LAST = 20
+_LAST = 20  # statements of a kind that are read
 _BOX = re.compile(f"{OPENED}([^{OPENED}{CLOSED}]*){CLOSED}")
 _VERB = r"choos(?:e|ing)|chosen?|select(?:ed|ing)?|pick(?:ed|ing)?|go(?:ing)?\swith|opt(?:ed|ing)?\sfor"
 _BEST = r"correct|right|best|closest|final|matching|most\s\w{3,12}"
@@ -22,19 +22,23 @@ _CHOOSES = re.compile(
     r"|正确的?(?:选项)?(?:应该?)?[是为:]\s?|(?<!不)选择?(?!项)(?:的?是|为|:)?\s?",
     re.IGNORECASE,
 )
+_ENDS = r"(?=\s?(?:[.,;:!)(]|$|(?:answer|option|choice|one|match|response|solution|because|since|as|for|and|here)\b))"
 _IS_RIGHT = re.compile(
     r"\s(?:is|are|was|be|seems|appears)\s(?:to be\s)?"
     r"(?:(?:therefore|thus|the|an?|most|only|indeed|likely|clearly)\s){0,4}"
-    r"(?:correct|right|best|answer|closest|(?:appropriate|accurate|suitable|likely|plausible)\s(?:answer|option|choice))\b"
-    r"|(?:选项|项)?(?:是|为)?正确",
+    rf"(?:(?:correct|right|best|closest){_ENDS}|answer\b|odd one\b|different one\b|one (?:that|which)\b"
+    r"|(?:appropriate|accurate|suitable|likely|plausible)\s(?:answer|option|choice)\b)"
+    r"|(?:选项|项)?(?:是|为)?正确(?=的|答案|选项|[.,;!]|$)",
     re.IGNORECASE,
 )
-_SUBJECT = re.compile(rf"(?:^|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or)\s|选项)(?=[(\[]?[A-Z]\b)")
+_SUBJECT = re.compile(
+    rf"(?:^|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only)\s|选项)(?=[(\[]?[A-Z]\b)"
+)
 _ALONE = re.compile(rf"\W{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
 _DENIED = re.compile(
-    r"(?:\b(?:not|cannot|never|neither|nor|suppos\w{1,3}|assum\w{1,3}|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}"
-    r"|rather than|instead of|unlike|except|if|whether|incorrect|wrong|why|than)\b|n't|不|排除)"
-    r"(?:(?!\bbut\b)[^,;.]){0,25}$",
+    r"(?:(?:\b(?:not|cannot|never|neither|nor|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}|rather than|instead of|unlike"
+    r"|except|incorrect|wrong|than)\b|n't|不|排除)(?:(?!\b(?:but|is|are)\b)[^,;.]){0,25}"
+    r"|\b(?:if|whether|why|suppos\w{1,3}|assum\w{1,3})\b[^,;.]{0,25})$",
     re.IGNORECASE,
 )
 
@@ -74,17 +78,17 @@ def line_labels(line: str) -> Labels | None:
     """
     lead = _ALONE.match(line)
     labels = labels_at(line, lead.end()) if lead else None
-    return labels if labels and not line[labels.end :].strip(" .:)]}") else None
+    return labels if labels and not line[labels.end :].strip(" .:)]}?!") else None
 
 
 def _boxed(text: str) -> Iterator[ChoiceStatement]:
     """The boxes; those that "and" or "or" joins to the one before are in its labels."""
     chained = 0
-    for match in _BOX.finditer(text):
-        labels = labels_at(text, match.start())
+    for match in list(_BOX.finditer(text))[-_LAST:]:
         if match.start() >= chained:
+            labels = labels_at(text, match.start())
             yield ChoiceStatement(match.start(), match[1], labels)
-        chained = max(chained, labels.end if labels else 0)
+            chained = labels.end if labels else 0
 
 
 def _said(text: str) -> Iterator[ChoiceStatement]:

@@ -9,6 +9,7 @@ from open_r1.rewards.parsing.statement import box_spans, final_part
 
 OPENED, CLOSED = "\x02", "\x03"  # stand for `\boxed{` and its brace
 
+_LONGEST = 40  # labels that are read together
 _COMMAND = re.compile(
     r"\\(?:text(?:bf|rm|sf|it|tt)?|math(?:rm|bf|sf|it|tt)|bf|rm|mbox|hbox|underline|operatorname)\s?\{([^{}]{0,400})\}"
 )
@@ -42,6 +43,7 @@ _JOINT = re.compile(
     re.IGNORECASE,
 )
 _REFUTED = re.compile(r"\s(?:(?:is|are|was|were|can)(?:n't|\snot)|(?:is|are)\s(?:incorrect|wrong|false|too))\b|不|错")
+_VERB = re.compile(r"(?:,?\s(?:and|or|&)\s[(\[]?[A-Z][)\]]?)?\s(?:are|is|were|was|have|do)\b")
 _NEW_CLAUSE = re.compile(rf"\s(?:is|was|does|has|would|could|can|isn't|can't)\b|{_REFUTED.pattern}")
 
 
@@ -62,7 +64,8 @@ def label_text(text: str) -> str:
     ('Answer: \x02(B)\x03.', 'B.')
     """
     text = final_part(text).replace(OPENED, "").replace(CLOSED, "")
-    edits = [(at, to, OPENED) for at, to, _ in box_spans(text)] + [(at, at + 1, CLOSED) for *_, at in box_spans(text)]
+    spans = box_spans(text)
+    edits = [(at, to, OPENED) for at, to, _ in spans] + [(at, at + 1, CLOSED) for *_, at in spans]
     parts, end = [], 0
     for at, to, mark in sorted(edits):
         parts += [text[end:at], mark]
@@ -84,11 +87,12 @@ def labels_at(text: str, start: int = 0, is_strict: bool = False) -> Labels | No
     label = _label(text, start)
     if label is None or (is_strict and not _AFTER.match(text, label[1])):
         return None
-    letters, is_open, end = {label[0]}, False, label[1]
-    while following := _joined(text, end):
-        letter, end, alternative = following
-        letters.add(letter)
-        is_open |= alternative
+    runs = [({label[0]}, False, label[1])]
+    while len(runs) < _LONGEST and (following := _joined(text, runs[-1][2])):
+        runs.append((runs[-1][0] | {following[0]}, runs[-1][1] or following[2], following[1]))
+    if _VERB.match(text, runs[-1][2]):  # "D, A and B are too small" says D
+        runs = runs[: next((n for n, run in enumerate(runs, 1) if text[run[2] : run[2] + 1] in (",", ";")), len(runs))]
+    letters, is_open, end = runs[-1]
     return Labels("".join(sorted(letters)), is_open, end)
 
 

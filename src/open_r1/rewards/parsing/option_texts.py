@@ -11,10 +11,12 @@ from open_r1.rewards.parsing.numbers import parse_number
 
 LETTERS = ascii_uppercase
 
+_MAX_CHARS = 2_000  # no option is that long
+_ARTICLE = re.compile(r"^(?:an?|the) (?=\w\w)")
 _LABEL = re.compile(r"\s*(?:[(\[]([A-Z])[)\]][.:]?|([A-Z])[.:)](?![A-Za-z.]))\s*(?=\S)")
 _LOOSE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:)(?![a-z])|[.,;:!?]+$")
 _PICTURE = re.compile(r"(?:<?image ?\d*>?|[A-Z]|)", re.IGNORECASE)
-_CLAUSE = re.compile(r"[,;(]|\s(?:because|since|as|which|so|for|with|is|are)\b|\.\s", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,;:(]|\s(?:because|since|as|which|so|for|with|is|are)\b|\.\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class OptionTexts:
         >>> OptionTexts.of(["9 cm", "12 cm"]).letter_of("12 cm."), OptionTexts.of(["x", "x"]).letter_of("x")
         ('B', '')
         """
-        key = text_key(text) if self.keys else ""
+        key = text_key(text) if self.keys and len(text) <= _MAX_CHARS else ""
         letters = [letter for letter, own in self.keys.items() if own == key]
         return letters[0] if len(letters) == 1 and not re.fullmatch("[a-z]?", key) else ""
 
@@ -80,14 +82,16 @@ def first_clause(text: str) -> str:
 
 
 def text_key(text: str) -> str:
-    r"""A text for comparing: without markup, case, final marks, and spaces about digits; a number by its value.
+    r"""A text for comparing: without markup, case, article, final marks, spaces about digits; a number by its value.
 
-    >>> text_key("−3.0"), text_key("$x = \\dfrac{1}{2}$"), text_key("A  cat."), text_key("1 : 2")
-    ('-3', 'x=\\frac{1}{2}', 'a cat', '1:2')
+    >>> text_key("−3.0"), text_key("$x = \\dfrac{1}{2}$"), text_key("The  cat."), text_key("1 : 2")
+    ('-3', 'x=\\frac{1}{2}', 'cat', '1:2')
     """
     text = label_text(text)
     number = parse_number(text)
     if number is not None:
         return str(number)
-    words = " ".join(fold_case(_LOOSE.sub("", without_markup(text)).replace(r"\dfrac", r"\frac")).split())
+    words = _ARTICLE.sub(
+        "", " ".join(fold_case(_LOOSE.sub("", without_markup(text)).replace(r"\dfrac", r"\frac")).split())
+    )
     return re.sub(r"(?<!\d) | (?!\d)", "", words) if re.search(r"[\d\\]", words) else words

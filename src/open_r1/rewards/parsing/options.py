@@ -21,17 +21,20 @@ _FILLER = (
     r"|as|correct|right|best|one|labell?ed|marked|both|either|between"
 )
 _LEAD = rf"(?:[\s:,\"'→=-]|\b(?:{_FILLER}|{NOUN})\b|选项|答案|应该?|[是为选])*"
-_LINKING = r"is|be|are|was|therefore|thus|hence|so|but|leaves|corresponds? to|matches|labell?ed(?: as)?"
+_LINKING = (
+    r"is|be|are|was|therefore|thus|hence|so|but|leaves|corresponds? to|matches|looks? like|one in|labell?ed(?: as)?"
+)
 
 
 def _links(noun: str) -> re.Pattern[str]:
     """What stands before a label within a sentence, where `noun` names options."""
     return re.compile(
-        rf"(?:\b(?i:{_LINKING}|{noun})\b|'s|[:→]|选项|[是为选])\s?(?:the\s)?(?:(?i:{noun})\s?)?(?=[A-Z])"
+        rf"(?:\b(?i:{_LINKING}|{noun})\b,?|'s|[:→]|选项|只有|[是为选])\s?(?:the\s)?(?:(?i:{noun})\s?)?(?=[A-Z])"
         r"|(?<![\w\\)}°])(?=[(\[]\s?[A-Z]\s?[)\]])"
     )
 
 
+_MOST = 20  # links of a sentence that are read
 _LEADS = {  # by whether the options are pictures
     False: re.compile(_LEAD, re.IGNORECASE),
     True: re.compile(rf"{_LEAD}(?:\b(?:{FIGURE})\s|图形?|图片)?", re.IGNORECASE),
@@ -43,10 +46,21 @@ _DISMISSED = re.compile(
     r"|\b(?:incorrect|wrong|eliminated|ruled out|invalid)\b|错|不)",
     re.IGNORECASE,
 )
+_PREDICATE = re.compile(r"\s(?:is|are|was|were|has|have|does|shows?|would|can|will)\b")
+_BY_NOUN = re.compile(rf"(?:\b(?i:{NOUN}|{FIGURE})|选项)\s?$")
+_POINTS_AT = re.compile(
+    r"^(?:so|thus|therefore|hence)?,?\s?(?:it|this|that)(?:'s|\s(?:is|must be|should be|matches|corresponds to))\b",
+    re.IGNORECASE,
+)
+_FITS = re.compile(
+    r"(?:^|[,;:]\s|\b(?i:only|option|choice|that|so)\s)((?:\([A-Z]\)|[A-Z]))\s(?:fits|matches|satisfies|completes|works|meets"
+    r"|is (?:different|correct|right))\b"
+)
 _INTRODUCED = re.compile(r"\s?:\s?(?!$)")  # "Option A: ..." begins a discussion
 _LINE = re.compile(
     rf"^\s?(?:[-•]\s)?(?:(?i:{NOUN})\s)?"
-    r"(?P<label>[(\[][A-Z][)\]][.:]?|[A-Z](?:[.)](?![A-Za-z.])|[:,\]]|\s[-–—](?=\s)|\s?(?=\()))\s?(?=\S)",
+    r"(?P<label>[(\[][A-Za-z][)\]][.:]?|[a-hA-Z][.)](?![A-Za-z.])|[A-Z](?:[:,\]]|\s[-–—](?=\s)|\s?(?=\()))\s?"
+    r"(?!(?:is|are|was|were|has|have|can|does|would|shows?|and|or)\b)(?=\S)",
     re.MULTILINE,
 )
 _NAMED = re.compile(r"\b(?i:option|choice|answer)\s(?=[(\[]?[A-Z]\b)|(?<![\w\\)}°])(?=[(\[][A-Z][)\]])|选项(?=[A-Z])")
@@ -117,6 +131,8 @@ def read_choice(
     if is_multiple and (letters := _several(statements[0].text if statements else text)):
         return Choice(letters) if texts.has(letters) else NOTHING
     readings = (_read(said, texts) for said in statements)
+    if (pointed := _pointed_at(text, texts)) is not None:
+        return pointed
     fallbacks = (read(text, texts) for read in (_first_line, _labelled, _concluded, _named))
     found = next((choice for reads in (readings, fallbacks) for choice in reads if choice is not None), None)
     return found or Choice("", statements[0].text if statements else _conclusion(text))
@@ -140,12 +156,14 @@ def _read(said: ChoiceStatement, texts: OptionTexts) -> Choice | None:
     text = said.text.replace(OPENED, " ").replace(CLOSED, " ").strip()
     if letter := texts.letter_of(text):
         return Choice(letter)
+    if not is_open(text) and (letter := texts.letter_of(first_clause(text))):
+        return Choice(letter)
     lead = _LEADS[texts.are_pictures].match(text)
     for start in (0, lead.end() if lead else 0):
         if labels := labels_at(text, start):
             is_either = labels.is_open or bool(_EITHER.search(text, 0, start))
             return _judged(labels._replace(is_open=is_either), text[labels.end :], texts)
-    return _linked(text, texts, 0) or _by_clause(text, texts)
+    return _linked(text, texts, 0) or _by_end(text, texts)
 
 
 def _judged(labels: Labels, rest: str, texts: OptionTexts) -> Choice:
@@ -159,16 +177,25 @@ def _judged(labels: Labels, rest: str, texts: OptionTexts) -> Choice:
 def _linked(text: str, texts: OptionTexts, which: int) -> Choice | None:
     """The labels after "is", "option", or in brackets: the first (`which` 0) or last (-1) that is not denied."""
     found = []
-    for match in _LINKS[texts.are_pictures].finditer(text):
+    links = list(_LINKS[texts.are_pictures].finditer(text))
+    for match in links[-_MOST:] if which else links[:_MOST]:
         labels = labels_at(text, match.end(), is_strict=True)
-        if labels and not any(after.match(text, labels.end) for after in (_DISMISSED, _INTRODUCED)):
-            found += [] if is_denied(text, match.end()) else [labels]
+        if not labels or is_denied(text, match.end()) or _is_discussed(text, match.end(), labels.end):
+            continue
+        if not found or found[-1].end <= match.end():
+            found.append(labels)
     return _judged(found[which], text[found[which].end :], texts) if found else None
 
 
-def _by_clause(text: str, texts: OptionTexts) -> Choice | None:
-    """The option whose text a statement begins with: "Saturday, as 14 days have passed"."""
-    letter = "" if is_open(text) else texts.letter_of(first_clause(text))
+def _is_discussed(text: str, start: int, end: int) -> bool:
+    """Whether labels are only talked about: "Option A: ...", "A is not ...", "thus A has two sides"."""
+    is_subject = text[start] not in "([" and not _BY_NOUN.search(text, 0, start) and _PREDICATE.match(text, end)
+    return bool(is_subject or _DISMISSED.match(text, end) or _INTRODUCED.match(text, end))
+
+
+def _by_end(text: str, texts: OptionTexts) -> Choice | None:
+    """The option whose text a statement ends with: "the value of x is 7"."""
+    letter = "" if is_open(text) else texts.letter_of(_EQUALS.split(text)[-1])
     return Choice(letter) if letter else None
 
 
@@ -179,17 +206,24 @@ def _first_line(text: str, texts: OptionTexts) -> Choice | None:
 
 
 def _labelled(text: str, texts: OptionTexts) -> Choice | None:
-    """The letter of the only line that begins with a label; None where several do, as in a list of options."""
+    """The letter of the only line that begins with a label, or of a last one apart; None for a list of options."""
     lines = list(_LINE.finditer(text))
-    letters = {re.sub("[^A-Z]", "", match["label"]) for match in lines}
-    if len(letters) != 1:
+    letters = [re.sub("[^A-Za-z]", "", match["label"]).upper() for match in lines]
+    is_last = lines and "\n" not in text[lines[-1].end() :] and "\n\n" in text[: lines[-1].start() + 1]
+    follows = len(letters) > 1 and ord(letters[-1]) == ord(letters[-2]) + 1  # as in a list
+    if not lines or (len(set(letters)) > 1 and (follows or not is_last)):
         return None
-    letter, rest = letters.pop(), text[lines[-1].end() :].partition("\n")[0]
-    mark = re.sub("[A-Z]", "([A-Z])", re.escape(lines[-1]["label"].strip()))
-    has_others = set(re.findall(rf"(?<![A-Za-z0-9]){mark}", rest)) - {letter}
-    if has_others and texts.keys.get(letter) != option_key(rest):
+    letter, rest = letters[-1], text[lines[-1].end() :].partition("\n")[0]
+    if texts.keys.get(letter) != option_key(rest) and _has_label(rest, lines[-1]["label"].strip()):
         return None
     return _judged(Labels(letter, False, 0), rest, texts)
+
+
+def _has_label(text: str, label: str) -> bool:
+    """Whether a text has another letter in the form of a label, such as "A." or "(A)"."""
+    form = re.escape(label).replace(label.strip("()[].:,-–— "), "(?P<letter>[A-Za-z])")
+    others = re.finditer(rf"(?<![A-Za-z0-9]){form}(?=\s)", text) if len(label) > 1 else ()
+    return any(match["letter"] not in label for match in others)
 
 
 def _concluded(text: str, texts: OptionTexts) -> Choice | None:
@@ -198,10 +232,22 @@ def _concluded(text: str, texts: OptionTexts) -> Choice | None:
     if len(text) > _CUT_CHARS and _CUT.search(text):
         said = said[:-1]
     for sentence in reversed(said[-3:]):
-        if (choice := _linked(f"{sentence}.", texts, -1)) is not None:
+        if (choice := _linked(f"{sentence}.", texts, -1) or _fitting(sentence, texts)) is not None:
             return choice
     letter = texts.letter_of(_conclusion(text))
     return Choice(letter) if letter else None
+
+
+def _pointed_at(text: str, texts: OptionTexts) -> Choice | None:
+    """The choice of a last sentence such as "So it is B."; it comes after all statements."""
+    said = _last_sentences(text)[-1:]
+    return _linked(f"{said[0]}.", texts, -1) if said and _POINTS_AT.search(said[0]) else None
+
+
+def _fitting(sentence: str, texts: OptionTexts) -> Choice | None:
+    """The option that a sentence finds to fit: "only D satisfies both"."""
+    fits = [labels for match in _FITS.finditer(sentence) if (labels := labels_at(f"{sentence}.", match.start(1)))]
+    return _judged(fits[-1], "", texts) if fits and not is_denied(sentence, len(sentence)) else None
 
 
 def _conclusion(text: str) -> str:

@@ -20,18 +20,21 @@ _ABBREVIATION = "".join(
 )
 _ABBREVIATION += r"(?<!approx)(?<!\b[A-Z])"
 _END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=[*_\"')]{{0,4}}(?:\s|$)|[^\x00-\x7f])")
-_CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案|答え|정답|正解", re.IGNORECASE)
-_CONDITION = re.compile(r"\b(?:if|whether|suppose|assum(?:e|ing))\b(?:\s\w+){0,4}\s$", re.IGNORECASE)
+_CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案[>\]]?|答え|정답|正解", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"\b(?:if|whether|suppose|assum(?:e|ing)|thought|guess(?:ed)?)\b(?:\s\w+){0,4}\s$", re.IGNORECASE
+)
 _LINK = re.compile(
     r"(?P<between>[^.:=?!\n→是为答]{0,80}?)"
     r"(?:\b(?:is|are|was|equals|comes\sto|be(?!\s\w{2,12}\s(?:by|from|as|using|with|in)\b))\b\s?[:,=]?"
-    r"|[:=→是为]|-{1,2}>|[-–—](?=\s)|(?=\n))[\s*_:]{0,9}"
+    r"|[:=→是为]|-{1,2}>|[-–—](?=\s)|(?=\n)|(?<=答案[>\]]))[\s*_:]{0,9}"
     r"(?:(?:therefore|thus|hence|then|simply|clearly|definitely|probably|most\slikely|likely|indeed|that)\b[\s:,]{1,3})?",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"(?:(?:definitely|certainly|clearly|probably|likely)\s)?(?:(?:can)?not|never|neither)\b|n't\b|不", re.IGNORECASE
+    r"^(?:(?:definitely|certainly|clearly|probably|likely)\s)?(?:not|never|neither)\b|^(?:不是|并非)", re.IGNORECASE
 )
+_DENYING = re.compile(r"\b(?:(?:can)?not|never)\b|n't\b|[不非]", re.IGNORECASE)
 _REASON = re.compile(
     r",?\s(?:because|since|due to|given that|as (?:it|the|this|that|these|they|we|there)|so that|where|which)\b"
     r"|[,，]?(?:因为|由于)",
@@ -124,15 +127,15 @@ def cued_answers(text: str) -> list[Statement]:
     for cue in list(_CUE.finditer(text))[-_LAST_CUES:]:
         link = _LINK.match(text, cue.end())
         said = sentence_at(text, link.end()) if link else ""
-        if said and not _is_denied(text, cue.start(), link["between"], said):
+        if said and not _is_denied(text, cue.start(), link, said):
             statements.append(Statement(without_reason(said), link.end(), False))
     return statements
 
 
-def _is_denied(text: str, cue: int, between: str, said: str) -> bool:
-    """Whether a statement is a condition, or denied: "if the answer is", "the answer is not"."""
-    denied = _DENIED.match(said) or _DENIED.search(between)
-    return bool(denied or _CONDITION.search(text, max(cue - 60, 0), cue))
+def _is_denied(text: str, cue: int, link: re.Match[str], said: str) -> bool:
+    """Whether a statement is a condition, or denied: "if the answer is", "the answer is not"; not "Answer: not red"."""
+    denies = _DENYING.search(link["between"]) or (":" not in link[0] and _DENIED.match(said))
+    return bool(denies or _CONDITION.search(text, max(cue - 60, 0), cue))
 
 
 def sentence_at(text: str, start: int) -> str:
