@@ -18,7 +18,7 @@ _VERB = r"choos(?:e|ing)|chosen?|select(?:ed|ing)?|pick(?:ed|ing)?|go(?:ing)?\sw
 _BEST = r"correct|right|best|closest|final|matching|most\s\w{3,12}"
 _CHOOSES = re.compile(
     rf"(?P<denied>(?:\b(?:not|never|cannot)|n't)\s)?\b(?:{_VERB})\b(?:\sis\b|:)?\s?"
-    rf"|\b(?:{_BEST})\s(?:{NOUN}|{FIGURE}|selection|one|match)\b[^.:\n]{{0,80}}?(?:\b(?:is|are|be|was)\b|:)[\s:]{{0,5}}"
+    rf"|\b(?:{_BEST})\s(?:{NOUN}|{FIGURE}|selection|one|match(?:ing)?)\b[^.:\n]{{0,80}}?(?:\b(?:is|are|be|was)\b|:)[\s:]{{0,5}}"
     r"|正确的?(?:选项)?(?:应该?)?[是为:]\s?|(?<!不)选择?(?!项)(?:的?是|为|:)?\s?",
     re.IGNORECASE,
 )
@@ -35,9 +35,10 @@ _SUBJECT = re.compile(
     rf"(?:^|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only)\s|选项)(?=[(\[]?[A-Z]\b)"
 )
 _ALONE = re.compile(rf"\W{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
+_LINE_END = re.compile(r"[\s.,;:)\]}?!]*(?:$|\b(?:because|since|as)\s)")
 _DENIED = re.compile(
-    r"(?:(?:\b(?:not|cannot|never|neither|nor|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}|rather than|instead of|unlike"
-    r"|except|incorrect|wrong|than)\b|n't|不|排除)(?:(?!\b(?:but|is|are)\b)[^,;.]){0,25}"
+    r"(?:(?:\b(?:not|cannot|never|neither|nor|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}|rather than|instead of"
+    r"|unlike|except|incorrect|wrong|than)\b|n't|不|排除)(?:(?!\b(?:but|is|are)\b)[^,;.]){0,25}"
     r"|\b(?:if|whether|why|suppos\w{1,3}|assum\w{1,3})\b[^,;.]{0,25})$",
     re.IGNORECASE,
 )
@@ -78,7 +79,7 @@ def line_labels(line: str) -> Labels | None:
     """
     lead = _ALONE.match(line)
     labels = labels_at(line, lead.end()) if lead else None
-    return labels if labels and not line[labels.end :].strip(" .:)]}?!") else None
+    return labels if labels and _LINE_END.match(line, labels.end) else None
 
 
 def _boxed(text: str) -> Iterator[ChoiceStatement]:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import NamedTuple
 
 from open_r1.rewards.parsing.answer import fold_case, without_markup
-from open_r1.rewards.parsing.labels import label_text
+from open_r1.rewards.parsing.labels import Labels, label_text
 from open_r1.rewards.parsing.numbers import parse_number
 
 LETTERS = ascii_uppercase
@@ -17,6 +18,16 @@ _LABEL = re.compile(r"\s*(?:[(\[]([A-Z])[)\]][.:]?|([A-Z])[.:)](?![A-Za-z.]))\s*
 _LOOSE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:)(?![a-z])|[.,;:!?]+$")
 _PICTURE = re.compile(r"(?:<?image ?\d*>?|[A-Z]|)", re.IGNORECASE)
 _CLAUSE = re.compile(r"[,;:(]|\s(?:because|since|as|which|so|for|with|is|are)\b|\.\s", re.IGNORECASE)
+
+
+class Choice(NamedTuple):
+    """What an answer chooses: letters in their order, "" for none; and where it names no option, what it states."""
+
+    letters: str
+    stated: str = ""
+
+
+NOTHING = Choice("")  # of a statement that leaves the choice open, or contradicts itself
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,13 @@ class OptionTexts:
         """Whether the options have no texts of their own: "figure B" then names option B."""
         return all(_PICTURE.fullmatch(key) for key in self.keys.values())
 
+    def choice(self, labels: Labels, rest: str) -> Choice:
+        """The choice of labels that a text follows; NOTHING for alternatives, other letters, another option's text."""
+        if labels.is_open or not self.has(labels.letters):
+            return NOTHING
+        is_contradicted = len(labels.letters) == 1 and self._contradicts(labels.letters, rest.strip(" .:,;()-–—=\n"))
+        return NOTHING if is_contradicted else Choice(labels.letters)
+
     def has(self, letters: Iterable[str]) -> bool:
         """Whether all letters are options."""
         return not self.keys or self.keys.keys() >= set(letters)
@@ -50,13 +68,8 @@ class OptionTexts:
         letters = [letter for letter, own in self.keys.items() if own == key]
         return letters[0] if len(letters) == 1 and not re.fullmatch("[a-z]?", key) else ""
 
-    def contradicts(self, letter: str, text: str) -> bool:
-        """Whether a text after a letter is the text of other options, and not of this one.
-
-        >>> texts = OptionTexts.of(["9 cm", "12 cm"])
-        >>> [texts.contradicts("B", text) for text in ("9 cm", "9 cm, as measured", "12 cm", "as 9 cm is too short")]
-        [True, True, False, False]
-        """
+    def _contradicts(self, letter: str, text: str) -> bool:
+        """Whether a text after a letter is the text of other options, and not of this one."""
         said = {text_key(part) for part in (text, first_clause(text))} - {""} if self.keys else set()
         return self.keys.get(letter) not in said and not said.isdisjoint(self.keys.values())
 

@@ -2,18 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from open_r1.rewards.parsing.choice_statements import (
-    FIGURE,
-    NOUN,
-    ChoiceStatement,
-    choice_statements,
-    is_denied,
-    line_labels,
-)
+from open_r1.rewards.parsing.choice_statements import FIGURE, NOUN, ChoiceStatement, choice_statements, line_labels
 from open_r1.rewards.parsing.labels import CLOSED, OPENED, Labels, label_text, labels_at
-from open_r1.rewards.parsing.option_texts import OptionTexts, first_clause, option_key
+from open_r1.rewards.parsing.option_texts import NOTHING, Choice, OptionTexts, first_clause, option_key
+from open_r1.rewards.parsing.sentence_choice import concluded_in, is_dismissed, stated_in
 from open_r1.rewards.parsing.statement import is_open, sentences
 
 _FILLER = (
@@ -21,45 +14,19 @@ _FILLER = (
     r"|as|correct|right|best|one|labell?ed|marked|both|either|between"
 )
 _LEAD = rf"(?:[\s:,\"'→=-]|\b(?:{_FILLER}|{NOUN})\b|选项|答案|应该?|[是为选])*"
-_LINKING = (
-    r"is|be|are|was|therefore|thus|hence|so|but|leaves|corresponds? to|matches|looks? like|one in|labell?ed(?: as)?"
-)
-
-
-def _links(noun: str) -> re.Pattern[str]:
-    """What stands before a label within a sentence, where `noun` names options."""
-    return re.compile(
-        rf"(?:\b(?i:{_LINKING}|{noun})\b,?|'s|[:→]|选项|只有|[是为选])\s?(?:the\s)?(?:(?i:{noun})\s?)?(?=[A-Z])"
-        r"|(?<![\w\\)}°])(?=[(\[]\s?[A-Z]\s?[)\]])"
-    )
-
-
-_MOST = 20  # links of a sentence that are read
 _LEADS = {  # by whether the options are pictures
     False: re.compile(_LEAD, re.IGNORECASE),
     True: re.compile(rf"{_LEAD}(?:\b(?:{FIGURE})\s|图形?|图片)?", re.IGNORECASE),
 }
-_LINKS = {False: _links(NOUN), True: _links(f"{NOUN}|{FIGURE}")}
 _EITHER = re.compile(r"\b(?:either|between)\b", re.IGNORECASE)
-_DISMISSED = re.compile(
-    r"[^.,;\n]{0,40}?(?:\b(?:is|are|was|were|can|does|do)(?:n't|\snot)\b"
-    r"|\b(?:incorrect|wrong|eliminated|ruled out|invalid)\b|错|不)",
-    re.IGNORECASE,
-)
-_PREDICATE = re.compile(r"\s(?:is|are|was|were|has|have|does|shows?|would|can|will)\b")
-_BY_NOUN = re.compile(rf"(?:\b(?i:{NOUN}|{FIGURE})|选项)\s?$")
 _POINTS_AT = re.compile(
     r"^(?:so|thus|therefore|hence)?,?\s?(?:it|this|that)(?:'s|\s(?:is|must be|should be|matches|corresponds to))\b",
     re.IGNORECASE,
 )
-_FITS = re.compile(
-    r"(?:^|[,;:]\s|\b(?i:only|option|choice|that|so)\s)((?:\([A-Z]\)|[A-Z]))\s(?:fits|matches|satisfies|completes|works|meets"
-    r"|is (?:different|correct|right))\b"
-)
-_INTRODUCED = re.compile(r"\s?:\s?(?!$)")  # "Option A: ..." begins a discussion
 _LINE = re.compile(
     rf"^\s?(?:[-•]\s)?(?:(?i:{NOUN})\s)?"
-    r"(?P<label>[(\[][A-Za-z][)\]][.:]?|[a-hA-Z][.)](?![A-Za-z.])|[A-Z](?:[:,\]]|\s[-–—](?=\s)|\s?(?=\()))\s?"
+    r"(?P<label>[(\[][A-Za-z][)\]][.:]?|[a-hA-Z][.)](?![A-Za-z.])"
+    r"|[A-Z](?:[:\]]|,(?!\s?[A-Z](?![A-Za-z]))|\s[-–—](?=\s)|\s?(?=\()))\s?"
     r"(?!(?:is|are|was|were|has|have|can|does|would|shows?|and|or)\b)(?=\S)",
     re.MULTILINE,
 )
@@ -70,16 +37,6 @@ _CUT = re.compile(r"[a-z,:]\s*$")
 _CUT_CHARS = 1_500  # a shorter text without a final period was not cut off
 _EQUALS = re.compile(r"(?:\b(?:is|are|be|equals)\b|[=≈:]|[是为])\s?")
 _AND = re.compile(r"\band\b|[和与及]")
-
-
-class Choice(NamedTuple):
-    """What an answer chooses: letters in their order, "" for none; and where it names no option, what it states."""
-
-    letters: str
-    stated: str = ""
-
-
-NOTHING = Choice("")  # of a statement that leaves the choice open, or contradicts itself
 
 
 def parse_option(text: str, options: Sequence[str] | Mapping[str, str] | None = None) -> str | None:
@@ -101,6 +58,7 @@ def letter_set(text: str) -> str:
     ('AC', 'AC', 'ABD', '', 'B')
     """
     plain = _AND.sub(" ", label_text(text[:200]))
+    plain = plain.upper() if re.fullmatch(r"(?:[a-j]\W+){1,9}[a-j]", plain) else plain
     letters = re.findall("[A-Z]", plain)
     is_apart = re.fullmatch(r"[^A-Za-z0-9]*(?:[A-Z][^A-Za-z0-9]+)*[A-Z]?[^A-Za-z0-9]*", plain)
     is_whole = is_apart or (letters == sorted(letters) and re.fullmatch("[A-Z]{2,26}", plain))
@@ -130,9 +88,9 @@ def read_choice(
     statements = choice_statements(text)
     if is_multiple and (letters := _several(statements[0].text if statements else text)):
         return Choice(letters) if texts.has(letters) else NOTHING
+    if (choice := _pointed_at(text, texts)) is not None:
+        return choice
     readings = (_read(said, texts) for said in statements)
-    if (pointed := _pointed_at(text, texts)) is not None:
-        return pointed
     fallbacks = (read(text, texts) for read in (_first_line, _labelled, _concluded, _named))
     found = next((choice for reads in (readings, fallbacks) for choice in reads if choice is not None), None)
     return found or Choice("", statements[0].text if statements else _conclusion(text))
@@ -149,48 +107,25 @@ def _several(text: str) -> str:
     return letters if len(letters) > 1 else ""
 
 
+def _pointed_at(text: str, texts: OptionTexts) -> Choice | None:
+    """The choice of a last sentence such as "So it is B."; it comes after all statements."""
+    said = _last_sentences(text)[-1:]
+    return concluded_in(f"{said[0]}.", texts) if said and _POINTS_AT.search(said[0]) else None
+
+
 def _read(said: ChoiceStatement, texts: OptionTexts) -> Choice | None:
     """What a statement chooses; NOTHING where it leaves that open, None where it names no option."""
     if said.labels:
-        return _judged(said.labels, "", texts)
+        return texts.choice(said.labels, "")
     text = said.text.replace(OPENED, " ").replace(CLOSED, " ").strip()
-    if letter := texts.letter_of(text):
-        return Choice(letter)
-    if not is_open(text) and (letter := texts.letter_of(first_clause(text))):
+    if letter := texts.letter_of(text) or ("" if is_open(text) else texts.letter_of(first_clause(text))):
         return Choice(letter)
     lead = _LEADS[texts.are_pictures].match(text)
     for start in (0, lead.end() if lead else 0):
         if labels := labels_at(text, start):
             is_either = labels.is_open or bool(_EITHER.search(text, 0, start))
-            return _judged(labels._replace(is_open=is_either), text[labels.end :], texts)
-    return _linked(text, texts, 0) or _by_end(text, texts)
-
-
-def _judged(labels: Labels, rest: str, texts: OptionTexts) -> Choice:
-    """The choice of labels that a text follows."""
-    if labels.is_open or not texts.has(labels.letters):
-        return NOTHING
-    is_contradicted = len(labels.letters) == 1 and texts.contradicts(labels.letters, rest.strip(" .:,;()-–—=\n"))
-    return NOTHING if is_contradicted else Choice(labels.letters)
-
-
-def _linked(text: str, texts: OptionTexts, which: int) -> Choice | None:
-    """The labels after "is", "option", or in brackets: the first (`which` 0) or last (-1) that is not denied."""
-    found = []
-    links = list(_LINKS[texts.are_pictures].finditer(text))
-    for match in links[-_MOST:] if which else links[:_MOST]:
-        labels = labels_at(text, match.end(), is_strict=True)
-        if not labels or is_denied(text, match.end()) or _is_discussed(text, match.end(), labels.end):
-            continue
-        if not found or found[-1].end <= match.end():
-            found.append(labels)
-    return _judged(found[which], text[found[which].end :], texts) if found else None
-
-
-def _is_discussed(text: str, start: int, end: int) -> bool:
-    """Whether labels are only talked about: "Option A: ...", "A is not ...", "thus A has two sides"."""
-    is_subject = text[start] not in "([" and not _BY_NOUN.search(text, 0, start) and _PREDICATE.match(text, end)
-    return bool(is_subject or _DISMISSED.match(text, end) or _INTRODUCED.match(text, end))
+            return texts.choice(labels._replace(is_open=is_either), text[labels.end :])
+    return stated_in(text, texts) or _by_end(text, texts)
 
 
 def _by_end(text: str, texts: OptionTexts) -> Choice | None:
@@ -202,7 +137,7 @@ def _by_end(text: str, texts: OptionTexts) -> Choice | None:
 def _first_line(text: str, texts: OptionTexts) -> Choice | None:
     """The labels that are the first line of an explanation."""
     labels = line_labels(text.partition("\n")[0])
-    return _judged(labels, "", texts) if labels else None
+    return texts.choice(labels, "") if labels else None
 
 
 def _labelled(text: str, texts: OptionTexts) -> Choice | None:
@@ -216,7 +151,7 @@ def _labelled(text: str, texts: OptionTexts) -> Choice | None:
     letter, rest = letters[-1], text[lines[-1].end() :].partition("\n")[0]
     if texts.keys.get(letter) != option_key(rest) and _has_label(rest, lines[-1]["label"].strip()):
         return None
-    return _judged(Labels(letter, False, 0), rest, texts)
+    return texts.choice(Labels(letter, False, 0), rest)
 
 
 def _has_label(text: str, label: str) -> bool:
@@ -227,27 +162,15 @@ def _has_label(text: str, label: str) -> bool:
 
 
 def _concluded(text: str, texts: OptionTexts) -> Choice | None:
-    """The choice of the last sentence that names an option: "So it is B."."""
+    """The choice of the last sentence that makes one: "So it is B."."""
     said = _last_sentences(text)
     if len(text) > _CUT_CHARS and _CUT.search(text):
         said = said[:-1]
     for sentence in reversed(said[-3:]):
-        if (choice := _linked(f"{sentence}.", texts, -1) or _fitting(sentence, texts)) is not None:
+        if (choice := concluded_in(f"{sentence}.", texts)) is not None:
             return choice
     letter = texts.letter_of(_conclusion(text))
     return Choice(letter) if letter else None
-
-
-def _pointed_at(text: str, texts: OptionTexts) -> Choice | None:
-    """The choice of a last sentence such as "So it is B."; it comes after all statements."""
-    said = _last_sentences(text)[-1:]
-    return _linked(f"{said[0]}.", texts, -1) if said and _POINTS_AT.search(said[0]) else None
-
-
-def _fitting(sentence: str, texts: OptionTexts) -> Choice | None:
-    """The option that a sentence finds to fit: "only D satisfies both"."""
-    fits = [labels for match in _FITS.finditer(sentence) if (labels := labels_at(f"{sentence}.", match.start(1)))]
-    return _judged(fits[-1], "", texts) if fits and not is_denied(sentence, len(sentence)) else None
 
 
 def _conclusion(text: str) -> str:
@@ -263,12 +186,8 @@ def _last_sentences(text: str) -> list[str]:
 
 def _named(text: str, texts: OptionTexts) -> Choice | None:
     """The only option that a finished text names, and does not dismiss."""
-    if _UNDECIDED.search(text) or not re.search(r"[.!)。]$", text):
+    if _UNDECIDED.search(text) or not re.search(r"[.!)]$", text):
         return None
     found = [labels for match in list(_NAMED.finditer(text))[:50] if (labels := labels_at(text, match.end()))]
-    kept = {labels.letters for labels in found if not _DISMISSED.match(text, labels.end)}
-    return (
-        _judged(Labels(kept.pop(), False, 0), "", texts)
-        if len({said.letters for said in found}) == 1 and kept
-        else None
-    )
+    is_kept = len({labels.letters for labels in found}) == 1 and not is_dismissed(text, found[-1].end)
+    return texts.choice(found[-1], "") if is_kept else None

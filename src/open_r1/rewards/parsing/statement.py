@@ -133,7 +133,7 @@ def cued_answers(text: str) -> list[Statement]:
 
 
 def _is_denied(text: str, cue: int, link: re.Match[str], said: str) -> bool:
-    """Whether a statement is a condition, or denied: "if the answer is", "the answer is not"; not "Answer: not red"."""
+    """Whether a statement is a condition or denied: "if the answer is", "it is not"; "Answer: not red" is neither."""
     denies = _DENYING.search(link["between"]) or (":" not in link[0] and _DENIED.match(said))
     return bool(denies or _CONDITION.search(text, max(cue - 60, 0), cue))
 
