@@ -32,7 +32,7 @@ _AFTER_ANY = (
 )
 _AFTER_I = re.compile(_AFTER_ANY)
 _AFTER = re.compile(
-    rf"{_AFTER_ANY}|\s(?:that|are|was|would|has|shows?|so|in|to|on|at|by|of|only|here|then|not|option|choice|matches|best"
+    rf"{_AFTER_ANY}|\s(?:the|that|are|was|would|has|shows?|so|in|to|on|at|by|of|only|here|then|not|option|choice|matches|best"
     r"|instead|rather|both|when|while|can|does|must|should|also)\b"
 )
 _ROMAN = re.compile(r"[\s,]{1,3}(?:(?:and|or|&)\s)?(?:I{2,3}|IV|VI{0,3})\b|\sonly\b")

@@ -9,7 +9,8 @@ from open_r1.rewards.parsing.option_texts import Choice, OptionTexts
 
 _MOST = 20  # labels of a sentence that are read
 _LINKING = (
-    r"is|be|are|was|therefore|thus|hence|so|but|leaves|corresponds? to|matches|looks? like|one in|labell?ed(?: as)?"
+    r"is|be|are|was|therefore|thus|hence|so|but|leaves|leaving|makes|making|corresponds? to|matches|looks? like|one in"
+    r"|labell?ed(?: as)?"
 )
 _LINKED = {  # by whether the options are pictures
     pictures: re.compile(
