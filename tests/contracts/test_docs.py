@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+import corpus_table
 import numpy as np
 import pytest
 import rooms_tree
@@ -93,6 +94,16 @@ def test_rooms_stand_from_bottom_to_top():
 def test_the_tree_shows_the_files_that_are_there():
     script = "local_scripts/dev/readme/rooms_tree.py"
     assert rooms_tree.section().is_up_to_date(), f"run python {script}"
+
+
+def test_the_table_of_the_corpus_names_each_kind():
+    page = (REPO / "assets" / "docs" / "rewards.md").read_text(encoding="utf-8")
+    written = dict(re.findall(r"\| `(\w+)\.jsonl` \|.*\| (\d+) \| \d+ \|", page))
+    files = {
+        path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in corpus_table.CORPUS.glob("*.jsonl")
+    }
+    assert written.keys() == files.keys() <= corpus_table.KINDS.keys()
+    assert [name for name, count in written.items() if int(count) > files[name]] == [], "rows were lost"
 
 
 def test_readmes_tree_names_every_room_door_and_script():

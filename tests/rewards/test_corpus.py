@@ -1,6 +1,7 @@
 """The corpus: answers as models write them, each with the value that a person gives and why, through `score`."""
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from open_r1.score import main
 
 CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(CORPUS.glob("*.jsonl"))
+PAIRS = 400  # of each file, of whose answers at most this share may be paid by chance
+MOST_FALSE_PAY = 0.01
 KEYS = {"method", "gold", "completion", "expected", "why"}  # further keys are what the method needs
 
 
@@ -30,6 +33,11 @@ def worth(row: dict) -> float:
     """The value of a row in its method's range: 1 is the maximum, 0 the minimum."""
     method = METHODS[row["method"]]
     return method.minimum + row["expected"] * (method.maximum - method.minimum)
+
+
+def is_paid(row: dict) -> bool:
+    """Whether a scored row earned its method's maximum."""
+    return row.get("score", 0) >= METHODS[row["method"]].maximum - 1e-3
 
 
 def misjudged(row: dict) -> str | None:
@@ -57,3 +65,34 @@ def test_rows_are_whole_and_said_once(path: Path) -> None:
     said = Counter(json.dumps({**row, "why": "", "expected": 0}, sort_keys=True) for row in rows)
     assert [row for row, times in said.items() if times > 1] == []
     assert {row["expected"] for row in rows} >= {0, 1}, "right and wrong answers"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_answer_to_another_row_is_not_paid(path: Path, tmp_path: Path) -> None:
+    """Of pairs of rows whose golds differ; they differ where neither gold is paid as an answer to the other."""
+    pairs = [pair for pair in _pairs(read(path)) if pair[0]["gold"] != pair[1]["gold"]]
+    swapped = [{**row, "completion": other["completion"]} for row, other in pairs]
+    as_answers = [{**row, "completion": _text(other["gold"])} for row, other in pairs]
+    by_method = sorted({row["method"] for row in swapped})
+    paid = false = 0
+    for method in by_method:
+        mine = [index for index, row in enumerate(swapped) if row["method"] == method]
+        answers = score([swapped[index] for index in mine], method, tmp_path)
+        golds = score([as_answers[index] for index in mine], method, tmp_path)
+        differ = [answer for answer, gold in zip(answers, golds, strict=True) if not is_paid(gold)]
+        paid += sum(map(is_paid, differ))
+        false += len(differ)
+    print(f"{path.stem}: {paid} of {false} answers to another row's gold are paid ({paid / max(false, 1):.2%})")
+    assert paid <= MOST_FALSE_PAY * false
+
+
+def _pairs(rows: list[dict]) -> list[tuple[dict, dict]]:
+    """Pairs of a row and another one of its method that is right, drawn at random."""
+    draw = random.Random(0)
+    right = [row for row in rows if row["expected"] == 1]
+    pairs = [(draw.choice(rows), draw.choice(right)) for _ in range(PAIRS)]
+    return [(row, other) for row, other in pairs if row["method"] == other["method"]]
+
+
+def _text(gold: object) -> str:
+    return gold if isinstance(gold, str) else json.dumps(gold)

@@ -13,6 +13,7 @@ from open_r1.rewards.math import is_math, lists_alternatives, same_math
 from open_r1.rewards.multiple_choice import LABELLED, is_option, mcq, parse_mcq
 from open_r1.rewards.parsing.answer import final_text, normalize, without_markup
 from open_r1.rewards.parsing.characters import plain_characters
+from open_r1.rewards.parsing.labels import label_text
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.statement import stated_answer
 from open_r1.rewards.parsing.yes_no import parse_yes_no, says_only
@@ -40,7 +41,7 @@ def default(completion: str, record: Record) -> float:
         return yes_no(completion, record)
     if is_math(gold):
         return float(not LABELLED.match(answer) and any(same_math(gold, value) for value in _values(answer)))
-    return float(any(same_words(gold, text) for text in (answer, stated_answer(answer) or "")))
+    return float(same_words(gold, answer) or same_words(gold, stated_words(answer)))
 
 
 def parse_default(completion: str, record: Record) -> Any:
@@ -51,8 +52,10 @@ def parse_default(completion: str, record: Record) -> Any:
     if says_only(gold):
         return parse_yes_no(answer)
     number = next((value for text in _values(answer) if (value := parse_number(text)) is not None), None)
-    if parse_number(gold) is None or number is not None:
-        return (int(number) if number.denominator == 1 else float(number)) if number is not None else answer or None
+    if number is not None:
+        return int(number) if number.denominator == 1 else float(number)
+    if parse_number(gold) is None:
+        return stated_words(answer) or answer or None
     is_readable = re.search(r"\d|\\", answer) and not LABELLED.match(answer) and not lists_alternatives(gold, answer)
     return answer if is_readable else None
 
@@ -69,6 +72,15 @@ def same_words(gold: str, answer: str) -> bool:
         return bool(gold.strip())
     words = _words(gold)
     return bool(words) and words == _words(answer)
+
+
+def stated_words(answer: str) -> str:
+    """What an answer states, without markup; "" where it states nothing.
+
+    >>> [stated_words(text) for text in ("The answer is **red**, as it shines.", "\\\\boxed{red}", "red")]
+    ['red', 'red', '']
+    """
+    return label_text(stated_answer(answer) or "")
 
 
 def _words(text: str) -> str:

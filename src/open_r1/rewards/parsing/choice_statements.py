@@ -32,7 +32,7 @@ _IS_RIGHT = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    rf"(?:^|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only)\s|选项)(?=[(\[]?[A-Z]\b)"
+    rf"(?:^|[.!?]\s|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only|both|either)\s|选项)(?=[(\[]?[A-Z]\b)"
 )
 _ALONE = re.compile(rf"\W{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
 _LINE_END = re.compile(r"[\s.,;:)\]}?!]*(?:$|\b(?:because|since|as)\s)")

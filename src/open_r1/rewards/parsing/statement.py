@@ -20,6 +20,7 @@ _ABBREVIATION = "".join(
 )
 _ABBREVIATION += r"(?<!approx)(?<!\b[A-Z])"
 _END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=[*_\"')]{{0,4}}(?:\s|$)|[^\x00-\x7f])")
+_SENTENCE_END = re.compile(rf"{_END.pattern}|(?<=[a-z] [A-Z])\.(?=\s)")  # "... is B. Then"
 _CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案[>\]]?|答え|정답|正解", re.IGNORECASE)
 _CONDITION = re.compile(
     r"\b(?:if|whether|suppose|assum(?:e|ing)|thought|guess(?:ed)?)\b(?:\s\w+){0,4}\s$", re.IGNORECASE
@@ -163,7 +164,7 @@ def sentences(text: str) -> list[str]:
     >>> sentences("First 7, then 9 more. So the total is **16**.")
     ['First 7, then 9 more', 'So the total is 16']
     """
-    return [said for part in _END.split(text[-4_000:]) if (said := part.replace("**", "").strip(" \t\r*_`."))]
+    return [said for part in _SENTENCE_END.split(text[-4_000:]) if (said := part.replace("**", "").strip(" \t\r*_`."))]
 
 
 def is_open(statement: str) -> bool:
