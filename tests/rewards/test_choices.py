@@ -1,11 +1,10 @@
 """Long answers in the manners of several models: whatever they discuss, their final statement is the choice."""
 
-import json
 from itertools import product
 from pathlib import Path
 
 import pytest
-from test_corpus import score
+from helpers.answers import CORPUS, read, score
 
 PRICES = ["$12,000", "$14,500", "$16,250", "$18,000", "$19,750", "$21,000", "$24,000", "$26,500", "$28,000", "$30,250"]
 CARS = ["red car", "blue car", "green car", "yellow car"]
@@ -218,7 +217,7 @@ def test_what_is_left_open_chooses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unrelated", UNRELATED)
 def test_an_unrelated_sentence_before_the_statement_keeps_it(unrelated: str, tmp_path: Path) -> None:
-    corpus = [json.loads(line) for line in (Path(__file__).parent / "corpus" / "letters.jsonl").open()]
+    corpus = next(read(path) for path in CORPUS if path.stem == "letters")
     sentences = [
         row for row in corpus if row["expected"] == 1 and row["method"] == "mcq" and row["completion"][-1] == "."
     ]

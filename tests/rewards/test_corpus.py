@@ -6,27 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.answers import CORPUS, read, score
 
 from open_r1.rewards.registry import METHODS
-from open_r1.score import main
 
-CORPUS = Path(__file__).parent / "corpus"
-FILES = sorted(CORPUS.glob("*.jsonl"))
-PAIRS = 400  # of each file, of whose answers at most this share may be paid by chance
+PAIRS = 200  # of each file, of whose answers at most this share may be paid by chance
 MOST_FALSE_PAY = 0.01
 KEYS = {"method", "gold", "completion", "expected", "why"}  # further keys are what the method needs
-
-
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def score(rows: list[dict], method: str, folder: Path) -> list[dict]:
-    """The rows, scored by the command that users call, with one of the methods."""
-    source, out = folder / f"{method}.jsonl", folder / f"{method}-scored.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    main(["--reward_method", method, "--rows", str(source), "--out", str(out)])
-    return read(out)
 
 
 def worth(row: dict) -> float:
@@ -48,7 +34,7 @@ def misjudged(row: dict) -> str | None:
     return f"{row['gold']!r} <- {row['completion'][-300:]!r}: {worth(row):g} ({row['why']}), got {got}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_every_answer_is_worth_what_a_person_gives(path: Path, tmp_path: Path) -> None:
     rows, wrong = read(path), []
     for method in sorted({row["method"] for row in rows}):
@@ -57,7 +43,7 @@ def test_every_answer_is_worth_what_a_person_gives(path: Path, tmp_path: Path) -
     assert not wrong, f"{len(wrong)} of {len(rows)} rows of {path.name}:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_rows_are_whole_and_said_once(path: Path) -> None:
     rows = read(path)
     assert [row for row in rows if not row.keys() >= KEYS or not row["why"] or not 0 <= row["expected"] <= 1] == []
@@ -67,7 +53,7 @@ def test_rows_are_whole_and_said_once(path: Path) -> None:
     assert {row["expected"] for row in rows} >= {0, 1}, "right and wrong answers"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_an_answer_to_another_row_is_not_paid(path: Path, tmp_path: Path) -> None:
     """Of pairs of rows whose golds differ; they differ where neither gold is paid as an answer to the other."""
     pairs = [pair for pair in _pairs(read(path)) if pair[0]["gold"] != pair[1]["gold"]]
