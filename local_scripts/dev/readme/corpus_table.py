@@ -16,7 +16,7 @@ KINDS = {
     "detections": "lists of boxes with labels; sentences that there is nothing",
     "digits": "integers and lists in their order",
     "letters": "the option that the final statement chooses; hedges, eliminations, formulas; several right options",
-    "math": "expressions compared whole: variables, relations, intervals, lists, units, prose",
+    "mathematics": "expressions compared whole: variables, relations, intervals, lists, units, prose",
     "points": "clicks: a point in a box, a distance",
     "text_distance": "text that was read, by the share of wrong characters",
     "words": "the stated words, not a text that holds them",
