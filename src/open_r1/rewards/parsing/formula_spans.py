@@ -22,10 +22,11 @@ _SPAN = re.compile(
             r"(?<![a-zA-Z'])[b-zB-HJ-Z](?![a-zA-Z'])",  # a variable; "a" and "I" beside an operator only
             r"(?<![a-zA-Z'])[aAI](?=\s?[-+*/^=<>(,_])(?![a-zA-Z'])|(?<=[\d+*/^=(,_-])[aA](?![a-zA-Z'])",
             r"(?<![a-zA-Z])[A-Z]{2,4}(?![a-zA-Z])",  # points
-            r"[-+*/^=<>:!|%(){}\[\],;_'&]|(?<=\S)\s(?=\S)",
             r"(?<=[\s,])(?:and|or)(?=\s)|或|和",
-            rf"(?<=[\d}})\]\s\ue000-\ue8ff])(?:(?:square|sq\.?|cubic)\s)?(?:{_UNIT})(?![a-zA-Z])|\sper\s(?={_UNIT})",
+            rf"(?<=[\d}})\]\ue000-\ue8ff])\s{{0,2}}(?:(?:square|sq\.?|cubic)\s)?(?:{_UNIT})(?![a-zA-Z])",
+            rf"\sper\s(?:{_UNIT})(?![a-zA-Z])",
             r"(?<=\d)\s?in(?=\^|\s?[.,;)]|\s?$)",  # inches, at an end
+            r"[-+*/^=<>:!|%(){}\[\],;_'&]|(?<=\S)\s(?=\S)",
         )
     )
     + ")+"
@@ -33,7 +34,7 @@ _SPAN = re.compile(
 _VALUE = re.compile(r"[\d\ue000-\ue8ff]|\\(?:pi|infty|emptyset|sqrt|frac)|[<>=]\s?[a-zA-Z]")
 _EDGES = re.compile(r"^(?:[\s,;:=&.|!/*]|(?:and|or)\b|[和或])+|(?:[\s,;:=&|/+*^<>-]|\b(?:and|or)|[和或])+$")
 _DENIED = re.compile(r"(?:\bnot|n't|rather than|instead of|\\ne|不是)\W{0,3}(?:be\s|equal to\s)?$", re.IGNORECASE)
-_DELIMITERS = re.compile(r"^#\s?(?=\d)|(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
+_DELIMITERS = re.compile(r"^#{1,6}\s?(?=\S)|(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
 _LABEL = re.compile(r"^[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+(?=[\d\\(+-])")
 _WORD = re.compile(  # letters beside each other are a product, as in "1 + nd"
     r"(?<![\\a-zA-Z])(?:[a-zA-Z]*[a-z]{3,}[a-zA-Z]*|[a-zA-Z][a-z]{2,}|(?i:am|an|as|at|be|by|do|if|in|is|it|my|no|of|on|or"
@@ -106,7 +107,7 @@ def _masked(text: str) -> tuple[str, list[str]]:
         formulas.append(next(group for group in match.groups() if group))
         return f" {chr(_PLACE + len(formulas) - 1)} "
 
-    return to_latex(DELIMITED.sub(place, _PRIVATE.sub("", text)).replace("$", "")), formulas
+    return to_latex(re.sub(r"\\?\$", "", DELIMITED.sub(place, _PRIVATE.sub("", text)))), formulas
 
 
 def _unmasked(text: str, formulas: list[str]) -> str:

@@ -19,7 +19,7 @@ MAX_WORDS = 12  # of an answer in words
 _FILLER = r"approximately|about|around|equal to|equals|roughly|exactly|simply|just|only|the|value|of|is|that|option"
 _LEAD = re.compile(rf"(?:\W|\b(?:{_FILLER})\b)*", re.IGNORECASE)
 _COPULA = re.compile(
-    r"\b(?:is|are|was|be|equals|becomes|gives?|yields|gets?|have|has|total of)\W{0,3}"
+    r"\b(?:is|are|was|were|be|equals|becomes|gives?|yields|gets?|have|has|total of)\W{0,3}"
     r"(?:(?:approximately|about|equal to|exactly|only|just|the|value|of|therefore|thus|a total)\W{1,3}){0,4}$",
     re.IGNORECASE,
 )
@@ -27,10 +27,19 @@ _RATIO = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _DOUBT = re.compile(r"\b(?:maybe|perhaps|possibly|could|might|may|alternatively|either|or)\b|或", re.IGNORECASE)
 _LISTED = re.compile(r"(?:[,;/]|\band)\s?$")
 _OR_BEFORE, _OR_AFTER = re.compile(r"(?:\bor|或)\W{0,3}$"), re.compile(r"\W{0,3}(?:or\b|或)")
+_REFUSAL = re.compile(
+    r"\b(?:can(?:not|'t)|unable to|(?:not|im)possible to)\b.{0,40}\b(?:determine|answer|tell|say|find|give)\b",
+    re.IGNORECASE,
+)
 _QUESTION = re.compile(r"(?:\?|\(\s{0,9}\)|_{2,}|\$\\square\$)\W{0,3}$")  # "then x = ?", "the area is ( )"
 _CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
 _NAMED = re.compile(r"[a-zA-Z-]{3,}(?: [a-zA-Z-]+){0,2}")  # an answer in words
 _POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d({])")
+_STOP = re.compile(r"\n|\.(?=\s|\$|\\[\])])")
+_END_TOKEN = re.compile(  # with what follows an end; the marks of a box alone
+    r"(?:</s>|<\|(?:im_start|im_end|eot_id|endoftext|end)\|>|<eos>|<end_of_turn>).*|<\|[^|<>\s]{1,30}\|>", re.DOTALL
+)
+_ABOUT = re.compile(r",?\s(?:or|which is)\s(?:about|approximately|roughly|approx\.?)\s(?=[\d$\\])")
 _REMARK = re.compile(r"\s\((?:since|because|as|where|for|which|so)\b[^()\n]{0,200}\)")
 _EMPHASIS = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)\*\*")
 _UNITS = (
@@ -42,7 +51,9 @@ _VALUES = {
     **{word: 10 * number for number, word in enumerate(_TENS.split(), 2)},
 }
 _WORD = rf"(?:{'|'.join(sorted(_VALUES, key=len, reverse=True))})"
-_NUMBER_WORD = re.compile(rf"\b(?:(?:one |a )?half|{_WORD}(?:[- ]{_WORD}){{0,2}})\b", re.IGNORECASE)
+_NUMBER_WORD = re.compile(
+    rf"\b(?:(?:one |a )?half|(?:negative |minus )?{_WORD}(?:[- ]{_WORD}){{0,2}})\b", re.IGNORECASE
+)
 
 
 def stated_formula(text: str) -> str:
@@ -73,7 +84,7 @@ def stated_formula(text: str) -> str:
 
 def _is_answer(sentence: str) -> bool:
     """Whether a sentence holds a formula, or is nothing but a formula or a few words."""
-    return not is_prose(sentence) or bool(formula_spans(sentence)) or _NAMED.fullmatch(sentence) is not None
+    return not is_prose(sentence) or bool(formula_spans(sentence) or _NAMED.fullmatch(sentence) or _worded(sentence))
 
 
 def clip(text: str) -> str:
@@ -90,11 +101,12 @@ def clip(text: str) -> str:
 
 
 def _flat(text: str) -> str:
-    """A text whose formulas hold no line breaks, without emphasis, and without backslashes that are escaped twice."""
+    """A text whose formulas end no line and no sentence, without emphasis, remarks, end tokens, double escapes."""
     if r"\begin" not in text:
         text = text.replace("\\\\", "\\")
-    text = DELIMITED.sub(lambda match: match[0].replace("\n", " ").replace("!", FACTORIAL), text)
-    return _REMARK.sub("", _EMPHASIS.sub(r"\1", _POWER.sub("^", text))).strip()
+    text = DELIMITED.sub(lambda match: _STOP.sub(" ", match[0]).replace("!", FACTORIAL), _END_TOKEN.sub("", text))
+    text = _EMPHASIS.sub(r"\1", _POWER.sub("^", _ABOUT.sub(r" \\approx ", text)))
+    return _REMARK.sub("", text).strip()
 
 
 def _formula_of(sentence: str, is_answer: bool) -> str:
@@ -103,15 +115,26 @@ def _formula_of(sentence: str, is_answer: bool) -> str:
         return plain_latex(sentence)
     if ratio := _RATIO.fullmatch(sentence):
         return f"{ratio[1]}:{ratio[2]}"
+    if _REFUSAL.search(sentence):
+        return ""
     spans = formula_spans(without_reason(sentence)) or formula_spans(sentence)
     if not spans:
         return _words(sentence)
     begins = is_answer and _LEAD.fullmatch(spans[0].before)
     predicates = [span for span in spans if _COPULA.search(span.before)]
+    if not predicates and (worded := _worded(sentence)):
+        return worded
     chosen = spans[0] if begins else (predicates or spans)[-1]
     is_listed = not begins and not predicates and _LISTED.search(chosen.before)
     doubts = is_listed or (_DOUBT.search(chosen.after) if begins else is_open(sentence))
     return "" if (doubts and len(spans) > 1) or _is_open_beside(chosen) else chosen.latex
+
+
+def _worded(sentence: str) -> str:
+    """The number in words that a sentence says: 2 of "There are two flocks of at least 17 birds"; "" without one."""
+    found = [match for match in _NUMBER_WORD.finditer(sentence) if match[0].lower() != "one"]
+    said = [match[0].lower() for match in found if _COPULA.search(sentence[: match.start()])]
+    return _number_of(said[-1]) if said else ""
 
 
 def _is_open_beside(span: Span) -> bool:
@@ -131,5 +154,6 @@ def _number_of(words: str) -> str:
     """The number of its words: "twenty-one", "two hundred"; "half" of "one half"."""
     if "half" in words:
         return "1/2"
-    values = [_VALUES[word] for word in re.findall("[a-z]+", words)]
-    return str(sum(values[:-1]) * 100 if values[-1] == 100 and len(values) > 1 else sum(values))
+    sign = "-" if words.startswith(("negative", "minus")) else ""
+    values = [_VALUES[word] for word in re.findall("[a-z]+", words) if word in _VALUES]
+    return sign + str(sum(values[:-1]) * 100 if values[-1] == 100 and len(values) > 1 else sum(values))

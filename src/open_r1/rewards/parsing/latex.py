@@ -109,6 +109,7 @@ _SPELLINGS = (
     (re.compile(r"(?<=\d)\s?(thousand|million|billion)(?![a-z])"), lambda m: rf"\times 10^{{{_POWERS[m[1]]}}}"),
     (re.compile(r"(?<![a-zA-Z])[Aa]ll\sreals?(?:\snumbers?)?(?![a-z])"), r"\\mathbb{R}"),
     (re.compile(r"(?<![a-zA-Z])[Nn]o\s(?:real\s)?solutions?(?:\sexists?)?(?![a-z])"), r"\\emptyset "),
+    (re.compile(r"(?<=\d)\sout\sof\s(?=\d)"), "/"),
     (re.compile(r"(?<![a-zA-Z])(?:minus|negative)\s(?=\d)"), "-"),
     (re.compile(r"\*"), r"\\cdot "),
     (re.compile(r"\^\s?([-+]?\d{2,}|[-+]\d)(?![\d.]*\.\d)"), r"^{\1}"),

@@ -9,6 +9,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 _SEPARATOR = re.compile(
     r"\s?(?:(?:,|;)?\s?(?<![a-zA-Z\\])(?:and|or|und|oder)(?![a-zA-Z])|[,;]|\\(?:lor|vee|land)(?![a-z])|或者?|和|及)\s?"
 )
+_SET_BUILDER = re.compile(r"\\?\{\s?[a-z]\s?(?:\||\\mid|:|\\in\s?\\mathbb\{R\}\s?[|:])\s?([^{}|]{3,200}?)\s?\\?\}")
 _SEMICOLON = re.compile(";")
 _GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d,.])\d{1,3}(?:,\d{3})+(?=,\s)")  # thousands
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -55,6 +56,8 @@ def read_value(latex: str) -> Value | None:
     (Items(opening='(', closing=']', values=(...), name='x'), '1,234', '3 + 1')
     """
     latex = latex.strip().rstrip(".,;:").strip()
+    if builder := _SET_BUILDER.fullmatch(latex):
+        latex = builder[1]
     if not latex:
         return None
     groups = _split(latex, _SEMICOLON) if latex.count(";") < MAX_ITEMS else [latex]
