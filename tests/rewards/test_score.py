@@ -28,7 +28,7 @@ def scored(tmp_path: Path, rows: list, *how: str) -> tuple[int, list[dict]]:
         ("default", {"completion": "<answer>4</answer>", "gold": 4}, 1.0, 4),
         ("default", {"completion": "<answer>B. 4</answer>", "gold": 4}, 0.0, None),
         ("default", {"completion": "a cat", "gold": "A cat."}, 1.0, "a cat"),
-        ("math", {"completion": r"<answer>$5\sqrt3$</answer>", "gold": "5√{3}"}, 1.0, r"$5\sqrt3$"),
+        ("math", {"completion": r"<answer>$5\sqrt3$</answer>", "gold": "5√{3}"}, 1.0, r"5\sqrt{3}"),
         ("mcq", {"completion": "12 cm", "gold": "(B)", "options": ["9 cm", "12 cm"]}, 1.0, "B"),
         ("yes_no", {"completion": "Yes, it is.", "gold": "no"}, 0.0, "yes"),
         ("all_match", {"completion": "<think>", "gold": "No Defect"}, 0.0, None),

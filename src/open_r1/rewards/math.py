@@ -31,6 +31,17 @@ def score_math(completion: str, record: Record) -> float:
     return float(same_math(gold_text(record), final_text(completion)))
 
 
+def parse_math(completion: str, record: Record) -> str | None:
+    """What `score_math` reads: the formula that a completion states in LaTeX, or its option letter; None for neither.
+
+    >>> parse_math("So x = 2√3, hence the area is 6√3 cm.", Record("1", (), "", (), "6√3"))
+    '6\\\\sqrt{3} cm'
+    """
+    if _LETTER.fullmatch(gold_text(record)):
+        return parse_option(final_text(completion))
+    return stated_formula(final_text(completion)) or None
+
+
 def same_math(gold: str, answer: str) -> bool:
     """Whether two texts state equal formulas; decimals must be exactly equal, units of one kind are converted.
 

@@ -27,7 +27,7 @@ from open_r1.rewards.detection import (
 from open_r1.rewards.format import format_reward
 from open_r1.rewards.judge import check_judge, llm
 from open_r1.rewards.length import WRONG, length_reward
-from open_r1.rewards.math import score_math
+from open_r1.rewards.math import parse_math, score_math
 from open_r1.rewards.multiple_choice import mcq, mcq_partial, parse_mcq
 from open_r1.rewards.points import (
     answered_point,
@@ -63,7 +63,7 @@ _points = partial(Method, parse=answered_point, outlines=point_outlines)
 
 METHODS: dict[str, Method] = {
     "default": Method(default, parse=parse_default),
-    "math": Method(score_math),
+    "math": Method(score_math, parse=parse_math),
     "mcq": Method(mcq, parse=parse_mcq),
     "mcq_partial": Method(mcq_partial, parse=parse_mcq),
     "yes_no": Method(yes_no, parse=parse_yes_no_answer),
