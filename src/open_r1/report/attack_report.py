@@ -62,7 +62,8 @@ def report_attacks(
     for target in targets:
         try:
             earnings += try_strategies(target, progress)
-            pairs += [other_golds(target, progress)] if target.is_judged else []
+            judged = target.is_judged and target.reward.__name__ not in settings.allowed
+            pairs += [other_golds(target, progress)] if judged else []
         except (RewardError, DataError) as error:  # a reward that raises, or a picture that it asks for is damaged
             errors.append(str(error))
     findings = attack_findings(earnings, targets, settings.limit, settings.allowed)
