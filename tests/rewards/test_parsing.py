@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from helpers.repository import SHARED
@@ -20,6 +21,7 @@ from open_r1.rewards.parsing.numbers import parse_number, same_number
 from open_r1.rewards.parsing.option_texts import option_key
 from open_r1.rewards.parsing.options import parse_option
 from open_r1.rewards.parsing.yes_no import parse_yes_no
+from open_r1.score import main as score
 
 COMPLETIONS = SHARED / "completions"
 GOOD = "<think>a</think><answer>b</answer>"
@@ -269,9 +271,14 @@ def test_the_last_box_of_the_answer_counts() -> None:
 FRAMES = {"paligemma": 1024, "google_gemini": 1000, "google_gemini_2_5": 1000, "deepseek_vl_2": 999}
 
 
-def test_real_box_answers_of_four_families() -> None:
-    checked = 0
-    for case in load("supervision_vlm_cases.jsonl"):
+def test_real_box_answers_of_four_families_through_the_score_command(tmp_path: Path) -> None:
+    cases, checked = load("supervision_vlm_cases.jsonl"), 0
+    rows = [{"completion": str(case.get("result")), "gold": "None"} for case in cases]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = ["--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out.jsonl")]
+    assert score(["--reward_method", "od_ap", *paths]) == 0
+    scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    for case, line in zip(cases, scored, strict=True):
         family = re.search(r"test_(?:from_)?(\w+):", case["source"])[1]
         expected = case.get("expected_results") or case.get("expected_detections")
         if family not in (*FRAMES, "qwen_2_5_vl") or expected is None:
@@ -286,8 +293,8 @@ def test_real_box_answers_of_four_families() -> None:
         frame = case.get("input_wh") or [FRAMES.get(family)] * 2
         scales = [side / unit for side, unit in zip(case["resolution_wh"], frame, strict=True)] * 2
         classes = case.get("classes")
-        boxes = [b for b in parse_boxes(case["result"]) if b.label and (classes is None or b.label in classes)]
-        answers = [[value * scale for value, scale in zip(box.xyxy, scales, strict=True)] for box in boxes]
+        boxes = [b for b in line["parsed"] or () if b["label"] and (classes is None or b["label"] in classes)]
+        answers = [[value * scale for value, scale in zip(b["bbox_2d"], scales, strict=True)] for b in boxes]
         assert len(answers) == len(gold_boxes), case["source"]
         assert all(box == pytest.approx(gold, abs=0.05) for box, gold in zip(answers, gold_boxes, strict=True)), case
         checked += 1

@@ -21,15 +21,19 @@ _PX = r"(?:\s?(?:px|pixels?)\b)?"
 _N = rf"[\"']?({_D}){_PX}[\"']?"
 _COMMA = rf"(?:{_S},{_S}(?:and\s)?|[^\S\n]{{1,80}})"
 _FOUR = _S + _COMMA.join([_N] * 4) + _S
-_POINT = rf"[\[(]{_S}{_D}{_PX}{_S},{_S}{_D}{_PX}{_S}[\])]"
+_XY = [rf"[\"']?\b{axis}[\"']?\s?[=:]\s?" for axis in "xy"]
+_POINT = (
+    rf"(?:[\[({{]{_S}(?:{_XY[0]})?{_D}{_PX}{_S},{_S}(?:{_XY[1]})?{_D}{_PX}{_S}[\])}}]"
+    rf"|{_XY[0]}{_D}{_PX}{_S},{_S}{_XY[1]}{_D}(?!\.?\d){_PX})"
+)
 _NAMES = rf"\({_S}[a-z]\w{{0,9}}{_S},{_S}[a-z]\w{{0,9}}{_S}\){_S}(?:[=:]|is|at)?{_S}"  # "(x2, y2) = "
-_GAP = rf"(?:[^\d()\[\]{{}}<>]|->){{0,60}}(?:{_NAMES})?"  # between two corners
+_GAP = rf"(?:[^\d()\[\]{{}}<>]|->|2(?=\s?[:=])){{0,60}}(?:{_NAMES})?"  # between two corners
 _ITEM = rf"[\"'*]{{0,2}}\b[a-z]\w{{0,15}}[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?{_D}{_PX}[\"']?"  # "x_min": 10
-_NAMED = r"(?:[,;\s*-]|and){1,80}".join([_ITEM] * 4)
+_NAMED = r"(?:[,;\s*-]|and|\d\.\s){1,80}".join([_ITEM] * 4)
 _BOX = re.compile(
     rf"(?:<\|(?:object_)?ref(?:_start)?\|>(?P<ref>[^<]{{1,200}})<\|(?:/ref|object_ref_end)\|><[^>]{{1,20}}>)?"
     rf"(?:[\"'](?P<key>[a-z]\w{{0,30}})[\"']{_S}:{_S})?[\[(]?(?:"
-    rf"\[{_FOUR}\]|\({_FOUR}\)|<box>{_FOUR}</box>|<{_N}><{_N}><{_N}><{_N}>"
+    rf"\[{_FOUR}\]|\({_FOUR}\)|<box>{_FOUR}</box>|<{_FOUR}>|<{_N}><{_N}><{_N}><{_N}>"
     rf"|(?P<corners>{_POINT}{_GAP}{_POINT}(?:{_GAP}{_POINT}{_GAP}{_POINT})?)"
     rf"|(?P<loc>(?:<loc\d{{4}}>)+)"
     rf"|(?P<named>{_NAMED}))",
@@ -37,10 +41,14 @@ _BOX = re.compile(
 )
 _NUMBERS = [i + 1 for i in range(_BOX.groups) if i + 1 not in _BOX.groupindex.values()]
 _RUN = re.compile(rf"(?:([\[(<]){_S}|(?<![A-Za-z\d_.\[(<]))({_D}{_PX}(?:{_COMMA}{_D}{_PX}){{1,8}})(?![A-Za-z\d_\])>])")
-_CORNER = re.compile(rf"[\[(]{_S}{_N}{_S},{_S}{_N}{_S}[\])]")
+_CORNER = re.compile(
+    rf"[\[({{]{_S}(?:{_XY[0]})?({_D}){_PX}{_S},{_S}(?:{_XY[1]})?({_D}){_PX}{_S}[\])}}]"
+    rf"|{_XY[0]}({_D}){_PX}{_S},{_S}{_XY[1]}({_D})",
+    re.IGNORECASE,
+)
 _NAME_VALUE = re.compile(rf"\b([a-z]\w{{0,15}})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?({_D})", re.IGNORECASE)
 _EDGES = [  # names of x1, y1, x2, y2; and of a corner with a size
-    ("x1 xmin x_min left", "y1 ymin y_min top", "x2 xmax x_max right", "y2 ymax y_max bottom"),
+    ("x1 x_1 xmin x_min left", "y1 y_1 ymin y_min top", "x2 x_2 xmax x_max right", "y2 y_2 ymax y_max bottom"),
     ("x left", "y top", "w width", "h height"),
 ]
 _OR = re.compile(r"\bor\b(?!,? rather)|或|(?<!<)/", re.IGNORECASE)
@@ -192,7 +200,7 @@ def _four(digits: Sequence[str | float]) -> tuple[float, float, float, float]:
 def _corner_boxes(text: str) -> Iterator[tuple[float, float, float, float]]:
     """The boxes of two points, of four corners of a rectangle, or of twice two points."""
     found = list(_CORNER.finditer(text))
-    points = [(float(point[1]), float(point[2])) for point in found]
+    points = [(float(point[1] or point[3]), float(point[2] or point[4])) for point in found]
     gap = text[found[0].end() : found[1].start()]
     if _OR.search(gap):
         return
