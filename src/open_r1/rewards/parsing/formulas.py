@@ -4,6 +4,7 @@ import re
 
 from open_r1.rewards.parsing.formula_spans import DELIMITED, Span, formula_spans, is_prose, plain_latex
 from open_r1.rewards.parsing.latex import FACTORIAL
+from open_r1.rewards.parsing.number_words import number_of_words, number_words
 from open_r1.rewards.parsing.statement import (
     boxed_answers,
     cued_answers,
@@ -42,18 +43,6 @@ _END_TOKEN = re.compile(  # with what follows an end; the marks of a box alone
 _ABOUT = re.compile(r",?\s(?:or|which is)\s(?:about|approximately|roughly|approx\.?)\s(?=[\d$\\])")
 _REMARK = re.compile(r"\s\((?:since|because|as|where|for|which|so)\b[^()\n]{0,200}\)")
 _EMPHASIS = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)\*\*")
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety hundred"
-_VALUES = {
-    **{word: number for number, word in enumerate(f"{_UNITS} eighteen nineteen".split())},
-    **{word: 10 * number for number, word in enumerate(_TENS.split(), 2)},
-}
-_WORD = rf"(?:{'|'.join(sorted(_VALUES, key=len, reverse=True))})"
-_NUMBER_WORD = re.compile(
-    rf"\b(?:(?:one |a )?half|(?:negative |minus )?{_WORD}(?:[- ]{_WORD}){{0,2}})\b", re.IGNORECASE
-)
 
 
 def stated_formula(text: str) -> str:
@@ -120,21 +109,22 @@ def _formula_of(sentence: str, is_answer: bool) -> str:
     spans = formula_spans(without_reason(sentence)) or formula_spans(sentence)
     if not spans:
         return _words(sentence)
-    begins = is_answer and _LEAD.fullmatch(spans[0].before)
-    predicates = [span for span in spans if _COPULA.search(span.before)]
-    if not predicates and (worded := _worded(sentence)):
+    if is_answer and _LEAD.fullmatch(spans[0].before):
+        chosen, doubts = spans[0], _DOUBT.search(spans[0].after)
+    elif predicates := [span for span in spans if _COPULA.search(span.before)]:
+        chosen, doubts = predicates[-1], is_open(sentence)
+    elif worded := _worded(sentence):
         return worded
-    chosen = spans[0] if begins else (predicates or spans)[-1]
-    is_listed = not begins and not predicates and _LISTED.search(chosen.before)
-    doubts = is_listed or (_DOUBT.search(chosen.after) if begins else is_open(sentence))
+    else:
+        chosen, doubts = spans[-1], is_open(sentence) or _LISTED.search(spans[-1].before)
     return "" if (doubts and len(spans) > 1) or _is_open_beside(chosen) else chosen.latex
 
 
 def _worded(sentence: str) -> str:
     """The number in words that a sentence says: 2 of "There are two flocks of at least 17 birds"; "" without one."""
-    found = [match for match in _NUMBER_WORD.finditer(sentence) if match[0].lower() != "one"]
-    said = [match[0].lower() for match in found if _COPULA.search(sentence[: match.start()])]
-    return _number_of(said[-1]) if said else ""
+    found = [match for match in number_words(sentence) if match[0].lower() != "one"]
+    said = [match[0] for match in found if _COPULA.search(sentence[: match.start()])]
+    return number_of_words(said[-1]) if said else ""
 
 
 def _is_open_beside(span: Span) -> bool:
@@ -144,16 +134,7 @@ def _is_open_beside(span: Span) -> bool:
 
 def _words(text: str) -> str:
     """A short text without formulas: the number that it names, or its words."""
-    numbers = [match[0] for match in _NUMBER_WORD.finditer(text)]
+    numbers = [match[0] for match in number_words(text)]
     if len(numbers) == 1 and (numbers[0].lower() != "one" or len(text.split()) < 5):
-        return _number_of(numbers[0].lower())
+        return number_of_words(numbers[0])
     return plain_latex(text).strip(" .") if len(text.split()) <= MAX_WORDS and not numbers else ""
-
-
-def _number_of(words: str) -> str:
-    """The number of its words: "twenty-one", "two hundred"; "half" of "one half"."""
-    if "half" in words:
-        return "1/2"
-    sign = "-" if words.startswith(("negative", "minus")) else ""
-    values = [_VALUES[word] for word in re.findall("[a-z]+", words) if word in _VALUES]
-    return sign + str(sum(values[:-1]) * 100 if values[-1] == 100 and len(values) > 1 else sum(values))
