@@ -10,8 +10,8 @@ from helpers.answers import CORPUS, read, score
 
 from open_r1.rewards.registry import METHODS
 
-PAIRS = 200  # of each file, of whose answers at most this share may be paid by chance
-MOST_FALSE_PAY = 0.01
+PAIRS = 200  # of each file
+MOST_FALSE_PAY = 0.03  # golds that name one option by its letter and by its text are none
 KEYS = {"method", "gold", "completion", "expected", "why"}  # further keys are what the method needs
 
 

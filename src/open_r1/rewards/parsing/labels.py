@@ -37,7 +37,7 @@ _AFTER = re.compile(
 )
 _ROMAN = re.compile(r"[\s,]{1,3}(?:(?:and|or|&)\s)?(?:I{2,3}|IV|VI{0,3})\b|\sonly\b")
 _JOINT = re.compile(
-    r"\s{0,3}(?P<or>,?\s?(?:\b(?:or|and/or|versus|vs\.?)\b|或者?|还是)|[/|]|[-–—~]|\b(?:to|through)\b|[至到])?"
+    r"\s{0,3}(?P<or>,?\s?\(?(?:\b(?:or|and/or|versus|vs\.?)\b|或者?|还是)|[/|]|[-–—~]|\b(?:to|through)\b|[至到])?"
     r"(?P<and>[,;]?\s?(?:\band\b|[&+])|[,;]|[和与及])?"
     r"(?:\s?(?:even|maybe|possibly|perhaps|also|both|(?:the\s)?(?:option|choice|answer|statement)s?|选项)\b)?\s{0,3}",
     re.IGNORECASE,
@@ -115,7 +115,11 @@ def _label(text: str, start: int) -> tuple[str, int] | None:
     if match := _BRACKETED.match(text, start):
         return match[1].upper(), match.end()
     match = _BARE.match(text, start)
-    if not match or _FORMULA.match(text, match.end()) or (match[1] == "I" and _ROMAN.match(text, match.end(1))):
+    if (
+        not match
+        or (len(match[0]) == 1 and _FORMULA.match(text, match.end()))
+        or (match[1] == "I" and _ROMAN.match(text, match.end(1)))
+    ):
         return None
     letter, end = match[1], match.end()
     if letter.islower():

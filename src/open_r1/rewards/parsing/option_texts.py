@@ -17,7 +17,11 @@ _ARTICLE = re.compile(r"^(?:an?|the) (?=\w\w)")
 _LABEL = re.compile(r"\s*(?:[(\[]([A-Z])[)\]][.:]?|([A-Z])[.:)](?![A-Za-z.]))\s*(?=\S)")
 _LOOSE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:)(?![a-z])|[.,;:!?]+$")
 _PICTURE = re.compile(r"(?:<?image ?\d*>?|[A-Z]|)", re.IGNORECASE)
-_CLAUSE = re.compile(r"[,;:(]|\s(?:because|since|as|which|so|for|with|is|are)\b|\.\s", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"[,;:(]|\s(?:because|since|as|which|so|for|with|is|are|rather than|instead of|not|but)\b|\.\s"
+    r"|\s[-–—]\s",
+    re.IGNORECASE,
+)
 
 
 class Choice(NamedTuple):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from open_r1.rewards.parsing.choice_statements import FIGURE, NOUN, ChoiceStatement, choice_statements, line_labels
+from open_r1.rewards.parsing.formula_spans import is_prose
 from open_r1.rewards.parsing.labels import CLOSED, OPENED, Labels, label_text, labels_at
 from open_r1.rewards.parsing.option_texts import NOTHING, Choice, OptionTexts, first_clause, option_key
 from open_r1.rewards.parsing.sentence_choice import concluded_in, is_dismissed, stated_in
@@ -118,8 +119,12 @@ def _read(said: ChoiceStatement, texts: OptionTexts) -> Choice | None:
     if said.labels:
         return texts.choice(said.labels, "")
     text = said.text.replace(OPENED, " ").replace(CLOSED, " ").strip()
-    if letter := texts.letter_of(text) or ("" if is_open(text) else texts.letter_of(first_clause(text))):
+    if letter := texts.letter_of(text):
         return Choice(letter)
+    clause = first_clause(text)
+    if letter := "" if is_open(text) else texts.letter_of(clause):
+        also = stated_in(text[len(clause) :], texts)
+        return Choice(letter) if also in (None, NOTHING, Choice(letter)) else NOTHING
     lead = _LEADS[texts.are_pictures].match(text)
     for start in (0, lead.end() if lead else 0):
         if labels := labels_at(text, start):
@@ -169,14 +174,21 @@ def _concluded(text: str, texts: OptionTexts) -> Choice | None:
     for sentence in reversed(said[-3:]):
         if (choice := concluded_in(f"{sentence}.", texts)) is not None:
             return choice
-    letter = texts.letter_of(_conclusion(text))
+    conclusion = _conclusion(text)
+    letter = "" if is_open(conclusion) else texts.letter_of(conclusion) or texts.letter_of(first_clause(conclusion))
     return Choice(letter) if letter else None
 
 
 def _conclusion(text: str) -> str:
-    """What the last sentence says of its subject: "16" of "so the total is 16"; all of a sentence without "is"."""
+    """What the last sentence says of its subject: "16" of "so the total is 16"; a formula alone says itself.
+
+    A labelled line says nothing: it may be the last of a list of options.
+    """
     said = _last_sentences(text)
-    return _EQUALS.split(said[-1][-400:])[-1] if said else ""
+    if not said or _LINE.match(said[-1]):
+        return ""
+    *_, last = parts = _EQUALS.split(said[-1][-400:])
+    return last if len(parts) > 1 or not is_prose(last) else ""
 
 
 def _last_sentences(text: str) -> list[str]:
