@@ -173,6 +173,7 @@ def test_boxes_of_any_form_have_one_key() -> None:
     golds = ("[1, 2, 30, 40]", '{"bbox": [1, 2, 30, 40]}', "<box>(1,2),(30,40)</box>", "[1.0, 2.0, 30.0, 40]")
     assert len({gold_key(row(1, gold, "rec")) for gold in golds}) == 1
     assert gold_key(row(1, golds[0], "rec")) != gold_key(row(1, "[1, 2, 30, 41]", "rec"))
+    assert len({gold_key(row(1, gold, "od_ap")) for gold in ("None", "[]", "no objects")}) == 1
 
 
 def test_an_answer_that_says_the_same_is_no_false_pair() -> None:

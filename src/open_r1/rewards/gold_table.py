@@ -12,6 +12,7 @@ from open_r1.rewards.gold import gold_answer
 from open_r1.rewards.parsing.answer import fold_case, without_markup
 from open_r1.rewards.parsing.boxes import stated_boxes
 from open_r1.rewards.parsing.characters import plain_characters
+from open_r1.rewards.parsing.detections import states_no_object
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.registry import method_of
 
@@ -49,7 +50,7 @@ def gold_key(record: Record) -> str:
     ('A', 'A', '3')
     """
     text = without_markup(plain_characters(gold_text(record)))
-    if is_place(record) and (boxes := stated_boxes(text)):
+    if is_place(record) and ((boxes := stated_boxes(text)) or states_no_object(text)):
         return str(sorted((box.label or "", box.xyxy) for box in boxes))
     options = [same_words_key(option) for option in listed_options(record)]
     if options.count(same_words_key(text)) == 1:
