@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.check import check_gold
-from open_r1.data.images import open_image
+from open_r1.data.images import open_image, with_sizes
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record, parse_row
@@ -142,12 +142,13 @@ def output_line(record: Record, rewrite: RewrittenRow) -> dict[str, Any]:
 def verify(record: Record, rewrite: RewrittenRow) -> Accepted | Rejected:
     """Accepted where the answer scores the row's full accuracy reward, and the new line is usable for training."""
     method = get_method(record.accu_reward_method)
-    if method.score(rewrite.solution, record) < method.maximum:
+    if method.score(rewrite.solution, with_sizes(record) or record) < method.maximum:
         details = f"the answer does not verify against {gold_text(record)!r}"
         return Rejected(record.where, "not verified", details, rewrite.solution)
     line = output_line(record, rewrite)
     try:
-        score, best = gold_score(parse_row(line, record.where, 1))
+        made = parse_row(line, record.where, 1, record.folder)
+        score, best = gold_score(with_sizes(made) or made)
     except DataError as error:
         return Rejected(record.where, "unusable line", str(error), rewrite.solution)
     if score < best:

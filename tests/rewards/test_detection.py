@@ -156,6 +156,12 @@ def test_labels_compare_without_case_and_space(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_labels_of_boxes_with_named_edges(name: str) -> None:
+    answer = '[{"confidence": 0.9, "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10, "label": "cat", "id": 7}]'
+    assert score(name, answer, answer_of(A)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_labels_beyond_ascii_escaped_or_not(name: str) -> None:
     plain, escaped = (json.dumps([{"bbox_2d": A, "label": "猫"}], ensure_ascii=flag) for flag in (False, True))
     assert [score(name, answer, gold) for answer in (plain, escaped) for gold in (plain, escaped)] == [1] * 4

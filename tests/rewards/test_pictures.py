@@ -13,6 +13,7 @@ from open_r1.data.jsonl_dataset import scan_records
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.evaluation.cli import parser_of, run_evaluation
+from open_r1.evaluation.session import Question
 from open_r1.grpo_jsonl import main as grpo
 from open_r1.rewards.base import no_outlines
 from open_r1.rewards.drawing import answered_outlines, gold_outlines
@@ -210,6 +211,19 @@ def test_the_doctor_asks_for_box_image_and_takes_it(folder: Path, tmp_path: Path
     assert "r.jsonl:1 │ box_image" in said and "r.jsonl:2 │ solution" in said and "2 defects" in said
     good = written(tmp_path, "s.jsonl", [two_pictures(BOX, box_image=2)])
     assert examine(*scan_records(good, str(folder), reward_methods="rec"))[0] == []
+
+
+def test_a_question_with_a_gold_answer_names_its_picture_too(folder: Path) -> None:
+    pictures = (folder / "a.png", folder / "b.png")
+    for gold, extra in ((str(BOX), {"box_image": 2}), (json.dumps({"image": 2, "bbox_2d": BOX}), {}), (None, {})):
+        assert Question("Where?", pictures, gold, extra).record("rec").images == ("a.png", "b.png")
+    assert Question("Where?", pictures, "[500, 400]", {"box_image": 2}).record("point_distance")
+    for gold, message in (
+        (str(BOX), "box_image: got no such field"),
+        ('{"image": 1, "bbox_2d": [0, 0, 0.5, 1]}', "frac"),
+    ):
+        with pytest.raises(DataError, match=message):
+            Question("Where?", pictures, gold).record("rec")
 
 
 def test_training_and_evaluation_refuse_such_rows_before_a_model_is_loaded(

@@ -21,6 +21,7 @@ from PIL import Image
 from transformers.generation.streamers import BaseStreamer
 
 from open_r1.config.arguments import VLMConfig
+from open_r1.data.images import with_sizes
 from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
 from open_r1.evaluation.answering import loader_of
@@ -34,6 +35,7 @@ from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import final_text, thinking_text
+from open_r1.rewards.places import refuse_misplaced
 from open_r1.rewards.registry import get_rewards, parsed
 from open_r1.rollout.prompts import Example
 from open_r1.tasks.registry import TASKS
@@ -73,7 +75,9 @@ class Question:
         row = {**self.extra, "problem": self.text, "solution": self.gold, "images": names}
         record = parse_row(with_placeholder(row, SOURCE), f"{SOURCE}:1", 1, folder, method)
         if has_gold(record):
-            gold_score(record)
+            sized = with_sizes(record) or record
+            gold_score(sized)
+            refuse_misplaced([sized])
         return record
 
 

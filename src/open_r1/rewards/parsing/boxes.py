@@ -28,7 +28,12 @@ _POINT = (
 )
 _NAMES = rf"\({_S}[a-z]\w{{0,9}}{_S},{_S}[a-z]\w{{0,9}}{_S}\){_S}(?:[=:]|is|at)?{_S}"  # "(x2, y2) = "
 _GAP = rf"(?:[^\d()\[\]{{}}<>]|->|2(?=\s?[:=])){{0,60}}(?:{_NAMES})?"  # between two corners
-_ITEM = rf"[\"'*]{{0,2}}\b[a-z]\w{{0,15}}[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?{_D}{_PX}[\"']?"  # "x_min": 10
+_EDGES = [  # names of x1, y1, x2, y2; and of a corner with a size
+    ("x1 x_1 xmin x_min left", "y1 y_1 ymin y_min top", "x2 x_2 xmax x_max right", "y2 y_2 ymax y_max bottom"),
+    ("x left", "y top", "w width", "h height"),
+]
+_EDGE = "|".join(name for form in _EDGES for edge in form for name in edge.split())
+_ITEM = rf"[\"'*]{{0,2}}\b(?:{_EDGE})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?{_D}{_PX}[\"']?"  # "x_min": 10
 _NAMED = r"(?:[,;\s*-]|and|\d\.\s){1,80}".join([_ITEM] * 4)
 _BOX = re.compile(
     rf"(?:<\|(?:object_)?ref(?:_start)?\|>(?P<ref>[^<]{{1,200}})<\|(?:/ref|object_ref_end)\|><[^>]{{1,20}}>)?"
@@ -46,11 +51,7 @@ _CORNER = re.compile(
     rf"|{_XY[0]}({_D}){_PX}{_S},{_S}{_XY[1]}({_D})",
     re.IGNORECASE,
 )
-_NAME_VALUE = re.compile(rf"\b([a-z]\w{{0,15}})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?({_D})", re.IGNORECASE)
-_EDGES = [  # names of x1, y1, x2, y2; and of a corner with a size
-    ("x1 x_1 xmin x_min left", "y1 y_1 ymin y_min top", "x2 x_2 xmax x_max right", "y2 y_2 ymax y_max bottom"),
-    ("x left", "y top", "w width", "h height"),
-]
+_NAME_VALUE = re.compile(rf"\b({_EDGE})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?({_D})", re.IGNORECASE)
 _OR = re.compile(r"\bor\b(?!,? rather)|或|(?<!<)/", re.IGNORECASE)
 _JSON_LABEL = re.compile(r"[\"']label[\"']\s{0,80}:\s{0,80}(?:\"([^\"]{0,200})\"|'([^']{0,200})')")
 _LABELS = re.compile(r"(\"label\"\s{0,80}:\s{0,80}\"[^\"]{0,200}\")")
@@ -177,7 +178,7 @@ def _boxes_of(match: re.Match[str], text: str, image: int | None) -> Iterator[An
     if match["loc"]:
         yield from _located(match, text, image)
         return
-    label = _label(text, match) if match["key"] else match["ref"]
+    label = _label(text, match) if match["key"] or match["named"] else match["ref"]
     for xyxy in _corner_boxes(match["corners"]) if match["corners"] else _plain_box(match):
         yield AnswerBox(xyxy, label, image)
 
