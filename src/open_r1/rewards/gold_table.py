@@ -9,10 +9,10 @@ from functools import cached_property
 from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text, no_outlines
 from open_r1.rewards.gold import gold_answer
+from open_r1.rewards.parsing.absence import states_no_object
 from open_r1.rewards.parsing.answer import fold_case, without_markup
 from open_r1.rewards.parsing.boxes import stated_boxes
 from open_r1.rewards.parsing.characters import plain_characters
-from open_r1.rewards.parsing.detections import states_no_object
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.registry import method_of
 
