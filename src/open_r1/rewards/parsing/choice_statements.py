@@ -23,6 +23,9 @@ _CHOOSES = re.compile(
     re.IGNORECASE,
 )
 _ENDS = r"(?=\s?(?:[.,;:!)(]|$|(?:answer|option|choice|one|match|response|solution|because|since|as|for|and|here)\b))"
+_IN_A_ROLE = re.compile(
+    r"[A-Z]\sas\s(?!(?:the|my|an?)\s(?:correct|right|best|final|answer)\b)"
+)  # "choose A as origin"
 _IS_RIGHT = re.compile(
     r"\s(?:is|are|was|be|seems|appears)\s(?:to be\s)?"
     r"(?:(?:therefore|thus|the|an?|most|only|indeed|likely|clearly)\s){0,4}"
@@ -34,12 +37,12 @@ _IS_RIGHT = re.compile(
 _SUBJECT = re.compile(
     rf"(?:^|[.!?]\s|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only|both|either)\s|选项)(?=[(\[]?[A-Z]\b)"
 )
-_ALONE = re.compile(rf"\W{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
+_ALONE = re.compile(rf"[^\w|]{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
 _LINE_END = re.compile(r"[\s.,;:)\]}?!]*(?:$|\b(?:because|since|as)\s)")
 _DENIED = re.compile(
     r"(?:(?:\b(?:not|cannot|never|neither|nor|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}|rather than|instead of"
     r"|unlike|except|incorrect|wrong|than)\b|n't|不|排除)(?:(?!\b(?:but|is|are)\b)[^,;.]){0,25}"
-    r"|\b(?:if|whether|why|suppos\w{1,3}|assum\w{1,3})\b[^,;.]{0,25})$",
+    r"|\b(?:if|whether|why|thought|guess\w{0,3}|suppos\w{1,3}|assum\w{1,3})\b[^,;.]{0,25})$",
     re.IGNORECASE,
 )
 
@@ -97,8 +100,9 @@ def _said(text: str) -> Iterator[ChoiceStatement]:
     for said in cued_answers(text):
         yield ChoiceStatement(said.start, said.text)
     for match in list(_CHOOSES.finditer(text))[-_LAST:]:
-        if not match["denied"]:
-            yield ChoiceStatement(match.end(), without_reason(sentence_at(text, match.end())))
+        said = sentence_at(text, match.end())
+        if not match["denied"] and not _IN_A_ROLE.match(said):
+            yield ChoiceStatement(match.end(), without_reason(said))
 
 
 def _held_right(text: str) -> Iterator[ChoiceStatement]:

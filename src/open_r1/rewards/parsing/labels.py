@@ -22,17 +22,17 @@ _QUOTED = re.compile(r"(?<![A-Za-z0-9])([\"'])\s?([A-Za-z][.)]?)\s?\1")
 _SPACE = re.compile(r"\\[,;:! ]|~|\\q?quad\b|[^\S\n]+")
 
 _BRACKETED = re.compile(rf"[(\[{{<{OPENED}]\s?[(\[]?([A-Za-z])[)\]]?[.:]?\s?[)\]}}>{CLOSED}]")
-_BARE = re.compile(r"([A-Za-z])(?![A-Za-z0-9_'])(?:\s?[)\]])?")
+_BARE = re.compile(r"([A-Za-z])(?![A-Za-z0-9_']|\([a-z0-9]{1,3}\))(?:\s?[)\]])?")
 _LOWER = re.compile(r"[a-z](?:\s{0,3}$|\s?\n|[.:)\]](?=\s|$))")
 _FORMULA = re.compile(r"\s{0,3}[=+^<>≤≥≠≈×·∪∩∥⊥∠°]|\s?\\|-[^\s\d]")
 # What a label may stand before: an end, a mark, a Chinese word, or a word that goes on about the label.
 _AFTER_ANY = (
     r"\s{0,3}(?:$|\n|[.,;:!?)\]|&/](?![A-Za-z0-9]\.)|[-–—](?=\s)|[^\x00-\x7f]|[(\x02\x03])"
-    r"|\s(?:because|since|as|for|which|with|is|and|or|but|from|based|due|given|where|whose|if)\b"
+    r"|\s(?:because|since|as|for|which|with|is the|and|or|but|from|based|due|given|where|whose|if)\b"
 )
 _AFTER_I = re.compile(_AFTER_ANY)
 _AFTER = re.compile(
-    rf"{_AFTER_ANY}|\s(?:the|that|are|was|would|has|shows?|so|in|to|on|at|by|of|only|here|then|not|option|choice|matches|best"
+    rf"{_AFTER_ANY}|\s(?:is|the|that|are|was|would|has|shows?|so|in|to|on|at|by|of|only|here|then|not|option|choice|matches|best"
     r"|instead|rather|both|when|while|can|does|must|should|also)\b"
 )
 _ROMAN = re.compile(r"[\s,]{1,3}(?:(?:and|or|&)\s)?(?:I{2,3}|IV|VI{0,3})\b|\sonly\b")

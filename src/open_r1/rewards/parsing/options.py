@@ -31,6 +31,7 @@ _LINE = re.compile(
     r"(?!(?:is|are|was|were|has|have|can|does|would|shows?|and|or)\b)(?=\S)",
     re.MULTILINE,
 )
+_LISTS = re.compile(r"\b(?:options|choices|each)\b[^\n:]{0,60}:\s*\Z", re.IGNORECASE)
 _NAMED = re.compile(r"\b(?i:option|choice|answer)\s(?=[(\[]?[A-Z]\b)|(?<![\w\\)}°])(?=[(\[][A-Z][)\]])|选项(?=[A-Z])")
 _COURTESY = re.compile(r"\b(?:hope|let me know|feel free|anything else|glad to|happy to|questions)\b", re.IGNORECASE)
 _UNDECIDED = re.compile(r"\b(?:can(?:not|'t)|unable|could ?n[o']t|impossible|sorry|insufficient)\b", re.IGNORECASE)
@@ -151,7 +152,8 @@ def _labelled(text: str, texts: OptionTexts) -> Choice | None:
     letters = [re.sub("[^A-Za-z]", "", match["label"]).upper() for match in lines]
     is_last = lines and "\n" not in text[lines[-1].end() :] and "\n\n" in text[: lines[-1].start() + 1]
     follows = len(letters) > 1 and ord(letters[-1]) == ord(letters[-2]) + 1  # as in a list
-    if not lines or (len(set(letters)) > 1 and (follows or not is_last)):
+    is_list = len(set(letters)) > 1 and (follows or not is_last)
+    if not lines or is_list or _LISTS.search(text, 0, lines[-1].start()):
         return None
     letter, rest = letters[-1], text[lines[-1].end() :].partition("\n")[0]
     if texts.keys.get(letter) != option_key(rest) and _has_label(rest, lines[-1]["label"].strip()):

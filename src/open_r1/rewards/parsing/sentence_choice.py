@@ -20,11 +20,11 @@ _LINKED = {  # by whether the options are pictures
 }
 _NAMED = {
     pictures: re.compile(rf"(?:\b(?i:{noun})\b:?\s?|选项)(?=[(\[]?[A-Z])|(?<![\w\\)}}°])(?=[(\[]\s?[A-Z]\s?[)\]])")
-    for pictures, noun in ((False, NOUN), (True, f"{NOUN}|{FIGURE}"))
+    for pictures, noun in ((False, NOUN), (True, rf"{NOUN}|(?:{FIGURE})(?=\s\W?[A-Z]\W*$)"))
 }
 _FITTING = re.compile(
     rf"(?:^|[,;:]\s|\b(?i:only|{NOUN}|{FIGURE}|that|so|therefore)\s)(?=\(?[A-Z]\)?\s"
-    r"(?:fits|matches|satisfies|completes|works|meets|(?:would|must|should) (?:be|complete)"
+    r"(?:fits|matches|satisfies|completes|works|meets|(?:would|must|should) (?:be|complete|replace|come|go|follow)"
     r"|is (?:different|correct|right))\b)"
     r"|(?:^|\b(?i:so|thus|therefore|hence),?\s)(?=[A-Z]\sis\s(?:the|an?)\s\w)"
 )
@@ -35,7 +35,7 @@ _DISMISSED = re.compile(
     r"|\b(?:incorrect|wrong|false|eliminated|ruled out|invalid)\b|错|不)",
     re.IGNORECASE,
 )
-_INTRODUCED = re.compile(r"\s?:\s?(?!$)")  # "Option A: ..." begins a discussion
+_INTRODUCED = re.compile(r"\s?:\s?(?!$)|[中里内的与]")  # "Option A: ..." begins a discussion
 
 
 def stated_in(sentence: str, texts: OptionTexts) -> Choice | None:
