@@ -112,8 +112,9 @@ def options_of(record: Record) -> dict[str, str] | None:
         return None
     if isinstance(value, (list, tuple)) and len(value) <= len(LETTERS):
         return {letter: str(option) for letter, option in zip(LETTERS, value, strict=False)}
-    if isinstance(value, Mapping) and set(value) <= set(LETTERS):
-        return {letter: str(value[letter]) for letter in sorted(value)}
+    by_letter = {key.strip("(). ").upper(): text for key, text in value.items()} if isinstance(value, Mapping) else {}
+    if by_letter and by_letter.keys() <= set(LETTERS):
+        return {letter: str(by_letter[letter]) for letter in sorted(by_letter)}
     expected = f"a list of at most {len(LETTERS)} options, or an object with the letters as keys"
     raise data_error(record.where, name, shorten(value), expected, "write the options as a list of texts")
 
