@@ -77,7 +77,7 @@ def _same_items(gold: Items, answer: Items, same: Same) -> bool:
         if _same_in_any_order(_distinct(gold.values), _distinct(answer.values), same):
             return True
         return _is_set(gold) and _is_set(answer) and same(latex_of(gold), latex_of(answer))
-    ends = {(value.opening, value.closing) for value in (gold, answer) if value.opening not in ("", "{")}
+    ends = {(value.opening, value.closing) for value in (gold, answer) if value.opening}
     pairs = zip(gold.values, answer.values, strict=False)
     is_alike = len(ends) <= 1 and len(gold.values) == len(answer.values)
     return is_alike and all(same_value(a, b, same) for a, b in pairs)
@@ -127,6 +127,8 @@ def _same_atom(gold: Atom, answer: Atom, same: Same) -> bool:
         return same(latex_of(gold), answer.text)  # y = 2x, 2x - y = 0
     if _is_equation(gold.text):  # that is no assignment
         return (_is_equation(answer.text) or bool(answer.name)) and _same_text(gold.text, latex_of(answer), same)
+    if _is_equation(answer.text) and gold.name and _has_variable(answer):  # k = 1, 2x + z = 1
+        return False
     if _is_equation(answer.text):  # 3 + 5 = 8
         answer = replace(answer, text=answer.text.rpartition("=")[2].strip())
     if any(_same_text(*texts, same) for texts in _in_one_unit(gold, answer)):

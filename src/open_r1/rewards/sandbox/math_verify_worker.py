@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from open_r1.rewards.equality import same_value
 from open_r1.rewards.parsing.numbers import parse_number
@@ -38,7 +38,11 @@ def same_latex(gold: str, answer: str, is_rounded: bool = False) -> bool:
     if equal(f"${gold}$", f"${answer}$", FORMULA_SETTINGS):
         return True
     golds, answers = _solutions(gold), _solutions(answer)
-    return any(a == b for a in golds for b in answers)
+    return any(a.numbers == b.numbers and _agree(a.variables, b.variables) for a in golds for b in answers)
+
+
+def _agree(gold: frozenset[Any], answer: frozenset[Any]) -> bool:
+    return gold == answer or not gold or not answer
 
 
 def _rounds_to(decimal: str, exact: str) -> bool:
@@ -70,30 +74,40 @@ def warm_parsers() -> None:
         equal(gold, answer, DEFAULT_SETTINGS)
 
 
-def _solutions(latex: str) -> list[Any]:
-    """The sets of numbers that relations and intervals may mean: their union, and what is common."""
+class Solution(NamedTuple):
+    """A set of numbers, and the variables of the relations that describe it; none for an interval."""
+
+    numbers: Any
+    variables: frozenset[Any]
+
+
+def _solutions(latex: str) -> list[Solution]:
+    """What relations and intervals may describe: the union of their numbers, and what is common."""
     from sympy import Intersection, Union
 
     value = read_value(latex)
     parts = value.values if isinstance(value, Items) and not value.opening else (value,)
-    sets = [_solution(latex_of(part)) for part in parts if part is not None]
-    if not sets or None in sets:
+    found = [_solution(latex_of(part)) for part in parts if part is not None]
+    if not found or None in found:
         return []
-    return [Union(*sets), Intersection(*sets)]
+    sets = [solution.numbers for solution in found]
+    variables = frozenset().union(*(solution.variables for solution in found))
+    return [Solution(join(*sets), variables) for join in (Union, Intersection)]
 
 
-def _solution(latex: str) -> Any:
-    """The set of numbers of one relation in one variable, or of an interval; None for anything else."""
+def _solution(latex: str) -> Solution | None:
+    """What one relation in one variable, or an interval, describes; None for anything else."""
     from sympy import And, Or, Set
     from sympy.core.relational import Relational
 
     parsed = _parsed(f"${latex}$", ("latex",))
     first = parsed[0] if parsed else None
     if isinstance(first, Set):
-        return first
-    is_relation = isinstance(first, (Relational, And, Or)) and len(first.free_symbols) == 1
+        return Solution(first, frozenset())
+    if not isinstance(first, (Relational, And, Or)) or len(first.free_symbols) != 1:
+        return None
     try:
-        return first.as_set() if is_relation else None
+        return Solution(first.as_set(), frozenset(first.free_symbols))
     except (NotImplementedError, ValueError, TypeError, AttributeError):  # sympy solves no other relation
         return None
 
