@@ -34,7 +34,7 @@ _REFUSAL = re.compile(
 )
 _QUESTION = re.compile(r"(?:\?|\(\s{0,9}\)|_{2,}|\$\\square\$)\W{0,3}$")  # "then x = ?", "the area is ( )"
 _CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
-_NAMED = re.compile(r"[a-zA-Z-]{3,}(?: [a-zA-Z-]+){0,2}")  # an answer in words
+_NAMED = re.compile(r"(?:an? )?[a-zA-Z-]{3,}(?: [a-zA-Z-]+){0,2}")  # an answer in words
 _POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d({])")
 _STOP = re.compile(r"\n|\.(?=\s|\$|\\[\])])")
 _END_TOKEN = re.compile(  # with what follows an end; the marks of a box alone
