@@ -22,7 +22,10 @@ _CHOOSES = re.compile(
     r"|正确的?(?:选项)?(?:应该?)?[是为:]\s?|(?<!不)选择?(?!项)(?:的?是|为|:)?\s?",
     re.IGNORECASE,
 )
-_ENDS = r"(?=\s?(?:[.,;:!)(]|$|(?:answer|option|choice|one|match|response|solution|because|since|as|for|and|here)\b))"
+_ENDS = (
+    r"(?=\s?(?:[.,;:!)(]|$|(?:answers?|options?|choices?|ones?|match|response|solution)\b"
+    r"|(?:because|since|as|for|and|here)\b))"
+)
 _IN_A_ROLE = re.compile(
     r"[A-Z]\sas\s(?!(?:the|my|an?)\s(?:correct|right|best|final|answer)\b)"
 )  # "choose A as origin"
@@ -35,7 +38,7 @@ _IS_RIGHT = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    rf"(?:^|[.!?]\s|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only|both|either)\s|选项)(?=[(\[]?[A-Z]\b)"
+    rf"(?:^|[.!?]\s|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only|both|either)\s|选项)(?=[(\[]?[A-Za-z]\b)"
 )
 _ALONE = re.compile(rf"[^\w|]{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
 _LINE_END = re.compile(r"[\s.,;:)\]}?!]*(?:$|\b(?:because|since|as)\s)")

@@ -88,7 +88,7 @@ def read_choice(
     if letter := texts.letter_of(text) or (label if label and label == texts.letter_of(rest) else ""):  # "B 12 cm"
         return Choice(letter)
     statements = choice_statements(text)
-    if is_multiple and (letters := _several(statements[0].text if statements else text)):
+    if is_multiple and (letters := _several(_last_list(text)) or _several(statements[0].text if statements else text)):
         return Choice(letters) if texts.has(letters) else NOTHING
     if (choice := _pointed_at(text, texts)) is not None:
         return choice
@@ -103,10 +103,17 @@ def _several(text: str) -> str:
     lead = _LEADS[False].match(text)
     text = text[lead.end() if lead else 0 :]
     lines = [line for line in text.split("\n") if line.strip()]
-    labels = [match["label"] for line in lines if (match := _LINE.match(line))]
-    is_list = len(labels) == len(lines) > 1
-    letters = letter_set(" ".join(labels) if is_list else text.replace(OPENED, "").replace(CLOSED, ""))
+    labels = [match["label"] if (match := _LINE.match(line)) else line for line in lines]
+    letters = letter_set(" ".join(labels) if len(labels) > 1 else text.replace(OPENED, "").replace(CLOSED, ""))
     return letters if len(letters) > 1 else ""
+
+
+def _last_list(text: str) -> str:
+    """The last lines of a text that each begin with a label or are one."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    is_label = [bool(_LINE.match(line) or line_labels(line)) for line in lines]
+    first = len(lines) - next((n for n, labelled in enumerate(reversed(is_label)) if not labelled), len(lines))
+    return "\n".join(lines[first:])
 
 
 def _pointed_at(text: str, texts: OptionTexts) -> Choice | None:

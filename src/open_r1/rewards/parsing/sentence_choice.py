@@ -9,8 +9,8 @@ from open_r1.rewards.parsing.option_texts import Choice, OptionTexts
 
 _MOST = 20  # labels of a sentence that are read
 _LINKING = (
-    r"is|be|are|was|therefore|thus|hence|so|but|leaves|leaving|makes|making|corresponds? to|matches|looks? like|one in"
-    r"|labell?ed(?: as)?"
+    r"is|be|are|was|therefore|thus|hence|so|but|leaves|leaving|makes|making|corresponds? to|matches|looks? like"
+    r"|one in|shown in|labell?ed(?: as)?"
 )
 _LINKED = {  # by whether the options are pictures
     pictures: re.compile(
@@ -22,10 +22,13 @@ _NAMED = {
     pictures: re.compile(rf"(?:\b(?i:{noun})\b:?\s?|选项)(?=[(\[]?[A-Z])|(?<![\w\\)}}°])(?=[(\[]\s?[A-Z]\s?[)\]])")
     for pictures, noun in ((False, NOUN), (True, rf"{NOUN}|(?:{FIGURE})(?=\s\W?[A-Z]\W*$)"))
 }
+_FITS = (
+    r"fits?|match(?:es)?|satisf(?:ies|y)|completes?|works?|meets?|follows?|represents?|continues?"
+    r"|(?:would|must|should) (?:be|complete|replace|come|go|follow)|is (?:different|correct|right)"
+)
 _FITTING = re.compile(
-    rf"(?:^|[,;:]\s|\b(?i:only|{NOUN}|{FIGURE}|that|so|therefore)\s)(?=\(?[A-Z]\)?\s"
-    r"(?:fits|matches|satisfies|completes|works|meets|(?:would|must|should) (?:be|complete|replace|come|go|follow)"
-    r"|is (?:different|correct|right))\b)"
+    rf"(?:^|[,;:]\s|\b(?i:only|{NOUN}|{FIGURE}|that|so|therefore)\s)"
+    rf"(?=\(?[A-Z]\)?(?:,?\s(?:and\s)?\(?[A-Z]\)?){{0,9}}\s(?:{_FITS})\b)"
     r"|(?:^|\b(?i:so|thus|therefore|hence),?\s)(?=[A-Z]\sis\s(?:the|an?)\s\w)"
 )
 _FINAL = re.compile(r"(?:(?<![^A-Za-z][A-Z])[,:]|[=-]>|\b(?:only|say|with|i\.e\.,?))\s(?=[A-Z]\.$)")
