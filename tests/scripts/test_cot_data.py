@@ -281,7 +281,7 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(create, tmp_path):
         ({"image": "a.png", "original_question": "a", "original_answer": None}, r"rows\.jsonl:2: solution: got null"),
         (
             {"image": "a.png", "problem": "a", "solution": "dog", "accu_reward_method": "mcq"},
-            r"rows\.jsonl:2: solution: got 'dog', expected an option letter",
+            r"rows\.jsonl:2: solution: got 'dog', expected option letters, A to Z",
         ),
     ],
 )

@@ -10,7 +10,8 @@ _YES = frozenset(("yes", "true", "是", "是的", "对", "对的", "正确", "�
 _NO = frozenset(("no", "false", "否", "不", "不是", "不是的", "不对", "错", "错的", "错误", "不正确", "没有", "并非"))
 _SAID = _YES | _NO
 _CLAUSE = re.compile(rf"[.,;:!?\n()\[\]\"'{OPENED}{CLOSED}]")
-_DENIED = re.compile(r"\b(?:not|neither|nor)\s(?:yes|no|true|false)\b")
+_DENIED = re.compile(r"\b(?:not|neither|nor)\s(?:yes|no|true|false)\b|\bno (?:answer|idea|clue|response|comment)\b")
+_HEDGED = re.compile(r"\b(?:yes|no|true|false)\W{0,3}\sor\b|\bor\s\W{0,3}(?:yes|no|true|false)\b|[是否对错]或|或[是否对错]")
 
 
 def parse_yes_no(text: str) -> Literal["yes", "no"] | None:
@@ -21,6 +22,8 @@ def parse_yes_no(text: str) -> Literal["yes", "no"] | None:
 
     >>> parse_yes_no("No."), parse_yes_no("I know"), parse_yes_no("Yes, there is no dog"), parse_yes_no("yes and no")
     ('no', None, 'yes', None)
+    >>> parse_yes_no("True or 1"), parse_yes_no("no answer")
+    (None, None)
     >>> [parse_yes_no(text) for text in ("I see no cat. The answer is yes.", "不是。", "Ｙｅｓ", "是否")]
     ['yes', 'no', 'yes', None]
     """
@@ -45,6 +48,8 @@ def _polarity(word: str) -> Literal["yes", "no"]:
 def _words(text: str) -> set[str]:
     """The words of yes and no that decide a text."""
     plain = label_text(text[-4000:]).casefold()
+    if _HEDGED.search(plain):
+        return set()
     clauses = [clause.split() for clause in _CLAUSE.split(_DENIED.sub("", plain))]
     if alone := {words[0] for words in clauses if len(words) == 1} & _SAID:
         return alone
