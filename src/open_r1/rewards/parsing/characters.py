@@ -22,7 +22,15 @@ _MARKS = {
     **dict.fromkeys("‘’‚‛", "'"),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),  # without width
 }
-_STYLES = ("<wide>", "<narrow>", "<font>", "<circle>", "<small>", "<noBreak>")  # not <super>, <sub>, <fraction>
+_STYLES = (
+    "<wide>",
+    "<narrow>",
+    "<font>",
+    "<circle>",
+    "<small>",
+    "<square>",
+    "<noBreak>",
+)  # not <super>, <sub>, <fraction>
 
 
 def plain_characters(text: str) -> str:
@@ -51,4 +59,4 @@ def _plain(char: str) -> str:
     if category == "Zs":
         return " "
     folded = unicodedata.normalize("NFKC", char) if unicodedata.decomposition(char).startswith(_STYLES) else char
-    return folded if folded.isascii() else char
+    return folded if folded.isascii() or len(folded) == 1 else char

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from fractions import Fraction
 
 from open_r1.rewards.parsing.characters import plain_characters
 
@@ -35,6 +36,8 @@ _SYMBOLS = {
     "∕": "/",
     "°": r"^\circ ",
     "º": r"^\circ ",
+    "˚": r"^\circ ",
+    "′": "'",
     "℃": r"^\circ C",
     "≤": r"\le ",
     "⩽": r"\le ",
@@ -75,13 +78,20 @@ _SUBSCRIPT = re.compile(r"[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]{1,20}")
 _FRACTION = re.compile(r"[¼½¾⅐-⅞↉]")
 _ROOT = re.compile(r"√\s?(?=[{(])|√\s?(\d+(?:\.\d+)?|[a-zA-Z]|\\[a-z]{1,9})")
 
+
+def _rational_power(exponent: str) -> str:
+    power = Fraction(exponent)
+    return rf"^{{\frac{{{power.numerator}}}{{{power.denominator}}}}}"
+
+
 _POWERS = {"thousand": 3, "million": 6, "billion": 9}
 _STYLE = re.compile(
     r"\\(?:text(?:bf|rm|it|normal|tt|sf)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|bold|boldsymbol)\*?\s?"
-    r"\{([^{}]{0,400})\}"
+    r"\{((?:[^{}]|\{[^{}]{0,100}\}){0,400})\}"
 )
 _NOTHING = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|rm|bf|it)(?![a-zA-Z])\.?|\\!\s?|\\\$|\\phantom\{[^{}]*\}"
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|rm|bf|it)(?![a-zA-Z])\.?|\\!\s?|\\\$"
+    r"|\\(?:phantom|color|textcolor)\{[^{}]{0,40}\}|\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-z])"
 )
 _SPACE = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad|(?<!\\)~|\\\n|\s{2,}")
 _SPELLINGS = (
@@ -111,6 +121,14 @@ _SPELLINGS = (
     (re.compile(r"(?<![a-zA-Z])[Nn]o\s(?:real\s)?solutions?(?:\sexists?)?(?![a-z])"), r"\\emptyset "),
     (re.compile(r"(?<=\d)\sout\sof\s(?=\d)"), "/"),
     (re.compile(r"(?<![a-zA-Z])(?:minus|negative)\s(?=\d)"), "-"),
+    (re.compile(r"(?<![a-zA-Z])(?:the\s)?(?:square\s)?root\s(?:of\s)?(?=\d)|根号"), r"\\sqrt "),
+    (re.compile(r"(?<=\d)\stimes\s(?=[\d\\])"), r"\\times "),
+    (re.compile(r"(?<=\d)\s(squared|cubed)(?![a-z])"), lambda m: "^2" if m[1] == "squared" else "^3"),
+    (
+        re.compile(r"(\d{1,3})\s?\^\\circ\s?(\d{1,2})\s?'"),
+        lambda m: rf"\frac{{{60 * int(m[1]) + int(m[2])}}}{{60}}^\circ ",
+    ),
+    (re.compile(r"\^\s?\{\s?(\d{0,3}\.\d{1,3})\s?\}|\^(\d\.\d{1,3})"), lambda m: _rational_power(m[1] or m[2])),
     (re.compile(r"\*"), r"\\cdot "),
     (re.compile(r"\^\s?([-+]?\d{2,}|[-+]\d)(?![\d.]*\.\d)"), r"^{\1}"),
     (re.compile(r"(?<![\d./^}])(\d{1,6})\s+(\d{1,6})\s?/\s?(\d{1,6})(?![\d.])"), r"\1\\frac{\2}{\3}"),
@@ -124,6 +142,7 @@ _NAMES = {
 }
 _NAME = re.compile(rf"(?<![\\a-zA-Z])({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![a-zA-Z])")
 _BARE_COMMAND = re.compile(r"(?<![\\a-zA-Z])(?=(?:frac|sqrt)\s?[\[{])")
+_CUBE_ROOT = re.compile(r"\\sqrt\[3\]\s?(\d+)")
 _ROOT_NUMBER = re.compile(r"(?<![a-zA-Z])\\?sqrt\s?(\d+(?:\.\d+)?|[a-zA-Z](?![a-zA-Z]))(?!\s?[\d.])")
 _CALL = re.compile(r"(?:\\?(?<![a-zA-Z])(?:sqrt|cbrt)\s?|\\sqrt\[3\]\s?|\^\s?)\(")
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s?\{?\s?(\d{1,20})\s?\}?")
@@ -146,7 +165,9 @@ def to_latex(text: str) -> str:
     text = _SPACE.sub(" ", _NOTHING.sub("", text))
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
-    text = _BARE_COMMAND.sub(r"\\", _braced_calls(_ROOT_NUMBER.sub(r"\\sqrt{\1}", text)))
+    text = _BARE_COMMAND.sub(
+        r"\\", _braced_calls(_ROOT_NUMBER.sub(r"\\sqrt{\1}", _CUBE_ROOT.sub(r"\\sqrt[3]{\1}", text)))
+    )
     text = _NAME.sub(lambda match: f"\\{_NAMES[match[1]]} ", text)
     text = _REPEATING.sub(_repeating, text)
     if _TRIGONOMETRY.search(text):

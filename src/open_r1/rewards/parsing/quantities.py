@@ -82,6 +82,8 @@ _UNIT = re.compile(
     + r")?(?P<name>\s(?:squared|cubed))?[)\]]?\s?$"
 )
 _ENDS_IN_VALUE = re.compile(r"(?:[\d})\]]|\\pi|\\infty|(?<![a-zA-Z])[a-zA-Z])$")
+_KNOWN_COMMAND = re.compile(r"\\(?:sqrt|frac|pi|times|cdot|infty)(?![a-z])")
+_GROUP = re.compile(r"[({][^(){}a-zA-Z]{0,200}[)}]")
 _POWERS = {
     "square": 2,
     "sq": 2,
@@ -137,13 +139,20 @@ def split_unit(text: str) -> tuple[str, Unit]:
 
 
 def _is_variable(match: re.Match[str], body: str) -> bool:
-    """Whether a name of one letter is a variable: in "3V", "5xm"; not in "3 V", "9m", "3\\pi m"."""
+    """Whether a name of letters is a variable: in "3V", "5xm", "1+2m", "x/2m"; not in "3 V", "9m", "3\\pi m"."""
     name = match["unit"]
-    if len(name) > 1 or not name.isascii() or not name.isalpha() or match["under"]:
-        return (
-            not match["space"] and body[-1].isalpha() and name.isascii() and name.isalpha() and "\\" not in body[-4:]
-        )
-    return (name.isupper() and not match["space"]) or (body[-1].isalpha() and not re.search(r"\\[a-z]+$", body))
+    if not (name.isascii() and name.isalpha()) or match["under"]:
+        return False
+    if len(name) > 1:
+        return not match["space"] and body[-1].isalpha() and "\\" not in body[-4:]
+    return not _is_one_number(body) or (name.isupper() and not match["space"])
+
+
+def _is_one_number(text: str) -> bool:
+    """Whether a text is a product of numbers, roots, fractions and pi, without variables, sums and quotients."""
+    for pattern in (_KNOWN_COMMAND, _GROUP, _GROUP, _GROUP):
+        text = pattern.sub("", text)
+    return re.fullmatch(r"[-+]?[\d.,\s%^]*", text) is not None
 
 
 def _unit_of(match: re.Match[str]) -> Unit:

@@ -1,6 +1,6 @@
 """Compares formulas by math-verify in this process; `math_verify` beside this file runs it in a worker."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -116,5 +116,7 @@ def _solution(latex: str) -> Solution | None:
 def _parsed(text: str, targets: tuple[str, ...]) -> list:
     import math_verify
 
-    configs = {"latex": math_verify.LatexExtractionConfig(), "expr": math_verify.ExprExtractionConfig()}
+    normal = replace(math_verify.LatexExtractionConfig().normalization_config, units=False)  # "2m" is 2 to its units
+    latex = math_verify.LatexExtractionConfig(normalization_config=normal)
+    configs = {"latex": latex, "expr": math_verify.ExprExtractionConfig()}
     return math_verify.parse(text, [configs[target] for target in targets], parsing_timeout=None)
