@@ -140,7 +140,9 @@ def test_real_geometry_golds_equal_themselves_and_not_one_more() -> None:
     assert all(same_math(gold, gold) for gold in rows)
     golds = sorted(set(rows))
     with ThreadPoolExecutor(4) as threads:
-        assert all(threads.map(lambda gold: same_math(gold, f"$0+{gold.replace('√', chr(92) + 'sqrt')}$"), golds[:20]))
+        assert all(
+            threads.map(lambda gold: same_math(gold, f"$1\\cdot {gold.replace('√', chr(92) + 'sqrt')}$"), golds[:20])
+        )
         assert not any(threads.map(lambda gold: same_math(gold, f"1+{gold}"), golds))
 
 

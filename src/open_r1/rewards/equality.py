@@ -28,6 +28,7 @@ _INDEX = re.compile(r"_\s?\{[^{}]{0,80}\}")
 _RATIO = re.compile(r"[^:]{1,200}(?::[^:]{1,200}){1,4}")
 _TIME = re.compile(r"\d{1,2}:[0-5]\d(?::[0-5]\d)?")
 _ENDLESS = re.compile(r"\d{5}!|!!!")  # factorials that no computer writes out
+_LITERAL = re.compile(r"\\(?:angle|triangle)|\d_\s?\{?\d")  # figures and bases, equal as texts only
 _WORDS = re.compile(r"(?<![\\a-zA-Z_{])[a-zA-Z]*[a-z]{3,}[a-zA-Z]*")
 
 
@@ -50,7 +51,8 @@ def same_value(gold: Value, answer: Value, same: Same) -> bool:
     lists = [(as_list(value) or value) if isinstance(value, Atom) else value for value in (gold, answer)]
     if isinstance(lists[0], Items) and isinstance(lists[1], Items):  # "100,200" and "100, 200"
         return _same_items(*lists, same)
-    return same(latex_of(gold), latex_of(answer)) if _is_set(gold) and _is_set(answer) else False
+    unnamed = (latex_of(replace(value, name="")) for value in (gold, answer))
+    return _is_set(gold) and _is_set(answer) and same(*unnamed)
 
 
 def _is_computation(answer: Items) -> bool:
@@ -130,7 +132,10 @@ def _same_atom(gold: Atom, answer: Atom, same: Same) -> bool:
     if _is_equation(answer.text) and gold.name and _has_variable(answer):  # k = 1, 2x + z = 1
         return False
     if _is_equation(answer.text):  # 3 + 5 = 8
-        answer = replace(answer, text=answer.text.rpartition("=")[2].strip())
+        *sides, last = (side.strip() for side in answer.text.split("="))
+        if not _has_variable(answer) and not all(_same_text(side, last, same) for side in sides):
+            return False
+        answer = replace(answer, text=last)
     if any(_same_text(*texts, same) for texts in _in_one_unit(gold, answer)):
         return True
     rounded = replace(answer, text=answer.rounded)  # it counts where it is the expression before it, rounded
@@ -195,7 +200,7 @@ def _same_text(gold: str, answer: str, same: Same) -> bool:
         return numbers[0] == numbers[1]
     if _RATIO.fullmatch(gold) or _RATIO.fullmatch(answer):
         return _same_ratio(gold, answer, same)
-    if _ENDLESS.search(gold) or _ENDLESS.search(answer):
+    if any(pattern.search(text) for pattern in (_ENDLESS, _LITERAL) for text in (gold, answer)):
         return False
     if _WORDS.search(gold) or _WORDS.search(answer):
         return normalize(gold) == normalize(answer) != ""

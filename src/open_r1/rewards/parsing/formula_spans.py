@@ -33,11 +33,15 @@ _SPAN = re.compile(
 )
 _VALUE = re.compile(r"[\d\ue000-\ue8ff]|\\(?:pi|infty|emptyset|sqrt|frac)|[<>=]\s?[a-zA-Z]")
 _EDGES = re.compile(r"^(?:[\s,;:=&.|!/*]|(?:and|or)\b|[和或])+|(?:[\s,;:=&|/+*^<>-]|\b(?:and|or)|[和或])+$")
-_DENIED = re.compile(r"(?:\bnot|n't|rather than|instead of|\\ne|不是)\W{0,3}(?:be\s|equal to\s)?$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|unlikely|neither|nor|other than|different from|rather than|instead of|except)"
+    r"|n't|\\ne|不是|不等于|不可能是|不会是|并非|不为)\W{0,3}(?:(?:to )?be\s|equal(?: to)?\s|exactly\s|的是)?$",
+    re.IGNORECASE,
+)
 _DELIMITERS = re.compile(r"^#{1,6}\s?(?=\S)|(?<!\\)\$(?!\s?\d[\d.,]*\s*$)|\\[()\[\]]|\\?\"")  # "$5" is a price
-_LABEL = re.compile(r"^[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+(?=[\d\\(+-])")
+_LABEL = re.compile(r"\s\([A-Z]\)$|^[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+(?=[\d\\(+-])")
 _WORD = re.compile(  # letters beside each other are a product, as in "1 + nd"
-    r"(?<![\\a-zA-Z])(?:[a-zA-Z]*[a-z]{3,}[a-zA-Z]*|[a-zA-Z][a-z]{2,}|(?i:am|an|as|at|be|by|do|if|in|is|it|my|no|of|on|or"
+    r"(?<![\\a-zA-Z])(?:[a-zA-Z]*[a-z]{3,}[a-zA-Z]*|[A-Z]{5,}|[a-zA-Z][a-z]{2,}|(?i:am|an|as|at|be|by|do|if|in|is|it|my|no|of|on|or"
     r"|so|to|up|we)(?![a-zA-Z]))|[\u4e00-\u9fff]"
 )
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s?\{[a-zA-Z*]{1,20}\}")

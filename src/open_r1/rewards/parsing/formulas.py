@@ -2,10 +2,10 @@ r"""Finds the formula that a text states: in its last `\boxed{}`, after "the ans
 
 import re
 
-from open_r1.rewards.parsing.formula_spans import DELIMITED, Span, formula_spans, is_prose, plain_latex
-from open_r1.rewards.parsing.latex import FACTORIAL
+from open_r1.rewards.parsing.formula_spans import Span, formula_spans, is_prose, plain_latex
 from open_r1.rewards.parsing.number_words import number_of_words, number_words
 from open_r1.rewards.parsing.statement import (
+    Statement,
     boxed_answers,
     cued_answers,
     final_part,
@@ -13,9 +13,11 @@ from open_r1.rewards.parsing.statement import (
     sentences,
     without_reason,
 )
+from open_r1.rewards.parsing.wrapping import unwrapped
 
 MAX_FORMULA_CHARS = 2_000  # of a text; 1 MB of digits takes sympy 622 MB
 MAX_WORDS = 12  # of an answer in words
+_SUBJECT_CHARS, _ENDING_CHARS = 60, 250  # before an answer in its sentence; of the last two sentences or so
 
 _FILLER = r"approximately|about|around|equal to|equals|roughly|exactly|simply|just|only|the|value|of|is|that|option"
 _LEAD = re.compile(rf"(?:\W|\b(?:{_FILLER})\b)*", re.IGNORECASE)
@@ -29,20 +31,30 @@ _DOUBT = re.compile(r"\b(?:maybe|perhaps|possibly|could|might|may|alternatively|
 _LISTED = re.compile(r"(?:[,;/]|\band)\s?$")
 _OR_BEFORE, _OR_AFTER = re.compile(r"(?:\bor|或)\W{0,3}$"), re.compile(r"\W{0,3}(?:or\b|或)")
 _REFUSAL = re.compile(
-    r"\b(?:can(?:not|'t)|unable to|(?:not|im)possible to)\b.{0,40}\b(?:determine|answer|tell|say|find|give)\b",
+    r"\b(?:can(?:not|'t)|unable to|(?:not|im)possible to)\b.{0,40}\b(?:determine|answer|tell|say|find|give|see|help"
+    r"|solve|view)\b|\bnot enough information\b|\bwithout the (?:image|picture)\b|\bas an ai\b|无法|不确定|不知道",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:\?|\(\s{0,9}\)|_{2,}|\$\\square\$)\W{0,3}$")  # "then x = ?", "the area is ( )"
-_CORRECTION = re.compile(r"\b(?:wait|actually|correction|mistake|sorry|hmm)\b", re.IGNORECASE)
-_NAMED = re.compile(r"(?:an? )?[a-zA-Z-]{3,}(?: [a-zA-Z-]+){0,2}")  # an answer in words
-_POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d({])")
-_STOP = re.compile(r"\n|\.(?=\s|\$|\\[\])])")
-_END_TOKEN = re.compile(  # with what follows an end; the marks of a box alone
-    r"(?:</s>|<\|(?:im_start|im_end|eot_id|endoftext|end)\|>|<eos>|<end_of_turn>).*|<\|[^|<>\s]{1,30}\|>", re.DOTALL
+_CORRECTION = re.compile(
+    r"(?:[,.;?!…—-]|\n|^)\s?(?:(?:oh|but|no)[, ]\s?)?(?:no|wait|sorry|correction|actually|hmm|i mean|(?:or )?rather"
+    r"|i made an? \w+|不对|错了|更正)(?:[,:.!，：。—-]|\s(?:it|that|the|this|i)\b)",
+    re.IGNORECASE,
 )
-_ABOUT = re.compile(r",?\s(?:or|which is)\s(?:about|approximately|roughly|approx\.?)\s(?=[\d$\\])")
-_REMARK = re.compile(r"\s\((?:since|because|as|where|for|which|so)\b[^()\n]{0,200}\)")
-_EMPHASIS = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)\*\*")
+_RETRACTED = re.compile(
+    r"(?:\b(?:is|was|are)(?: \w+)? (?:wrong|incorrect|false|not (?:right|correct|true))|\((?:wrong|incorrect)\)|错了)"
+    r"\W{0,3}$",
+    re.IGNORECASE,
+)
+_DOUBTED = re.compile(  # before an answer
+    r"\b(?:wrong|incorrect|doubt|suppose|(?:don't|do not|not) know (?:if|whether|that))\b|错误|假设", re.IGNORECASE
+)
+_ASIDE = re.compile(
+    r"\W{0,5}(?:let me know|(?:i )?hope|feel free|if you (?:need|have|want)|please|verif\w*|check(?:ing)?\b|note\b"
+    r"|(?:this|that|step \d+|which)(?: \w+)? (?:confirms?|matches|agrees?|checks?))",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"(?:an? )?[a-zA-Z-]{3,}(?: [a-zA-Z-]+){0,2}")  # an answer in words
 
 
 def stated_formula(text: str) -> str:
@@ -55,25 +67,47 @@ def stated_formula(text: str) -> str:
     >>> stated_formula("The answer is 7, but it could also be 8."), stated_formula("2x + 3"), stated_formula("Even.")
     ('', '2x + 3', 'Even')
     """
-    text = _flat(final_part(clip(text)))
+    text = _corrected(unwrapped(final_part(clip(text))))
     boxes = boxed_answers(text)
     if not boxes and not is_prose(text):
         return plain_latex(text)
-    stated = [said for said in cued_answers(text) if _is_answer(said.text)] + boxes
-    last = max(stated, key=lambda said: said.start, default=None)
-    if last and (last.is_boxed or not _CORRECTION.search(text, last.start + len(last.text))):
-        return _formula_of(last.text, is_answer=True)
-    if _QUESTION.search(text):
+    cued = [said for said in cued_answers(text) if _is_answer(said.text) and not _is_in_box(said, boxes)]
+    if cued or boxes:
+        stated = max(cued + boxes, key=lambda said: said.start)
+        is_doubted = _DOUBTED.search((sentences(text[: stated.start]) or [""])[-1][-_SUBJECT_CHARS:])
+        return "" if is_doubted else _formula_of(stated.text, is_answer=True)
+    if _QUESTION.search(text) or _REFUSAL.search(text[-_ENDING_CHARS:]):
         return ""
-    *earlier, last_said = sentences(text) or [text]
+    *earlier, last_said = [said for said in sentences(text) if not _ASIDE.match(said)] or [text]
     said = [sentence for sentence in earlier if formula_spans(sentence)]
     said += [last_said] if _is_answer(last_said) or not said else []
-    return _formula_of(said[-1], is_answer=False)
+    return "" if _DOUBTED.search(said[-1]) else _formula_of(said[-1], is_answer=False)
+
+
+def _corrected(text: str) -> str:
+    """What a text says after it takes something back, where that states an answer; "" where nothing replaces it.
+
+    >>> _corrected("The answer is 5, no wait, 6."), _corrected("It is 5. That is wrong."), _corrected("It is 5.")
+    (' 6.', '', 'It is 5.')
+    """
+    if _RETRACTED.search(text):
+        return ""
+    for match in reversed(list(_CORRECTION.finditer(text))[-20:]):
+        if formula_spans(rest := text[match.end() :]):
+            return rest
+    return text
+
+
+def _is_in_box(said: Statement, boxes: list[Statement]) -> bool:
+    """Whether a statement holds a box, or stands in one."""
+    return r"\boxed" in said.text or any(box.start <= said.start <= box.start + len(box.text) + 8 for box in boxes)
 
 
 def _is_answer(sentence: str) -> bool:
     """Whether a sentence holds a formula, or is nothing but a formula or a few words."""
-    return not is_prose(sentence) or bool(formula_spans(sentence) or _NAMED.fullmatch(sentence) or _worded(sentence))
+    if not is_prose(sentence):
+        return re.search(r"[a-zA-Z\d]", plain_latex(sentence)) is not None
+    return bool(formula_spans(sentence) or _NAMED.fullmatch(sentence) or _worded(sentence))
 
 
 def clip(text: str) -> str:
@@ -87,15 +121,6 @@ def clip(text: str) -> str:
         return text[-MAX_FORMULA_CHARS:]
     start = max(boxed - 200, 0)
     return text[start : start + MAX_FORMULA_CHARS]
-
-
-def _flat(text: str) -> str:
-    """A text whose formulas end no line and no sentence, without emphasis, remarks, end tokens, double escapes."""
-    if r"\begin" not in text:
-        text = text.replace("\\\\", "\\")
-    text = DELIMITED.sub(lambda match: _STOP.sub(" ", match[0]).replace("!", FACTORIAL), _END_TOKEN.sub("", text))
-    text = _EMPHASIS.sub(r"\1", _POWER.sub("^", _ABOUT.sub(r" \\approx ", text)))
-    return _REMARK.sub("", text).strip()
 
 
 def _formula_of(sentence: str, is_answer: bool) -> str:

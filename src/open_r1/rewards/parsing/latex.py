@@ -55,6 +55,7 @@ _SYMBOLS = {
     "∩": r"\cap ",
     "∈": r"\in ",
     "∅": r"\emptyset ",
+    "且": " and ",
     "∠": r"\angle ",
     "△": r"\triangle ",
     "∥": r"\parallel ",
@@ -84,7 +85,7 @@ def _rational_power(exponent: str) -> str:
     return rf"^{{\frac{{{power.numerator}}}{{{power.denominator}}}}}"
 
 
-_POWERS = {"thousand": 3, "million": 6, "billion": 9}
+_POWERS = {"thousand": 3, "million": 6, "billion": 9, "万": 4, "亿": 8}
 _STYLE = re.compile(
     r"\\(?:text(?:bf|rm|it|normal|tt|sf)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|bold|boldsymbol)\*?\s?"
     r"\{((?:[^{}]|\{[^{}]{0,100}\}){0,400})\}"
@@ -99,6 +100,7 @@ _SPELLINGS = (
     (re.compile(r"\\(leq|geq)(?:slant)?(?![a-z])"), lambda m: f"\\{m[1][:2]}"),
     (re.compile(r"\\(le|ge)slant(?![a-z])"), r"\\\1"),
     (re.compile(r"\\neq(?![a-z])"), r"\\ne"),
+    (re.compile(r"\\varnothing(?![a-z])"), r"\\emptyset"),
     (re.compile(r"\\lt(?![a-z])"), "<"),
     (re.compile(r"\\gt(?![a-z])"), ">"),
     (re.compile(r"\\lbrace(?![a-z])"), r"\\{"),
@@ -116,7 +118,7 @@ _SPELLINGS = (
     (re.compile(r"(?<=[\w)}\]])\s?\*\*\s?(?=[\w({-])"), "^"),
     (re.compile(r"(?<=\d)\s?[xX*]\s?(?=10\s?\^)"), r"\\times "),
     (re.compile(r"(?<=\d)[eE]([-+]?\d{1,3})(?![\w.])"), r"\\times 10^{\1}"),
-    (re.compile(r"(?<=\d)\s?(thousand|million|billion)(?![a-z])"), lambda m: rf"\times 10^{{{_POWERS[m[1]]}}}"),
+    (re.compile(r"(?<=\d)\s?(thousand|million|billion|万|亿)(?![a-z])"), lambda m: rf"\times 10^{{{_POWERS[m[1]]}}}"),
     (re.compile(r"(?<![a-zA-Z])[Aa]ll\sreals?(?:\snumbers?)?(?![a-z])"), r"\\mathbb{R}"),
     (re.compile(r"(?<![a-zA-Z])[Nn]o\s(?:real\s)?solutions?(?:\sexists?)?(?![a-z])"), r"\\emptyset "),
     (re.compile(r"(?<=\d)\sout\sof\s(?=\d)"), "/"),
@@ -160,9 +162,7 @@ def to_latex(text: str) -> str:
     ('( \\frac12, 3 cm )', '3\\frac{1}{2}', '\\frac{3}{9}')
     """
     text = _symbols(plain_characters(_number_characters(text)))
-    for _ in range(3):  # styles stand in styles
-        text = _STYLE.sub(r" \1 ", text)
-    text = _SPACE.sub(" ", _NOTHING.sub("", text))
+    text = _SPACE.sub(" ", _NOTHING.sub("", without_styles(text)))
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
     text = _BARE_COMMAND.sub(
@@ -173,6 +173,17 @@ def to_latex(text: str) -> str:
     if _TRIGONOMETRY.search(text):
         text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     return " ".join(text.split())
+
+
+def without_styles(text: str) -> str:
+    r"""A text with the content of `\text{}`, `\mathbf{}` and the like in their place.
+
+    >>> without_styles(r"\boxed{\text{about } \mathbf{9}}")
+    '\\boxed{ about    9 }'
+    """
+    for _ in range(3):  # styles stand in styles
+        text = _STYLE.sub(r" \1 ", text)
+    return text
 
 
 def _symbols(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads English numbers in words, up to nine hundred ninety-nine. (torch-free)"""
+"""Reads numbers in words: English up to 999, Chinese up to 99,999,999. (torch-free)"""
 
 import re
 
@@ -35,3 +35,40 @@ def number_of_words(words: str) -> str:
         value = _VALUES.get(word, 0)
         total = (total or 1) * 100 if value == 100 else total + value
     return f"-{total}" if words.startswith(("negative", "minus")) else str(total)
+
+
+_HAN_DIGITS = {char: str(value) for value, char in enumerate("零一二三四五六七八九")} | {"两": "2", "〇": "0"}
+_HAN_TENS = {"十": 10, "百": 100, "千": 1000}
+_HAN = r"[零〇一二两三四五六七八九十百千万]{1,12}"
+_HAN_NUMBER = re.compile(rf"(负)?(?:(百分之)|({_HAN})分之)?({_HAN})(?:点([零〇一二三四五六七八九]{{1,12}}))?")
+
+
+def han_numbers_in_digits(text: str) -> str:
+    """A text whose Chinese numbers stand in digits.
+
+    >>> [han_numbers_in_digits(text) for text in ("十二个", "一百四十度", "三分之一", "百分之五", "负三点五")]
+    ['12个', '140度', '1/3', '5%', '-3.5']
+    """
+    return text if text.isascii() else _HAN_NUMBER.sub(_han_in_digits, text)
+
+
+def _han_in_digits(match: re.Match[str]) -> str:
+    sign, percent, below, above, decimals = match.groups()
+    number = str(_han_value(above)) + ("." + "".join(_HAN_DIGITS[char] for char in decimals) if decimals else "")
+    fraction = f"{number}/{_han_value(below)}" if below else number
+    return ("-" if sign else "") + fraction + ("%" if percent else "")
+
+
+def _han_value(text: str) -> int:
+    """The value of Chinese digits with their tens: 十二 is 12, 一二三 is 123."""
+    if all(char in _HAN_DIGITS for char in text):
+        return int("".join(_HAN_DIGITS[char] for char in text))
+    total, group, digit = 0, 0, 0
+    for char in text:
+        if char in _HAN_DIGITS:
+            digit = int(_HAN_DIGITS[char])
+        elif char in _HAN_TENS:
+            group, digit = group + (digit or 1) * _HAN_TENS[char], 0
+        else:  # ten thousands
+            total, group, digit = (group + digit) * 10_000, 0, 0
+    return total + group + digit

@@ -2,14 +2,16 @@
 
 import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from open_r1.rewards.parsing.quantities import NO_UNIT, Unit, split_unit
 
 _OPENING, _CLOSING = "([{", ")]}"
 _SEPARATOR = re.compile(
-    r"\s?(?:(?:,|;)?\s?(?<![a-zA-Z\\])(?:and|or|und|oder)(?![a-zA-Z])|[,;]|\\(?:lor|vee|land)(?![a-z])|或者?|和|及)\s?"
+    r"\s?(?:(?:,|;)?\s?(?<![a-zA-Z\\])(?:and|or|und|oder)(?![a-zA-Z])|[,;]|\\(?:lor|vee|land)(?![a-z])|或者?|和|及|且)\s?"
 )
 _SET_BUILDER = re.compile(r"\\?\{\s?[a-z]\s?(?:\||\\mid|:|\\in\s?\\mathbb\{R\}\s?[|:])\s?([^{}|]{3,200}?)\s?\\?\}")
+_MORE = re.compile(r"(\d[\d.]{0,20}\s?[^\d]{1,20}?)\s?(?:and\s)?(\d{1,9}(?:\.\d{1,9})?)")
 _SEMICOLON = re.compile(";")
 _GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d,.])\d{1,3}(?:,\d{3})+(?=,\s)")  # thousands
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -103,8 +105,18 @@ def _value(text: str) -> Value:
             return Items(opening, closing, values, name)
         if opening == "(" and closing == ")":
             return replace(_value(content), name=name) if name else _value(content)
-    body, unit = split_unit(text)
+    body, unit = _summed(*split_unit(text))
     return Atom(body, unit, name, split_unit(rounded[-1])[0] if rounded else "")
+
+
+def _summed(body: str, unit: Unit) -> tuple[str, Unit]:
+    """ "1 hour 30" minutes in one unit."""
+    match = _MORE.fullmatch(body) if unit != NO_UNIT else None
+    first, larger = split_unit(match[1]) if match else ("", NO_UNIT)
+    if not match or larger.dimensions != unit.dimensions or not first.replace(".", "").isdigit():
+        return body, unit
+    total = Fraction(first) * larger.factor / unit.factor + Fraction(match[2])
+    return f"{total.numerator}/{total.denominator}" if total.denominator > 1 else str(total), unit
 
 
 def _named(text: str) -> tuple[str, str]:
