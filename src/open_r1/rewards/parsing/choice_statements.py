@@ -15,10 +15,10 @@ FIGURE = r"figure|image|picture|graph|diagram|pattern|shape|box|panel|tile|cube|
 _LAST = 20  # statements of a kind that are read
 _BOX = re.compile(f"{OPENED}([^{OPENED}{CLOSED}]*){CLOSED}")
 _VERB = r"choos(?:e|ing)|chosen?|select(?:ed|ing)?|pick(?:ed|ing)?|go(?:ing)?\swith|opt(?:ed|ing)?\sfor"
-_BEST = r"correct|right|best|closest|final|matching|most\s\w{3,12}"
+_BEST = r"correct|right|best|closest|nearest|final|matching|most\s\w{3,12}"
 _CHOOSES = re.compile(
     rf"(?P<denied>(?:\b(?:not|never|cannot)|n't)\s)?\b(?:{_VERB})\b(?:\sis\b|:)?\s?"
-    rf"|\b(?:{_BEST})\s(?:{NOUN}|{FIGURE}|selection|one|match(?:ing)?)\b[^.:\n]{{0,80}}?(?:\b(?:is|are|be|was)\b|:)[\s:]{{0,5}}"
+    rf"|\b(?:{_BEST})\s(?:{NOUN}|{FIGURE}|selection|guess|one|match(?:ing)?)\b[^.:\n]{{0,80}}?(?:\b(?:is|are|be|was)\b|:)[\s:]{{0,5}}"
     r"|正确的?(?:选项)?(?:应该?)?[是为:]\s?|(?<!不)选择?(?!项)(?:的?是|为|:)?\s?",
     re.IGNORECASE,
 )
@@ -40,8 +40,23 @@ _IS_RIGHT = re.compile(
 _SUBJECT = re.compile(
     rf"(?:^|[.!?]\s|[,;:]\s?|\b(?i:{NOUN}|so|thus|therefore|hence|that|and|or|believe|think|only|both|either)\s|选项)(?=[(\[]?[A-Za-z]\b)"
 )
-_ALONE = re.compile(rf"[^\w|]{{0,3}}(?:(?i:{NOUN})\s)?(?=\W?[A-Za-z])|选项")
-_LINE_END = re.compile(r"[\s.,;:)\]}?!]*(?:$|\b(?:because|since|as)\s)")
+_SURE = (
+    r"(?:most|very|quite)\slikely|likely|probably|possibly|(?:almost\s)?certainly|definitely|clearly|obviously|surely"
+    r"|without(?:\sa)?\sdoubt|only|just|I(?:'d|\swould)?\s(?:think|guess|believe|say)|it(?:'s|\sis)|its|so|ok(?:ay)?"
+    r"|of course|no|thanks|my\s(?:best\s)?guess\s(?:is|would be)|mark|tick|circle|ans|1[.)]"
+)
+_ALONE = re.compile(
+    rf"[^\w|]{{0,3}}(?:(?:{NOUN}|{FIGURE}|{_SURE})[\s,.:!]{{1,3}}){{0,3}}(?=\W?[A-Za-z](?![A-Za-z]))|选项|图",
+    re.IGNORECASE,
+)
+_SURE_AFTER = (
+    r"I\s(?:think|guess|believe)|for sure|obviously|of course|again|please|only|is true|is it|it is"
+    r"|(?:looks?|seems)\s(?:correct|right|good)|makes sense|thanks|correct|true"
+)
+_LINE_END = re.compile(
+    rf"(?:[\s,.:!=\[(]{{1,3}}(?:{_SURE_AFTER})\b|\s?[✓✔✅])?[\s.,;:)\]}}?!]*(?:$|\b(?:because|since|as)\s)",
+    re.IGNORECASE,
+)
 _DENIED = re.compile(
     r"(?:(?:\b(?:not|cannot|never|neither|nor|eliminat\w{1,4}|rul\w{1,3} out|exclud\w{1,4}|rather than|instead of"
     r"|unlike|except|incorrect|wrong|than)\b|n't|不|排除)(?:(?!\b(?:but|is|are)\b)[^,;.]){0,25}"

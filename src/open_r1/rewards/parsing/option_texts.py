@@ -17,6 +17,8 @@ _ARTICLE = re.compile(r"^(?:an?|the) (?=\w\w)")
 _LABEL = re.compile(r"\s*(?:[(\[]([A-Z])[)\]][.:]?|([A-Z])[.:)](?![A-Za-z.]))\s*(?=\S)")
 _LOOSE = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:)(?![a-z])|[.,;:!?]+$")
 _PICTURE = re.compile(r"(?:<?image ?\d*>?|[A-Z]|)", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s{0,3}(?:[.:,;)=](?!\d)|[-–—](?=\s))?\s{0,3}")  # between a letter and its text
+_MARKS = " .:,;()-–—=\n"
 _CLAUSE = re.compile(
     r"[,;:(]|\s(?:because|since|as|which|so|for|with|is|are|rather than|instead of|not|but)\b|\.\s"
     r"|\s[-–—]\s",
@@ -55,7 +57,7 @@ class OptionTexts:
         """The choice of labels that a text follows; NOTHING for alternatives, other letters, another option's text."""
         if labels.is_open or not self.has(labels.letters):
             return NOTHING
-        is_contradicted = len(labels.letters) == 1 and self._contradicts(labels.letters, rest.strip(" .:,;()-–—=\n"))
+        is_contradicted = len(labels.letters) == 1 and self._contradicts(labels.letters, rest)
         return NOTHING if is_contradicted else Choice(labels.letters)
 
     def has(self, letters: Iterable[str]) -> bool:
@@ -72,10 +74,22 @@ class OptionTexts:
         letters = [letter for letter, own in self.keys.items() if own == key]
         return letters[0] if len(letters) == 1 and not re.fullmatch("[a-z]?", key) else ""
 
+    def is_own(self, letter: str, text: str) -> bool:
+        """Whether a text after a letter is the text of this option: ". 12 cm", "-3, as x < 0"."""
+        return self.keys.get(letter) in self._said(text)
+
     def _contradicts(self, letter: str, text: str) -> bool:
         """Whether a text after a letter is the text of other options, and not of this one."""
-        said = {text_key(part) for part in (text, first_clause(text))} - {""} if self.keys else set()
-        return self.keys.get(letter) not in said and not said.isdisjoint(self.keys.values())
+        said = self._said(text)
+        return bool(said) and self.keys.get(letter) not in said
+
+    def _said(self, text: str) -> set[str]:
+        """The option's key that a text after a letter is; its sign, dot and brackets are its own where they can be."""
+        rest = text[_SEPARATOR.match(text).end() : _MAX_CHARS].rstrip(" .:,;\n") if self.keys else ""
+        for part in (rest, first_clause(rest), rest.strip(_MARKS), first_clause(rest.strip(_MARKS))):
+            if (key := text_key(part)) and key in self.keys.values():
+                return {key}
+        return set()
 
 
 def option_key(option: str, letter: str = "") -> str:

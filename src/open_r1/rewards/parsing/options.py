@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from open_r1.rewards.parsing.choice_statements import FIGURE, NOUN, ChoiceStatement, choice_statements, line_labels
 from open_r1.rewards.parsing.formula_spans import is_prose
-from open_r1.rewards.parsing.labels import CLOSED, OPENED, Labels, label_text, labels_at
-from open_r1.rewards.parsing.option_texts import NOTHING, Choice, OptionTexts, first_clause, option_key
-from open_r1.rewards.parsing.sentence_choice import concluded_in, is_dismissed, stated_in
+from open_r1.rewards.parsing.label_lines import LABEL_LINE, headed, labelled
+from open_r1.rewards.parsing.labels import CLOSED, OPENED, label_text, labels_at
+from open_r1.rewards.parsing.option_texts import NOTHING, Choice, OptionTexts, first_clause
+from open_r1.rewards.parsing.sentence_choice import concluded_in, is_dismissed, lone_letter, stated_in
 from open_r1.rewards.parsing.statement import is_open, sentences
 
 _FILLER = (
@@ -24,15 +25,13 @@ _POINTS_AT = re.compile(
     r"^(?:so|thus|therefore|hence)?,?\s?(?:it|this|that)(?:'s|\s(?:is|must be|should be|matches|corresponds to))\b",
     re.IGNORECASE,
 )
-_LINE = re.compile(
-    rf"^\s?(?:[-•]\s)?(?:(?i:{NOUN})\s)?"
-    r"(?P<label>[(\[][A-Za-z][)\]][.:]?|[a-hA-Z][.)](?![A-Za-z.])"
-    r"|[A-Z](?:[:\]]|,(?!\s?[A-Z](?![A-Za-z]))|\s[-–—](?=\s)|\s?(?=\()))\s?"
-    r"(?!(?:is|are|was|were|has|have|can|does|would|shows?|and|or)\b)(?=\S)",
-    re.MULTILINE,
-)
-_LISTS = re.compile(r"\b(?:options|choices|each)\b[^\n:]{0,60}:\s*\Z", re.IGNORECASE)
 _NAMED = re.compile(r"\b(?i:option|choice|answer)\s(?=[(\[]?[A-Z]\b)|(?<![\w\\)}°])(?=[(\[][A-Z][)\]])|选项(?=[A-Z])")
+_CORRECTION = re.compile(
+    r"(?:\b(?:actually|correction|sorry|wait|hold on|scratch that|I meant?|apologi[sz]e|however|but)\b"
+    r"|[?,.]\sno\b|\bno,|不对|等等|→|->)"
+    r"[\s,:.!]{0,3}(?:no\b[\s,:.!]{1,3}|wait\b[\s,:.!]{1,3}|I meant?\s|now\s|it(?:'s|\sis)\s(?:actually\s)?|应该?是)?",
+    re.IGNORECASE,
+)
 _COURTESY = re.compile(r"\b(?:hope|let me know|feel free|anything else|glad to|happy to|questions)\b", re.IGNORECASE)
 _UNDECIDED = re.compile(r"\b(?:can(?:not|'t)|unable|could ?n[o']t|impossible|sorry|insufficient)\b", re.IGNORECASE)
 _CUT = re.compile(r"[a-z,:]\s*$")
@@ -92,8 +91,10 @@ def read_choice(
         return Choice(letters) if texts.has(letters) else NOTHING
     if (choice := _pointed_at(text, texts)) is not None:
         return choice
+    if (choice := _corrected(text, statements, texts)) is not None:
+        return choice
     readings = (_read(said, texts) for said in statements)
-    fallbacks = (read(text, texts) for read in (_first_line, _labelled, _concluded, _named))
+    fallbacks = (read(text, texts) for read in _FALLBACKS)
     found = next((choice for reads in (readings, fallbacks) for choice in reads if choice is not None), None)
     return found or Choice("", statements[0].text if statements else _conclusion(text))
 
@@ -103,7 +104,7 @@ def _several(text: str) -> str:
     lead = _LEADS[False].match(text)
     text = text[lead.end() if lead else 0 :]
     lines = [line for line in text.split("\n") if line.strip()]
-    labels = [match["label"] if (match := _LINE.match(line)) else line for line in lines]
+    labels = [match["label"] if (match := LABEL_LINE.match(line)) else line for line in lines]
     letters = letter_set(" ".join(labels) if len(labels) > 1 else text.replace(OPENED, "").replace(CLOSED, ""))
     return letters if len(letters) > 1 else ""
 
@@ -111,7 +112,7 @@ def _several(text: str) -> str:
 def _last_list(text: str) -> str:
     """The last lines of a text that each begin with a label or are one."""
     lines = [line for line in text.split("\n") if line.strip()]
-    is_label = [bool(_LINE.match(line) or line_labels(line)) for line in lines]
+    is_label = [bool(LABEL_LINE.match(line) or line_labels(line)) for line in lines]
     first = len(lines) - next((n for n, labelled in enumerate(reversed(is_label)) if not labelled), len(lines))
     return "\n".join(lines[first:])
 
@@ -120,6 +121,17 @@ def _pointed_at(text: str, texts: OptionTexts) -> Choice | None:
     """The choice of a last sentence such as "So it is B."; it comes after all statements."""
     said = _last_sentences(text)[-1:]
     return concluded_in(f"{said[0]}.", texts) if said and _POINTS_AT.search(said[0]) else None
+
+
+def _corrected(text: str, statements: list[ChoiceStatement], texts: OptionTexts) -> Choice | None:
+    """The choice after a last word of correction ("Wait, no: C."), where no statement follows it."""
+    marks = list(_CORRECTION.finditer(text))
+    if not marks or not text[: marks[-1].start()].strip() or (statements and statements[0].start >= marks[-1].end()):
+        return None
+    rest = text[marks[-1].end() :].strip()
+    labels = line_labels(rest.partition("\n")[0])
+    choice = texts.choice(labels, "") if labels else _concluded(rest, texts)
+    return choice if choice and choice.letters else None
 
 
 def _read(said: ChoiceStatement, texts: OptionTexts) -> Choice | None:
@@ -153,28 +165,6 @@ def _first_line(text: str, texts: OptionTexts) -> Choice | None:
     return texts.choice(labels, "") if labels else None
 
 
-def _labelled(text: str, texts: OptionTexts) -> Choice | None:
-    """The letter of the only line that begins with a label, or of a last one apart; None for a list of options."""
-    lines = list(_LINE.finditer(text))
-    letters = [re.sub("[^A-Za-z]", "", match["label"]).upper() for match in lines]
-    is_last = lines and "\n" not in text[lines[-1].end() :] and "\n\n" in text[: lines[-1].start() + 1]
-    follows = len(letters) > 1 and ord(letters[-1]) == ord(letters[-2]) + 1  # as in a list
-    is_list = len(set(letters)) > 1 and (follows or not is_last)
-    if not lines or is_list or _LISTS.search(text, 0, lines[-1].start()):
-        return None
-    letter, rest = letters[-1], text[lines[-1].end() :].partition("\n")[0]
-    if texts.keys.get(letter) != option_key(rest) and _has_label(rest, lines[-1]["label"].strip()):
-        return None
-    return texts.choice(Labels(letter, False, 0), rest)
-
-
-def _has_label(text: str, label: str) -> bool:
-    """Whether a text has another letter in the form of a label, such as "A." or "(A)"."""
-    form = re.escape(label).replace(label.strip("()[].:,-–— "), "(?P<letter>[A-Za-z])")
-    others = re.finditer(rf"(?<![A-Za-z0-9]){form}(?=\s)", text) if len(label) > 1 else ()
-    return any(match["letter"] not in label for match in others)
-
-
 def _concluded(text: str, texts: OptionTexts) -> Choice | None:
     """The choice of the last sentence that makes one: "So it is B."."""
     said = _last_sentences(text)
@@ -194,7 +184,7 @@ def _conclusion(text: str) -> str:
     A labelled line says nothing: it may be the last of a list of options.
     """
     said = _last_sentences(text)
-    if not said or _LINE.match(said[-1]):
+    if not said or LABEL_LINE.match(said[-1]):
         return ""
     *_, last = parts = _EQUALS.split(said[-1][-400:])
     return last if len(parts) > 1 or not is_prose(last) else ""
@@ -212,3 +202,6 @@ def _named(text: str, texts: OptionTexts) -> Choice | None:
     found = [labels for match in list(_NAMED.finditer(text))[:50] if (labels := labels_at(text, match.end()))]
     is_kept = len({labels.letters for labels in found}) == 1 and not is_dismissed(text, found[-1].end)
     return texts.choice(found[-1], "") if is_kept else None
+
+
+_FALLBACKS = (_first_line, labelled, _concluded, headed, _named, lone_letter)

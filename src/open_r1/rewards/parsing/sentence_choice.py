@@ -38,6 +38,16 @@ _DISMISSED = re.compile(
     r"|\b(?:incorrect|wrong|false|eliminated|ruled out|invalid)\b|错|不)",
     re.IGNORECASE,
 )
+_SHORT = 100  # characters of an answer that says little but its letter
+_LONE = re.compile(
+    r"(?<![\w\\'\"-])(?<!\w\()(?<!°)(?:[B-HJ-Z]|(?<=[a-z]\s)A(?=\W*$|\s(?:is|are|can|could|will|lights)\b)|(?<=\()A)"
+    r"(?![\w'-]|\s?[=+^<>(∠°])"
+)
+_LONE_LOWER = re.compile(r"(?<![\w\\'-])(?:[b-h]|(?<=[a-z]\s)a(?=\W?$))(?![\w'-]|\s?[=+^<>(°])")
+_ASIDE = re.compile(
+    r"[?><°=∪∩]|\d\s?[A-Z]\b|\b(?:points?|angle|vitamin|let|let's|at|line|side)\s(?:\w+\s)?[A-Z]\b|\b(?:not|except|depends|unclear|maybe|could|try|which|has|no)\b|n't\b",
+    re.IGNORECASE,
+)
 _INTRODUCED = re.compile(r"\s?:\s?(?!$)|[中里内的与]")  # "Option A: ..." begins a discussion
 
 
@@ -74,6 +84,22 @@ def _fitting(sentence: str) -> list[Labels | None]:
     """The labels that are found to fit, or end the sentence: "only D satisfies both", "we are left with D."."""
     places = [match.end() for pattern in (_FITTING, _FINAL) for match in pattern.finditer(sentence)]
     return [labels_at(sentence, place) for place in places if not is_denied(sentence, place)]
+
+
+def lone_letter(text: str, texts: OptionTexts) -> Choice | None:
+    """The only letter of a short answer about pictures: "Cube C can be made from the net.", "figure b".
+
+    >>> lone_letter("The ball follows path C.", OptionTexts({})).letters, lone_letter("Maybe D?", OptionTexts({}))
+    ('C', None)
+    """
+    if not texts.are_pictures or len(text) > _SHORT or "\n" in text or _ASIDE.search(text):
+        return None
+    found = list(_LONE.finditer(text)) or list(_LONE_LOWER.finditer(text))
+    letters = {match[0].upper() for match in found}
+    is_kept = len(letters) == 1 and len(found) < 3 and not any(is_denied(text, match.start()) for match in found)
+    return (
+        Choice(letters.pop()) if is_kept and texts.has(letters) and not is_dismissed(text, found[-1].end()) else None
+    )
 
 
 def is_dismissed(text: str, end: int) -> bool:

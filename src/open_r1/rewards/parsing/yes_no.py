@@ -11,7 +11,9 @@ _NO = frozenset(("no", "false", "否", "不", "不是", "不是的", "不对", "
 _SAID = _YES | _NO
 _CLAUSE = re.compile(rf"[.,;:!?\n()\[\]\"'{OPENED}{CLOSED}]")
 _DENIED = re.compile(r"\b(?:not|neither|nor)\s(?:yes|no|true|false)\b|\bno (?:answer|idea|clue|response|comment)\b")
-_HEDGED = re.compile(r"\b(?:yes|no|true|false)\W{0,3}\sor\b|\bor\s\W{0,3}(?:yes|no|true|false)\b|[是否对错]或|或[是否对错]")
+_HEDGED = re.compile(
+    r"\b(?:yes|no|true|false)\W{0,3}\sor\b|\bor\s\W{0,3}(?:yes|no|true|false)\b|[是否对错]或|或[是否对错]"
+)
 
 
 def parse_yes_no(text: str) -> Literal["yes", "no"] | None:
