@@ -1,6 +1,7 @@
 """Finds the formulas and numbers within a sentence, between its words. (torch-free)"""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from open_r1.rewards.parsing.latex import to_latex
@@ -49,18 +50,19 @@ _MATH_WORD = re.compile(
     r"and|or|sin|cos|tan|cot|sec|csc|log|ln|exp|arc(?:sin|cos|tan)|sqrt|cbrt|frac|pi|inf|infinity|oo|mod"
 )
 _UNIT_PLACE = re.compile(r"(?:[\d})\]/]|\\pi|square|sq\.?|cubic|per)$")
-_BEFORE = 60  # characters before a span that say what it is
+_AROUND = 60  # characters of a sentence that say what a formula in it is
 
 
 class Span(NamedTuple):
-    """A formula of a sentence in `to_latex`'s spelling, and the sentence's text before and after it."""
+    """A formula of a sentence in `to_latex`'s spelling, and 60 characters of the sentence before and after it."""
 
     latex: str
     before: str
     after: str
 
 
-def formula_spans(sentence: str) -> list[Span]:
+@lru_cache(maxsize=128)
+def formula_spans(sentence: str) -> tuple[Span, ...]:
     """The formulas and numbers of a sentence that it does not deny, in their order.
 
     >>> [span.latex for span in formula_spans("Not 5 cm, but AB = 2sqrt(3) m and $x+1$ in step B")]
@@ -71,10 +73,11 @@ def formula_spans(sentence: str) -> list[Span]:
     for match in _SPAN.finditer(masked):
         text = _trimmed(match[0])
         start = match.start() + match[0].find(text)
-        before = masked[max(start - _BEFORE, 0) : start]
+        before = masked[max(start - _AROUND, 0) : start]
         if _VALUE.search(text) and not _DENIED.search(before):
-            spans.append(Span(to_latex(_unmasked(text, formulas)), before, masked[start + len(text) :]))
-    return spans
+            latex = to_latex(_unmasked(text, formulas)) if formulas else text
+            spans.append(Span(latex, before, masked[start + len(text) : start + len(text) + _AROUND]))
+    return tuple(spans)
 
 
 def plain_latex(text: str) -> str:
