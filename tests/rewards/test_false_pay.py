@@ -35,6 +35,7 @@ def false_pay(rows: list[Record], most: int = 20_000) -> list[FalsePay]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("golds", "method"),
     [
@@ -48,6 +49,7 @@ def test_no_gold_is_paid_for_another(golds: str, method: str) -> None:
     assert (result.pairs, result.paid) == (count * (count - 1), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_the_rates_of_the_corpus_are_small(path: Path) -> None:
     """Beside answers of partial credit, what is paid are golds of one meaning in two spellings ("AC" and "A, C")."""
@@ -62,6 +64,7 @@ def test_the_rates_of_the_corpus_are_small(path: Path) -> None:
         assert len(result.paid) <= 0.05 * result.pairs, false_pay_text(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "field", "method"),
     [
