@@ -17,7 +17,7 @@ _BOX = re.compile(f"{OPENED}([^{OPENED}{CLOSED}]*){CLOSED}")
 _VERB = r"choos(?:e|ing)|chosen?|select(?:ed|ing)?|pick(?:ed|ing)?|go(?:ing)?\swith|opt(?:ed|ing)?\sfor"
 _BEST = r"correct|right|best|closest|nearest|final|matching|most\s\w{3,12}"
 _CHOOSES = re.compile(
-    rf"(?P<denied>(?:\b(?:not|never|cannot)|n't)\s)?\b(?:{_VERB})\b(?:\sis\b|:)?\s?"
+    rf"(?P<denied>(?:\b(?:not|never|cannot|wrong\sto)|n't)\s)?\b(?:{_VERB})\b(?:\sis\b|:)?\s?"
     rf"|\b(?:{_BEST})\s(?:{NOUN}|{FIGURE}|selection|guess|one|match(?:ing)?)\b[^.:\n]{{0,80}}?(?:\b(?:is|are|be|was)\b|:)[\s:]{{0,5}}"
     r"|正确的?(?:选项)?(?:应该?)?[是为:]\s?|(?<!不)选择?(?!项)(?:的?是|为|:)?\s?",
     re.IGNORECASE,
@@ -143,6 +143,8 @@ def _subject(clause: str) -> Labels | None:
 
 def _last_line(text: str) -> Iterator[ChoiceStatement]:
     """The labels that the last line consists of."""
-    start = text.rfind("\n") + 1
-    if labels := line_labels(text[start:]):
+    before, _, line = text.rpartition("\n")
+    start = len(text) - len(line)
+    is_listed = line_labels(before.rstrip("\n").rpartition("\n")[2]) or before.endswith("\nor")  # "A\\nB\\nC"
+    if (labels := line_labels(line)) and not is_listed:
         yield ChoiceStatement(start, "", labels)

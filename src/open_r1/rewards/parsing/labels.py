@@ -14,7 +14,8 @@ _COMMAND = re.compile(
     r"\\(?:text(?:bf|rm|sf|it|tt)?|math(?:rm|bf|sf|it|tt)|bf|rm|mbox|hbox|underline|operatorname)\s?\{([^{}]{0,400})\}"
 )
 _MARKUP = re.compile(
-    r"\*+|`+|\$+|\\[()\[\]]|</?(?:b|strong|i|em|u|p|br|span|div|center|s)\s?/?>|<\|[^|<>\n]{1,30}\|>"
+    r"\*+|`+|\$+|\\[()\[\]]|</?(?:b|strong|i|em|u|p|br|span|div|center|s)\s?/?>|<end_of_utterance>|\\\$(?=[A-Z]\b)|\\\Z"
+    r"|</?(?i:ans|answer|final|final_answer|conclusion)>|\[/?(?i:answer)\]|<(?=<[A-Z]>>)|(?<=<[A-Z]>)>|<\|[^|<>\n]{1,30}\|>"
     r"|^[#>]{1,6}(?=\s)|(?<![A-Za-z0-9_])_{1,3}(?=[A-Za-z(])|(?<=[A-Za-z).])_{1,3}(?![A-Za-z0-9_])",
     re.MULTILINE,
 )

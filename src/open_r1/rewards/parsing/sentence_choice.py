@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from open_r1.rewards.parsing.choice_statements import FIGURE, NOUN, is_denied
 from open_r1.rewards.parsing.labels import Labels, labels_at
-from open_r1.rewards.parsing.option_texts import Choice, OptionTexts
+from open_r1.rewards.parsing.option_texts import NOTHING, Choice, OptionTexts
 
 _MOST = 20  # labels of a sentence that are read
 _LINKING = (
@@ -44,8 +44,9 @@ _LONE = re.compile(
     r"(?![\w'-]|\s?[=+^<>(∠°])"
 )
 _LONE_LOWER = re.compile(r"(?<![\w\\'-])(?:[b-h]|(?<=[a-z]\s)a(?=\W?$))(?![\w'-]|\s?[=+^<>(°])")
+_DOUBTED = re.compile(r"\b(?:doubt that|doubt the|no way|nobody|disagree with)\b", re.IGNORECASE)
 _ASIDE = re.compile(
-    r"[?><°=∪∩]|\d\s?[A-Z]\b|\b(?:points?|angle|vitamin|let|let's|at|line|side)\s(?:\w+\s)?[A-Z]\b|\b(?:not|except|depends|unclear|maybe|could|try|which|has|no)\b|n't\b",
+    r"[?><°=∪∩]|\d\s?[A-Z]\b|\b(?:points?|angle|vitamin|let|let's|at|line|side)\s(?:\w+\s)?[A-Z]\b|\b(?:not|except|depends|unclear|maybe|could|try|which|has|no|or|either|see|compare|according|group)\b|n't\b",
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(r"\s?:\s?(?!$)|[中里内的与]")  # "Option A: ..." begins a discussion
@@ -70,6 +71,8 @@ def concluded_in(sentence: str, texts: OptionTexts) -> Choice | None:
     >>> concluded_in("Option A is longer than option B.", OptionTexts({})) is None
     True
     """
+    if _DOUBTED.search(sentence):
+        return NOTHING
     found = list(_labels(sentence, _LINKED, texts))
     if (
         not found

@@ -23,7 +23,9 @@ _END = re.compile(rf"\n|[!?](?=\s|$)|{_ABBREVIATION}\.(?=[*_\"')]{{0,4}}(?:\s|$)
 _SENTENCE_END = re.compile(rf"{_END.pattern}|(?<=[a-z] [A-Z])\.(?=\s)")  # "... is B. Then"
 _CUE = re.compile(r"\b(?:answers?|ans)\b(?!\s(?:choices|options))|答案[>\]]?|答え|정답|正解", re.IGNORECASE)
 _CONDITION = re.compile(
-    r"\b(?:if|whether|suppose|assum(?:e|ing)|thought|guess(?:ed)?)\b(?:\s\w+){0,4}\s$", re.IGNORECASE
+    r"\b(?:if|whether|suppose|assum(?:e|ing)|thought|guess(?:ed)?|doubt|no way|nobody)\b(?:\s\w+){0,4}\s$"
+    r"|\b(?:if\b(?!\sI\b)[^.?!\n]{1,40},)\s(?:the\s)?$",
+    re.IGNORECASE,
 )
 _LINK = re.compile(
     r"(?P<between>[^.:=?!\n→是为答]{0,80}?)"
