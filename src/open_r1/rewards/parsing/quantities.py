@@ -5,71 +5,66 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-# Spellings of a unit -> (dimension, how many of the dimension's first unit it is); None: a dimension of its own.
-_UNITS: dict[str, tuple[str, Fraction]] = {}
-
-
-def _define(dimension: str, factor: str | int, spellings: str) -> None:
-    _UNITS.update(dict.fromkeys(spellings.split("|"), (dimension, Fraction(factor))))
-
-
-_define("length", 1, "m|米|meter|meters|metre|metres")
-_define("length", "1/1000000000", "nm|纳米|nanometers")
-_define("length", "1/1000000", "um|μm|\\mu m|微米|micrometers|microns")
-_define("length", "1/1000", "mm|毫米|millimeter|millimeters|millimetres")
-_define("length", "1/100", "cm|厘米|centimeter|centimeters|centimetres")
-_define("length", "1/10", "dm|分米|decimeter|decimeters|decimetres")
-_define("length", 1000, "km|千米|公里|kilometer|kilometers|kilometre|kilometres")
-_define("length", 1852, "nmi|海里|nautical mile|nautical miles")
-_define("length", "0.0254", "in|inch|inches|英寸")
-_define("length", "0.3048", "ft|foot|feet|英尺")
-_define("length", "0.9144", "yd|yard|yards")
-_define("length", "1609.344", "mi|mile|miles|英里")
-_define("land", 1, "hectare|hectares|公顷")
-_define("land", "0.40468564224", "acre|acres")
-_define("volume", 1, "L|l|liter|liters|litre|litres|升")
-_define("volume", "1/1000", "mL|ml|milliliter|milliliters|毫升")
-_define("time", 1, "s|sec|secs|second|seconds|秒")
-_define("time", "1/1000", "ms|millisecond|milliseconds|毫秒")
-_define("time", 60, "min|mins|minute|minutes|分钟|分")
-_define("time", 3600, "h|hr|hrs|hour|hours|小时|时")
-_define("time", 86400, "day|days|天")
-_define("time", 604800, "week|weeks|周")
-_define("month", 1, "month|months|个月|月")
-_define("month", 12, "year|years|年")
-_define("morning", 1, "am|AM|a.m.|A.M.")
-_define("afternoon", 1, "pm|PM|p.m.|P.M.")
-_define("mass", 1, "g|gram|grams|克")
-_define("mass", "1/1000", "mg|milligram|milligrams|毫克")
-_define("mass", 1000, "kg|kilogram|kilograms|千克|公斤")
-_define("mass", 1_000_000, "t|ton|tons|tonne|tonnes|吨")
-_define("pound", 1, "lb|lbs|pound|pounds|磅")
-_define("pound", "1/16", "oz|ounce|ounces")
-_define("yuan", 1, "元|yuan|RMB|块")
-_define("dollar", 1, "dollars|dollar|USD|美元")
-_define("dollar", "1/100", "cents|cent|美分")
-_define("euro", 1, "euros|euro|EUR|欧元")
-_define("angle", 1, "^\\circ|degrees|degree|deg|度")
-_define("celsius", 1, "^\\circ C|^\\circ c|degrees Celsius|摄氏度")
-_define("fahrenheit", 1, "^\\circ F|degrees Fahrenheit")
-_define("radian", 1, "rad|radian|radians|弧度")
-_define("newton", 1, "N|newton|newtons|牛|牛顿")
-_define("newton", 1000, "kN")
-_define("joule", 1, "J|joule|joules|焦|焦耳")
-_define("joule", 1000, "kJ|kilojoules|千焦")
-_define("watt", 1, "W|watt|watts|瓦")
-_define("watt", 1000, "kW|kilowatts|千瓦")
-_define("volt", 1, "V|volt|volts|伏|伏特")
-_define("ampere", 1, "amp|amps|ampere|amperes|安|安培")
-_define("ampere", "1/1000", "mA")
-_define("ohm", 1, "\\Omega|ohm|ohms|欧|欧姆")
-_define("pascal", 1, "Pa|pascals|帕")
-_define("pascal", 1000, "kPa")
-_define("hertz", 1, "Hz|hertz|赫兹")
-_define("mole", 1, "mol|moles|摩尔")
-_define("percent", 1, "%|percent|per cent|percentage|pct")
-_define("", 1, "units|unit|个|单位")
-
+# dimension, how many of its first unit one is, spellings
+_TABLE = (
+    ("length", "1", "m|米|meter|meters|metre|metres"),
+    ("length", "1/1000000000", "nm|纳米|nanometers"),
+    ("length", "1/1000000", "um|μm|\\mu m|微米|micrometers|microns"),
+    ("length", "1/1000", "mm|毫米|millimeter|millimeters|millimetres"),
+    ("length", "1/100", "cm|厘米|centimeter|centimeters|centimetres"),
+    ("length", "1/10", "dm|分米|decimeter|decimeters|decimetres"),
+    ("length", "1000", "km|千米|公里|kilometer|kilometers|kilometre|kilometres"),
+    ("length", "1852", "nmi|海里|nautical mile|nautical miles"),
+    ("length", "0.0254", "in|inch|inches|英寸"),
+    ("length", "0.3048", "ft|foot|feet|英尺"),
+    ("length", "0.9144", "yd|yard|yards"),
+    ("length", "1609.344", "mi|mile|miles|英里"),
+    ("land", "1", "hectare|hectares|公顷"),
+    ("land", "0.40468564224", "acre|acres"),
+    ("volume", "1", "L|l|liter|liters|litre|litres|升"),
+    ("volume", "1/1000", "mL|ml|milliliter|milliliters|毫升"),
+    ("time", "1", "s|sec|secs|second|seconds|秒"),
+    ("time", "1/1000", "ms|millisecond|milliseconds|毫秒"),
+    ("time", "60", "min|mins|minute|minutes|分钟|分"),
+    ("time", "3600", "h|hr|hrs|hour|hours|小时|时"),
+    ("time", "86400", "day|days|天"),
+    ("time", "604800", "week|weeks|周"),
+    ("month", "1", "month|months|个月|月"),
+    ("month", "12", "year|years|年"),
+    ("morning", "1", "am|AM|a.m.|A.M."),
+    ("afternoon", "1", "pm|PM|p.m.|P.M."),
+    ("mass", "1", "g|gram|grams|克"),
+    ("mass", "1/1000", "mg|milligram|milligrams|毫克"),
+    ("mass", "1000", "kg|kilogram|kilograms|千克|公斤"),
+    ("mass", "1000000", "t|ton|tons|tonne|tonnes|吨"),
+    ("pound", "1", "lb|lbs|pound|pounds|磅"),
+    ("pound", "1/16", "oz|ounce|ounces"),
+    ("yuan", "1", "元|yuan|RMB|块"),
+    ("dollar", "1", "dollars|dollar|USD|美元"),
+    ("dollar", "1/100", "cents|cent|美分"),
+    ("euro", "1", "euros|euro|EUR|欧元"),
+    ("angle", "1", "^\\circ|degrees|degree|deg|度"),
+    ("celsius", "1", "^\\circ C|^\\circ c|degrees Celsius|摄氏度"),
+    ("fahrenheit", "1", "^\\circ F|degrees Fahrenheit"),
+    ("radian", "1", "rad|radian|radians|弧度"),
+    ("newton", "1", "N|newton|newtons|牛|牛顿"),
+    ("newton", "1000", "kN"),
+    ("joule", "1", "J|joule|joules|焦|焦耳"),
+    ("joule", "1000", "kJ|kilojoules|千焦"),
+    ("watt", "1", "W|watt|watts|瓦"),
+    ("watt", "1000", "kW|kilowatts|千瓦"),
+    ("volt", "1", "V|volt|volts|伏|伏特"),
+    ("ampere", "1", "amp|amps|ampere|amperes|安|安培"),
+    ("ampere", "1/1000", "mA"),
+    ("ohm", "1", "\\Omega|ohm|ohms|欧|欧姆"),
+    ("pascal", "1", "Pa|pascals|帕"),
+    ("pascal", "1000", "kPa"),
+    ("hertz", "1", "Hz|hertz|赫兹"),
+    ("mole", "1", "mol|moles|摩尔"),
+    ("percent", "1", "%|percent|per cent|percentage|pct"),
+    ("", "1", "units|unit|个|单位"),
+)
+_UNITS = {name: (dimension, Fraction(factor)) for dimension, factor, names in _TABLE for name in names.split("|")}
 UNIT_NAMES = frozenset(_UNITS)
 
 # These are variables as well: a unit only after a number, and for capital letters only with a space or a fraction bar.

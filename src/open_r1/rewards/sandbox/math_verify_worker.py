@@ -1,26 +1,12 @@
 """Compares formulas by math-verify in this process; `math_verify` beside this file runs it in a worker."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from open_r1.rewards.equality import same_value
 from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.values import Items, Value, latex_of, read_value
-
-
-@dataclass(frozen=True)
-class MathVerifySettings:
-    """The parameters of math-verify with its defaults."""
-
-    targets: tuple[str, ...] = ("latex", "expr")
-    float_rounding: int = 6
-    strict: bool = True
-    allow_set_relation_comp: bool = False
-
-
-DEFAULT_SETTINGS = MathVerifySettings()
-FORMULA_SETTINGS = MathVerifySettings(targets=("latex",), allow_set_relation_comp=True)
 
 
 def same_formulas(gold: Value, answer: Value) -> bool:
@@ -35,7 +21,7 @@ def same_latex(gold: str, answer: str, is_rounded: bool = False) -> bool:
     """
     if is_rounded:
         return _rounds_to(gold, answer)
-    if equal(f"${gold}$", f"${answer}$", FORMULA_SETTINGS):
+    if _equal(gold, answer):
         return True
     golds, answers = _solutions(gold), _solutions(answer)
     return any(a.numbers == b.numbers and _agree(a.variables, b.variables) for a in golds for b in answers)
@@ -46,32 +32,25 @@ def _agree(gold: frozenset[Any], answer: frozenset[Any]) -> bool:
 
 
 def _rounds_to(decimal: str, exact: str) -> bool:
-    number, value = parse_number(decimal), _parsed(f"${exact}$", ("latex",))
+    number, value = parse_number(decimal), _parsed(exact)
     if number is None or not value or not getattr(value[0], "is_number", False):
         return False
     unit_of_last_place = 10.0 ** -len(decimal.partition(".")[2])
     return abs(complex(value[0].evalf()) - float(number)) <= unit_of_last_place
 
 
-def equal(gold: str, answer: str, settings: MathVerifySettings) -> bool:
-    """Whether both texts can be parsed and are equal. It may never return, or fill the memory."""
+def _equal(gold: str, answer: str) -> bool:
+    """Whether math-verify can parse both formulas and finds them equal."""
     import math_verify
 
-    parsed_gold, parsed_answer = _parsed(gold, settings.targets), _parsed(answer, settings.targets)
-    return bool(parsed_gold and parsed_answer) and math_verify.verify(
-        parsed_gold,
-        parsed_answer,
-        float_rounding=settings.float_rounding,
-        strict=settings.strict,
-        allow_set_relation_comp=settings.allow_set_relation_comp,
-        timeout_seconds=None,
-    )
+    parsed = _parsed(gold), _parsed(answer)
+    return all(parsed) and math_verify.verify(*parsed, allow_set_relation_comp=True, timeout_seconds=None)
 
 
 def warm_parsers() -> None:
     """Builds math-verify's grammars (0.2 s) before the deadline of a row counts."""
-    for gold, answer in (("$1$", "2"), (r"$\frac{1}{2}+\sqrt{3}$", r"$\sqrt{3}+0.5$"), ("$x=3$", "3")):
-        equal(gold, answer, DEFAULT_SETTINGS)
+    for gold, answer in (("1", "2"), (r"\frac{1}{2}+\sqrt{3}", r"\sqrt{3}+0.5"), ("x=3", "y=3")):
+        same_latex(gold, answer)
 
 
 class Solution(NamedTuple):
@@ -100,7 +79,7 @@ def _solution(latex: str) -> Solution | None:
     from sympy import And, Or, Set
     from sympy.core.relational import Relational
 
-    parsed = _parsed(f"${latex}$", ("latex",))
+    parsed = _parsed(latex)
     first = parsed[0] if parsed else None
     if isinstance(first, Set):
         return Solution(first, frozenset())
@@ -113,10 +92,10 @@ def _solution(latex: str) -> Solution | None:
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str, targets: tuple[str, ...]) -> list:
+def _parsed(latex: str) -> list:
+    """math-verify's reading of a formula without delimiters; its own units are off, to which "2m" is 2."""
     import math_verify
 
-    normal = replace(math_verify.LatexExtractionConfig().normalization_config, units=False)  # "2m" is 2 to its units
-    latex = math_verify.LatexExtractionConfig(normalization_config=normal)
-    configs = {"latex": latex, "expr": math_verify.ExprExtractionConfig()}
-    return math_verify.parse(text, [configs[target] for target in targets], parsing_timeout=None)
+    config = math_verify.LatexExtractionConfig()
+    config = replace(config, normalization_config=replace(config.normalization_config, units=False))
+    return math_verify.parse(f"${latex}$", [config], parsing_timeout=None)
