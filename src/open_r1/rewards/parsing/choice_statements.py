@@ -43,7 +43,7 @@ _SUBJECT = re.compile(
 _SURE = (
     r"(?:most|very|quite)\slikely|likely|probably|possibly|(?:almost\s)?certainly|definitely|clearly|obviously|surely"
     r"|without(?:\sa)?\sdoubt|only|just|I(?:'d|\swould)?\s(?:think|guess|believe|say)|it(?:'s|\sis)|its|so|ok(?:ay)?"
-    r"|of course|no|thanks|my\s(?:best\s)?guess\s(?:is|would be)|mark|tick|circle|ans|1[.)]"
+    r"|of course|no|thanks|my\s(?:best\s)?guess\s(?:is|would be)|mark|tick|circle|ans"
 )
 _ALONE = re.compile(
     rf"[^\w|]{{0,3}}(?:(?:{NOUN}|{FIGURE}|{_SURE})[\s,.:!]{{1,3}}){{0,3}}(?=\W?[A-Za-z](?![A-Za-z]))|选项|图",
