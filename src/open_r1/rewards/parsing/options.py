@@ -7,6 +7,7 @@ from open_r1.rewards.parsing.choice_statements import FIGURE, NOUN, ChoiceStatem
 from open_r1.rewards.parsing.formula_spans import is_prose
 from open_r1.rewards.parsing.label_lines import LABEL_LINE, headed, labelled
 from open_r1.rewards.parsing.labels import CLOSED, OPENED, label_text, labels_at
+from open_r1.rewards.parsing.named_texts import named_by_text
 from open_r1.rewards.parsing.option_texts import NOTHING, Choice, OptionTexts, first_clause
 from open_r1.rewards.parsing.sentence_choice import concluded_in, is_dismissed, lone_letter, stated_in
 from open_r1.rewards.parsing.statement import is_open, sentences
@@ -204,4 +205,4 @@ def _named(text: str, texts: OptionTexts) -> Choice | None:
     return texts.choice(found[-1], "") if is_kept else None
 
 
-_FALLBACKS = (_first_line, labelled, _concluded, headed, _named, lone_letter)
+_FALLBACKS = (_first_line, labelled, _concluded, headed, _named, lone_letter, named_by_text)
