@@ -41,8 +41,9 @@ def named_by_text(text: str, texts: OptionTexts) -> Choice | None:
     for letter, words in sorted(_named(texts).items(), key=lambda item: -len(item[1])):  # "hot dog" before "dog"
         before, named, after = plain.partition(f" {words} ")
         if named:
-            letters += [letter] if not _DENIED.search(f"{before} ") and not _DISMISSED.match(after) else []
-            is_introduced &= bool(_INTRODUCED.search(f"{before} "))
+            if not _DENIED.search(f"{before} ") and not _DISMISSED.match(after):
+                letters.append(letter)
+                is_introduced &= bool(_INTRODUCED.search(f"{before} "))
             plain = plain.replace(named, " , ")
     return Choice(letters[0]) if len(letters) == 1 and is_introduced else None
 

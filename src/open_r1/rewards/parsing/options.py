@@ -185,7 +185,7 @@ def _conclusion(text: str) -> str:
     A labelled line says nothing: it may be the last of a list of options.
     """
     said = _last_sentences(text)
-    if not said or LABEL_LINE.match(said[-1]):
+    if not said or LABEL_LINE.match(said[-1]) or _UNDECIDED.search(said[-1]):
         return ""
     *_, last = parts = _EQUALS.split(said[-1][-400:])
     return last if len(parts) > 1 or not is_prose(last) else ""
