@@ -157,6 +157,7 @@ def test_the_summary_shows_prompt_tokens() -> None:
     assert "50% 10, 90% 10, 99% 10, max 50 (of 100 rows)" in captured.get()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "images", "flags"),
     [("coco/rec.jsonl", "coco", ["--task_type", "rec"]), ("superclevr/qa.jsonl", "superclevr/images", [])],

@@ -191,11 +191,13 @@ def graded(rows: list[dict], folder: Path) -> list[dict]:
     return score([{key: value for key, value in row.items() if value is not None} for row in rows], "mcq", folder)
 
 
+@pytest.mark.slow
 def test_the_final_statement_decides_in_any_manner_of_writing(tmp_path: Path) -> None:
     rows = [{"completion": text, "gold": letter, "options": options} for text, letter, options in texts()]
     assert [(row["completion"][-80:], row["gold"], row) for row in graded(rows, tmp_path) if row["score"] != 1] == []
 
 
+@pytest.mark.slow
 def test_no_other_letter_is_paid(tmp_path: Path) -> None:
     rows = [
         {"completion": text, "gold": other, "options": options}

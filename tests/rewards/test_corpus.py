@@ -53,6 +53,7 @@ def test_rows_are_whole_and_said_once(path: Path) -> None:
     assert {row["expected"] for row in rows} >= {0, 1}, "right and wrong answers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_an_answer_to_another_row_is_not_paid(path: Path, tmp_path: Path) -> None:
     """Of pairs of rows whose golds differ; they differ where neither gold is paid as an answer to the other."""

@@ -37,6 +37,7 @@ def test_ways_to_write_one_formula_get_one_verdict(written: str) -> None:
     assert [row["gold"] for row, score in zip(rows, scores, strict=True) if score != 1.0] == []
 
 
+@pytest.mark.slow
 def test_what_is_equal_is_equal_both_ways() -> None:
     plain = [row for row in ROWS if not is_prose(row["completion"]) and not set("=≈.\n") & set(row["completion"])]
     plain = [row for row in plain if row["completion"] and "or" not in row["completion"] and row["gold"].isascii()]
@@ -45,6 +46,7 @@ def test_what_is_equal_is_equal_both_ways() -> None:
     assert len(scores) > 150 and scores == expected
 
 
+@pytest.mark.slow
 def test_the_answer_to_another_row_is_not_paid() -> None:
     golds = [
         "12",
