@@ -11,7 +11,7 @@ from open_r1.data.record import Record
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.equality import same_value
 from open_r1.rewards.parsing.answer import final_text
-from open_r1.rewards.parsing.formula_spans import is_prose
+from open_r1.rewards.parsing.formula_spans import is_prose, plain_latex
 from open_r1.rewards.parsing.formulas import MAX_FORMULA_CHARS, stated_formula
 from open_r1.rewards.parsing.numbers import same_number
 from open_r1.rewards.parsing.options import parse_option
@@ -19,7 +19,8 @@ from open_r1.rewards.parsing.values import Items, Value, decimal_comma, read_val
 from open_r1.rewards.sandbox import math_verify as verifier
 
 _LETTER = re.compile(r"\$?[(\[]?([A-Z])[)\]]?\.?\$?")
-_DATE = re.compile(r"\d+(?:[-/.:]\d+){2,}")
+_DATE = re.compile(r"\d+(?:[-/.]\d+){2,}")
+_SIGN = re.compile(r"\d|\\|\w\s?[+*/^=<>]\s?\w")
 
 
 def score_math(completion: str, record: Record) -> float:
@@ -81,10 +82,11 @@ def lists_alternatives(gold: str, answer: str) -> bool:
 
 
 def is_math(text: str) -> bool:
-    """Whether a gold answer can be compared as mathematics: it has digits or LaTeX, no words, and is no date.
+    """Whether a gold answer can be compared as mathematics: it has digits, signs or LaTeX, no words, and is no date.
 
-    >>> is_math("4πcm"), is_math("(0, 1)"), is_math("Bus 42"), is_math("red"), is_math("2021-05-03")
+    >>> is_math("4πcm"), is_math("a + b"), is_math("Bus 42"), is_math("red"), is_math("2021-05-03")
     (True, True, False, False, False)
     """
-    has_value = len(text) <= MAX_FORMULA_CHARS and re.search(r"\d|[π√½∞]|\\(?:pi|sqrt|frac|infty)", text)
-    return bool(has_value) and not is_prose(text) and not _DATE.fullmatch(text.strip())
+    if len(text) > MAX_FORMULA_CHARS or _DATE.fullmatch(text.strip()):
+        return False
+    return _SIGN.search(plain_latex(text)) is not None and not is_prose(text)
