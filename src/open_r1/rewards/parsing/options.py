@@ -97,7 +97,17 @@ def read_choice(
     readings = (_read(said, texts) for said in statements)
     fallbacks = (read(text, texts) for read in _FALLBACKS)
     found = next((choice for reads in (readings, fallbacks) for choice in reads if choice is not None), None)
+    if found and len(found.letters) == 1 and _is_contradicted(found.letters, text, texts):
+        return NOTHING
     return found or Choice("", statements[0].text if statements else _conclusion(text))
+
+
+def _is_contradicted(letter: str, text: str, texts: OptionTexts) -> bool:
+    """Whether one of the last two sentences is, but for the letter, another option's text: "9 cm (B)", "B\\n9 cm"."""
+    label = re.compile(rf"[(\[]?\b(?i:(?:so |option |answer:? |choice )*){letter}\b[)\]]?[.:]?")
+    said = [label.sub("", sentence).strip(" ,.:") for sentence in _last_sentences(text)[-2:]]
+    others = {texts.letter_of(re.sub(r"^(?:an?|the)\s", "", rest)) for rest in said if rest} - {""}
+    return bool(others) and letter not in others
 
 
 def _several(text: str) -> str:
