@@ -172,6 +172,7 @@ def test_a_picture_that_cannot_be_read_is_named(tiny, digits, tmp_path):
 # ---------------------------------------------------------------------------------------------- several ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_any_number_of_ranks_gives_each_row_once(tiny, digits, whole, tmp_path, monkeypatch, ranks):
     """Ranks meet through files alone, so they can run one after the other here; rank 0, which joins, is the last."""
@@ -185,6 +186,7 @@ def test_any_number_of_ranks_gives_each_row_once(tiny, digits, whole, tmp_path, 
     assert [path.name for path in sorted(tmp_path.glob("predictions*"))] == ["predictions.jsonl"]
 
 
+@pytest.mark.slow
 def test_what_three_ranks_left_two_go_on_with(tiny, digits, whole, tmp_path, monkeypatch):
     for ranks, started in ((3, (2, 1)), (2, (1, 0))):
         monkeypatch.setenv("WORLD_SIZE", str(ranks))

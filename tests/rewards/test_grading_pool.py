@@ -33,6 +33,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_answers_come_back_in_time(name: str) -> None:
     pool.warm_up()

@@ -86,6 +86,7 @@ def _seconds(reward, completion: str, record: Record) -> float:
     return time.process_time() - start
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing(dataset, capsys):
     task, folder = dataset
     files = ":".join(map(str, folder.glob("*.jsonl")))

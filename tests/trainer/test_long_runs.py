@@ -160,6 +160,7 @@ def test_metrics_that_never_found_room_are_counted_at_the_end(tmp_path, caplog, 
     assert caplog.messages[-1].endswith("could not be written: 5 lines are lacking")
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_curves_and_report_and_not_the_run(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_DRAWINGS", 0)
     curves, state = Curves(str(tmp_path)), state_at(0)
