@@ -1,6 +1,7 @@
 """Properties of the math reward, over the rows of its corpus: what keeps a verdict, and what another gold earns."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
@@ -69,3 +70,11 @@ def test_the_answer_to_another_row_is_not_paid() -> None:
     pairs = list(permutations(golds, 2))
     paid = [pair for pair, score in zip(pairs, verdicts(pairs), strict=True) if score]
     assert len(pairs) == 650 and paid == []
+
+
+@pytest.mark.parametrize(
+    "answer", ["(" * 900 + "7" + ")" * 900, "1.2.3 hours 30 minutes", "1.2. h 3 min", "[" * 30 + "1, 2"]
+)
+def test_nested_brackets_and_broken_numbers_are_other_answers(answer: str) -> None:
+    start = time.process_time()
+    assert verdicts([("7", answer)]) == [0.0] and time.process_time() - start < 0.5

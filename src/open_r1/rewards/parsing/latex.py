@@ -150,7 +150,7 @@ _CALL = re.compile(r"(?:\\?(?<![a-zA-Z])(?:sqrt|cbrt)\s?|\\sqrt\[3\]\s?|\^\s?)\(
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar|dot)\s?\{?\s?(\d{1,20})\s?\}?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s?\^\s?\\circ(?![a-zA-Z])")
-MAX_NESTING = 20
+_MAX_CALLS = 20
 
 
 def to_latex(text: str) -> str:
@@ -209,7 +209,7 @@ def _digits(text: str) -> str:
 
 def _braced_calls(text: str) -> str:
     r"""`sqrt(...)` as `\sqrt{...}`, `^(...)` as `^{...}`, the innermost last; brackets without partner stay."""
-    for _ in range(MAX_NESTING):
+    for _ in range(_MAX_CALLS):
         match = _CALL.search(text)
         end = _partner(text, match.end()) if match else -1
         if not match or end < 0:

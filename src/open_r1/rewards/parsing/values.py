@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 
+from open_r1.rewards.parsing.numbers import parse_number
 from open_r1.rewards.parsing.quantities import NO_UNIT, Unit, split_unit
 
 _OPENING, _CLOSING = "([{", ")]}"
@@ -24,6 +26,7 @@ _IN = re.compile(r"^[a-zA-Z](?:_\{?\w\}?)?\s?\\in(?![a-z])\s?")
 _APPROXIMATELY = re.compile(r"\\approx(?![a-z])|\\simeq|\\doteq")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z])")
 MAX_ITEMS = 40
+MAX_NESTING = 20  # of brackets
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ Value = Atom | Items
 
 
 def read_value(latex: str) -> Value | None:
-    r"""The structure of a formula in `to_latex`'s spelling; None for a blank one, or one of more than MAX_ITEMS items.
+    r"""The structure of a formula in `to_latex`'s spelling; None for a blank one.
+
+    None as well for one of more than MAX_ITEMS items, or of more than MAX_NESTING brackets in each other.
 
     >>> read_value("3, 4 or 5").values
     (Atom(text='3', ...), Atom(text='4', ...), Atom(text='5', ...))
@@ -60,7 +65,7 @@ def read_value(latex: str) -> Value | None:
     latex = latex.strip().rstrip(".,;:").strip()
     if builder := _SET_BUILDER.fullmatch(latex):
         latex = builder[1]
-    if not latex:
+    if not latex or _nesting(latex) > MAX_NESTING:
         return None
     groups = _split(latex, _SEMICOLON) if latex.count(";") < MAX_ITEMS else [latex]
     if len(groups) > 1 and any(len(_parts(group)) > 1 for group in groups):  # "p=5,q=2; p=7,q=2": two pairs
@@ -69,13 +74,21 @@ def read_value(latex: str) -> Value | None:
     parts = _parts(latex)
     if len(parts) > MAX_ITEMS:
         return None
-    values = tuple(value for part in parts for value in _values(part))
+    values = _all_values(parts)
     return (values[0] if len(values) == 1 else Items("", "", values)) if values else None
 
 
+def _nesting(text: str) -> int:
+    """How deep the brackets of a text stand in each other."""
+    return max(accumulate((char in _OPENING) - (char in _CLOSING) for char in text))
+
+
+def _all_values(parts: list[str]) -> tuple[Value, ...]:
+    return tuple(value for part in parts for value in _values(part))
+
+
 def _group(text: str) -> Value:
-    parts = _parts(text)
-    values = tuple(value for part in parts for value in _values(part))
+    values = _all_values(_parts(text))
     return Items("(", ")", values) if len(values) != 1 else values[0]
 
 
@@ -101,8 +114,7 @@ def _value(text: str) -> Value:
         opening, closing, content = inside
         parts = _parts(content)
         if opening == "{" or len(parts) > 1:
-            values = tuple(value for part in parts for value in _values(part))
-            return Items(opening, closing, values, name)
+            return Items(opening, closing, _all_values(parts), name)
         if opening == "(" and closing == ")":
             return replace(_value(content), name=name) if name else _value(content)
     body, unit = _summed(*split_unit(text))
@@ -113,9 +125,10 @@ def _summed(body: str, unit: Unit) -> tuple[str, Unit]:
     """ "1 hour 30" minutes in one unit."""
     match = _MORE.fullmatch(body) if unit != NO_UNIT else None
     first, larger = split_unit(match[1]) if match else ("", NO_UNIT)
-    if not match or larger.dimensions != unit.dimensions or not first.replace(".", "").isdigit():
+    number = parse_number(first)
+    if not match or number is None or larger.dimensions != unit.dimensions:
         return body, unit
-    total = Fraction(first) * larger.factor / unit.factor + Fraction(match[2])
+    total = number * larger.factor / unit.factor + Fraction(match[2])
     return f"{total.numerator}/{total.denominator}" if total.denominator > 1 else str(total), unit
 
 
