@@ -60,7 +60,15 @@ class LeftOut:
     reason: str
 
 
-ImportedItem = ImportedRow | AnnotatedPicture | LeftOut
+@dataclass(frozen=True)
+class Remark:
+    """What a reader decided of its source, in a sentence that the user is told: how boxes were read and why, ..."""
+
+    where: str
+    text: str
+
+
+ImportedItem = ImportedRow | AnnotatedPicture | LeftOut | Remark
 
 
 @dataclass(frozen=True)
