@@ -9,7 +9,8 @@
 # --browser installs Debian's chromium where no chromium is found: the tests of pages open them in it.
 # --fuzz installs what tests/torture/fuzz.py needs beside --dev.
 # VENV=dir   where the environment goes (default: .venv at the repository's root)
-# PYTHON=exe the interpreter that makes it (default: python3.11, then python3.12, then python3)
+# PYTHON=exe the interpreter that makes it, 3.11 to 3.14 (default: python3.11, python3.12, ... or python3, the first
+#            that there is; where there is none, uv fetches 3.12)
 # Running it again when nothing changed takes no time. A change of pyproject.toml or of the options installs again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -18,6 +19,7 @@ VENV=${VENV:-$PWD/.venv}
 VLLM_VERSION=0.31.0
 FLASH_ATTN_VERSION=2.8.3
 TRACKIO_VERSION=0.43.0
+FETCHED_PYTHON=3.12
 dev="" browser="" fuzz="" demo="" vllm="" flash="" trackio="" backend=""
 
 fail() { echo "setup.sh: $*" >&2; exit 1; }
@@ -32,7 +34,7 @@ while [ $# -gt 0 ]; do
     --flash-attn) flash=1 ;;
     --trackio) trackio=1 ;;
     --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
-    -h|--help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "unknown option $1; known: --dev --browser --fuzz --demo --vllm --flash-attn --trackio --torch-backend" ;;
   esac
   shift
@@ -54,22 +56,47 @@ install_browser() {
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 }
 
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
+
 find_python() {
   local exe
-  for exe in ${PYTHON:-python3.11 python3.12 python3}; do
-    if "$exe" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
-      echo "$exe"; return
-    fi
+  for exe in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3}; do
+    if fits "$exe"; then echo "$exe"; return; fi
   done
-  fail "got no Python 3.11 or 3.12 (tried: ${PYTHON:-python3.11 python3.12 python3}), expected one; install it or set PYTHON=path"
+}
+
+# Makes the environment with a Python that uv fetches; uv comes from PATH, or from an environment of the old Python.
+fetch_python() {
+  local uv=uv found
+  found=$(python3 -V 2>/dev/null || echo "no python3")
+  echo "Found no Python 3.11 to 3.14 here ($found): uv fetches Python $FETCHED_PYTHON for $VENV"
+  if ! command -v uv >/dev/null 2>&1; then
+    if ! { python3 -m venv "$VENV.uv" && "$VENV.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv; }; then
+      fail "got no way to install uv ($found), expected python3 with venv and pip, or uv on PATH; install Python 3.11 to 3.14, or uv, and run it again"
+    fi
+    uv=$VENV.uv/bin/uv
+  fi
+  if ! "$uv" venv --quiet --python "$FETCHED_PYTHON" "$VENV"; then
+    rm -rf "$VENV.uv"
+    fail "uv could not fetch Python $FETCHED_PYTHON (its reason stands above); install Python 3.11 to 3.14, or set PYTHON=path"
+  fi
+  rm -rf "$VENV.uv"
 }
 
 if [ -n "$browser" ]; then install_browser; fi
 
 if [ ! -x "$VENV/bin/python" ]; then
   python=$(find_python)
-  echo "Creating $VENV with $python"
-  "$python" -m venv "$VENV"
+  if [ -n "$python" ]; then
+    echo "Creating $VENV with $python ($("$python" -V))"
+    "$python" -m venv "$VENV" || fail "$python made no environment (its reason stands above); correct that, remove $VENV, or set PYTHON=path"
+  elif [ -n "${PYTHON:-}" ]; then
+    fail "PYTHON: got $PYTHON ($("$PYTHON" -V 2>/dev/null || echo "which does not run")), expected Python 3.11 to 3.14; leave PYTHON out, and what is here is used, or fetched"
+  else
+    fetch_python
+  fi
+elif ! fits "$VENV/bin/python"; then
+  fail "VENV: got $VENV with $("$VENV/bin/python" -V 2>&1), expected Python 3.11 to 3.14; name another folder, or remove this one"
 fi
 PY=$VENV/bin/python
 
