@@ -54,6 +54,14 @@ def redacted_values(value: Any) -> Any:
     return [redacted_values(one) for one in value] if isinstance(value, list) else value
 
 
+def secret_address(place: str) -> str:
+    """The complaint about an address with a secret in it, without the secret."""
+    return (
+        f"{place}: got an address with a user, password or token in it, expected one without: flags are seen by every "
+        "user of the machine and written down; a server's user and password may stand in ~/.netrc"
+    )
+
+
 def holds_secret(text: str) -> bool:
     """Whether an address in the text carries a user, a password or a secret parameter.
 

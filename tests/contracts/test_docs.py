@@ -12,7 +12,7 @@ import pytest
 import rooms_tree
 from helpers.repository import REPO
 
-from open_r1.config.parser import RETIRED, RETIRED_WITH_JSONL
+from open_r1.config.flag_names import RETIRED, RETIRED_WITH_JSONL
 from open_r1.data.record import parse_row
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.registry import METHODS, REWARDS, accuracy

@@ -1,46 +1,35 @@
 """Parses a command line and `--config FILE.yaml` (the command line wins) into arguments that are checked to act.
 
-Every accepted flag acts. A flag of older projects that has no counterpart is answered with what replaced it; an
-unknown flag or YAML key ends the program with status 2, its place, and the nearest known name.
+Every accepted flag acts. A name of an older release or of another project is answered with what to type here
+(`flag_names`, `other_projects`); any other unknown flag or YAML key ends the program with status 2, its place, and the
+nearest known name.
 """
 
 import argparse
-import difflib
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-import yaml
 from trl import TrlParser
 
 from open_r1.config.arguments import GRPOArguments, JsonlArguments, VLMConfig
+from open_r1.config.flag_names import (
+    RETIRED,
+    RETIRED_WITH_JSONL,
+    KnownFlags,
+    flag_names,
+    overrides,
+    unknown_flags,
+)
 from open_r1.config.hardware import prepare
 from open_r1.config.idle_flags import REFUSED_GRPO_FLAGS, refuse_idle_flags
 from open_r1.config.validation import IDLE, check_choices, check_values
-from open_r1.errors import last_words
-from open_r1.redaction import TOKEN_FLAGS, holds_secret
-
-# Flags that users of R1-V, VLM-R1, multimodal open-r1, TRL < 1 and transformers < 5 type -> what to type here.
-RETIRED: dict[str, str] = {
-    "overwrite_output_dir": "remove it: a run never deletes a folder; a new one moves the logs of an earlier one "
-    "in --output_dir to earlier/N, and --resume_from_checkpoint true continues it",
-    "logging_dir": "remove it: curves and metrics.jsonl go to --output_dir; a tracker is chosen by --report_to",
-    "vllm_device": "use --use_vllm true --vllm_mode colocate (or server) and CUDA_VISIBLE_DEVICES",
-    "vllm_max_model_len": "use --vllm_max_model_length",
-    "is_reward_customized_from_vlm_module": "remove it: --task_type chooses prompt and rewards, --reward_method the "
-    "accuracy method",
-    "torch_dtype": "use --dtype",
-    "evaluation_strategy": "use --eval_strategy",
-    "no_cuda": "use --use_cpu true",
-    "tokenizer_name_or_path": "remove it: the processor is loaded from --model_name_or_path",
-}
-# The same flag can be real in one script and without meaning in another.
-RETIRED_WITH_JSONL = {
-    "dataset_name": "remove it: this script reads --data_file_paths and --image_folders; grpo.py reads --dataset_name",
-}
+from open_r1.config.yaml_file import config_path, file_complaints
+from open_r1.errors import UsageError, last_words
+from open_r1.redaction import TOKEN_FLAGS, holds_secret, secret_address
 
 Parsed = TypeVar("Parsed")
 
@@ -69,14 +58,14 @@ def parse_classes(
         usage="%(prog)s --flag value ... [--config file.yaml]   (--help lists all flags)",
     )
     hide_flags(parser, {*refused, *TOKEN_FLAGS, *IDLE})
-    flags = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
-    retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
-    remedies = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
-    remedies |= {name: f"no flag takes a secret; {where}" for name, where in TOKEN_FLAGS.items()}
-    complaints = unknown_flags(argv, flags, remedies) + unknown_keys(argv, flags, remedies) + secret_addresses(argv)
-    if complaints:
-        parser.exit(2, last_words("\n".join(complaints) + "\n"))
+    known = known_flags(classes, refused)
+    kinds = {name: kind for cls in classes for name, kind in get_type_hints(cls).items()}  # the parser changes fields'
     try:
+        argv, config = config_path(argv)
+        complaints = unknown_flags(argv, known) + overrides(argv, known) + secret_addresses(argv)
+        complaints += file_complaints(config, known, kinds) if config else []
+        if complaints:
+            raise UsageError("\n".join(complaints))
         *parsed, stray_words = parser.parse_args_and_config(argv, return_remaining_strings=True)
         refuse_stray(stray_words)
         check_choices(parsed)
@@ -88,12 +77,22 @@ def parse_classes(
     return tuple(parsed)
 
 
+def known_flags(classes: Sequence[type], refused: Mapping[str, str]) -> KnownFlags:
+    """The flags of a script with these dataclasses, and its answers to names that it refuses."""
+    flags = {f.name for cls in classes for f in fields(cls)} - set(refused) - set(TOKEN_FLAGS)
+    retired = RETIRED | (RETIRED_WITH_JSONL if issubclass(classes[0], JsonlArguments) else {})
+    remedies = {name: f"no longer a flag; {why}" for name, why in retired.items()} | refused
+    remedies |= {name: f"no flag takes a secret; {where}" for name, where in TOKEN_FLAGS.items()}
+    return KnownFlags(frozenset(flags), remedies)
+
+
 def refuse_stray(words: Sequence[str]) -> None:
     """Raises ValueError for words of a command line that belong to no flag."""
     if words:
+        pair = next((word.split("=", 1) for word in words if re.fullmatch(r"[a-z]\w*=\S+", word)), None)
         raise ValueError(
-            f"{' '.join(map(repr, words))}: got words that belong to no flag, expected --flag value; remove them, or "
-            "put quotes around a value with spaces"
+            f"{' '.join(map(repr, words))}: got words that belong to no flag, expected --flag value; "
+            + (f"write --{pair[0]} {pair[1]}" if pair else "remove them, or put quotes around a value with spaces")
         )
 
 
@@ -104,15 +103,6 @@ def hide_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
             action.help = argparse.SUPPRESS
 
 
-def flag_names(argv: Sequence[str]) -> list[str]:
-    """Names of the flags on a command line, dashes as underscores.
-
-    >>> flag_names(["--lora-r", "8", "--bf16=true", "x"])
-    ['lora_r', 'bf16']
-    """
-    return [a[2:].split("=")[0].replace("-", "_") for a in argv if a.startswith("--") and len(a) > 2]
-
-
 def secret_addresses(argv: Sequence[str]) -> list[str]:
     """A complaint about each word that is an address with a secret in it; the secret is not repeated.
 
@@ -121,48 +111,3 @@ def secret_addresses(argv: Sequence[str]) -> list[str]:
     """
     pairs = [(word.split("=")[0] if word.startswith("--") else flag, word) for flag, word in pairwise(["", *argv])]
     return [secret_address(place) for place, word in pairs if holds_secret(word)]
-
-
-def secret_address(place: str) -> str:
-    """The complaint about an address with a secret in it, without the secret."""
-    return (
-        f"{place}: got an address with a user, password or token in it, expected one without: flags are seen by every "
-        "user of the machine and written down; a server's user and password may stand in ~/.netrc"
-    )
-
-
-def unknown_flags(argv: Sequence[str], flags: set[str], remedies: Mapping[str, str]) -> list[str]:
-    """A complaint about each flag of a command line that does not exist here."""
-    allowed = flags | {"config", "help"} | {f"no_{name}" for name in flags}
-    return [unknown_name(f"--{n}", n, flags, remedies) for n in flag_names(argv) if n not in allowed]
-
-
-def unknown_keys(argv: Sequence[str], flags: set[str], remedies: Mapping[str, str]) -> list[str]:
-    """Complaints about the keys of the `--config` file, and addresses with secrets in it, each with its line."""
-    if "--config" not in argv:
-        return []
-    path = Path(argv[list(argv).index("--config") + 1])
-    if not path.is_file():
-        return [f"--config: got {path}, expected a YAML file; correct the path"]
-    root = yaml.compose(path.read_text(encoding="utf-8"))
-    if not isinstance(root, yaml.MappingNode):
-        return [f"{path}:1: got {type(root).__name__}, expected `flag: value` lines"]
-    lines = [(key.value, f"{path}:{key.start_mark.line + 1}: {key.value}", value) for key, value in root.value]
-    unknown = [unknown_name(place, key, flags, remedies) for key, place, _ in lines if key not in flags | {"env"}]
-    return unknown + [secret_address(place) for key, place, value in lines if key != "env" and secrets_in(value)]
-
-
-def secrets_in(node: yaml.Node) -> bool:
-    """Whether a YAML node holds, at any depth, an address with a secret in it."""
-    if isinstance(node, yaml.ScalarNode):
-        return holds_secret(node.value)
-    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    return any(map(secrets_in, parts))
-
-
-def unknown_name(place: str, name: str, flags: set[str], remedies: Mapping[str, str]) -> str:
-    """One sentence about a flag that does not exist here."""
-    if name in remedies:
-        return f"{place}: {remedies[name]}"
-    near = difflib.get_close_matches(name, sorted(flags - set(IDLE)), n=1, cutoff=0.5)
-    return f"{place}: unknown flag" + (f"; did you mean --{near[0]}?" if near else "; see --help")
