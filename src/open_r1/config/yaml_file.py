@@ -11,7 +11,7 @@ from open_r1.errors import UsageError
 from open_r1.redaction import holds_secret, secret_address
 
 EXPECTED = "expected a YAML file of lines `flag: value`"
-MAX_COMPLAINTS = 20  # complaints about one file
+MAX_COMPLAINTS = 20  # about one file
 ENVIRONMENT = "env"  # a map of environment variables, which TRL sets
 
 
@@ -73,7 +73,8 @@ def file_complaints(file: str, known: KnownFlags, kinds: dict[str, object]) -> l
             place = f"{file}:{key.start_mark.line + 1}"
             found += [secret_address(f"{place}: {key.value}")] if secrets_in(value) else []
             found += complaints_of(file, key, value, text, known, kinds)
-    return found if len(found) <= MAX_COMPLAINTS else [*found[:SHOWN], f"{file}: ... and {len(found) - SHOWN} more"]
+    hidden = len(found) - MAX_COMPLAINTS
+    return found if hidden <= 0 else [*found[:MAX_COMPLAINTS], f"{file}: ... and {hidden} more"]
 
 
 def doubled(file: str, keys: Collection[yaml.Node]) -> Iterator[str]:
