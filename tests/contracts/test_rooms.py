@@ -25,7 +25,7 @@ FLOORS = (
     "plan",
     "trainer",
     "evaluation",
-    "check score model_card grpo grpo_jsonl grpo_rec sft_jsonl",  # the doors
+    "check convert score model_card grpo grpo_jsonl grpo_rec sft_jsonl",  # the doors
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 LIGHT = FLOORS[: FLOORS.index("config")]  # rooms that load neither torch nor what stands on it

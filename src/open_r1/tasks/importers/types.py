@@ -4,12 +4,13 @@ A reader tells where each item stands in its source, so that every message names
 of this project; an annotated picture becomes rows of the task that the user asks for (`--task rec`, `seg`, ...).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from open_r1.data.geometry.coordinates import Box
+from open_r1.tasks.importers.pictures import Pictures
+from open_r1.tasks.importers.sources import Source, Unusable
 
 Corner = tuple[float, float]  # x, y in pixels of the original picture
 
@@ -45,10 +46,12 @@ class AnnotatedPicture:
 
 @dataclass(frozen=True)
 class ImportedRow:
-    """A row in the line format of this project, its pictures as the source names them, or as their bytes."""
+    """A row in the line format of this project, without `image`; `images` are as the source names them, or their
+    bytes, in the order of the `<image>` tags (first of all, where the row has no tag)."""
 
     where: str
     row: dict[str, Any]
+    images: tuple[str | bytes, ...] = ()
     split: str = ""
 
 
@@ -72,20 +75,58 @@ ImportedItem = ImportedRow | AnnotatedPicture | LeftOut | Remark
 
 
 @dataclass(frozen=True)
-class ForeignFormat:
-    """A format by name. `matches(path)` tells it by its content, not by its ending; `read(path, options)` yields items
-    and raises DataError for a file that is broken as a whole."""
-
-    title: str  # in words: "COCO instances (JSON)"
-    matches: Callable[[Path], bool]
-    read: Callable[[Path, "ImportOptions"], Iterator[ImportedItem]]
-
-
-@dataclass(frozen=True)
 class ImportOptions:
-    """What the user says of the source; "" where it is not said."""
+    """What the user says of the source, "" where it is not said, and the pictures that it may name."""
 
-    image_folder: Path | None = None
+    pictures: Pictures
     task: str = ""  # "rec" | "detection" | "seg" | "counting" | "vqa", "" for what fits the source
     boxes: str = ""  # "pixels" | "xywh" | "fractions" | "per_mille" | "percent", "" to tell them from the pictures
     fields: Mapping[str, str] = field(default_factory=dict)  # our field -> the source's
+    all_turns: bool = False  # a row for each answer of a conversation, not for the last one alone
+    others: tuple[Source, ...] = ()  # the other files of the command, for formats of several files
+
+
+@dataclass(frozen=True)
+class ForeignFormat:
+    """A format by name. `matches(source)` tells it by its content, not by its ending; `read(source, options)` yields
+    items and raises DataError for a file that is broken as a whole."""
+
+    title: str  # in words: "COCO instances"
+    matches: Callable[[Source], bool]
+    read: Callable[[Source, ImportOptions], Iterator[ImportedItem]]
+
+
+RowReader = Callable[[Mapping[str, Any], str, ImportOptions], Iterable[ImportedItem]]  # (row, its place, options)
+
+
+def read_each_row(source: Source, options: ImportOptions, read_row: RowReader) -> Iterator[ImportedItem]:
+    """The items of each row of a source of rows; a row that is no object, or that `read_row` raises Unusable for, is
+    left out."""
+    for where, row in source.rows():
+        try:
+            if isinstance(row, Unusable):
+                raise row
+            if not isinstance(row, Mapping):
+                raise Unusable(f"a row that is no object but {type(row).__name__}")
+            yield from read_row(row, where, options)
+        except Unusable as error:
+            yield LeftOut(where, str(error))
+
+
+def qa_row(
+    where: str,
+    question: str,
+    answer: str,
+    images: tuple[str | bytes, ...] = (),
+    split: str = "",
+    **fields: Any,
+) -> ImportedRow:
+    """A row of one question and its answer; further fields (`id`, `accu_reward_method`, ...) go into the row.
+
+    >>> qa_row("a.json:1", "How many?", "3", ("a.png",), id="7").row
+    {'id': '7', 'conversations': [{'from': 'human', 'value': 'How many?'}, {'from': 'gpt', 'value': '3'}]}
+    """
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    known = {"id": fields.pop("id")} if fields.get("id") is not None else {}
+    fields.pop("id", None)
+    return ImportedRow(where, {**known, "conversations": turns, **fields}, images, split)

@@ -1,0 +1,108 @@
+"""Any data that people have becomes rows of this project: exports of tools, conversations, question files, parquet.
+
+    python -m open_r1.convert FILE... --out DIR [--from FORMAT] [--task rec|detection|seg|counting|vqa]
+
+The format is told by the content and said; what cannot be a row is left out and counted by reason. DIR gets one JSONL
+file a split, which passes `python -m open_r1.check`, and `convert.json`, the report. Nothing is fetched.
+
+Exit status 0: rows were written; 1: none, or a file that cannot be read; 2: wrong usage.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from open_r1.errors import DataError, UsageError, data_error
+from open_r1.tasks.importers.conversion import Conversion
+from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
+from open_r1.tasks.importers.output import Written, refuse_overwriting, write_rows
+from open_r1.tasks.importers.pictures import Pictures, search_folders
+from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.types import ImportedItem, ImportOptions
+
+TASK_CHOICES = ("rec", "detection", "seg", "counting", "vqa")
+
+
+def convert_parser() -> argparse.ArgumentParser:
+    """The flags of the importer."""
+    parser = argparse.ArgumentParser(
+        prog="python -m open_r1.convert", description="Makes rows of this project from data in foreign formats."
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files or folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--from", dest="format", default="", metavar="FORMAT", help=f"one of {', '.join(FOREIGN_FORMATS)}"
+    )
+    parser.add_argument("--task", default="", choices=TASK_CHOICES, help="what is asked about annotated pictures")
+    parser.add_argument("--image_folder", type=Path, help="where the pictures are; default: beside the files")
+    parser.add_argument("--turns", choices=["last", "all"], default="last", help="which answers are golds")
+    parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds rows already")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the importer; returns the exit status."""
+    parser = convert_parser()
+    args = parser.parse_args(argv)
+    try:
+        written = convert(args)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (UsageError, ValueError) as error:
+        parser.error(str(error))
+    print_report(written)
+    return 0 if written.files else 1
+
+
+def convert(args: argparse.Namespace) -> Written:
+    """Reads all sources and writes their rows. Raises DataError for a source that cannot be read as a whole."""
+    _check_paths(args)
+    sources = [Source(path) for path in args.files]
+    pictures = Pictures(search_folders(args.files, args.image_folder), args.out / "images")
+    conversion, found = Conversion(), []
+    for source in sources:
+        name = format_of(source, args.format)
+        others = tuple(other for other in sources if other is not source)
+        options = ImportOptions(pictures, args.task, all_turns=args.turns == "all", others=others)
+        count = conversion.add(_rows(FOREIGN_FORMATS[name].read(source, options), options), pictures)
+        found.append(f"{source.path}: {FOREIGN_FORMATS[name].title} ({source.kind}), {count} rows")
+        print(found[-1], flush=True)
+    conversion.leave_out_damaged()
+    return write_rows(args.out, conversion, pictures, found)
+
+
+def _rows(items: Iterator[ImportedItem], options: ImportOptions) -> Iterator[ImportedItem]:
+    return items
+
+
+def _check_paths(args: argparse.Namespace) -> None:
+    for path in args.files:
+        if not path.exists():
+            raise data_error(str(path), "file", "no such file", "a file or a folder", "correct the path")
+    if args.image_folder is not None and not args.image_folder.is_dir():
+        got = f"{args.image_folder}, which is no folder"
+        raise data_error("--image_folder", "folder", got, "the folder of the pictures", "correct the path")
+    if not args.overwrite:
+        refuse_overwriting(args.out)
+
+
+def print_report(written: Written) -> None:
+    """Prints what was written, what was left out and why, and the next two commands."""
+    for remark in written.remarks:
+        print(f"note: {remark}")
+    for entry in written.left_out:
+        first = ", ".join(entry["first"])
+        print(f"left out: {entry['count']} x {entry['reason']} (first: {first})")
+    for name, count in written.files.items():
+        print(f"{name}: {count} rows" + (f", pictures below {written.image_folder}" if written.image_folder else ""))
+    if not written.files:
+        print("nothing was written: no item became a row", file=sys.stderr)
+        return
+    print("\nNext, the doctor and the training:")
+    print("\n".join(f"  {command}" for command in written.commands))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Reads conversations: LLaVA, ShareGPT, Qwen-VL (`from`, `value`) and OpenAI, ms-swift (`role`, `content`)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.tasks.importers.fields import pictures_of
+from open_r1.tasks.importers.pictures import SourcePicture, pictures_in
+from open_r1.tasks.importers.sources import Source, Unusable
+from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, read_each_row
+
+SPEAKERS = {
+    **dict.fromkeys(("human", "user", "query", "question"), "human"),
+    **dict.fromkeys(("gpt", "assistant", "model", "bot", "chatgpt", "response", "answer"), "gpt"),
+    "system": "system",
+}
+TURN_LISTS = ("conversations", "conversation", "messages")
+Turns = list[tuple[str, str]]  # (human | gpt | system, text)
+
+
+def is_conversation(source: Source, with_named_pictures: bool = False) -> bool:
+    """Whether the rows are LLaVA's or ShareGPT's; `with_named_pictures`: Qwen-VL's, with `<img>a.jpg</img>`."""
+    turns = _turn_list(source.first)
+    has_pictures = b"<img>" in orjson.dumps(turns, default=str) if turns else False
+    return bool(turns) and "from" in turns[0] and has_pictures == with_named_pictures
+
+
+def is_chat(source: Source) -> bool:
+    """Whether the rows are chats of OpenAI's form."""
+    turns = _turn_list(source.first)
+    return bool(turns) and "role" in turns[0]
+
+
+def _turn_list(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    value = next((row[name] for name in TURN_LISTS if row.get(name)), None)
+    return value if isinstance(value, list) and all(isinstance(item, Mapping) for item in value) else []
+
+
+def read_conversations(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
+    """A row for each conversation, its last answer the gold; with `all_turns` a row for each answer."""
+    return read_each_row(source, options, conversation_rows)
+
+
+def conversation_rows(row: Mapping[str, Any], where: str, options: ImportOptions) -> Iterator[ImportedRow]:
+    """The rows of one conversation. Raises Unusable for what is no question with an answer."""
+    items = _turn_list(row)
+    if not items:
+        raise Unusable("a row without a list of turns")
+    turns, inside = read_turns(items, row.get("system"))
+    pictures = inside or pictures_of(row)
+    answers = [i for i, (role, _) in enumerate(turns) if role == "gpt"]
+    for number, last in enumerate(answers if options.all_turns else answers[-1:], 1):
+        identity = (
+            f"{row['id']}-{number}" if options.all_turns and len(answers) > 1 and row.get("id") else row.get("id")
+        )
+        yield dialogue_row(where, turns[: last + 1], pictures, identity)
+
+
+def dialogue_row(where: str, turns: Turns, pictures: tuple[SourcePicture, ...], identity: Any = None) -> ImportedRow:
+    """The row of turns that end with the gold answer."""
+    listed = [{"from": role, "value": text} for role, text in turns]
+    known = {"id": str(identity)} if identity not in (None, "") else {}
+    return ImportedRow(where, {**known, "conversations": listed}, pictures)
+
+
+def read_turns(items: Sequence[Mapping[str, Any]], system: Any = None) -> tuple[Turns, tuple[SourcePicture, ...]]:
+    """(turns, pictures of image parts). Turns of one speaker in a row are joined.
+
+    Raises Unusable for unknown speakers, tools, an empty turn, and a conversation that does not end with an answer.
+    """
+    turns: Turns = [("system", system)] if isinstance(system, str) and system.strip() else []
+    pictures: list[SourcePicture] = []
+    for item in items:
+        stated = item.get("from") if "from" in item else item.get("role")
+        role = SPEAKERS.get(str(stated).lower())
+        if role is None:
+            raise Unusable(f"a speaker that is neither user nor assistant: {stated}")
+        text, found = read_content(next((item[name] for name in ("value", "content", "text") if name in item), None))
+        pictures += found
+        if turns and turns[-1][0] == role == "human":
+            turns[-1] = (role, f"{turns[-1][1]}\n{text}")
+        else:
+            turns.append((role, text))
+    if not turns or turns[-1][0] != "gpt":
+        raise Unusable("a conversation that does not end with an answer")
+    return turns, tuple(pictures)
+
+
+def read_content(content: Any) -> tuple[str, list[SourcePicture]]:
+    """(text with `<image>` for each image part, their pictures) of a turn's content."""
+    if isinstance(content, str):
+        return content, []
+    if isinstance(content, Mapping):
+        return orjson.dumps(content).decode(), []
+    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+        texts, pictures = [], []
+        for part in content:
+            text, found = _part(part)
+            texts.append(text)
+            pictures += found
+        return "".join(texts), pictures
+    if isinstance(content, (int, float, list)) and not isinstance(content, bool):
+        return orjson.dumps(content).decode(), []
+    raise Unusable("a turn without text")
+
+
+def _part(part: Mapping[str, Any]) -> tuple[str, list[SourcePicture]]:
+    kind = part.get("type") or ("text" if isinstance(part.get("text"), str) else "image")
+    if kind == "text" and isinstance(part.get("text"), str):
+        return part["text"], []
+    value = next((part[name] for name in ("image", "image_url", "url", "path", "base64") if part.get(name)), None)
+    if str(kind).startswith("image"):
+        return IMAGE_TAG, list(pictures_in(value))
+    raise Unusable(f"a part of a turn that is neither text nor image: {kind}")

@@ -1,0 +1,119 @@
+"""Items of foreign sources become checked rows, or are left out with a reason. (torch-free)"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from open_r1.data.images import open_image
+from open_r1.data.record import Record, parse_row
+from open_r1.errors import DataError
+from open_r1.rewards.gold import gold_score
+from open_r1.rewards.places import has_places, place_problems
+from open_r1.tasks.importers.image_tags import with_image_tags
+from open_r1.tasks.importers.pictures import Pictures
+from open_r1.tasks.importers.sources import Unusable
+from open_r1.tasks.importers.types import ImportedRow, LeftOut, Remark
+
+FIRST_PLACES = 3  # of the items that are left out for one reason
+
+
+@dataclass(frozen=True)
+class ReadyRow:
+    """A checked row without its pictures, and their files in the order of its tags."""
+
+    where: str
+    row: Mapping[str, Any]
+    files: tuple[Path, ...]
+    split: str = ""
+
+
+@dataclass
+class Conversion:
+    """What a command made of its sources: rows, the places of what is left out by reason, and remarks."""
+
+    rows: list[ReadyRow] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    remarks: list[str] = field(default_factory=list)
+
+    def add(self, items: Iterable[ImportedRow | LeftOut | Remark], pictures: Pictures) -> int:
+        """Takes items in; returns how many rows came of them."""
+        before = len(self.rows)
+        for item in items:
+            if isinstance(item, Remark):
+                self.remarks.append(f"{item.where}: {item.text}")
+            elif isinstance(item, LeftOut):
+                self.left_out[item.reason].append(item.where)
+            else:
+                try:
+                    self.rows.append(ready_row(item, pictures))
+                except Unusable as error:
+                    self.left_out[str(error)].append(item.where)
+        return len(self.rows) - before
+
+    def leave_out_damaged(self) -> None:
+        """Leaves out the rows with a picture that does not decode to its end."""
+        damaged = dict(_damaged({path: row.where for row in self.rows for path in row.files}))
+        kept = []
+        for row in self.rows:
+            reason = next((damaged[path] for path in row.files if path in damaged), None)
+            if reason is None:
+                kept.append(row)
+            else:
+                self.left_out[reason].append(row.where)
+        self.rows = kept
+
+
+def ready_row(item: ImportedRow, pictures: Pictures) -> ReadyRow:
+    """The row with its places of pictures as `<image>`. Raises Unusable for one that the doctor would refuse."""
+    turns = [dict(turn) for turn in item.row["conversations"]]
+    asked = [turn for turn in turns[:-1] if turn["from"] == "human"]
+    texts, images = with_image_tags([turn["value"] for turn in asked], item.images)
+    for turn, text in zip(asked, texts, strict=True):
+        turn["value"] = text
+    files = tuple(pictures.find(image) for image in images)
+    row = {**item.row, "conversations": turns}
+    _check(row, item.where, files, pictures)
+    return ReadyRow(item.where, row, files, item.split)
+
+
+def _check(row: Mapping[str, Any], where: str, files: tuple[Path, ...], pictures: Pictures) -> None:
+    """Raises Unusable for a row that is none, and for a gold that does not earn the maximum of its method."""
+    try:
+        record = parse_row({**row, "images": [path.name for path in files]}, where, 0)
+        score, best = gold_score(record)
+        problems = place_problems(_with_sizes(record, files, pictures) if has_places(record) else record)
+    except DataError as error:
+        problems = error.problems
+    except ValueError as error:
+        raise Unusable(f"a gold answer that its method cannot read: {error}") from error
+    else:
+        if score < best - 1e-6:
+            method = record.accu_reward_method or "default"
+            raise Unusable(f"a gold answer that does not earn the full reward of the method '{method}'")
+    if problems:
+        raise Unusable(f"{problems[0].field}: expected {problems[0].expected}")
+
+
+def _with_sizes(record: Record, files: tuple[Path, ...], pictures: Pictures) -> Record:
+    sizes = [pictures.size_of(path) for path in files]
+    if not sizes:
+        raise Unusable("a place on a picture, and no picture")
+    return record.with_extra(image_wh=sizes[0], **({"image_sizes": sizes} if len(sizes) > 1 else {}))
+
+
+def _damaged(places: Mapping[Path, str]) -> Iterator[tuple[Path, str]]:
+    """(file, reason) of each picture that cannot be opened to its end."""
+
+    def reason(path: Path) -> str:
+        try:
+            open_image(str(path.parent), path.name)
+        except DataError as error:
+            return f"a picture that cannot be opened: expected {error.problems[0].expected}"
+        return ""
+
+    with ThreadPoolExecutor(4) as threads:
+        found = zip(places, threads.map(reason, places), strict=True)
+        yield from ((path, why) for path, why in found if why)

@@ -1,0 +1,67 @@
+"""Finds a row's pictures, question and answer under the names that other projects use. (torch-free)"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from open_r1.data.row_formats import solution_text
+from open_r1.errors import DataError
+from open_r1.tasks.importers.pictures import SourcePicture, pictures_in
+from open_r1.tasks.importers.sources import Unusable
+
+PICTURE_FIELDS = (  # the first that has a value; MathVista's `decoded_image` before its `image`, a path
+    "decoded_image",
+    "images",
+    "image",
+    "image_path",
+    "image_paths",
+    "images_path",
+    "image_file",
+    "image_files",
+    "image_filename",
+    "image_name",
+    "img_filename",
+    "img_path",
+    "img_paths",
+    "imgname",
+    "imgs",
+    "img",
+    "picture",
+    "pictures",
+    "file_name",
+    "filename",
+    "image_url",
+    "image_urls",
+)
+MOVING = ("video", "videos", "audio", "audios")
+_NUMBERED = re.compile(r"image_?(\d{1,2})")
+
+
+def pictures_of(row: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
+    """The pictures of a row, from one field of PICTURE_FIELDS in any case, or from `image_1`, `image_2`, ...
+
+    Raises Unusable for a row with a video or a sound.
+    """
+    named = {name.lower(): value for name, value in row.items() if value not in (None, "", [])}
+    if moving := [name for name in MOVING if name in named]:
+        raise Unusable(f"a row with {moving[0]}, which is no picture")
+    if numbered := sorted((int(found[1]), name) for name in named if (found := _NUMBERED.fullmatch(name))):
+        return tuple(picture for _, name in numbered for picture in pictures_in(named[name]))
+    return next((pictures_in(named[name]) for name in PICTURE_FIELDS if name in named), ())
+
+
+def first_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value of the first of the fields that has one, else None."""
+    return next((row[name] for name in names if row.get(name) not in (None, "", [])), None)
+
+
+def answer_text(value: Any) -> str:
+    """A gold answer as text; true and false are yes and no. Raises Unusable for none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value in (None, "", {}) or (isinstance(value, str) and not value.strip()):
+        raise Unusable("a row without an answer")
+    try:
+        return solution_text(value, "answer", "")
+    except DataError as error:
+        raise Unusable(f"an answer that is {error.problems[0].got}") from error

@@ -1,0 +1,256 @@
+"""Finds the pictures that a source names, keeps those inside it, and brings all of one output below one folder.
+
+Nothing is fetched: of a URL only the file's name counts. A name must mean one file below the search folders, as in
+training, where paths never leave their folder. (torch-free)
+"""
+
+import base64
+import binascii
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from PIL import Image
+
+from open_r1.data.images import FORMATS, original_size
+from open_r1.errors import DataError, UsageError, shorten
+from open_r1.tasks.importers.sources import Unusable
+
+SUBFOLDERS = ("", "images", "image", "imgs", "img", "pictures", "JPEGImages", "../images")  # beside the source
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+MOST_FILES = 2_000_000  # that are listed to find a picture by its name alone
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{100,}={0,2}\s*")
+_UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-")  # before the names of Label Studio's uploads
+SourcePicture = str | bytes
+
+
+def pictures_in(value: Any) -> tuple[SourcePicture, ...]:
+    """The pictures of a field: a path, bytes, base64, a data URI, `{"bytes", "path"}`, `{"url"}`, or a list of them.
+
+    Raises Unusable for a value that is none.
+
+    >>> pictures_in([{"bytes": b"x", "path": None}, "a.png"]), pictures_in({"path": "b.png"}), pictures_in(None)
+    ((b'x', 'a.png'), ('b.png',), ())
+    """
+    if value is None or value == "":
+        return ()
+    if isinstance(value, (list, tuple)):
+        if any(item is None for item in value):
+            raise Unusable("a list of pictures with an empty place")
+        return tuple(picture for item in value for picture in pictures_in(item))
+    if isinstance(value, bytes):
+        return (value,)
+    if isinstance(value, str):
+        return (inside_text(value),)
+    if isinstance(value, Mapping):
+        names = ("bytes", "path", "image", "url", "file_name", "base64")
+        found = next((value[name] for name in names if value.get(name)), None)
+        if found is not None:
+            return pictures_in(found)
+    raise Unusable(f"a picture of type {type(value).__name__}")
+
+
+def inside_text(text: str) -> SourcePicture:
+    """The bytes that a text holds as base64 or as a data URI, else the text, a name."""
+    start = _DATA_URI.match(text)
+    if start is None and not _BASE64.fullmatch(text):
+        return text
+    try:
+        return base64.b64decode(text[start.end() if start else 0 :])
+    except binascii.Error as error:
+        raise Unusable("a picture in broken base64") from error
+
+
+class Pictures:
+    """The pictures of the sources of one command: `folders` are searched, `out` gets those inside the sources."""
+
+    def __init__(self, folders: Sequence[Path], out: Path):
+        self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
+        self.out = out
+        self._found: dict[str, Path | Unusable] = {}
+        self._sizes: dict[Path, tuple[int, int]] = {}
+
+    def find(self, picture: SourcePicture) -> Path:
+        """The file of a picture, written to `out` where its bytes are inside the source. Raises Unusable."""
+        if isinstance(picture, bytes):
+            return self._stored(picture)
+        if picture not in self._found:
+            try:
+                self._found[picture] = self._search(picture)
+            except Unusable as error:
+                self._found[picture] = error
+        if isinstance(found := self._found[picture], Unusable):
+            raise found
+        return found
+
+    def size_wh(self, picture: SourcePicture) -> tuple[int, int]:
+        """(width, height) in pixels of the upright picture. Raises Unusable where it cannot be found or opened."""
+        return self.size_of(self.find(picture))
+
+    def size_of(self, path: Path) -> tuple[int, int]:
+        """`size_wh` of a file."""
+        if path not in self._sizes:
+            try:
+                self._sizes[path] = original_size(str(path.parent), path.name)
+            except DataError as error:
+                raise Unusable(f"a picture that cannot be opened: {error.problems[0].got}") from error
+        return self._sizes[path]
+
+    def _stored(self, data: bytes) -> Path:
+        path = self.out / f"{hashlib.sha256(data).hexdigest()[:20]}{_ending(data)}"
+        if not path.exists():
+            self.out.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return path.resolve()
+
+    def _search(self, name: str) -> Path:
+        """The one file that a name means: its whole path first, then shorter ends of it, then the name anywhere."""
+        if "\0" in name:
+            raise Unusable("a picture's name with a NUL")
+        ends = list(_ends(name))
+        for end in ends:
+            files = {path for folder in self.folders if (path := _inside(folder, end)) is not None}
+            if files:
+                return _only(files, name)
+        for last in dict.fromkeys(Path(end).name for end in ends):
+            if files := self._by_name.get(last) or (not Path(last).suffix and self._by_stem.get(last)) or ():
+                return _only(set(files), name)
+        raise Unusable("a picture that is not there")
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[Path]]:
+        """All pictures below the search folders by their file name."""
+        names: dict[str, list[Path]] = defaultdict(list)
+        for path in at_most_files(self._files()):
+            names[path.name].append(path)
+        return names
+
+    @cached_property
+    def _by_stem(self) -> Mapping[str, list[Path]]:
+        stems: dict[str, list[Path]] = defaultdict(list)
+        for paths in self._by_name.values():
+            for path in paths:
+                stems[path.stem].append(path)
+        return stems
+
+    def _files(self) -> Iterator[Path]:
+        outermost = [
+            f for f in self.folders if not any(f != other and f.is_relative_to(other) for other in self.folders)
+        ]
+        for folder in outermost:
+            for directory, _, names in os.walk(folder):
+                for name in names:
+                    if Path(name).suffix.lower() in ENDINGS and (path := _inside(folder, f"{directory}/{name}")):
+                        yield path
+
+
+def at_most_files(files: Iterator[Path]) -> Iterator[Path]:
+    """The files, up to MOST_FILES; raises UsageError beyond."""
+    for number, path in enumerate(files):
+        if number >= MOST_FILES:
+            raise UsageError(
+                f"--image_folder: got over {MOST_FILES:,} pictures to search, expected fewer; name the folder of the "
+                "pictures"
+            )
+        yield path
+
+
+def _ends(name: str) -> Iterator[str]:
+    """The relative paths that a name may mean, the longest first.
+
+    >>> list(_ends("https://host/a/b%20c.jpg?x=1")), list(_ends("./a.png"))
+    (['a/b c.jpg', 'b c.jpg'], ['a.png', 'a.png'])
+    >>> list(_ends("/data/upload/1/0f6142fb-d.jpg"))[-2:]
+    ['0f6142fb-d.jpg', 'd.jpg']
+    """
+    url = urlsplit(name) if _URL.match(name) or name.startswith("/data/local-files/?") else None
+    if url is not None:
+        name = unquote(parse_qs(url.query).get("d", [url.path])[0])
+    else:
+        yield name.removeprefix("./")
+    parts = [part for part in re.split(r"[/\\]+", re.sub(r"^[A-Za-z]:(?=[\\/])", "", name)) if part not in ("", ".")]
+    ends = ["/".join(parts[i:]) for i in range(len(parts)) if ".." not in parts[i:]]
+    yield from ends
+    if ends and _UPLOAD_HASH.match(parts[-1]):
+        yield _UPLOAD_HASH.sub("", parts[-1], count=1)
+
+
+def _inside(folder: Path, end: str) -> Path | None:
+    """The real path of a regular file at `end`, relative or absolute, that lies below the folder, else None."""
+    try:
+        path = (folder / end).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+    except OSError:  # a name too long for a file
+        return None
+
+
+def _only(files: set[Path], name: str) -> Path:
+    if len(files) == 1:
+        return files.pop()
+    shown = " and ".join(sorted(map(str, files))[:2])
+    raise Unusable(f"a picture's name that means several files, as {shorten(name)}: {shown}")
+
+
+def _ending(data: bytes) -> str:
+    """The usual ending of an encoded picture. Raises Unusable for bytes that are none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return {"JPEG": ".jpg"}.get(str(image.format), f".{str(image.format).lower()}")
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise Unusable("bytes inside the source that are no picture") from error
+
+
+def search_folders(sources: Iterable[Path], image_folder: Path | None) -> list[Path]:
+    """The folders where pictures are looked for: the user's, or those beside the sources."""
+    if image_folder is not None:
+        return [image_folder]
+    beside = dict.fromkeys(path if path.is_dir() else path.parent for path in sources)
+    return [folder / name for folder in beside for name in SUBFOLDERS]
+
+
+def one_folder(files: Iterable[Path], folders: Sequence[Path], out: Path) -> tuple[Path, dict[Path, str]]:
+    """(the folder below which all files lie, the path of each relative to it).
+
+    It is the innermost search folder that holds all; else `out`, where files from elsewhere are linked, or copied
+    where links are impossible.
+    """
+    files = dict.fromkeys(files)
+    roots = sorted({*folders, out.resolve()}, key=lambda folder: -len(folder.parts))
+    for root in roots:
+        if all(path.is_relative_to(root) for path in files):
+            return root, {path: path.relative_to(root).as_posix() for path in files}
+    out = out.resolve()
+    places = {path: _place_in(out, path, roots) for path in files}
+    return out, {path: place.relative_to(out).as_posix() for path, place in places.items()}
+
+
+def _place_in(out: Path, path: Path, roots: Sequence[Path]) -> Path:
+    """The place of a file below `out`, linked or copied there where it lies elsewhere."""
+    if path.is_relative_to(out):
+        return path
+    root = next((root for root in roots if path.is_relative_to(root)), path.parent)
+    tag = _folder_tag(root)
+    place = out / tag / path.relative_to(root)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(path, place)
+    return place
+
+
+@lru_cache
+def _folder_tag(root: Path) -> str:
+    """A short name for a folder, another one for each."""
+    return f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}"
