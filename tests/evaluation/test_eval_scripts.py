@@ -230,7 +230,7 @@ def test_runs_on_other_rows_are_not_compared(script, tmp_path):
 def test_equal_runs_do_not_differ():
     assert mcnemar(0, 0) == 1.0
     same = paired_difference([0.5, 1.0], [0.5, 1.0])
-    assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (same.mean, same.p) == (0.0, 1.0) and same.low == -same.high < -0.5  # two rows say little
 
 
 def test_a_clear_difference_is_seen_and_its_interval_covers_it():

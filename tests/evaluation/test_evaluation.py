@@ -21,8 +21,7 @@ from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import DataError, UsageError
 from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.predictions_file import PredictionsFile
-from open_r1.evaluation.run import split_names
-from open_r1.evaluation.settings import settings_of
+from open_r1.evaluation.settings import settings_of, split_names
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.registry import TASKS
 

@@ -1,6 +1,6 @@
 """Compare two evaluations of the same rows: differences with intervals and p-values. (torch-free)"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,21 @@ Rows = dict[Key, list[PredictionLine]]  # (prompt mode, row) -> its samples
 
 
 def read_rows(folder: Path) -> Rows:
-    """The rows of a finished evaluation; raises UsageError for a folder without one."""
+    """The rows with gold of a finished evaluation; raises UsageError for a folder without one."""
     if not (folder / PREDICTIONS).is_file() or not (folder / SUMMARY).is_file():
         raise UsageError(
             f"{folder}: got no {PREDICTIONS} and {SUMMARY}, expected the output folder of an evaluation that ended"
         )
     rows: Rows = {}
     for line in read_lines(folder / PREDICTIONS):
-        rows.setdefault((line["mode"], line["row"]), []).append(line)
+        if line["right"] is not None:
+            rows.setdefault((line["mode"], line["row"]), []).append(line)
     return rows
+
+
+def in_mode_of(rows: Rows, names: Mapping[str, str]) -> Rows:
+    """The rows with their prompt modes renamed, so that those of another mode stand beside them."""
+    return {(names.get(mode, mode), row): lines for (mode, row), lines in rows.items()}
 
 
 def compare(a: Rows, b: Rows, keys: Sequence[Key]) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def rescore(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(out / PREDICTIONS, lines)
-    settings = {"from_predictions": str(path), "tasks": [task], "methods": [method or TASKS[task].method]}
+    methods = [method or TASKS[task].method]
+    settings = {"from_predictions": str(path), "tasks": [task], "methods": methods, "prompt_mode": mode}
     return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
 
 

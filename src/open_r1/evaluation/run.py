@@ -7,7 +7,7 @@ evaluation that was killed and continued, also with other ranks, gives bitwise t
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from open_r1.errors import UsageError
 from open_r1.evaluation.answering import AnswerBatch, answer_all
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
-from open_r1.evaluation.settings import EvaluationSettings
+from open_r1.evaluation.settings import EvaluationSettings, instructions, split_names
 from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
@@ -47,6 +47,8 @@ def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[s
     about = {
         "data": digest(records),
         "weights": checkpoint_stamp(settings.model, settings.trust_remote_code),
+        "prompts": instructions(settings),
+        "chat_template": text_stamp(str(processor.chat_template)),
         **settings.answer_settings(),
     }
     predictions = PredictionsFile(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
@@ -64,7 +66,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[s
     predictions.wait(order, PATIENCE)
     lines = predictions.join(order)
     scored = [line for line in lines if line["right"] is not None]
-    return lines, summarize(scored) | evaluation_facts(settings, processor, lines, began)
+    return lines, summarize(scored) | evaluation_facts(settings, about, processor, lines, began)
 
 
 # --------------------------------------------------------------------------------------------------------------- rows
@@ -97,16 +99,6 @@ def load_rows(settings: EvaluationSettings) -> RecordDataset:
     return records
 
 
-def split_names(paths: Sequence[str]) -> list[str]:
-    """The name of each file's split: its stem, or the whole path where two files have the same stem.
-
-    >>> split_names(["data/val.jsonl", "data/testA.jsonl"]), split_names(["a/val.jsonl", "b/val.jsonl"])
-    (['val', 'testA'], ['a/val.jsonl', 'b/val.jsonl'])
-    """
-    stems = [Path(path).stem for path in paths]
-    return [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths, strict=True)]
-
-
 def row_labels(records: RecordDataset) -> list[str]:
     """`split:line` of each row."""
     names = split_names([source.path for source in records.sources])
@@ -129,14 +121,23 @@ def checkpoint_stamp(model: str, trust_remote_code: bool = False) -> str:
         return str(read_config(model, trust_remote_code=trust_remote_code)._commit_hash)
     files = sorted(path for ending in ("safetensors", "bin") for path in Path(model).glob(f"*.{ending}"))
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return text_stamp(repr(facts))
+
+
+def text_stamp(text: str) -> str:
+    """The first 16 digits of a text's SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------------------------------ summary
 
 
 def evaluation_facts(
-    settings: EvaluationSettings, processor: ProcessorMixin, lines: Sequence[PredictionLine], began: float
+    settings: EvaluationSettings,
+    about: Mapping[str, Any],
+    processor: ProcessorMixin,
+    lines: Sequence[PredictionLine],
+    began: float,
 ) -> dict[str, Any]:
     """Settings and times for the summary; `generation_seconds` sums all ranks and starts, `wall_seconds` not."""
     low, high = pixel_limits(processor)
@@ -144,7 +145,7 @@ def evaluation_facts(
     lost_counts = {name: int(count) for name, count in lost_gradings().items() if count}
     return {
         "settings": {
-            **settings.answer_settings(),
+            **about,
             **pixels,
             "data_file_paths": settings.data_file_paths,
             "limit": settings.limit,

@@ -18,6 +18,9 @@ from open_r1.tasks.task import Task
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
 COMPLETION = 2048  # tokens, where the checkpoint has no recipe
 BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
+# Fields that change no answer and no score. All others do, so predictions with other values are not continued.
+WITHOUT_EFFECT = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
+WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,7 @@ class EvaluationSettings:
 
     def answer_settings(self) -> dict[str, Any]:
         """The settings that change an answer or its score: predictions with other values are not continued."""
-        without_effect = {
-            "output_dir",
-            "data_file_paths",
-            "image_folders",
-            "limit",
-            "by",
-            "batch_size",
-            "device",
-            "overwrite",
-        }
-        without_effect |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
-        answer_settings = {name: value for name, value in asdict(self).items() if name not in without_effect}
+        answer_settings = {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
         return json.loads(json.dumps(answer_settings))
 
 
@@ -179,3 +171,19 @@ def check_settings(settings: EvaluationSettings) -> None:
 def task_of_files(settings: EvaluationSettings) -> dict[str, Task]:
     """The task of each data file."""
     return {path: TASKS[task] for path, task in zip(settings.data_file_paths, settings.tasks, strict=True)}
+
+
+def instructions(settings: EvaluationSettings) -> dict[str, str]:
+    """The text that is put around a question: "MODE SPLIT" -> instruction."""
+    files = list(zip(split_names(settings.data_file_paths), settings.tasks, strict=True))
+    return {f"{mode} {split}": TASKS[task].prompts[mode] for mode in settings.modes for split, task in files}
+
+
+def split_names(paths: Sequence[str]) -> list[str]:
+    """The name of each file's split: its stem, or the whole path where two files have the same stem.
+
+    >>> split_names(["data/val.jsonl", "data/testA.jsonl"]), split_names(["a/val.jsonl", "b/val.jsonl"])
+    (['val', 'testA'], ['a/val.jsonl', 'b/val.jsonl'])
+    """
+    stems = [Path(path).stem for path in paths]
+    return [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths, strict=True)]
