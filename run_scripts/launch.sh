@@ -13,7 +13,7 @@
 # SMOKE=1      the same in small, two steps of the tiny VLM on made-up rows, to see that a recipe works on this machine
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH=${VENV:-$PWD/.venv}/bin:$PATH
+source run_scripts/environment.sh
 
 # DeepSpeed calls collectives that torch has renamed, with a warning for each call
 export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::FutureWarning}

@@ -7,10 +7,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 task=$1 data=${2%/}
 shift 2
+source run_scripts/environment.sh
 
 if [ -e "$data/train.jsonl" ]; then exit 0; fi
 part=$data.$(uname -n).$$.part
-"${VENV:-$PWD/.venv}/bin/python" local_scripts/make_dataset.py "$task" --out "$part" "$@"
+python local_scripts/make_dataset.py "$task" --out "$part" "$@"
 if ! mv -T "$part" "$data" 2>/dev/null; then
   rm -rf "$part"
   if [ ! -e "$data/train.jsonl" ]; then

@@ -20,7 +20,7 @@ both=(-n 2 --dist loadfile)
 if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
-  shellcheck setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
+  shellcheck -x setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
   OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest "${both[@]}" -m "not gpu and not vllm" --durations=15 "$@"
   # TRL imports vLLM wherever it is installed, which costs every process seconds: an environment of its own
   VENV=$VENV-vllm bash setup.sh --dev --vllm

@@ -12,7 +12,7 @@ model=${1:?vllm_server.sh: name the model that is trained: bash run_scripts/vllm
 shift
 if [ -d "$model" ]; then model=$(realpath "$model"); fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH=${VENV:-$PWD/.venv}/bin:$PATH
+source run_scripts/environment.sh
 python -c 'from importlib.util import find_spec; exit(not find_spec("vllm"))' ||
   { echo "vllm_server.sh: vLLM is not installed; run: bash setup.sh --vllm" >&2; exit 1; }
 

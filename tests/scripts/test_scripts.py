@@ -110,6 +110,14 @@ def test_setup_refuses_an_environment_of_another_python(tmp_path):
     assert done.returncode == 1 and f"VENV: got {tmp_path} with Python 3.10.13, expected Python 3.11" in done.stderr
 
 
+@pytest.mark.parametrize("script", ["launch.sh", "make_data.sh", "vllm_server.sh"])
+def test_scripts_name_the_environment_that_is_missing(tmp_path, script):
+    path = stand_in_machine(tmp_path / "bin")
+    done = bash(f"run_scripts/{script}", "area", tmp_path / "data", PATH=path, VENV=str(tmp_path / "venv"))
+    assert done.returncode == 1 and done.stderr.startswith(f"{script}: got no python without the package open_r1")
+    assert "bash setup.sh" in done.stderr and "pip install -e ." in done.stderr
+
+
 def test_quickstart_does_not_overwrite_a_run(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     done = bash("run_scripts/quickstart.sh", OUT=str(tmp_path), VENV=sys.prefix)
