@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from open_r1.config.arguments import HubArguments
 from open_r1.config.parser import parse
 from open_r1.data.hub_dataset import load_hub_records
+from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checks.health import exit_if_stopped
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data, training, model = parse(HubArguments, argv)
     method = data.reward_method or TASKS[data.task_type].method
     try:
+        refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
         train = load_hub_records(data.dataset_name, data.dataset_config, data.dataset_train_split, method)
         test = data.dataset_test_split
         held_out = load_hub_records(data.dataset_name, data.dataset_config, test, method) if test else None

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
 from open_r1.data.jsonl_dataset import load_records
+from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checks.health import exit_if_stopped
@@ -23,6 +24,7 @@ from open_r1.trainer.run import run_grpo
 def main(argv: Sequence[str] | None = None) -> None:
     data, training, model = parse(JsonlArguments, argv)
     try:
+        refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
         records = load_records(
             data.data_file_paths,
             data.image_folders,

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.parser import parse_classes
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS, check_sft_values
+from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
 from open_r1.trainer.sft_trainer import run_sft
 
@@ -30,6 +31,7 @@ def parse_sft(argv: Sequence[str] | None = None) -> tuple[JsonlArguments, SFTArg
 def main(argv: Sequence[str] | None = None) -> None:
     data, training, model = parse_sft(argv)
     try:
+        refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
         run_sft(data, training, model)
     except UsageError as error:
         sys.exit(last_words(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset."))

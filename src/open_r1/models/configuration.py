@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.integrations import deepspeed
 
 from open_r1.config.remote_code import remote_code_errors
+from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, shorten
 
 SHARED_SIZES = {
@@ -30,6 +31,7 @@ def read_config(
 
     `remedy` is for a model that brings code of its own.
     """
+    refuse_no_model(name, revision=revision)
     with remote_code_errors(name, remedy):
         try:
             return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)

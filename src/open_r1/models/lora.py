@@ -24,6 +24,7 @@ from trl import get_peft_config
 
 from open_r1.config.arguments import ALL_LINEAR, VLMConfig
 from open_r1.config.validation import lora_flags
+from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError
 from open_r1.models.adapter_check import PATTERN_SECONDS, refuse_wrong_adapter
 from open_r1.models.deadline import refuse_endless
@@ -37,6 +38,7 @@ def adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | N
 
     Raises UsageError for a file that is no LoRA adapter's.
     """
+    refuse_no_model(name, revision=revision)
     path = find_adapter_config_file(name, revision=revision)
     if path is None:
         return None
@@ -73,7 +75,7 @@ def load_adapter(name: str, base: str | None = None, trained: bool = False, **op
         refuse_wrong_adapter(name, base, revision, options.get("trust_remote_code", False))
         model = load_plain(base, revision, **options)
     except UsageError as error:
-        if not str(error).startswith(f"{base}:"):
+        if not str(error).startswith((f"{base}:", f"model: got {base},")):
             raise
         raise UsageError(
             f"{name}/adapter_config.json: base_model_name_or_path: got {base!r}, which cannot be loaded ({error}); "

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.registry import METHODS
 from open_r1.tasks.registry import TASKS
@@ -35,10 +36,11 @@ class Recipe:
 def read_recipe(model: str) -> Recipe:
     """The recipe of a local folder, or of a hub model (also from the hub's cache); empty where it has none.
 
-    Raises UsageError for a file that cannot be read, DataError for values that no run writes.
+    Raises UsageError for what is no model and a file that cannot be read, DataError for values that no run writes.
     """
     path = Path(model) / FILE
     if not Path(model).is_dir():
+        refuse_no_model(model)
         path = _from_hub(model)
     if path is None or not path.is_file():
         return Recipe()
