@@ -49,7 +49,7 @@ def refuse_no_model_folder(path: Path, flag: str) -> None:
     """Raises UsageError for a folder without configuration; it names the checkpoints in it."""
     if any((path / file).is_file() for file in MODEL_CONFIGS):
         return
-    inside = sorted((p for p in subfolders(path) if any((p / file).is_file() for file in MODEL_CONFIGS)), key=step_of)
+    inside = sorted((p for p in subfolders(path) if any((p / file).is_file() for file in MODEL_CONFIGS)), key=by_steps)
     if not inside:
         raise UsageError(
             f"{flag}: got {path}, a folder without config.json, expected a model's; correct the path, or download the "
@@ -59,10 +59,10 @@ def refuse_no_model_folder(path: Path, flag: str) -> None:
     raise UsageError(f"{flag}: got {path}, a folder that holds checkpoints{others}, expected one; write {inside[-1]}")
 
 
-def step_of(checkpoint: Path) -> tuple[int, str]:
+def by_steps(checkpoint: Path) -> tuple[int, str]:
     """Orders checkpoints by their steps, a final model (`checkpoint`) last.
 
-    >>> step_of(Path("checkpoint-30")) < step_of(Path("checkpoint-300")) < step_of(Path("checkpoint"))
+    >>> by_steps(Path("checkpoint-30")) < by_steps(Path("checkpoint-300")) < by_steps(Path("checkpoint"))
     True
     """
     if checkpoint.name == "checkpoint":
