@@ -14,14 +14,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from open_r1.errors import DataError, UsageError, data_error
+from open_r1.tasks.importers.annotated import TRAINING_TASKS, annotated_rows
 from open_r1.tasks.importers.conversion import Conversion
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
+from open_r1.tasks.importers.frames import READINGS
 from open_r1.tasks.importers.output import Written, refuse_overwriting, write_rows
 from open_r1.tasks.importers.pictures import Pictures, search_folders
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.types import ImportedItem, ImportOptions
+from open_r1.tasks.importers.types import AnnotatedPicture, ImportedItem, ImportOptions
 
-TASK_CHOICES = ("rec", "detection", "seg", "counting", "vqa")
+TASK_CHOICES = ("rec", "detection", "seg", "counting", "point", "vqa")
 
 
 def convert_parser() -> argparse.ArgumentParser:
@@ -35,6 +37,9 @@ def convert_parser() -> argparse.ArgumentParser:
         "--from", dest="format", default="", metavar="FORMAT", help=f"one of {', '.join(FOREIGN_FORMATS)}"
     )
     parser.add_argument("--task", default="", choices=TASK_CHOICES, help="what is asked about annotated pictures")
+    parser.add_argument(
+        "--boxes", default="", choices=[*READINGS], help="what the four numbers of boxes are, where it cannot be told"
+    )
     parser.add_argument("--image_folder", type=Path, help="where the pictures are; default: beside the files")
     parser.add_argument("--turns", choices=["last", "all"], default="last", help="which answers are golds")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds rows already")
@@ -61,20 +66,29 @@ def convert(args: argparse.Namespace) -> Written:
     _check_paths(args)
     sources = [Source(path) for path in args.files]
     pictures = Pictures(search_folders(args.files, args.image_folder), args.out / "images")
-    conversion, found = Conversion(), []
+    conversion, found, annotated = Conversion(), [], []
     for source in sources:
         name = format_of(source, args.format)
         others = tuple(other for other in sources if other is not source)
-        options = ImportOptions(pictures, args.task, all_turns=args.turns == "all", others=others)
-        count = conversion.add(_rows(FOREIGN_FORMATS[name].read(source, options), options), pictures)
-        found.append(f"{source.path}: {FOREIGN_FORMATS[name].title} ({source.kind}), {count} rows")
+        options = ImportOptions(pictures, args.task, args.boxes, all_turns=args.turns == "all", others=others)
+        before = len(annotated)
+        count = conversion.add(_rows(FOREIGN_FORMATS[name].read(source, options), annotated), pictures)
+        what = f"{len(annotated) - before} annotated pictures" if len(annotated) > before else f"{count} rows"
+        found.append(f"{source.path}: {FOREIGN_FORMATS[name].title} ({source.kind}), {what}")
         print(found[-1], flush=True)
+    if annotated:
+        conversion.add(annotated_rows(annotated, args.task, pictures), pictures)
     conversion.leave_out_damaged()
-    return write_rows(args.out, conversion, pictures, found)
+    return write_rows(args.out, conversion, pictures, found, TRAINING_TASKS.get(args.task, ""))
 
 
-def _rows(items: Iterator[ImportedItem], options: ImportOptions) -> Iterator[ImportedItem]:
-    return items
+def _rows(items: Iterator[ImportedItem], annotated: list[AnnotatedPicture]) -> Iterator[ImportedItem]:
+    """The items that are rows already; annotated pictures are collected for `annotated_rows`, which knows them all."""
+    for item in items:
+        if isinstance(item, AnnotatedPicture):
+            annotated.append(item)
+        else:
+            yield item
 
 
 def _check_paths(args: argparse.Namespace) -> None:

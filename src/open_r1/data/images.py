@@ -74,7 +74,7 @@ def original_size(
 
     def size(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
-        return (height, width) if _exif(image).get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
+        return (height, width) if exif_of(image).get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
 
     return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, size)
 
@@ -193,7 +193,7 @@ def _check_scans(image: Image.Image, content: bytes, refuse: Callable[[str, str,
         raise refuse(f"a JPEG of {scans} scans", f"at most {MAX_SCANS}", "save the image anew, or remove the row")
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def exif_of(image: Image.Image) -> Image.Exif:
     """EXIF of an opened image. For a PNG, Pillow decodes all pixels first; here only if it has such chunks."""
     if image.format == "PNG" and "exif" not in image.info:
         image.fp.seek(0)

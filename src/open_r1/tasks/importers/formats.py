@@ -7,9 +7,23 @@ To add one, write a reader in a file of this folder and a line in FOREIGN_FORMAT
 from functools import partial
 
 from open_r1.errors import data_error, look_up
+from open_r1.tasks.importers.box_tables import is_box_table, is_createml, read_box_table, read_createml
+from open_r1.tasks.importers.coco_instances import is_coco, read_coco
 from open_r1.tasks.importers.conversations import is_chat, is_conversation, read_conversations
+from open_r1.tasks.importers.cvat import is_cvat, read_cvat
+from open_r1.tasks.importers.label_studio import (
+    is_label_studio,
+    is_label_studio_min,
+    read_label_studio,
+    read_label_studio_min,
+)
+from open_r1.tasks.importers.labelme import is_labelme, read_labelme
+from open_r1.tasks.importers.refcoco_rows import is_refcoco, read_refcoco
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.types import ForeignFormat
+from open_r1.tasks.importers.via import is_via, read_via
+from open_r1.tasks.importers.voc import is_voc, read_voc
+from open_r1.tasks.importers.yolo import is_yolo, read_yolo
 
 FOREIGN_FORMATS: dict[str, ForeignFormat] = {
     "llava": ForeignFormat("LLaVA / ShareGPT conversations", is_conversation, read_conversations),
@@ -17,6 +31,17 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
         "Qwen-VL conversations", partial(is_conversation, with_named_pictures=True), read_conversations
     ),
     "messages": ForeignFormat("chat messages (OpenAI, ms-swift, ShareGPT)", is_chat, read_conversations),
+    "coco": ForeignFormat("COCO instances", is_coco, read_coco),
+    "labelme": ForeignFormat("LabelMe", is_labelme, read_labelme),
+    "label_studio": ForeignFormat("Label Studio, JSON", is_label_studio, read_label_studio),
+    "label_studio_min": ForeignFormat("Label Studio, JSON-MIN", is_label_studio_min, read_label_studio_min),
+    "cvat": ForeignFormat("CVAT for images 1.1 (XML)", is_cvat, read_cvat),
+    "voc": ForeignFormat("Pascal VOC (XML)", is_voc, read_voc),
+    "yolo": ForeignFormat("YOLO's text files", is_yolo, read_yolo),
+    "via": ForeignFormat("VGG Image Annotator (JSON)", is_via, read_via),
+    "createml": ForeignFormat("CreateML (JSON)", is_createml, read_createml),
+    "box_table": ForeignFormat("a table of boxes (CSV)", is_box_table, read_box_table),
+    "refcoco": ForeignFormat("RefCOCO (refs pickle, parquet, VLM-R1's JSON)", is_refcoco, read_refcoco),
 }
 
 

@@ -93,6 +93,13 @@ class Pictures:
             raise found
         return found
 
+    def has(self, picture: SourcePicture) -> bool:
+        """Whether a picture is there."""
+        try:
+            return bool(picture and self.find(picture))
+        except Unusable:
+            return False
+
     def size_wh(self, picture: SourcePicture) -> tuple[int, int]:
         """(width, height) in pixels of the upright picture. Raises Unusable where it cannot be found or opened."""
         return self.size_of(self.find(picture))

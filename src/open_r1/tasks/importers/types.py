@@ -13,6 +13,7 @@ from open_r1.tasks.importers.pictures import Pictures
 from open_r1.tasks.importers.sources import Source, Unusable
 
 Corner = tuple[float, float]  # x, y in pixels of the original picture
+SizeWh = tuple[int, int]  # width, height in pixels
 
 
 @dataclass(frozen=True)
