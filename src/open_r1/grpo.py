@@ -1,10 +1,11 @@
-"""GRPO on a `datasets` dataset with columns image (or images), problem, solution: from the hub, or a local folder.
+"""GRPO on a `datasets` dataset with columns image (or images), problem, solution: from the hub, or a folder or file.
 
     torchrun --nproc_per_node 8 src/open_r1/grpo.py \\
         --model_name_or_path Qwen/Qwen2-VL-2B-Instruct --dataset_name leonardPKU/clevr_cogen_a_train \\
         --output_dir output/clevr --num_generations 8 --per_device_train_batch_size 8 --max_pixels 401408
 
-A solution in `<answer>` tags is read as what stands inside them. All flags: `python src/open_r1/grpo.py --help`.
+Other columns are named by --columns problem=question,solution=answer. A solution in `<answer>` tags is read as what
+stands inside them. All flags: `python src/open_r1/grpo.py --help`.
 """
 
 import sys
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 
 from open_r1.config.arguments import HubArguments
 from open_r1.config.parser import parse
+from open_r1.data.field_names import field_names
 from open_r1.data.hub_dataset import load_hub_records
+from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
 from open_r1.tasks.registry import TASKS
@@ -20,14 +23,18 @@ from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
 
 
+def load_split(data: HubArguments, split: str) -> RecordDataset:
+    """The rows of a split. Raises DataError with every problem of them, UsageError for what cannot be read."""
+    method, fields = data.reward_method or TASKS[data.task_type].method, field_names(data.columns, "--columns")
+    return load_hub_records(data.dataset_name, data.dataset_config, split, method, fields, data.image_folders)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     data, training, model = parse(HubArguments, argv)
-    method = data.reward_method or TASKS[data.task_type].method
     try:
         refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
-        train = load_hub_records(data.dataset_name, data.dataset_config, data.dataset_train_split, method)
-        test = data.dataset_test_split
-        held_out = load_hub_records(data.dataset_name, data.dataset_config, test, method) if test else None
+        train = load_split(data, data.dataset_train_split)
+        held_out = load_split(data, data.dataset_test_split) if data.dataset_test_split else None
         exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
         sys.exit(last_words(f"{error}\nNothing was trained."))

@@ -113,9 +113,18 @@ class JsonlArguments(TaskArguments):
 
 @dataclass
 class HubArguments(TaskArguments):
-    """Flags of `grpo.py`: a dataset with columns image or images, problem, solution."""
+    """Flags of `grpo.py`: a dataset with columns image or images, problem, solution, or those that `columns` names."""
 
-    dataset_name: str | None = field(default=None, metadata={"help": "Hub name or local folder of the dataset."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Hub name or local folder of the dataset, or a parquet or JSONL file."}
+    )
+    columns: str | None = field(
+        default=None,
+        metadata={"help": "Names of its columns for ours: problem=question,solution=answer,images=image."},
+    )
+    image_folders: str | None = field(
+        default=None, metadata={"help": "Folder of pictures that rows name by path (default: the dataset's own)."}
+    )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
     dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
     dataset_test_split: str | None = field(default=None, metadata={"help": "Split to evaluate on during training."})

@@ -12,27 +12,20 @@ HASHED_FRONT, HASHED_BACK = 1 << 20, 1 << 16  # bytes of a picture that are hash
 
 
 def digest(records: Any) -> str:
-    """sha256 of the JSONL files' bytes, or of a hub dataset's texts."""
+    """sha256 of the JSONL files' bytes, and of the rows of tables, which name their pictures by content."""
     hashed = hashlib.sha256()
     for source in getattr(records, "sources", ()):
-        with open(source.path, "rb") as file:
+        with open(source.lines, "rb") as file:
             hashed.update(hashlib.file_digest(file, "sha256").digest())
-    if hasattr(records, "dataset"):
-        for batch in records.dataset.select_columns(["problem", "solution"]).iter(1000):
-            hashed.update(repr(batch).encode(errors="surrogatepass"))
     return hashed.hexdigest()
 
 
 def picture_sizes(records: Sequence[Record]) -> str:
-    """sha256 of path and size in bytes of the pictures of `SAMPLED` evenly spaced rows; -1 stands for a missing file.
-
-    Hub datasets hold their pictures in themselves and give the hash of no picture.
-    """
+    """sha256 of path and size in bytes of the pictures of `SAMPLED` evenly spaced rows; -1: a missing file."""
     hashed = hashlib.sha256()
-    if hasattr(records, "sources"):
-        for name, path in sampled_pictures(records):
-            size = path.stat().st_size if path.is_file() else -1
-            hashed.update(f"{name} {size}\n".encode(errors="surrogatepass"))
+    for name, path in sampled_pictures(records):
+        size = path.stat().st_size if path.is_file() else -1
+        hashed.update(f"{name} {size}\n".encode(errors="surrogatepass"))
     return hashed.hexdigest()
 
 

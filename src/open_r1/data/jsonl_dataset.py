@@ -10,7 +10,8 @@ file that has changed since, in any way, is an error at the next access.
 import operator
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,19 +23,28 @@ from rich.progress import Progress
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
+from open_r1.data.table_rows import Renaming, Table, is_parquet, parquet_table
+from open_r1.data.unpacking import unpack
 from open_r1.errors import DataError, Problem, UsageError, data_error
 
+Part = tuple["JsonlFile", Index, list[Problem]]  # what `scan_records` finds of one source
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 @dataclass(frozen=True)
 class JsonlFile:
-    """One JSONL file with its image folder and reward method."""
+    """One JSONL file with its image folder and reward method; of a table, the lines that it was unpacked to."""
 
     path: str  # as the user typed it: it opens every message
     folder: str | None
     method: str | None
     stamp: tuple[int, ...] = (0,)  # of `_stamp`, when it was checked
+    rows: str | None = None  # the file of its lines, where they were unpacked from `path`
+
+    @property
+    def lines(self) -> str:
+        """The file that its lines are read from."""
+        return self.rows or self.path
 
     def problems(self) -> list[Problem]:
         """Defects of the file itself: missing, a folder, unreadable; empty where it can be read."""
@@ -111,12 +121,12 @@ class RecordDataset(Sequence[Record]):
 
     def _file(self, source_index: int) -> BinaryIO:
         """The open file of a source. Raises DataError where the file at its path has changed since it was checked."""
-        path = self.sources[source_index].path
-        if (stamp := _stamp(path)) != self.sources[source_index].stamp:
+        source = self.sources[source_index]
+        if (stamp := _stamp(source)) != source.stamp:
             got = "a file that changed after it was checked" if stamp else "no file, where one was checked"
-            raise changed_file(path, "file", got)
+            raise changed_file(source.path, "file", got)
         if source_index not in self._files:
-            self._files[source_index] = open(path, "rb")  # noqa: SIM115 (kept open for the life of the dataset)
+            self._files[source_index] = open(source.lines, "rb")  # noqa: SIM115 (kept open for the life of the dataset)
         return self._files[source_index]
 
 
@@ -154,20 +164,59 @@ def scan_records(
 ) -> tuple[RecordDataset, tuple[Problem, ...]]:
     """`load_records` that returns all problems beside the valid rows. Raises DataError for unusable arguments only."""
     sources = _sources(data_file_paths, image_folders, reward_methods)
-    problems: dict[Problem, None] = {}  # an ordered set: names a folder shared by files once
-    files: list[tuple[JsonlFile, Index]] = []
-    cache = cache_dir or default_cache_dir()
+    renaming = Renaming()
+    with reading_bar(progress) as bar:
+        parts = [_scan_source(source, renaming, cache_dir or default_cache_dir(), bar) for source in sources]
+    return dataset_of(parts)
+
+
+def _scan_source(source: JsonlFile, renaming: Renaming, cache: Path, bar: Progress) -> Part:
+    """One source of `scan_records`."""
+    if defects := source.problems():
+        return source, EMPTY, defects
+    if not is_parquet(source.path):
+        return index_source(source, cache, bar)
+    try:
+        table = parquet_table(source.path)
+        return index_table(source, table, renaming, cache, bar)
+    except DataError as error:
+        return source, EMPTY, list(error.problems)
+
+
+def index_table(
+    source: JsonlFile, table: Table, renaming: Renaming, cache: Path, bar: Progress, roots: Sequence[str] = ()
+) -> Part:
+    """Unpacks a table and indexes its rows; its pictures lie in it, below the source's folder, or below `roots`."""
+    if source.folder and (bad_folder := folder_problem(source.folder)):
+        return source, EMPTY, [bad_folder]
+    task = bar.add_task(f"unpacking {source.path}", total=table.rows)
+    unpacked = unpack(table, source.folder, cache, renaming, roots, lambda done: bar.update(task, completed=done))
+    if unpacked.rows is None:
+        return source, EMPTY, list(unpacked.problems)
+    source, index, found = index_source(replace(source, rows=unpacked.rows, folder=unpacked.folder), cache, bar)
+    renamed = [replace(problem, where=problem.where.replace(unpacked.rows, source.path, 1)) for problem in found]
+    if unpacked.problems and not len(index.lines_N):
+        renamed = [problem for problem in renamed if problem.field != "file"]  # its rows are named already
+    return source, index, sorted([*unpacked.problems, *renamed], key=_row_of)
+
+
+def _row_of(problem: Problem) -> int:
+    row = problem.where.rpartition(":")[2]
+    return int(row) if row.isdigit() else 0
+
+
+@contextmanager
+def reading_bar(shown: bool = True) -> Iterator[Progress]:
+    """A bar of the files that are read, on a terminal."""
     console = Console(stderr=True)
-    with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
-        for source in sources:
-            if defects := source.problems():
-                problems |= dict.fromkeys(defects)
-                continue
-            stamped = replace(source, stamp=_stamp(source.path))
-            index, defects = _index(stamped, cache, bar)
-            problems |= dict.fromkeys(defects)
-            files.append((stamped, index))
-    return _dataset(files), tuple(problems)
+    with Progress(console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
+        yield bar
+
+
+def dataset_of(parts: Sequence[Part]) -> tuple[RecordDataset, tuple[Problem, ...]]:
+    """The valid rows of all parts as one dataset, and all problems, each once: files may share a folder."""
+    problems = dict.fromkeys(problem for _, _, defects in parts for problem in defects)
+    return _dataset([(source, index) for source, index, _ in parts if source.stamp != (0,)]), tuple(problems)
 
 
 def default_cache_dir() -> Path:
@@ -199,14 +248,15 @@ def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
     return parts * len(paths) if len(parts) == 1 else parts
 
 
-def _index(source: JsonlFile, cache: Path, bar: Progress) -> tuple[Index, list[Problem]]:
-    """The index and problems of one file, with a progress bar."""
+def index_source(source: JsonlFile, cache: Path, bar: Progress) -> Part:
+    """The source with its stamp, the index of its valid lines, and its problems; with a progress bar."""
+    source = replace(source, stamp=_stamp(source))
     task = bar.add_task(f"checking {source.path}", total=source.stamp[0])
     bad_folder = folder_problem(source.folder) if source.folder else None
     # A bad folder is one problem and not one for each row: images are then not checked (folder ""), no row is valid.
     folder = "" if bad_folder else source.folder
-    index, problems = index_file(source.path, folder, cache, lambda done: bar.update(task, completed=done))
-    return (EMPTY, [bad_folder, *problems]) if bad_folder else (index, problems)
+    index, problems = index_file(source.lines, folder, cache, lambda done: bar.update(task, completed=done))
+    return (source, EMPTY, [bad_folder, *problems]) if bad_folder else (source, index, problems)
 
 
 def _dataset(files: list[tuple[JsonlFile, Index]]) -> RecordDataset:
@@ -227,10 +277,12 @@ def changed_file(where: str, what: str, got: str) -> DataError:
     return data_error(where, what, got, f"the same {what}", "start again, and do not edit the file while it is in use")
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """(size in bytes, mtime in ns, inode) of a file; empty where there is none."""
+def _stamp(source: JsonlFile) -> tuple[int, ...]:
+    """(size in bytes, mtime in ns, inode) of the lines of a source, and of the table that they were unpacked from, if
+    that is a file; empty where there are no lines."""
+    table = [source.path] if source.rows and Path(source.path).is_file() else []
     try:
-        status = Path(path).stat()
+        stats = [Path(path).stat() for path in (source.lines, *table)]
     except FileNotFoundError:
         return ()
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return tuple(value for status in stats for value in (status.st_size, status.st_mtime_ns, status.st_ino))

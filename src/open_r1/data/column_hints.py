@@ -1,0 +1,96 @@
+"""Says what is missing among the columns of a table, and the mapping that most likely is right. (torch-free)"""
+
+import difflib
+import shlex
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+
+from open_r1.data.field_names import PICTURE_FIELDS
+from open_r1.data.row_formats import row_format
+from open_r1.data.table_rows import Renaming, RowReader, Table, holds_bytes
+from open_r1.errors import DataError, Problem
+
+# our field -> names that it has in public datasets, the likeliest first
+KNOWN_NAMES = {
+    "problem": "question query prompt instruction input user text en_question extra_info.question",
+    "solution": (
+        "answer multiple_choice_answer ground_truth reward_model.ground_truth gt gt_answer final_answer answers label "
+        "labels target response output completion assistant extra_info.answer"
+    ),
+    "images": (
+        "images image decoded_image img imgs image_path image_paths images_path picture pictures photo file_name"
+    ),
+}
+OPTIONS = {"options", "choices", "multiple_choices", "A"}  # columns of a question's options
+ROW_SHAPES = "problem and solution, conversations, or messages"
+
+
+def column_problem(table: Table, renaming: Renaming) -> Problem | None:
+    """The problem of a table whose columns, under our names, make no rows."""
+    where, schema, fields, flag = table.where, table.schema, renaming.fields, renaming.flag
+    for ours, theirs in fields.items():
+        if theirs not in (names := list(paths_in(schema))):
+            nearest = difflib.get_close_matches(theirs, names, n=1, cutoff=0.5)
+            remedy = f"did you mean {flag} {ours}={nearest[0]}?" if nearest else "correct the name"
+            return Problem(where, flag, f"{ours}={theirs}", f"one of {', '.join(names)}", remedy)
+    names = {*schema.names} - {*fields.values()} | {*fields}
+    try:
+        row_format(dict.fromkeys(names), where)
+        has_picture = names & {*PICTURE_FIELDS, "messages"} or RowReader(schema, fields).numbered
+        hidden = [name for name in schema.names if is_picture(schema.field(name).type)]
+        if has_picture or not hidden:
+            return None
+        remedy = f"name the column of pictures: {flag} {typed_mapping({**fields, 'images': hidden[0]})}"
+    except DataError:
+        remedy = _remedy(schema, fields, flag)
+    return Problem(where, "columns", ", ".join(schema.names), f"{ROW_SHAPES}, with image or images", remedy)
+
+
+def _remedy(schema: pa.Schema, fields: Mapping[str, str], flag: str) -> str:
+    found = likely_fields(schema)
+    if OPTIONS & set(schema.names):
+        return "a question with options is made a row by python -m open_r1.convert FILE --out DIR"
+    if {"problem", "solution"} <= found.keys() | set(schema.names):
+        return f"name yours: {flag} {typed_mapping({**found, **fields})}"
+    return f"name yours, such as {flag} problem=COLUMN,solution=COLUMN,images=COLUMN"
+
+
+def likely_fields(schema: pa.Schema) -> dict[str, str]:
+    """Our field -> the column that most likely holds it, for fields that no column is named as.
+
+    >>> likely_fields(pa.schema({"question": pa.string(), "answer": pa.string(), "img": pa.binary()}))
+    {'problem': 'question', 'solution': 'answer', 'images': 'img'}
+    """
+    names = list(paths_in(schema))
+    typed = [name for name in schema.names if is_picture(schema.field(name).type)]
+    found = {}
+    for ours, known in KNOWN_NAMES.items():
+        likely = [*typed, *known.split()] if ours == "images" else known.split()
+        theirs = next((name for name in likely if name in names), None)
+        own = theirs in PICTURE_FIELDS if ours == "images" else ours in names
+        if theirs and not own:
+            found[ours] = theirs
+    return found
+
+
+def is_picture(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds pictures: bytes, {bytes, path}, or lists of one."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return is_picture(kind.value_type)
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and kind.get_field_index("path") >= 0
+    return holds_bytes(kind)
+
+
+def paths_in(schema: pa.Schema) -> Iterator[str]:
+    """The names of all columns, and `column.field` of objects."""
+    for field in schema:
+        yield field.name
+        if pa.types.is_struct(field.type) and not is_picture(field.type):
+            yield from (f"{field.name}.{inner.name}" for inner in field.type)
+
+
+def typed_mapping(fields: Mapping[str, str]) -> str:
+    """The mapping as it is typed."""
+    return shlex.quote(",".join(f"{ours}={theirs}" for ours, theirs in fields.items()))
