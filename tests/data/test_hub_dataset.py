@@ -49,7 +49,7 @@ def test_every_bad_row_is_named_before_training(tmp_path):
 
 def test_missing_columns_and_splits_are_named(tmp_path):
     Dataset.from_dict({"question": ["a"], "answer": ["b"]}).save_to_disk(str(tmp_path / "d"))
-    with pytest.raises(DataError, match="columns: got question, answer, .*--columns problem=question,solution=answer$"):
+    with pytest.raises(DataError, match=r"got question, answer, .*--columns problem=question,solution=answer$"):
         load_hub_records(str(tmp_path / "d"), None, "train", None)
     with pytest.raises(DataError, match=r"split: got 'test', expected one of train"):
         load_hub_records(str(tmp_path / "d"), None, "test", None)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from open_r1.data.field_names import PICTURE_FIELDS
+from open_r1.data.field_names import IMAGE_FIELDS
 from open_r1.data.row_formats import row_format
-from open_r1.data.table_rows import Renaming, RowReader, Table, holds_bytes
+from open_r1.data.table_rows import ColumnReader, Renaming, Table, holds_bytes
 from open_r1.errors import DataError, Problem
 
 # our field -> names that it has in public datasets, the likeliest first
@@ -37,7 +37,7 @@ def column_problem(table: Table, renaming: Renaming) -> Problem | None:
     names = {*schema.names} - {*fields.values()} | {*fields}
     try:
         row_format(dict.fromkeys(names), where)
-        has_picture = names & {*PICTURE_FIELDS, "messages"} or RowReader(schema, fields).numbered
+        has_picture = names & {*IMAGE_FIELDS, "messages"} or ColumnReader(schema, fields).numbered
         hidden = [name for name in schema.names if is_picture(schema.field(name).type)]
         if has_picture or not hidden:
             return None
@@ -68,7 +68,7 @@ def likely_fields(schema: pa.Schema) -> dict[str, str]:
     for ours, known in KNOWN_NAMES.items():
         likely = [*typed, *known.split()] if ours == "images" else known.split()
         theirs = next((name for name in likely if name in names), None)
-        own = theirs in PICTURE_FIELDS if ours == "images" else ours in names
+        own = theirs in IMAGE_FIELDS if ours == "images" else ours in names
         if theirs and not own:
             found[ours] = theirs
     return found

@@ -6,18 +6,8 @@ from typing import Any
 from open_r1.errors import UsageError, nearest_hint
 
 # our fields that a mapping may name
-ROW_FIELDS = "id image images problem solution conversations messages accu_reward_method options".split()
-    "id",
-    "image",
-    "images",
-    "problem",
-    "solution",
-    "conversations",
-    "messages",
-    "accu_reward_method",
-    "options",
-)
-PICTURE_FIELDS = ("image", "images")
+ROW_FIELDS = ("id", "image", "images", "problem", "solution", "conversations", "messages", "options")
+IMAGE_FIELDS = ("image", "images")
 
 
 def field_names(text: str | None, flag: str = "--fields") -> dict[str, str]:
@@ -36,7 +26,7 @@ def field_names(text: str | None, flag: str = "--fields") -> dict[str, str]:
         if ours not in ROW_FIELDS:
             hint = f"write {theirs}={ours}" if theirs in ROW_FIELDS else nearest_hint(ours, dict.fromkeys(ROW_FIELDS))
             raise UsageError(f"{flag}: got {ours!r} before '=', expected one of {', '.join(ROW_FIELDS)}; {hint}")
-        if ours in names or {ours, *names} >= set(PICTURE_FIELDS):
+        if ours in names or {ours, *names} >= set(IMAGE_FIELDS):
             raise UsageError(f"{flag}: got {ours} beside {', '.join(names)}, expected each field once; remove one")
         names[ours] = theirs
     return names
@@ -51,7 +41,7 @@ def renamed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]
     """
     if not fields:
         return dict(row)
-    replaced = {*fields.values(), *fields} | (set(PICTURE_FIELDS) if fields.keys() & set(PICTURE_FIELDS) else set())
+    replaced = {*fields.values(), *fields} | (set(IMAGE_FIELDS) if fields.keys() & set(IMAGE_FIELDS) else set())
     kept = {key: value for key, value in row.items() if key not in replaced}
     return kept | {ours: value_at(row, theirs) for ours, theirs in fields.items() if has_field(row, theirs)}
 

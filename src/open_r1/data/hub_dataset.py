@@ -5,7 +5,6 @@ may name a picture's file, but only one below the image folder, by default the d
 `datasets` and the hub's client have downloaded.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from open_r1.data.jsonl_dataset import (
     load_records,
     reading_bar,
 )
+from open_r1.data.model_place import HUB_NAME
 from open_r1.data.table_rows import ROWS_AT_ONCE, Renaming, Table
 from open_r1.errors import DataError, UsageError, data_error, nearest_hint, shorten
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FILE_ENDINGS = {"parquet", "jsonl", "json", "csv", "tsv", "arrow", "zip", "txt"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.cell_pictures import picture_format, picture_in
-from open_r1.data.field_names import PICTURE_FIELDS
+from open_r1.data.field_names import IMAGE_FIELDS
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.errors import DataError, Problem, data_error, shorten
@@ -47,7 +47,7 @@ class PictureStore:
                 problems.extend(error.problems)
                 return None
 
-        changed = {key: _each(row[key], lambda cell, key=key: name(cell, key)) for key in PICTURE_FIELDS if key in row}
+        changed = {key: _each(row[key], lambda cell, key=key: name(cell, key)) for key in IMAGE_FIELDS if key in row}
         for turn in row.get("messages") or ():
             for part in (turn.get("content") if isinstance(turn, dict) else None) or ():
                 if isinstance(part, dict) and part.get("image") is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from open_r1.data.field_names import PICTURE_FIELDS, renamed
+from open_r1.data.field_names import IMAGE_FIELDS, renamed
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import data_error, shorten
 
@@ -104,13 +104,13 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     }
 
 
-class RowReader:
+class ColumnReader:
     """Makes rows in the shape of a JSON line: `fields` gives our name -> the table's, dots lead into objects."""
 
     def __init__(self, schema: pa.Schema, fields: Mapping[str, str]):
         self.fields = fields
         self.numbered = numbered_columns([*fields, *schema.names])
-        pictures = {*PICTURE_FIELDS, *self.numbered.values(), "messages"}
+        pictures = {*IMAGE_FIELDS, *self.numbered.values(), "messages"}
         self.left_out = [name for name in renamed(opaque_columns(schema), fields) if name not in pictures]
 
     def row(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def numbered_columns(names: list[str]) -> dict[int, str]:
     >>> numbered_columns(["id", "image_2", "image_1"])
     {1: 'image_1', 2: 'image_2'}
     """
-    if set(names) & set(PICTURE_FIELDS):
+    if set(names) & set(IMAGE_FIELDS):
         return {}
     found = {int(match[1]): name for name in names if (match := _NUMBERED.fullmatch(name))}
     return dict(sorted(found.items()))

@@ -22,7 +22,7 @@ from open_r1.data.build_lock import one_builder
 from open_r1.data.column_hints import column_problem
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.picture_store import PictureStore, file_stamp, owner
-from open_r1.data.table_rows import Renaming, RowReader, Table
+from open_r1.data.table_rows import ColumnReader, Renaming, Table
 from open_r1.errors import DataError, Problem, UsageError, data_error
 
 KEPT_SECONDS = 30 * 24 * 3600.0  # since its last use, an unpacked table stays in the cache
@@ -58,7 +58,7 @@ def unpack(
     """
     if problem := column_problem(table, renaming):
         return Unpacked(None, folder, (problem,))
-    reader = RowReader(table.schema, renaming.fields)
+    reader = ColumnReader(table.schema, renaming.fields)
     key = [
         table.where,
         table.identity,
@@ -78,7 +78,7 @@ def unpack(
 
 
 def _build(
-    table: Table, reader: RowReader, pictures: PictureStore, report: Callable[[int], object]
+    table: Table, reader: ColumnReader, pictures: PictureStore, report: Callable[[int], object]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Writes the rows, and where there are no problems, notes in the cache that they are there."""
     place = pictures.folder.parent
@@ -102,7 +102,7 @@ def _build(
 
 
 def _write_rows(
-    table: Table, reader: RowReader, pictures: PictureStore, report: Callable[[int], object]
+    table: Table, reader: ColumnReader, pictures: PictureStore, report: Callable[[int], object]
 ) -> list[Problem]:
     """Writes a line for each row; returns the problems of rows that are none."""
     problems: list[Problem] = []
