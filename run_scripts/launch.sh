@@ -10,6 +10,7 @@
 # MASTER_PORT  where they meet, default 29500; one machine finds a free port by itself
 # MADE_FOR     GPUs that a recipe's flags are for. With another number gradient accumulation follows, so that the global
 #              batch stays, and stderr says so; --gradient_accumulation_steps behind a recipe is taken as it is.
+#              A recipe on a machine without a GPU is refused, but for SMOKE=1 and --use_cpu true.
 # SMOKE=1      the same in small, two steps of the tiny VLM on made-up rows, to see that a recipe works on this machine
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -14,6 +14,7 @@ DATA=${DATA:-data/area}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-7B-GRPO-area}
 read -ra options <<< "${OPTIONS:-}"
 if [ -z "${SMOKE:-}" ]; then
+  MADE_FOR=1 bash run_scripts/launch.sh --needs_gpu "$@"
   bash run_scripts/make_data.sh area "$DATA" --rows 20000 "${options[@]}"
 fi
 
@@ -23,5 +24,7 @@ MADE_FOR=1 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 1 --max_steps 1000 \
   --max_completion_length 1024 --learning_rate 1e-5 --temperature 0.6 --bf16 true --dtype bfloat16 \
+  --loss_type grpo --use_bias_correction_kl false \
+  --lr_scheduler_type constant_with_warmup --warmup_steps 20 --max_grad_norm 0.5 \
   --gradient_checkpointing true --beta 0.05 \
   --sync_ref_model true --ref_model_mixup_alpha 0.1 --ref_model_sync_steps 200 --save_steps 100 "$@"

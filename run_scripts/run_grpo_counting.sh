@@ -19,5 +19,6 @@ MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type count
   --dataset_name "${DATASET:-leonardPKU/clevr_cogen_a_train}" \
   --max_prompt_length 1024 --max_completion_length 512 --max_pixels 401408 \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 2 \
+  --loss_type grpo --use_bias_correction_kl false \
   --learning_rate 1e-6 --beta 0.04 --num_train_epochs 2 --logging_steps 1 \
   --bf16 true --gradient_checkpointing false --save_steps 100 --save_only_model true "$@"

@@ -13,6 +13,7 @@ TASK=${TASK:-decode_sequences}
 DATA=${DATA:-data/$TASK}
 RUN_NAME=${RUN_NAME:-Qwen2.5-VL-3B-GRPO-$TASK}
 if [ -z "${SMOKE:-}" ]; then
+  MADE_FOR=3 bash run_scripts/launch.sh --needs_gpu "$@"
   bash run_scripts/make_data.sh "$TASK" "$DATA" --rows 20000 ${WORDS:+--words "$WORDS"}
 fi
 
@@ -23,4 +24,5 @@ MADE_FOR=3 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type
   --deepspeed local_scripts/zero2_offload.json --bf16 true --gradient_checkpointing true \
   --num_generations 9 --per_device_train_batch_size 9 --gradient_accumulation_steps 4 \
   --max_completion_length 1024 --learning_rate 1e-6 --temperature 1.0 \
+  --loss_type grpo --use_bias_correction_kl false \
   --beta 0.001 --sync_ref_model true --ref_model_mixup_alpha 1.0 --ref_model_sync_steps 64 --save_steps 100 "$@"

@@ -16,5 +16,6 @@ MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type math 
   --dataset_name "${DATASET:-leonardPKU/GEOQA_R1V_Train_8K}" \
   --max_prompt_length 1024 --max_completion_length 512 --max_pixels 401408 \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 2 \
+  --loss_type grpo --use_bias_correction_kl false \
   --learning_rate 1e-6 --beta 0.04 --num_train_epochs 2 --logging_steps 1 \
   --deepspeed local_scripts/zero3.json --bf16 true --gradient_checkpointing true --save_steps 100 "$@"

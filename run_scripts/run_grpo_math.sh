@@ -17,5 +17,7 @@ MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo.py --task_type math 
   --dataset_name "${DATASET:-lmms-lab/multimodal-open-r1-8k-verified}" \
   --max_prompt_length 8192 --max_completion_length 8192 --max_pixels 2359296 \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 1 \
-  --num_train_epochs 1 --logging_steps 1 --deepspeed local_scripts/zero3.json --bf16 true \
+  --loss_type grpo --use_bias_correction_kl false \
+  --learning_rate 1e-6 --beta 0.04 --num_train_epochs 1 --logging_steps 1 \
+  --deepspeed local_scripts/zero3.json --bf16 true \
   --gradient_checkpointing true --save_steps 100 --save_total_limit 8 --save_only_model true "$@"

@@ -17,5 +17,6 @@ MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_rec.py \
   --data_file_paths "$data_paths" --image_folders "$image_folders" \
   --deepspeed local_scripts/zero3.json --bf16 true --gradient_checkpointing true \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 2 \
+  --loss_type grpo --use_bias_correction_kl false \
   --max_completion_length 2048 --learning_rate 1e-6 --beta 0.04 --num_train_epochs 2 --data_seed 42 \
   --reward_funcs accuracy format --save_steps 100 "$@"

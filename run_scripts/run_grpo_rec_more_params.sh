@@ -21,5 +21,6 @@ MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_rec.py \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 2 --num_iterations 1 \
   --max_completion_length 2048 --temperature 1.0 --top_p 1.0 --epsilon 0.2 --epsilon_high 0.28 \
   --learning_rate 1e-6 --lr_scheduler_type cosine --warmup_steps 0 --weight_decay 0.0 --max_grad_norm 1.0 \
+  --loss_type grpo --use_bias_correction_kl false \
   --beta 0.04 --num_train_epochs 2 --data_seed 42 --reward_funcs accuracy format --reward_weights 1.0 1.0 \
   --save_steps 100 --save_total_limit 8 --log_completions false "$@"

@@ -17,5 +17,6 @@ MADE_FOR=8 exec bash run_scripts/launch.sh src/open_r1/grpo_jsonl.py --task_type
   --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \
   --deepspeed local_scripts/zero3.json --bf16 true --gradient_checkpointing true \
   --num_generations 8 --per_device_train_batch_size 8 --gradient_accumulation_steps 2 \
+  --loss_type grpo --use_bias_correction_kl false \
   --max_completion_length 2048 --learning_rate 1e-6 --beta 0.04 --num_train_epochs 2 --data_seed 42 \
   --save_steps 100 "$@"

@@ -50,6 +50,10 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
         (["--lora_r", "64"], "--lora_r: acts only with --use_peft true"),
         (["--per_device_train_batch_size", "1"], "set --per_device_train_batch_size 8 (1 prompt per device)"),
         (["--per_device_train_batch_size", "21"], "set --per_device_train_batch_size 24 (3 prompts per device)"),
+        (
+            ["--attn_implementation", "flash_attention_2"],
+            "--attn_implementation: got flash_attention_2, whose kernels run",
+        ),
         (["--save_total_limit", "0"], "--save_total_limit: got 0, expected at least 1"),
         (["--save_total_limit", "-1"], "--save_total_limit: got -1, expected at least 1"),
     ],

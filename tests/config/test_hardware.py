@@ -34,6 +34,9 @@ def test_preparing_derives_what_transformers_and_trl_derive(arguments, tmp_path)
         ({"hang_timeout": float("nan")}, "--hang_timeout: got nan, expected seconds"),
         ({"deepspeed": "local_scripts/zero3.json"}, "--deepspeed: got a script started by python"),
         ({"fsdp": "true"}, "--fsdp: got true on the CPU"),
+        ({"bf16": True}, "--bf16: got true, and no GPU is seen here, expected one; leave it out to train on the CPU"),
+        ({"fp16": True, "use_cpu": True}, "--fp16: got true, and no GPU is seen here"),
+        ({"tf32": True}, "--tf32: got true, and no GPU is seen here"),
         ({"num_generations": 1}, "at least 2 generations"),
     ],
 )

@@ -24,6 +24,7 @@ HOLDING = {
     "log_completions": True, "deepspeed": "zero3.json", "use_liger_kernel": True,
     "push_to_hub": True, "report_to": ["trackio"], "gradient_checkpointing": True, "fsdp": True,
     "lr_scheduler_type": "linear", "save_strategy": "steps", "logging_strategy": "steps", "eval_strategy": "steps",
+    "use_bias_correction_kl": True,
     "load_best_model_at_end": True, "dataloader_num_workers": 1, "vllm_importance_sampling_correction": True,
 }  # fmt: skip
 CONTRARY = {"sapo_temperature_neg": {"loss_type": "sapo"}, "vespo_k_pos": {"loss_type": "vespo"}}

@@ -11,7 +11,14 @@ import pytest
 import yaml
 from helpers.repository import REPO, free_port
 
-from open_r1.config.launcher import Placement, global_batch_for, gpus_here, placement_of, start_command
+from open_r1.config.launcher import (
+    Placement,
+    global_batch_for,
+    gpus_here,
+    placement_of,
+    refuse_no_gpu,
+    start_command,
+)
 from open_r1.errors import UsageError
 
 TWO = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "node0"}
@@ -127,7 +134,7 @@ def executable(path: Path, body: str) -> None:
 def start(script: str, *flags: object, venv: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
     unset = {"NPROC", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "MADE_FOR"}
     env = {name: value for name, value in os.environ.items() if name not in unset}
-    env |= {"VENV": str(venv), **environment}
+    env |= {"VENV": str(venv), "CUDA_VISIBLE_DEVICES": "0", **environment}  # one GPU, or as the test says
     return subprocess.run(["bash", script, *map(str, flags)], cwd=REPO, text=True, capture_output=True, env=env)
 
 
@@ -149,6 +156,37 @@ def test_own_accumulation_wins_and_is_named(fake):
     )
     assert done.stdout.endswith("--gradient_accumulation_steps\n3\n--lr\n1 2\n")  # quoting survives
     assert "1 rank, global batch 1 x 8 x 3 = 24 completions" in done.stderr and "is your own" in done.stderr
+
+
+@pytest.mark.parametrize("script", RECIPES)
+def test_a_recipe_without_a_gpu_says_what_to_type_before_anything_starts(script, fake, tmp_path):
+    """In one line, before data are made; --use_cpu true and SMOKE=1 are the ways around it."""
+    made = tmp_path / "data"
+    done = start(f"run_scripts/{script}", venv=fake, CUDA_VISIBLE_DEVICES="", DATA=str(made))
+    assert done.returncode == 1 and done.stdout == "" and not made.exists()
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("launch.sh: got no GPU on this machine, expected ")
+    assert "put SMOKE=1 before the same command (SMOKE=1 bash run_scripts/RECIPE.sh)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "gpus", "refused"),
+    [
+        (["x.py"], {"MADE_FOR": "8", "CUDA_VISIBLE_DEVICES": ""}, 0, True),
+        (["x.py", "--use_cpu", "false"], {"MADE_FOR": "8", "CUDA_VISIBLE_DEVICES": ""}, 0, True),
+        (["x.py", "--use_cpu", "true"], {"MADE_FOR": "8"}, 0, False),
+        (["x.py", "--use-cpu=true"], {"MADE_FOR": "8"}, 0, False),
+        (["x.py", "--use_cpu"], {"MADE_FOR": "8"}, 0, False),
+        (["x.py"], {"MADE_FOR": "8"}, 1, False),
+        (["x.py"], {"MADE_FOR": ""}, 0, False),  # SMOKE=1
+        (["x.py"], {}, 0, False),  # launch.sh by itself
+    ],
+)
+def test_a_gpu_is_needed_by_recipes_alone(argv, env, gpus, refused):
+    if refused:
+        with pytest.raises(UsageError, match="got no GPU on this machine, expected 8 for this recipe"):
+            refuse_no_gpu(argv, env, gpus)
+    else:
+        refuse_no_gpu(argv, env, gpus)
 
 
 def test_a_recipe_refuses_a_place_without_a_traceback(fake):

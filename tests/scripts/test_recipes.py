@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 import yaml
 from helpers.repository import REPO
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import GRPOConfig, ModelConfig
+
+from open_r1.config.arguments import GRPOArguments, VLMConfig
+from open_r1.trainer.checkpointing.identity import SHAPING
 
 REC = {"num_generations": 8, "gradient_accumulation_steps": 2, "max_completion_length": 2048, "beta": 0.04}
 REC |= {"per_device_train_batch_size": 8, "num_train_epochs": 2, "save_steps": 100, "learning_rate": 1e-6}
@@ -80,6 +85,48 @@ def test_flags_are_those_of_the_project_it_comes_from(script):
     assert {
         name: float(found[name]) if isinstance(value, float) else found[name] for name, value in FLAGS[script].items()
     } == FLAGS[script]
+
+
+# The loss of all five projects: the mean of each completion, then of the batch, and the plain low-variance KL.
+SEEDS_LOSS = {"loss_type": "grpo", "use_bias_correction_kl": False}
+GRPO_RECIPES = sorted(set(FLAGS) - {"run_sft.sh"})
+
+
+@pytest.mark.parametrize("script", GRPO_RECIPES)
+def test_a_recipe_names_the_loss_of_the_project_it_comes_from(script):
+    found = flags_of(script)
+    assert {name: found[name] for name in SEEDS_LOSS} == SEEDS_LOSS
+    assert float(found["beta"]) > 0 and float(found["learning_rate"]) > 0
+
+
+def test_migration_names_each_default_of_trl_that_a_recipe_changes():
+    """Every flag of loss, rollouts and optimizer that a recipe sets to another value, with TRL's default as it is."""
+    page = (REPO / "assets" / "docs" / "migration.md").read_text(encoding="utf-8")
+    table = page.partition("## Defaults that differ")[2].partition("\n## ")[0]
+    written = dict(re.findall(r"^\| `--(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
+    defaults = {f.name: f.default for f in fields(GRPOConfig)} | {f.name: f.default for f in fields(ModelConfig)}
+    assert {name: text for name, text in written.items() if text.strip("` ") != plain(defaults[name])} == {}
+    shaping = {n for kind in ("advantages and loss", "rollouts", "optimizer") for n in SHAPING[kind].split()}
+    changed = {n for script in GRPO_RECIPES for n, v in flags_of(script).items() if n in shaping and v != defaults[n]}
+    changed -= {n for n in changed if all(float_of(flags_of(s).get(n)) == float_of(defaults[n]) for s in GRPO_RECIPES)}
+    own = {f.name for f in fields(GRPOArguments) if f.name in defaults and f.default != defaults[f.name]}
+    own |= {f.name for f in fields(VLMConfig) if f.name in defaults and f.default != defaults[f.name]}
+    assert (changed | own) - set(written) - WITHOUT_MEANING == set()
+
+
+# Of our own dataclasses: help texts and types alone differ, the default says the same.
+WITHOUT_MEANING = {"lora_target_modules"}
+
+
+def plain(value: Any) -> str:
+    return str(getattr(value, "value", value)).lower()
+
+
+def float_of(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def smoke(script: str, out: Path, *flags: object, **environment: str) -> tuple[Path, dict[str, Any]]:

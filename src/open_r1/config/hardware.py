@@ -18,8 +18,8 @@ def prepare(training: RunArguments) -> None:
     accelerators use gloo. Writes into the environment, which DeepSpeed and accelerate read.
 
     Raises ValueError for DeepSpeed without a launcher or with a key that it would ignore, for FSDP on the CPU, for a
-    --hang_timeout that is no number of seconds, an optimizer that cannot act as set, and what transformers and TRL
-    refuse.
+    --hang_timeout that is no number of seconds, a GPU's precision without one, an optimizer that cannot act as set,
+    and what transformers and TRL refuse.
     """
     if not 0 <= training.hang_timeout < float("inf"):
         raise ValueError(f"--hang_timeout: got {training.hang_timeout}, expected seconds, or 0 for never")
@@ -29,6 +29,7 @@ def prepare(training: RunArguments) -> None:
     training.ddp_timeout = max(training.ddp_timeout, int(training.hang_timeout) + 300)  # the watchdog acts first
     # without it torchrun's ranks on a machine without accelerators would train apart, into one folder
     training.use_cpu |= int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _has_accelerator()
+    refuse_gpu_flags(training)
     training.dataloader_pin_memory &= is_cuda_available()  # torch warns where it cannot act
     if training.deepspeed:
         _prepare_deepspeed(training)
@@ -36,6 +37,18 @@ def prepare(training: RunArguments) -> None:
         _refuse_fsdp_on_cpu(training)
     training.complete()
     check_optimizer(training)
+
+
+def refuse_gpu_flags(training: RunArguments) -> None:
+    """Raises ValueError for precisions of a GPU on a machine without one, and on the CPU where it has them not."""
+    if is_cuda_available() or _has_accelerator():
+        return
+    for name in ("fp16", "tf32") + (() if training.use_cpu else ("bf16",)):
+        if getattr(training, name):
+            raise ValueError(
+                f"--{name}: got true, and no GPU is seen here, expected one; leave it out to train on the CPU in "
+                "float32, or try a recipe in small: SMOKE=1 bash run_scripts/run_grpo_rec.sh"
+            )
 
 
 def _has_accelerator() -> bool:

@@ -93,8 +93,11 @@ CONDITIONS = (
         "epsilon delta", "a --loss_type that clips (not cispo, sapo or vespo)", lambda a: a.loss_type not in UNCLIPPED
     ),
     Condition("epsilon_high", "a --loss_type that clips (not sapo or vespo)", lambda a: a.loss_type not in SOFT),
+    Condition("sync_ref_model", "--beta above 0, which a reference model is for", lambda a: a.beta),
     Condition(
-        "use_bias_correction_kl sync_ref_model", "--beta above 0, which a reference model is for", lambda a: a.beta
+        "use_bias_correction_kl",
+        "--beta above 0, which weighs the KL",
+        lambda a: a.beta or not a.use_bias_correction_kl,  # recipes say false, and users add --beta 0
     ),
     Condition("ref_model_mixup_alpha ref_model_sync_steps", "--sync_ref_model true", lambda a: a.sync_ref_model),
     Condition(

@@ -8,6 +8,7 @@ flags are for in MADE_FOR; with another number of ranks gradient accumulation fo
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fractions import Fraction
 
 from open_r1.errors import UsageError
 
+NEEDS_GPU = "--needs_gpu"  # in place of a script: only check, before a recipe makes its data
 ACCUMULATION, BATCH = "gradient_accumulation_steps", "per_device_train_batch_size"
 TRANSFORMERS_DEFAULTS = {ACCUMULATION: 1, BATCH: 8}
 PORT = 29500  # of the rendezvous of several nodes, unless MASTER_PORT is set
@@ -166,6 +168,26 @@ def gpus_here(env: Mapping[str, str]) -> int:
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
+def refuse_no_gpu(argv: Sequence[str], env: Mapping[str, str], gpus: int) -> None:
+    """Raises UsageError for a recipe, which is made for GPUs, on a machine without one, unless it uses the CPU."""
+    on_cpu = re.search(r"--use[_-]cpu(?:[= ](?!false)|$)", " ".join(argv)) is not None
+    if env.get("MADE_FOR") and not gpus and not on_cpu and not other_accelerator(env):
+        raise UsageError(
+            f"got no GPU on this machine, expected {env['MADE_FOR']} for this recipe; to see it run in small here, "
+            "two steps of a tiny model on the CPU, put SMOKE=1 before the same command (SMOKE=1 bash "
+            "run_scripts/RECIPE.sh)"
+        )
+
+
+def other_accelerator(env: Mapping[str, str]) -> bool:
+    """Whether torch sees an accelerator that nvidia-smi does not list; not where CUDA_VISIBLE_DEVICES hides all."""
+    if "CUDA_VISIBLE_DEVICES" in env:
+        return False
+    import torch  # takes seconds; asked only where no GPU is listed
+
+    return torch.accelerator.is_available()
+
+
 def start_command(placement: Placement, argv: Sequence[str], gpus: int) -> list[str]:
     """The command that starts the script: `torchrun_agent`, or plain python for one rank without an engine, where DDP
     would only cost the memory of its buckets (as much as the gradients). A single process that sees `gpus` > 1 gets
@@ -183,6 +205,9 @@ def main(argv: Sequence[str]) -> None:
     """Print placement and global batch on stderr, and replace this process by the run's command."""
     try:
         gpus = gpus_here(os.environ)
+        refuse_no_gpu(argv, os.environ, gpus)
+        if list(argv[:1]) == [NEEDS_GPU]:
+            return
         placement = placement_of(os.environ, gpus)
         made_for = whole_number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
         batch = global_batch_for(argv, placement.ranks, made_for)

@@ -2,7 +2,7 @@
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.idle_flags import REFUSED_FLAGS
-from open_r1.config.validation import check_limit, check_lora, check_sources
+from open_r1.config.validation import check_attention, check_limit, check_lora, check_sources
 
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
@@ -48,6 +48,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
     check_sources(data, model)
     check_lora(data, model, typed)
+    check_attention(model, training)
     check_limit(training)
     if training.eval_strategy != "no":
         raise ValueError(f"--eval_strategy: got {training.eval_strategy}, expected no: {NOT_EVALUATED}")

@@ -43,6 +43,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     """Refuse combinations that could not act; `typed`: flags on the command line. Raises ValueError with remedies."""
     check_groups(training.per_device_train_batch_size, training.num_generations)
     check_sources(data, model)
+    check_attention(model, training)
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
     check_generation_kwargs(training)
@@ -63,6 +64,16 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     check_rewards(data, typed)
     prepare_methods(split_paths(data.reward_method, "--reward_method") if data.reward_method else ())
     check_lora(data, model, typed)
+
+
+def check_attention(model: VLMConfig, training: Any) -> None:
+    """Refuse attention kernels of GPUs on a machine without one. Raises ValueError."""
+    name = model.attn_implementation or ""
+    if ("flash" in name or "kernels" in name) and (training.use_cpu or not is_cuda_available()):
+        raise ValueError(
+            f"--attn_implementation: got {name}, whose kernels run on CUDA devices alone, and none is used here; "
+            "remove it: sdpa is the default"
+        )
 
 
 def check_limit(training: Any) -> None:
