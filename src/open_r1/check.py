@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class, summary_table
 from open_r1.errors import DataError, Problem, UsageError, look_up, shorten
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
+from open_r1.report.preview import write_preview
 from open_r1.rewards.custom import load_reward
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
@@ -150,6 +152,13 @@ def check_parser() -> argparse.ArgumentParser:
         help="model folder or name: looks for its control tokens, counts tokens of clean data",
     )
     parser.add_argument("--max_rows", type=int, help="check images and answers of the first N good rows only")
+    parser.add_argument(
+        "--preview",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write a page of sample rows with their golds drawn; default: beside the first data file",
+    )
     parser.add_argument("--prompt_mode", choices=["think", "direct"], default="think", help="format of the answers")
     _add_attack_flags(parser.add_argument_group("cheap strategies"))
     return parser
@@ -248,6 +257,10 @@ def _run(
     console.print(summary_table(stats))
     for warning in (*data.warnings, *stats.hints):
         console.print("warning: " + escape(warning))
+    if args.preview is not None:
+        first = Path(split_paths(args.data_file_paths)[0])
+        page = write_preview(selection, Path(args.preview) if args.preview else first.with_suffix(".preview.html"))
+        console.print(f"preview: {page}", highlight=False, markup=False, soft_wrap=True)
     records = attacked_rows(selection, {problem.where for problem in problems}, args.prompt_mode)
     findings = report_attacks(rewards, records, settings, console, _progress) if records else 0
     return max(_report(problems, console), _report_findings(findings, console))

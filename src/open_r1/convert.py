@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import DataError, UsageError, data_error
+from open_r1.report.preview import write_preview
 from open_r1.tasks.importers.annotated import TRAINING_TASKS, annotated_rows
 from open_r1.tasks.importers.conversion import Conversion
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
@@ -42,6 +44,7 @@ def convert_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--image_folder", type=Path, help="where the pictures are; default: beside the files")
     parser.add_argument("--turns", choices=["last", "all"], default="last", help="which answers are golds")
+    parser.add_argument("--preview", action="store_true", help="write DIR/preview.html: sample rows, golds drawn")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds rows already")
     return parser
 
@@ -58,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ValueError) as error:
         parser.error(str(error))
     print_report(written)
+    if args.preview and written.files:
+        data = load_records(list(written.files), written.image_folder or None)
+        print(f"preview: {write_preview(data, args.out / 'preview.html')}")
     return 0 if written.files else 1
 
 
