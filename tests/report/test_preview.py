@@ -67,9 +67,7 @@ def test_the_gold_of_one_of_two_pictures_is_drawn_on_that_one(tmp_path):
 
 def test_a_gold_that_cannot_be_read_is_said_and_the_row_is_shown(tmp_path):
     page = page_of(tmp_path, row("nowhere"))
-    assert (
-        'class="finding">solution: got &#39;nowhere&#39;' in page and "nowhere" in page and "data:image/webp" in page
-    )
+    assert 'class="finding">solution: got &#39;nowhere&#39;' in page and "data:image/webp" in page
 
 
 def test_a_gold_in_another_frame_is_said_and_not_drawn(tmp_path):
