@@ -7,6 +7,10 @@ from pycocotools import mask as coco
 
 from open_r1.data.geometry.masks import encode_rle
 from open_r1.errors import DataError
+from open_r1.tasks.importers.coco_instances import read_coco
+from open_r1.tasks.importers.pictures import Pictures, search_folders
+from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.types import ImportOptions
 
 CATEGORIES = [{"id": 1, "name": "block"}, {"id": 2, "name": "disk"}, {"id": 3, "name": "star"}]
 SQUARE = [[30, 40, 150, 40, 150, 120, 30, 120]]
@@ -233,3 +237,31 @@ def test_many_labels_ask_for_those_present_and_a_few_others_always_the_same(tmp_
     found, again = imported(path, "detection"), imported(path, "detection")
     assert found.rows[0]["labels"] == again.rows[0]["labels"] and len(found.rows[0]["labels"]) == 4
     assert "kind29" in found.rows[0]["labels"] and len(found.answers[0]) == 1
+
+
+def test_pictures_of_one_name_are_those_beside_their_file(tmp_path):
+    for split, size in (("train", (300, 200)), ("val", (600, 400))):
+        picture(tmp_path / split, "d.png", size)
+        notes = {"images": [{"id": 1, "file_name": "d.png"}], "annotations": TWO, "categories": CATEGORIES}
+        written(tmp_path / split, "a.json", notes)
+    files = Pictures(
+        search_folders([tmp_path / "train" / "a.json", tmp_path / "val" / "a.json"], None), tmp_path / "x"
+    )
+    for split, side in (("train", 300), ("val", 600)):
+        items = list(read_coco(Source(tmp_path / split / "a.json"), ImportOptions(files)))
+        assert [files.size_wh(item.image)[0] for item in items] == [side]
+
+
+def test_underscores_of_labels_are_spaces_in_a_sentence(tmp_path):
+    found = imported(instances(tmp_path, TWO[:1], categories=[{"id": 1, "name": "traffic_light"}]))
+    assert "the traffic light." in found.questions[0] and found.rows[0]["category"] == "traffic_light"
+
+
+@pytest.mark.parametrize("place", ["", "train", "annotations"])
+def test_a_folder_with_instances_is_read(tmp_path, place):
+    picture(tmp_path / place, "d.png")
+    one = {"images": [{"id": 1, "file_name": "d.png"}], "annotations": TWO, "categories": CATEGORIES}
+    written(tmp_path / place, "_annotations.coco.json", one)
+    written(tmp_path, "other.json", {"info": 1})
+    found = imported(tmp_path)
+    assert found.format == "coco" and len(found.rows) == 2

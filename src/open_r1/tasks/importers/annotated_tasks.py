@@ -146,7 +146,9 @@ def _coco_picture(picture: LabelledPicture) -> Picture:
         x1, y1, x2, y2 = one.box or (*one.points[0], *one.points[0])
         sides = (x1, y1, x2 - x1, y2 - y1)
         segmentation = _segmentation(one)
-        instances.append(Instance(number, one.label, sides, sides[2] * sides[3], one.is_crowd, segmentation))
+        instances.append(
+            Instance(number, one.label.replace("_", " "), sides, sides[2] * sides[3], one.is_crowd, segmentation)
+        )
     return Picture("", (picture.wh[1], picture.wh[0]), tuple(instances))
 
 

@@ -2,10 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError, data_error
 from open_r1.tasks.importers.frames import Frame, choose_frame, four_numbers_of
+from open_r1.tasks.importers.nearby import json_of, near_name
 from open_r1.tasks.importers.outlines import pairs_of
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.splits import split_in_name
@@ -19,23 +21,37 @@ from open_r1.tasks.importers.types import (
     SizeWh,
 )
 
-Note = Mapping[str, Any]
+MOST_COCO_FILES = 50  # JSON files of a folder that are looked at
 
 
 def is_coco(source: Source) -> bool:
-    """Whether a JSON object has COCO's lists of images and annotations."""
-    if source.kind != "json" or not isinstance(source.document, Mapping):
-        return False
-    return isinstance(source.document.get("images"), list) and bool(
-        {"annotations", "categories"} & source.document.keys()
-    )
+    """Whether a JSON object, or one of a folder, has COCO's lists of images and annotations."""
+    if source.kind == "folder":
+        return any(_coco_files(source.path))
+    return source.kind == "json" and _is_document(source.document)
+
+
+def _is_document(document: Any) -> bool:
+    is_list = isinstance(document, Mapping) and isinstance(document.get("images"), list)
+    return is_list and bool({"annotations", "categories"} & document.keys())
+
+
+def _coco_files(folder: Path) -> Iterator[Source]:
+    """The instances files of a folder and of its folders."""
+    paths = sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])[:MOST_COCO_FILES]
+    return (Source(path) for path in paths if _is_document(json_of(path)))
 
 
 def read_coco(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
-    """The pictures of an instances file with their objects, pictures without one too.
+    """The pictures of an instances file, or of those of a folder, with their objects; pictures without one too.
 
     Raises DataError for a file of captions, panoptic segments or test images, and where boxes are unclear.
     """
+    for one in _coco_files(source.path) if source.kind == "folder" else [source]:
+        yield from _read_file(one, options)
+
+
+def _read_file(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     notes, images = source.document.get("annotations") or [], source.document["images"]
     _check_kind(source, notes)
     names = {str(one["id"]): str(one["name"]) for one in source.document.get("categories") or [] if _is_named(one)}
@@ -54,11 +70,11 @@ def read_coco(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
             yield LeftOut(where, found)
         else:
             objects[str(note["image_id"])].append(found)
-    yield from _pictures(source, images, objects)
+    yield from _pictures(source, images, objects, options)
 
 
 def _pictures(
-    source: Source, images: Sequence[Any], objects: Mapping[str, list[AnnotatedObject]]
+    source: Source, images: Sequence[Any], objects: Mapping[str, list[AnnotatedObject]], options: ImportOptions
 ) -> Iterator[ImportedItem]:
     seen: Counter[str] = Counter()
     for number, image in enumerate(images, 1):
@@ -73,7 +89,8 @@ def _pictures(
             yield LeftOut(where, "an image with the id of another one")
             continue
         found = tuple(objects.get(key, ()))
-        yield AnnotatedPicture(where, name.replace("\\", "/"), _size(image), found, split_in_name(source.path.stem))
+        file = near_name(name.replace("\\", "/"), source.path.parent, options.pictures)
+        yield AnnotatedPicture(where, file, _size(image), found, split_in_name(source.path.stem))
 
 
 def _object(

@@ -8,6 +8,7 @@ import numpy as np
 
 from open_r1.data.geometry.masks import encode_rle
 from open_r1.errors import data_error
+from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.outlines import box_around, ellipse_corners, rectangle_corners
 from open_r1.tasks.importers.safe_xml import finite_number, read_xml, root_name
 from open_r1.tasks.importers.sources import Source
@@ -43,10 +44,10 @@ def read_cvat(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
         got, remedy = "tracks of a video, without its pictures", "export the task as 'CVAT for images 1.1'"
         raise data_error(str(source.path), "track", got, "images with their shapes", remedy)
     for element in root.findall("image"):
-        yield from _picture(source, element)
+        yield from _picture(source, element, options)
 
 
-def _picture(source: Source, element: Element) -> Iterator[ImportedItem]:
+def _picture(source: Source, element: Element, options: ImportOptions) -> Iterator[ImportedItem]:
     name, where = element.get("name") or "", f"{source.path}:image {element.get('id', element.get('name'))}"
     sides = finite_number(element.get("width")), finite_number(element.get("height"))
     size = (round(sides[0]), round(sides[1])) if sides[0] and sides[1] else None
@@ -62,7 +63,8 @@ def _picture(source: Source, element: Element) -> Iterator[ImportedItem]:
         else:
             objects.append(found)
     split = split_in_name(element.get("subset") or "")
-    yield AnnotatedPicture(where, name.replace("\\", "/"), size, tuple(objects), split)
+    file = near_name(name.replace("\\", "/"), source.path.parent, options.pictures)
+    yield AnnotatedPicture(where, file, size, tuple(objects), split)
 
 
 def _object(shape: Element, size: SizeWh | None) -> AnnotatedObject | str:

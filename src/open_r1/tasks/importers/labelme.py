@@ -13,6 +13,7 @@ import orjson
 from PIL import Image
 
 from open_r1.data.geometry.masks import encode_rle
+from open_r1.tasks.importers.nearby import json_of, near_name
 from open_r1.tasks.importers.outlines import box_around, ellipse_corners
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.splits import split_in_name
@@ -33,7 +34,7 @@ MAX_PNG_PIXELS = 64_000_000
 def is_labelme(source: Source) -> bool:
     """Whether a JSON object, or the first ones of a folder, have LabelMe's shapes."""
     if source.kind == "folder":
-        return any(is_labelme(Source(path)) for path in sorted(source.path.rglob("*.json"))[:LABELME_FILES_READ])
+        return any(_is_document(json_of(path)) for path in sorted(source.path.rglob("*.json"))[:LABELME_FILES_READ])
     return source.kind == "json" and _is_document(source.document)
 
 
@@ -62,7 +63,7 @@ def read_labelme(source: Source, options: ImportOptions) -> Iterator[ImportedIte
 
 def _read_file(path: Path, document: Mapping[str, Any], options: ImportOptions) -> Iterator[ImportedItem]:
     try:
-        picture = _picture(document, options)
+        picture = _picture(path, document, options)
     except Unusable as error:
         yield LeftOut(str(path), str(error))
         return
@@ -77,9 +78,10 @@ def _read_file(path: Path, document: Mapping[str, Any], options: ImportOptions) 
     yield AnnotatedPicture(str(path), picture, size, tuple(objects), split_in_name(path.parent.name))
 
 
-def _picture(document: Mapping[str, Any], options: ImportOptions) -> str | bytes:
+def _picture(path: Path, document: Mapping[str, Any], options: ImportOptions) -> str | bytes:
     """The picture's name with slashes; where there is no such file, the bytes that are inside. Raises Unusable."""
     data, name = document.get("imageData"), str(document.get("imagePath") or "").replace("\\", "/")
+    name = near_name(name, path.parent, options.pictures) if name.strip() else ""
     if isinstance(data, str) and data.strip() and not options.pictures.has(name):
         try:
             return base64.b64decode("".join((data.partition("base64,")[2] or data).split()), validate=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.outlines import box_around, ellipse_corners
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.types import AnnotatedObject, AnnotatedPicture, ImportedItem, ImportOptions, LeftOut
@@ -38,7 +39,8 @@ def read_via(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
             else:
                 objects.append(found)
         if regions:
-            yield AnnotatedPicture(where, str(entry["filename"]), None, tuple(objects))
+            file = near_name(str(entry["filename"]), source.path.parent, options.pictures)
+            yield AnnotatedPicture(where, file, None, tuple(objects))
         else:
             yield LeftOut(where, "a file without a region")
 

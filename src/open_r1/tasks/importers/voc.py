@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element  # nosec B405 # the type of what `safe_xml` read
 
 from open_r1.errors import DataError
+from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.outlines import box_around
 from open_r1.tasks.importers.safe_xml import finite_number, read_xml, root_name, text_of
 from open_r1.tasks.importers.sources import Source
@@ -54,14 +55,14 @@ def read_voc(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     if hard := sum(text_of(one, "difficult") == "1" for _, root in documents for one in root.iter("object")):
         yield Remark(str(source.path), f"{hard} objects are marked difficult; they are kept")
     for path, root in documents:
-        yield from _picture(path, root, 1 if from_one else 0)
+        yield from _picture(path, root, 1 if from_one else 0, options)
 
 
 def _files(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.rglob("*.xml")))
 
 
-def _picture(path: Path, root: Element, first: int) -> Iterator[ImportedItem]:
+def _picture(path: Path, root: Element, first: int, options: ImportOptions) -> Iterator[ImportedItem]:
     name = text_of(root, "filename") or text_of(root, "path")
     if not name:
         yield LeftOut(str(path), "a file without a filename")
@@ -75,7 +76,8 @@ def _picture(path: Path, root: Element, first: int) -> Iterator[ImportedItem]:
             objects.append(found)
     sides = [finite_number(text_of(root.find("size"), side)) for side in ("width", "height")]
     size = (round(sides[0]), round(sides[1])) if sides[0] and sides[1] else None
-    yield AnnotatedPicture(str(path), name.replace("\\", "/"), size, tuple(objects), split_in_name(path.parent.name))
+    file = near_name(name.replace("\\", "/"), path.parent, options.pictures)
+    yield AnnotatedPicture(str(path), file, size, tuple(objects), split_in_name(path.parent.name))
 
 
 def _object(element: Element, number: str, first: int) -> AnnotatedObject | str:

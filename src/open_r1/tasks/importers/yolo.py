@@ -167,9 +167,10 @@ def _class_names(folder: Path, given: Path | None) -> tuple[dict[int, str], bool
 
 def _numbered(names: Any) -> dict[int, str]:
     if isinstance(names, list):
-        return {number: str(name) for number, name in enumerate(names)}
+        return {number: str(name) for number, name in enumerate(names) if isinstance(name, (str, int, float))}
     if isinstance(names, Mapping):
-        return {int(number): str(name) for number, name in names.items() if str(number).isdigit()}
+        named = {str(number): name for number, name in names.items() if isinstance(name, (str, int, float))}
+        return {int(number): str(name) for number, name in named.items() if number.isdigit()}
     return {}
 
 

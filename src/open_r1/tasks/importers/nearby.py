@@ -1,0 +1,29 @@
+"""The picture beside the file that names it, and the JSON files of a folder. (torch-free)"""
+
+from pathlib import Path
+from typing import Any
+
+from open_r1.errors import DataError
+from open_r1.tasks.importers.pictures import SUBFOLDERS, Pictures
+from open_r1.tasks.importers.sources import Source
+
+
+def near_name(name: str, beside: Path, files: Pictures) -> str:
+    """The whole path of the picture in the folder `beside` or its usual subfolders, else the name as it is.
+
+    `train/a.json` and `val/a.json` may each have a `0001.jpg` of their own.
+    """
+    for folder in (*SUBFOLDERS, "../JPEGImages"):
+        path = beside / folder / name
+        if path.is_file() and files.has(str(path.resolve())):
+            return str(path.resolve())
+    return name
+
+
+def json_of(path: Path) -> Any:
+    """The value of one JSON file of a folder, None for a broken one and for files of another kind."""
+    source = Source(path)
+    try:
+        return source.document if path.is_file() and source.kind == "json" else None
+    except DataError:
+        return None
