@@ -1,6 +1,7 @@
 """Refuses flags of supervised fine-tuning that could not act, before anything is loaded."""
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
+from open_r1.config.batches import check_counts
 from open_r1.config.idle_flags import REFUSED_FLAGS
 from open_r1.config.validation import check_attention, check_limit, check_lora, check_sources
 
@@ -46,6 +47,7 @@ REFUSED_SFT_FLAGS = REFUSED_FLAGS | {
 
 def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMConfig, typed: set[str]) -> None:
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
+    check_counts(training)
     check_sources(data, model)
     check_lora(data, model, typed)
     check_attention(model, training)

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate.utils import is_cuda_available
 
 from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
+from open_r1.config.batches import check_batches, ranks_here
 from open_r1.config.generation_fields import check_generation_kwargs
 from open_r1.data.paths import split_paths
 from open_r1.errors import look_up
@@ -41,7 +42,7 @@ def check_choices(parsed: Sequence[Any]) -> None:
 
 def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: set[str]) -> None:
     """Refuse combinations that could not act; `typed`: flags on the command line. Raises ValueError with remedies."""
-    check_groups(training.per_device_train_batch_size, training.num_generations)
+    check_batches(training, ranks_here())
     check_sources(data, model)
     check_attention(model, training)
     if isinstance(data, HubArguments) and not data.dataset_name:
@@ -143,20 +144,3 @@ def check_vllm(training: GRPOArguments) -> None:
 def lora_flags() -> list[str]:
     """Names of the flags of a LoRA adapter."""
     return [f.name for f in fields(VLMConfig) if f.name.startswith("lora_") or f.name in ("use_rslora", "use_dora")]
-
-
-def check_groups(batch: int, group: int) -> None:
-    """Refuse a batch that would cut groups. Raises ValueError with the value to set.
-
-    >>> check_groups(1, 8)
-    Traceback (most recent call last):
-    ValueError: --per_device_train_batch_size: got 1, expected a multiple of --num_generations 8: it counts \
-completions, and a group stays whole on its rank; set --per_device_train_batch_size 8 (1 prompt per device)
-    """
-    if batch % group:
-        prompts = max(1, round(batch / group))
-        raise ValueError(
-            f"--per_device_train_batch_size: got {batch}, expected a multiple of --num_generations {group}: it counts "
-            f"completions, and a group stays whole on its rank; set --per_device_train_batch_size {group * prompts} "
-            f"({prompts} prompt{'s' * (prompts > 1)} per device)"
-        )

@@ -7,7 +7,6 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from open_r1.data.prompt_length import prompt_tokens
-from open_r1.errors import UsageError
 from open_r1.models.families import no_family
 from open_r1.plan.dims import dims_of, patches_per_token
 from open_r1.plan.memory import GIB, rollout_bytes, state, total_bytes, training_bytes
@@ -19,7 +18,7 @@ SAMPLED_ROWS = 32
 
 
 def show_preflight(trainer: VLMGRPOTrainer) -> None:
-    """Print the table on rank 0. Raises UsageError where the rows do not fill one generation batch."""
+    """Print the table on rank 0."""
     facts = preflight_facts(trainer)
     if trainer.accelerator.is_main_process:
         table = Table(title="GRPO run", show_header=False)
@@ -30,16 +29,10 @@ def show_preflight(trainer: VLMGRPOTrainer) -> None:
 
 
 def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
-    """Name -> value of each line of the table. Raises UsageError for too few rows."""
+    """Name -> value of each line of the table."""
     args, records = trainer.args, trainer.records["train"]
     prompts = args.generation_batch_size // args.num_generations
     left_out = len(records) % prompts
-    if len(records) < prompts:
-        raise UsageError(
-            f"{len(records)} rows: expected at least {prompts}, the prompts of one generation batch "
-            f"({args.generation_batch_size} completions / --num_generations {args.num_generations}); add rows, or "
-            f"lower --per_device_train_batch_size, --gradient_accumulation_steps or --steps_per_generation"
-        )
     sample = [records[i] for i in range(0, len(records), max(1, len(records) // SAMPLED_ROWS))][:SAMPLED_ROWS]
     tokens = [prompt_tokens(record, trainer.processing_class, trainer.instruction) for record in sample]
     evaluated = len(trainer.records["eval"] or ())

@@ -13,6 +13,7 @@ import yaml
 from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
 from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.config.batches import refuse_too_few_rows
 from open_r1.data.prompt_length import no_problems, refuse_unusable_prompts
 from open_r1.data.record import Record
 from open_r1.models.context_length import row_limits
@@ -46,9 +47,10 @@ def run_grpo(
     training: GRPOArguments,
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
-    """Train on `records`; all files of a run are under `training.output_dir`."""
+    """Train on `records`; all files of a run are under `training.output_dir`. Raises UsageError for too few."""
     if training.reward_weights is None and not task.reward_funcs:
         training.reward_weights = list(TASKS[task.task_type].weights)
+    refuse_too_few_rows(len(records), training)
     with only_run(training):
         processor = load_processor(model_args, task, training.trust_remote_code)
         resume = plan_resume(records, task, training, model_args, processor)
