@@ -105,11 +105,12 @@ def refuse_too_few_rows(rows: int, training: GRPOArguments) -> None:
     """Raises UsageError for fewer rows than one generation has prompts: not one step could be made."""
     prompts = training.generation_batch_size // training.num_generations
     if rows < prompts:
+        flags = " ".join(fitting_flags(rows, training)) or f"at most {rows} ranks"
         raise UsageError(
             f"{rows} rows: expected at least {prompts}, the prompts of one generation (--per_device_train_batch_size "
             f"{training.per_device_train_batch_size} x {ranks_text(training.world_size)} x "
-            f"{training.steps_per_generation} steps = {training.generation_batch_size} completions, --num_generations "
-            f"{training.num_generations} of each); add rows, or set {' '.join(fitting_flags(rows, training)) or f'at most {rows} ranks'}"
+            f"{training.steps_per_generation} steps = {training.generation_batch_size} completions, "
+            f"--num_generations {training.num_generations} of each); add rows, or set {flags}"
         )
 
 
