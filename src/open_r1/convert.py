@@ -43,6 +43,7 @@ def convert_parser() -> argparse.ArgumentParser:
         "--boxes", default="", choices=[*READINGS], help="what the four numbers of boxes are, where it cannot be told"
     )
     parser.add_argument("--image_folder", type=Path, help="where the pictures are; default: beside the files")
+    parser.add_argument("--fields", default="", metavar="OURS=THEIRS,...", help="which fields of the rows are ours")
     parser.add_argument("--turns", choices=["last", "all"], default="last", help="which answers are golds")
     parser.add_argument("--preview", action="store_true", help="write DIR/preview.html: sample rows, golds drawn")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds rows already")
@@ -72,11 +73,12 @@ def convert(args: argparse.Namespace) -> Written:
     _check_paths(args)
     sources = [Source(path) for path in args.files]
     pictures = Pictures(search_folders(args.files, args.image_folder), args.out / "images")
-    conversion, found, annotated = Conversion(), [], []
+    conversion, found, annotated, fields = Conversion(), [], [], parse_fields(args.fields)
     for source in sources:
-        name = format_of(source, args.format)
+        name = format_of(source, args.format, bool(args.fields))
         others = tuple(other for other in sources if other is not source)
-        options = ImportOptions(pictures, args.task, args.boxes, all_turns=args.turns == "all", others=others)
+        every = args.turns == "all"
+        options = ImportOptions(pictures, args.task, args.boxes, fields, every, others)
         before = len(annotated)
         count = conversion.add(_rows(FOREIGN_FORMATS[name].read(source, options), annotated), pictures)
         what = f"{len(annotated) - before} annotated pictures" if len(annotated) > before else f"{count} rows"
@@ -86,6 +88,18 @@ def convert(args: argparse.Namespace) -> Written:
         conversion.add(annotated_rows(annotated, args.task, pictures), pictures)
     conversion.leave_out_damaged()
     return write_rows(args.out, conversion, pictures, found, TRAINING_TASKS.get(args.task, ""))
+
+
+def parse_fields(text: str) -> dict[str, str]:
+    """The value of --fields, ours -> theirs. Raises UsageError.
+
+    >>> parse_fields("problem=question, image=img"), parse_fields("")
+    ({'problem': 'question', 'image': 'img'}, {})
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if bad := next((part for part in pairs if not part[0].strip() or not part[2].strip()), None):
+        raise UsageError(f"--fields: got {''.join(bad)!r}, expected OURS=THEIRS, as problem=question,image=img")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def _rows(items: Iterator[ImportedItem], annotated: list[AnnotatedPicture]) -> Iterator[ImportedItem]:

@@ -58,11 +58,13 @@ def conversation_rows(row: Mapping[str, Any], where: str, options: ImportOptions
         yield dialogue_row(where, turns[: last + 1], pictures, identity)
 
 
-def dialogue_row(where: str, turns: Turns, pictures: tuple[SourcePicture, ...], identity: Any = None) -> ImportedRow:
-    """The row of turns that end with the gold answer."""
+def dialogue_row(
+    where: str, turns: Turns, pictures: tuple[SourcePicture, ...], identity: Any = None, split: str = "", **extra: Any
+) -> ImportedRow:
+    """The row of turns that end with the gold answer; `extra` fields go into it."""
     listed = [{"from": role, "value": text} for role, text in turns]
     known = {"id": str(identity)} if identity not in (None, "") else {}
-    return ImportedRow(where, {**known, "conversations": listed}, pictures)
+    return ImportedRow(where, {**known, "conversations": listed, **extra}, pictures, split)
 
 
 def read_turns(items: Sequence[Mapping[str, Any]], system: Any = None) -> tuple[Turns, tuple[SourcePicture, ...]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from open_r1.data.row_formats import solution_text
 from open_r1.errors import DataError
-from open_r1.tasks.importers.pictures import SourcePicture, pictures_in
+from open_r1.tasks.importers.pictures import Pictures, SourcePicture, pictures_in
 from open_r1.tasks.importers.sources import Unusable
 
 PICTURE_FIELDS = (  # the first that has a value; MathVista's `decoded_image` before its `image`, a path
@@ -30,9 +30,12 @@ PICTURE_FIELDS = (  # the first that has a value; MathVista's `decoded_image` be
     "pictures",
     "file_name",
     "filename",
+    "image_local_name",
     "image_url",
     "image_urls",
 )
+ID_FIELDS = ("image_id", "imageId", "img_id")
+COCO_NAMES = ("COCO_train2014_{:012d}", "COCO_val2014_{:012d}", "COCO_test2015_{:012d}", "{:012d}", "{}")
 MOVING = ("video", "videos", "audio", "audios")
 _NUMBERED = re.compile(r"image_?(\d{1,2})")
 
@@ -47,7 +50,29 @@ def pictures_of(row: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
         raise Unusable(f"a row with {moving[0]}, which is no picture")
     if numbered := sorted((int(found[1]), name) for name in named if (found := _NUMBERED.fullmatch(name))):
         return tuple(picture for _, name in numbered for picture in pictures_in(named[name]))
-    return next((pictures_in(named[name]) for name in PICTURE_FIELDS if name in named), ())
+    found = next((pictures_in(named[name]) for name in PICTURE_FIELDS if name in named), ())
+    if found == ("image.png",) and named.get("split") and named.get("id"):  # ScienceQA: SPLIT/ID/image.png
+        return (f"{named['split']}/{named['id']}/image.png",)
+    return found
+
+
+def picture_by_id(row: Mapping[str, Any], pictures: Pictures) -> tuple[SourcePicture, ...]:
+    """The picture that a row names by its id (VQAv2, GQA, TextVQA): a number in one of COCO's names, or a file's stem.
+
+    Raises Unusable where there is no such picture.
+    """
+    identity = first_of(row, ID_FIELDS)
+    if identity is None:
+        return ()
+    number = int(identity) if str(identity).isdigit() else None
+    names = [str(identity)] if number is None else [form.format(number) for form in COCO_NAMES]
+    for name in names:
+        try:
+            pictures.find(name)
+        except Unusable:
+            continue
+        return (name,)
+    raise Unusable("a picture that is not there")
 
 
 def first_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -11,6 +11,12 @@ from open_r1.tasks.importers.box_tables import is_box_table, is_createml, read_b
 from open_r1.tasks.importers.coco_instances import is_coco, read_coco
 from open_r1.tasks.importers.conversations import is_chat, is_conversation, read_conversations
 from open_r1.tasks.importers.cvat import is_cvat, read_cvat
+from open_r1.tasks.importers.image_folders import (
+    is_class_folder,
+    is_metadata_folder,
+    read_class_folder,
+    read_metadata_folder,
+)
 from open_r1.tasks.importers.label_studio import (
     is_label_studio,
     is_label_studio_min,
@@ -18,18 +24,40 @@ from open_r1.tasks.importers.label_studio import (
     read_label_studio_min,
 )
 from open_r1.tasks.importers.labelme import is_labelme, read_labelme
+from open_r1.tasks.importers.questions import QUESTION_FORMS, question_form, read_questions
 from open_r1.tasks.importers.refcoco_rows import is_refcoco, read_refcoco
 from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.table import read_table
 from open_r1.tasks.importers.types import ForeignFormat
 from open_r1.tasks.importers.via import is_via, read_via
 from open_r1.tasks.importers.voc import is_voc, read_voc
+from open_r1.tasks.importers.vqa_files import (
+    is_vqa_annotations,
+    is_vqa_questions,
+    read_vqa_annotations,
+    read_vqa_questions,
+)
 from open_r1.tasks.importers.yolo import is_yolo, read_yolo
+
+
+def _has_form(source: Source, name: str) -> bool:
+    return question_form(source) == name and not is_conversation(source) and not is_chat(source)
+
 
 FOREIGN_FORMATS: dict[str, ForeignFormat] = {
     "llava": ForeignFormat("LLaVA / ShareGPT conversations", is_conversation, read_conversations),
     "qwen_vl": ForeignFormat(
         "Qwen-VL conversations", partial(is_conversation, with_named_pictures=True), read_conversations
     ),
+    **{
+        name: ForeignFormat(form.title, partial(_has_form, name=name), partial(read_questions, form=form))
+        for name, form in QUESTION_FORMS.items()
+    },
+    "vqa_questions": ForeignFormat("VQAv2 questions", is_vqa_questions, read_vqa_questions),
+    "vqa_annotations": ForeignFormat("VQAv2 annotations", is_vqa_annotations, read_vqa_annotations),
+    "imagefolder": ForeignFormat("folder of pictures with metadata", is_metadata_folder, read_metadata_folder),
+    "classfolder": ForeignFormat("folder of pictures for each label", is_class_folder, read_class_folder),
+    "table": ForeignFormat("rows by --fields", lambda source: False, read_table),
     "messages": ForeignFormat("chat messages (OpenAI, ms-swift, ShareGPT)", is_chat, read_conversations),
     "coco": ForeignFormat("COCO instances", is_coco, read_coco),
     "labelme": ForeignFormat("LabelMe", is_labelme, read_labelme),
@@ -45,12 +73,14 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
 }
 
 
-def format_of(source: Source, named: str = "") -> str:
-    """The name of a source's format, `named` where the user gives it. Raises DataError where none or several fit, and
-    ValueError for an unknown name."""
+def format_of(source: Source, named: str = "", with_fields: bool = False) -> str:
+    """The name of a source's format, `named` where the user gives it, "table" for rows of which the user names the
+    fields. Raises DataError where none or several fit, and ValueError for an unknown name."""
     if named:
         look_up(named, FOREIGN_FORMATS, "--from")
         return named
+    if with_fields and source.kind != "folder":
+        return "table"
     fitting = [name for name, known in FOREIGN_FORMATS.items() if known.matches(source)]
     if len(fitting) == 1:
         return fitting[0]

@@ -53,6 +53,8 @@ def pictures_in(value: Any) -> tuple[SourcePicture, ...]:
     if isinstance(value, str):
         return (inside_text(value),)
     if isinstance(value, Mapping):
+        if not any(value.values()):
+            raise Unusable("a picture without bytes and without a path")
         names = ("bytes", "path", "image", "url", "file_name", "base64")
         found = next((value[name] for name in names if value.get(name)), None)
         if found is not None:

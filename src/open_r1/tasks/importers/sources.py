@@ -16,6 +16,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from open_r1.errors import data_error
+from open_r1.tasks.importers.splits import SPLIT_WORDS
 
 MAGIC = {  # first bytes -> what the file is, where it is no text
     b"PAR1": "parquet",
@@ -27,6 +28,7 @@ MAGIC = {  # first bytes -> what the file is, where it is no text
 }
 UNPACKED = {"zip": "unpack it first (unzip FILE)", "gzip": "unpack it first (gunzip FILE, or tar xzf FILE)"}
 BOM = b"\xef\xbb\xbf"
+ROW_LISTS = ("data", "questions", "rows", "samples", "examples")  # of a JSON object, where its rows may stand
 DELIMITERS = "\t,;|"
 csv.field_size_limit(1 << 30)  # a base64 picture in a cell
 
@@ -117,9 +119,23 @@ def _is_name(cell: str) -> bool:
     return 0 < len(cell.strip()) <= 64 and "\n" not in cell and any(map(str.isalpha, cell))
 
 
-def _json_rows(source: Source) -> Iterator[tuple[int, Any]]:
+def _json_rows(source: Source) -> Iterator[tuple[int | str, Any]]:
+    """The rows of an array, of an object of rows by id or of lists by split, or within "data" or the like."""
     document = source.document
-    yield from enumerate(document if isinstance(document, list) else [document], 1)
+    if isinstance(document, dict):
+        document = next((document[name] for name in ROW_LISTS if isinstance(document.get(name), list)), document)
+    if isinstance(document, list):
+        yield from enumerate(document, 1)
+    elif not document or not all(isinstance(value, (dict, list)) for value in document.values()):
+        yield 1, document
+    elif all(isinstance(value, dict) for value in document.values()):
+        yield from ((key, {"id": key, **row}) for key, row in document.items())
+    elif document.keys() <= set(SPLIT_WORDS):
+        for split, rows in document.items():
+            for number, row in enumerate(rows, 1):
+                yield f"{split}:{number}", {"split": split, **row} if isinstance(row, dict) else row
+    else:
+        yield 1, document
 
 
 def _jsonl_rows(source: Source) -> Iterator[tuple[int, Any]]:

@@ -54,6 +54,7 @@ class ImportedRow:
     row: dict[str, Any]
     images: tuple[str | bytes, ...] = ()
     split: str = ""
+    box_frame: str = ""  # how its gold writes boxes, a name of READINGS, where the source declares it
 
 
 @dataclass(frozen=True)
