@@ -1,15 +1,17 @@
 """Reads conversations: LLaVA, ShareGPT, Qwen-VL (`from`, `value`) and OpenAI, ms-swift (`role`, `content`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.tasks.importers.fields import pictures_of
+from open_r1.tasks.importers.fields import pictures_of, row_split
 from open_r1.tasks.importers.pictures import SourcePicture, pictures_in
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, read_each_row
+from open_r1.tasks.importers.swift_objects import fill_objects
+from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Turns, read_each_row
 
 SPEAKERS = {
     **dict.fromkeys(("human", "user", "query", "question"), "human"),
@@ -17,7 +19,6 @@ SPEAKERS = {
     "system": "system",
 }
 TURN_LISTS = ("conversations", "conversation", "messages")
-Turns = list[tuple[str, str]]  # (human | gpt | system, text)
 
 
 def is_conversation(source: Source, with_named_pictures: bool = False) -> bool:
@@ -49,13 +50,14 @@ def conversation_rows(row: Mapping[str, Any], where: str, options: ImportOptions
     if not items:
         raise Unusable("a row without a list of turns")
     turns, inside = read_turns(items, row.get("system"))
+    turns, frame = fill_objects(turns, row.get("objects"))
     pictures = inside or pictures_of(row)
     answers = [i for i, (role, _) in enumerate(turns) if role == "gpt"]
     for number, last in enumerate(answers if options.all_turns else answers[-1:], 1):
         identity = (
             f"{row['id']}-{number}" if options.all_turns and len(answers) > 1 and row.get("id") else row.get("id")
         )
-        yield dialogue_row(where, turns[: last + 1], pictures, identity)
+        yield replace(dialogue_row(where, turns[: last + 1], pictures, identity, row_split(row)), box_frame=frame)
 
 
 def dialogue_row(

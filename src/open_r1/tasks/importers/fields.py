@@ -8,6 +8,7 @@ from open_r1.data.row_formats import solution_text
 from open_r1.errors import DataError
 from open_r1.tasks.importers.pictures import Pictures, SourcePicture, pictures_in
 from open_r1.tasks.importers.sources import Unusable
+from open_r1.tasks.importers.splits import SPLIT_WORDS
 
 PICTURE_FIELDS = (  # the first that has a value; MathVista's `decoded_image` before its `image`, a path
     "decoded_image",
@@ -78,6 +79,12 @@ def picture_by_id(row: Mapping[str, Any], pictures: Pictures) -> tuple[SourcePic
 def first_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The value of the first of the fields that has one, else None."""
     return next((row[name] for name in names if row.get(name) not in (None, "", [])), None)
+
+
+def row_split(row: Mapping[str, Any]) -> str:
+    """The split that a row names, "" for none."""
+    value = row.get("split")
+    return SPLIT_WORDS.get(value.lower(), value) if isinstance(value, str) else ""
 
 
 def answer_text(value: Any) -> str:

@@ -11,6 +11,7 @@ from open_r1.tasks.importers.box_tables import is_box_table, is_createml, read_b
 from open_r1.tasks.importers.coco_instances import is_coco, read_coco
 from open_r1.tasks.importers.conversations import is_chat, is_conversation, read_conversations
 from open_r1.tasks.importers.cvat import is_cvat, read_cvat
+from open_r1.tasks.importers.gui import is_gui_set, read_gui_set
 from open_r1.tasks.importers.image_folders import (
     is_class_folder,
     is_metadata_folder,
@@ -55,6 +56,7 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
     },
     "vqa_questions": ForeignFormat("VQAv2 questions", is_vqa_questions, read_vqa_questions),
     "vqa_annotations": ForeignFormat("VQAv2 annotations", is_vqa_annotations, read_vqa_annotations),
+    "gui": ForeignFormat("GUI clicks (ScreenSpot, OS-Atlas)", is_gui_set, read_gui_set),
     "imagefolder": ForeignFormat("folder of pictures with metadata", is_metadata_folder, read_metadata_folder),
     "classfolder": ForeignFormat("folder of pictures for each label", is_class_folder, read_class_folder),
     "table": ForeignFormat("rows by --fields", lambda source: False, read_table),

@@ -6,13 +6,13 @@ become multiple choice; a list of answers by people becomes the accepted ones.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from open_r1.tasks.importers.conversations import Turns, dialogue_row, read_content, read_turns
-from open_r1.tasks.importers.fields import answer_text, first_of, picture_by_id, pictures_of
+from open_r1.tasks.importers.conversations import dialogue_row, read_content, read_turns
+from open_r1.tasks.importers.fields import answer_text, first_of, picture_by_id, pictures_of, row_split
 from open_r1.tasks.importers.options import (
     INDEX_FIELDS,
     counted_from,
@@ -24,7 +24,8 @@ from open_r1.tasks.importers.options import (
 )
 from open_r1.tasks.importers.pictures import SourcePicture
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Remark, read_each_row
+from open_r1.tasks.importers.swift_objects import fill_objects
+from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Remark, Turns, read_each_row
 
 AGREEING = 3  # of ten people, whose answer then counts in full (VQAv2)
 CONTEXT_FIELDS = ("hint", "context", "passage")  # what stands before a question (ScienceQA, MMBench)
@@ -131,6 +132,7 @@ def question_row(
     pictures = inside or pictures_of(row) or picture_by_id(row, options.pictures)
     choices = options_of_row(row) if form is QUESTION_FORMS["choices"] else []
     extra: dict[str, Any] = {}
+    frame = ""
     if choices:
         texts = option_texts(choices)
         turns[-1] = ("human", with_options(turns[-1][1], texts))
@@ -141,10 +143,11 @@ def question_row(
         extra = {"accu_reward_method": "mcq", "options": texts}
     else:
         answer, method = gold_of(_stated_answer(row, form), form.method)
+        filled, frame = fill_objects([*turns, ("gpt", answer)], row.get("objects"))
+        turns, answer = filled[:-1], filled[-1][1]
         extra = {"accu_reward_method": method} if method else {}
-    return dialogue_row(
-        where, [*turns, ("gpt", answer)], pictures, _identity(row), str(row.get("split") or ""), **extra
-    )
+    made = dialogue_row(where, [*turns, ("gpt", answer)], pictures, _identity(row), row_split(row), **extra)
+    return replace(made, box_frame=frame)
 
 
 def _asked(row: Mapping[str, Any], form: QuestionForm) -> tuple[Turns, tuple[SourcePicture, ...]]:

@@ -14,6 +14,7 @@ from open_r1.tasks.importers.sources import Source, Unusable
 
 Corner = tuple[float, float]  # x, y in pixels of the original picture
 SizeWh = tuple[int, int]  # width, height in pixels
+Turns = list[tuple[str, str]]  # (human | gpt | system, text)
 
 
 @dataclass(frozen=True)
