@@ -20,6 +20,7 @@ from open_r1.tasks.importers.annotated import TRAINING_TASKS, annotated_rows
 from open_r1.tasks.importers.conversion import Conversion
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
 from open_r1.tasks.importers.frames import READINGS
+from open_r1.tasks.importers.grounding import with_boxes_in_pixels
 from open_r1.tasks.importers.output import Written, refuse_overwriting, write_rows
 from open_r1.tasks.importers.pictures import Pictures, search_folders
 from open_r1.tasks.importers.sources import Source
@@ -80,7 +81,8 @@ def convert(args: argparse.Namespace) -> Written:
         every = args.turns == "all"
         options = ImportOptions(pictures, args.task, args.boxes, fields, every, others)
         before = len(annotated)
-        count = conversion.add(_rows(FOREIGN_FORMATS[name].read(source, options), annotated), pictures)
+        items = with_boxes_in_pixels(FOREIGN_FORMATS[name].read(source, options), source, options)
+        count = conversion.add(_rows(items, annotated), pictures)
         what = f"{len(annotated) - before} annotated pictures" if len(annotated) > before else f"{count} rows"
         found.append(f"{source.path}: {FOREIGN_FORMATS[name].title} ({source.kind}), {what}")
         print(found[-1], flush=True)

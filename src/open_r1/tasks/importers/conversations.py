@@ -8,7 +8,7 @@ import orjson
 
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.tasks.importers.fields import pictures_of, row_split
-from open_r1.tasks.importers.pictures import SourcePicture, pictures_in
+from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.swift_objects import fill_objects
 from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Turns, read_each_row
@@ -18,6 +18,7 @@ SPEAKERS = {
     **dict.fromkeys(("gpt", "assistant", "model", "bot", "chatgpt", "response", "answer"), "gpt"),
     "system": "system",
 }
+PART_FIELDS = {"type", "text", "image", "image_url"}  # of a part of a chat's turn
 TURN_LISTS = ("conversations", "conversation", "messages")
 
 
@@ -98,7 +99,7 @@ def read_content(content: Any) -> tuple[str, list[SourcePicture]]:
         return content, []
     if isinstance(content, Mapping):
         return orjson.dumps(content).decode(), []
-    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+    if isinstance(content, list) and content and all(_is_part(part) for part in content):
         texts, pictures = [], []
         for part in content:
             text, found = _part(part)
@@ -108,6 +109,10 @@ def read_content(content: Any) -> tuple[str, list[SourcePicture]]:
     if isinstance(content, (int, float, list)) and not isinstance(content, bool):
         return orjson.dumps(content).decode(), []
     raise Unusable("a turn without text")
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and bool(PART_FIELDS & part.keys())
 
 
 def _part(part: Mapping[str, Any]) -> tuple[str, list[SourcePicture]]:

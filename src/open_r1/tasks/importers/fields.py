@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from open_r1.data.row_formats import solution_text
 from open_r1.errors import DataError
-from open_r1.tasks.importers.pictures import Pictures, SourcePicture, pictures_in
+from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
+from open_r1.tasks.importers.pictures import ENDINGS, Pictures
 from open_r1.tasks.importers.sources import Unusable
 from open_r1.tasks.importers.splits import SPLIT_WORDS
 
@@ -37,6 +39,7 @@ PICTURE_FIELDS = (  # the first that has a value; MathVista's `decoded_image` be
 )
 ID_FIELDS = ("image_id", "imageId", "img_id")
 COCO_NAMES = ("COCO_train2014_{:012d}", "COCO_val2014_{:012d}", "COCO_test2015_{:012d}", "{:012d}", "{}")
+NEVER_PICTURES = frozenset({"problem", "solution", "question", "answer", "id", "prompt", "response", "query", "label"})
 MOVING = ("video", "videos", "audio", "audios")
 _NUMBERED = re.compile(r"image_?(\d{1,2})")
 
@@ -51,10 +54,32 @@ def pictures_of(row: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
         raise Unusable(f"a row with {moving[0]}, which is no picture")
     if numbered := sorted((int(found[1]), name) for name in named if (found := _NUMBERED.fullmatch(name))):
         return tuple(picture for _, name in numbered for picture in pictures_in(named[name]))
-    found = next((pictures_in(named[name]) for name in PICTURE_FIELDS if name in named), ())
+    found = next((pictures_in(named[name]) for name in PICTURE_FIELDS if name in named), None)
+    if found is None:
+        return _under_another_name(named)
     if found == ("image.png",) and named.get("split") and named.get("id"):  # ScienceQA: SPLIT/ID/image.png
         return (f"{named['split']}/{named['id']}/image.png",)
     return found
+
+
+def _under_another_name(named: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
+    """The pictures of the one other field whose value looks like pictures. Raises Unusable for several."""
+    if "pixel_values" in named and not _looks_like_picture(named["pixel_values"]):
+        raise Unusable("a row with pixel_values, a picture as numbers")
+    names = [name for name, value in named.items() if name not in NEVER_PICTURES and _looks_like_picture(value)]
+    if len(names) > 1:
+        raise Unusable(f"pictures in the fields {' and '.join(names[:3])}: name one with --fields image=FIELD")
+    return pictures_in(named[names[0]]) if names else ()
+
+
+def _looks_like_picture(value: Any) -> bool:
+    """Whether a value is the name of a picture file, bytes, or a list of them."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_looks_like_picture, value))
+    if isinstance(value, Mapping):
+        return {"bytes", "path"} <= value.keys()
+    is_name = isinstance(value, str) and len(value) < 1000 and "\n" not in value
+    return isinstance(value, bytes) or (is_name and PurePosixPath(value).suffix.lower() in ENDINGS)
 
 
 def picture_by_id(row: Mapping[str, Any], pictures: Pictures) -> tuple[SourcePicture, ...]:

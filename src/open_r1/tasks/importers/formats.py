@@ -42,7 +42,9 @@ from open_r1.tasks.importers.yolo import is_yolo, read_yolo
 
 
 def _has_form(source: Source, name: str) -> bool:
-    return question_form(source) == name and not is_conversation(source) and not is_chat(source)
+    """Whether rows are questions of this form, and of no more special format."""
+    special = (is_conversation, is_chat, is_gui_set, is_refcoco)
+    return question_form(source) == name and not any(matches(source) for matches in special)
 
 
 FOREIGN_FORMATS: dict[str, ForeignFormat] = {

@@ -20,6 +20,7 @@ from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptio
 
 BOX_FIELDS = ("bbox_2d", "bbox", "box", "box_2d")
 LABEL_FIELDS = ("label", "name", "category", "class", "ref", "description", "text_content")
+NO_OBJECTS = ("[]", "None")  # golds of detection without a box
 METHODS_OF_TASKS = {"rec": "rec", "detection": "od_ap"}
 _NUMBER = r"\s*-?\d+(?:\.\d+)?\s*"
 _CORNERS = re.compile(rf"\(({_NUMBER}),({_NUMBER})\)\s*,?\s*\(({_NUMBER}),({_NUMBER})\)")
@@ -112,7 +113,9 @@ def with_boxes_in_pixels(
     """The items, with golds that are boxes in pixels and graded as such. Raises DataError where the numbers of a
     source's boxes can be read in several ways."""
     grounded: list[GroundedRow] = []
+    empty: list[ImportedRow] = []
     bare = kept = 0
+    asked = options.task in METHODS_OF_TASKS
     for item in items:
         if not isinstance(item, ImportedRow) or item.row.get("accu_reward_method"):
             yield item
@@ -125,6 +128,17 @@ def with_boxes_in_pixels(
         if isinstance(found, GroundedRow):
             grounded.append(found)
             continue
+        if item.images and _gold(item).strip() in NO_OBJECTS:
+            empty.append(item)
+            continue
+        if asked:
+            why = (
+                "boxes on one of several pictures"
+                if found
+                else f"a gold that is no box, as --task {options.task} asks"
+            )
+            yield LeftOut(item.where, why)
+            continue
         bare += bool(not options.task and item.images and boxes_of(_gold(item), with_bare=True)[1])
         kept += found
         yield item
@@ -132,8 +146,22 @@ def with_boxes_in_pixels(
     if bare:
         yield Remark(where, f"{bare} golds are four numbers in brackets, kept as text; --task rec reads them as boxes")
     if kept:
-        yield Remark(where, f"{kept} golds are boxes on one of several pictures, kept as text: nothing names the picture")
-    yield from _in_pixels(grounded, where, options)
+        yield Remark(
+            where, f"{kept} golds are boxes on one of several pictures, kept as text: nothing names the picture"
+        )
+    single = all(len(row.boxes) == 1 for row in grounded) and not (grounded and empty)
+    method = METHODS_OF_TASKS.get(options.task) or ("rec" if single else "od_ap")
+    yield from _in_pixels(grounded, method, where, options)
+    yield from _without_objects(empty, method, bool(grounded) or asked)
+
+
+def _without_objects(items: Sequence[ImportedRow], method: str, is_grounding: bool) -> Iterator[ImportedItem]:
+    """The rows whose gold says that there is no object: of detection, or texts as any other."""
+    for item in items:
+        if is_grounding and method == "rec":
+            yield LeftOut(item.where, "a row without a box, which rec needs: --task detection")
+        else:
+            yield replace(item, row={**item.row, "accu_reward_method": method}) if is_grounding else item
 
 
 def _gold(item: ImportedRow) -> str:
@@ -157,7 +185,8 @@ def _named_pictures(item: ImportedRow) -> tuple[str, ...]:
     return tuple(name for text in texts for name in re.findall(r"<img>\s*([^<>]+?)\s*</img>", text))
 
 
-def _in_pixels(rows: Sequence[GroundedRow], where: str, options: ImportOptions) -> Iterator[ImportedItem]:
+def _in_pixels(rows: Sequence[GroundedRow], method: str, where: str, options: ImportOptions) -> Iterator[ImportedItem]:
+    """The rows with their boxes in the reading of all."""
     frames: dict[str, Frame] = {}
     for declared in dict.fromkeys(row.declared for row in rows):
         placed = [(box.numbers, row.wh) for row in rows if row.declared == declared for box in row.boxes]
@@ -165,8 +194,6 @@ def _in_pixels(rows: Sequence[GroundedRow], where: str, options: ImportOptions) 
         note = frames[declared].remark or _told(frames[declared], declared, options)
         if note:
             yield Remark(where, note)
-    is_single = all(len(row.boxes) == 1 for row in rows)
-    method = METHODS_OF_TASKS.get(options.task) or ("rec" if is_single else "od_ap")
     for row in rows:
         boxes = [frames[row.declared].convert(box.numbers, row.wh) for box in row.boxes]
         try:

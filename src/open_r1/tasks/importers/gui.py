@@ -11,11 +11,11 @@ from open_r1.tasks.importers.types import ImportedItem, ImportOptions, LeftOut, 
 
 CLICK_QUESTION = 'Where should one click for this: "{instruction}"? Answer with the point [x, y].'
 ELEMENT_LISTS = ("elements", "element")
-KEPT = ("data_type", "data_source", "ui_type", "platform", "application", "group")
+KEPT_OF_CLICKS = ("data_type", "data_source", "ui_type", "platform", "application", "group")
 
 
 def is_gui_set(source: Source) -> bool:
-    """Whether rows are instructions with the box of their target on a screenshot, or screenshots with such elements."""
+    """Whether rows are instructions with the box of their target on a screenshot, or screenshots with them."""
     return bool(_targets(source.first)) and "problem" not in source.first
 
 
@@ -45,7 +45,9 @@ def read_gui_set(source: Source, options: ImportOptions) -> Iterator[ImportedIte
                 found.append((place, {**row, **target}, pictures, numbers, options.pictures.size_wh(pictures[0])))
             except Unusable as error:
                 yield LeftOut(place, str(error))
-    frame = choose_frame([(numbers, wh) for *_, numbers, wh in found], str(source.path), options.boxes, _declared(source))
+    frame = choose_frame(
+        [(numbers, wh) for *_, numbers, wh in found], str(source.path), options.boxes, _declared(source)
+    )
     if frame.remark:
         yield Remark(str(source.path), frame.remark)
     for place, target, pictures, numbers, wh in found:
@@ -54,7 +56,7 @@ def read_gui_set(source: Source, options: ImportOptions) -> Iterator[ImportedIte
             yield LeftOut(place, "a box outside of its picture, or without an area")
             continue
         question = CLICK_QUESTION.format(instruction=str(target["instruction"]).strip())
-        kept = {name: target[name] for name in KEPT if target.get(name)}
+        kept = {name: target[name] for name in KEPT_OF_CLICKS if target.get(name)}
         turns = [("human", question), ("gpt", str([int(side) if side == int(side) else side for side in box]))]
         yield dialogue_row(place, turns, pictures, target.get("id"), accu_reward_method="point_in_box", **kept)
 

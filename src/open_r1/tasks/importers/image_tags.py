@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from open_r1.data.near_tags import NEAR_TAG, tag_number
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.tasks.importers.pictures import SourcePicture
+from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Unusable
 
 _NAMED = re.compile(r"<img>\s*(?P<name>[^<>]{1,1000}?)\s*</img>", re.IGNORECASE)  # Qwen-VL

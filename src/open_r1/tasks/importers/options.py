@@ -16,10 +16,10 @@ _LABEL = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:,]\s*")
 _LETTER = re.compile(r"\s*[(\[]?([A-Z])[)\]]?[.:]?\s*")
 
 
-def listed(value: Any) -> Any:
+def list_value(value: Any) -> Any:
     """A list that is written as text, in JSON or in Python's form, as the list; any other value as it is.
 
-    >>> listed("['one', 'two']"), listed('["a"]'), listed("[1, 2"), listed("one")
+    >>> list_value("['one', 'two']"), list_value('["a"]'), list_value("[1, 2"), list_value("one")
     (['one', 'two'], ['a'], '[1, 2', 'one')
     """
     if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
@@ -40,7 +40,7 @@ def options_of_row(row: Mapping[str, Any]) -> list[Any]:
     >>> options_of_row({"options": "['one', 'two']"}), options_of_row({"A": "red", "B": "blue", "C": None})
     (['one', 'two'], ['red', 'blue'])
     """
-    value = listed(next((row[name] for name in OPTION_FIELDS if row.get(name)), None))
+    value = list_value(next((row[name] for name in OPTION_FIELDS if row.get(name)), None))
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         value = value["text"]  # ARC's form: {"text": [...], "label": [...]}
     elif isinstance(value, Mapping):
@@ -107,7 +107,7 @@ def gold_letter(options: Sequence[Any], answer: Any, first: int = 0) -> str:
     >>> [gold_letter(["red", "blue"], answer) for answer in ("B", "(B)", "Blue", 1, "1", "B. blue", ["A", "B"])]
     ['B', 'B', 'B', 'B', 'B', 'B', 'A, B']
     """
-    answer = listed(answer)
+    answer = list_value(answer)
     if isinstance(answer, list):
         return ", ".join(sorted({gold_letter(options, one, first) for one in answer}))
     said, letters = str(answer).strip(), LETTERS[: len(options)]

@@ -17,12 +17,12 @@ from open_r1.tasks.importers.options import (
     INDEX_FIELDS,
     counted_from,
     gold_letter,
-    listed,
+    list_value,
     option_texts,
     options_of_row,
     with_options,
 )
-from open_r1.tasks.importers.pictures import SourcePicture
+from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.swift_objects import fill_objects
 from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Remark, Turns, read_each_row
@@ -152,7 +152,7 @@ def question_row(
 
 def _asked(row: Mapping[str, Any], form: QuestionForm) -> tuple[Turns, tuple[SourcePicture, ...]]:
     """(the turns up to the question, pictures of its parts): a text, or a chat that ends with a user's turn."""
-    value = listed(first_of(row, form.question))
+    value = list_value(first_of(row, form.question))
     if (
         isinstance(value, list)
         and value
@@ -187,7 +187,7 @@ def _stated_answer(row: Mapping[str, Any], form: QuestionForm) -> Any:
         return reward.get("ground_truth")
     value = first_of(row, form.answer)
     if form is QUESTION_FORMS["choices"]:  # MMMU's open questions have a list as text
-        value = listed(value)
+        value = list_value(value)
     if isinstance(value, list) and value and all(isinstance(item, Mapping) and "content" in item for item in value):
         return value[-1]["content"]  # TRL's completion as a chat
     return value

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from open_r1.tasks.importers.options import listed
+from open_r1.tasks.importers.options import list_value
 from open_r1.tasks.importers.sources import Unusable
 from open_r1.tasks.importers.types import Turns
 
@@ -24,7 +24,7 @@ def fill_objects(turns: Turns, objects: Any) -> tuple[Turns, str]:
     >>> fill_objects([("human", "Find the <ref-object>"), ("gpt", "<bbox>")], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
     ([('human', 'Find the cat'), ('gpt', '<box>[[1, 2, 3, 4]]</box>')], 'pixels')
     """
-    objects = listed(objects)
+    objects = list_value(objects)
     if not any(_PLACE.search(text) for _, text in turns):
         return turns, ""
     names, boxes, kind = _columns(objects)

@@ -6,7 +6,7 @@ from typing import Any
 from open_r1.tasks.importers.conversations import dialogue_row, read_content
 from open_r1.tasks.importers.fields import answer_text, pictures_of
 from open_r1.tasks.importers.options import gold_letter, option_texts, options_of_row, with_options
-from open_r1.tasks.importers.pictures import pictures_in
+from open_r1.tasks.importers.picture_values import pictures_in
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, read_each_row
 
