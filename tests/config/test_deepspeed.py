@@ -65,7 +65,7 @@ def test_a_value_that_deepspeed_refuses_is_found():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [('{"a": 1,\n}', ":2: got no JSON"), ("[1]", ": got no JSON object"), ('{"typo": 1}', ": typo: no setting")],
+    [('{"a": 1,\n"b"}', ":2: got no JSON"), ("[1]", ": got no JSON object"), ('{"typo": 1}', ": typo: no setting")],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path, text, message):
     path = tmp_path / "mine.json"
