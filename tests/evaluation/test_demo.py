@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from helpers.demo_site import PLAIN, Caller, serving, session_of
+from helpers.page_layout import unseen
 from helpers.repository import REPO, free_port
 from PIL import Image, ImageColor
 
@@ -92,7 +93,9 @@ def test_a_visitor_stops_what_that_visitor_asked(controller, tmp_path):
     ("place", "value", "message"),
     [
         (2, "<b>many</b>", "got &#x27;&lt;b&gt;many&lt;/b&gt;&#x27;, expected an integer"),
-        (1, "", "expected non-empty text"),
+        (1, "", "question: got none, expected what you want to know; write it in words"),
+        (1, " \n", "question: got none, expected what you want to know; write it in words"),
+        (1, "<image>", "question: got none, expected what you want to know; write it in words"),
         (6, None, "Most tokens: got None"),
         (0, [("x.png", None)] * 17, "pictures: got 17, expected at most 16"),
     ],
@@ -269,7 +272,45 @@ def test_an_answer_streams_is_read_scored_and_explained(page, site, monkeypatch,
     page.locator("#slider input[type=number]").press("Enter")
     page.wait_for_function("before => document.querySelector('#heat img').src !== before", arg=before)
     assert page.locator("#token .highlighted .text").text_content() == "<think"  # its first token
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert unseen(page) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_an_answer_without_a_place_to_break_fits_beside_everything_opened(page, site, monkeypatch, width, scheme):
+    ask, look = ModelSession.ask, ModelSession.attention
+
+    def long(self: ModelSession, *given: Any) -> Iterator[Any]:
+        *_, answer = ask(self, *given)
+        yield replace(answer, completion="word," * 400 + "," * 400)
+
+    def marked(self: ModelSession, answer: Any) -> Any:
+        seen = look(self, answer)
+        return replace(seen, tokens=[",,,,,,,,"] * len(seen.tokens))
+
+    monkeypatch.setattr(ModelSession, "ask", long)
+    monkeypatch.setattr(ModelSession, "attention", marked)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(site)
+    page.get_by_text("How it is asked").click()
+    assert page.get_by_label("Example number").is_visible()  # beside "Draw an example"
+    draw_and_ask(page, site)
+    wait_for(page, "length", "tokens")
+    page.click("#look:enabled")
+    page.locator("#heat img").first.wait_for()
+    assert unseen(page) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("text", ["", "  \n ", "<image>"])
+def test_a_question_without_words_is_asked_for(page, site, text):
+    page.goto(site)
+    page.locator("#question textarea").fill(text)
+    page.click("#ask:enabled")
+    page.get_by_text("question: got none, expected what you want to know; write it in words").wait_for()
+    page.wait_for_selector("#ask:enabled")
 
 
 @pytest.mark.browser

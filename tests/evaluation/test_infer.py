@@ -148,7 +148,7 @@ def test_without_gold_nothing_is_scored_and_all_is_read(session, digits):
     [
         ({"gold": "many"}, "solution: got 'many', expected an integer or a list"),
         ({"text": "<image> and <image>?"}, r"got 2 <image> tag\(s\) for 1 image"),
-        ({"text": " "}, "problem: got ' ', expected non-empty text"),
+        ({"text": " "}, "question: got none, expected what you want to know"),
         ({"images": (REPO / "README.md",)}, "no image"),
         ({"images": (REPO / "none.png",)}, "'none.png', expected an existing file"),
     ],

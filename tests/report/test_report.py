@@ -110,7 +110,7 @@ def test_a_page_keeps_under_its_bound_and_says_so(folder, monkeypatch):
     monkeypatch.setattr(page_module, "MAX_BYTES", 10 * len(line))
     page = write_report([folder], folder / "report.html").read_text()
     steps = [group["step"] for group in data_of(page, "data")["groups"]]
-    assert 5 <= len(steps) <= 10 and steps[0] == 0 and steps[-3:] == [97, 98, 99]
+    assert 5 <= len(steps) <= 10 and steps[0] == 1 and steps[-3:] == [98, 99, 100]
     assert f"{len(steps)} of 100 stored groups are shown" in page
 
 

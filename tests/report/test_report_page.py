@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.page_layout import unseen
 from PIL import Image
 
 from open_r1.report.page import write_report
@@ -17,6 +18,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> &lt; \
 GOLD = [[0.25, 0.5], [0.75, 0.5], [0.75, 0.9], [0.25, 0.9]]
 SAID = [[0.1, 0.1], [0.5, 0.1], [0.5, 0.6], [0.1, 0.6]]
 STEPS = 40
+CAROUSEL = ".completions *, .completions"  # cards beside one another, which a reader moves
 BOUNDS = "node => { const b = node.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] }"
 
 
@@ -43,7 +45,13 @@ EQUAL = [completion("same", 0.5, 0.0), completion("same too", 0.5, 0.0, truncate
 def make_run(folder: Path, rate: float, groups: list[dict[str, Any]], reward: float = 1.0) -> Path:
     folder.mkdir()
     lines = [
-        {"step": s, "seconds": 2.0 * s, "reward": reward * s / STEPS, "completions/clipped_ratio": 0.5}
+        {
+            "step": s,
+            "seconds": 2.0 * s,
+            "reward": reward * s / STEPS,
+            "completions/clipped_ratio": 0.5,
+            "learning_rate": 1e-6 * (1 - s / 48),
+        }
         for s in range(1, STEPS + 1)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -99,6 +107,36 @@ def test_findings_and_differences_are_said_in_words(page, report):
     assert page.inner_text("#differences tbody") == "learning_rate\t0.0001\t1e-05"
 
 
+def test_a_schedule_is_shown_as_it_is_and_a_reward_smoothed(page, report):
+    open_report(page, report)
+    rate, reward = (page.locator(f"figure[data-key={key}]") for key in ("learning_rate", "reward"))
+    assert rate.locator(".values").inner_text().split() == ["1.7e-7"] * 2  # 1e-6 / 6 after 40 of 48 steps
+    assert reward.locator(".values").inner_text().split()[0] != "1"
+    lines = [rate.locator(f"path.s0{kind}").first.get_attribute("d") for kind in (".raw", ":not(.raw)")]
+    assert lines[0] == lines[1]
+
+
+def test_rollouts_are_numbered_as_the_curves_are(page, report):
+    open_report(page, report)
+    assert page.locator(".group header b").first.inner_text() == "step 20"  # 19 steps were before it
+    labels = page.locator("#distributions text").all_text_contents()
+    assert "step 1" in labels and "step 20" in labels and "step 0" not in labels
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_figure_of_the_summary_is_in_the_window_with_its_label(page, report, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    open_report(page, report)
+    overview = page.locator("#overview")
+    for label in ("Task", "Steps", "Minutes", "Reward, first", "Accuracy, now", "Findings"):
+        where = (
+            overview.get_by_text(label, exact=True) if width > 800 else overview.locator(f"td[data-label='{label}']")
+        )
+        box = where.first.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, label
+    assert overview.locator("td[data-label='Steps']").first.inner_text() == "40"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
@@ -107,8 +145,8 @@ def test_findings_and_differences_are_said_in_words(page, report):
         ("f-equal", "mixed", "1–6 of 11 groups, 22 completions"),
         ("f-truncated", True, "1–6 of 10 groups, 10 completions"),
         ("f-unparsed", True, "1–6 of 11 groups, 11 completions"),
-        ("f-step-from", "18", "1–2 of 2 groups, 4 completions"),
-        ("f-step-to", "1", "1–2 of 2 groups, 4 completions"),
+        ("f-step-from", "19", "1–2 of 2 groups, 4 completions"),
+        ("f-step-to", "2", "1–2 of 2 groups, 4 completions"),
         ("f-reward-from", "1.8", "1–6 of 11 groups, 11 completions"),
         ("f-reward-to", "-1", "0 groups, 0 completions"),
         ("f-text", "WORST", "1–6 of 11 groups, 11 completions"),
@@ -184,9 +222,18 @@ def test_it_fits_and_is_readable(page, report, width, scheme):
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     open_report(page, report)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert unseen(page, CAROUSEL) == []
     for selector in (".soft", "h2", ".note", ".finding p", ".up", ".down", ".tag", ".parts span", "a", "td", "pre"):
         assert contrast(page, selector) >= 4.5, selector  # WCAG 2.2, AA
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_table_of_strategies_fits(page, tmp_path, width):
+    empty = [completion("", 0.0, -0.7), completion("<answer>[1, 2]</answer>", 1.0, 0.7)]
+    run = make_run(tmp_path / "a run with a long name", 1e-4, [group(step, empty) for step in range(20)])
+    page.set_viewport_size({"width": width, "height": 900})
+    open_report(page, write_report([run], run / "report.html"))
+    assert page.locator("#strategies tbody tr").count() >= 1 and unseen(page, CAROUSEL) == []
 
 
 def contrast(page: Any, selector: str) -> float:

@@ -1,6 +1,7 @@
 """Findings: a series that has the trouble shows it with evidence, and real runs that went well show none."""
 
 import json
+from types import SimpleNamespace
 
 import health_table
 import numpy as np
@@ -11,10 +12,12 @@ from helpers.trainers import make_trainer
 
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
-from open_r1.report.checks import FAILED_GRADINGS, WINDOW
+from open_r1.report.checks import FAILED_GRADINGS, FIRST, WINDOW
 from open_r1.report.diagnoses import DIAGNOSES, findings
-from open_r1.report.metric_ranges import HEALTH
+from open_r1.report.metric_ranges import HEALTH, exact_metrics
+from open_r1.report.verdict import newest_value, verdict
 from open_r1.rewards.sandbox import worker_pool as workers
+from open_r1.trainer.checks.health import Health
 from open_r1.trainer.outputs.throttle import Throttle
 
 REAL = json.loads((REPO / "tests" / "trainer" / "healthy_runs.json").read_text())
@@ -40,6 +43,7 @@ NAMES = {
 RISE = np.linspace(0, 1, 100)
 LATE = np.repeat([0.0, 1.0], (80, 20))
 SICK = {  # diagnosis -> a series that has it, and what its evidence says
+    "nothing_earned": (lines(reward=0.0, accuracy=0.0), "Every completion of steps 91 to 100 earned 0"),
     "zero_gradient": (lines(grad_norm=1 - LATE), "exactly 0 in all of steps 91 to 100"),
     "zero_variance": (lines(zero_std=LATE, reward=0.2), "1 over steps 91 to 100, above 0.9; reward 0.2 over steps 1"),
     "only_format": (lines(format=RISE, accuracy=0.3 + 0.05 * NOISE), "rewards/format/mean +0.677"),
@@ -79,8 +83,104 @@ def test_every_count_of_lost_gradings_is_seen_and_explained():
 
 
 @pytest.mark.parametrize("name", [name for name in SICK if name != "not_finite"])
-def test_a_few_steps_are_no_evidence(name):
-    assert findings(SICK[name][0][-WINDOW + 1 :]) == []
+def test_a_few_steps_are_no_evidence_but_of_what_is_plainly_broken(name):
+    assert [finding for finding in findings(SICK[name][0][-WINDOW + 1 :]) if not finding.is_early] == []
+
+
+# The run of a user whose budget of 3 tokens ends each answer: metric -> its value in every step.
+BROKEN = {
+    "reward": 0.0,
+    "reward_std": 0.0,
+    "rewards/accuracy/mean": 0.0,
+    "rewards/accuracy/std": 0.0,
+    "frac_reward_zero_std": 1.0,
+    "parse_rate": 0.0,
+    "completions/clipped_ratio": 1.0,
+    "grad_norm": 0.0,
+}
+PLAIN = {
+    "nothing_earned": "Every completion of steps 1 to 6 earned 0",
+    "zero_gradient": "The gradient was exactly 0 in all of steps 1 to 6",
+    "zero_variance": "No group had a spread of rewards in any of steps 1 to 6",
+    "truncated": "No completion reached its end in any of steps 1 to 6",
+    "unparsed": "No answer could be read in any of steps 1 to 6",
+}
+
+
+def young(steps: int, **changes: float) -> list[dict]:
+    return [{"step": step, **BROKEN, **changes} for step in range(1, steps + 1)]
+
+
+def test_what_is_plainly_broken_is_said_after_the_first_steps():
+    assert {finding.name: finding.evidence for finding in findings(young(6)) if finding.is_early} == PLAIN
+    assert {name for name, d in DIAGNOSES.items() if d.early([]) is None and d.early(young(6))} == set(PLAIN)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("steps", [1, FIRST - 1, FIRST, WINDOW - 1, WINDOW, 40])
+def test_a_plain_case_is_early_until_there_are_steps_enough(name, steps):
+    found = {finding.name: finding for finding in findings(young(steps))}
+    assert (name in found) == (steps >= FIRST)
+    assert steps < FIRST or found[name].is_early == (steps < WINDOW)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_one_better_step_makes_a_young_run_no_plain_case(name):
+    better = {"reward": 0.1, "reward_std": 0.1, "frac_reward_zero_std": 0.5, "parse_rate": 0.1, "grad_norm": 0.1}
+    run = [*young(5), {"step": 6, **BROKEN, **better, "completions/clipped_ratio": 0.9}]
+    assert name not in {finding.name for finding in findings(run)}
+
+
+def test_rewards_whose_mean_is_0_by_chance_are_earned():
+    """Rewards of +1 and -1, or two groups of one sign each."""
+    for spread in ({"reward_std": 1.0}, {"rewards/accuracy/std": 1.0}):
+        assert "nothing_earned" not in {finding.name for finding in findings(young(6, **spread))}
+
+
+def test_an_early_finding_warns_once_and_ends_no_run(tmp_path, caplog):
+    health = Health(str(tmp_path), ["truncated"])
+    args, control = SimpleNamespace(), SimpleNamespace(should_training_stop=False, should_save=False)
+    stopped = {}
+    for step in range(1, WINDOW + 1):
+        health.throttle.end = -1e9  # it takes its turn at each step
+        state = SimpleNamespace(global_step=step, max_steps=100, is_world_process_zero=True)
+        health.on_log(args, state, control, {**BROKEN})
+        stopped[step] = control.should_training_stop
+    said = [text for text in warnings(caplog, "health") if "truncated" in text]
+    assert len(said) == 1 and said[0].startswith(f"step {FIRST}: truncated: Completions are cut off. No completion")
+    assert [step for step in stopped if stopped[step]] == [WINDOW] and health.stop_finding.name == "truncated"
+
+
+BANDS = [
+    (key, bound) for key, metric in HEALTH.items() for bound in ("low", "high") if getattr(metric, bound) is not None
+]
+
+
+@pytest.mark.parametrize("steps", [2, 6, 100])
+@pytest.mark.parametrize(("key", "bound"), BANDS)
+def test_nothing_looks_wrong_is_not_said_beside_a_value_outside_its_band(key, bound, steps):
+    edge = getattr(HEALTH[key], bound)
+    for value, is_well in ((edge, True), (edge + (0.01 if bound == "high" else -0.01), False)):
+        run = [{"step": step, "reward": 0.5, key: value} for step in range(1, steps + 1)]
+        said = " ".join(verdict(run, findings(run)))
+        assert (f"{HEALTH[key].title} " in said) != is_well
+        assert (said == "Nothing looks wrong in 100 steps.") == (is_well and steps == 100)
+        assert ("too few to judge" in said) == (steps < WINDOW)
+
+
+def test_a_young_run_that_is_broken_and_an_empty_one_are_not_called_well():
+    assert verdict(young(6), findings(young(6))) == [
+        "6 logged steps are too few to judge the rest: most checks need 10."
+    ]
+    assert verdict([], []) == ["0 logged steps are too few to judge: most checks need 10."]
+    assert verdict(young(50), findings(young(50))) == []
+
+
+@pytest.mark.parametrize("key", exact_metrics())
+def test_schedules_and_counts_are_shown_as_they_are(key):
+    falling = [{"step": step, key: 6e-7 - 1e-7 * step} for step in range(1, 6)]
+    assert key not in HEALTH or newest_value(falling, key) == falling[-1][key]
+    assert newest_value([{"step": 1, "reward": 0.0}, {"step": 2, "reward": 1.0}], "reward") < 1
 
 
 @pytest.mark.parametrize("name", ["rec", "digits"])

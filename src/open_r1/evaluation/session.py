@@ -24,6 +24,7 @@ from open_r1.config.arguments import VLMConfig
 from open_r1.data.images import with_sizes
 from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
+from open_r1.errors import UsageError
 from open_r1.evaluation.answering import loader_of
 from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import image_limits
@@ -67,8 +68,10 @@ class Question:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, method: str) -> Record:
-        """The question as a row. Raises DataError where tags and images differ in number, and for a gold answer that
-        `method` cannot use."""
+        """The question as a row. Raises UsageError for one without words; DataError where tags and images differ in
+        number, and for a gold answer that `method` cannot use."""
+        if not self.text.replace("<image>", "").strip():
+            raise UsageError("question: got none, expected what you want to know; write it in words")
         paths = [path.resolve() for path in self.images]
         folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
         names = [str(path.relative_to(folder)) for path in paths]

@@ -1,7 +1,8 @@
 """Checks of a run's metrics for problems: pure functions of the lines of `metrics.jsonl`, by step. (torch-free)
 
-They use means over `WINDOW` logged steps, so that one bad step is no finding, and need as many. Each returns its
-evidence as text, or None where all is well. `open_r1.report.diagnoses` names them.
+They use means over `WINDOW` logged steps, so that one bad step is no finding, and need as many; what is plainly broken
+is seen after `FIRST`. Each returns its evidence as text, or None where all is well. `open_r1.report.diagnoses` names
+them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from open_r1.report.curves import series
 
-WINDOW = 10
+WINDOW, FIRST = 10, 3
 MetricLines = Sequence[Mapping[str, Any]]
 Check = Callable[[MetricLines], str | None]  # the evidence, or None where all is well
 MetricPoints = Sequence[tuple[int, float]]  # (step, value)
@@ -53,6 +54,43 @@ def beyond(key: str, limit: float, above: bool = True) -> Check:
     return check
 
 
+def always(key: str, value: float, words: str) -> Check:
+    """A check for a metric that had this very value in each step of a young run, of `FIRST` steps or more; `words`
+    say what that means.
+
+    >>> unread = always("parse_rate", 0.0, "No answer could be read in any of")
+    >>> unread([{"step": step, "parse_rate": 0.0} for step in range(1, 7)])
+    'No answer could be read in any of steps 1 to 6'
+    """
+
+    def check(lines: MetricLines) -> str | None:
+        part = points(lines, key)
+        if not FIRST <= len(part) < WINDOW or any(one != value for _, one in part):
+            return None
+        return f"{words} {span(part)}"
+
+    return check
+
+
+def nothing_earned(least: int) -> Check:
+    """A check for the newest `WINDOW` steps, or `least` in a young run: each completion earned exactly 0."""
+
+    def check(lines: MetricLines) -> str | None:
+        newest = points(lines, "reward")[-WINDOW:]
+        since = newest[0][0] if newest else 0
+        earned = [
+            value
+            for key in ("reward_std", *reward_keys(lines, "std"))
+            for step, value in points(lines, key)
+            if step >= since
+        ]
+        if len(newest) < least or any(value for _, value in newest) or any(earned):
+            return None
+        return f"Every completion of {span(newest)} earned 0"
+
+    return check
+
+
 def zero_variance(lines: MetricLines) -> str | None:
     """Nearly all groups of the newest steps have equal rewards; the evidence has the reward then and before."""
     evidence = beyond("frac_reward_zero_std", 0.9)(lines)
@@ -84,10 +122,10 @@ def only_format(lines: MetricLines) -> str | None:
     return f"from the first to the last third of {span(next(iter(long.values())))}: {', '.join(gains)}"
 
 
-def reward_keys(lines: MetricLines) -> list[str]:
-    """The metrics of reward functions' means."""
+def reward_keys(lines: MetricLines, ending: str = "mean") -> list[str]:
+    """The metrics of reward functions' means, or `std`."""
     keys = dict.fromkeys(key for line in (*lines[:1], *lines[-1:]) for key in line)
-    return [key for key in keys if key.startswith("rewards/") and key.endswith("/mean")]
+    return [key for key in keys if key.startswith("rewards/") and key.endswith(f"/{ending}")]
 
 
 def is_form(key: str) -> bool:

@@ -6,14 +6,18 @@
 from dataclasses import dataclass
 
 from open_r1.report.checks import (
+    FIRST,
+    WINDOW,
     Check,
     MetricLines,
+    always,
     beyond,
     entropy_collapse,
     falling,
     gradings_lost,
     kl_exploding,
     not_finite,
+    nothing_earned,
     only_format,
     zero_gradient,
     zero_variance,
@@ -22,23 +26,27 @@ from open_r1.report.checks import (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A kind of problem: the metric that shows it, its check, and the flags to try."""
+    """A kind of problem: the metric that shows it, its check, and the flags to try; `early` is a check that sees a
+    plain case in the first steps already."""
 
     title: str
     metric: str
     check: Check
     remedy: str
+    early: Check = lambda lines: None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A diagnosis that applies to a run; `name` is its key in `DIAGNOSES`, as `--stop_on` takes it."""
+    """A diagnosis that applies to a run; `name` is its key in `DIAGNOSES`, as `--stop_on` takes it. `is_early`: seen
+    in fewer steps than its check needs, which ends no run."""
 
     name: str
     title: str
     metric: str
     evidence: str
     remedy: str
+    is_early: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.title}. {self.evidence}. {self.remedy}"
@@ -50,8 +58,16 @@ def findings(lines: MetricLines) -> list[Finding]:
     >>> [f.name for f in findings([{"step": s, "completions/clipped_ratio": 0.5} for s in range(20)])]
     ['truncated']
     """
-    results = ((name, d, d.check(lines)) for name, d in DIAGNOSES.items())
-    return [Finding(name, d.title, d.metric, evidence, d.remedy) for name, d, evidence in results if evidence]
+    return [finding for name, diagnosis in DIAGNOSES.items() if (finding := _finding(name, diagnosis, lines))]
+
+
+def _finding(name: str, diagnosis: Diagnosis, lines: MetricLines) -> Finding | None:
+    """The finding of a diagnosis that applies, or None."""
+    evidence, early = diagnosis.check(lines), diagnosis.early(lines)
+    if not (evidence or early):
+        return None
+    is_early = evidence is None
+    return Finding(name, diagnosis.title, diagnosis.metric, evidence or early or "", diagnosis.remedy, is_early)
 
 
 DIAGNOSES: dict[str, Diagnosis] = {
@@ -61,11 +77,20 @@ DIAGNOSES: dict[str, Diagnosis] = {
         not_finite,
         "Lower --learning_rate and --max_grad_norm; use --bf16 true in place of --fp16 true",
     ),
+    "nothing_earned": Diagnosis(
+        "No completion earns anything",
+        "reward",
+        nothing_earned(WINDOW),
+        "Read the sampled completions beside their gold answers: check --reward_method and --prompt_mode, raise "
+        "--max_completion_length if they are cut off, or begin with SFT",
+        nothing_earned(FIRST),
+    ),
     "zero_gradient": Diagnosis(
         "The policy does not move",
         "grad_norm",
         zero_gradient,
         "Look at the groups without signal: raise --temperature or --num_generations; check what is frozen",
+        always("grad_norm", 0.0, "The gradient was exactly 0 in all of"),
     ),
     "zero_variance": Diagnosis(
         "Rewards without variance: groups teach nothing",
@@ -73,6 +98,7 @@ DIAGNOSES: dict[str, Diagnosis] = {
         zero_variance,
         "Low reward: raise --temperature or --num_generations, or take easier rows. High reward: stop, or take harder "
         "rows",
+        always("frac_reward_zero_std", 1.0, "No group had a spread of rewards in any of"),
     ),
     "only_format": Diagnosis(
         "Only the form improves",
@@ -85,12 +111,14 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "completions/clipped_ratio",
         beyond("completions/clipped_ratio", 0.2),
         "Raise --max_completion_length, or add length to --reward_funcs",
+        always("completions/clipped_ratio", 1.0, "No completion reached its end in any of"),
     ),
     "unparsed": Diagnosis(
         "Most answers cannot be read",
         "parse_rate",
         beyond("parse_rate", 0.5, above=False),
         "Look at the unparsed completions; check --reward_method and --prompt_mode, keep format in --reward_funcs",
+        always("parse_rate", 0.0, "No answer could be read in any of"),
     ),
     "parse_rate_falling": Diagnosis(
         "Fewer answers can be read than before",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of `metrics.jsonl`. `low` and `high` bound its healthy values, in its own unit; None: no bound."""
+    """A metric of `metrics.jsonl`. `low` and `high` bound its healthy values, in its own unit; None: no bound.
+    `exact`: a schedule or a count, which is shown as it is, where others are smoothed."""
 
     title: str
     unit: str
@@ -17,6 +18,7 @@ class Metric:
     outside: str
     low: float | None = None
     high: float | None = None
+    exact: bool = False
 
 
 HEALTH: dict[str, Metric] = {
@@ -103,24 +105,28 @@ HEALTH: dict[str, Metric] = {
         "since the start",
         "does not grow; not logged while there are none",
         "Raise `$OPEN_R1_GRADE_SECONDS` (ours) or `--reward_seconds` (yours), or lower `--max_completion_length`.",
+        exact=True,
     ),
     "grading/crashes": Metric(
         "Gradings that ended their process",
         "since the start",
         "does not grow",
         "Raise `--reward_memory_gb`; run your reward on these completions by hand.",
+        exact=True,
     ),
     "grading/errors": Metric(
         "Gradings that raised",
         "since the start",
         "does not grow; only with `--reward_errors skip`",
         "Read the traceback of the first one in the log; correct your reward.",
+        exact=True,
     ),
     "judge/failures": Metric(
         "Verdicts that never came",
         "since the start",
         "does not grow",
         "Try the endpoint by hand; raise `$JUDGE_SECONDS`, lower `$JUDGE_CONCURRENCY`.",
+        exact=True,
     ),
     "loss": Metric(
         "Loss",
@@ -139,6 +145,7 @@ HEALTH: dict[str, Metric] = {
         "",
         "as `--lr_scheduler_type` and `--warmup_steps` say",
         "Correct those two.",
+        exact=True,
     ),
     "step_time": Metric(
         "Time of a step",
@@ -147,6 +154,14 @@ HEALTH: dict[str, Metric] = {
         "Growing with the completions' length: `--use_vllm true`, or a smaller `--max_completion_length`.",
     ),
 }
+
+# Metrics without an entry above that are exact too.
+EXACT = ("epoch", "num_tokens", "nonfinite_steps", "judge/too_long", "total_flos")
+
+
+def exact_metrics() -> list[str]:
+    """The metrics that are shown as they are."""
+    return [*(key for key, metric in HEALTH.items() if metric.exact), *EXACT]
 
 
 def table() -> str:

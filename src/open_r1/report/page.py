@@ -21,19 +21,19 @@ from markupsafe import Markup
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.errors import DataError
-from open_r1.report.curves import series, smooth
+from open_r1.report.curves import series
 from open_r1.report.diagnoses import findings
-from open_r1.report.metric_ranges import HEALTH
+from open_r1.report.metric_ranges import HEALTH, exact_metrics
 from open_r1.report.run_folder import Group, RunFolder, as_text, flag_differences, read_runs, total_reward
 from open_r1.report.strategy_shares import strategy_findings, strategy_shares
 from open_r1.report.templates import PAGES
 from open_r1.report.thinning import kept_groups
+from open_r1.report.verdict import SMOOTHING, newest_value, verdict
 from open_r1.rewards.drawing import ANSWERED, GOLD
 
 MAX_COMPLETIONS = 10_000  # on a page
 MAX_BYTES = 40 * 2**20  # of texts and pictures on a page, which names the groups left out
 SCRIPTS = ("page.js", "charts.js", "distributions.js", "rollouts.js")
-SMOOTHING = 0.8  # of curves, until a reader chooses another
 TYPES = {".webp": "webp", ".png": "png"}
 
 
@@ -56,6 +56,7 @@ def render(runs: Sequence[RunFolder], date: str) -> TemplateStream:
     data = {
         "runs": [{"name": run.name, "columns": columns(run.lines)} for run in runs],
         "health": {key: asdict(metric) for key, metric in HEALTH.items()},
+        "exact": exact_metrics(),
     }
     groups = (
         embed(page_group(group.parsed(), n, run)) for n, (run, groups) in enumerate(run_groups) for group in groups
@@ -121,15 +122,16 @@ def _rounded(value: Any) -> float | None:
 def page_facts(run: RunFolder, page_groups: Sequence[Group]) -> dict[str, Any]:
     """The summary of a run at the top of the page."""
     _, rewards = series(run.lines, "reward")
-    recent, shares = smooth(rewards, SMOOTHING), strategy_shares(run)
+    shares, found = strategy_shares(run), findings(run.lines)
     return {
         "name": run.name,
         "step": run.lines[-1]["step"] if run.lines else 0,
         "minutes": (run.lines[-1].get("seconds") or 0) / 60 if run.lines else 0,
         "first": rewards[0] if rewards else None,
-        "last": recent[-1] if recent else None,
-        "accuracy": (smooth(series(run.lines, "rewards/accuracy/mean")[1], SMOOTHING) or [None])[-1],
-        "findings": findings(run.lines) + strategy_findings(shares),
+        "last": newest_value(run.lines, "reward"),
+        "accuracy": newest_value(run.lines, "rewards/accuracy/mean"),
+        "findings": [*found, *strategy_findings(shares)],
+        "verdict": verdict(run.lines, [*found, *strategy_findings(shares)]),
         "strategies": shares,
         "groups": len(run.groups),
         "shown": len(page_groups),
@@ -174,7 +176,15 @@ def embedded_pictures(run: RunFolder, groups: Iterable[Group]) -> Iterable[tuple
 
 
 def page_group(group: dict[str, Any], run: int, of: RunFolder) -> dict[str, Any]:
-    """A group as the page has it: with the number of its run, completions by descending advantage, total rewards."""
+    """A group as the page has it: with the number of its run, completions by descending advantage, total rewards.
+
+    Its step is that of the curves, which count from 1: the one that it was sampled for.
+    """
     weights = of.flags.get("reward_weights")
     completions = [{**c, "reward": total_reward(c["rewards"], weights)} for c in group["completions"]]
-    return {**group, "run": run, "completions": sorted(completions, key=lambda c: -(c["advantage"] or 0))}
+    return {
+        **group,
+        "step": group["step"] + 1,
+        "run": run,
+        "completions": sorted(completions, key=lambda c: -(c["advantage"] or 0)),
+    }

@@ -23,7 +23,8 @@ STYLE = """
 #drawn .thumbnail-lg, #heat .thumbnail-lg, #pictures .thumbnail-lg {aspect-ratio: auto !important; height: auto}
 #token .textfield {display: block; font-size: 0}
 #token .token-container, #token .token, #token .text {display: inline; margin: 0; padding: 0}
-#token .text {font-size: var(--text-md); white-space: pre-wrap}
+#token .text {font-size: var(--text-md); white-space: pre-wrap; overflow-wrap: anywhere}
+#draw {align-self: end}
 #token .highlighted {color: inherit !important}
 #token .highlighted .text {padding: 3px 0; background: inherit; border-radius: 3px}
 """
@@ -68,16 +69,16 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         elem_id="pictures",
     )
     with gr.Row(visible=generator is not None):
-        parts["draw"] = gr.Button("Draw an example", scale=3, min_width=180)
+        parts["draw"] = gr.Button("Draw an example", scale=3, min_width=180, elem_id="draw")
         parts["number"] = gr.Number(
             0,
-            label="Number of the example",
-            container=False,
+            label="Example number",
             precision=0,
             minimum=0,
             maximum=MOST_NUMBER,
             scale=1,
-            min_width=80,
+            min_width=130,
+            elem_id="number",
         )
     parts["text"] = gr.Textbox(label="Question", lines=2, max_lines=8, max_length=MOST_CHARACTERS, elem_id="question")
     parts["gold"] = gr.Textbox(

@@ -14,6 +14,9 @@ function curvesOf(key, axis) {
   }).filter((curve) => curve.points.length);
 }
 
+// A schedule or a count is shown as it is.
+const smoothingOf = (key) => (DATA.exact.includes(key) ? 0 : Number(byId("smoothing").value));
+
 // Exponential moving average with bias correction, as open_r1.report.curves.smooth.
 function smoothed(points, weight) {
   let mean = 0;
@@ -119,7 +122,7 @@ function titleOf(key) {
 
 function drawChart(figure, key, metric) {
   const axis = byId("axis").value;
-  const weight = Number(byId("smoothing").value);
+  const weight = smoothingOf(key);
   const raw = curvesOf(key, axis);
   const smooth = raw.map(({ run, points }) => ({ run, points: smoothed(points, weight) }));
   const width = Math.max(figure.clientWidth - 26, 200);

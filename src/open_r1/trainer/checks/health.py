@@ -30,7 +30,7 @@ class Health(TrainerCallback):
     def __init__(self, output_dir: str, stop_on: list[str] | None):
         self.folder, self.stop_on = Path(output_dir), frozenset(stop_on or ())
         self.history = History()
-        self.names: set[str] = set()  # of the findings so far
+        self.seen: set[tuple[str, bool]] = set()  # (name, is_early) of the findings so far
         self.stop_finding: Finding | None = None
         self.throttle = Throttle(seconds=0, share=0.01)
 
@@ -51,11 +51,12 @@ class Health(TrainerCallback):
     ) -> None:
         news = self._new_findings(state.global_step, logs or {}) if state.is_world_process_zero else []
         for finding in news:
-            logger.warning("step %d: %s", state.global_step, finding)
+            if finding.is_early or (finding.name, True) not in self.seen:  # else it was said before
+                logger.warning("step %d: %s", state.global_step, finding)
         if not self.stop_on or self.stop_finding or state.global_step >= state.max_steps:
             return
-        stops = [finding for finding in news if finding.name in self.stop_on][:1] or [None]
-        self.stop_finding = broadcast_object_list(stops)[0]
+        ends = [finding for finding in news if finding.name in self.stop_on and not finding.is_early]
+        self.stop_finding = broadcast_object_list(ends[:1] or [None])[0]
         if self.stop_finding:
             control.should_training_stop = control.should_save = True
 
@@ -65,8 +66,9 @@ class Health(TrainerCallback):
         if not self.throttle.due():
             return []
         with self.throttle:
-            news = [finding for finding in findings(self.history.lines()) if finding.name not in self.names]
-        self.names |= {finding.name for finding in news}
+            now = {(finding.name, finding.is_early): finding for finding in findings(self.history.lines())}
+        news = [finding for key, finding in now.items() if key not in self.seen]
+        self.seen |= set(now)
         return news
 
 
