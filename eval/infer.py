@@ -24,6 +24,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from open_r1.data.field_names import renaming_of
 from open_r1.data.paths import split_paths
 from open_r1.data.unlabeled import files_with_placeholders
 from open_r1.errors import UsageError
@@ -36,7 +37,7 @@ from open_r1.evaluation.settings import BATCH_SIZES, add_answer_flags, settings_
 from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thinking_text
 
-ONE, ROWS = ("image", "question", "gold"), ("image_folders", "limit", "backend", "batch_size", "overwrite")
+ONE, ROWS = ("image", "question", "gold"), ("image_folders", "fields", "limit", "backend", "batch_size", "overwrite")
 WIDE = 100_000  # columns of a file: no line is broken
 
 
@@ -46,8 +47,12 @@ def options() -> argparse.ArgumentParser:
     add("--image", type=Path, nargs="+", help="one picture or several")
     add("--question", help="<image> where each picture stands, or pictures come first")
     add("--gold", help="the right answer: the task's rewards are shown, and its outlines drawn")
-    add("--data_file_paths", help="instead of a question: JSONL files separated by colons, each row answered")
+    add(
+        "--data_file_paths",
+        help="instead of a question: JSONL or parquet files, colons between; each row is answered",
+    )
     add("--image_folders", help="image folders separated by colons, one for each file or one for all")
+    add("--fields", metavar="OURS=THEIRS,...", help="names of the rows' fields: problem=question,solution=answer")
     add("--out", "--output_dir", dest="out", type=Path, default=Path("output/infer"), help="folder of what is written")
     add("--limit", type=int, help="only the first so many rows of each file")
     add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM, for rows")
@@ -147,7 +152,8 @@ def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> Non
 
 def answer_rows(args: argparse.Namespace) -> None:
     """Answer the rows of files: `OUT/predictions.jsonl` and `OUT/drawn`; under torchrun rank 0 draws."""
-    paths = files_with_placeholders(split_paths(args.data_file_paths, "--data_file_paths"), args.out / "rows")
+    names, renaming = split_paths(args.data_file_paths, "--data_file_paths"), renaming_of(args.fields)
+    paths = files_with_placeholders(names, args.out / "rows", renaming)
     args.data_file_paths, args.output_dir, args.num_samples = paths, args.out, 1
     settings = settings_of(args)
     if (result := evaluate(settings)) is None:

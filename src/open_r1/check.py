@@ -26,6 +26,7 @@ from rich.table import Column, Table
 
 from open_r1.data.chat import PROMPTS
 from open_r1.data.control_tokens import control_tokens
+from open_r1.data.field_names import renaming_of
 from open_r1.data.images import open_image, original_size, with_sizes
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
@@ -143,8 +144,11 @@ def problem_table(problems: Sequence[Problem]) -> Table:
 def check_parser() -> argparse.ArgumentParser:
     """The flags of the doctor; flags shared with training have the same names."""
     parser = argparse.ArgumentParser(prog="python -m open_r1.check", description="Checks a dataset before training.")
-    parser.add_argument("--data_file_paths", required=True, help="JSONL files, separated by colons")
+    parser.add_argument("--data_file_paths", required=True, help="JSONL or parquet files, separated by colons")
     parser.add_argument("--image_folders", help="one folder for all files, or one for each, separated by colons")
+    parser.add_argument(
+        "--fields", metavar="OURS=THEIRS,...", help="names of the rows' fields for ours: problem=question,image=img"
+    )
     parser.add_argument("--reward_method", help="one accuracy method for all files, or one for each")
     parser.add_argument("--task_type", help=f"task whose accuracy method is used: {', '.join(TASKS)}")
     parser.add_argument(
@@ -243,7 +247,8 @@ def _run(
     console: Console,
 ) -> int:
     methods = args.reward_method or (task.method if task else None)  # a row's own method wins, as in training
-    data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods)
+    renaming = renaming_of(args.fields)
+    data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods, renaming=renaming)
     selection = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
     problems, stats = examine(selection, problems)
     processor = _processor(args.model) if args.model else None

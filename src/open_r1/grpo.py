@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from open_r1.config.arguments import HubArguments
 from open_r1.config.parser import parse
-from open_r1.data.field_names import field_names
+from open_r1.data.field_names import renaming_of
 from open_r1.data.hub_dataset import load_hub_records
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.model_place import refuse_no_model
@@ -25,8 +25,8 @@ from open_r1.trainer.run import run_grpo
 
 def load_split(data: HubArguments, split: str) -> RecordDataset:
     """The rows of a split. Raises DataError with every problem of them, UsageError for what cannot be read."""
-    method, fields = data.reward_method or TASKS[data.task_type].method, field_names(data.columns, "--columns")
-    return load_hub_records(data.dataset_name, data.dataset_config, split, method, fields, data.image_folders)
+    method, renaming = data.reward_method or TASKS[data.task_type].method, renaming_of(data.columns, "--columns")
+    return load_hub_records(data.dataset_name, data.dataset_config, split, method, renaming, data.image_folders)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

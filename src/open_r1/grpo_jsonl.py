@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             data.data_file_paths,
             data.image_folders,
             reward_methods=data.reward_method or TASKS[data.task_type].method,
+            renaming=renaming_of(data.fields),
         )
         seed = training.seed if training.data_seed is None else training.data_seed
         train, held_out = records.split(data.val_split_ratio, seed) if data.val_split_ratio else (records, None)

@@ -98,13 +98,17 @@ class TaskArguments:
 
 @dataclass
 class JsonlArguments(TaskArguments):
-    """Flags of `grpo_jsonl.py`, `grpo_rec.py` and `sft_jsonl.py`: data in JSONL files."""
+    """Flags of `grpo_jsonl.py`, `grpo_rec.py` and `sft_jsonl.py`: data in JSONL and parquet files."""
 
     data_file_paths: str | None = field(
-        default=None, metadata={"help": "JSONL files, separated by colons (write \\: for a colon in a name)."}
+        default=None,
+        metadata={"help": "JSONL or parquet files, separated by colons (write \\: for a colon in a name)."},
     )
     image_folders: str | None = field(
         default=None, metadata={"help": "Image folders, separated by colons: one per file, or one for all."}
+    )
+    fields: str | None = field(
+        default=None, metadata={"help": "Names of the rows' fields for ours: problem=question,solution=answer."}
     )
     val_split_ratio: float = field(
         default=0.0, metadata={"help": "Share of the rows held out for evaluation (drawn with --data_seed)."}

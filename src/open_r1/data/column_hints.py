@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from open_r1.data.field_names import IMAGE_FIELDS
+from open_r1.data.field_names import IMAGE_FIELDS, Renaming
 from open_r1.data.row_formats import row_format
-from open_r1.data.table_rows import ColumnReader, Renaming, Table, holds_bytes
+from open_r1.data.table_rows import ColumnReader, Table, holds_bytes
 from open_r1.errors import DataError, Problem
 
 # our field -> names that it has in public datasets, the likeliest first
@@ -38,10 +38,11 @@ def column_problem(table: Table, renaming: Renaming) -> Problem | None:
     try:
         row_format(dict.fromkeys(names), where)
         has_picture = names & {*IMAGE_FIELDS, "messages"} or ColumnReader(schema, fields).numbered
-        hidden = [name for name in schema.names if is_picture(schema.field(name).type)]
-        if has_picture or not hidden:
+        found = likely_fields(schema).get("images")
+        if has_picture or found is None:
             return None
-        remedy = f"name the column of pictures: {flag} {typed_mapping({**fields, 'images': hidden[0]})}"
+        mapping = typed_mapping({**fields, "images": found})
+        remedy = f"name the column of pictures, {flag} {mapping}, or leave {found} out of the file"
     except DataError:
         remedy = _remedy(schema, fields, flag)
     return Problem(where, "columns", ", ".join(schema.names), f"{ROW_SHAPES}, with image or images", remedy)

@@ -1,6 +1,7 @@
 """Maps the fields of foreign rows to ours: `--fields problem=question,solution=reward.ground_truth`. (torch-free)"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from open_r1.errors import UsageError, nearest_hint
@@ -10,12 +11,23 @@ ROW_FIELDS = ("id", "image", "images", "problem", "solution", "conversations", "
 IMAGE_FIELDS = ("image", "images")
 
 
-def field_names(text: str | None, flag: str = "--fields") -> dict[str, str]:
-    """Our field -> its name in the rows, of `ours=theirs,...`; a dot in a name leads into an object.
+@dataclass(frozen=True)
+class Renaming:
+    """Our field -> its name in foreign rows; a dot leads into an object (`reward.ground_truth`). `flag` says so."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    flag: str = "--fields"
+
+
+AS_NAMED = Renaming()
+
+
+def renaming_of(text: str | None, flag: str = "--fields") -> Renaming:
+    """The renaming that a flag names as `ours=theirs,...`.
 
     Raises UsageError for what is no such list, for a field that is none of `ROW_FIELDS`, and for one named twice.
 
-    >>> field_names("problem=question,solution=reward_model.ground_truth")
+    >>> renaming_of("problem=question,solution=reward_model.ground_truth").fields
     {'problem': 'question', 'solution': 'reward_model.ground_truth'}
     """
     names: dict[str, str] = {}
@@ -29,21 +41,23 @@ def field_names(text: str | None, flag: str = "--fields") -> dict[str, str]:
         if ours in names or {ours, *names} >= set(IMAGE_FIELDS):
             raise UsageError(f"{flag}: got {ours} beside {', '.join(names)}, expected each field once; remove one")
         names[ours] = theirs
-    return names
+    return Renaming(names, flag)
 
 
-def renamed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """The row under our names. What is taken stands under its new name alone, and in place of a field of that name;
-    what the row does not have stays absent.
+def renamed(row: Any, fields: Mapping[str, str]) -> Any:
+    """The row under our names; what is no object stays as it is.
+
+    What is taken stands under its new name alone, and in place of a field of that name; what is missing stays so.
 
     >>> renamed({"q": "1+1?", "answer": 2, "r": {"gt": "3"}}, {"problem": "q", "solution": "r.gt", "image": "img"})
     {'answer': 2, 'r': {'gt': '3'}, 'problem': '1+1?', 'solution': '3'}
     """
-    if not fields:
-        return dict(row)
-    replaced = {*fields.values(), *fields} | (set(IMAGE_FIELDS) if fields.keys() & set(IMAGE_FIELDS) else set())
-    kept = {key: value for key, value in row.items() if key not in replaced}
-    return kept | {ours: value_at(row, theirs) for ours, theirs in fields.items() if has_field(row, theirs)}
+    if not fields or not isinstance(row, Mapping):
+        return row
+    taken = {ours: value_at(row, theirs) for ours, theirs in fields.items() if has_field(row, theirs)}
+    replaced = {*taken, *(fields[ours] for ours in taken)}
+    replaced |= {*IMAGE_FIELDS} if taken.keys() & {*IMAGE_FIELDS} else set()
+    return {key: value for key, value in row.items() if key not in replaced} | taken
 
 
 def has_field(row: Any, path: str) -> bool:

@@ -5,13 +5,14 @@ may name a picture's file, but only one below the image folder, by default the d
 `datasets` and the hub's client have downloaded.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, config, load_dataset, load_from_disk
 from huggingface_hub.constants import HF_HUB_CACHE
 
+from open_r1.data.field_names import Renaming
 from open_r1.data.jsonl_dataset import (
     JsonlFile,
     RecordDataset,
@@ -22,9 +23,10 @@ from open_r1.data.jsonl_dataset import (
     reading_bar,
 )
 from open_r1.data.model_place import HUB_NAME
-from open_r1.data.table_rows import ROWS_AT_ONCE, Renaming, Table
+from open_r1.data.table_rows import ROWS_AT_ONCE, Table
 from open_r1.errors import DataError, UsageError, data_error, nearest_hint, shorten
 
+AS_COLUMNS = Renaming(flag="--columns")
 FILE_ENDINGS = {"parquet", "jsonl", "json", "csv", "tsv", "arrow", "zip", "txt"}
 
 
@@ -33,21 +35,20 @@ def load_hub_records(
     config_name: str | None,
     split: str,
     method: str | None,
-    fields: Mapping[str, str] | None = None,
+    renaming: Renaming = AS_COLUMNS,
     image_folder: str | None = None,
 ) -> RecordDataset:
     """The rows of a split of a hub dataset, of a folder (of `save_to_disk`, or any that `load_dataset` reads), or of a
     parquet or JSONL file. `where` of a row is `name[split]:17`, counted from 1; of a file `name:17`.
 
-    `fields`: our field -> column; `image_folder`: below which rows name pictures. Raises DataError with every problem
+    `image_folder`: below which rows name pictures. Raises DataError with every problem
     of the rows, UsageError for what cannot be read.
     """
-    renaming = Renaming(fields or {}, "--columns")
     path = Path(name)
     folder = image_folder or (str(path) if path.is_dir() else str(path.parent) if path.is_file() else None)
     if path.is_file():
         refuse_parts_of_file(name, config_name, split)
-        return load_records([name], [folder], reward_methods=method and [method])
+        return load_records([name], [folder], reward_methods=method and [method], renaming=renaming)
     dataset = split_of(name, config_name, split)
     source = JsonlFile(f"{name}[{split}]", folder, method)
     with reading_bar() as bar:

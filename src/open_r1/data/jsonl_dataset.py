@@ -20,10 +20,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from open_r1.data.field_names import AS_NAMED, Renaming, renamed
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
-from open_r1.data.table_rows import Renaming, Table, is_parquet, parquet_table
+from open_r1.data.table_rows import Table, is_parquet, parquet_table
 from open_r1.data.unpacking import unpack
 from open_r1.errors import DataError, Problem, UsageError, data_error
 
@@ -39,6 +40,7 @@ class JsonlFile:
     folder: str | None
     method: str | None
     stamp: tuple[int, ...] = (0,)  # of `_stamp`, when it was checked
+    renaming: Renaming = AS_NAMED
     rows: str | None = None  # the file of its lines, where they were unpacked from `path`
 
     @property
@@ -87,7 +89,8 @@ class RecordDataset(Sequence[Record]):
         raw = os.pread(self._file(source_index).fileno(), length, offset)
         if zlib.crc32(raw) != crc:
             raise changed_file(where, "line", "a line that changed after it was checked")
-        return parse_row(decode_row(raw, where), where, line, source.folder or "", source.method)
+        row = renamed(decode_row(raw, where), source.renaming.fields)
+        return parse_row(row, where, line, source.folder or "", source.method)
 
     def source_of_rows(self) -> np.ndarray:
         """(N,) the index in `sources` of each row's file."""
@@ -135,19 +138,26 @@ def load_records(
     image_folders: Paths | None = None,
     *,
     reward_methods: Paths | None = None,
+    renaming: Renaming | None = None,
     cache_dir: Path | None = None,
     progress: bool = True,
 ) -> RecordDataset:
-    """Reads all rows of colon-separated (or listed) JSONL files.
+    """Reads all rows of colon-separated (or listed) JSONL and parquet files.
 
     One image folder and one reward method for all files, or one for each; without folders, rows are text only.
-    A row's own `accu_reward_method` wins over `reward_methods`. Indices of large files are cached in `cache_dir`
-    (default: $OPEN_R1_CACHE, else ~/.cache/open_r1).
+    A row's own `accu_reward_method` wins over `reward_methods`; `renaming` tells the rows' names of our fields.
+    Indices of large files, and what tables hold, are cached in `cache_dir` (default: $OPEN_R1_CACHE, else
+    ~/.cache/open_r1).
 
     Raises DataError with every problem of every file.
     """
     data, problems = scan_records(
-        data_file_paths, image_folders, reward_methods=reward_methods, cache_dir=cache_dir, progress=progress
+        data_file_paths,
+        image_folders,
+        reward_methods=reward_methods,
+        renaming=renaming,
+        cache_dir=cache_dir,
+        progress=progress,
     )
     if problems:
         raise DataError(problems)
@@ -159,18 +169,18 @@ def scan_records(
     image_folders: Paths | None = None,
     *,
     reward_methods: Paths | None = None,
+    renaming: Renaming | None = None,
     cache_dir: Path | None = None,
     progress: bool = True,
 ) -> tuple[RecordDataset, tuple[Problem, ...]]:
     """`load_records` that returns all problems beside the valid rows. Raises DataError for unusable arguments only."""
-    sources = _sources(data_file_paths, image_folders, reward_methods)
-    renaming = Renaming()
+    sources = _sources(data_file_paths, image_folders, reward_methods, renaming or AS_NAMED)
     with reading_bar(progress) as bar:
-        parts = [_scan_source(source, renaming, cache_dir or default_cache_dir(), bar) for source in sources]
+        parts = [_scan_source(source, cache_dir or default_cache_dir(), bar) for source in sources]
     return dataset_of(parts)
 
 
-def _scan_source(source: JsonlFile, renaming: Renaming, cache: Path, bar: Progress) -> Part:
+def _scan_source(source: JsonlFile, cache: Path, bar: Progress) -> Part:
     """One source of `scan_records`."""
     if defects := source.problems():
         return source, EMPTY, defects
@@ -178,7 +188,7 @@ def _scan_source(source: JsonlFile, renaming: Renaming, cache: Path, bar: Progre
         return index_source(source, cache, bar)
     try:
         table = parquet_table(source.path)
-        return index_table(source, table, renaming, cache, bar)
+        return index_table(source, table, source.renaming, cache, bar)
     except DataError as error:
         return source, EMPTY, list(error.problems)
 
@@ -193,11 +203,13 @@ def index_table(
     unpacked = unpack(table, source.folder, cache, renaming, roots, lambda done: bar.update(task, completed=done))
     if unpacked.rows is None:
         return source, EMPTY, list(unpacked.problems)
-    source, index, found = index_source(replace(source, rows=unpacked.rows, folder=unpacked.folder), cache, bar)
-    renamed = [replace(problem, where=problem.where.replace(unpacked.rows, source.path, 1)) for problem in found]
+    source, index, found = index_source(
+        replace(source, rows=unpacked.rows, folder=unpacked.folder, renaming=AS_NAMED), cache, bar
+    )
+    placed = [replace(problem, where=problem.where.replace(unpacked.rows, source.path, 1)) for problem in found]
     if unpacked.problems and not len(index.lines_N):
-        renamed = [problem for problem in renamed if problem.field != "file"]  # its rows are named already
-    return source, index, sorted([*unpacked.problems, *renamed], key=_row_of)
+        placed = [problem for problem in placed if problem.field != "file"]  # its rows are named already
+    return source, index, sorted([*unpacked.problems, *placed], key=_row_of)
 
 
 def _row_of(problem: Problem) -> int:
@@ -224,10 +236,10 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("OPEN_R1_CACHE") or Path.home() / ".cache" / "open_r1")
 
 
-def _sources(files: Paths, folders: Paths | None, methods: Paths | None) -> list[JsonlFile]:
+def _sources(files: Paths, folders: Paths | None, methods: Paths | None, renaming: Renaming) -> list[JsonlFile]:
     paths = split_paths(files, "--data_file_paths")
     columns = [per_file(folders, paths, "--image_folders"), per_file(methods, paths, "--reward_method")]
-    return [JsonlFile(*fields) for fields in zip(paths, *columns, strict=True)]
+    return [JsonlFile(*entry, renaming=renaming) for entry in zip(paths, *columns, strict=True)]
 
 
 def per_file(value: Paths | None, paths: list[str], flag: str) -> list[Any]:
@@ -255,7 +267,9 @@ def index_source(source: JsonlFile, cache: Path, bar: Progress) -> Part:
     bad_folder = folder_problem(source.folder) if source.folder else None
     # A bad folder is one problem and not one for each row: images are then not checked (folder ""), no row is valid.
     folder = "" if bad_folder else source.folder
-    index, problems = index_file(source.lines, folder, cache, lambda done: bar.update(task, completed=done))
+    index, problems = index_file(
+        source.lines, folder, cache, lambda done: bar.update(task, completed=done), source.renaming.fields
+    )
     return (source, EMPTY, [bad_folder, *problems]) if bad_folder else (source, index, problems)
 
 

@@ -8,7 +8,7 @@ import shlex
 import zipfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from open_r1.data.build_lock import one_builder
+from open_r1.data.field_names import renamed
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
@@ -74,35 +75,42 @@ def index_file(
     folder: str | None,
     cache_dir: Path,
     report: Callable[[int], object] = lambda _: None,
+    fields: Mapping[str, str] | None = None,
 ) -> tuple[Index, list[Problem]]:
-    """Index of one file and all its problems; `report` is called with the number of bytes read so far.
+    """Index of one file and all its problems; `report` is called with the number of bytes read so far, `fields` are
+    names of its fields for ours.
 
     An index without problems is cached with size, inode and times of the file and the times of its image folders, so
     a removed image makes it invalid (a changed image or link target does not: opening the image reports that). Of
     processes that start together, such as the ranks of a run, one validates a large file and the others wait for it.
     """
-    cache = _cache_file(path, folder, cache_dir)
+    fields = fields or {}
+    cache = _cache_file(path, folder, fields, cache_dir)
     if (index := _read_cache(cache, path)) is None:
         if Path(path).stat().st_size < CACHE_FROM_BYTES:
-            return _scan(path, folder, ImageFolder(folder) if folder else None, report)
+            return _scan(path, folder, ImageFolder(folder) if folder else None, fields, report)
         with one_builder(cache, f"validating {path}"):
             if (index := _read_cache(cache, path)) is None:  # nobody built it while this process waited
-                return _build(cache, path, folder, report)
+                return _build(cache, path, folder, fields, report)
     report(Path(path).stat().st_size)
     return index, []
 
 
-def _build(cache: Path, path: str, folder: str | None, report: Callable) -> tuple[Index, list[Problem]]:
+def _build(
+    cache: Path, path: str, folder: str | None, fields: Mapping[str, str], report: Callable
+) -> tuple[Index, list[Problem]]:
     """Validates the file and caches an index without problems."""
     stamp = _stamp(path)
     images = ImageFolder(folder) if folder else None
-    index, problems = _scan(path, folder, images, report)
+    index, problems = _scan(path, folder, images, fields, report)
     if not problems:
         _write_cache(cache, index, {**stamp, "folders": _folder_times(images)})
     return index, problems
 
 
-def _scan(path: str, folder: str | None, images: ImageFolder | None, report: Callable) -> tuple[Index, list[Problem]]:
+def _scan(
+    path: str, folder: str | None, images: ImageFolder | None, fields: Mapping[str, str], report: Callable
+) -> tuple[Index, list[Problem]]:
     """Validates every line: the index of the valid rows, and all problems."""
     problems: list[Problem] = []
     places = array("q")  # offset, length, line, CRC, that of the id; the garbage collector does not traverse an array
@@ -114,14 +122,15 @@ def _scan(path: str, folder: str | None, images: ImageFolder | None, report: Cal
         for line, offset, text in _lines(file, report):
             where = f"{path}:{line}"
             try:
-                record = parse_row(decode_row(text, where), where, line, folder or "", None, check)
+                row = renamed(decode_row(text, where), fields)
+                record = parse_row(row, where, line, folder or "", None, check)
                 places.extend((offset, len(text), line, zlib.crc32(text), zlib.crc32(record.id.encode())))
             except DataError as error:
                 problems += error.problems
     if not places and not problems:
         problems.append(Problem(path, "file", "no rows", "at least one JSON object", "check how the file was written"))
     table_N5 = np.frombuffer(places, np.int64).reshape(-1, 5)
-    return Index(*table_N5[:, :4].T.copy(), _duplicates(path, table_N5)), problems
+    return Index(*table_N5[:, :4].T.copy(), _duplicates(path, table_N5, fields)), problems
 
 
 def _lines(file: BinaryIO, report: Callable[[int], object]) -> Iterator[tuple[int, int, bytes]]:
@@ -162,7 +171,7 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _duplicates(path: str, table_N5: np.ndarray) -> tuple[tuple[int, str], ...]:
+def _duplicates(path: str, table_N5: np.ndarray, fields: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
     """Warnings for ids used twice; exact, since lines with equal checksums are read again and compared."""
     order = np.argsort(table_N5[:, 4], kind="stable")
     sums = table_N5[order, 4]
@@ -173,7 +182,7 @@ def _duplicates(path: str, table_N5: np.ndarray) -> tuple[tuple[int, str], ...]:
     with open(path, "rb") as file:
         for offset, length, line, _, _ in table_N5[np.sort(order[same[1:] | same[:-1]])].tolist():
             file.seek(offset)
-            value = orjson.loads(file.read(length)).get("id")
+            value = renamed(orjson.loads(file.read(length)), fields).get("id")
             identity = str(line if value is None else value)
             if first.setdefault(identity, line) != line:
                 warnings.append((line, f"id: {identity!r} was already used in line {first[identity]}"))
@@ -199,8 +208,10 @@ def _folder_times(images: ImageFolder | None) -> list[list]:
     return [[folder, Path(folder).stat().st_mtime_ns] for folder in sorted(folders)]
 
 
-def _cache_file(path: str, folder: str | None, cache_dir: Path) -> Path:
-    key = json.dumps([os.path.realpath(path), folder and os.path.realpath(folder)])
+def _cache_file(path: str, folder: str | None, fields: Mapping[str, str], cache_dir: Path) -> Path:
+    key = json.dumps(
+        [os.path.realpath(path), folder and os.path.realpath(folder), *([dict(fields)] if fields else [])]
+    )
     return cache_dir / f"index-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 

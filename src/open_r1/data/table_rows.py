@@ -7,7 +7,7 @@ tags, null fields are left out, and so are columns of bytes that are no picture 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,6 @@ _MAGIC = b"PAR1"
 _NUMBERED = re.compile(r"(?:image|img|picture)s?[_ ]?(\d+)", re.I)
 _NUMBERED_TAG = re.compile(r"<image[_ ]?(\d+)>", re.I)
 _LFS = b"version https://git-lfs"
-
-
-@dataclass(frozen=True)
-class Renaming:
-    """Our name -> a table's, which may lead into objects (`reward_model.ground_truth`), and the flag that says so."""
-
-    fields: Mapping[str, str] = field(default_factory=dict)
-    flag: str = "--fields"
 
 
 @dataclass(frozen=True)

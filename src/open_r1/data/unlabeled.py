@@ -3,15 +3,17 @@
 Only inference (`eval/infer.py`, `eval/demo.py`) reads such rows; training and evaluation refuse them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from open_r1.data.field_names import AS_NAMED, Renaming, renamed
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
 from open_r1.data.row_formats import ROLES, row_format
+from open_r1.data.table_rows import is_parquet
 
 PLACEHOLDER_FIELD = "no_gold"  # extra field of a row with a placeholder answer
 TURN_FIELDS = {"conversations": ("from", "value"), "messages": ("role", "content")}  # of the role and of the text
@@ -45,17 +47,21 @@ def with_placeholder(row: dict[str, Any], where: str) -> dict[str, Any]:
     return row | {shape: [*turns, {role: "assistant", text: gold}], PLACEHOLDER_FIELD: True}
 
 
-def files_with_placeholders(paths: Sequence[str], folder: Path) -> list[str]:
+def files_with_placeholders(paths: Sequence[str], folder: Path, renaming: Renaming = AS_NAMED) -> list[str]:
     """The paths; a file with rows without gold is replaced by its copy with placeholders, `folder/NUMBER/NAME`.
 
-    Lines keep their numbers. Raises DataError for a line that is no JSON, and OSError for a file that cannot be read.
+    Lines keep their numbers; a parquet file stays as it is. Raises DataError for a line that is no JSON, and OSError
+    for a file that cannot be read.
     """
-    return [_file_with_placeholders(path, folder / str(number)) for number, path in enumerate(paths)]
+    return [
+        path if is_parquet(path) else _file_with_placeholders(path, folder / str(number), renaming.fields)
+        for number, path in enumerate(paths)
+    ]
 
 
-def _file_with_placeholders(path: str, folder: Path) -> str:
+def _file_with_placeholders(path: str, folder: Path, fields: Mapping[str, str]) -> str:
     lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    rows = [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    rows = [_row(line, f"{path}:{number}", fields) for number, line in enumerate(lines, 1)]
     if not any(isinstance(row, dict) and row.get(PLACEHOLDER_FIELD) for row in rows):
         return path
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +70,7 @@ def _file_with_placeholders(path: str, folder: Path) -> str:
     return str(copy)
 
 
-def _row(line: bytes, where: str) -> Any:
+def _row(line: bytes, where: str, fields: Mapping[str, str]) -> Any:
     """The row of a line with its placeholder, None for a blank line."""
-    row = decode_row(line, where) if line.strip() else None
+    row = renamed(decode_row(line, where), fields) if line.strip() else None
     return with_placeholder(row, where) if isinstance(row, dict) else row

@@ -20,9 +20,10 @@ import orjson
 
 from open_r1.data.build_lock import one_builder
 from open_r1.data.column_hints import column_problem
+from open_r1.data.field_names import Renaming
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.picture_store import PictureStore, file_stamp, owner
-from open_r1.data.table_rows import ColumnReader, Renaming, Table
+from open_r1.data.table_rows import ColumnReader, Table
 from open_r1.errors import DataError, Problem, UsageError, data_error
 
 KEPT_SECONDS = 30 * 24 * 3600.0  # since its last use, an unpacked table stays in the cache

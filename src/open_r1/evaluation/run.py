@@ -16,6 +16,7 @@ from transformers import ProcessorMixin
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
 from open_r1.data.control_tokens import control_tokens
+from open_r1.data.field_names import renaming_of
 from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.errors import UsageError
@@ -87,7 +88,12 @@ def image_limits(settings: EvaluationSettings) -> TaskArguments:
 
 def load_rows(settings: EvaluationSettings) -> RecordDataset:
     """The first `limit` rows of each file. Raises DataError, or UsageError where there are none."""
-    records = load_records(settings.data_file_paths, settings.image_folders, reward_methods=settings.methods)
+    records = load_records(
+        settings.data_file_paths,
+        settings.image_folders,
+        reward_methods=settings.methods,
+        renaming=renaming_of(settings.fields),
+    )
     sources = records.source_of_rows()
     if settings.limit is not None:
         keep = [np.flatnonzero(sources == number)[: settings.limit] for number in range(len(records.sources))]

@@ -43,6 +43,7 @@ class EvaluationSettings:
     max_pixels: int | None = None
     min_pixels: int | None = None
     max_anyres_num: int | None = None
+    fields: str | None = None
     limit: int | None = None
     by: list[str] = field(default_factory=list)
     backend: str = "hf"
@@ -73,8 +74,9 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--output_dir", type=Path, help="folder of predictions.jsonl and summary.json; a run there is continued")
     add("--from_predictions", type=Path, metavar="FILE", help="score saved completions instead: JSONL, no model")
     if data:
-        add("--data_file_paths", help="JSONL files separated by colons, each a split")
+        add("--data_file_paths", help="JSONL or parquet files separated by colons, each a split")
         add("--image_folders", help="image folders separated by colons, one for each file or one for all")
+        add("--fields", metavar="OURS=THEIRS,...", help="names of the rows' fields: problem=question,solution=answer")
     add_answer_flags(parser, task)
     add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
     add("--limit", type=int, help="only the first so many rows of each file")

@@ -10,6 +10,7 @@ from trl import SFTTrainer
 
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.batches import refuse_dropped_rows
+from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.prompt_length import refuse_unusable_prompts
 from open_r1.errors import UsageError
@@ -86,7 +87,8 @@ def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig)
     """Train on all rows of the data; all files of a run are under `training.output_dir`."""
     method = data.reward_method or TASKS[data.task_type].method
     with only_run(training):
-        records = load_records(data.data_file_paths, data.image_folders, reward_methods=method)
+        renaming = renaming_of(data.fields)
+        records = load_records(data.data_file_paths, data.image_folders, reward_methods=method, renaming=renaming)
         refuse_dropped_rows(len(records), training)
         processor = load_processor(model_args, data, training.trust_remote_code)
         resume = plan_resume(records, data, training, model_args, processor)

@@ -27,7 +27,7 @@ from open_r1.trainer.checkpointing.file_facts import (
 # Flags that leave the weights after each step what they would have been, by what they do instead.
 MAY_DIFFER: dict[str, str] = {
     "paths; the content of data, rewards and DeepSpeed's file is compared": (
-        "output_dir data_file_paths image_folders dataset_name dataset_config columns dataset_train_split "
+        "output_dir data_file_paths image_folders dataset_name dataset_config dataset_train_split "
         "dataset_test_split deepspeed"
     ),
     "what is written and shown": (
@@ -73,7 +73,8 @@ MAY_DIFFER: dict[str, str] = {
 # Flags that change what a run computes.
 SHAPING: dict[str, str] = {
     "prompts and rewards": (
-        "task_type prompt_mode reward_funcs reward_method reward_weights val_split_ratio chat_template_kwargs "
+        "task_type prompt_mode reward_funcs reward_method reward_weights val_split_ratio fields columns "
+        "chat_template_kwargs "
         "chat_template_path"
     ),
     "the policy": (
