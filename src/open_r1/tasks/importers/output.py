@@ -80,6 +80,7 @@ def next_commands(files: Mapping[str, int], folder: str, conversion: Conversion,
     methods = Counter(row.row.get("accu_reward_method") for row in conversion.rows)
     method = next(iter(methods)) if len(methods) == 1 else None
     flags = ["--task_type", task or TASK_OF_METHOD.get(str(method), "default")]
+    flags += ["--reward_method", method] if method and method not in TASK_OF_METHOD else []
     flags += ["--image_folders", folder.replace(":", "\\:")] if folder else []
     every = shlex.join(["--data_file_paths", ":".join(name.replace(":", "\\:") for name in files), *flags])
     one = shlex.join(["--data_file_paths", train.replace(":", "\\:"), *flags])

@@ -89,11 +89,11 @@ class Source:
 
 
 def _is_jsonl(path: Path) -> bool:
-    """Whether the first two lines that are not blank are each a whole JSON object."""
+    """Whether the first line that is not blank is a whole JSON object, and another line follows."""
     with open(path, "rb") as file:
         lines = (line.removeprefix(BOM).strip() for line in file)
         first, second = itertools.islice(itertools.chain(filter(None, lines), (b"", b"")), 2)
-    return first.startswith(b"{") and _is_object(first) and second.startswith(b"{") and b'"' in second
+    return bool(second) and _is_object(first)
 
 
 def _is_object(line: bytes) -> bool:
