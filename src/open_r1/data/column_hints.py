@@ -23,7 +23,7 @@ KNOWN_NAMES = {
     ),
 }
 OPTIONS = {"options", "choices", "multiple_choices", "A"}  # columns of a question's options
-ROW_SHAPES = "problem and solution, conversations, or messages"
+EXPECTED_COLUMNS = "problem and solution, conversations, or messages, with image or images"
 
 
 def column_problem(table: Table, renaming: Renaming) -> Problem | None:
@@ -36,7 +36,8 @@ def column_problem(table: Table, renaming: Renaming) -> Problem | None:
             return Problem(where, flag, f"{ours}={theirs}", f"one of {', '.join(names)}", remedy)
     names = {*schema.names} - {*fields.values()} | {*fields}
     try:
-        row_format(dict.fromkeys(names), where)
+        if row_format(dict.fromkeys(names), where) == "problem" and not names >= {"problem", "solution"}:
+            return _missing(table, renaming)
         has_picture = names & {*IMAGE_FIELDS, "messages"} or ColumnReader(schema, fields).numbered
         found = likely_fields(schema).get("images")
         if has_picture or found is None:
@@ -44,17 +45,19 @@ def column_problem(table: Table, renaming: Renaming) -> Problem | None:
         mapping = typed_mapping({**fields, "images": found})
         remedy = f"name the column of pictures, {flag} {mapping}, or leave {found} out of the file"
     except DataError:
-        remedy = _remedy(schema, fields, flag)
-    return Problem(where, "columns", ", ".join(schema.names), f"{ROW_SHAPES}, with image or images", remedy)
+        return _missing(table, renaming)
+    return Problem(where, "columns", ", ".join(schema.names), EXPECTED_COLUMNS, remedy)
 
 
-def _remedy(schema: pa.Schema, fields: Mapping[str, str], flag: str) -> str:
-    found = likely_fields(schema)
-    if OPTIONS & set(schema.names):
-        return "a question with options is made a row by python -m open_r1.convert FILE --out DIR"
-    if {"problem", "solution"} <= found.keys() | set(schema.names):
-        return f"name yours: {flag} {typed_mapping({**found, **fields})}"
-    return f"name yours, such as {flag} problem=COLUMN,solution=COLUMN,images=COLUMN"
+def _missing(table: Table, renaming: Renaming) -> Problem:
+    """The problem of columns that make no row, with the mapping that most likely is right."""
+    names, found, flag = table.schema.names, likely_fields(table.schema), renaming.flag
+    remedy = f"name yours, such as {flag} problem=COLUMN,solution=COLUMN,images=COLUMN"
+    if OPTIONS & set(names):
+        remedy = "a question with options is made a row by python -m open_r1.convert FILE --out DIR"
+    elif {"problem", "solution"} <= found.keys() | set(names):
+        remedy = f"name yours: {flag} {typed_mapping({**found, **renaming.fields})}"
+    return Problem(table.where, "columns", ", ".join(names), EXPECTED_COLUMNS, remedy)
 
 
 def likely_fields(schema: pa.Schema) -> dict[str, str]:
