@@ -3,49 +3,37 @@
     python local_scripts/convert_jsonl.py rows.json --out train.jsonl --question question --answer answer \\
         --image image_path --image_prefix images
 
-Reads JSON lines or one JSON array. Question, answer and image fields are named by flags; every other field is kept,
-for the rewards. Tags such as `<image1>` in the question become `<image>`. A row without an answer stops the
-conversion and is named; with `--skip_unanswered` such rows are skipped and counted.
+The flags of this script's first form, for those who have it in their scripts; `python -m open_r1.convert` also tells
+formats, finds pictures and checks golds. Question, answer and image fields are named by flags; every other field is
+kept, for the rewards. Tags such as `<image1>` in the question become `<image>`. A row without an answer stops the
+conversion and is named; with `--skip_unanswered` such rows are skipped and counted. Pictures are not looked at.
 """
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-NUMBERED_TAG = re.compile(r"<image_?\d+>")
+from open_r1.errors import DataError
+from open_r1.tasks.importers.image_tags import with_image_tags
+from open_r1.tasks.importers.picture_values import pictures_in
+from open_r1.tasks.importers.sources import Source, Unusable
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line or position from 1, row) of a JSON array or of JSON lines. Raises ValueError with the place."""
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        yield from enumerate(json.loads(text), start=1)
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: got {line[:60]!r}, expected one JSON object ({error})") from error
-
-
-def convert(row: dict[str, Any], number: int, args: argparse.Namespace) -> dict[str, Any] | None:
-    """The converted row, or None for a null or empty answer. Raises KeyError for a missing field."""
+def convert_row(row: Any, number: str, args: argparse.Namespace) -> dict[str, Any] | None:
+    """The converted row, or None for a null or empty answer. Raises KeyError for a missing field, Unusable."""
+    if isinstance(row, Unusable):
+        raise row
     row = dict(row)
     question, answer, image = row.pop(args.question), row.pop(args.answer), row.pop(args.image, None)
     if answer is None or answer == "":
         return None
-    images = [
-        str(PurePosixPath(args.image_prefix, name)) for name in ([image] if isinstance(image, str) else image or [])
-    ]
-    question = NUMBERED_TAG.sub("<image>", question)
+    names = [str(PurePosixPath(args.image_prefix, str(name))) for name in pictures_in(image)]
+    (question,), images = with_image_tags([question], names)
     return {
-        "id": row.pop("id", number),
-        **({"image": images[0] if len(images) == 1 else images} if images else {}),
+        "id": row.pop("id", int(number) if number.isdigit() else number),
+        **({"image": images[0] if len(images) == 1 else list(images)} if images else {}),
         "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}],
         **row,
     }
@@ -66,17 +54,22 @@ def options() -> argparse.ArgumentParser:
 def main() -> None:
     args = options().parse_args()
     lines, skipped = [], 0
-    for number, row in read_rows(args.rows):
+    try:
+        rows = list(Source(args.rows).rows())
+    except DataError as error:
+        sys.exit(str(error))
+    for where, row in rows:
+        number = where.rpartition(":")[2]  # the line, or the position in an array
         try:
-            line = convert(row, number, args)
+            line = convert_row(row, number, args)
         except KeyError as error:
             fields = ", ".join(row)
-            sys.exit(
-                f"{args.rows}:{number}: {error.args[0]}: got no such field, expected one of: {fields}; see --help"
-            )
+            sys.exit(f"{where}: {error.args[0]}: got no such field, expected one of: {fields}; see --help")
+        except Unusable as error:
+            sys.exit(f"{where}: got {error}, expected a row that can be converted; correct it, or remove it")
         if line is None and not args.skip_unanswered:
             remedy = "correct it, or leave such rows out with --skip_unanswered"
-            sys.exit(f"{args.rows}:{number}: {args.answer}: got nothing, expected an answer; {remedy}")
+            sys.exit(f"{where}: {args.answer}: got nothing, expected an answer; {remedy}")
         lines += [json.dumps(line, ensure_ascii=False) + "\n"] if line else []
         skipped += line is None
     args.out.write_text("".join(lines), encoding="utf-8")

@@ -11,19 +11,22 @@ Exit status 0: rows were written; 1: none, or a file that cannot be read; 2: wro
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import DataError, UsageError, data_error
 from open_r1.report.preview import write_preview
 from open_r1.tasks.importers.annotated import TRAINING_TASKS, annotated_rows
 from open_r1.tasks.importers.conversion import Conversion
-from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
+from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of, refuse_idle_options, sources_of
 from open_r1.tasks.importers.frames import READINGS
 from open_r1.tasks.importers.grounding import with_boxes_in_pixels
 from open_r1.tasks.importers.output import Written, refuse_overwriting, write_rows
 from open_r1.tasks.importers.pictures import Pictures, search_folders
 from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.splits import split_in_name
 from open_r1.tasks.importers.types import AnnotatedPicture, ImportedItem, ImportOptions
 
 TASK_CHOICES = ("rec", "detection", "seg", "counting", "point", "vqa")
@@ -45,6 +48,7 @@ def convert_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--image_folder", type=Path, help="where the pictures are; default: beside the files")
     parser.add_argument("--fields", default="", metavar="OURS=THEIRS,...", help="which fields of the rows are ours")
+    parser.add_argument("--keep", default="", metavar="FIELD,...", help="further fields to keep, for your own rewards")
     parser.add_argument("--turns", choices=["last", "all"], default="last", help="which answers are golds")
     parser.add_argument("--preview", action="store_true", help="write DIR/preview.html: sample rows, golds drawn")
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds rows already")
@@ -72,17 +76,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(args: argparse.Namespace) -> Written:
     """Reads all sources and writes their rows. Raises DataError for a source that cannot be read as a whole."""
     _check_paths(args)
-    sources = [Source(path) for path in args.files]
     pictures = Pictures(search_folders(args.files, args.image_folder), args.out / "images")
-    conversion, found, annotated, fields = Conversion(), [], [], parse_fields(args.fields)
+    wanted = ImportOptions(
+        pictures,
+        task=args.task,
+        boxes=args.boxes,
+        fields=renaming_of(args.fields).fields,
+        all_turns=args.turns == "all",
+        keep=tuple(name.strip() for name in args.keep.split(",") if name.strip()),
+    )
+    conversion, found, annotated = Conversion(), [], []
+    sources = [source for path in args.files for source in sources_of(Source(path), args.format)]
     for source in sources:
+        options = replace(wanted, others=tuple(other for other in sources if other is not source))
         name = format_of(source, args.format, bool(args.fields))
-        others = tuple(other for other in sources if other is not source)
-        every = args.turns == "all"
-        options = ImportOptions(pictures, args.task, args.boxes, fields, every, others)
+        refuse_idle_options(name, options)
         before = len(annotated)
         items = with_boxes_in_pixels(FOREIGN_FORMATS[name].read(source, options), source, options)
-        count = conversion.add(_rows(items, annotated), pictures)
+        count = conversion.add(_rows(items, annotated), pictures, split_in_name(source.path.stem))
         what = f"{len(annotated) - before} annotated pictures" if len(annotated) > before else f"{count} rows"
         found.append(f"{source.path}: {FOREIGN_FORMATS[name].title} ({source.kind}), {what}")
         print(found[-1], flush=True)
@@ -90,18 +101,6 @@ def convert(args: argparse.Namespace) -> Written:
         conversion.add(annotated_rows(annotated, args.task, pictures), pictures)
     conversion.leave_out_damaged()
     return write_rows(args.out, conversion, pictures, found, TRAINING_TASKS.get(args.task, ""))
-
-
-def parse_fields(text: str) -> dict[str, str]:
-    """The value of --fields, ours -> theirs. Raises UsageError.
-
-    >>> parse_fields("problem=question, image=img"), parse_fields("")
-    ({'problem': 'question', 'image': 'img'}, {})
-    """
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if bad := next((part for part in pairs if not part[0].strip() or not part[2].strip()), None):
-        raise UsageError(f"--fields: got {''.join(bad)!r}, expected OURS=THEIRS, as problem=question,image=img")
-    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def _rows(items: Iterator[ImportedItem], annotated: list[AnnotatedPicture]) -> Iterator[ImportedItem]:
@@ -120,8 +119,7 @@ def _check_paths(args: argparse.Namespace) -> None:
     if args.image_folder is not None and not args.image_folder.is_dir():
         got = f"{args.image_folder}, which is no folder"
         raise data_error("--image_folder", "folder", got, "the folder of the pictures", "correct the path")
-    if not args.overwrite:
-        refuse_overwriting(args.out)
+    refuse_overwriting(args.out, args.overwrite)
 
 
 def print_report(written: Written) -> None:

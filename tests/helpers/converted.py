@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,20 +52,24 @@ class Door:
         for name, size in PICTURES.items():
             picture(folder, f"images/{name}", size)
 
-    def __call__(self, *flags: str, sound: bool = True, **files: Any) -> Converted:
-        """Converts `files`: name with __ for a dot -> text, bytes, a value as JSON or a list of rows for JSONL; all
-        rows have to be sound."""
-        paths = [self.write(name.replace("__", "."), value) for name, value in files.items()]
+    def __call__(self, *flags: str, **files: Any) -> Converted:
+        """Converts `files`: name with __ for a dot -> text, bytes, a value as JSON or a list of rows for JSONL."""
+        return self.convert(
+            *(self.write(name.replace("__", "."), value) for name, value in files.items()), flags=flags
+        )
+
+    def convert(self, *paths: Path | str, flags: Sequence[str] = ()) -> Converted:
+        """Converts files, given by their path or name; all rows have to be sound."""
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         self.capsys.readouterr()
-        status = main([*map(str, paths), "--out", str(out), *flags])
+        status = main([*(str(self.folder / path) for path in paths), "--out", str(out), *flags])
         said = "".join(self.capsys.readouterr())
-        written_files = sorted(out.glob("*.jsonl"))
-        rows = [json.loads(line) for path in written_files for line in path.read_text("utf-8").splitlines()]
+        files = sorted(out.glob("*.jsonl"))
+        rows = [json.loads(line) for path in files for line in path.read_text("utf-8").splitlines()]
         report = json.loads((out / "convert.json").read_text()) if (out / "convert.json").exists() else {}
-        if sound and written_files:
-            assert defects(written_files, report["image_folder"]) == []
+        if files:
+            assert defects(files, report["image_folder"]) == []
         return Converted(status, rows, report, said)
 
     def write(self, name: str, value: Any) -> Path:

@@ -80,7 +80,7 @@ def test_pictures_are_found_and_their_places_are_tags(door, row, images, questio
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (talk("n?", ""), "a turn without text|non-empty answer"),
+        (talk("n?", ""), "a row without an answer"),
         (talk("n?", None), "a turn without text"),
         (talk("n?", True), "a turn without text"),
         (talk("<image>n?", "1"), "a place for a picture, as <image>, that the row does not have"),

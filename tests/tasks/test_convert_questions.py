@@ -303,7 +303,7 @@ def test_clicks_without_a_target_are_left_out(door, box):
 
 def test_rows_by_fields(door):
     rows = [{"q": "n?", "meta": {"gold": 3}, "pic": "a.png", "level": 2, "junk": "x"}]
-    done = door("--fields", "problem=q,solution=meta.gold,image=pic,level=level", r__json=rows)
+    done = door("--fields", "problem=q,solution=meta.gold,image=pic", "--keep", "level,absent", r__json=rows)
     assert done.rows == [
         {
             "image": "a.png",

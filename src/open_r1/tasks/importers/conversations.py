@@ -90,6 +90,8 @@ def read_turns(items: Sequence[Mapping[str, Any]], system: Any = None) -> tuple[
             turns.append((role, text))
     if not turns or turns[-1][0] != "gpt":
         raise Unusable("a conversation that does not end with an answer")
+    if not turns[-1][1].strip():
+        raise Unusable("a row without an answer")
     return turns, tuple(pictures)
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class Conversion:
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     remarks: list[str] = field(default_factory=list)
 
-    def add(self, items: Iterable[ImportedRow | LeftOut | Remark], pictures: Pictures) -> int:
-        """Takes items in; returns how many rows came of them."""
+    def add(self, items: Iterable[ImportedRow | LeftOut | Remark], pictures: Pictures, split: str = "") -> int:
+        """Takes items in, those without a split into `split`; returns how many rows came of them."""
         before = len(self.rows)
         for item in items:
             if isinstance(item, Remark):
@@ -48,7 +48,7 @@ class Conversion:
                 self.left_out[item.reason].append(item.where)
             else:
                 try:
-                    self.rows.append(ready_row(item, pictures))
+                    self.rows.append(ready_row(replace(item, split=item.split or split), pictures))
                 except Unusable as error:
                     self.left_out[str(error)].append(item.where)
         return len(self.rows) - before

@@ -27,9 +27,9 @@ from open_r1.tasks.importers.label_studio import (
 from open_r1.tasks.importers.labelme import is_labelme, read_labelme
 from open_r1.tasks.importers.questions import QUESTION_FORMS, question_form, read_questions
 from open_r1.tasks.importers.refcoco_rows import is_refcoco, read_refcoco
-from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.sources import PACKED, Source
 from open_r1.tasks.importers.table import read_table
-from open_r1.tasks.importers.types import ForeignFormat
+from open_r1.tasks.importers.types import ForeignFormat, ImportOptions
 from open_r1.tasks.importers.via import is_via, read_via
 from open_r1.tasks.importers.voc import is_voc, read_voc
 from open_r1.tasks.importers.vqa_files import (
@@ -91,6 +91,8 @@ def format_of(source: Source, named: str = "", with_fields: bool = False) -> str
     if fitting:
         words = " or ".join(f"{FOREIGN_FORMATS[name].title} (--from {name})" for name in fitting)
         raise data_error(str(source.path), "format", f"a file that may be {words}", "one format", "give --from")
+    if source.kind in PACKED:
+        raise data_error(str(source.path), "file", f"a {source.kind} file", "what is in it", PACKED[source.kind])
     remedy = f"give --from with one of {', '.join(FOREIGN_FORMATS)}, or --fields problem=...,solution=...,image=..."
     raise data_error(str(source.path), "format", shape_of(source), "a known format", remedy)
 
@@ -100,3 +102,47 @@ def shape_of(source: Source) -> str:
     if fields := ", ".join(map(str, list(source.first)[:12])):
         return f"{source.kind} of rows with the fields {fields}"
     return f"a file of kind {source.kind}" if source.kind != "folder" else "a folder"
+
+
+ANNOTATED = frozenset(  # formats of pictures with objects, about which --task asks
+    {
+        "coco",
+        "labelme",
+        "label_studio",
+        "label_studio_min",
+        "cvat",
+        "voc",
+        "yolo",
+        "via",
+        "createml",
+        "box_table",
+        "refcoco",
+    }
+)
+OF_CONVERSATIONS = frozenset({"llava", "qwen_vl", "messages", "table", "imagefolder"})
+OF_ROWS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+
+
+def sources_of(source: Source, named: str = "") -> list[Source]:
+    """The source; or the files of rows in a folder that has no format as a whole, such as the shards of a data set."""
+    if source.kind != "folder" or named or any(known.matches(source) for known in FOREIGN_FORMATS.values()):
+        return [source]
+    folders = (source.path, source.path / "data")
+    files = sorted(
+        path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.suffix in OF_ROWS
+    )
+    return [Source(path) for path in files] or [source]
+
+
+def refuse_idle_options(name: str, options: ImportOptions) -> None:
+    """Raises DataError for what the user says that cannot act on a format."""
+    title = FOREIGN_FORMATS[name].title
+    if name in ANNOTATED and (options.task == "vqa" or options.keep):
+        said = "--task vqa" if options.task == "vqa" else "--keep"
+        raise data_error(said, "value", title, "a source of questions", f"leave {said} out")
+    if name not in ANNOTATED and options.task in ("seg", "counting", "point"):
+        raise data_error("--task", options.task, title, "a source of annotated pictures", "leave --task out")
+    if options.fields and name not in ("table", "imagefolder"):
+        raise data_error("--fields", "value", title, "rows whose fields are named", "leave --fields or --from out")
+    if options.all_turns and name not in OF_CONVERSATIONS:
+        raise data_error("--turns", "all", title, "a source of conversations", "leave --turns out")

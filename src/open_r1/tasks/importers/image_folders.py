@@ -10,7 +10,7 @@ from open_r1.tasks.importers.pictures import ENDINGS
 from open_r1.tasks.importers.questions import QUESTION_FORMS, form_of_fields, question_row
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.splits import SPLIT_WORDS
-from open_r1.tasks.importers.table import table_row
+from open_r1.tasks.importers.table import table_rows
 from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, read_each_row
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -54,7 +54,7 @@ def read_metadata_folder(source: Source, options: ImportOptions) -> Iterator[Imp
                 raise Unusable("a row of metadata without file_name")
             row = {"split": split, **row, "file_name": str((folder / name).resolve())}
             if options.fields:
-                yield table_row({"image": row["file_name"], **row}, where, options)
+                yield from table_rows({"image": row["file_name"], **row}, where, options)
             elif form:
                 yield question_row(row, where, options, QUESTION_FORMS[form])
             else:

@@ -1,6 +1,7 @@
 """Writes a conversion: one JSONL file a split, the folder of its pictures, the report, and the next two commands."""
 
 import json
+import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,10 +15,7 @@ from open_r1.tasks.importers.conversion import FIRST_PLACES, Conversion
 from open_r1.tasks.importers.pictures import Pictures, one_folder
 
 TASK_OF_METHOD = {"rec": "rec", "od_ap": "od", "mask_iou": "seg"}  # the prompt that asks for such an answer
-SMALL_RUN = (
-    "--model_name_or_path assets/tiny-vlm --num_generations 4 --per_device_train_batch_size 4 --max_steps 2 "
-    "--max_completion_length 64"
-)
+NOT_IN_NAMES = re.compile(r"[^\w-]+")  # a split names its file
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,11 @@ class Written:
     commands: list[str] = field(default_factory=list)
 
 
-def refuse_overwriting(out: Path) -> None:
-    """Raises DataError where a folder holds rows already."""
+def refuse_overwriting(out: Path, is_allowed: bool) -> None:
+    """Raises DataError where a folder holds rows already, unless that is allowed, and where it is a file."""
     if out.exists() and not out.is_dir():
         raise data_error("--out", "folder", f"{out}, a file", "a folder to write", "name another one")
-    if found := sorted(out.glob("*.jsonl")):
+    if not is_allowed and (found := sorted(out.glob("*.jsonl"))):
         remedy = "name another folder, or give --overwrite"
         raise data_error("--out", "folder", f"{out}, which holds {found[0].name}", "a folder without rows", remedy)
 
@@ -44,6 +42,8 @@ def refuse_overwriting(out: Path) -> None:
 def write_rows(out: Path, conversion: Conversion, pictures: Pictures, sources: list[str], task: str = "") -> Written:
     """Writes `out/SPLIT.jsonl` and `out/convert.json`; rows without a split are "train"."""
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("*.jsonl"):  # --overwrite
+        old.unlink()
     used = (path for row in conversion.rows for path in row.files)
     folder, names = one_folder(used, pictures.folders, pictures.out)
     splits: dict[str, list[bytes]] = defaultdict(list)
@@ -52,7 +52,7 @@ def write_rows(out: Path, conversion: Conversion, pictures: Pictures, sources: l
         shown = {"image": images[0] if len(images) == 1 else images} if images else {}
         identity = {"id": row.row["id"]} if "id" in row.row else {}
         line = json.dumps({**identity, **shown, **row.row}, ensure_ascii=False)
-        splits[row.split or "train"].append(line.encode("utf-8", errors="replace") + b"\n")
+        splits[NOT_IN_NAMES.sub("_", row.split)[:40] or "train"].append(line.encode("utf-8", errors="replace") + b"\n")
     for split, lines in splits.items():
         with atomic_write(out / f"{split}.jsonl") as file:
             file.writelines(lines)

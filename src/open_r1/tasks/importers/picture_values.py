@@ -9,6 +9,7 @@ from typing import Any
 from open_r1.tasks.importers.sources import Unusable
 
 _DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
+_BASE64_STARTS = ("/9j/", "iVBOR", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")  # JPEG, PNG, GIF, WebP, BMP, TIFF
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{100,}={0,2}\s*")
 SourcePicture = str | bytes
 
@@ -44,7 +45,7 @@ def pictures_in(value: Any) -> tuple[SourcePicture, ...]:
 def inside_text(text: str) -> SourcePicture:
     """The bytes that a text holds as base64 or as a data URI, else the text, a name."""
     start = _DATA_URI.match(text)
-    if start is None and not _BASE64.fullmatch(text):
+    if start is None and not (text.lstrip().startswith(_BASE64_STARTS) and _BASE64.fullmatch(text)):
         return text
     try:
         return base64.b64decode(text[start.end() if start else 0 :])

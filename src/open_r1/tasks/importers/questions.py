@@ -33,13 +33,15 @@ CONTEXT_FIELDS = ("hint", "context", "passage")  # what stands before a question
 
 @dataclass(frozen=True)
 class QuestionForm:
-    """A form by the fields that its rows have: one of each group in `told_by`; `method` grades its free answers."""
+    """A form by the fields that its rows have: one of each group in `told_by`; `method` grades its free answers.
+    Rows of a form that `has_options` may be multiple choice."""
 
     title: str
     told_by: tuple[tuple[str, ...], ...]
     question: tuple[str, ...]
     answer: tuple[str, ...]
     method: str = ""
+    has_options: bool = False
 
 
 _ANSWERS = ("answer", "answers", "solution", "ground_truth", "gt_answer", "multiple_choice_answer", "label")
@@ -73,6 +75,7 @@ QUESTION_FORMS: dict[str, QuestionForm] = {  # the first that fits is taken
         (("question",), _CHOICES, (*_ANSWERS, *INDEX_FIELDS)),
         ("question",),
         _ANSWERS,
+        has_options=True,
     ),
     "prompt": QuestionForm(
         "TRL rows (prompt, solution)",
@@ -114,7 +117,7 @@ def read_questions(source: Source, options: ImportOptions, form: QuestionForm) -
 
 
 def _answers_of_choices(source: Source, form: QuestionForm) -> Iterator[tuple[Sequence[Any], Any]]:
-    if form.title != QUESTION_FORMS["choices"].title:
+    if not form.has_options:
         return
     for _, row in source.rows():
         if isinstance(row, Mapping) and first_of(row, INDEX_FIELDS) is None:
@@ -130,7 +133,7 @@ def question_row(
     """The row of one question. Raises Unusable for one without question or answer."""
     turns, inside = _asked(row, form)
     pictures = inside or pictures_of(row) or picture_by_id(row, options.pictures)
-    choices = options_of_row(row) if form is QUESTION_FORMS["choices"] else []
+    choices = options_of_row(row) if form.has_options else []
     extra: dict[str, Any] = {}
     frame = ""
     if choices:
@@ -186,7 +189,7 @@ def _stated_answer(row: Mapping[str, Any], form: QuestionForm) -> Any:
         reward = row["reward_model"] if isinstance(row["reward_model"], Mapping) else {}
         return reward.get("ground_truth")
     value = first_of(row, form.answer)
-    if form is QUESTION_FORMS["choices"]:  # MMMU's open questions have a list as text
+    if form.has_options:  # MMMU's open questions have a list as text
         value = list_value(value)
     if isinstance(value, list) and value and all(isinstance(item, Mapping) and "content" in item for item in value):
         return value[-1]["content"]  # TRL's completion as a chat

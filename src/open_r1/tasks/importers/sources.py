@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from open_r1.errors import data_error
@@ -26,7 +27,11 @@ MAGIC = {  # first bytes -> what the file is, where it is no text
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-UNPACKED = {"zip": "unpack it first (unzip FILE)", "gzip": "unpack it first (gunzip FILE, or tar xzf FILE)"}
+PACKED = {  # -> what to do
+    "zip": "unpack it first (unzip FILE)",
+    "gzip": "unpack it first (gunzip FILE, or tar xzf FILE)",
+    "UTF-16": "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+}
 BOM = b"\xef\xbb\xbf"
 ROW_LISTS = ("data", "questions", "rows", "samples", "examples")  # of a JSON object, where its rows may stand
 DELIMITERS = "\t,;|"
@@ -82,7 +87,7 @@ class Source:
         """(place, row) of each row; Unusable stands for a line that cannot be read. Raises DataError for a source
         without rows, or broken as a whole."""
         if self.kind not in ROW_READERS:
-            remedy = UNPACKED.get(self.kind, "give a JSON, JSONL, CSV or parquet file")
+            remedy = PACKED.get(self.kind, "give a JSON, JSONL, CSV or parquet file")
             raise data_error(str(self.path), "file", f"a file of kind {self.kind}", "a file of rows", remedy)
         for place, row in ROW_READERS[self.kind](self):
             yield f"{self.path}:{place}", row
@@ -152,19 +157,29 @@ def _jsonl_rows(source: Source) -> Iterator[tuple[int, Any]]:
 def _csv_rows(source: Source) -> Iterator[tuple[int, Any]]:
     with open(source.path, "rb") as binary:
         delimiter = _delimiter(binary.read(1 << 16))
-    with open(source.path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="")
-        for row in reader:
-            is_whole = "" not in row and None not in row.values()
-            line = reader.line_num
-            yield line, dict(row) if is_whole else Unusable("a line with more or fewer cells than the header")
+    try:
+        with open(source.path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, restkey="")
+            for row in reader:
+                is_whole = "" not in row and None not in row.values()
+                yield (
+                    reader.line_num,
+                    dict(row) if is_whole else Unusable("a line with more or fewer cells than the header"),
+                )
+    except UnicodeDecodeError as error:
+        got, remedy = f"byte 0x{error.object[error.start]:02x}", "convert the file, as with iconv -f latin1 -t UTF-8"
+        raise data_error(str(source.path), "file", got, "UTF-8", remedy) from error
 
 
 def _parquet_rows(source: Source) -> Iterator[tuple[int, Any]]:
     number = itertools.count(1)
-    for batch in pq.ParquetFile(source.path).iter_batches(batch_size=64):
-        for row in batch.to_pylist():
-            yield next(number), row
+    try:
+        for batch in pq.ParquetFile(source.path).iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                yield next(number), row
+    except (pa.ArrowInvalid, OSError) as error:
+        got, remedy = f"broken parquet ({str(error).splitlines()[0][:80]})", "copy or download the file again"
+        raise data_error(str(source.path), "file", got, "a whole parquet file", remedy) from error
 
 
 def _saved_rows(source: Source) -> Iterator[tuple[str, Any]]:

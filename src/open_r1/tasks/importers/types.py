@@ -5,7 +5,7 @@ of this project; an annotated picture becomes rows of the task that the user ask
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from open_r1.data.geometry.coordinates import Box
@@ -86,6 +86,7 @@ class ImportOptions:
     boxes: str = ""  # "pixels" | "xywh" | "fractions" | "per_mille" | "percent", "" to tell them from the pictures
     fields: Mapping[str, str] = field(default_factory=dict)  # our field -> the source's
     all_turns: bool = False  # a row for each answer of a conversation, not for the last one alone
+    keep: tuple[str, ...] = ()  # further fields of the source's rows that go into ours, for the rewards
     others: tuple[Source, ...] = ()  # the other files of the command, for formats of several files
 
 
@@ -111,7 +112,9 @@ def read_each_row(source: Source, options: ImportOptions, read_row: RowReader) -
                 raise row
             if not isinstance(row, Mapping):
                 raise Unusable(f"a row that is no object but {type(row).__name__}")
-            yield from read_row(row, where, options)
+            for item in read_row(row, where, options):
+                kept = {name: row[name] for name in options.keep if name in row}
+                yield replace(item, row={**kept, **item.row}) if kept and isinstance(item, ImportedRow) else item
         except Unusable as error:
             yield LeftOut(where, str(error))
 
