@@ -18,7 +18,7 @@ from open_r1.evaluation.session import SOURCE, ModelSession, Question
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import TASK_HELP, find_task
 
 
 def options() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="hub name or folder of a checkpoint, or of an adapter")
     parser.add_argument("--image", type=Path, nargs="+", required=True, help="one picture or several")
     parser.add_argument("--question", required=True, help="<image> where each picture stands, or pictures come first")
-    parser.add_argument("--task", default="default", choices=sorted(TASKS), help="whose prompt is put around it")
+    parser.add_argument("--task", default="default", help=f"whose prompt is put around it: {TASK_HELP}")
     parser.add_argument("--prompt_mode", default="think", choices=("think", "direct"))
     parser.add_argument("--completion", help="look at this completion instead of one that the model generates")
     parser.add_argument("--max_completion_length", type=int, default=256)
@@ -90,7 +90,7 @@ def attention_settings(args: argparse.Namespace) -> EvaluationSettings:
         image_folders=None,
         output_dir=Path(),
         tasks=[args.task],
-        methods=[TASKS[args.task].method],
+        methods=[find_task(args.task).method],
         batch_size=1,
     )
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 from open_r1.evaluation.session import ModelSession, printable, session_settings
 from open_r1.evaluation.settings import add_answer_flags
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     try:
         limits = Limits(args.answer_seconds, args.most_tokens).check()
         session = ModelSession(session_settings(args))
-        generator = TASKS[session.settings.tasks[0]].generator
+        generator = find_task(session.settings.tasks[0]).generator
         page = build(session, generator and generator(), limits)
         print(f"{serve(page, args.host, args.port)} (Ctrl-C ends it)", flush=True)
     except (ValueError, OSError) as error:  # UsageError is a ValueError

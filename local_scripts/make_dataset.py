@@ -13,7 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+from open_r1.errors import UsageError
 from open_r1.tasks.export import write_split
+from open_r1.tasks.find import find_task
 from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import Generator
 
@@ -39,24 +41,34 @@ def generator_of(generator: type[Generator], args: argparse.Namespace) -> Genera
     return generator(**{name: BOOLEANS.get(value, value) for name, value in options.items() if value is not None})
 
 
+def generator_type(task: str) -> type[Generator]:
+    """The generator of a synthetic task, by name or as path/to/task.py:TASK. Raises UsageError for another task."""
+    if (generator := find_task(task).generator) is None:
+        raise UsageError(f"task: got {task}, which has no generator, expected one of {', '.join(SYNTHETIC)}")
+    return generator
+
+
 def parser_of(task: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"make_dataset.py {task}", allow_abbrev=False)
     parser.add_argument("--out", type=Path, required=True, help="Folder of the dataset.")
     parser.add_argument("--rows", type=int, default=2000, help="Rows of the training split. Default: 2000.")
     parser.add_argument("--heldout_rows", type=int, default=256, help="Rows of each other split. Default: 256.")
     parser.add_argument("--seed", type=int, default=0, help="Another seed gives another dataset. Default: 0.")
-    add_options(parser, SYNTHETIC[task])
+    add_options(parser, generator_type(task))
     return parser
 
 
 def main() -> None:
     chooser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    chooser.add_argument("task", choices=sorted(SYNTHETIC))
+    chooser.add_argument("task", help=f"{', '.join(sorted(SYNTHETIC))}, or path/to/task.py:TASK")
     task = chooser.parse_args(sys.argv[1:2]).task
-    parser = parser_of(task)
+    try:
+        parser = parser_of(task)
+    except UsageError as error:
+        chooser.error(str(error))
     args = parser.parse_args(sys.argv[2:])
     try:
-        generator = generator_of(SYNTHETIC[task], args)
+        generator = generator_of(generator_type(task), args)
     except ValueError as error:
         parser.error(str(error))
     for split in generator.splits:

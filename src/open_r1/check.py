@@ -42,7 +42,7 @@ from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
 from open_r1.rewards.registry import REWARDS, get_method, prepare_methods
 from open_r1.rewards.strategies import STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import TASK_HELP, find_task, read_template
 from open_r1.tasks.task import Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
@@ -150,7 +150,7 @@ def check_parser() -> argparse.ArgumentParser:
         "--fields", metavar="OURS=THEIRS,...", help="names of the rows' fields for ours: problem=question,image=img"
     )
     parser.add_argument("--reward_method", help="one accuracy method for all files, or one for each")
-    parser.add_argument("--task_type", help=f"task whose accuracy method is used: {', '.join(TASKS)}")
+    parser.add_argument("--task_type", help=f"task whose accuracy method is used: {TASK_HELP}")
     parser.add_argument(
         "--model",
         help="model folder or name: looks for its control tokens, counts tokens of clean data",
@@ -163,6 +163,7 @@ def check_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write a page of sample rows with their golds drawn; default: beside the first data file",
     )
+    parser.add_argument("--prompt_template", metavar="TEXT", help="text around a question, with {question}, or @FILE")
     parser.add_argument("--prompt_mode", choices=["think", "direct"], default="think", help="format of the answers")
     _add_attack_flags(parser.add_argument_group("cheap strategies"))
     return parser
@@ -194,8 +195,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the doctor; returns the exit status."""
     parser = check_parser()
     args = parser.parse_args(argv)
-    if args.task_type is not None and args.task_type not in TASKS:
-        parser.error(f"--task_type: got {args.task_type!r}, expected one of {', '.join(TASKS)}")
     if args.max_rows is not None and args.max_rows < 1:
         parser.error(f"--max_rows: got {args.max_rows}, expected at least 1")
     try:
@@ -203,8 +202,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             get_method(method)
     except ValueError as error:
         parser.error(f"--reward_method: {error}")
-    task = TASKS[args.task_type] if args.task_type else None
     try:
+        template = None if args.prompt_template is None else read_template(args.prompt_template)
+        task = find_task(args.task_type or "default", template, "--task_type") if args.task_type or template else None
         settings, rewards = _attack_settings(args), _rewards(args, task)
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rewards(args: argparse.Namespace, task: Task | None) -> list[BatchReward]:
     """The rewards of --reward_funcs, else of the task. Raises ValueError and OSError as `load_reward`."""
-    names = args.reward_funcs or (task or TASKS["default"]).rewards
+    names = args.reward_funcs or (task or find_task("default")).rewards
     for name in names:
         load_reward(name)
     return [BatchReward(name) for name in names]
@@ -256,7 +256,7 @@ def _run(
         tokens, rows = control_tokens(processor), _progress(selection, "looking for control tokens")
         problems = _in_order([*problems, *(found for row in rows for found in tokens.problems(row, with_answer=True))])
     if processor and not problems:
-        instruction = (task.prompts if task else PROMPTS)["think"]
+        instruction = (task.prompts if task else PROMPTS)[args.prompt_mode]
         sample = _progress(_sample(selection), "counting tokens")
         stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
     console.print(summary_table(stats))

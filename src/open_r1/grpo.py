@@ -18,14 +18,14 @@ from open_r1.data.hub_dataset import load_hub_records
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
 
 
 def load_split(data: HubArguments, split: str) -> RecordDataset:
     """The rows of a split. Raises DataError with every problem of them, UsageError for what cannot be read."""
-    method, renaming = data.reward_method or TASKS[data.task_type].method, renaming_of(data.columns, "--columns")
+    method, renaming = data.reward_method or find_task(data.task_type).method, renaming_of(data.columns, "--columns")
     return load_hub_records(data.dataset_name, data.dataset_config, split, method, renaming, data.image_folders)
 
 

@@ -17,7 +17,7 @@ from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         records = load_records(
             data.data_file_paths,
             data.image_folders,
-            reward_methods=data.reward_method or TASKS[data.task_type].method,
+            reward_methods=data.reward_method or find_task(data.task_type).method,
             renaming=renaming_of(data.fields),
         )
         seed = training.seed if training.data_seed is None else training.data_seed

@@ -7,6 +7,7 @@ before it is written or shown.
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ _USER = re.compile(r"(?<=://)[^/?#\s@]+@")  # https://me:secret@host
 _USER_OR_PATH = re.compile(r"(?<=://)[^\s\"'<>]*@")  # a password may hold a slash
 _QUERY = re.compile(rf"([?&]{_NAME}=)[^&#\s]+", re.IGNORECASE)  # https://host/x?token=secret
 _VARIABLE = re.compile(r"(?:.*_)?(?:TOKEN|SECRET|PASSWD|PASSWORD|KEY|CREDENTIALS?)")
+_QUOTED = re.compile(r"[\s\"'{}$`\\]")  # what a shell would read otherwise
 SHORTEST = 8  # characters; a shorter value ("none", "EMPTY") is no secret, and occurs in many texts
 
 
@@ -72,7 +74,7 @@ def holds_secret(text: str) -> bool:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """A command as it was typed, without secrets.
+    """A command as a shell takes it, without secrets.
 
     >>> command_line(["grpo.py", "--hub_token", "hf_1", "--seed", "3", "--api_key=x"])
     'grpo.py --hub_token ... --seed 3 --api_key=...'
@@ -83,7 +85,7 @@ def command_line(argv: Sequence[str]) -> str:
         secret = bool(_FLAG.fullmatch(flag))
         words.append("..." if hide else f"{flag}=..." if secret and equals else redacted(word))
         hide = secret and not equals
-    return " ".join(words)
+    return " ".join(shlex.quote(word) if _QUOTED.search(word) else word for word in words)
 
 
 def shown_url(url: str) -> str:

@@ -29,7 +29,7 @@ from open_r1.rewards.registry import METHODS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
 from open_r1.rewards.trl_adapter import lost_gradings
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import TASK_HELP, find_task
 
 LINES_AT_ONCE = 512
 QUIET_SECONDS = 2  # before the progress bar shows
@@ -108,12 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m open_r1.score", description=(__doc__ or "").partition("\n")[0])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--reward_method", metavar="M", help=f"accuracy method: {', '.join(METHODS)}")
-    source.add_argument("--task", choices=sorted(TASKS), help="the accuracy method of this task")
+    source.add_argument("--task", help=f"the accuracy method of this task: {TASK_HELP}")
     parser.add_argument("--rows", type=Path, required=True, help="JSONL with completion and gold")
     parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
     args = parser.parse_args(arguments)
-    method = TASKS[args.task].method if args.task else args.reward_method
     try:
+        method = find_task(args.task, flag="--task").method if args.task else args.reward_method
         prepare_methods([method])
         summary = score_file(args.rows, args.out, method)
     except (ValueError, OSError) as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig, ModelConfig, SFTConfig
 
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import TASK_HELP
 
 ALL_LINEAR = "all-linear"
 
@@ -16,11 +16,18 @@ class TaskArguments:
 
     task_type: str = field(
         default="default",
-        metadata={"help": "Task that gives prompt, rewards and accuracy method.", "choices": sorted(TASKS)},
+        metadata={"help": f"Task that gives prompt, rewards and accuracy method: {TASK_HELP}."},
     )
     prompt_mode: str = field(
         default="think",
         metadata={"help": "Ask to think first, or for the answer directly.", "choices": ["think", "direct"]},
+    )
+    prompt_template: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text around each question in place of the task's prompt, with {question} once; or @prompt.txt, a "
+            "file that holds it."
+        },
     )
     reward_funcs: list[str] | None = field(
         default=None,

@@ -3,7 +3,7 @@
 from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.batches import check_counts
 from open_r1.config.idle_flags import REFUSED_FLAGS
-from open_r1.config.validation import check_attention, check_limit, check_lora, check_sources
+from open_r1.config.validation import check_attention, check_limit, check_lora, check_sources, check_task_flags
 
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
@@ -49,6 +49,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     """Refuse combinations that could not act. Raises ValueError with the values to set."""
     check_counts(training)
     check_sources(data, model)
+    check_task_flags(data)
     check_lora(data, model, typed)
     check_attention(model, training)
     check_limit(training)

@@ -16,6 +16,7 @@ from open_r1.errors import look_up
 from open_r1.report.diagnoses import DIAGNOSES
 from open_r1.rewards.custom import load_reward, user_file
 from open_r1.rewards.registry import prepare_methods
+from open_r1.tasks.find import find_task, read_template
 
 NO_QUANTIZATION = (
     "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
@@ -44,6 +45,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     """Refuse combinations that could not act; `typed`: flags on the command line. Raises ValueError with remedies."""
     check_batches(training, ranks_here())
     check_sources(data, model)
+    check_task_flags(data)
     check_attention(model, training)
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
@@ -87,6 +89,18 @@ def check_limit(training: Any) -> None:
         )
 
 
+def check_task_flags(data: TaskArguments) -> None:
+    """Refuse an unknown task and a prompt template of no use; a file's becomes its text. Raises ValueError."""
+    find_task(data.task_type, flag="--task_type")
+    if data.prompt_template is not None:
+        data.prompt_template = read_template(data.prompt_template)
+
+
+def rewards_of(data: TaskArguments) -> Sequence[str]:
+    """The names of a run's rewards: those of --reward_funcs, else the task's."""
+    return data.reward_funcs or find_task(data.task_type).rewards
+
+
 def check_rewards(data: Any, typed: set[str]) -> None:
     """Refuse rewards that fail to load, and bounds of users' rewards that could not act. Raises ValueError."""
     for name in data.reward_funcs or ():
@@ -96,7 +110,7 @@ def check_rewards(data: Any, typed: set[str]) -> None:
             raise ValueError(f"--{name}: got {value:g}, expected a positive number")
     set_here = [f.name for f in fields(TaskArguments) if f.name in typed or getattr(data, f.name) != f.default]
     bounds = [name for name in set_here if name in USER_REWARD_FLAGS]
-    if bounds and not any(user_file(name)[0] for name in data.reward_funcs or ()):
+    if bounds and not any(user_file(name)[0] for name in rewards_of(data)):
         raise ValueError(f"--{bounds[0]}: acts only on your own --reward_funcs path/to/file.py:function; remove it")
     if data.rewards_in_process and (idle := [name for name in bounds if name in USER_REWARD_FLAGS[:2]]):
         raise ValueError(f"--{idle[0]}: does not act with --rewards_in_process true; remove one of the two")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from open_r1.errors import UsageError
 from open_r1.tasks.export import write_split
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 
 
 def add_generator_flags(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def generated_rows(args: argparse.Namespace) -> tuple[str, str | None]:
     """
     if args.data_file_paths:
         return args.data_file_paths, args.image_folders
-    generator = TASKS[args.task].generator()
+    generator = find_task(args.task).generator()
     if args.split not in generator.splits:
         raise UsageError(f"--split: got {args.split!r}, expected one of {', '.join(generator.splits)}")
     folder: Path = args.output_dir / "data"

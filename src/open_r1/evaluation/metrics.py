@@ -13,7 +13,7 @@ from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.evaluation.statistics import pass_at_k, wilson
 from open_r1.rewards.registry import REWARDS, get_method
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
 
 PredictionLine = dict[str, Any]
@@ -78,7 +78,7 @@ def figures(lines: Sequence[PredictionLine]) -> dict[str, Any]:
     right = wilson(sum(sum(row) / len(row) for row in rows.values()), len(rows))
     samples = min(map(len, rows.values()))
     return {
-        "metric": "; ".join(dict.fromkeys(TASKS[line["task"]].metric for line in lines)),
+        "metric": "; ".join(dict.fromkeys(find_task(line["task"]).metric for line in lines)),
         "accuracy": right.accuracy,
         "low": right.low,
         "high": right.high,
@@ -124,7 +124,7 @@ def _measures(lines: Sequence[PredictionLine]) -> dict[str, float]:
             if value is not None:
                 totals.setdefault(name, []).append(value)
     ratios: Mapping[str, tuple[str, str]] = {
-        name: parts for task in {line["task"] for line in lines} for name, parts in TASKS[task].ratios.items()
+        name: parts for task in {line["task"] for line in lines} for name, parts in find_task(task).ratios.items()
     }
     ratio_parts = {part for parts in ratios.values() for part in parts}
     means = {name: sum(values) / len(values) for name, values in totals.items() if name not in ratio_parts}

@@ -16,7 +16,7 @@ from open_r1.evaluation.metrics import PredictionLine, grade_completion, summari
 from open_r1.evaluation.predictions_file import PREDICTIONS, write_predictions
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 
 
 def rescore(
@@ -40,7 +40,7 @@ def rescore(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(out / PREDICTIONS, lines)
-    methods = [method or TASKS[task].method]
+    methods = [method or find_task(task).method]
     settings = {"from_predictions": str(path), "tasks": [task], "methods": methods, "prompt_mode": mode}
     return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
 
@@ -58,7 +58,7 @@ def _grade_row(
     try:
         completion, record = read_saved(decode_saved(raw, where), where)
         record = record if record.accu_reward_method or not method else replace(record, accu_reward_method=method)
-        line = grade_completion(completion, record, TASKS[task], mode, by)
+        line = grade_completion(completion, record, find_task(task), mode, by)
     except DataError as error:
         return error
     except ValueError as error:  # a box without the size of its image, an unknown family

@@ -37,9 +37,10 @@ from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outli
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import final_text, thinking_text
 from open_r1.rewards.places import refuse_misplaced
-from open_r1.rewards.registry import get_rewards, parsed
+from open_r1.rewards.registry import parsed
+from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rollout.prompts import Example
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
 
 SOURCE = "question"  # in messages, in place of an evaluation's data file
@@ -118,8 +119,10 @@ class Answer:
         """(name, weight, value) of each reward of the task; [] without a gold answer."""
         if not has_gold(self.record):
             return []
-        named = zip(self.task.rewards, self.task.weights, get_rewards(self.task.rewards), strict=True)
-        return [(name, weight, reward(self.completion, self.record)) for name, weight, reward in named]
+        shown = {"record": [self.record], "images": [list(self.example.pictures)]}
+        named = zip(map(BatchReward, self.task.rewards), self.task.weights, strict=True)
+        values = [(reward.__name__, weight, reward([""], [self.completion], **shown)[0]) for reward, weight in named]
+        return [(name, weight, value) for name, weight, value in values if value is not None]
 
     def drawings(self, factor: int = 1) -> list[Image.Image]:
         """The pictures, `factor` times as large, with the outlines of the answer and of the gold answer."""
@@ -168,7 +171,9 @@ class ModelSession:
     def _answer(self, example: Example, settings: EvaluationSettings, ids: list[int], seconds: float) -> Answer:
         text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
         truncated = not ids or ids[-1] not in self.engine.ends
-        return Answer(text, tuple(ids), truncated, seconds, example, TASKS[settings.tasks[0]])
+        return Answer(
+            text, tuple(ids), truncated, seconds, example, find_task(settings.tasks[0], settings.prompt_template)
+        )
 
     def _example(self, question: Question, settings: EvaluationSettings) -> Example:
         record = question.record(settings.methods[0])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import split_paths
-from open_r1.errors import UsageError, look_up
+from open_r1.errors import UsageError
+from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import prepare_methods
+from open_r1.tasks.find import TASK_HELP, find_task, read_template
 from open_r1.tasks.recipe import Recipe, read_recipe
-from open_r1.tasks.registry import TASKS
 from open_r1.tasks.task import Task
 
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
@@ -35,6 +37,7 @@ class EvaluationSettings:
     methods: list[str]
     prompt_mode: str
     max_completion_length: int
+    prompt_template: str | None = None
     num_samples: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
@@ -95,8 +98,10 @@ def add_answer_flags(parser: argparse.ArgumentParser, task: str | None = None) -
     add = parser.add_argument
     add("--model", help="hub name, or folder of a checkpoint or of an adapter")
     if task is None:
-        add("--task", help=f"for all files, or one for each: {', '.join(TASKS)} (default: the checkpoint's)")
+        add("--task", help=f"for all files, or one for each: {TASK_HELP} (default: the checkpoint's)")
     add("--prompt_mode", choices=MODES, help="think first, answer directly, or both (default: the checkpoint's)")
+    template_help = "text around each question, with {question}, or @FILE (default: the checkpoint's)"
+    add("--prompt_template", metavar="TEXT", help=template_help)
     add("--reward_method", help="accuracy method for all files, or one for each (default: the task's)")
     add("--max_completion_length", type=int, help=f"tokens (default: the checkpoint's, else {COMPLETION})")
     add("--temperature", type=float, help="default: 0, greedy; with --num_samples over 1: 1.0")
@@ -123,9 +128,9 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     recipe, paths = read_recipe(args.model), split_paths(args.data_file_paths, "--data_file_paths")
     if duplicates := {path for path in paths if paths.count(path) > 1}:
         raise UsageError(f"--data_file_paths: got {duplicates.pop()} twice, expected each file once; remove one")
-    tasks = per_file(args.task or recipe.task_type or "default", paths, "--task")
+    tasks = per_file(task_words(args, recipe), paths, "--task")
     for task in tasks:
-        look_up(task, TASKS, "--task")
+        find_task(task, flag="--task")
     methods = methods_of(args, recipe, paths, tasks)
     prepare_methods(methods)
     flags = {f for f in EvaluationSettings.__dataclass_fields__ if hasattr(args, f)}
@@ -135,6 +140,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
             "data_file_paths": paths,
             "tasks": tasks,
             "methods": methods,
+            "prompt_template": template_of(args, recipe),
             "prompt_mode": args.prompt_mode or recipe.prompt_mode or "think",
             "max_completion_length": args.max_completion_length or recipe.max_completion_length or COMPLETION,
             "max_anyres_num": args.max_anyres_num or recipe.max_anyres_num,
@@ -146,13 +152,33 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     return settings
 
 
+def task_words(args: argparse.Namespace, recipe: Recipe) -> str:
+    """The words of --task, else the checkpoint's task, with the colons of `path/to/task.py:TASK` marked as its own.
+
+    Raises UsageError for a checkpoint that names a file: the code that it names runs only where the user names it.
+    """
+    if not args.task and recipe.task_type and user_file(recipe.task_type)[0]:
+        raise UsageError(
+            f"--task: got nothing, and {args.model} was trained with {recipe.task_type}, a task in a file, which runs "
+            f"code; expected it by name; add --task {recipe.task_type}"
+        )
+    return re.sub(r"(\.py):(?=[A-Za-z_])", r"\1\:", args.task or recipe.task_type or "default")
+
+
+def template_of(args: argparse.Namespace, recipe: Recipe) -> str | None:
+    """--prompt_template; else the checkpoint's, where --task does not ask for another prompt."""
+    if getattr(args, "prompt_template", None) is not None:
+        return read_template(args.prompt_template)
+    return None if args.task and args.task != recipe.task_type else recipe.prompt_template
+
+
 def methods_of(args: argparse.Namespace, recipe: Recipe, paths: list[str], tasks: Sequence[str]) -> list[str]:
     """--reward_method; else the checkpoint's, where it was one for all rows and --task does not ask for another; else
     the tasks'."""
     if args.reward_method:
         return per_file(args.reward_method, paths, "--reward_method")
     taught = set(split_paths(recipe.reward_method)) if recipe.reward_method and not args.task else set()
-    return [*taught] * len(paths) if len(taught) == 1 else [TASKS[task].method for task in tasks]
+    return [*taught] * len(paths) if len(taught) == 1 else [find_task(task).method for task in tasks]
 
 
 def check_settings(settings: EvaluationSettings) -> None:
@@ -172,13 +198,20 @@ def check_settings(settings: EvaluationSettings) -> None:
 
 def task_of_files(settings: EvaluationSettings) -> dict[str, Task]:
     """The task of each data file."""
-    return {path: TASKS[task] for path, task in zip(settings.data_file_paths, settings.tasks, strict=True)}
+    return {
+        path: find_task(task, settings.prompt_template)
+        for path, task in zip(settings.data_file_paths, settings.tasks, strict=True)
+    }
 
 
 def instructions(settings: EvaluationSettings) -> dict[str, str]:
     """The text that is put around a question: "MODE SPLIT" -> instruction."""
     files = list(zip(split_names(settings.data_file_paths), settings.tasks, strict=True))
-    return {f"{mode} {split}": TASKS[task].prompts[mode] for mode in settings.modes for split, task in files}
+    return {
+        f"{mode} {split}": find_task(task, settings.prompt_template).prompts[mode]
+        for mode in settings.modes
+        for split, task in files
+    }
 
 
 def split_names(paths: Sequence[str]) -> list[str]:

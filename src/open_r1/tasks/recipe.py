@@ -12,7 +12,9 @@ from typing import Any
 
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import DataError, Problem, UsageError, shorten
+from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import METHODS
+from open_r1.tasks.find import SLOT
 from open_r1.tasks.registry import TASKS
 
 FILE = "recipe.json"
@@ -28,6 +30,7 @@ class Recipe:
     max_completion_length: int | None = None
     max_anyres_num: int | None = None
     base_model: str | None = None
+    prompt_template: str | None = None
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -67,18 +70,24 @@ def _is_method(value: Any) -> bool:
     return isinstance(value, str) and all(name in METHODS for name in value.split(":"))
 
 
+def _is_task(value: Any) -> bool:
+    """Whether a value names a task, or one in a file of the user who trained."""
+    return isinstance(value, str) and (value in TASKS or bool(user_file(value)[0]))
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 < value < 2**31
 
 
 # Each field of a recipe: what is expected, and whether a value other than null is that.
 VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "task_type": ("the name of a task", lambda value: isinstance(value, str) and value in TASKS),
+    "task_type": ("the name of a task", _is_task),
     "prompt_mode": ("think or direct", lambda value: value in ("think", "direct")),
     "reward_method": ("names of accuracy methods, separated by colons", _is_method),
     "max_completion_length": ("a number of tokens", _is_count),
     "max_anyres_num": ("a number of tiles", _is_count),
     "base_model": ("a hub name or a folder", lambda value: isinstance(value, str)),
+    "prompt_template": ("a text with {question} once", lambda value: str(value).count(SLOT) == 1),
 }
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from open_r1.data.prompt_length import prompt_tokens
+from open_r1.errors import shorten
 from open_r1.models.families import no_family
 from open_r1.plan.dims import dims_of, patches_per_token
 from open_r1.plan.memory import GIB, rollout_bytes, state, total_bytes, training_bytes
@@ -45,6 +46,7 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
             else ""
         ),
         "images per row": value_range([len(record.images) for record in sample]),
+        "prompt": shorten(trainer.instruction, 200),
         "model": f"{trainer.model.config.model_type}, {trainer.model.config._name_or_path}",
         "parameters": parameter_counts(trainer.model),
         "groups per step": f"{prompts // max(1, args.steps_per_generation // args.gradient_accumulation_steps)} of "

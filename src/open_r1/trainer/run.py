@@ -26,7 +26,7 @@ from open_r1.rewards.places import place_problems
 from open_r1.rewards.registry import BY_METHOD
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
 from open_r1.rollout.annotation import annotator
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -49,7 +49,7 @@ def run_grpo(
 ) -> VLMGRPOTrainer:
     """Train on `records`; all files of a run are under `training.output_dir`. Raises UsageError for too few."""
     if training.reward_weights is None and not task.reward_funcs:
-        training.reward_weights = list(TASKS[task.task_type].weights)
+        training.reward_weights = list(find_task(task.task_type).weights)
     refuse_too_few_rows(len(records), training)
     with only_run(training):
         processor = load_processor(model_args, task, training.trust_remote_code)
@@ -64,7 +64,7 @@ def run_grpo(
 def start_rewards(task: TaskArguments) -> list[BatchReward]:
     """The run's rewards, with their workers started before CUDA starts and a model is loaded."""
     bounds = Bounds(task.reward_seconds, task.reward_memory_gb, task.rewards_in_process, task.reward_errors)
-    rewards = [BatchReward(name, bounds) for name in task.reward_funcs or TASKS[task.task_type].rewards]
+    rewards = [BatchReward(name, bounds) for name in task.reward_funcs or find_task(task.task_type).rewards]
     for reward in rewards:
         reward.start()
     return rewards
@@ -80,7 +80,7 @@ def make_grpo_trainer(
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
     """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
-    instruction = TASKS[task.task_type].prompts[task.prompt_mode]
+    instruction = find_task(task.task_type, task.prompt_template).prompts[task.prompt_mode]
     check = place_problems if BY_METHOD & {reward.name for reward in rewards} else no_problems
     for rows in (records, eval_records or ()):
         limits, template = row_limits(task, training, model_args), training.chat_template_kwargs

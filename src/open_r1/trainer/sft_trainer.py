@@ -20,7 +20,7 @@ from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
 from open_r1.rewards.places import place_problems
 from open_r1.rollout.annotation import annotator
-from open_r1.tasks.registry import TASKS
+from open_r1.tasks.find import find_task
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import plan_resume
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
@@ -85,7 +85,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
 
 def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig) -> VLMSFTTrainer:
     """Train on all rows of the data; all files of a run are under `training.output_dir`."""
-    method = data.reward_method or TASKS[data.task_type].method
+    method = data.reward_method or find_task(data.task_type).method
     with only_run(training):
         renaming = renaming_of(data.fields)
         records = load_records(data.data_file_paths, data.image_folders, reward_methods=method, renaming=renaming)
@@ -105,7 +105,7 @@ def make_sft_trainer(
     model_args: VLMConfig,
 ) -> VLMSFTTrainer:
     """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
-    instruction = TASKS[data.task_type].prompts[data.prompt_mode]
+    instruction = find_task(data.task_type, data.prompt_template).prompts[data.prompt_mode]
     annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
     limits = row_limits(data, training, model_args)
     answer = lambda record: target_completion(annotate(record))  # noqa: E731

@@ -89,5 +89,8 @@ COMMON: dict[str, str] = {
     "resume_from": "--resume_from_checkpoint",
     "resume_path": "--resume_from_checkpoint",
     "random_seed": "--seed",
-    "prompt": "--task_type, whose prompt is put around the question",
+    "prompt": "--prompt_template, a text with {question}",
+    "prompt_format": "--prompt_template, a text with {question}",
+    "question_template": "--prompt_template, a text with {question}",
+    "system_prompt": "--prompt_template, a text with {question}",
 }

@@ -10,7 +10,7 @@ EASYR1: dict[str, str] = {
     "data.video_key": "remove it: pictures are read here, no videos",
     "data.image_dir": "--image_folders",
     "data.shuffle": "remove it: rows are drawn in another order each epoch, by --data_seed",
-    "data.format_prompt": "--task_type, whose prompt is put around the question",
+    "data.format_prompt": "--prompt_template @prompt.txt, with {question} in place of {{ content | trim }}",
     "data.override_chat_template": a.TEMPLATE,
     "data.max_pixels": "--max_pixels",
     "data.min_pixels": "--min_pixels",

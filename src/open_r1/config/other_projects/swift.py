@@ -11,7 +11,7 @@ SWIFT: dict[str, str] = {
     "ref_model": "remove it: the reference is the model as loaded, and --beta weighs the KL to it",
     "ref_adapters": "remove it: the reference is the adapter as loaded, and --beta weighs the KL to it",
     "template": a.TEMPLATE,
-    "system": "--task_type, whose prompt is put around the question; a row's own system turn is kept",
+    "system": "--prompt_template '{question} ...' for the text around a question; a row's own system turn is kept",
     "dataset": a.DATA,
     "val_dataset": a.HELD_OUT,
     "split_dataset_ratio": "--val_split_ratio",

@@ -46,7 +46,7 @@ def deepspeed_facts(config: str | dict[str, Any] | None) -> dict[str, Any]:
 
 
 def reward_facts(names: Iterable[str]) -> dict[str, str]:
-    """sha256 of the file of each reward that is the user's own, and of the files beside it that it imports."""
+    """sha256 of the file of each of the user's own rewards or tasks, and of files beside it that it imports."""
     paths = [file for path, _ in map(user_file, names) if path for file in imported_files(Path(path))]
     return {f"sha256 of {path}": file_hash(path) for path in dict.fromkeys(paths)}
 

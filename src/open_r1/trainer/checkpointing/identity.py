@@ -13,6 +13,7 @@ from typing import Any
 from transformers import ProcessorMixin, TrainingArguments
 
 from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.validation import rewards_of
 from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.record import Record
 from open_r1.redaction import redacted_values
@@ -73,7 +74,7 @@ MAY_DIFFER: dict[str, str] = {
 # Flags that change what a run computes.
 SHAPING: dict[str, str] = {
     "prompts and rewards": (
-        "task_type prompt_mode reward_funcs reward_method reward_weights val_split_ratio fields columns "
+        "task_type prompt_mode prompt_template reward_funcs reward_method reward_weights val_split_ratio fields columns "
         "chat_template_kwargs "
         "chat_template_path"
     ),
@@ -137,7 +138,11 @@ def run_facts(
         "sha256 of sampled pictures": picture_digest(records),
         "$JUDGE_MODEL": os.environ.get("JUDGE_MODEL"),
     }
-    files = deepspeed_facts(training.deepspeed) | reward_facts(task.reward_funcs or ()) | processor_facts(processor)
+    files = (
+        deepspeed_facts(training.deepspeed)
+        | reward_facts((task.task_type, *rewards_of(task)))
+        | processor_facts(processor)
+    )
     files |= template_facts(getattr(training, "chat_template_path", None))
     files |= model_facts(model_args, getattr(training, "beta", 0.0))
     facts = run | shaping_flags(task, training, model_args) | files

@@ -18,9 +18,9 @@ from open_r1.data.paths import split_paths
 from open_r1.models.saving import SideFiles, save_side_files, save_weights, side_files
 from open_r1.redaction import command_line, redacted
 from open_r1.report.model_card import Card, write_card
+from open_r1.tasks.find import find_task
 from open_r1.tasks.recipe import FILE as RECIPE
 from open_r1.tasks.recipe import Recipe
-from open_r1.tasks.registry import TASKS
 from open_r1.trainer.checkpointing.manifest import MANIFEST
 from open_r1.trainer.protocols import RunTrainer
 
@@ -99,7 +99,8 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
     return Recipe(
         task_type=task.task_type,
         prompt_mode=task.prompt_mode,
-        reward_method=task.reward_method or TASKS[task.task_type].method,
+        prompt_template=task.prompt_template,
+        reward_method=task.reward_method or find_task(task.task_type).method,
         max_completion_length=getattr(training, "max_completion_length", None),
         max_anyres_num=task.max_anyres_num,
         base_model=model_args.model_name_or_path,
@@ -115,7 +116,7 @@ def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args:
     return Card(
         method="GRPO" if rewards else "SFT",
         name=training.hub_model_id or Path(training.output_dir).resolve().name,
-        instruction=TASKS[task.task_type].prompts[task.prompt_mode],
+        instruction=find_task(task.task_type, task.prompt_template).prompts[task.prompt_mode],
         data=[Path(name).name for name in split_paths(files)] if files else [redacted(str(hub))],
         rows=trainer.facts["rows"],
         data_sha256=trainer.facts["sha256 of the data"],
