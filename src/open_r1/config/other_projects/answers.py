@@ -5,7 +5,7 @@ ONE_ALGORITHM = "remove it: GRPO is what these scripts compute, without a critic
 DATA = "--data_file_paths FILE.jsonl --image_folders FOLDER of grpo_jsonl.py, or --dataset_name of grpo.py"
 HELD_OUT = "--val_split_ratio with --eval_strategy steps of grpo_jsonl.py, --dataset_test_split of grpo.py, or \
 eval/evaluate.py afterwards"
-FIELD_NAMES = "remove it: assets/docs/data.md lists the fields that are read, and how other forms become them"
+FIELD_NAMES = "--fields of grpo_jsonl.py, or --columns of grpo.py, such as problem=KEY,solution=KEY"
 STEP_BATCH = "a step has --per_device_train_batch_size x ranks x --gradient_accumulation_steps completions; set these"
 LONG_PROMPTS = "remove it: rows longer than --max_prompt_length are refused by name, never cut"
 WARMUP = "--warmup_steps"  # of transformers 5: a number below 1 is a share of the steps

@@ -74,9 +74,8 @@ MAY_DIFFER: dict[str, str] = {
 # Flags that change what a run computes.
 SHAPING: dict[str, str] = {
     "prompts and rewards": (
-        "task_type prompt_mode prompt_template reward_funcs reward_method reward_weights val_split_ratio fields columns "
-        "chat_template_kwargs "
-        "chat_template_path"
+        "task_type prompt_mode prompt_template reward_funcs reward_method reward_weights val_split_ratio fields "
+        "columns chat_template_kwargs chat_template_path"
     ),
     "the policy": (
         "model_name_or_path model_revision dtype attn_implementation model_init_kwargs freeze_vision_modules "
