@@ -123,7 +123,7 @@ def _check_paths(args: argparse.Namespace) -> None:
 
 
 def print_report(written: Written) -> None:
-    """Prints what was written, what was left out and why, and the next two commands."""
+    """Prints what was written, what was left out and why, and the next commands."""
     for remark in written.remarks:
         print(f"note: {remark}")
     for entry in written.left_out:
@@ -134,8 +134,9 @@ def print_report(written: Written) -> None:
     if not written.files:
         print("nothing was written: no item became a row", file=sys.stderr)
         return
-    print("\nNext, the doctor and the training:")
-    print("\n".join(f"  {command}" for command in written.commands))
+    titles = ("the doctor", "the training", "the same in small: two steps of the tiny model, no GPU needed")
+    for title, command in zip(titles, written.commands, strict=True):
+        print(f"\n{title}:\n  {command}")
 
 
 if __name__ == "__main__":

@@ -148,6 +148,12 @@ def test_parts_that_are_no_text_and_no_picture(door, part):
     assert done.status == 1 and "neither text nor image" in done.said
 
 
+@pytest.mark.parametrize("field", ["solution", "answer", "ground_truth"])
+def test_a_gold_beside_messages_that_end_with_the_question(door, field):
+    done = door(rows__json=[chat(("user", "<image>n?"), images=["a.png"], **{field: 3})])
+    assert done.golds == ["3"]
+
+
 def test_system_turns_stay(door):
     rows = [{"system": "Be brief.", **ONE}, chat(("system", "Be brief."), ("user", "n?"), ("assistant", "1"))]
     for row in rows:

@@ -29,7 +29,8 @@ def test_the_report_names_files_reasons_and_the_next_commands(door):
     done = door(rows__json=[ONE, talk("n?", ""), talk("m?", ""), {**ONE, "image": "gone.png"}])
     assert done.status == 0 and "LLaVA / ShareGPT conversations (json), 1 rows" in done.said
     assert "left out: 2 x" in done.said and "left out: 1 x a picture that is not there" in done.said
-    first, second = done.report["commands"]
+    first, second, small = done.report["commands"]
+    assert small.startswith(second.partition(" --model")[0] + "-try ") and "assets/tiny-vlm" in small
     assert first.startswith("python -m open_r1.check ") and second.startswith("python src/open_r1/grpo_jsonl.py ")
     assert done.report["files"] == {str(door.folder / "out" / "train.jsonl"): 1}
     assert [entry["count"] for entry in done.report["left_out"]] == [2, 1]

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.tasks.importers.fields import pictures_of, row_split
+from open_r1.tasks.importers.fields import answer_text, first_of, pictures_of, row_split
 from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.swift_objects import fill_objects
@@ -19,6 +19,8 @@ SPEAKERS = {
     "system": "system",
 }
 PART_FIELDS = {"type", "text", "image", "image_url"}  # of a part of a chat's turn
+ROLES_OF_ASKING = {"user", "human"}
+GOLD_FIELDS = ("solution", "answer", "ground_truth")
 TURN_LISTS = ("conversations", "conversation", "messages")
 
 
@@ -50,6 +52,9 @@ def conversation_rows(row: Mapping[str, Any], where: str, options: ImportOptions
     items = _turn_list(row)
     if not items:
         raise Unusable("a row without a list of turns")
+    gold = first_of(row, GOLD_FIELDS)  # of ms-swift's rows for GRPO, whose messages end with the question
+    if gold is not None and ROLES_OF_ASKING & {items[-1].get("from"), items[-1].get("role")}:
+        items = [*items, {"role": "assistant", "content": answer_text(gold)}]
     turns, inside = read_turns(items, row.get("system"))
     turns, frame = fill_objects(turns, row.get("objects"))
     pictures = inside or pictures_of(row)
@@ -78,7 +83,7 @@ def read_turns(items: Sequence[Mapping[str, Any]], system: Any = None) -> tuple[
     turns: Turns = [("system", system)] if isinstance(system, str) and system.strip() else []
     pictures: list[SourcePicture] = []
     for item in items:
-        stated = item.get("from") if "from" in item else item.get("role")
+        stated = item.get("from", item.get("role"))
         role = SPEAKERS.get(str(stated).lower())
         if role is None:
             raise Unusable(f"a speaker that is neither user nor assistant: {stated}")

@@ -1,4 +1,4 @@
-"""Writes a conversion: one JSONL file a split, the folder of its pictures, the report, and the next two commands."""
+"""Writes a conversion: one JSONL file a split, the folder of its pictures, the report, and the next commands."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from open_r1.tasks.importers.conversion import FIRST_PLACES, Conversion
 from open_r1.tasks.importers.pictures import Pictures, one_folder
 
 TASK_OF_METHOD = {"rec": "rec", "od_ap": "od", "mask_iou": "seg"}  # the prompt that asks for such an answer
+SMALL_RUN = "--model_name_or_path assets/tiny-vlm --max_steps 2 --max_completion_length 40"  # seconds on a CPU
 NOT_IN_NAMES = re.compile(r"[^\w-]+")  # a split names its file
 
 
@@ -75,7 +76,7 @@ def _shown(folder: Path) -> Path:
 
 
 def next_commands(files: Mapping[str, int], folder: str, conversion: Conversion, task: str) -> list[str]:
-    """The doctor and the training for the rows of the first file, "train" where there is one."""
+    """The doctor for all files; the training on the first, "train" where there is one, and the same in small."""
     train = next((name for name in files if name.endswith("train.jsonl")), next(iter(files)))
     methods = Counter(row.row.get("accu_reward_method") for row in conversion.rows)
     method = next(iter(methods)) if len(methods) == 1 else None
@@ -84,5 +85,10 @@ def next_commands(files: Mapping[str, int], folder: str, conversion: Conversion,
     flags += ["--image_folders", folder.replace(":", "\\:")] if folder else []
     every = shlex.join(["--data_file_paths", ":".join(name.replace(":", "\\:") for name in files), *flags])
     one = shlex.join(["--data_file_paths", train.replace(":", "\\:"), *flags])
-    training = f"python src/open_r1/grpo_jsonl.py {one} --output_dir output/{Path(train).parent.name}"
-    return [f"python -m open_r1.check {every}", f"{training} --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct"]
+    run = shlex.quote(f"output/{Path(train).resolve().parent.name}")
+    training = f"python src/open_r1/grpo_jsonl.py {one} --output_dir {run}"
+    return [
+        f"python -m open_r1.check {every}",
+        f"{training} --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct",
+        f"{training}-try {SMALL_RUN}",
+    ]
