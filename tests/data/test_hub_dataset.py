@@ -48,8 +48,8 @@ def test_every_bad_row_is_named_before_training(tmp_path):
 
 
 def test_missing_columns_and_splits_are_named(tmp_path):
-    Dataset.from_dict({"question": ["a"], "answer": ["b"]}).save_to_disk(str(tmp_path / "d"))
-    with pytest.raises(DataError, match=r"got question, answer, .*--columns problem=question,solution=answer$"):
+    Dataset.from_dict({"en_question": ["a"], "gt": ["b"]}).save_to_disk(str(tmp_path / "d"))
+    with pytest.raises(DataError, match=r"got en_question, gt, .*--columns problem=en_question,solution=gt$"):
         load_hub_records(str(tmp_path / "d"), None, "train", None)
     with pytest.raises(DataError, match=r"split: got 'test', expected one of train"):
         load_hub_records(str(tmp_path / "d"), None, "test", None)

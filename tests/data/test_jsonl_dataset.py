@@ -169,8 +169,8 @@ BAD_ROWS = [
     ("[1, 2]", [LINE + "[1, 2], expected one JSON object a line; write each row"]),
     ('"text"', [LINE + "'text', expected one JSON object a line"]),
     (
-        {"question": "Q", "answer": "A"},
-        [LINE + "fields ['answer', 'question'], expected 'conversations'", "'problem'", "'messages'", "rename"],
+        {"ask": "Q", "tell": "A"},
+        [LINE + "fields ['ask', 'tell'], expected 'conversations'", "'problem'", "'messages'", "--fields", "convert"],
     ),
     ({**ROW, "image": "gone.png"}, ["image: got 'gone.png', expected an existing file under 'img'; correct the path"]),
     ({**ROW, "image": "a.png/x"}, ["image: got 'a.png/x', expected an existing file"]),

@@ -4,15 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from open_r1.data.media_keys import media_problems
 from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Turn, row_format, shown_json
+from open_r1.data.text_marks import mark_problems, unfilled
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COMMON = {"id", "image", "images", "accu_reward_method"}
-_OWN_FIELDS = {  # the fields of each row format that do not go into `extra`
-    "conversations": _COMMON | {"conversations"},
-    "messages": _COMMON | {"messages"},
-    "problem": _COMMON | {"problem", "solution"},
-}
 _T = TypeVar("T")
 
 
@@ -68,12 +65,17 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
     if dialogue is not None and images is not None:
         images = _attempt(problems, _in_tag_order, images, dialogue.slots, where) or images
+    if images is not None:
+        problems += media_problems(row, where, images)
+    if dialogue is not None:
+        problems += mark_problems(dialogue.turns, where, len(images or ()))
+        if unfilled_gold := unfilled(dialogue.solution):
+            problems.append(Problem(where, "solution", *unfilled_gold))
     if check_image is not None:
         problems += [problem for path in images or () if (problem := check_image(path, where))]
     if problems:
         raise DataError(problems)
-    own_fields = _OWN_FIELDS[shape]
-    extra = {key: value for key, value in row.items() if key not in own_fields}
+    extra = {key: value for key, value in row.items() if key not in _COMMON and key not in dialogue.fields}
     return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
 
 

@@ -3,6 +3,9 @@
 - VLM-R1: {"image": str | [str], "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}
 - R1-V:   {"image" or "images": ..., "problem": str, "solution": ...}
 - chat:   {"messages": [{"role": "user", "content": str | [{"type": "text" | "image", ...}]}, ...]}
+
+A question and its answer may also stand under the names of QUESTIONS and ANSWERS, where a row has one of each; the
+gold answer of a conversation that ends with the user, under one of ANSWERS. Turns may be in either form.
 """
 
 from collections.abc import Callable
@@ -14,7 +17,12 @@ import orjson
 from open_r1.errors import data_error, shorten
 
 IMAGE_TAG = "<image>"
+CONVERT = "python -m open_r1.convert FILE --out DIR"
 EXTERNAL_FIELDS = {"url", "path", "base64", "image_url"}  # of an image part: chat templates would fetch or read them
+QUESTIONS = ("problem", "question", "query", "prompt", "instruction", "input")  # R1-V, EasyR1, ms-swift, TRL, Alpaca
+ANSWERS = ("solution", "answer", "response", "output", "completion", "ground_truth", "target")
+OPTIONS = ("options", "choices")  # what a question of another project may keep beside its text
+TURN_KEYS = ("from", "value"), ("role", "content")  # of the speaker and the text
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
@@ -27,24 +35,40 @@ class Turn:
 
 
 class Dialogue(NamedTuple):
-    """The turns and gold answer of a row; `slots` holds for each image tag the path of its image part, or None."""
+    """The turns and gold answer of a row; `slots` holds for each image tag the path of its image part, or None.
+
+    `fields` are those of the row that it was read from.
+    """
 
     turns: tuple[Turn, ...]
     solution: str
     slots: list[str | None]
+    fields: tuple[str, ...]
 
 
 def row_format(row: dict, where: str) -> str:
     """The key of `ROW_FORMATS` whose format a row has. Raises DataError where it has none of them."""
-    for shape in ROW_FORMATS:
-        if shape in row:
-            return shape
-    if "solution" in row:
-        return "problem"
+    for has in (lambda name: row.get(name) is not None, row.__contains__):  # null is what a table leaves in a row
+        if found := next(filter(has, ("conversations", "messages")), None):
+            return found
+        if any(map(has, QUESTIONS)) or has("solution"):
+            return "problem"
     expected = "'conversations' (VLM-R1), 'problem' and 'solution' (R1-V), or 'messages' (chat)"
-    raise data_error(
-        where, "line", f"fields {shorten(sorted(row))}", expected, "rename the fields to one of these shapes"
-    )
+    remedy = f"name them by --fields problem=...,solution=..., or convert the file: {CONVERT}"
+    raise data_error(where, "line", f"fields {shorten(sorted(row))}", expected, remedy)
+
+
+def named_field(row: dict, names: tuple[str, ...], where: str) -> str | None:
+    """The one of `names` that a row has: the first, which is ours, or the only one; None where all are missing or null.
+
+    Raises DataError where several others have a value.
+    """
+    found = [name for name in names if row.get(name) is not None]
+    if len(found) < 2 or found[0] == names[0]:
+        return found[0] if found else None
+    got = " and ".join(map(repr, found))
+    remedy = f"say which one it is: --fields {names[0]}={found[0]}"
+    raise data_error(where, names[0], f"{got}, without {names[0]!r}", "one of them", remedy)
 
 
 def solution_text(value: object, name: str, where: str) -> str:
@@ -67,35 +91,87 @@ def solution_text(value: object, name: str, where: str) -> str:
 
 
 def _conversations(row: dict, where: str) -> Dialogue:
-    return _dialogue(row["conversations"], "conversations", ("from", "value"), where)
+    return _dialogue(row, "conversations", where)
 
 
 def _messages(row: dict, where: str) -> Dialogue:
-    return _dialogue(row["messages"], "messages", ("role", "content"), where)
+    return _dialogue(row, "messages", where)
 
 
 def _problem(row: dict, where: str) -> Dialogue:
-    text = _prompt_text(row.get("problem"), "problem", where)
-    solution = solution_text(row.get("solution"), "solution", where)
-    return Dialogue((Turn("user", text),), solution, [None] * text.count(IMAGE_TAG))
+    question, extra = _question(row, where)
+    answer = named_field(row, ANSWERS, where) or ANSWERS[0]
+    if isinstance(row.get(question), list):
+        return _dialogue(row, question, where)
+    text = _prompt_text(row.get(question), question, where)
+    if extra:
+        text = f"{text}\n{_prompt_text(row[extra], extra, where)}"
+    if (question, answer) != (QUESTIONS[0], ANSWERS[0]):
+        _check_options(row, text, where)
+    solution = solution_text(_only(row.get(answer), answer, where), answer, where)
+    return Dialogue((Turn("user", text),), solution, [None] * text.count(IMAGE_TAG), (question, extra, answer))
 
 
-def _dialogue(items: object, name: str, keys: tuple[str, str], where: str) -> Dialogue:
-    """A list of turns; the last one, by the assistant, becomes the solution."""
+def _question(row: dict, where: str) -> tuple[str, str]:
+    """(field of the question, field of what follows it): Alpaca's `instruction` may have an `input`."""
+    if row.get("instruction") and "input" in row and all(row.get(name) is None for name in QUESTIONS[:4]):
+        return "instruction", "input" if row["input"] else ""
+    if row.get("history"):
+        raise data_error(
+            where, "history", "earlier turns", "a conversation in 'messages'", f"convert the file: {CONVERT}"
+        )
+    return named_field(row, QUESTIONS, where) or QUESTIONS[0], ""
+
+
+def _only(answer: object, name: str, where: str) -> object:
+    """The answer; of a list of one text, that text. Raises DataError for several, of a field that is not ours."""
+    if name == ANSWERS[0] or not isinstance(answer, list) or not answer or not all(map(_is_text, answer)):
+        return answer
+    if len(answer) == 1:
+        return answer[0]
+    remedy = f"write one, or convert the file: {CONVERT}"
+    raise data_error(where, name, f"{len(answer)} texts, {shorten(answer)}", "one answer", remedy)
+
+
+def _check_options(row: dict, text: str, where: str) -> None:
+    """Raises DataError for options that the question does not show."""
+    for name in OPTIONS:
+        options = row.get(name)
+        values = list(options.values()) if isinstance(options, dict) else options
+        if (
+            isinstance(values, str)
+            and values
+            or (isinstance(values, list) and not all(str(v) in text for v in values))
+        ):
+            got = f"{shorten(options)}, which the question does not show"
+            raise data_error(where, name, got, "options within the question", f"convert the file: {CONVERT}")
+
+
+def _dialogue(row: dict, name: str, where: str) -> Dialogue:
+    """A list of turns. The last one, by the assistant, becomes the solution, or else one of ANSWERS is it."""
+    items = row[name]
     if not isinstance(items, list) or not items:
         raise data_error(where, name, shown_json(items), "a non-empty list of turns", "write one object for each turn")
+    keys = TURN_KEYS[0] if name == "conversations" else TURN_KEYS[1]
     turns, slots = [], []
     for i, item in enumerate(items):
         turn, turn_slots = _turn(item, f"{name}[{i}]", keys, where)
         turns.append(turn)
-        if i + 1 < len(items):  # image tags in the gold answer do not count
+        if i + 1 < len(items) or turn.role != "assistant":  # image tags in the gold answer do not count
             slots += turn_slots
+    fields: tuple[str, ...] = (name,)
+    if turns[-1].role == "user" and (answer := named_field(row, ANSWERS, where)):
+        gold = solution_text(_only(row[answer], answer, where), answer, where)
+        turns.append(Turn("assistant", gold))
+        fields = (name, answer)
     _check_order([turn.role for turn in turns], name, where)
-    return Dialogue(tuple(turns[:-1]), turns[-1].text, slots)
+    return Dialogue(tuple(turns[:-1]), turns[-1].text, slots, fields)
 
 
 def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[str | None]]:
     """(turn, slots of its image tags) of one entry; raises DataError for an entry that is no turn."""
+    if isinstance(item, dict) and keys[0] not in item:
+        keys = next((other for other in TURN_KEYS if other[0] in item), keys)
     role_key, text_key = keys
     if not isinstance(item, dict):
         raise data_error(

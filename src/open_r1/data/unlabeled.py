@@ -12,11 +12,10 @@ import orjson
 from open_r1.data.field_names import AS_NAMED, Renaming, renamed
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
-from open_r1.data.row_formats import ROLES, row_format
+from open_r1.data.row_formats import ANSWERS, ROLES, TURN_KEYS, row_format
 from open_r1.data.table_rows import is_parquet
 
 PLACEHOLDER_FIELD = "no_gold"  # extra field of a row with a placeholder answer
-TURN_FIELDS = {"conversations": ("from", "value"), "messages": ("role", "content")}  # of the role and of the text
 
 
 def has_gold(record: Record) -> bool:
@@ -35,14 +34,15 @@ def with_placeholder(row: dict[str, Any], where: str) -> dict[str, Any]:
     {'problem': 'How many?', 'image': 'a.png', 'solution': '-', 'no_gold': True}
     """
     shape = row_format(row, where)
+    if any(row.get(name) is not None for name in ANSWERS):
+        return row  # its gold answer, or one that the row parser refuses, with the reason
     gold = "A" if row.get("options") or row.get("choices") else "-"  # the method expects an option letter
-    if shape == "problem":
-        return row if row.get("solution") is not None else row | {"solution": gold, PLACEHOLDER_FIELD: True}
-    role, text = TURN_FIELDS[shape]
-    turns = row[shape]
-    if not isinstance(turns, list) or not turns or not isinstance(turns[-1], dict):
-        return row  # refused later by the row parser, with the reason
-    if ROLES.get(str(turns[-1].get(role))) != "user":
+    turns = row.get(shape)
+    if shape == "problem" or not isinstance(turns, list):
+        return row | {"solution": gold, PLACEHOLDER_FIELD: True} if shape == "problem" else row
+    last = turns[-1] if turns and isinstance(turns[-1], dict) else {}
+    role, text = next((keys for keys in TURN_KEYS if keys[0] in last), TURN_KEYS[0])
+    if ROLES.get(str(last.get(role))) != "user":
         return row
     return row | {shape: [*turns, {role: "assistant", text: gold}], PLACEHOLDER_FIELD: True}
 

@@ -1,0 +1,208 @@
+"""Rows of other projects: read where they have one meaning, refused with a remedy where a picture would be lost."""
+
+import pytest
+
+from open_r1.data.record import Record, parse_row
+from open_r1.errors import DataError
+
+TALK = {"conversations": [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": "1"}]}
+WITH_IMAGE = {"image": "x/a.png", "problem": "How many?", "solution": "1"}
+
+
+def parsed(row: dict) -> Record:
+    return parse_row(row, "a.jsonl:1", 1)
+
+
+def problems(row: dict) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        parsed(row)
+    return [str(problem) for problem in caught.value.problems]
+
+
+# ------------------------------------------------------------------------------------------------- pictures elsewhere
+
+
+@pytest.mark.parametrize(
+    "key",
+    "Image IMAGE Images image_path image_paths images_path imagePath ImagePaths image_url image-file img imgs IMG_PATH "
+    "img_filename imgname imgpath picture pictures pic photo screenshot pixel_values image_1 image2 image_list "
+    "input_image decoded_image image_name image_b64 file_name filename filepath path coco_url".split(),
+)
+def test_a_picture_under_another_key_is_named(key: str) -> None:
+    (message,) = problems({**TALK, key: "a.png"})
+    assert f": {key}: got a picture, 'a.png'" in message and f"--fields image={key}" in message
+    (message,) = problems({**TALK, key: ["a.png", "b.png"]})
+    assert f"--fields images={key}" in message
+
+
+@pytest.mark.parametrize("key", "video videos Video video_path videoUrl audio audios audio_file movie".split())
+@pytest.mark.parametrize("row", [TALK, WITH_IMAGE])
+def test_video_and_sound_are_refused(key: str, row: dict) -> None:
+    (message,) = problems({**row, key: "a.mp4"})
+    assert "cannot be trained on yet" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image", {"path": "a.png", "bytes": None}),
+        ("data", {"image": "a.png"}),
+        ("data", {"meta": {"img_path": "a.png"}}),
+        ("options", [{"image": "a.png"}, {"image": "b.png"}]),
+        ("anything", "data:image/png;base64,iVBORw0KGgo="),
+        ("img", {"path": "a.png", "bytes": "xx"}),
+        ("image_id", "a.png"),
+        ("pixel_values", [[0.1, 0.2], [0.3, 0.4]]),
+    ],
+)
+def test_pictures_within_values_are_named(field: str, value: object) -> None:
+    assert any(f": {field}" in message for message in problems({**TALK, field: value}))
+
+
+def test_a_second_picture_that_would_not_be_shown_is_named() -> None:
+    (message,) = problems({**WITH_IMAGE, "image_2": "b.png"})
+    assert "add it to 'images', or remove the field" in message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_wh": [640, 480], "image_sizes": [[1, 2]], "box_image": 1, "image_id": 391895},
+        {"image_width": 640, "height": 480, "img_id": "391895", "image_caption": "a cat on a mat"},
+        {"image_path": None, "img": "", "images_path": [], "video": None, "videos": [], "audio": False},
+        {"options": ["a", "b"], "source": "wikipedia", "url": "https://example.org/page", "file": "notes.txt"},
+        {"objects": {"image_id": [0], "bbox": [[1, 2, 3, 4]]}, "video_id": "v_12", "audio_id": 3},
+    ],
+)
+@pytest.mark.parametrize("row", [TALK, WITH_IMAGE])
+def test_other_fields_stay_what_they_are(row: dict, fields: dict) -> None:
+    assert parsed({**row, **fields}).extra == fields
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"file_name": "COCO_train2014_a.png", "coco_url": "http://images.cocodataset.org/a.jpg"},
+        {"image_path": "/data/elsewhere/a.png", "image_name": "a"},
+        {"image_url": "https://example.org/other.png"},
+        {"metadata": {"file_name": "a.png"}},
+    ],
+)
+def test_names_of_the_same_picture_are_fine(fields: dict) -> None:
+    assert parsed({**WITH_IMAGE, **fields}).extra == fields
+
+
+# ------------------------------------------------------------------------------------------------------ places in texts
+
+PLACES = (
+    "<image 1> <image1> <image_1> <IMAGE> <Image> <image/> <image\x20/> {image} {{image}} {image_1} [IMG] [image] "
+    "<|image|> <|image_1|> <|image_pad|> <img> <image_placeholder> <ImageHere> <|vision_start|><|image_pad|>"
+    "<|vision_end|>"
+)
+
+
+@pytest.mark.parametrize("mark", [*PLACES.replace("<image 1>", "").replace("<image />", "").split(), "<image 1>"])
+def test_a_place_that_is_nearly_the_tag_is_refused_beside_a_picture(mark: str) -> None:
+    (message,) = problems({"image": "a.png", "problem": f"{mark}\nHow many?", "solution": "1"})
+    assert "which is no place of a picture, expected <image>" in message and "open_r1.convert" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img>a.jpg</img>\nWhere?",
+        "Look at <image 1>.",
+        "<|image_1|>?",
+        "<video>\nWhat?",
+        "What?<audio>",
+        "<|video_pad|>?",
+        "Find the <ref-object>",
+        "<im_start>?",
+    ],
+)
+def test_unmistakable_marks_are_refused_without_a_picture(text: str) -> None:
+    (message,) = problems({"problem": text, "solution": "1"})
+    assert "turn 1 (user)" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write an <img src='a.png'> tag.",
+        "What does the <video> element do?",
+        r"Find the [image] of f, or \operatorname{image}(f), as {image}.",
+        "Is <img> or <image/> of SVG an element?",
+        "Put the box between <bbox> and </bbox>.",
+        "1 < 2 [3] {4}",
+    ],
+)
+def test_html_and_mathematics_are_text(text: str) -> None:
+    assert parsed({"problem": text, "solution": "1"}).turns[0].text == text
+    assert parsed({"image": "a.png", "problem": f"<image>{text}".replace("<image/>", ""), "solution": "1"})
+
+
+def test_a_gold_may_hold_the_tag_but_no_unfilled_place() -> None:
+    assert parsed({"image": "a.png", "problem": "<image>?", "solution": "<image>"}).solution == "<image>"
+    (message,) = problems({"image": "a.png", "problem": "<image>?", "solution": "<bbox>"})
+    assert "'<bbox>', which nothing fills" in message
+
+
+# -------------------------------------------------------------------------------------------------------------- shapes
+
+
+def turns(*items: tuple[str, str], keys: tuple[str, str] = ("role", "content")) -> list[dict]:
+    return [dict(zip(keys, item, strict=True)) for item in items]
+
+
+FROM = ("from", "value")
+READ = [
+    {"question": "Q", "answer": "A"},
+    {"problem": "Q", "answer": "A"},
+    {"query": "Q", "response": "A", "history": []},
+    {"prompt": "Q", "completion": "A"},
+    {"prompt": turns(("user", "Q")), "solution": "A"},
+    {"prompt": turns(("user", "Q")), "ground_truth": "A"},
+    {"instruction": "Q", "input": "", "output": "A"},
+    {"input": "Q", "target": "A"},
+    {"question": "Q", "answer": ["A"]},
+    {"question": "Q", "answer": "A", "conversations": None},
+    {"messages": turns(("user", "Q")), "solution": "A"},
+    {"messages": turns(("user", "Q")), "answer": "A"},
+    {"conversations": turns(("human", "Q"), keys=FROM), "response": "A"},
+    {"conversations": turns(("user", "Q"), ("assistant", "A"))},
+    {"messages": turns(("human", "Q"), ("gpt", "A"), keys=FROM)},
+]
+
+
+@pytest.mark.parametrize("row", READ)
+def test_shapes_of_one_meaning_are_read(row: dict) -> None:
+    record = parsed({**row, "level": 3})
+    assert ([turn.text for turn in record.turns], record.solution) == (["Q"], "A")
+    assert {key: value for key, value in record.extra.items() if value} == {"level": 3}
+
+
+def test_the_input_of_an_instruction_follows_it() -> None:
+    assert parsed({"instruction": "Add.", "input": "1+1", "output": "2"}).turns[0].text == "Add.\n1+1"
+
+
+def test_our_own_names_win() -> None:
+    record = parsed({"problem": "Q", "solution": "A", "answer": "B", "question": "R"})
+    assert (record.turns[0].text, record.solution, record.extra) == ("Q", "A", {"answer": "B", "question": "R"})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "Q", "prompt": "R", "answer": "A"}, "--fields problem=question"),
+        ({"question": "Q", "answer": "A", "response": "B"}, "--fields solution=answer"),
+        ({"question": "Q", "answer": ["A", "B"]}, "2 texts"),
+        ({"question": "Which?", "options": ["one", "two"], "answer": "A"}, "which the question does not show"),
+        ({"question": "Which?", "options": "['one', 'two']", "answer": "A"}, "which the question does not show"),
+        ({"query": "Q", "response": "A", "history": [["a", "b"]]}, "earlier turns"),
+        ({"messages": turns(("user", "Q"))}, "a final gpt (assistant) turn"),
+        ({"question": "Q"}, "a non-empty answer"),
+        ({"answer": "A"}, "expected 'conversations'"),
+    ],
+)
+def test_shapes_of_several_meanings_are_refused(row: dict, message: str) -> None:
+    assert any(message in text for text in problems(row))
