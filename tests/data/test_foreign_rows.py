@@ -24,9 +24,42 @@ def problems(row: dict) -> list[str]:
 
 @pytest.mark.parametrize(
     "key",
-    "Image IMAGE Images image_path image_paths images_path imagePath ImagePaths image_url image-file img imgs IMG_PATH "
-    "img_filename imgname imgpath picture pictures pic photo screenshot pixel_values image_1 image2 image_list "
-    "input_image decoded_image image_name image_b64 file_name filename filepath path coco_url".split(),
+    [
+        "Image",
+        "IMAGE",
+        "Images",
+        "image_path",
+        "image_paths",
+        "images_path",
+        "imagePath",
+        "ImagePaths",
+        "image_url",
+        "image-file",
+        "img",
+        "imgs",
+        "IMG_PATH",
+        "img_filename",
+        "imgname",
+        "imgpath",
+        "picture",
+        "pictures",
+        "pic",
+        "photo",
+        "screenshot",
+        "pixel_values",
+        "image_1",
+        "image2",
+        "image_list",
+        "input_image",
+        "decoded_image",
+        "image_name",
+        "image_b64",
+        "file_name",
+        "filename",
+        "filepath",
+        "path",
+        "coco_url",
+    ],
 )
 def test_a_picture_under_another_key_is_named(key: str) -> None:
     (message,) = problems({**TALK, key: "a.png"})
@@ -35,7 +68,9 @@ def test_a_picture_under_another_key_is_named(key: str) -> None:
     assert f"--fields images={key}" in message
 
 
-@pytest.mark.parametrize("key", "video videos Video video_path videoUrl audio audios audio_file movie".split())
+@pytest.mark.parametrize(
+    "key", ["video", "videos", "Video", "video_path", "videoUrl", "audio", "audios", "audio_file", "movie"]
+)
 @pytest.mark.parametrize("row", [TALK, WITH_IMAGE])
 def test_video_and_sound_are_refused(key: str, row: dict) -> None:
     (message,) = problems({**row, key: "a.mp4"})
@@ -92,7 +127,7 @@ def test_names_of_the_same_picture_are_fine(fields: dict) -> None:
     assert parsed({**WITH_IMAGE, **fields}).extra == fields
 
 
-# ------------------------------------------------------------------------------------------------------ places in texts
+# ----------------------------------------------------------------------------------------------------- places in texts
 
 PLACES = (
     "<image 1> <image1> <image_1> <IMAGE> <Image> <image/> <image\x20/> {image} {{image}} {image_1} [IMG] [image] "

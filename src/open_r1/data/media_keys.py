@@ -11,12 +11,19 @@ from functools import lru_cache
 
 from open_r1.errors import Problem, shorten
 
-PICTURES = {"image", "img", "picture", "pic", "photo", "photograph", "pixel", "screenshot"}
-MOVING = {"video": "video", "movie": "video", "clip": "video", "audio": "audio", "sound": "audio", "speech": "audio"}
-CARRIERS = {"path", "file", "filename", "filepath", "name", "url", "uri", "link", "list", "src", "source", "data"}
-CARRIERS |= {"base64", "b64", "byte", "value", "input", "raw", "decoded", "local", "relative", "absolute", "full"}
-CARRIERS |= {"dir", "folder", "encoded", "string", "content"}
-FILES = {"file", "filename", "filepath", "path", "url", "uri", "src"}  # what says file, and not of what
+PICTURE_KEY_WORDS = {"image", "img", "picture", "pic", "photo", "photograph", "pixel", "screenshot"}
+MOVING_WORDS = {
+    "video": "video",
+    "movie": "video",
+    "clip": "video",
+    "audio": "audio",
+    "sound": "audio",
+    "speech": "audio",
+}
+CARRIER_WORDS = {"path", "file", "filename", "filepath", "name", "url", "uri", "link", "list", "src", "source", "data"}
+CARRIER_WORDS |= {"base64", "b64", "byte", "value", "input", "raw", "decoded", "local", "relative", "absolute", "full"}
+CARRIER_WORDS |= {"dir", "folder", "encoded", "string", "content"}
+FILE_WORDS = {"file", "filename", "filepath", "path", "url", "uri", "src"}  # what says file, and not of what
 OWN_KEYS = {"id", "image", "images", "conversations", "messages", "problem", "solution", "accu_reward_method"}
 INSIDE = "bytes", "path", "url", "base64"  # of an object that is a picture
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -51,11 +58,11 @@ def key_kind(key: str) -> str:
     ['image', 'image', 'video', 'image?', 'file?', '', 'image?']
     """
     words = key_words(key)
-    moving = next((MOVING[word] for word in words if word in MOVING), "")
-    kind = moving or ("image" if words & PICTURES else "")
+    moving = next((MOVING_WORDS[word] for word in words if word in MOVING_WORDS), "")
+    kind = moving or ("image" if words & PICTURE_KEY_WORDS else "")
     if not kind:
-        return "file?" if words & FILES else ""
-    return kind if words <= PICTURES | MOVING.keys() | CARRIERS else f"{kind}?"
+        return "file?" if words & FILE_WORDS else ""
+    return kind if words <= PICTURE_KEY_WORDS | MOVING_WORDS.keys() | CARRIER_WORDS else f"{kind}?"
 
 
 def media_problems(row: Mapping[str, object], where: str, pictures: tuple[str, ...]) -> Iterator[Problem]:

@@ -4,8 +4,9 @@
 - R1-V:   {"image" or "images": ..., "problem": str, "solution": ...}
 - chat:   {"messages": [{"role": "user", "content": str | [{"type": "text" | "image", ...}]}, ...]}
 
-A question and its answer may also stand under the names of QUESTIONS and ANSWERS, where a row has one of each; the
-gold answer of a conversation that ends with the user, under one of ANSWERS. Turns may be in either form.
+A question and its answer may also stand under the names of QUESTION_NAMES and ANSWER_NAMES, where a row has one of
+each, and the gold answer of a conversation that ends with the user under one of ANSWER_NAMES. Turns may be in either
+form.
 """
 
 from collections.abc import Callable
@@ -19,9 +20,16 @@ from open_r1.errors import data_error, shorten
 IMAGE_TAG = "<image>"
 CONVERT = "python -m open_r1.convert FILE --out DIR"
 EXTERNAL_FIELDS = {"url", "path", "base64", "image_url"}  # of an image part: chat templates would fetch or read them
-QUESTIONS = ("problem", "question", "query", "prompt", "instruction", "input")  # R1-V, EasyR1, ms-swift, TRL, Alpaca
-ANSWERS = ("solution", "answer", "response", "output", "completion", "ground_truth", "target")
-OPTIONS = ("options", "choices")  # what a question of another project may keep beside its text
+QUESTION_NAMES = (
+    "problem",
+    "question",
+    "query",
+    "prompt",
+    "instruction",
+    "input",
+)  # R1-V, EasyR1, ms-swift, TRL, Alpaca
+ANSWER_NAMES = ("solution", "answer", "response", "output", "completion", "ground_truth", "target")
+OPTION_NAMES = ("options", "choices")  # what a question of another project may keep beside its text
 TURN_KEYS = ("from", "value"), ("role", "content")  # of the speaker and the text
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -51,7 +59,7 @@ def row_format(row: dict, where: str) -> str:
     for has in (lambda name: row.get(name) is not None, row.__contains__):  # null is what a table leaves in a row
         if found := next(filter(has, ("conversations", "messages")), None):
             return found
-        if any(map(has, QUESTIONS)) or has("solution"):
+        if any(map(has, QUESTION_NAMES)) or has("solution"):
             return "problem"
     expected = "'conversations' (VLM-R1), 'problem' and 'solution' (R1-V), or 'messages' (chat)"
     remedy = f"name them by --fields problem=...,solution=..., or convert the file: {CONVERT}"
@@ -59,7 +67,7 @@ def row_format(row: dict, where: str) -> str:
 
 
 def named_field(row: dict, names: tuple[str, ...], where: str) -> str | None:
-    """The one of `names` that a row has: the first, which is ours, or the only one; None where all are missing or null.
+    """The one of `names` that a row has: ours, the first, or the only one; None where all are null or missing.
 
     Raises DataError where several others have a value.
     """
@@ -100,13 +108,13 @@ def _messages(row: dict, where: str) -> Dialogue:
 
 def _problem(row: dict, where: str) -> Dialogue:
     question, extra = _question(row, where)
-    answer = named_field(row, ANSWERS, where) or ANSWERS[0]
+    answer = named_field(row, ANSWER_NAMES, where) or ANSWER_NAMES[0]
     if isinstance(row.get(question), list):
         return _dialogue(row, question, where)
     text = _prompt_text(row.get(question), question, where)
     if extra:
         text = f"{text}\n{_prompt_text(row[extra], extra, where)}"
-    if (question, answer) != (QUESTIONS[0], ANSWERS[0]):
+    if (question, answer) != (QUESTION_NAMES[0], ANSWER_NAMES[0]):
         _check_options(row, text, where)
     solution = solution_text(_only(row.get(answer), answer, where), answer, where)
     return Dialogue((Turn("user", text),), solution, [None] * text.count(IMAGE_TAG), (question, extra, answer))
@@ -114,18 +122,18 @@ def _problem(row: dict, where: str) -> Dialogue:
 
 def _question(row: dict, where: str) -> tuple[str, str]:
     """(field of the question, field of what follows it): Alpaca's `instruction` may have an `input`."""
-    if row.get("instruction") and "input" in row and all(row.get(name) is None for name in QUESTIONS[:4]):
+    if row.get("instruction") and "input" in row and all(row.get(name) is None for name in QUESTION_NAMES[:4]):
         return "instruction", "input" if row["input"] else ""
     if row.get("history"):
         raise data_error(
             where, "history", "earlier turns", "a conversation in 'messages'", f"convert the file: {CONVERT}"
         )
-    return named_field(row, QUESTIONS, where) or QUESTIONS[0], ""
+    return named_field(row, QUESTION_NAMES, where) or QUESTION_NAMES[0], ""
 
 
 def _only(answer: object, name: str, where: str) -> object:
     """The answer; of a list of one text, that text. Raises DataError for several, of a field that is not ours."""
-    if name == ANSWERS[0] or not isinstance(answer, list) or not answer or not all(map(_is_text, answer)):
+    if name == ANSWER_NAMES[0] or not isinstance(answer, list) or not answer or not all(map(_is_text, answer)):
         return answer
     if len(answer) == 1:
         return answer[0]
@@ -135,20 +143,18 @@ def _only(answer: object, name: str, where: str) -> object:
 
 def _check_options(row: dict, text: str, where: str) -> None:
     """Raises DataError for options that the question does not show."""
-    for name in OPTIONS:
+    for name in OPTION_NAMES:
         options = row.get(name)
         values = list(options.values()) if isinstance(options, dict) else options
-        if (
-            isinstance(values, str)
-            and values
-            or (isinstance(values, list) and not all(str(v) in text for v in values))
+        if (isinstance(values, str) and values) or (
+            isinstance(values, list) and not all(str(v) in text for v in values)
         ):
             got = f"{shorten(options)}, which the question does not show"
             raise data_error(where, name, got, "options within the question", f"convert the file: {CONVERT}")
 
 
 def _dialogue(row: dict, name: str, where: str) -> Dialogue:
-    """A list of turns. The last one, by the assistant, becomes the solution, or else one of ANSWERS is it."""
+    """A list of turns. The last one, by the assistant, becomes the solution, or else one of ANSWER_NAMES is it."""
     items = row[name]
     if not isinstance(items, list) or not items:
         raise data_error(where, name, shown_json(items), "a non-empty list of turns", "write one object for each turn")
@@ -160,7 +166,7 @@ def _dialogue(row: dict, name: str, where: str) -> Dialogue:
         if i + 1 < len(items) or turn.role != "assistant":  # image tags in the gold answer do not count
             slots += turn_slots
     fields: tuple[str, ...] = (name,)
-    if turns[-1].role == "user" and (answer := named_field(row, ANSWERS, where)):
+    if turns[-1].role == "user" and (answer := named_field(row, ANSWER_NAMES, where)):
         gold = solution_text(_only(row[answer], answer, where), answer, where)
         turns.append(Turn("assistant", gold))
         fields = (name, answer)

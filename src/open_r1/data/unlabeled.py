@@ -12,7 +12,7 @@ import orjson
 from open_r1.data.field_names import AS_NAMED, Renaming, renamed
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
-from open_r1.data.row_formats import ANSWERS, ROLES, TURN_KEYS, row_format
+from open_r1.data.row_formats import ANSWER_NAMES, ROLES, TURN_KEYS, row_format
 from open_r1.data.table_rows import is_parquet
 
 PLACEHOLDER_FIELD = "no_gold"  # extra field of a row with a placeholder answer
@@ -34,7 +34,7 @@ def with_placeholder(row: dict[str, Any], where: str) -> dict[str, Any]:
     {'problem': 'How many?', 'image': 'a.png', 'solution': '-', 'no_gold': True}
     """
     shape = row_format(row, where)
-    if any(row.get(name) is not None for name in ANSWERS):
+    if any(row.get(name) is not None for name in ANSWER_NAMES):
         return row  # its gold answer, or one that the row parser refuses, with the reason
     gold = "A" if row.get("options") or row.get("choices") else "-"  # the method expects an option letter
     turns = row.get(shape)
