@@ -114,6 +114,13 @@ def test_pictures_inside_parquet_are_written_once(door):
     assert done.report["image_folder"].endswith("out/images")
 
 
+def test_boxes_on_pictures_inside_parquet(door):
+    picture = {"bytes": png(size=(300, 200)), "path": None}
+    row = {"problem": "<image>Where?", "answer": '{"bbox_2d": [30, 40, 150, 120]}', "images": [picture]}
+    done = door(train__parquet=parquet([row]))
+    assert done.methods == ["rec"] and done.golds == ["[30, 40, 150, 120]"]
+
+
 def test_pictures_inside_and_outside_share_one_folder(door):
     import base64
 

@@ -53,7 +53,7 @@ def conversation_rows(row: Mapping[str, Any], where: str, options: ImportOptions
     if not items:
         raise Unusable("a row without a list of turns")
     gold = first_of(row, GOLD_FIELDS)  # of ms-swift's rows for GRPO, whose messages end with the question
-    if gold is not None and ROLES_OF_ASKING & {items[-1].get("from"), items[-1].get("role")}:
+    if gold is not None and str(items[-1].get("from", items[-1].get("role"))) in ROLES_OF_ASKING:
         items = [*items, {"role": "assistant", "content": answer_text(gold)}]
     turns, inside = read_turns(items, row.get("system"))
     turns, frame = fill_objects(turns, row.get("objects"))

@@ -176,7 +176,9 @@ def _grounded(item: ImportedRow, options: ImportOptions) -> GroundedRow | bool:
     pictures = item.images or _named_pictures(item)
     if not boxes or len(pictures) != 1:
         return bool(boxes) and len(pictures) > 1
-    return GroundedRow(item, tuple(boxes), item.box_frame or declared, options.pictures.size_wh(pictures[0]))
+    names = tuple(options.pictures.stored_name(picture) for picture in item.images)
+    wh = options.pictures.size_wh((names or pictures)[0])
+    return GroundedRow(replace(item, images=names), tuple(boxes), item.box_frame or declared, wh)
 
 
 def _named_pictures(item: ImportedRow) -> tuple[str, ...]:

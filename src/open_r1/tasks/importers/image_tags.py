@@ -21,8 +21,8 @@ def with_image_tags(
 
     >>> with_image_tags(["<image 2> or <image 1>?"], ["a.png", "b.png"])
     (['<image> or <image>?'], ('b.png', 'a.png'))
-    >>> with_image_tags(["SourcePicture 1: <img>d.jpg</img> where?", "[IMG] n?"], ["a.png"])
-    (['SourcePicture 1: <image> where?', '<image> n?'], ('d.jpg', 'a.png'))
+    >>> with_image_tags(["Picture 1: <img>d.jpg</img> where?", "[IMG] n?"], ["a.png"])
+    (['Picture 1: <image> where?', '<image> n?'], ('d.jpg', 'a.png'))
     """
     order: list[SourcePicture] = []
     used: set[int] = set()

@@ -51,6 +51,15 @@ class Pictures:
             raise found
         return found
 
+    def stored_name(self, picture: SourcePicture) -> str:
+        """A name that means the picture to `find`: its own, or that of the file of its bytes, which need not be kept.
+        Raises Unusable."""
+        if isinstance(picture, str):
+            return picture
+        path = self._stored(picture)
+        self._found[str(path)] = path
+        return str(path)
+
     def has(self, picture: SourcePicture) -> bool:
         """Whether a picture is there."""
         try:

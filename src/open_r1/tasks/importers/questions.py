@@ -186,8 +186,8 @@ def _history(value: Any) -> Turns:
 
 def _stated_answer(row: Mapping[str, Any], form: QuestionForm) -> Any:
     if not form.answer:
-        reward = row["reward_model"] if isinstance(row["reward_model"], Mapping) else {}
-        return reward.get("ground_truth")
+        reward = row.get("reward_model")
+        return reward.get("ground_truth") if isinstance(reward, Mapping) else None
     value = first_of(row, form.answer)
     if form.has_options:  # MMMU's open questions have a list as text
         value = list_value(value)

@@ -44,7 +44,10 @@ def _columns(objects: Any) -> tuple[list[str], list[Any], str]:
         names = [str(row.get("caption") or row.get("ref") or "") for row in rows]
         return names, [row.get("bbox") for row in rows], str(next(iter(rows), {}).get("bbox_type") or "real")
     if isinstance(objects, Mapping):
-        return list(objects.get("ref") or []), list(objects.get("bbox") or []), str(objects.get("bbox_type") or "real")
+        names, boxes = objects.get("ref") or [], objects.get("bbox") or []
+        if not isinstance(names, list) or not isinstance(boxes, list):
+            raise Unusable("objects whose ref or bbox is no list")
+        return list(map(str, names)), boxes, str(objects.get("bbox_type") or "real")
     raise Unusable("places for objects, and no objects")
 
 
@@ -57,7 +60,7 @@ def _filled(text: str, is_answer: bool, names: Iterator[str], boxes: Iterator[An
             box = next(boxes)
         except StopIteration:
             raise Unusable("fewer objects than places for them") from None
-        if not isinstance(box, list) or len(box) != 4 or any(isinstance(side, (list, str)) for side in box):
+        if not isinstance(box, list) or len(box) != 4 or any(type(side) not in (int, float) for side in box):
             raise Unusable("an object whose bbox is not four numbers")
         return f"<box>[{box}]</box>" if is_answer else str(box)
 
