@@ -79,7 +79,7 @@ def _pictures(
     seen: Counter[str] = Counter()
     for number, image in enumerate(images, 1):
         where = f"{source.path}:image {image.get('id', number) if isinstance(image, Mapping) else number}"
-        name = image.get("file_name") if isinstance(image, Mapping) else None
+        name = image.get("file_name") or image.get("coco_url") if isinstance(image, Mapping) else None
         if not isinstance(name, str) or not name.strip() or "id" not in image:
             yield LeftOut(where, "an image without id or file_name")
             continue

@@ -33,12 +33,14 @@ LEFT = {
 
 
 def is_cvat(source: Source) -> bool:
-    """Whether the root of an XML file is CVAT's `annotations`."""
-    return source.kind == "xml" and root_name(source.path) == "annotations"
+    """Whether the root of an XML file, or of the one in an unpacked export, is CVAT's `annotations`."""
+    path = source.path / "annotations.xml" if source.kind == "folder" else source.path
+    return (source.kind == "xml" or path.is_file()) and root_name(path) == "annotations"
 
 
 def read_cvat(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     """The pictures of a file with their objects. Raises DataError for the tracks of a video and for broken XML."""
+    source = Source(source.path / "annotations.xml") if source.kind == "folder" else source
     root = read_xml(source.path)
     if root.find("track") is not None:
         got, remedy = "tracks of a video, without its pictures", "export the task as 'CVAT for images 1.1'"

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from open_r1.tasks.importers.label_studio_regions import region_object
+from open_r1.tasks.importers.picture_values import SourcePicture, inside_text
 from open_r1.tasks.importers.pictures import ENDINGS
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.types import (
@@ -22,7 +23,7 @@ from open_r1.tasks.importers.types import (
     qa_row,
 )
 
-REGIONS = {"rectangle", "polygon", "ellipse", "keypoint", "brush"}
+LONGEST_NAME = 4096  # characters of a picture's address
 QUESTION_FIELDS = ("question", "problem", "query", "prompt", "text", "instruction")
 OF_TASK = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "annotations"}
 _PICTURE = re.compile(rf"({'|'.join(map(re.escape, sorted(ENDINGS)))})$", re.I)
@@ -117,7 +118,7 @@ def _items(
 ) -> Iterator[ImportedItem]:
     """The picture with its objects, or its questions where it has none."""
     regions = merged([result for result in results if isinstance(result, Mapping)])
-    image = _image(data, regions)
+    image = inside_text(_image(data, regions))
     areas = [result for result in regions if _is_region(result)]
     said = [result for result in regions if not _is_region(result)]
     objects: list[AnnotatedObject] = []
@@ -178,14 +179,16 @@ def _image(data: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str
 
 
 def _is_picture(value: Any) -> bool:
-    if not isinstance(value, str) or len(value) > 4096:
+    if not isinstance(value, str):
         return False
-    is_stored = value.startswith(("/data/upload/", "/data/local-files/", "data:image/"))
-    return is_stored or bool(_PICTURE.search(value) or _PICTURE.search(urlsplit(value).path if "//" in value else ""))
+    if value.startswith(("/data/upload/", "/data/local-files/", "data:image/")):
+        return True
+    path = urlsplit(value).path if "//" in value[:LONGEST_NAME] else value
+    return len(value) < LONGEST_NAME and bool(_PICTURE.search(value) or _PICTURE.search(path))
 
 
 def _questions(
-    where: str, image: str, data: Mapping[str, Any], said: Sequence[Mapping[str, Any]]
+    where: str, image: SourcePicture, data: Mapping[str, Any], said: Sequence[Mapping[str, Any]]
 ) -> Iterator[ImportedItem]:
     """A row for each choice or text of one answer, with the question of the task's data, else one that names it."""
     asked = next((str(data[name]) for name in QUESTION_FIELDS if isinstance(data.get(name), str)), "")

@@ -56,11 +56,12 @@ def read_yolo(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
             yield LeftOut(str(path), "a text file that has no lines of YOLO")
             continue
         picture = _picture_of(path)
-        if picture is None:
+        if picture is None and not options.pictures.has(path.stem):
             yield LeftOut(str(path), "a file of labels whose picture is not there")
             continue
-        seen.add(picture)
-        yield from _picture(path, picture, folder, names, has_key_points, options)
+        seen |= {picture} if picture else set()
+        name = str(picture.resolve()) if picture else path.stem  # a name without ending is looked for everywhere
+        yield from _picture(path, name, folder, names, has_key_points, options)
     bare = sum(path not in seen for path in _pictures_below(folder))
     if bare:
         yield Remark(str(folder), f"{bare} pictures have no file of labels: left out, as they may not be annotated")
@@ -100,9 +101,8 @@ def _picture_of(label: Path) -> Path | None:
 
 
 def _picture(
-    path: Path, picture: Path, folder: Path, names: Mapping[int, str], has_key_points: bool, options: ImportOptions
+    path: Path, name: str, folder: Path, names: Mapping[int, str], has_key_points: bool, options: ImportOptions
 ) -> Iterator[ImportedItem]:
-    name = picture.relative_to(folder).as_posix()
     try:
         size = options.pictures.size_wh(name)
     except Unusable as error:
