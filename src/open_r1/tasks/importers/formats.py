@@ -25,6 +25,7 @@ from open_r1.tasks.importers.label_studio import (
     read_label_studio_min,
 )
 from open_r1.tasks.importers.labelme import is_labelme, read_labelme
+from open_r1.tasks.importers.object_columns import has_object_column, read_object_columns
 from open_r1.tasks.importers.questions import QUESTION_FORMS, question_form, read_questions
 from open_r1.tasks.importers.refcoco_rows import is_refcoco, read_refcoco
 from open_r1.tasks.importers.sources import PACKED, Source
@@ -73,6 +74,7 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
     "via": ForeignFormat("VGG Image Annotator (JSON)", is_via, read_via),
     "createml": ForeignFormat("CreateML (JSON)", is_createml, read_createml),
     "box_table": ForeignFormat("a table of boxes (CSV)", is_box_table, read_box_table),
+    "objects": ForeignFormat("rows with a column of objects (hub)", has_object_column, read_object_columns),
     "refcoco": ForeignFormat("RefCOCO (refs pickle, parquet, VLM-R1's JSON)", is_refcoco, read_refcoco),
 }
 
@@ -116,6 +118,7 @@ ANNOTATED = frozenset(  # formats of pictures with objects, about which --task a
         "via",
         "createml",
         "box_table",
+        "objects",
         "refcoco",
     }
 )
@@ -134,12 +137,19 @@ def sources_of(source: Source, named: str = "") -> list[Source]:
     return [Source(path) for path in files] or [source]
 
 
+# Of these the form of the numbers is not open: all other annotated pictures name it.
+OPEN_BOXES = frozenset({"coco", "box_table", "objects"})
+
+
 def refuse_idle_options(name: str, options: ImportOptions) -> None:
     """Raises DataError for what the user says that cannot act on a format."""
     title = FOREIGN_FORMATS[name].title
     if name in ANNOTATED and (options.task == "vqa" or options.keep):
         said = "--task vqa" if options.task == "vqa" else "--keep"
         raise data_error(said, "value", title, "a source of questions", f"leave {said} out")
+    if options.boxes and name in ANNOTATED - OPEN_BOXES:
+        expected = f"no --boxes, as {title} names what its numbers are"
+        raise data_error("--boxes", options.boxes, title, expected, "leave --boxes out")
     if name not in ANNOTATED and options.task in ("seg", "counting", "point"):
         raise data_error("--task", options.task, title, "a source of annotated pictures", "leave --task out")
     if options.fields and name not in ("table", "imagefolder"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from open_r1.errors import data_error
 from open_r1.tasks.importers.conversations import conversation_rows, dialogue_row
+from open_r1.tasks.importers.object_columns import has_object_column
 from open_r1.tasks.importers.pictures import ENDINGS
 from open_r1.tasks.importers.questions import QUESTION_FORMS, form_of_fields, question_row
 from open_r1.tasks.importers.sources import Source, Unusable
@@ -20,7 +21,7 @@ MOST_LABELS = 1000
 
 def is_metadata_folder(source: Source) -> bool:
     """Whether a folder, or one in it that is named after a split, has a metadata file."""
-    return source.kind == "folder" and bool(_metadata(source.path))
+    return source.kind == "folder" and bool(_metadata(source.path)) and not has_object_column(source)
 
 
 def _metadata(folder: Path) -> list[tuple[Path, str]]:

@@ -1,8 +1,8 @@
 """Reads data sets of the hub for object detection: a picture and a column of objects, in rows or beside a folder.
 
-Objects are lists side by side, {"bbox": [[...], ...], "category": [...]}, or a list of {"bbox", "label"}. What the four
-numbers are is told from all boxes, as nothing declares it; numbers of labels need names, which parquet of the hub and
-saved data sets carry. (torch-free)
+Objects are lists side by side, {"bbox": [[...], ...], "category": [...]}, or a list of {"bbox", "label"}. What the
+numbers of a box are is told from all boxes, as nothing declares it; numbers of labels need names, which parquet of the
+hub and saved data sets carry. (torch-free)
 """
 
 import json
@@ -27,9 +27,9 @@ from open_r1.tasks.importers.types import (
     Remark,
 )
 
-OBJECT_FIELDS = ("objects", "annotations", "instances")
-BOX_FIELDS = ("bbox", "bboxes", "boxes", "box", "bbox_2d")
-LABEL_FIELDS = (
+OBJECT_COLUMNS = ("objects", "annotations", "instances")
+BOX_COLUMNS = ("bbox", "bboxes", "boxes", "box", "bbox_2d")
+LABEL_LISTS = (
     "category",
     "categories",
     "label",
@@ -40,7 +40,7 @@ LABEL_FIELDS = (
     "name",
     "category_id",
 )
-PICTURE_FIELDS = ("image", "file_name", "image_path", "path")
+PICTURE_COLUMNS = ("image", "file_name", "image_path", "path")
 ASKED = {
     "messages",
     "conversations",
@@ -48,7 +48,7 @@ ASKED = {
     "question",
     "query",
     "prompt",
-}  # rows of questions are others' to read
+}
 FOLDER_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -57,9 +57,9 @@ def has_object_column(source: Source) -> bool:
     if source.kind == "folder":
         return any(has_object_column(Source(path)) for path in _metadata_files(source.path))
     row = source.first
-    if ASKED & row.keys() or not any(row.get(name) for name in PICTURE_FIELDS):
+    if ASKED & row.keys() or not any(row.get(name) for name in PICTURE_COLUMNS):
         return False
-    return any(_columns(row.get(name)) is not None for name in OBJECT_FIELDS)
+    return any(_columns(row.get(name)) is not None for name in OBJECT_COLUMNS)
 
 
 def _metadata_files(folder: Path) -> list[Path]:
@@ -97,8 +97,8 @@ def _row(
     """(the picture without objects, label and numbers of each box). Raises Unusable for a row that is none."""
     if isinstance(row, Unusable) or not isinstance(row, Mapping):
         raise row if isinstance(row, Unusable) else Unusable("a row that is no object")
-    columns = next((found for name in OBJECT_FIELDS if (found := _columns(row.get(name))) is not None), None)
-    pictures = pictures_in(next((row[name] for name in PICTURE_FIELDS if row.get(name)), None))
+    columns = next((found for name in OBJECT_COLUMNS if (found := _columns(row.get(name))) is not None), None)
+    pictures = pictures_in(next((row[name] for name in PICTURE_COLUMNS if row.get(name)), None))
     if columns is None or len(pictures) != 1:
         raise Unusable("a row without one picture and its objects")
     image = pictures[0]
@@ -123,8 +123,8 @@ def _columns(objects: Any) -> tuple[list[Any], list[tuple[float, ...] | None]] |
         objects = {key: [one.get(key) for one in objects] for key in objects[0]}
     if not isinstance(objects, Mapping):
         return None
-    box = next((objects[name] for name in BOX_FIELDS if isinstance(objects.get(name), Sequence)), None)
-    label = next((objects[name] for name in LABEL_FIELDS if isinstance(objects.get(name), Sequence)), None)
+    box = next((objects[name] for name in BOX_COLUMNS if isinstance(objects.get(name), Sequence)), None)
+    label = next((objects[name] for name in LABEL_LISTS if isinstance(objects.get(name), Sequence)), None)
     if box is None or label is None or len(box) != len(label) or isinstance(label, str):
         return None
     return list(label), [four_numbers_of(list(one) if isinstance(one, Sequence) else one) for one in box]
