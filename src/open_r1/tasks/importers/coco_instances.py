@@ -10,7 +10,7 @@ from open_r1.tasks.importers.frames import Frame, choose_frame, four_numbers_of
 from open_r1.tasks.importers.nearby import json_of, near_name
 from open_r1.tasks.importers.outlines import pairs_of
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.splits import split_in_name
+from open_r1.tasks.importers.splits import split_in_name, split_of_folder
 from open_r1.tasks.importers.types import (
     AnnotatedObject,
     AnnotatedPicture,
@@ -77,6 +77,7 @@ def _pictures(
     source: Source, images: Sequence[Any], objects: Mapping[str, list[AnnotatedObject]], options: ImportOptions
 ) -> Iterator[ImportedItem]:
     seen: Counter[str] = Counter()
+    split = split_in_name(source.path.stem) or split_of_folder(source.path.parent)
     for number, image in enumerate(images, 1):
         where = f"{source.path}:image {image.get('id', number) if isinstance(image, Mapping) else number}"
         name = image.get("file_name") or image.get("coco_url") if isinstance(image, Mapping) else None
@@ -90,7 +91,7 @@ def _pictures(
             continue
         found = tuple(objects.get(key, ()))
         file = near_name(name.replace("\\", "/"), source.path.parent, options.pictures)
-        yield AnnotatedPicture(where, file, _size(image), found, split_in_name(source.path.stem))
+        yield AnnotatedPicture(where, file, _size(image), found, split)
 
 
 def _object(

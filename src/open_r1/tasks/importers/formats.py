@@ -29,6 +29,7 @@ from open_r1.tasks.importers.object_columns import has_object_column, read_objec
 from open_r1.tasks.importers.questions import QUESTION_FORMS, question_form, read_questions
 from open_r1.tasks.importers.refcoco_rows import is_refcoco, read_refcoco
 from open_r1.tasks.importers.sources import PACKED, Source
+from open_r1.tasks.importers.supervisely import is_supervisely, read_supervisely
 from open_r1.tasks.importers.table import read_table
 from open_r1.tasks.importers.types import ForeignFormat, ImportOptions
 from open_r1.tasks.importers.via import is_via, read_via
@@ -74,6 +75,7 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
     "via": ForeignFormat("VGG Image Annotator (JSON)", is_via, read_via),
     "createml": ForeignFormat("CreateML (JSON)", is_createml, read_createml),
     "box_table": ForeignFormat("a table of boxes (CSV)", is_box_table, read_box_table),
+    "supervisely": ForeignFormat("Supervisely", is_supervisely, read_supervisely),
     "objects": ForeignFormat("rows with a column of objects (hub)", has_object_column, read_object_columns),
     "refcoco": ForeignFormat("RefCOCO (refs pickle, parquet, VLM-R1's JSON)", is_refcoco, read_refcoco),
 }
@@ -119,6 +121,7 @@ ANNOTATED = frozenset(  # formats of pictures with objects, about which --task a
         "createml",
         "box_table",
         "objects",
+        "supervisely",
         "refcoco",
     }
 )

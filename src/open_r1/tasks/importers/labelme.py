@@ -16,7 +16,7 @@ from open_r1.data.geometry.masks import encode_rle
 from open_r1.tasks.importers.nearby import json_of, near_name
 from open_r1.tasks.importers.outlines import box_around, ellipse_corners
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.splits import split_in_name
+from open_r1.tasks.importers.splits import split_of_folder
 from open_r1.tasks.importers.types import (
     AnnotatedObject,
     AnnotatedPicture,
@@ -75,7 +75,7 @@ def _read_file(path: Path, document: Mapping[str, Any], options: ImportOptions) 
             yield LeftOut(f"{path}:shape {number}", found)
         else:
             objects.append(found)
-    yield AnnotatedPicture(str(path), picture, size, tuple(objects), split_in_name(path.parent.name))
+    yield AnnotatedPicture(str(path), picture, size, tuple(objects), split_of_folder(path.parent))
 
 
 def _picture(path: Path, document: Mapping[str, Any], options: ImportOptions) -> str | bytes:

@@ -13,7 +13,7 @@ def near_name(name: str, beside: Path, files: Pictures) -> str:
 
     `train/a.json` and `val/a.json` may each have a `0001.jpg` of their own.
     """
-    for folder in (*SUBFOLDERS, "../JPEGImages"):
+    for folder in SUBFOLDERS:
         path = beside / folder / name
         if path.is_file() and files.has(str(path.resolve())):
             return str(path.resolve())

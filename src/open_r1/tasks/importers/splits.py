@@ -1,6 +1,7 @@
 """The split that a file or folder is named after. (torch-free)"""
 
 import re
+from pathlib import Path
 
 SPLIT_WORDS = {
     "train": "train",
@@ -21,3 +22,12 @@ def split_in_name(name: str) -> str:
     """
     found = {SPLIT_WORDS[word] for word in map(str.lower, _WORD.findall(name)) if word in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else ""
+
+
+def split_of_folder(folder: Path) -> str:
+    """The split that a folder's whole name is, "" for any other name.
+
+    >>> split_of_folder(Path("data/valid")), split_of_folder(Path("test_pictures"))
+    ('val', '')
+    """
+    return SPLIT_WORDS.get(folder.name.lower(), "")

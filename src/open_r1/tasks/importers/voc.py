@@ -14,7 +14,7 @@ from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.outlines import box_around
 from open_r1.tasks.importers.safe_xml import finite_number, read_xml, root_name, text_of
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.splits import split_in_name
+from open_r1.tasks.importers.splits import split_of_folder
 from open_r1.tasks.importers.types import (
     AnnotatedObject,
     AnnotatedPicture,
@@ -77,7 +77,7 @@ def _picture(path: Path, root: Element, first: int, options: ImportOptions) -> I
     sides = [finite_number(text_of(root.find("size"), side)) for side in ("width", "height")]
     size = (round(sides[0]), round(sides[1])) if sides[0] and sides[1] else None
     file = near_name(name.replace("\\", "/"), path.parent, options.pictures)
-    yield AnnotatedPicture(str(path), file, size, tuple(objects), split_in_name(path.parent.name))
+    yield AnnotatedPicture(str(path), file, size, tuple(objects), split_of_folder(path.parent))
 
 
 def _object(element: Element, number: str, first: int) -> AnnotatedObject | str:
