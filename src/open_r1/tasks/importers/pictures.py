@@ -22,19 +22,8 @@ from open_r1.errors import DataError, UsageError, shorten
 from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Unusable
 
-SUBFOLDERS = ("", "images", "image", "imgs", "img", "pictures", "JPEGImages")  # beside the source, or
-SUBFOLDERS += ("../images", "../JPEGImages", "../img")  # beside its folder
-    "",
-    "images",
-    "image",
-    "imgs",
-    "img",
-    "pictures",
-    "JPEGImages",
-    "../images",
-    "../JPEGImages",
-    "../img",
-)  # beside the source
+SUBFOLDERS = ("", "images", "image", "imgs", "img", "pictures", "JPEGImages")  # beside a source
+SUBFOLDERS += ("../images", "../JPEGImages", "../img")  # and beside its folder
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MOST_FILES = 2_000_000  # that are listed to find a picture by its name alone
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
