@@ -1,5 +1,6 @@
 """Refuses flags of TRL and transformers that cannot act in a script at all, or not without another flag."""
 
+import os
 import re
 from argparse import Namespace
 from collections.abc import Callable, Collection
@@ -133,6 +134,11 @@ CONDITIONS = (
     ),
     Condition(
         "ds3_gather_for_generation", "--deepspeed and a file of ZeRO stage 3", lambda a: is_stage_3(a.deepspeed)
+    ),
+    Condition(
+        "local_rank",
+        "the deepspeed launcher, which passes it; torchrun tells ranks by LOCAL_RANK",
+        lambda a: str(a.local_rank) == os.environ.get("LOCAL_RANK"),
     ),
     Condition("liger_kernel_config", "--use_liger_kernel true", lambda a: a.use_liger_kernel),
     Condition("use_liger_kernel", "liger-kernel installed (pip install liger-kernel)", lambda a: HAS_LIGER),
