@@ -94,7 +94,8 @@ def convert(args: argparse.Namespace) -> Written:
         before = len(annotated)
         items = with_boxes_in_pixels(FOREIGN_FORMATS[name].read(source, options), source, options)
         count = conversion.add(_rows(items, annotated), pictures, split_in_name(source.path.stem))
-        what = f"{len(annotated) - before} annotated pictures" if len(annotated) > before else f"{count} rows"
+        pictures_found = len(annotated) - before
+        what = f"annotated pictures: {pictures_found}" if pictures_found else f"{count} rows"
         found.append(f"{source.path}: {FOREIGN_FORMATS[name].title} ({source.kind}), {what}")
         print(found[-1], flush=True)
     if annotated:

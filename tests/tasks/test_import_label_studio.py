@@ -1,5 +1,8 @@
 """Label Studio's exports: percent, every kind of region, choices, several annotators, both forms."""
 
+import base64
+import csv
+import json
 import math
 from itertools import pairwise
 from typing import Any
@@ -169,7 +172,7 @@ def test_two_labels_of_a_picture(tmp_path):
 def test_of_several_annotations_one_counts(tmp_path, annotations, answer):
     found = imported(export(tmp_path, task(*annotations)))
     assert [box[0] for box in found.answers] == [answer]
-    assert ("1 pictures have several annotations" in found.remarks) == (
+    assert ("pictures with several annotations: 1" in found.remarks) == (
         not any(a["was_cancelled"] for a in annotations)
     )
 
@@ -279,7 +282,7 @@ def test_the_short_form_takes_the_newest_annotation(tmp_path):
         min_row(label=[{**value, "x": 0}], updated_at="2024-01-01"),
     ]
     found = minimal(tmp_path, *rows)
-    assert found.answers == [[30, 40, 150, 120]] and "newer annotation" in found.remarks
+    assert found.answers == [[30, 40, 150, 120]] and "the newest is taken" in found.remarks
 
 
 def test_the_short_form_of_choices(tmp_path):
@@ -298,3 +301,32 @@ def test_angles_turn_clockwise_around_the_upper_left_corner():
 
     turned = region_object(region({"x": 0, "y": 0, "width": 50, "height": 10, "rotation": 30}), (300, 200))
     assert turned.polygons[0][1] == pytest.approx((150 * math.cos(math.pi / 6), 75))
+
+
+def test_relations_between_objects_are_no_objects(tmp_path):
+    relation = {"from_id": "r", "to_id": "s", "type": "relation", "direction": "right"}
+    found = one(tmp_path, region(RECTANGLE), relation)
+    assert len(found.rows) == 1 and not found.reasons
+
+
+def test_the_csv_is_the_short_form_with_json_in_its_cells(tmp_path):
+    value = {**RECTANGLE, "rectanglelabels": ["block"], "original_width": 300, "original_height": 200}
+    picture(tmp_path, "d.png")
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "id", "label", "annotator", "annotation_id", "lead_time"])
+        table.writerow(["/data/upload/1/0f6142fb-d.png", 1, json.dumps([value]), 1, 2, 1.5])
+    found = imported(tmp_path / "a.csv")
+    assert found.format == "label_studio_min" and found.answers == [[30, 40, 150, 120]] and found.problems() == []
+
+
+def test_a_picture_inside_the_task(tmp_path):
+    data = "data:image/png;base64," + base64.b64encode(picture(tmp_path / "else", "x.png").read_bytes()).decode()
+    found = imported(export(tmp_path / "other", task(annotation(region(RECTANGLE)), image=data)))
+    assert len(found.rows) == 1 and found.problems() == []
+
+
+def test_a_single_task_may_be_an_object_of_its_own(tmp_path):
+    picture(tmp_path, "d.png")
+    found = imported(written(tmp_path, "task.json", task(annotation(region(RECTANGLE)))))
+    assert found.format == "label_studio" and len(found.rows) == 1

@@ -143,7 +143,7 @@ def test_polygons_of_voc(tmp_path, polygon):
 
 def test_difficult_objects_are_kept_and_counted(tmp_path):
     found = imported(voc(tmp_path, voc_object((31, 41, 150, 120), more="<difficult>1</difficult>")))
-    assert len(found.rows) == 1 and "1 objects are marked difficult" in found.remarks
+    assert len(found.rows) == 1 and "objects marked difficult: 1" in found.remarks
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_bare_pictures_count_as_empty_only_with_an_empty_file(tmp_path):
     written(tmp_path / "labels", "e.txt", "")
     found = imported(path, "detection")
     assert found.answers == [[{"bbox_2d": [30, 40, 150, 120], "label": "block"}], "None"]
-    assert "1 pictures have no file of labels" in found.remarks
+    assert "pictures without a file of labels: 1" in found.remarks
 
 
 def test_labels_without_their_picture_and_other_texts(tmp_path):

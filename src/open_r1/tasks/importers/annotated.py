@@ -35,17 +35,15 @@ class Placing:
         """The picture with objects in pixels of its upright file. Raises Unusable where that cannot be known."""
         stated, objects = picture.size_wh, picture.objects
         if facts.orientation != 1 and stated == facts.stored_wh != facts.wh:
-            self.done["of the stored pixels were turned with their picture, as its EXIF says"] += len(objects)
+            self.done["turned from the stored pixels with their picture, as its EXIF says"] += len(objects)
             objects = tuple(turned(one, facts) for one in objects)
         elif facts.orientation != 1 and stated in (facts.wh, None) and facts.wh == facts.stored_wh:
-            self.done["of pictures that EXIF turns are taken to be in the upright picture; look at --preview"] += len(
-                objects
-            )
+            self.done["taken to be in the upright picture, where EXIF turns it (look at --preview)"] += len(objects)
         elif stated not in (facts.wh, None):
             if not _is_scaled(stated, facts.wh):
                 raise Unusable("its picture has another shape than the source states")
             factor = facts.wh[0] / stated[0], facts.wh[1] / stated[1]
-            self.done["were scaled: their pictures are stored in another size than the source states"] += len(objects)
+            self.done["scaled, as their pictures are stored in another size than the source states"] += len(objects)
             objects = tuple(scaled(one, factor) for one in objects)
         return replace(picture, size_wh=facts.wh, objects=objects)
 
@@ -83,7 +81,7 @@ def annotated_rows(
                 objects.append(replace(sound, label=spelling.of(sound.label)))
         ready.append(LabelledPicture(placed.where, placed.image, facts.wh, tuple(objects), placed.split))
     where = pictures[0].where.rpartition(":")[0] or pictures[0].where if pictures else ""
-    yield from (Remark(where, f"{count} objects {what}") for what, count in placing.done.items() if count)
+    yield from (Remark(where, f"objects {what}: {count}") for what, count in placing.done.items() if count)
     if task and task not in MAKERS:
         raise UsageError(f"--task: got {task} for annotated pictures, expected one of {', '.join(MAKERS)}")
     chosen, why = (task, "") if task else default_task(ready)

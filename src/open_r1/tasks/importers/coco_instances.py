@@ -55,7 +55,8 @@ def _read_file(source: Source, options: ImportOptions) -> Iterator[ImportedItem]
     notes, images = source.document.get("annotations") or [], source.document["images"]
     _check_kind(source, notes)
     names = {str(one["id"]): str(one["name"]) for one in source.document.get("categories") or [] if _is_named(one)}
-    sizes = {str(image["id"]): _size(image) for image in images if isinstance(image, Mapping) and "id" in image}
+    known = [image for image in images if isinstance(image, Mapping) and "id" in image]
+    sizes = {str(image["id"]): _size(image) or _size_of_file(image, source, options) for image in known}
     frame = choose_frame(_boxes(notes, sizes), str(source.path), options.boxes, declared="xywh")
     if frame.remark:
         yield Remark(str(source.path), frame.remark)
@@ -146,6 +147,12 @@ def _size(image: Mapping[str, Any]) -> SizeWh | None:
     width, height = image.get("width"), image.get("height")
     sound = all(isinstance(side, (int, float)) and not isinstance(side, bool) and side > 0 for side in (width, height))
     return (int(width), int(height)) if sound else None
+
+
+def _size_of_file(image: Mapping[str, Any], source: Source, options: ImportOptions) -> SizeWh | None:
+    """The size of the picture itself, where the file states none; None where there is no such picture."""
+    name = near_name(str(image.get("file_name")), source.path.parent, options.pictures)
+    return options.pictures.size_wh(name) if options.pictures.has(name) else None
 
 
 def _is_named(category: Any) -> bool:

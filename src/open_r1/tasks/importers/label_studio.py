@@ -1,4 +1,4 @@
-"""Reads exports of Label Studio, JSON and JSON-MIN, as annotated pictures and questions. (torch-free)
+"""Reads exports of Label Studio, JSON, JSON-MIN and CSV, as annotated pictures and questions. (torch-free)
 
 Numbers are percent of the picture's sides. Of several annotations of one picture the one marked as ground truth is
 taken, else the newest; cancelled ones and predictions are no annotation.
@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from open_r1.tasks.importers.label_studio_regions import region_object
 from open_r1.tasks.importers.picture_values import SourcePicture, inside_text
@@ -54,8 +56,8 @@ def read_label_studio(source: Source, options: ImportOptions) -> Iterator[Import
         except Unusable as error:
             yield LeftOut(where, str(error))
     if several:
-        text = "of each the ground truth is taken, else the newest annotation"
-        yield Remark(str(source.path), f"{several} pictures have several annotations: {text}")
+        text = f"pictures with several annotations: {several}; of each the ground truth is taken, else the newest"
+        yield Remark(str(source.path), text)
 
 
 def read_label_studio_min(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
@@ -76,7 +78,7 @@ def read_label_studio_min(source: Source, options: ImportOptions) -> Iterator[Im
         except Unusable as error:
             yield LeftOut(where, str(error))
     if several:
-        yield Remark(str(source.path), f"{several} rows are of pictures with a newer annotation, which is taken")
+        yield Remark(str(source.path), f"rows of pictures with a newer one: {several}; the newest is taken")
 
 
 def _annotation(task: Any) -> tuple[Mapping[str, Any], int]:
@@ -101,7 +103,8 @@ def _age(note: Mapping[str, Any]) -> tuple[str, int]:
 def _min_results(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The regions and choices of a row of JSON-MIN as results of the long form."""
     results: list[dict[str, Any]] = []
-    for name, value in row.items():
+    for name, cell in row.items():
+        value = _json_cell(cell)
         if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
             for number, region in enumerate(value):
                 sizes = {key: region[key] for key in ("original_width", "original_height") if key in region}
@@ -113,11 +116,21 @@ def _min_results(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return results
 
 
+def _json_cell(cell: Any) -> Any:
+    """The value of a cell of CSV that holds JSON, else the cell."""
+    if not isinstance(cell, str) or not cell.startswith(("[{", '{"')):
+        return cell
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return cell
+
+
 def _items(
     where: str, data: Mapping[str, Any], results: Sequence[Any], options: ImportOptions
 ) -> Iterator[ImportedItem]:
     """The picture with its objects, or its questions where it has none."""
-    regions = merged([result for result in results if isinstance(result, Mapping)])
+    regions = merged([one for one in results if isinstance(one, Mapping) and one.get("type") != "relation"])
     image = inside_text(_image(data, regions))
     areas = [result for result in regions if _is_region(result)]
     said = [result for result in regions if not _is_region(result)]

@@ -53,7 +53,7 @@ def read_voc(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
         rule = "counted from 1, as in VOC: 1 is subtracted from xmin and ymin" if from_one else "counted from 0"
         yield Remark(str(source.path), f"pixels of boxes are {rule}")
     if hard := sum(text_of(one, "difficult") == "1" for _, root in documents for one in root.iter("object")):
-        yield Remark(str(source.path), f"{hard} objects are marked difficult; they are kept")
+        yield Remark(str(source.path), f"objects marked difficult: {hard}; they are kept")
     for path, root in documents:
         yield from _picture(path, root, 1 if from_one else 0, options)
 

@@ -64,7 +64,7 @@ def read_yolo(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
         yield from _picture(path, name, folder, names, has_key_points, options)
     bare = sum(path not in seen for path in _pictures_below(folder))
     if bare:
-        yield Remark(str(folder), f"{bare} pictures have no file of labels: left out, as they may not be annotated")
+        yield Remark(str(folder), f"pictures without a file of labels: {bare}; left out, maybe not annotated")
 
 
 def _label_files(folder: Path) -> Iterator[Path]:
