@@ -8,6 +8,9 @@ import pytest
 from helpers.imported import imported, picture, written
 
 from open_r1.errors import DataError
+from open_r1.tasks.importers.formats import refuse_idle_options
+from open_r1.tasks.importers.pictures import Pictures
+from open_r1.tasks.importers.types import ImportOptions
 
 RECT = {"name": "rect", "x": 30, "y": 40, "width": 120, "height": 80}
 
@@ -147,3 +150,9 @@ def test_json_of_vlm_r1(tmp_path):
     found = imported(written(tmp_path, "refcoco_train.json", [row, {**row, "solution": None}]))
     assert found.format == "refcoco" and found.answers == [[30, 40, 150, 120]]
     assert found.reasons == {"a row without a box": 1}
+
+
+@pytest.mark.parametrize("task", ["detection", "seg", "counting", "point"])
+def test_refcoco_has_no_other_task_than_rec(tmp_path, task):
+    with pytest.raises(DataError, match="leave --task out"):
+        refuse_idle_options("refcoco", ImportOptions(Pictures([], tmp_path), task=task))

@@ -150,6 +150,8 @@ def refuse_idle_options(name: str, options: ImportOptions) -> None:
     if name in ANNOTATED and (options.task == "vqa" or options.keep):
         said = "--task vqa" if options.task == "vqa" else "--keep"
         raise data_error(said, "value", title, "a source of questions", f"leave {said} out")
+    if name == "refcoco" and options.task not in ("", "rec"):
+        raise data_error("--task", options.task, title, "rec, one box a sentence", "leave --task out")
     if options.boxes and name in ANNOTATED - OPEN_BOXES:
         expected = f"no --boxes, as {title} names what its numbers are"
         raise data_error("--boxes", options.boxes, title, expected, "leave --boxes out")
