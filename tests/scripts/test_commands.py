@@ -19,7 +19,10 @@ BLOCK, COMMENT = re.compile(r"^```bash\n(.*?)^```", re.M | re.S), re.compile(r"\
 STARTS_TRAINING = re.compile(r"(?:grpo|grpo_jsonl|grpo_rec|sft_jsonl|run_(?:grpo_)?\w+)\.(?:py|sh)$")
 GRPO = ["src/open_r1/grpo_jsonl.py", "--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output_dir", "o"]
 PROPOSAL = re.compile(r"`(--num_generations [^`]+)`")  # flags of the table of proposals stand in it without a script
-READERS_OWN = {"clock": "digits"} | dict.fromkeys(  # what a page tells its reader to write, and stand-ins
+READERS_OWN = {
+    "clock": "digits",
+    "my_task.py:RECEIPTS": "default",
+} | dict.fromkeys(  # what a page tells its reader to write, and stand-ins
     ("my_rewards.py:short_thought", "my_rewards.py:box_shows_something", "my_rewards.py:answers_differ"), "length"
 )
 
