@@ -117,8 +117,8 @@ def main() -> None:
         comparison = compare(a, b, keys)
     except ValueError as error:  # UsageError is one
         sys.exit(f"{args.a}, {args.b}: {error}")
-    if differences:
-        console.print(f"different in A and B: {difference_text(differences)}", highlight=False, markup=False)
+    if shown := {name: pair for name, pair in differences.items() if name != "weights"}:  # a hash says nothing
+        console.print(f"different in A and B: {difference_text(shown)}", highlight=False, markup=False, soft_wrap=True)
     show(comparison, run_names([args.a, args.b]), console)
     show_rows(a, b, keys, args.show, console)
     if args.out:

@@ -28,12 +28,13 @@ from open_r1.data.field_names import renaming_of
 from open_r1.data.paths import split_paths
 from open_r1.data.unlabeled import files_with_placeholders
 from open_r1.errors import UsageError
-from open_r1.evaluation.cli import show_summary
+from open_r1.evaluation.cli import show_summary, stopped_text
 from open_r1.evaluation.drawing import draw_predictions
 from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
 from open_r1.evaluation.run import evaluate
 from open_r1.evaluation.session import Answer, ModelSession, Question, printable, session_settings
-from open_r1.evaluation.settings import BATCH_SIZES, add_answer_flags, settings_of
+from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, add_answer_flags, settings_of
+from open_r1.report.next_steps import command_text
 from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thinking_text
 
@@ -75,6 +76,9 @@ def main() -> None:
         answer_rows(args) if args.data_file_paths else answer_one(args)
     except (ValueError, OSError) as error:  # UsageError is a ValueError
         sys.exit(printable(str(error)))
+    except KeyboardInterrupt:
+        sys.stderr.write(stopped_text(args.out if args.data_file_paths else None))
+        sys.exit(130)
 
 
 # ------------------------------------------------------------------------------------------------------- one question
@@ -92,6 +96,16 @@ def answer_one(args: argparse.Namespace) -> None:
         if len(settings.modes) > 1:
             console.print(grid({"mode": mode}))
         save_drawings(follow(stream, console), args.out, mode, console)
+    console.print(grid({"next": next_look(args, settings)}))
+
+
+def next_look(args: argparse.Namespace, settings: EvaluationSettings) -> str:
+    """The command that shows what the answer looked at; without a picture, the one that opens the demo."""
+    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
+    if not args.image:
+        return command_text("eval/demo.py", flags)
+    asked = {"image": args.image, "question": args.question, "prompt_mode": settings.modes[0]}
+    return command_text("eval/attention.py", {**flags, **asked, "out": args.out / "attention.html"})
 
 
 def follow(stream: Iterator[str | Answer], console: Console) -> Answer:
@@ -165,6 +179,8 @@ def answer_rows(args: argparse.Namespace) -> None:
     show_summary(summary, console)
     console.print(f"{len(lines)} answers: {args.out / PREDICTIONS}", highlight=False, soft_wrap=True)
     console.print(f"{drawings} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
+    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
+    console.print(f"next: {command_text('eval/demo.py', flags)}", highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

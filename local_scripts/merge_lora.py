@@ -18,6 +18,7 @@ from open_r1.models.configuration import read_config
 from open_r1.models.loading import processor_source, read_processor
 from open_r1.models.lora import adapter_config, adapter_counts, load_adapter
 from open_r1.models.saving import save_side_files, save_weights, side_files
+from open_r1.report.next_steps import ending, flags_of_run, next_evaluation
 from open_r1.tasks.recipe import copy_recipe
 
 
@@ -63,7 +64,10 @@ def save(model: PreTrainedModel, args: argparse.Namespace) -> None:
 
 def main() -> None:
     try:
-        print(merge(options().parse_args()))
+        args = options().parse_args()
+        print(merge(args))
+        flags = flags_of_run(args.adapter) | {"trust_remote_code": args.trust_remote_code}
+        print(ending("", {"next": next_evaluation(args.out, args.out.with_name(f"{args.out.name}-eval"), flags)}))
     except UsageError as error:
         sys.exit(str(error))
 

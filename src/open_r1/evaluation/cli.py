@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from open_r1.errors import UsageError, last_words
+from open_r1.evaluation.endings import end_of_evaluation
 from open_r1.evaluation.metrics import PredictionLine
-from open_r1.evaluation.predictions_file import save_summary
+from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
 from open_r1.evaluation.rescore import rescore
 from open_r1.evaluation.settings import MODES, add_options, settings_of
 from open_r1.evaluation.statistics import Interval
@@ -53,14 +54,26 @@ def main(
     find_rows: FindRows | None = None,
     finish: Finish | None = None,
 ) -> None:
-    """Run a script; exits with status 1 and a message for errors that the user can correct."""
+    """Run a script; exits with status 1 and a message for errors that the user can correct, with 130 for Ctrl-C."""
     args = parser.parse_args(argv)
     try:
         summary = run_evaluation(args, find_rows, finish)
     except (UsageError, ValueError, OSError) as error:  # OSError: no such file, no such model
         sys.exit(last_words(str(error)))
+    except KeyboardInterrupt:
+        sys.stderr.write(stopped_text(args.output_dir))
+        sys.exit(130)
     if summary is not None:
-        show_summary(summary, Console(width=None if sys.stdout.isatty() else 140))
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        show_summary(summary, console)
+        console.print(end_of_evaluation(args, summary), soft_wrap=True, highlight=False, markup=False)
+
+
+def stopped_text(folder: Path | None) -> str:
+    """What to do after Ctrl-C: answers that were written are kept."""
+    kept = folder is not None and (folder / PREDICTIONS).is_file()
+    place = f"; the answers so far are in {folder / PREDICTIONS}" if kept else ""
+    return f"\nStopped{place}: the same command goes on where it stopped\n"
 
 
 def run_evaluation(

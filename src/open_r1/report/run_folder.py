@@ -11,6 +11,7 @@ from open_r1.data.jsonl_io import parse_line, whole_lines
 from open_r1.errors import UsageError
 from open_r1.report.history import read_metrics
 
+FINAL_MODEL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 FLAGS_OF_PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags without effect on training
 
 

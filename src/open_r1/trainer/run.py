@@ -34,6 +34,7 @@ from open_r1.trainer.lifecycle.archive_logs import archive_earlier_logs
 from open_r1.trainer.lifecycle.run_lock import only_run, refuse_other_folder
 from open_r1.trainer.lifecycle.shutdown import train
 from open_r1.trainer.outputs.callbacks import Curves, Progress
+from open_r1.trainer.outputs.endings import say_beginning, say_end
 from open_r1.trainer.outputs.hub import card_of, recipe_of
 from open_r1.trainer.preflight import show_preflight
 
@@ -122,7 +123,9 @@ def train_and_save(
     save_configuration(trainer, task, training, model_args)
     trainer.recipe_and_card = recipe_of(task, training, model_args), card_of(trainer, task, training, model_args)
     on_all_ranks(lambda: refuse_unsavable_run(trainer))
+    say_beginning(trainer, resume)
     train(trainer, resume)
+    say_end(trainer, task, training, model_args)
 
 
 def refuse_unsavable_run(trainer: Trainer) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from open_r1.errors import RunEnded, UsageError, last_words
+from open_r1.report.run_folder import FINAL_MODEL
 from open_r1.trainer.checkpointing.atomic_save import SaveFailed, staged
 from open_r1.trainer.checkpointing.manifest import size_problems
 from open_r1.trainer.checkpointing.resumable import has_finished_a_step, save_checkpoint_now
@@ -18,7 +19,7 @@ from open_r1.trainer.checkpointing.select import Resume, checkpoints_in, step_of
 from open_r1.trainer.lifecycle.held_folder import FolderMoved
 from open_r1.trainer.lifecycle.partial_step import record_step_begins, step_is_partial
 from open_r1.trainer.lifecycle.preemption import RunStopped
-from open_r1.trainer.outputs.hub import FINAL_MODEL
+from open_r1.trainer.outputs.endings import again
 from open_r1.trainer.protocols import RunTrainer
 
 
@@ -87,7 +88,8 @@ def how_to_continue(trainer: RunTrainer, error: Exception) -> str:
             return f"{failed}; {newest_checkpoint_hint(trainer)}"
         if saved:
             newest = checkpoints_in(Path(trainer.args.output_dir))[:1] == [saved]
-            return f"continue it with --resume_from_checkpoint {saved}{', or auto' if newest else ''}"
+            auto = ", or auto" if newest else ""
+            return f"continue it with --resume_from_checkpoint {saved}{auto}{again(trainer, saved)}"
     return newest_checkpoint_hint(trainer)
 
 
@@ -101,7 +103,7 @@ def newest_checkpoint_hint(trainer: RunTrainer) -> str:
     if newest is None:
         return "nothing was saved"
     auto = "auto" if checkpoints_in(folder)[:1] == [newest] else newest
-    return f"the last good checkpoint is {newest}: --resume_from_checkpoint {auto}"
+    return f"the last good checkpoint is {newest}: --resume_from_checkpoint {auto}{again(trainer, newest)}"
 
 
 def end_alone(error: Exception) -> NoReturn:

@@ -18,13 +18,13 @@ from open_r1.data.paths import split_paths
 from open_r1.models.saving import SideFiles, save_side_files, save_weights, side_files
 from open_r1.redaction import command_line, redacted
 from open_r1.report.model_card import Card, write_card
+from open_r1.report.run_folder import FINAL_MODEL
 from open_r1.tasks.find import find_task
 from open_r1.tasks.recipe import FILE as RECIPE
 from open_r1.tasks.recipe import Recipe
 from open_r1.trainer.checkpointing.manifest import MANIFEST
 from open_r1.trainer.protocols import RunTrainer
 
-FINAL_MODEL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 # Patterns of the files of a checkpoint-N that hold a run's state.
 STATE_FILES = ["optimizer*", "scheduler*", "rng_state*", "run_state*", "trainer_state*", "latest"]
 STATE_FILES += ["global_step*", "*fsdp_model*", "zero_to_fp32.py", "reference.safetensors", "entropy_ctrl*", MANIFEST]
