@@ -78,6 +78,7 @@ def test_a_colon_in_a_name_and_methods_of_each_file_survive(tmp_path):
     (path,) = files(tmp_path, "a:b.jsonl")
     flags = {"data_file_paths": path.replace(":", "\\:"), "image_folders": None, "reward_method": "mcq"}
     assert parsed(next_evaluation("m", "out", flags)).data_file_paths == path.replace(":", "\\:")
+    assert parsed(next_evaluation("m", "out", {**flags, "fields": "problem=q"})).fields == "problem=q"
     two = {"data_file_paths": ROWS, "reward_method": "mcq:math", "trust_remote_code": True}
     args = parsed(next_evaluation("my model", "out", two))
     assert args.reward_method == "mcq:math" and args.trust_remote_code and args.model == "my model"
@@ -160,6 +161,8 @@ def test_the_health_of_a_run_is_said_with_the_names_of_its_findings(tmp_path):
 OTHER = {  # field -> another value than by default
     "prompt_mode": "direct",
     "max_completion_length": 7,
+    "prompt_template": "Look well. {question} Answer in <answer> tags.",
+    "fields": "problem=question",
     "num_samples": 3,
     "temperature": 0.5,
     "top_p": 0.9,

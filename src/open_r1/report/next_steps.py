@@ -1,7 +1,6 @@
 """Says at the end of a command where its results are, and which command comes next, to be pasted. (torch-free)"""
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,8 @@ from open_r1.redaction import command_line
 from open_r1.report.run_folder import FINAL_MODEL, flat
 
 REPOSITORY = Path(open_r1.__file__).resolve().parents[2]
-HELD_OUT_STEMS = (
-    "heldout",
-    "held_out",
-    "val",
-    "valid",
-    "validation",
-    "dev",
-    "eval",
-    "test",
-)  # stems beside a training file
+# Stems of files of held-out rows, beside a training file.
+HELD_OUT_STEMS = ("heldout", "held_out", "val", "valid", "validation", "dev", "eval", "test")
 
 
 def script_path(name: str) -> str:
@@ -36,7 +27,8 @@ def command_text(script: str, flags: Mapping[str, Any], *places: object) -> str:
     """A command that can be pasted: a script or `-m MODULE`, its `places` (positional) and flags; those without a
     value are left out, secrets are blanked.
 
-    >>> command_text("eval/demo.py", {"model": "my model", "task": None, "trust_remote_code": True}).partition("eval/")[2]
+    >>> flags = {"model": "my model", "task": None, "trust_remote_code": True}
+    >>> command_text("eval/demo.py", flags).partition("eval/")[2]
     "demo.py --model 'my model' --trust_remote_code"
     """
     words = ["python", *(script.split() if script.startswith("-m ") else [script_path(script)]), *map(str, places)]
@@ -45,7 +37,7 @@ def command_text(script: str, flags: Mapping[str, Any], *places: object) -> str:
             continue
         values = [] if value is True else value if isinstance(value, list) else [value]
         words += [f"--{name}", *map(str, values)]
-    return command_line([shlex.quote(word) for word in words])
+    return command_line(words)
 
 
 def ending(title: str, lines: Mapping[str, str | None]) -> str:
@@ -83,6 +75,7 @@ def next_evaluation(model: str | os.PathLike, out: str | os.PathLike, flags: Map
         "model": model,
         "data_file_paths": ":".join(path.replace(":", "\\:") for path in files),
         "image_folders": flags.get("image_folders"),
+        "fields": flags.get("fields"),
         "reward_method": methods if methods and ":" in methods else None,
     }
     return command_text("eval/evaluate.py", {**rows, "output_dir": out, **remote})

@@ -1,6 +1,5 @@
 """Says on rank 0 where a run begins when it is resumed, and at its end where its results are and what comes next."""
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def resuming_command(argv: list[str], checkpoint: Path) -> str:
         if not skip and word.partition("=")[0] != RESUME:
             words.append(word)
         skip = word == RESUME
-    return command_line([shlex.quote(word) for word in ("python", *words, RESUME, str(checkpoint))])
+    return command_line(["python", *words, RESUME, str(checkpoint)])
 
 
 def write_below_bar(text: str) -> None:
