@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from open_r1.data.field_names import renaming_of
-from open_r1.data.paths import split_paths
+from open_r1.data.paths import data_files
 from open_r1.data.unlabeled import files_with_placeholders
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary, stopped_text
@@ -166,7 +166,7 @@ def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> Non
 
 def answer_rows(args: argparse.Namespace) -> None:
     """Answer the rows of files: `OUT/predictions.jsonl` and `OUT/drawn`; under torchrun rank 0 draws."""
-    names, renaming = split_paths(args.data_file_paths, "--data_file_paths"), renaming_of(args.fields)
+    names, renaming = data_files(args.data_file_paths), renaming_of(args.fields)
     paths = files_with_placeholders(names, args.out / "rows", renaming)
     args.data_file_paths, args.output_dir, args.num_samples = paths, args.out, 1
     settings = settings_of(args)

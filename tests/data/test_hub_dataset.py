@@ -1,17 +1,23 @@
 """grpo.py's datasets: local folders and saved datasets become Records; pictures are spooled when first used."""
 
+import json
+
+import httpx
 import pytest
 from datasets import Dataset, Features, Image, List, Value
+from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image as Pictures
 
+from open_r1.data.field_names import renaming_of
 from open_r1.data.hub_dataset import load_hub_records
 from open_r1.data.images import load_images
-from open_r1.errors import DataError
+from open_r1.errors import DataError, UsageError
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("OPEN_R1_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
 
 
 def saved(tmp_path, rows: dict, image: object) -> str:
@@ -53,6 +59,98 @@ def test_missing_columns_and_splits_are_named(tmp_path):
         load_hub_records(str(tmp_path / "d"), None, "train", None)
     with pytest.raises(DataError, match=r"split: got 'test', expected one of train"):
         load_hub_records(str(tmp_path / "d"), None, "test", None)
+
+
+# ---------------------------------------------------------------------------------------------- what a name stands for
+
+
+def lines(path, *rows: dict) -> str:
+    path.write_text("".join(json.dumps({"problem": "a?", "solution": "1"} | row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_file_is_read_with_the_pictures_of_its_folder(tmp_path):
+    picture("red").save(tmp_path / "a.png")
+    name = lines(tmp_path / "x.jsonl", {"image": "a.png"})
+    Dataset.from_list([{"image": "a.png", "q": "a?", "solution": "1"}]).to_parquet(str(tmp_path / "x.parquet"))
+    renaming = renaming_of("problem=q", "--columns")
+    for records in (
+        load_hub_records(name, None, "train", "math"),
+        load_hub_records(str(tmp_path / "x.parquet"), None, "train", "math", renaming),
+    ):
+        assert load_images([records[0]])[0][0].getpixel((5, 5)) == (255, 0, 0)
+        assert records[0].where in (f"{name}:1", f"{tmp_path / 'x.parquet'}:1")
+        assert records[0].accu_reward_method == "math"
+    with pytest.raises(UsageError, match="all one split"):
+        load_hub_records(name, None, "test", None)
+    with pytest.raises(UsageError, match="--dataset_config: got 'main'"):
+        load_hub_records(name, "main", "train", None)
+
+
+def test_folders_of_files_have_splits(tmp_path):
+    (tmp_path / "d").mkdir()
+    lines(tmp_path / "d" / "train.jsonl", {}, {"problem": "b?"})
+    lines(tmp_path / "d" / "test.jsonl", {"problem": "c?"})
+    assert len(load_hub_records(str(tmp_path / "d"), None, "train", None)) == 2
+    assert load_hub_records(str(tmp_path / "d"), None, "test", None)[0].turns[0].text == "c?"
+
+
+def test_a_folder_of_pictures_with_metadata(tmp_path):
+    (tmp_path / "d" / "train").mkdir(parents=True)
+    picture("red").save(tmp_path / "d" / "train" / "a.png")
+    (tmp_path / "d" / "train" / "metadata.csv").write_text("file_name,problem,solution\na.png,a?,1\n")
+    (record,) = load_hub_records(str(tmp_path / "d"), None, "train", None)
+    assert record.images == ("train/a.png",) and load_images([record])[0][0].getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("/no/such/folder", "there is no folder /no/such either"),
+        ("./sets/trian", "did you mean 'sets/train'"),
+        ("sets/trian", "did you mean 'sets/train'"),
+        ("sets/train/x.parqet", "did you mean 'sets/train/x.parquet'"),
+        ("nothing.jsonl", "expected a file or folder that exists"),
+        ("a/b/c", "there is no folder a/b"),
+        ("some/name", "cannot load"),
+        ("sets/empty", "doesn't contain any data files"),
+        ("sets/mixed", "column names don't match"),
+    ],
+)
+def test_a_name_of_nothing_is_refused_at_once(tmp_path, monkeypatch, name, words):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("train", "empty", "mixed"):
+        (tmp_path / "sets" / folder).mkdir(parents=True)
+    lines(tmp_path / "sets" / "train" / "x.parquet")
+    lines(tmp_path / "sets" / "mixed" / "a.jsonl", {})
+    lines(tmp_path / "sets" / "mixed" / "b.jsonl", {"other": 1})
+    with pytest.raises(UsageError, match=words):
+        load_hub_records(name, None, "train", None)
+
+
+NOT_FOUND = httpx.Response(404, request=httpx.Request("GET", "x:"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("no route"), "cannot be reached .*HF_HUB_OFFLINE=1"),
+        (httpx.ConnectTimeout("slow"), "cannot be reached"),
+        (
+            RepositoryNotFoundError("404", response=httpx.Response(404, request=httpx.Request("GET", "x:"))),
+            "has no such",
+        ),
+    ],
+)
+def test_a_hub_that_cannot_be_asked_is_told_in_seconds(monkeypatch, error, words):
+    def ask(*_, timeout, **__):
+        assert timeout <= 10
+        raise error
+
+    monkeypatch.setattr("open_r1.data.hub_dataset.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr("open_r1.data.hub_dataset.HfApi.dataset_info", ask)
+    with pytest.raises(UsageError, match=words):
+        load_hub_records("some/name", None, "train", None)
 
 
 # ----------------------------------------------------------------------------------------------------- named files

@@ -396,6 +396,19 @@ def test_shards_and_lines_are_one_dataset():
     assert {r.where for r in train}.isdisjoint({r.where for r in held_out}) and len(train) + len(held_out) == 13
 
 
+@pytest.mark.parametrize("shards", ["shards", "shards/*.parquet", "./shards/", "sh*/t-?.parquet"])
+def test_a_folder_or_a_pattern_stands_for_its_shards(shards):
+    Path("shards").mkdir()
+    for number in (1, 0):
+        table([{"id": str(number)}], f"shards/t-{number}.parquet")
+    table([{"id": "last"}], "z.parquet")
+    assert [record.id for record in read(f"{shards}:z.parquet")] == ["0", "1", "last"]
+
+
+def test_a_pattern_of_no_file_is_a_missing_file():
+    assert "none*.parquet: file: got no such file" in refusal("none*.parquet")[0]
+
+
 def test_rows_are_read_in_any_order_from_any_process():
     data = pickle.loads(pickle.dumps(read(table([{"id": str(i), "image": png()} for i in range(70)]))))
     assert data[69].id == "69" and data[0].id == "0"

@@ -8,9 +8,11 @@ may name a picture's file, but only one below the image folder, by default the d
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, config, load_dataset, load_from_disk
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from open_r1.data.field_names import Renaming
 from open_r1.data.jsonl_dataset import (
@@ -22,11 +24,12 @@ from open_r1.data.jsonl_dataset import (
     load_records,
     reading_bar,
 )
-from open_r1.data.model_place import HUB_NAME
+from open_r1.data.model_place import HUB_NAME, HUB_SECONDS
 from open_r1.data.table_rows import ROWS_AT_ONCE, Table
 from open_r1.errors import DataError, UsageError, data_error, nearest_hint, shorten
 
 AS_COLUMNS = Renaming(flag="--columns")
+ADVICE = ("correct the name, or download it where the hub can be asked", "mend that, or name one of its files")
 FILE_ENDINGS = {"parquet", "jsonl", "json", "csv", "tsv", "arrow", "zip", "txt"}
 
 
@@ -72,6 +75,7 @@ def refuse_parts_of_file(name: str, config_name: str | None, split: str) -> None
 def split_of(name: str, config_name: str | None, split: str) -> Dataset:
     """A split of a dataset. Raises UsageError where it cannot be loaded, DataError where it has no such split."""
     refuse_missing_path(name)
+    refuse_silent_hub(name)
     folder = Path(name)
     saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
     try:
@@ -79,7 +83,8 @@ def split_of(name: str, config_name: str | None, split: str) -> Dataset:
     except Exception as error:  # of many types: no such dataset, no network, a broken file, columns that differ
         reason = error.__cause__ or error
         got = f"{type(reason).__name__}: {shorten(str(reason), 300)}"
-        raise UsageError(f"--dataset_name: got {name}, which `datasets` cannot load ({got})") from error
+        advice = ADVICE[folder.is_dir()]
+        raise UsageError(f"--dataset_name: got {name}, which `datasets` cannot load ({got}); {advice}") from error
     splits = loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
     if split not in splits:
         flags = "set --dataset_train_split or --dataset_test_split"
@@ -100,6 +105,27 @@ def refuse_missing_path(name: str) -> None:
     raise UsageError(f"--dataset_name: got {name}, expected a file or folder that exists, or OWNER/NAME; {hint}")
 
 
+def refuse_silent_hub(name: str) -> None:
+    """Raises UsageError for a dataset that the hub has not, or where the hub cannot be reached: `datasets` would try
+    for minutes."""
+    if Path(name).exists() or constants.is_offline_mode():
+        return
+    try:
+        HfApi().dataset_info(name, timeout=HUB_SECONDS)
+    except RepositoryNotFoundError:
+        raise UsageError(
+            f"--dataset_name: got {name}, which is no folder or file, and the hub has no such dataset, or shows it to "
+            "others only (hf auth login); correct the name"
+        ) from None
+    except HfHubHTTPError:
+        return  # it answered: loading says more
+    except httpx.HTTPError as error:
+        raise UsageError(
+            f"--dataset_name: got {name}, which is no folder or file, and the hub cannot be reached "
+            f"({type(error).__name__}); correct the name, or set HF_HUB_OFFLINE=1 for what `datasets` has in its cache"
+        ) from error
+
+
 def hub_table(dataset: Dataset, where: str) -> Table:
     """The table of a dataset, with its pictures as bytes or paths: only `open_r1.data.images` decodes pixels."""
     arrow = dataset.with_format("arrow")
@@ -113,5 +139,5 @@ def hub_table(dataset: Dataset, where: str) -> Table:
 
 def downloads() -> list[str]:
     """Folders of what `datasets` and the hub's client have downloaded."""
-    folders = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
+    folders = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
     return [str(Path(folder).absolute()) for folder in folders]

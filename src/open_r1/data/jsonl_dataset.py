@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from open_r1.data.field_names import AS_NAMED, Renaming, renamed
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
-from open_r1.data.paths import drive_hint, folder_problem, split_paths
+from open_r1.data.paths import data_files, drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
 from open_r1.data.table_rows import Table, is_parquet, parquet_table
 from open_r1.data.unpacking import unpack
@@ -237,7 +237,7 @@ def default_cache_dir() -> Path:
 
 
 def _sources(files: Paths, folders: Paths | None, methods: Paths | None, renaming: Renaming) -> list[JsonlFile]:
-    paths = split_paths(files, "--data_file_paths")
+    paths = data_files(files)
     columns = [per_file(folders, paths, "--image_folders"), per_file(methods, paths, "--reward_method")]
     return [JsonlFile(*entry, renaming=renaming) for entry in zip(paths, *columns, strict=True)]
 

@@ -1,5 +1,6 @@
 """Splits path lists as users type them; resolves image paths that must stay below their folder. (torch-free)"""
 
+import glob
 import os
 import re
 import stat
@@ -35,6 +36,19 @@ def split_paths(value: str | os.PathLike | Sequence[str | os.PathLike], flag: st
         remedy = "remove the stray colon, or write \\: for a colon that belongs to a name"
         raise data_error(flag, "value", shorten(value), "a path on each side of every colon", remedy)
     return parts
+
+
+def data_files(value: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str]:
+    """The files of `--data_file_paths`: a pattern (`shards/*.parquet`), or a folder of parquet files, stands for its
+    files in the order of their names. What stands for none stays as it is."""
+    return [file for path in split_paths(value, "--data_file_paths") for file in _files_of(path)]
+
+
+def _files_of(path: str) -> list[str]:
+    if Path(path).exists() and not Path(path).is_dir():
+        return [path]
+    pattern = str(Path(glob.escape(path), "*.parquet")) if Path(path).is_dir() else path
+    return sorted(glob.glob(pattern)) or [path]  # noqa: PTH207 (a pattern may be absolute)
 
 
 def _as_sequence(value: os.PathLike | Sequence[str | os.PathLike]) -> Sequence[str | os.PathLike]:

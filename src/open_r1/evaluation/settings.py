@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.jsonl_dataset import per_file
-from open_r1.data.paths import split_paths
+from open_r1.data.paths import data_files, split_paths
 from open_r1.errors import UsageError
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import prepare_methods
@@ -125,7 +125,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     for name in ("model", "data_file_paths", "output_dir"):
         if not getattr(args, name):
             raise UsageError(f"--{name}: got nothing, expected a value; see --help")
-    recipe, paths = read_recipe(args.model), split_paths(args.data_file_paths, "--data_file_paths")
+    recipe, paths = read_recipe(args.model), data_files(args.data_file_paths)
     if duplicates := {path for path in paths if paths.count(path) > 1}:
         raise UsageError(f"--data_file_paths: got {duplicates.pop()} twice, expected each file once; remove one")
     tasks = per_file(task_words(args, recipe), paths, "--task")
