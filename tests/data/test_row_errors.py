@@ -120,6 +120,77 @@ def test_an_epoch_that_ends_before_its_length_is_an_error():
             trainer.get_batch_samples(iter(few), 2, None)
 
 
+@pytest.mark.parametrize("length", [3, None])
+def test_an_evaluation_that_ends_before_its_length_is_an_error(length):
+    class Loader:
+        def __iter__(self):
+            return iter(range(2))  # what a loop sees of a loader in which StopIteration is raised
+
+    class Sized(Loader):
+        def __len__(self):
+            return length
+
+    class Base:
+        def evaluation_loop(self, loader):
+            return [self.prediction_step() for _ in loader]
+
+        def prediction_step(self):
+            return 1
+
+    class Hooked(LifecycleHooks, Base):
+        args = SimpleNamespace(output_dir="", hang_timeout=0, process_index=0, world_size=1)
+        state, accelerator = SimpleNamespace(global_step=3), None
+        signals = SimpleNamespace(check=lambda _: None)
+
+    if length is None:
+        assert Hooked().evaluation_loop(Loader()) == [1, 1]
+    else:
+        with pytest.raises(UsageError, match="after step 3: got 2 of 3 batches"):
+            Hooked().evaluation_loop(Sized())
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(0), SystemExit(), GeneratorExit()], ids=["exit", "exit-none", "generator"]
+)
+@pytest.mark.parametrize("place", ["sampler", "dataset", "collator"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_code_that_a_run_calls_cannot_end_it_as_if_it_were_done(monkeypatch, capsys, error, place, workers):
+    from contextlib import nullcontext
+
+    from torch.utils.data import DataLoader
+
+    from open_r1.trainer.lifecycle import shutdown
+
+    class Rows:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, row):
+            return failing(error)() if place == "dataset" else row
+
+    order = (failing(error)() if place == "sampler" and row == 1 else row for row in range(4))
+    collate = failing(error) if place == "collator" else None
+
+    def steps(**_):
+        return list(DataLoader(Rows(), sampler=order, collate_fn=collate, num_workers=workers))
+
+    trainer = SimpleNamespace(
+        watch=SimpleNamespace(running=nullcontext),
+        signals=SimpleNamespace(handlers=nullcontext),
+        refuse_moved=lambda: None,
+        train=steps,
+        accelerator=SimpleNamespace(num_processes=1, is_main_process=True),
+        state=SimpleNamespace(global_step=3),
+    )
+    monkeypatch.setattr(shutdown, "record_step_begins", lambda _: nullcontext())
+    monkeypatch.setattr(shutdown, "how_to_continue", lambda *_: "a checkpoint is saved")
+    with pytest.raises((SystemExit, RuntimeError)) as ended:
+        shutdown.train(trainer, SimpleNamespace(checkpoint=None))
+    assert getattr(ended.value, "code", 1) == 1
+    said = capsys.readouterr().err + "".join(getattr(ended.value, "__notes__", ()))
+    assert "The run ended after step 3; a checkpoint is saved" in said
+
+
 # -------------------------------------------------------------------------------------------------------------- doors
 
 

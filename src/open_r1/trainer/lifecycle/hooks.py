@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from transformers.trainer_utils import has_length
 
 from open_r1.errors import UsageError
 from open_r1.trainer.lifecycle.held_folder import FolderMoved, HeldFolder, moved_text
@@ -16,6 +17,8 @@ from open_r1.trainer.lifecycle.watchdog import Watchdog
 
 class LifecycleHooks:
     """Mixin, before TRL's class: watchdog phases, stop signals, and the output folder held open."""
+
+    predicted = 0  # batches of the evaluation in progress
 
     @cached_property
     def watch(self) -> Watchdog:
@@ -79,8 +82,21 @@ class LifecycleHooks:
             )
         return batches, items
 
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raises UsageError where the data loader ends before its length, as `get_batch_samples` does."""
+        self.predicted = 0
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        if has_length(dataloader) and self.predicted < len(dataloader):
+            raise UsageError(
+                f"evaluation after step {self.state.global_step}: got {self.predicted} of {len(dataloader)} batches "
+                "from the data loader, which ended before its length, expected all; StopIteration in a sampler, a "
+                "dataset or a collator ends it so: correct that"
+            )
+        return output
+
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         self.signals.check(self.accelerator)
+        self.predicted += 1
         with self.watch.phase("evaluation"):
             return super().prediction_step(*args, **kwargs)
 

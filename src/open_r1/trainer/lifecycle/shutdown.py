@@ -4,6 +4,7 @@ An early end leaves `checkpoint-N` of the last finished optimizer step, unless t
 several that fails alone exits at once, so that its launcher ends the others.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -22,12 +23,14 @@ from open_r1.trainer.lifecycle.preemption import RunStopped
 from open_r1.trainer.outputs.endings import again
 from open_r1.trainer.protocols import RunTrainer
 
+logger = logging.getLogger(__name__)
+
 
 def train(trainer: RunTrainer, resume: Resume) -> None:
     """Train, from a checkpoint where there is one, and save the final model to `checkpoint` in the output folder.
 
-    Ends the process with status 0 after a stop signal, and with 1 where the run cannot go on; both say how to
-    continue. Other errors pass, with that as a note.
+    Ends the process with status 0 after a stop signal, and with 1 where the run cannot go on, also where code that it
+    calls raises SystemExit; both say how to continue. Other errors pass, with that as a note.
     """
     with trainer.watch.running(), trainer.signals.handlers(), record_step_begins(trainer):
         try:
@@ -37,6 +40,15 @@ def train(trainer: RunTrainer, resume: Resume) -> None:
             save_final(trainer)
         except Exception as error:
             end_in_error(trainer, error)
+        except (SystemExit, GeneratorExit) as error:
+            end_in_error(trainer, unasked_end(error))
+
+
+def unasked_end(error: SystemExit | GeneratorExit) -> UsageError:
+    """The error of a run that code it calls (a sampler, a dataset, a callback) would end as if it were done."""
+    logger.error("a run was ended by code that it calls", exc_info=error)
+    got = f"{type(error).__name__}({error})"
+    return UsageError(f"got {got} from code that the run calls, expected no end; the traceback is in the log")
 
 
 def save_final(trainer: RunTrainer) -> None:
