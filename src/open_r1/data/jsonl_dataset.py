@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from open_r1.data.field_names import AS_NAMED, Renaming, renamed
+from open_r1.data.file_kinds import folder_remedy
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import data_files, drive_hint, folder_problem, split_paths
 from open_r1.data.record import Record, parse_row
@@ -51,7 +52,8 @@ class JsonlFile:
     def problems(self) -> list[Problem]:
         """Defects of the file itself: missing, a folder, unreadable; empty where it can be read."""
         if Path(self.path).is_dir():
-            return [Problem(self.path, "file", "a folder", "a JSONL file", "name the file inside it")]
+            remedy = folder_remedy(self.path, (child.name for child in Path(self.path).iterdir()))
+            return [Problem(self.path, "file", "a folder", "a JSONL file", remedy)]
         if not Path(self.path).exists():
             remedy = "correct the path; it is relative to the working directory" + drive_hint(self.path)
             return [Problem(self.path, "file", "no such file", "a JSONL file", remedy)]

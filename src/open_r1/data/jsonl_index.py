@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import shlex
 import zipfile
 import zlib
 from array import array
@@ -18,6 +17,7 @@ import orjson
 
 from open_r1.data.build_lock import one_builder
 from open_r1.data.field_names import renamed
+from open_r1.data.file_kinds import file_problem
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import parse_row
@@ -26,10 +26,6 @@ from open_r1.errors import DataError, Problem, data_error, shorten
 CACHE_FROM_BYTES = 1 << 20  # smaller files are validated again each time: it takes milliseconds
 MAX_DEPTH = 254  # orjson's own limit for writing; the limit of Python's repr is higher
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_CONVERT = (
-    'convert it: python -c "import json,sys; [print(json.dumps(r)) for r in json.load(open(sys.argv[1]))]" {0} > {1}'
-)
 logger = logging.getLogger(__name__)
 
 
@@ -115,10 +111,9 @@ def _scan(
     problems: list[Problem] = []
     places = array("q")  # offset, length, line, CRC, that of the id; the garbage collector does not traverse an array
     check = images.problem if images else _missing_folder if folder is None else None
+    if (defect := file_problem(path)) is not None:
+        return EMPTY, [defect]
     with open(path, "rb") as file:
-        if (defect := _whole_file_problem(file.readline(), file.readline(), path)) is not None:
-            return EMPTY, [defect]
-        file.seek(0)
         for line, offset, text in _lines(file, report):
             where = f"{path}:{line}"
             try:
@@ -127,6 +122,8 @@ def _scan(
                 places.extend((offset, len(text), line, zlib.crc32(text), zlib.crc32(record.id.encode())))
             except DataError as error:
                 problems += error.problems
+    if images and (defect := images.wrong_folder(path)):
+        problems.insert(0, defect)
     if not places and not problems:
         problems.append(Problem(path, "file", "no rows", "at least one JSON object", "check how the file was written"))
     table_N5 = np.frombuffer(places, np.int64).reshape(-1, 5)
@@ -149,26 +146,6 @@ def _lines(file: BinaryIO, report: Callable[[int], object]) -> Iterator[tuple[in
 def _missing_folder(path: str, where: str) -> Problem:
     """The problem of a row with images where no image folder is set."""
     return Problem(where, "image", shorten(path), "an image folder for rows with images", "give --image_folders")
-
-
-def _whole_file_problem(first: bytes, second: bytes, path: str) -> Problem | None:
-    """The one problem of a file that is UTF-16 or a JSON array, instead of one for each of its lines."""
-    if first.startswith(_UTF16):
-        remedy = f"convert it: iconv -f UTF-16 -t UTF-8 {shlex.quote(path)} > FILE"
-        return Problem(path, "file", "UTF-16", "UTF-8", remedy)
-    text = first.removeprefix(_BOM).strip()
-    if text.startswith(b"[") and not (second.lstrip().startswith(b"{") and _is_json(text)):
-        remedy = _CONVERT.format(shlex.quote(path), shlex.quote(path + "l"))
-        return Problem(path, "file", "a JSON array", "JSONL: one object a line", remedy)
-    return None
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def _duplicates(path: str, table_N5: np.ndarray, fields: Mapping[str, str]) -> tuple[tuple[int, str], ...]:

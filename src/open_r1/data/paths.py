@@ -7,9 +7,12 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from open_r1.data.media_keys import is_picture_text
+from open_r1.data.near_paths import near_path, right_folder
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COLON = re.compile(r"\\?:")
+_WEB = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://", re.I)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _UNSAFE = (
     re.compile(  # an absolute path, a drive letter, a URL or data: URI, a ".." part, a NUL, half a surrogate pair
@@ -18,6 +21,8 @@ _UNSAFE = (
         re.S,
     )
 )
+FEW_MISSES = 10  # missing pictures by which a whole folder is judged
+SAMPLED_MISSES = 8
 
 
 def split_paths(value: str | os.PathLike | Sequence[str | os.PathLike], flag: str = "paths") -> list[str]:
@@ -99,14 +104,32 @@ class ImageFolder:
         self.folder = folder
         self.root = os.path.realpath(folder)
         self.directories: dict[str, str] = {}  # sub-folder as written -> resolved, "" where it leaves the root
+        self.has_any = False  # whether any of the asked files is there
+        self.missing: list[str] = []  # the first of those that are not, and their number
+        self.misses = 0
 
     def problem(self, relative: str, where: str) -> Problem | None:
         """The problem of an image path (unsafe, missing, outside, not a regular file), or None."""
         try:
             self.resolve(relative, where)
         except DataError as error:
+            self.misses += 1
+            if len(self.missing) < SAMPLED_MISSES:
+                self.missing.append(relative)
             return error.problems[0]
+        self.has_any = True
         return None
+
+    def wrong_folder(self, beside: str) -> Problem | None:
+        """The problem of a folder in which none of many asked files is; `beside`: the file of the rows."""
+        if self.has_any or self.misses < FEW_MISSES:
+            return None
+        right = right_folder(self.folder, self.missing, beside)
+        remedy = (
+            f"did you mean --image_folders {right}?" if right else "give the folder that the paths are relative to"
+        )
+        got = f"{self.folder!r}, below which none of {self.misses:,} pictures lies, as {shorten(self.missing[0])}"
+        return Problem("--image_folders", "folder", got, "the folder of the pictures", remedy)
 
     def resolve(self, relative: str, where: str) -> str:
         """The real path of an image. Raises DataError (field `image`) where it is unsafe, missing or not a file."""
@@ -139,8 +162,18 @@ class ImageFolder:
 
     def _unsafe_path_error(self, relative: str, where: str) -> DataError:
         expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
-        remedy = "copy the image below the folder and write its relative path"
-        return data_error(where, "image", shorten(relative), expected, remedy)
+        got, remedy = shorten(relative), "copy the image below the folder and write its relative path"
+        if near := near_path(self.root, relative):
+            remedy = f"write {near!r}"
+        elif _WEB.match(relative):
+            remedy = "download the picture below the folder: nothing is fetched"
+        elif relative[:5].lower() == "data:":
+            remedy = "write it to a file: python -m open_r1.convert FILE --out DIR"
+        elif relative[0] == "/" and is_picture_text(relative) and "\0" not in relative and Path(relative).is_file():
+            remedy = (
+                f"give a folder above it, such as --image_folders {Path(relative).parent}, or copy it below the folder"
+            )
+        return data_error(where, "image", got, expected, remedy)
 
     def _outside_error(self, relative: str, where: str) -> DataError:
         got = f"{shorten(relative)}, a link that leads outside"
@@ -150,6 +183,10 @@ class ImageFolder:
     def _missing_error(self, relative: str, where: str, error: OSError) -> DataError:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             expected, remedy = f"an existing file under {self.folder!r}", "correct the path or --image_folders"
+            if "\\" in relative:
+                remedy = "write paths with forward slashes, below --image_folders"
+            if near := near_path(self.root, relative):
+                remedy = f"write {near!r}"
             return data_error(where, "image", shorten(relative), expected, remedy)
         got, remedy = f"{shorten(relative)} ({error.strerror})", "correct the path or its permissions"
         return data_error(where, "image", got, f"a reachable file under {self.folder!r}", remedy)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from open_r1.data.media_keys import media_problems
+from open_r1.data.near_paths import relative_below
 from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Turn, row_format, shown_json
 from open_r1.data.text_marks import mark_problems, unfilled
 from open_r1.errors import DataError, Problem, data_error, shorten
@@ -65,6 +66,8 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
     if dialogue is not None and images is not None:
         images = _attempt(problems, _in_tag_order, images, dialogue.slots, where) or images
+        if any(path[0] in "/f" for path in images):
+            images = tuple(relative_below(path, folder) for path in images)
     if images is not None:
         problems += media_problems(row, where, images)
     if dialogue is not None:
