@@ -14,11 +14,13 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -33,7 +35,7 @@ from open_r1.data.paths import split_paths
 from open_r1.data.prompt_length import prompt_tokens
 from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class, summary_table
-from open_r1.errors import DataError, Problem, UsageError, look_up, shorten
+from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, shorten, summarized
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
 from open_r1.report.preview import write_preview
 from open_r1.rewards.custom import load_reward
@@ -133,12 +135,22 @@ def _in_order(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def problem_table(problems: Sequence[Problem]) -> Table:
-    """The table of defects, one row for each."""
+    """The table of defects, one row for each, or for each kind."""
     columns = ("got", "expected", "what to do")
     table = Table(Column("where", no_wrap=True), Column("field", no_wrap=True), *columns, show_lines=True)
     for p in problems:
         table.add_row(*map(escape, (p.where, p.field, p.got, p.expected, p.remedy)))
     return table
+
+
+def write_defects(problems: Sequence[Problem], file: Path) -> None:
+    """Writes each defect as a JSON line, with where, field, got, expected and remedy. Raises UsageError."""
+    try:
+        file.write_bytes(b"".join(orjson.dumps(asdict(problem)) + b"\n" for problem in problems))
+    except OSError as error:
+        raise UsageError(
+            f"--all_defects: got {file}, expected a file that can be written ({error.strerror})"
+        ) from error
 
 
 def check_parser() -> argparse.ArgumentParser:
@@ -164,6 +176,9 @@ def check_parser() -> argparse.ArgumentParser:
         help="write a page of sample rows with their golds drawn; default: beside the first data file",
     )
     parser.add_argument("--prompt_template", metavar="TEXT", help="text around a question, with {question}, or @FILE")
+    parser.add_argument(
+        "--all_defects", type=Path, metavar="FILE", help="write every defect to FILE, a JSON line each"
+    )
     parser.add_argument("--prompt_mode", choices=["think", "direct"], default="think", help="format of the answers")
     _add_attack_flags(parser.add_argument_group("cheap strategies"))
     return parser
@@ -268,6 +283,8 @@ def _run(
         console.print(f"preview: {page}", highlight=False, markup=False, soft_wrap=True)
     records = attacked_rows(selection, {problem.where for problem in problems}, args.prompt_mode)
     findings = report_attacks(rewards, records, settings, console, _progress) if records else 0
+    if args.all_defects is not None:
+        write_defects(problems, args.all_defects)
     return max(_report(problems, console), _report_findings(findings, console))
 
 
@@ -280,8 +297,13 @@ def _report_findings(findings: int, console: Console) -> int:
 
 def _report(problems: Sequence[Problem], console: Console) -> int:
     """Prints the problems and their number; returns the exit status."""
-    if problems:
-        console.print(problem_table(problems))
+    shown = summarized(problems)
+    if shown:
+        console.print(problem_table(shown[:MAX_SHOWN]))
+    if len(shown) > MAX_SHOWN:
+        console.print(f"... and {len(shown) - MAX_SHOWN} more kinds of defects; --all_defects FILE writes every one")
+    elif len(shown) < len(problems):
+        console.print("defects of a kind are one row; --all_defects FILE writes every one")
     console.print(f"{len(problems)} defects" if len(problems) != 1 else "1 defect")
     return 1 if problems else 0
 

@@ -4,14 +4,17 @@ import difflib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 MAX_SHOWN = 50
+FEW_ALIKE = 3  # problems that are shown one by one; more of a kind are shown as one
+_PART = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+(?:\.\d+)?")  # what differs among problems of a kind
 MAX_PLACES = 8  # rows that a message names
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -35,6 +38,31 @@ class Problem:
         return f"{self.where}: {self.field}: got {self.got}, expected {self.expected}; {self.remedy}"
 
 
+def summarized(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems in the order of the first of each kind; over FEW_ALIKE of a kind are one, with number and places.
+
+    Of a kind are those of one file that differ in quoted texts and numbers alone.
+
+    >>> rows = [Problem(f"a.jsonl:{line}", "image", f"'{line}.png'", "a file", "correct it") for line in range(1, 9)]
+    >>> print(*summarized(rows))
+    a.jsonl:1: image: got '1.png' (and 7 alike, in lines 2, 3, 4, 5, 6, ...), expected a file; correct it
+    """
+    kinds: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems:
+        texts = (problem.field, problem.got, problem.expected, problem.remedy)
+        kinds.setdefault((problem.where.rpartition(":")[0], *(_PART.sub("", text) for text in texts)), []).append(
+            problem
+        )
+    return [shown for alike in kinds.values() for shown in (alike if len(alike) <= FEW_ALIKE else [_as_one(alike)])]
+
+
+def _as_one(alike: Sequence[Problem]) -> Problem:
+    first, others = alike[0], alike[1:]
+    lines = ", ".join(problem.where.rpartition(":")[2] for problem in others[:5])
+    more = ", ..." if len(others) > 5 else ""
+    return replace(first, got=f"{first.got} (and {len(others):,} alike, in lines {lines}{more})")
+
+
 class UsageError(ValueError):
     """A setting that cannot work; the message names what was got, what was expected, and what to set.
 
@@ -52,18 +80,17 @@ class RunEnded(UsageError):
 
 
 class DataError(UsageError):
-    """Input that cannot be used, with every `Problem` found; the message shows the first `MAX_SHOWN`."""
+    """Input that cannot be used, with every `Problem` found; the message shows those of a kind as one, at most `MAX_SHOWN`."""
 
     def __init__(self, problems: Sequence[Problem] | str):
         self.problems = () if isinstance(problems, str) else tuple(problems)
         if isinstance(problems, str):  # pickled, or reported by a process of a data loader
             super().__init__(problems)
             return
-        super().__init__("\n".join(map(str, self.problems[:MAX_SHOWN])) + self._rest())
-
-    def _rest(self) -> str:
-        hidden = len(self.problems) - MAX_SHOWN
-        return f"\n... and {hidden} more" if hidden > 0 else ""
+        shown = summarized(self.problems)
+        hidden = len(shown) - MAX_SHOWN
+        more = f"\n... and {hidden} more" if hidden > 0 else ""
+        super().__init__("\n".join(map(str, shown[:MAX_SHOWN])) + more)
 
 
 class RowFailed(UsageError):

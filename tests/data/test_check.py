@@ -166,3 +166,11 @@ def test_real_data_is_clean(file: str, images: str, flags: list[str]) -> None:
     if not (DATA / file).is_file():
         pytest.skip(f"../shared/data/{file} is absent")
     assert check.main(["--data_file_paths", str(DATA / file), "--image_folders", str(DATA / images), *flags]) == 0
+
+
+def test_defects_of_a_kind_are_one_row(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(folder, [row(i, image=f"img/good{i}.png") for i in range(2000)], "--all_defects", "all.jsonl") == 1
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 60 and "2001 defects" in out and "and 1,999 alike" in out
+    assert "below which none of 2,000 pictures lies" in out
+    assert len((folder / "all.jsonl").read_text().splitlines()) == 2001

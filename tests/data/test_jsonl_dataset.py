@@ -279,7 +279,7 @@ def test_all_problems_of_all_files_together(folder: Path) -> None:
     # one for each row of a.jsonl, one for the missing file, three in the only row of b.jsonl
     assert len(problems) == len(BAD_ROWS) + 1 + 3
     assert "none.jsonl: file: got no such file, expected a JSONL file; correct the path" in "\n".join(problems)
-    with pytest.raises(DataError, match=rf"and {len(problems) - 50} more"):
+    with pytest.raises(DataError, match=r"\(and \d+ alike, in lines "):
         load_records("a.jsonl:none.jsonl:b.jsonl", "img", progress=False)
 
 
