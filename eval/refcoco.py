@@ -21,8 +21,8 @@ from rich.console import Console
 
 from open_r1.errors import DataError, UsageError
 from open_r1.evaluation.cli import main, parser_of
-from open_r1.tasks.importers.refcoco import Sources
-from open_r1.tasks.importers.regions import SplitLines, collect_regions
+from open_r1.tasks.importers.annotations.refcoco import Sources
+from open_r1.tasks.importers.annotations.regions import SplitLines, collect_regions
 
 VLM_R1_SEED = 42
 

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from open_r1.errors import DataError
-from open_r1.tasks.importers.image_tags import with_image_tags
 from open_r1.tasks.importers.picture_values import pictures_in
+from open_r1.tasks.importers.questions.image_tags import with_image_tags
 from open_r1.tasks.importers.sources import Source, Unusable
 
 

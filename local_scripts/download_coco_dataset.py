@@ -26,7 +26,7 @@ from rich.progress import Progress
 from open_r1.data.geometry.polygons import BASES, RAYS
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.errors import DataError, data_error
-from open_r1.tasks.importers.coco import InstanceFilter, Picture, picture_rows, read_pictures
+from open_r1.tasks.importers.annotations.coco import InstanceFilter, Picture, picture_rows, read_pictures
 from open_r1.tasks.importers.downloads import download, unzip
 
 SERVER = "http://images.cocodataset.org"

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_r1.errors import DataError, Problem
-from open_r1.tasks.importers.refcoco import READERS, SPLIT_NAMES, Sources
-from open_r1.tasks.importers.regions import SplitLines, collect_regions
+from open_r1.tasks.importers.annotations.refcoco import READERS, SPLIT_NAMES, Sources
+from open_r1.tasks.importers.annotations.regions import SplitLines, collect_regions
 
 
 def options() -> argparse.ArgumentParser:

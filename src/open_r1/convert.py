@@ -18,16 +18,16 @@ from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import DataError, UsageError, data_error
 from open_r1.report.preview import write_preview
-from open_r1.tasks.importers.annotated import TRAINING_TASKS, annotated_rows
+from open_r1.tasks.importers.annotations.annotated import TRAINING_TASKS, annotated_rows
+from open_r1.tasks.importers.annotations.frames import READINGS
 from open_r1.tasks.importers.conversion import Conversion
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of, refuse_idle_options, sources_of
-from open_r1.tasks.importers.frames import READINGS
-from open_r1.tasks.importers.grounding import with_boxes_in_pixels
+from open_r1.tasks.importers.items import AnnotatedPicture, ImportedItem, ImportOptions
 from open_r1.tasks.importers.output import Written, refuse_overwriting, write_rows
 from open_r1.tasks.importers.pictures import Pictures, search_folders
+from open_r1.tasks.importers.questions.grounding import with_boxes_in_pixels
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.splits import split_in_name
-from open_r1.tasks.importers.types import AnnotatedPicture, ImportedItem, ImportOptions
 
 TASK_CHOICES = ("rec", "detection", "seg", "counting", "point", "vqa")
 

@@ -12,11 +12,11 @@ from open_r1.check import check_gold
 from open_r1.data.images import with_sizes
 from open_r1.data.record import parse_row
 from open_r1.errors import Problem
-from open_r1.tasks.importers.annotated import annotated_rows
+from open_r1.tasks.importers.annotations.annotated import annotated_rows
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
+from open_r1.tasks.importers.items import AnnotatedPicture, ImportedRow, ImportOptions, LeftOut, Remark
 from open_r1.tasks.importers.pictures import Pictures, search_folders
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.types import AnnotatedPicture, ImportedRow, ImportOptions, LeftOut, Remark
 
 
 @dataclass(frozen=True)

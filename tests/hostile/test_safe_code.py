@@ -25,7 +25,7 @@ CALLS = {
 # file: what was found -> why it may stand there
 ALLOWED: dict[tuple[str, str], str] = {
     (
-        "src/open_r1/tasks/importers/refcoco.py",
+        "src/open_r1/tasks/importers/annotations/refcoco.py",
         "import pickle",
     ): "the refer toolbox ships pickles; its Unpickler refuses "
     "every class and function, so that nothing but lists, dicts, texts and numbers can be read",

@@ -23,7 +23,7 @@ from PIL import Image
 
 from open_r1.check import main as doctor
 from open_r1.errors import DataError
-from open_r1.tasks.importers.coco import (
+from open_r1.tasks.importers.annotations.coco import (
     ORDINALS,
     Instance,
     InstanceFilter,

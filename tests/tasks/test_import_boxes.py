@@ -9,8 +9,8 @@ from helpers.imported import imported, picture, written
 
 from open_r1.errors import DataError
 from open_r1.tasks.importers.formats import refuse_idle_options
+from open_r1.tasks.importers.items import ImportOptions
 from open_r1.tasks.importers.pictures import Pictures
-from open_r1.tasks.importers.types import ImportOptions
 
 RECT = {"name": "rect", "x": 30, "y": 40, "width": 120, "height": 80}
 

@@ -7,10 +7,10 @@ from pycocotools import mask as coco
 
 from open_r1.data.geometry.masks import encode_rle
 from open_r1.errors import DataError
-from open_r1.tasks.importers.coco_instances import read_coco
+from open_r1.tasks.importers.annotations.coco_instances import read_coco
+from open_r1.tasks.importers.items import ImportOptions
 from open_r1.tasks.importers.pictures import Pictures, search_folders
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.types import ImportOptions
 
 CATEGORIES = [{"id": 1, "name": "block"}, {"id": 2, "name": "disk"}, {"id": 3, "name": "star"}]
 SQUARE = [[30, 40, 150, 40, 150, 120, 30, 120]]

@@ -6,7 +6,7 @@ import pytest
 from helpers.imported import imported, picture, written
 
 from open_r1.errors import DataError
-from open_r1.tasks.importers.frames import READINGS, choose_frame, four_numbers_of
+from open_r1.tasks.importers.annotations.frames import READINGS, choose_frame, four_numbers_of
 
 SIZES = {"small": (90, 120), "usual": (640, 480), "large": (1500, 1100), "wide": (2000, 300)}
 

@@ -12,7 +12,7 @@ import pytest
 from helpers.imported import imported, picture, written
 from pycocotools import mask as coco
 
-from open_r1.tasks.importers.label_studio_brush import decode_brush
+from open_r1.tasks.importers.annotations.label_studio_brush import decode_brush
 
 SIZE = {"original_width": 300, "original_height": 200, "image_rotation": 0}
 RECTANGLE = {"x": 10.0, "y": 20.0, "width": 40.0, "height": 40.0, "rotation": 0}
@@ -297,7 +297,7 @@ def test_polygons_of_the_short_form(tmp_path):
 
 
 def test_angles_turn_clockwise_around_the_upper_left_corner():
-    from open_r1.tasks.importers.label_studio_regions import region_object
+    from open_r1.tasks.importers.annotations.label_studio_regions import region_object
 
     turned = region_object(region({"x": 0, "y": 0, "width": 50, "height": 10, "rotation": 30}), (300, 200))
     assert turned.polygons[0][1] == pytest.approx((150 * math.cos(math.pi / 6), 75))

@@ -11,8 +11,8 @@ from helpers.imported import imported, picture, written
 
 from open_r1.errors import DataError
 from open_r1.tasks.importers.formats import ANNOTATED, FOREIGN_FORMATS, OPEN_BOXES, refuse_idle_options
+from open_r1.tasks.importers.items import ImportOptions
 from open_r1.tasks.importers.pictures import Pictures
-from open_r1.tasks.importers.types import ImportOptions
 
 BOXES = [[30, 40, 120, 80], [200, 100, 80, 80]]  # x, y, width, height on 300x200
 
@@ -107,7 +107,7 @@ def test_rows_that_cannot_be_used(tmp_path, row, reason):
 
 @pytest.mark.parametrize("field", ["problem", "question", "messages", "query"])
 def test_rows_of_questions_are_no_such_data(tmp_path, field):
-    from open_r1.tasks.importers.object_columns import has_object_column
+    from open_r1.tasks.importers.annotations.object_columns import has_object_column
     from open_r1.tasks.importers.sources import Source
 
     line = json.dumps({"image": "d.png", "objects": objects(), field: "x"})

@@ -185,7 +185,7 @@ def test_a_file_without_a_filename(tmp_path):
     "make", [lambda p, h: voc(p, voc_object((1, 1, 9, 9)), head=h), lambda p, h: cvat(p, BOX, head=h)]
 )
 def test_a_document_type_is_refused(tmp_path, make, head):
-    from open_r1.tasks.importers.safe_xml import read_xml
+    from open_r1.tasks.importers.annotations.safe_xml import read_xml
 
     with pytest.raises(DataError, match="a document type"):
         read_xml(make(tmp_path, head))
@@ -195,14 +195,14 @@ def test_a_document_type_is_refused(tmp_path, make, head):
     "text", ["<annotation>", "<annotation></b>", "<a><b/></a><c/>", "<annotation>&x;</annotation>", "\0"]
 )
 def test_broken_xml_is_a_sentence(tmp_path, text):
-    from open_r1.tasks.importers.safe_xml import read_xml
+    from open_r1.tasks.importers.annotations.safe_xml import read_xml
 
     with pytest.raises(DataError, match="broken XML"):
         read_xml(written(tmp_path, "a.xml", text))
 
 
 def test_elements_nested_too_deeply_are_refused(tmp_path):
-    from open_r1.tasks.importers.safe_xml import read_xml
+    from open_r1.tasks.importers.annotations.safe_xml import read_xml
 
     with pytest.raises(DataError, match="nested over"):
         read_xml(written(tmp_path, "a.xml", "<a>" * 200_000))

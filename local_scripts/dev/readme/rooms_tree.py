@@ -33,12 +33,11 @@ def entry(label: str, names: Iterable[str]) -> str:
     ).rstrip()
 
 
-def room(folder: Path) -> list[str]:
+def room(folder: Path, indent: str = "  ") -> list[str]:
+    """The lines of a folder and of the folders in it."""
     inner = sorted(path.parent for path in folder.glob("*/__init__.py"))
-    return [
-        entry(f"  {folder.name}/", modules(folder)),
-        *(entry(f"    {part.name}/", modules(part)) for part in inner),
-    ]
+    lines = [entry(f"{indent}{folder.name}/", modules(folder))]
+    return lines + [line for part in inner for line in room(part, indent + "  ")]
 
 
 def tree() -> str:

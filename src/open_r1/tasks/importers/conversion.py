@@ -12,10 +12,10 @@ from open_r1.data.record import Record, parse_row
 from open_r1.errors import DataError
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.places import has_places, place_problems
-from open_r1.tasks.importers.image_tags import with_image_tags
+from open_r1.tasks.importers.items import ImportedRow, LeftOut, Remark
 from open_r1.tasks.importers.pictures import Pictures
+from open_r1.tasks.importers.questions.image_tags import with_image_tags
 from open_r1.tasks.importers.sources import Unusable
-from open_r1.tasks.importers.types import ImportedRow, LeftOut, Remark
 
 FIRST_PLACES = 3  # of the items that are left out for one reason
 

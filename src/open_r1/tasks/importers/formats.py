@@ -7,40 +7,40 @@ To add one, write a reader in a file of this folder and a line in FOREIGN_FORMAT
 from functools import partial
 
 from open_r1.errors import data_error, look_up
-from open_r1.tasks.importers.box_tables import is_box_table, is_createml, read_box_table, read_createml
-from open_r1.tasks.importers.coco_instances import is_coco, read_coco
-from open_r1.tasks.importers.conversations import is_chat, is_conversation, read_conversations
-from open_r1.tasks.importers.cvat import is_cvat, read_cvat
-from open_r1.tasks.importers.gui import is_gui_set, read_gui_set
+from open_r1.tasks.importers.annotations.box_tables import is_box_table, is_createml, read_box_table, read_createml
+from open_r1.tasks.importers.annotations.coco_instances import is_coco, read_coco
+from open_r1.tasks.importers.annotations.cvat import is_cvat, read_cvat
+from open_r1.tasks.importers.annotations.label_studio import (
+    is_label_studio,
+    is_label_studio_min,
+    read_label_studio,
+    read_label_studio_min,
+)
+from open_r1.tasks.importers.annotations.labelme import is_labelme, read_labelme
+from open_r1.tasks.importers.annotations.object_columns import has_object_column, read_object_columns
+from open_r1.tasks.importers.annotations.refcoco_rows import is_refcoco, read_refcoco
+from open_r1.tasks.importers.annotations.supervisely import is_supervisely, read_supervisely
+from open_r1.tasks.importers.annotations.via import is_via, read_via
+from open_r1.tasks.importers.annotations.voc import is_voc, read_voc
+from open_r1.tasks.importers.annotations.yolo import is_yolo, read_yolo
 from open_r1.tasks.importers.image_folders import (
     is_class_folder,
     is_metadata_folder,
     read_class_folder,
     read_metadata_folder,
 )
-from open_r1.tasks.importers.label_studio import (
-    is_label_studio,
-    is_label_studio_min,
-    read_label_studio,
-    read_label_studio_min,
-)
-from open_r1.tasks.importers.labelme import is_labelme, read_labelme
-from open_r1.tasks.importers.object_columns import has_object_column, read_object_columns
-from open_r1.tasks.importers.questions import QUESTION_FORMS, question_form, read_questions
-from open_r1.tasks.importers.refcoco_rows import is_refcoco, read_refcoco
-from open_r1.tasks.importers.sources import PACKED, Source
-from open_r1.tasks.importers.supervisely import is_supervisely, read_supervisely
-from open_r1.tasks.importers.table import read_table
-from open_r1.tasks.importers.types import ForeignFormat, ImportOptions
-from open_r1.tasks.importers.via import is_via, read_via
-from open_r1.tasks.importers.voc import is_voc, read_voc
-from open_r1.tasks.importers.vqa_files import (
+from open_r1.tasks.importers.items import ForeignFormat, ImportOptions
+from open_r1.tasks.importers.questions.conversations import is_chat, is_conversation, read_conversations
+from open_r1.tasks.importers.questions.gui import is_gui_set, read_gui_set
+from open_r1.tasks.importers.questions.question_rows import QUESTION_FORMS, question_form, read_questions
+from open_r1.tasks.importers.questions.vqa_files import (
     is_vqa_annotations,
     is_vqa_questions,
     read_vqa_annotations,
     read_vqa_questions,
 )
-from open_r1.tasks.importers.yolo import is_yolo, read_yolo
+from open_r1.tasks.importers.sources import PACKED, Source
+from open_r1.tasks.importers.table import read_table
 
 
 def _has_form(source: Source, name: str) -> bool:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import data_error
-from open_r1.tasks.importers.conversations import conversation_rows, dialogue_row
-from open_r1.tasks.importers.object_columns import has_object_column
+from open_r1.tasks.importers.annotations.object_columns import has_object_column
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, read_each_row
 from open_r1.tasks.importers.pictures import ENDINGS
-from open_r1.tasks.importers.questions import QUESTION_FORMS, form_of_fields, question_row
+from open_r1.tasks.importers.questions.conversations import conversation_rows, dialogue_row
+from open_r1.tasks.importers.questions.question_rows import QUESTION_FORMS, form_of_fields, question_row
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.splits import SPLIT_WORDS
 from open_r1.tasks.importers.table import table_rows
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, read_each_row
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 LABEL_QUESTION = "What does the image show? Answer with one of: {labels}."

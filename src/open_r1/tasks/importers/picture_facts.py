@@ -14,7 +14,7 @@ from PIL import Image
 
 from open_r1.data.geometry.masks import decode_rle, encode_rle, read_segmentation
 from open_r1.data.images import FORMATS, exif_of
-from open_r1.tasks.importers.types import AnnotatedObject, Corner, SizeWh
+from open_r1.tasks.importers.items import AnnotatedObject, Corner, SizeWh
 
 ORIENTATION = 0x0112  # the EXIF tag
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from open_r1.data.field_names import IMAGE_FIELDS, has_field, renamed
-from open_r1.tasks.importers.conversations import TURN_LISTS, conversation_rows
 from open_r1.tasks.importers.fields import PICTURE_FIELDS
-from open_r1.tasks.importers.questions import QuestionForm, question_row
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, read_each_row
+from open_r1.tasks.importers.questions.conversations import TURN_LISTS, conversation_rows
+from open_r1.tasks.importers.questions.question_rows import QuestionForm, question_row
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, read_each_row
 
 TABLE_FORM = QuestionForm("rows by --fields", (), ("problem",), ("solution",), has_options=True)
 

@@ -12,11 +12,8 @@ import numpy as np
 from PIL import Image
 
 from open_r1.data.geometry.masks import encode_rle
-from open_r1.tasks.importers.nearby import json_of, near_name
-from open_r1.tasks.importers.outlines import box_around
-from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.splits import split_of_folder
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.outlines import box_around
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     Corner,
@@ -25,6 +22,9 @@ from open_r1.tasks.importers.types import (
     LeftOut,
     SizeWh,
 )
+from open_r1.tasks.importers.nearby import json_of, near_name
+from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.splits import split_of_folder
 
 FILES_READ = 5  # of a folder, by which its format is told
 MAX_PACKED_BYTES = 64_000_000  # of an unpacked bitmap

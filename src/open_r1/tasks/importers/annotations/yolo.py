@@ -12,12 +12,9 @@ from typing import Any
 import yaml
 
 from open_r1.errors import DataError, data_error
-from open_r1.tasks.importers.outlines import box_around, pairs_of
-from open_r1.tasks.importers.pictures import ENDINGS
-from open_r1.tasks.importers.safe_xml import finite_number
-from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.splits import split_in_name
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.outlines import box_around, pairs_of
+from open_r1.tasks.importers.annotations.safe_xml import finite_number
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     ImportedItem,
@@ -26,6 +23,9 @@ from open_r1.tasks.importers.types import (
     Remark,
     SizeWh,
 )
+from open_r1.tasks.importers.pictures import ENDINGS
+from open_r1.tasks.importers.sources import Source, Unusable
+from open_r1.tasks.importers.splits import split_in_name
 
 LISTS = ("classes.txt", "obj.names", "labels.txt", "names.txt", "predefined_classes.txt", "notes.json")
 NOT_LABELS = {*LISTS, "train.txt", "val.txt", "test.txt", "valid.txt", "readme.txt", "requirements.txt"}

@@ -13,13 +13,13 @@ from pycocotools import mask as coco
 from open_r1.data.geometry.masks import read_segmentation
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import UsageError
-from open_r1.tasks.importers.annotated_tasks import MAKERS, LabelledPicture
-from open_r1.tasks.importers.frames import inside
-from open_r1.tasks.importers.outlines import box_around
+from open_r1.tasks.importers.annotations.annotated_tasks import MAKERS, LabelledPicture
+from open_r1.tasks.importers.annotations.frames import inside
+from open_r1.tasks.importers.annotations.outlines import box_around
+from open_r1.tasks.importers.items import AnnotatedObject, AnnotatedPicture, ImportedRow, LeftOut, Remark, SizeWh
 from open_r1.tasks.importers.picture_facts import PictureFacts, picture_facts, scaled, turned
 from open_r1.tasks.importers.pictures import Pictures
 from open_r1.tasks.importers.sources import Unusable
-from open_r1.tasks.importers.types import AnnotatedObject, AnnotatedPicture, ImportedRow, LeftOut, Remark, SizeWh
 
 # The task of training (--task_type) for the rows of each task of the importer.
 TRAINING_TASKS = {"rec": "rec", "detection": "od", "counting": "counting", "seg": "seg", "point": "default"}

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from open_r1.errors import data_error
-from open_r1.tasks.importers.frames import Placed, choose_frame, four_numbers_of
-from open_r1.tasks.importers.safe_xml import finite_number
-from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.frames import Placed, choose_frame, four_numbers_of
+from open_r1.tasks.importers.annotations.safe_xml import finite_number
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     ImportedItem,
@@ -17,6 +16,7 @@ from open_r1.tasks.importers.types import (
     Remark,
     SizeWh,
 )
+from open_r1.tasks.importers.sources import Source, Unusable
 
 IMAGE_COLUMNS = ("filename", "file_name", "image_path", "image", "imageid", "image_id", "path", "img_path")
 LABEL_COLUMNS = ("class", "label", "labelname", "class_name", "label_name", "category", "name")

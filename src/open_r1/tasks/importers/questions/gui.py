@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from open_r1.tasks.importers.conversations import dialogue_row
+from open_r1.tasks.importers.annotations.frames import choose_frame, four_numbers_of
 from open_r1.tasks.importers.fields import pictures_of
-from open_r1.tasks.importers.frames import choose_frame, four_numbers_of
+from open_r1.tasks.importers.items import ImportedItem, ImportOptions, LeftOut, Remark
+from open_r1.tasks.importers.questions.conversations import dialogue_row
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import ImportedItem, ImportOptions, LeftOut, Remark
 
 CLICK_QUESTION = 'Where should one click for this: "{instruction}"? Answer with the point [x, y].'
 ELEMENT_LISTS = ("elements", "element")

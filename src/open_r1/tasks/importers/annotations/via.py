@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from open_r1.tasks.importers.annotations.outlines import box_around, ellipse_corners
+from open_r1.tasks.importers.items import AnnotatedObject, AnnotatedPicture, ImportedItem, ImportOptions, LeftOut
 from open_r1.tasks.importers.nearby import near_name
-from open_r1.tasks.importers.outlines import box_around, ellipse_corners
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.types import AnnotatedObject, AnnotatedPicture, ImportedItem, ImportOptions, LeftOut
 
 LABEL_ATTRIBUTES = ("label", "class", "name", "type", "category", "object", "class_name")
 FILES = "_via_img_metadata"  # the files of a saved project

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError, data_error
-from open_r1.tasks.importers.frames import Frame, choose_frame, four_numbers_of
-from open_r1.tasks.importers.nearby import json_of, near_name
-from open_r1.tasks.importers.outlines import pairs_of
-from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.splits import split_in_name, split_of_folder
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.frames import Frame, choose_frame, four_numbers_of
+from open_r1.tasks.importers.annotations.outlines import pairs_of
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     ImportedItem,
@@ -20,6 +17,9 @@ from open_r1.tasks.importers.types import (
     Remark,
     SizeWh,
 )
+from open_r1.tasks.importers.nearby import json_of, near_name
+from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.splits import split_in_name, split_of_folder
 
 MOST_COCO_FILES = 50  # JSON files of a folder that are looked at
 

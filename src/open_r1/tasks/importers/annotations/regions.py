@@ -1,4 +1,4 @@
-"""Writes the regions of `open_r1.tasks.importers.refcoco` as a JSONL file for each split, one line a sentence."""
+"""Writes the regions of `refcoco` as a JSONL file for each split, one line a sentence."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, Problem, data_error, shorten
-from open_r1.tasks.importers.refcoco import READERS, Convert, Region, Sources
+from open_r1.tasks.importers.annotations.refcoco import READERS, Convert, Region, Sources
 
 
 @dataclass

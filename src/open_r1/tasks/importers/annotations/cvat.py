@@ -8,12 +8,9 @@ import numpy as np
 
 from open_r1.data.geometry.masks import encode_rle
 from open_r1.errors import data_error
-from open_r1.tasks.importers.nearby import near_name
-from open_r1.tasks.importers.outlines import box_around, ellipse_corners, rectangle_corners
-from open_r1.tasks.importers.safe_xml import finite_number, read_xml, root_name
-from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.splits import split_in_name
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.outlines import box_around, ellipse_corners, rectangle_corners
+from open_r1.tasks.importers.annotations.safe_xml import finite_number, read_xml, root_name
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     Corner,
@@ -22,6 +19,9 @@ from open_r1.tasks.importers.types import (
     LeftOut,
     SizeWh,
 )
+from open_r1.tasks.importers.nearby import near_name
+from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.splits import split_in_name
 
 MAX_RUN_PIXELS = 64_000_000
 LEFT = {

@@ -10,12 +10,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element  # nosec B405 # the type of what `safe_xml` read
 
 from open_r1.errors import DataError
-from open_r1.tasks.importers.nearby import near_name
-from open_r1.tasks.importers.outlines import box_around
-from open_r1.tasks.importers.safe_xml import finite_number, read_xml, root_name, text_of
-from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.splits import split_of_folder
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.outlines import box_around
+from open_r1.tasks.importers.annotations.safe_xml import finite_number, read_xml, root_name, text_of
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     Corner,
@@ -24,6 +21,9 @@ from open_r1.tasks.importers.types import (
     LeftOut,
     Remark,
 )
+from open_r1.tasks.importers.nearby import near_name
+from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.splits import split_of_folder
 
 VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 VOC_FILES_READ = 5  # files of a folder by which its format is told

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from open_r1.data.geometry.coordinates import Box
 from open_r1.errors import data_error
 from open_r1.rewards.places import EDGE_SLACK, FEW_GOLDS
-from open_r1.tasks.importers.types import SizeWh
+from open_r1.tasks.importers.items import SizeWh
 
 Placed = tuple[Sequence[float], SizeWh | None]  # four numbers as the source has them, the size of their picture
 MAX_OUTSIDE = 0.1  # share of boxes that may leave their picture in the form that the format declares

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from open_r1.tasks.importers.options import list_value
+from open_r1.tasks.importers.items import Turns
+from open_r1.tasks.importers.questions.options import list_value
 from open_r1.tasks.importers.sources import Unusable
-from open_r1.tasks.importers.types import Turns
 
 FRAMES = {"real": "pixels", "norm1": "fractions", "norm1000": "per_mille"}
 _PLACE = re.compile(r"<ref-object>|<bbox>")

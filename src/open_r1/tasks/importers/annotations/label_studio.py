@@ -11,11 +11,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from open_r1.tasks.importers.label_studio_regions import region_object
-from open_r1.tasks.importers.picture_values import SourcePicture, inside_text
-from open_r1.tasks.importers.pictures import ENDINGS
-from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.label_studio_regions import region_object
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     ImportedItem,
@@ -24,6 +21,9 @@ from open_r1.tasks.importers.types import (
     Remark,
     qa_row,
 )
+from open_r1.tasks.importers.picture_values import SourcePicture, inside_text
+from open_r1.tasks.importers.pictures import ENDINGS
+from open_r1.tasks.importers.sources import Source, Unusable
 
 LONGEST_NAME = 4096  # characters of a picture's address
 QUESTION_FIELDS = ("question", "problem", "query", "prompt", "text", "instruction")

@@ -13,12 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from open_r1.errors import data_error
-from open_r1.tasks.importers.frames import Placed, choose_frame, four_numbers_of
-from open_r1.tasks.importers.nearby import near_name
-from open_r1.tasks.importers.picture_values import pictures_in
-from open_r1.tasks.importers.safe_xml import finite_number
-from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.frames import Placed, choose_frame, four_numbers_of
+from open_r1.tasks.importers.annotations.safe_xml import finite_number
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     ImportedItem,
@@ -26,6 +23,9 @@ from open_r1.tasks.importers.types import (
     LeftOut,
     Remark,
 )
+from open_r1.tasks.importers.nearby import near_name
+from open_r1.tasks.importers.picture_values import pictures_in
+from open_r1.tasks.importers.sources import Source, Unusable
 
 OBJECT_COLUMNS = ("objects", "annotations", "instances")
 BOX_COLUMNS = ("bbox", "bboxes", "boxes", "box", "bbox_2d")

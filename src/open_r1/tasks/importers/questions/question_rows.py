@@ -11,9 +11,11 @@ from typing import Any
 
 import orjson
 
-from open_r1.tasks.importers.conversations import dialogue_row, read_content, read_turns
 from open_r1.tasks.importers.fields import answer_text, first_of, picture_by_id, pictures_of, row_split
-from open_r1.tasks.importers.options import (
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, Remark, Turns, read_each_row
+from open_r1.tasks.importers.picture_values import SourcePicture
+from open_r1.tasks.importers.questions.conversations import dialogue_row, read_content, read_turns
+from open_r1.tasks.importers.questions.options import (
     INDEX_FIELDS,
     counted_from,
     gold_letter,
@@ -22,10 +24,8 @@ from open_r1.tasks.importers.options import (
     options_of_row,
     with_options,
 )
-from open_r1.tasks.importers.picture_values import SourcePicture
+from open_r1.tasks.importers.questions.swift_objects import fill_objects
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.swift_objects import fill_objects
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Remark, Turns, read_each_row
 
 AGREEING = 3  # of ten people, whose answer then counts in full (VQAv2)
 CONTEXT_FIELDS = ("hint", "context", "passage")  # what stands before a question (ScienceQA, MMBench)

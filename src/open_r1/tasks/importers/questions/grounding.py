@@ -14,9 +14,9 @@ import orjson
 from open_r1.data.geometry.coordinates import Box
 from open_r1.rewards.parsing.absence import without_fence
 from open_r1.rewards.parsing.answer import extract_answer, with_answer
-from open_r1.tasks.importers.frames import Frame, choose_frame, four_numbers_of
+from open_r1.tasks.importers.annotations.frames import Frame, choose_frame, four_numbers_of
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, LeftOut, Remark
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, LeftOut, Remark
 
 BOX_FIELDS = ("bbox_2d", "bbox", "box", "box_2d")
 LABEL_FIELDS = ("label", "name", "category", "class", "ref", "description", "text_content")

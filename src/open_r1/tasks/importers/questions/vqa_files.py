@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from open_r1.errors import data_error
-from open_r1.tasks.importers.conversations import dialogue_row
 from open_r1.tasks.importers.fields import picture_by_id
-from open_r1.tasks.importers.questions import gold_of
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, Remark, read_each_row
+from open_r1.tasks.importers.questions.conversations import dialogue_row
+from open_r1.tasks.importers.questions.question_rows import gold_of
 from open_r1.tasks.importers.sources import Source, Unusable
 from open_r1.tasks.importers.splits import split_in_name
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Remark, read_each_row
 
 
 def is_vqa_questions(source: Source) -> bool:

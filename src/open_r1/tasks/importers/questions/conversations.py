@@ -8,10 +8,10 @@ import orjson
 
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.tasks.importers.fields import answer_text, first_of, pictures_of, row_split
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, Turns, read_each_row
 from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
+from open_r1.tasks.importers.questions.swift_objects import fill_objects
 from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.swift_objects import fill_objects
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, Turns, read_each_row
 
 SPEAKERS = {
     **dict.fromkeys(("human", "user", "query", "question"), "human"),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from open_r1.tasks.importers.coco import Instance, InstanceFilter, Picture, instance_names, picture_rows
-from open_r1.tasks.importers.types import AnnotatedObject, ImportedRow, LeftOut, qa_row
+from open_r1.tasks.importers.annotations.coco import Instance, InstanceFilter, Picture, instance_names, picture_rows
+from open_r1.tasks.importers.items import AnnotatedObject, ImportedRow, LeftOut, qa_row
 from open_r1.tasks.rec import REFERRING_QUESTION
 
 ALL_LABELS = 10  # with at most so many labels in the data set, a detection question names all of them
@@ -109,7 +109,7 @@ def counting_rows(pictures: Sequence[LabelledPicture], labels: Sequence[str]) ->
 
 
 def seg_rows(pictures: Sequence[LabelledPicture], labels: Sequence[str]) -> Iterator[ImportedRow | LeftOut]:
-    """A row for the outline of each object that one name means, as `open_r1.tasks.importers.coco` makes them."""
+    """A row for the outline of each object that one name means, as `coco.picture_rows` makes them."""
     for picture in pictures:
         masks = [_segmentation(one) for one in picture.objects]
         if not any(masks):

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from open_r1.data.geometry.masks import encode_rle
-from open_r1.tasks.importers.label_studio_brush import decode_brush
-from open_r1.tasks.importers.outlines import box_around, ellipse_corners, rectangle_corners
-from open_r1.tasks.importers.types import AnnotatedObject, SizeWh
+from open_r1.tasks.importers.annotations.label_studio_brush import decode_brush
+from open_r1.tasks.importers.annotations.outlines import box_around, ellipse_corners, rectangle_corners
+from open_r1.tasks.importers.items import AnnotatedObject, SizeWh
 
 LABELS = (
     "rectanglelabels",

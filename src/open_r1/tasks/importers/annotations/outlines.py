@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from open_r1.data.geometry.coordinates import Box
-from open_r1.tasks.importers.types import Corner
+from open_r1.tasks.importers.items import Corner
 
 ELLIPSE_CORNERS = 36  # of an ellipse's outline
 

@@ -1,11 +1,11 @@
-"""Rows of RefCOCO's public forms for `convert`, by the readers of `open_r1.tasks.importers.refcoco`. (torch-free)"""
+"""Rows of RefCOCO's public forms for `convert`, by the readers of `refcoco`. (torch-free)"""
 
 from collections.abc import Iterator, Mapping
 
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import DataError, data_error
-from open_r1.tasks.importers.annotated_tasks import plain_numbers
-from open_r1.tasks.importers.refcoco import (
+from open_r1.tasks.importers.annotations.annotated_tasks import plain_numbers
+from open_r1.tasks.importers.annotations.refcoco import (
     JXU_COLUMNS,
     LMMS_COLUMNS,
     QUESTION_PREFIX,
@@ -13,8 +13,8 @@ from open_r1.tasks.importers.refcoco import (
     SPLIT_IN_NAME,
     Sources,
 )
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, LeftOut, qa_row
 from open_r1.tasks.importers.sources import Source
-from open_r1.tasks.importers.types import ImportedItem, ImportedRow, ImportOptions, LeftOut, qa_row
 
 PICKLES = (b"\x80", b"(lp", b"]")  # the first bytes of a pickled list
 

@@ -13,11 +13,8 @@ import orjson
 from PIL import Image
 
 from open_r1.data.geometry.masks import encode_rle
-from open_r1.tasks.importers.nearby import json_of, near_name
-from open_r1.tasks.importers.outlines import box_around, ellipse_corners
-from open_r1.tasks.importers.sources import Source, Unusable
-from open_r1.tasks.importers.splits import split_of_folder
-from open_r1.tasks.importers.types import (
+from open_r1.tasks.importers.annotations.outlines import box_around, ellipse_corners
+from open_r1.tasks.importers.items import (
     AnnotatedObject,
     AnnotatedPicture,
     Corner,
@@ -25,6 +22,9 @@ from open_r1.tasks.importers.types import (
     ImportOptions,
     LeftOut,
 )
+from open_r1.tasks.importers.nearby import json_of, near_name
+from open_r1.tasks.importers.sources import Source, Unusable
+from open_r1.tasks.importers.splits import split_of_folder
 
 LABELME_FILES_READ = 5  # files of a folder by which its format is told
 WITHOUT_AREA = {"line", "linestrip", "line_strip"}

@@ -1,0 +1,1 @@
+"""Readers of conversations, questions with answers, and clicks. (torch-free)"""
