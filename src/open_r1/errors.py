@@ -53,7 +53,8 @@ def summarized(problems: Sequence[Problem]) -> list[Problem]:
         kinds.setdefault((problem.where.rpartition(":")[0], *(_PART.sub("", text) for text in texts)), []).append(
             problem
         )
-    return [shown for alike in kinds.values() for shown in (alike if len(alike) <= FEW_ALIKE else [_as_one(alike)])]
+    shown = [alike if len(alike) <= FEW_ALIKE else [_as_one(alike)] for alike in kinds.values()]
+    return [problem for part in shown for problem in part]
 
 
 def _as_one(alike: Sequence[Problem]) -> Problem:
