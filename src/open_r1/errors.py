@@ -81,7 +81,7 @@ class RunEnded(UsageError):
 
 
 class DataError(UsageError):
-    """Input that cannot be used, with every `Problem` found; the message shows those of a kind as one, at most `MAX_SHOWN`."""
+    """Input that cannot be used, with every `Problem`; the message shows `MAX_SHOWN`, those of a kind as one."""
 
     def __init__(self, problems: Sequence[Problem] | str):
         self.problems = () if isinstance(problems, str) else tuple(problems)
