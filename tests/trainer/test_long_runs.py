@@ -239,7 +239,7 @@ def test_readers_cope_with_a_line_that_is_being_written(tmp_path):
             page = callbacks.write_report([tmp_path], tmp_path / "report.html").read_text()
             data = json.loads(page.split('id="data">')[1].split("</script>")[0])
             groups = [group["step"] for group in data["groups"]]
-            assert (data["runs"][0]["columns"]["step"][:2], groups[:2]) == ([1, 2], [0, 1])
+            assert (data["runs"][0]["columns"]["step"][:2], groups[:2]) == ([1, 2], [1, 2])
         (tmp_path / name).write_bytes(whole)
 
 

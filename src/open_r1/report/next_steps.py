@@ -100,4 +100,4 @@ def flags_of_run(model: str | os.PathLike) -> dict[str, Any]:
     config = Path(model).parent / "resolved_config.yaml"
     if not config.is_file():
         return {}
-    return flat(yaml.load(config.read_text(encoding="utf-8"), yaml.CSafeLoader) or {})
+    return flat(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
