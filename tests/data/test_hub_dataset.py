@@ -95,6 +95,13 @@ def test_folders_of_files_have_splits(tmp_path):
     assert load_hub_records(str(tmp_path / "d"), None, "test", None)[0].turns[0].text == "c?"
 
 
+def test_a_folder_with_rows_of_two_kinds_is_refused(tmp_path):
+    Dataset.from_dict({"problem": ["1+1?"], "solution": ["2"]}).to_parquet(tmp_path / "train.parquet")
+    (tmp_path / "more.jsonl").write_text('{"problem": "1+2?", "solution": "3"}\n')
+    with pytest.raises(UsageError, match=r"rows of 2 kinds \(more.jsonl, train.parquet\), of which `datasets` would"):
+        load_hub_records(str(tmp_path), None, "train", None)
+
+
 def test_a_folder_of_pictures_with_metadata(tmp_path):
     (tmp_path / "d" / "train").mkdir(parents=True)
     picture("red").save(tmp_path / "d" / "train" / "a.png")
@@ -118,6 +125,7 @@ def test_a_folder_of_pictures_with_metadata(tmp_path):
     ],
 )
 def test_a_name_of_nothing_is_refused_at_once(tmp_path, monkeypatch, name, words):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     for folder in ("train", "empty", "mixed"):
         (tmp_path / "sets" / folder).mkdir(parents=True)

@@ -31,6 +31,7 @@ from open_r1.errors import DataError, UsageError, data_error, nearest_hint, shor
 AS_COLUMNS = Renaming(flag="--columns")
 ADVICE = ("correct the name, or download it where the hub can be asked", "mend that, or name one of its files")
 FILE_ENDINGS = {"parquet", "jsonl", "json", "csv", "tsv", "arrow", "zip", "txt"}
+ROW_ENDINGS = {"parquet", "jsonl", "csv", "tsv", "arrow"}  # of files that hold rows and nothing else
 
 
 def load_hub_records(
@@ -78,6 +79,8 @@ def split_of(name: str, config_name: str | None, split: str) -> Dataset:
     refuse_silent_hub(name)
     folder = Path(name)
     saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
+    if not saved:
+        refuse_files_of_two_kinds(folder)
     try:
         loaded = load_from_disk(name) if saved else load_dataset(name, config_name)
     except Exception as error:  # of many types: no such dataset, no network, a broken file, columns that differ
@@ -103,6 +106,22 @@ def refuse_missing_path(name: str) -> None:
     near = {str(folder / entry.name): None for entry in folder.iterdir()} if folder.is_dir() else {}
     hint = nearest_hint(name, near) if near else f"there is no folder {folder} either"
     raise UsageError(f"--dataset_name: got {name}, expected a file or folder that exists, or OWNER/NAME; {hint}")
+
+
+def refuse_files_of_two_kinds(folder: Path) -> None:
+    """Raises UsageError for a folder with rows in files of two kinds: `load_dataset` would read one kind alone, unless
+    its README says which files there are."""
+    readme = folder / "README.md"
+    if readme.is_file() and "configs:" in readme.read_text(encoding="utf-8", errors="replace"):
+        return
+    rows = [path for path in folder.rglob("*.*") if path.suffix[1:] in ROW_ENDINGS and path.stem != "metadata"]
+    first = {path.suffix: str(path.relative_to(folder)) for path in sorted(rows, reverse=True)}
+    if len(first) > 1:
+        files = ", ".join(sorted(first.values()))
+        raise UsageError(
+            f"--dataset_name: got {folder}, a folder with rows of {len(first)} kinds ({files}), of which `datasets` "
+            "would read one; name one file, or give all to grpo_jsonl.py --data_file_paths"
+        )
 
 
 def refuse_silent_hub(name: str) -> None:
