@@ -71,6 +71,7 @@ def test_rows_are_those_of_eager_attention(family):
     torch.testing.assert_close(third, eager[1][3], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_what_is_kept_does_not_grow_with_layers():
     """Tensors alive when the last layer begins, layer 0 being watched."""
     alive = {}

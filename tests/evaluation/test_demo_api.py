@@ -189,6 +189,7 @@ def test_200_joins_of_one_visitor_leave_room_for_others(site, monkeypatch):
     assert all(greedy.end_of(f"greedy{i}")["success"] for i in taken)
 
 
+@pytest.mark.slow
 def test_the_queue_has_an_end_for_all_together(site, monkeypatch):
     gate, first = Gate(monkeypatch), Caller(site, "10.1.0.0")
     assert first.join("first", PLAIN).status_code == 200 and gate.reached.wait(30)

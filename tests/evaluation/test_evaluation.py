@@ -94,6 +94,7 @@ def test_several_files_tasks_and_modes(tiny, digits, mixed, tmp_path):
     assert len(read_lines(tmp_path / "predictions.jsonl")) == 20
 
 
+@pytest.mark.slow
 def test_samples_give_pass_at_k_and_are_the_same_again(tiny, digits, tmp_path):
     more = ("--num_samples", 4, "--limit", 6, "--batch_size", 8, "--seed", 3)
     first, again = (evaluate(tiny, digits, tmp_path / name, *more)["think"] for name in ("a", "b"))

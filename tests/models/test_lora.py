@@ -292,6 +292,7 @@ def test_every_adapter_gets_gradients_from_grpo_too(tiny, mixed, tmp_path, monke
     assert len(trained) == 2 * 45 and all(gradients[name].any() for name in trained if "lora_B" in name)
 
 
+@pytest.mark.slow
 def test_evaluation_takes_an_adapter_and_the_merged_model_alike(plain, tiny, digits, tmp_path):
     folder = adapter_of(plain, tiny, tmp_path / "adapter")
     merged(folder, tmp_path / "merged")

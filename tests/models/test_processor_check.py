@@ -131,6 +131,7 @@ def test_a_template_that_takes_no_turn_of_a_kind_serves_rows_of_others(tiny, tmp
     assert "<|im_end|>" in control_tokens(processor).tokens
 
 
+@pytest.mark.slow
 def test_the_doctor_and_training_refuse_it_alike(tiny, tmp_path, digits, monkeypatch, capsys):
     monkeypatch.setattr(processor_check, "TEMPLATE_SECONDS", 0.7)
     folder = str(retemplated(tiny, tmp_path / "m", LOOPS))
@@ -215,10 +216,10 @@ ENDLESS = r"(([a-z_.0-9])+)+#"
     "values",
     [
         {"target_modules": ENDLESS},
-        {"exclude_modules": ENDLESS},
-        {"rank_pattern": {ENDLESS: 4}},
-        {"alpha_pattern": {ENDLESS: 4}},
-        {"modules_to_save": [ENDLESS]},
+        pytest.param({"exclude_modules": ENDLESS}, marks=pytest.mark.slow),
+        pytest.param({"rank_pattern": {ENDLESS: 4}}, marks=pytest.mark.slow),
+        pytest.param({"alpha_pattern": {ENDLESS: 4}}, marks=pytest.mark.slow),
+        pytest.param({"modules_to_save": [ENDLESS]}, marks=pytest.mark.slow),
         {"layers_to_transform": [0], "layers_pattern": [ENDLESS]},
     ],
     ids=lambda values: next(iter(values)),

@@ -77,6 +77,7 @@ def _children_of_the_fork_server() -> list[int]:
 NEWLINE = "Answer \\( \n 9 \n \\)"  # math-verify wants no answer here; a person reads 9
 
 
+@pytest.mark.slow
 def test_math_verifys_own_cases_through_the_reward(tmp_path: Path) -> None:
     path = DATA / "math" / "math_verify_cases.jsonl"
     if not path.exists():
@@ -162,6 +163,7 @@ def test_throughput_of_ordinary_answers() -> None:
     assert rate > 50  # 350-450 a second on two idle cores; the bound leaves room for a busy machine
 
 
+@pytest.mark.slow
 def test_the_training_script_is_not_imported_by_workers(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(

@@ -226,6 +226,7 @@ def test_a_question_with_a_gold_answer_names_its_picture_too(folder: Path) -> No
             Question("Where?", pictures, gold).record("rec")
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_refuse_such_rows_before_a_model_is_loaded(
     folder: Path, tmp_path: Path, tiny: str
 ) -> None:

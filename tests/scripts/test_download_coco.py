@@ -272,6 +272,7 @@ def rows_in(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_local_files_become_rows_that_the_doctor_passes(tmp_path, capsys):
     notes = coco(tmp_path / "instances.json", 60, tmp_path / "images")
     out, again = tmp_path / "out", tmp_path / "again"

@@ -316,6 +316,7 @@ def test_bad_predictions_are_refused(rows, monkeypatch, text):
         run(draw_polygons, monkeypatch, folder / "rows.jsonl", *flags)
 
 
+@pytest.mark.slow
 def test_the_table_is_measured(tmp_path, monkeypatch, capsys):
     row = {"wh": [WIDTH, HEIGHT], "rle": encode_rle(TURNED)}
     (tmp_path / "instances.jsonl").write_text(json.dumps(row) + "\n")

@@ -32,6 +32,7 @@ def below(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_three_runs_in_a_folder_are_three_runs_to_the_report(tmp_path, caplog):
     for steps in (3, 2, 1):
         run(tmp_path, steps, steps / 10)

@@ -81,6 +81,7 @@ def test_skipped_steps_leave_weights_and_moments_alone(train, caplog, fault):
     assert logs == [0, 1, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_ten_skipped_steps_in_a_row_stop(train):
     with pytest.raises(NotFinite, match=r"step 12: .*, 10 times in a row\."):
         train(Net(bad(*range(3, 30))), steps=30, on_nonfinite="skip")
@@ -88,6 +89,7 @@ def test_ten_skipped_steps_in_a_row_stop(train):
     assert trainer.nonfinite_steps == 18
 
 
+@pytest.mark.slow
 def test_a_loss_scaler_may_look_for_its_scale(train, monkeypatch):
     monkeypatch.setattr(nonfinite, "uses_loss_scaler", lambda trainer: True)
     assert train(Net(bad_gradient(*range(2, 21))), steps=21).nonfinite_steps == 19
