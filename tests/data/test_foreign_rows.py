@@ -4,6 +4,7 @@ import pytest
 
 from open_r1.data.record import Record, parse_row
 from open_r1.errors import DataError
+from open_r1.tasks.importers.questions.image_tags import with_image_tags
 
 TALK = {"conversations": [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": "1"}]}
 WITH_IMAGE = {"image": "x/a.png", "problem": "How many?", "solution": "1"}
@@ -140,6 +141,68 @@ PLACES = (
 def test_a_place_that_is_nearly_the_tag_is_refused_beside_a_picture(mark: str) -> None:
     (message,) = problems({"image": "a.png", "problem": f"{mark}\nHow many?", "solution": "1"})
     assert "which is no place of a picture, expected <image>" in message and "open_r1.convert" in message
+
+
+SPELLINGS = (
+    "<images> <photo> <screenshot> &lt;image&gt; ＜image＞ \\<image\\> {images[0]} <image:1> %image% __image__ "
+    "$image$ ![](image) [[image]] <picture> <<image>>"
+)
+
+
+@pytest.mark.parametrize("mark", [*SPELLINGS.split(), "<image id=1>", "< image >"])
+def test_further_spellings_beside_a_picture(mark: str) -> None:
+    (message,) = problems({"image": "a.png", "problem": f"{mark} How many?", "solution": "1"})
+    assert "which is no place of a picture" in message and "where each has its tag, other marks are text" in message
+
+
+LONE = "<IMG> <img> {image} [image] <Image> <IMAGE> <image/> [IMG] {{image}} <picture> {image_1} ![image] <images>"
+
+
+@pytest.mark.parametrize("mark", [*LONE.split(), "<image />", "&lt;image&gt;", "$image$"])
+@pytest.mark.parametrize("text", ["{0} How many balls?", "{0}\nHow many balls?", "Look:\n{0}\nHow many balls?"])
+def test_a_place_without_any_picture_is_refused_where_it_stands_alone(mark: str, text: str) -> None:
+    (message,) = problems({"problem": text.replace("{0}", mark), "solution": "1"})
+    assert "in a row without one" in message and "'image'" in message
+
+
+@pytest.mark.parametrize("mark", ["<IMG>", "<image/>", "{{image}}", "[IMG]", "<Image>"])
+def test_a_place_without_any_picture_is_refused_at_the_end(mark: str) -> None:
+    assert "in a row without one" in problems({"problem": f"How many balls? {mark}", "solution": "1"})[0]
+
+
+CODE = [
+    "In Java, what is List<Image>?",
+    "std::vector<Image> v; v.size()?",
+    "let v: Vec<Picture> = vec![]; v.len()?",
+    "What does f'{image}.png' give?",
+    r"Simplify $\frac{image}{2}$",
+    "Let f be a map; is [image] of f = {f(x)}?",
+    "The set {image} has how many elements?",
+    "What is in the [picture]?",
+    "echo ${image} and a[image]",
+    r"Compute \text{image}(f).",
+]
+
+
+@pytest.mark.parametrize("text", CODE)
+@pytest.mark.parametrize("image", [{}, {"image": "a.png"}])
+def test_code_and_mathematics_are_text_also_beside_a_picture(text: str, image: dict) -> None:
+    assert parsed({**image, "problem": text, "solution": "1"}).turns[0].text == text
+    pictures = tuple(image.values())
+    assert with_image_tags([text], pictures) == ([text], pictures)
+
+
+@pytest.mark.parametrize("mark", ["<IMG>", "{image}", "[IMG]", "<photo>", "%image%"])
+def test_marks_are_text_where_each_picture_has_its_tag(mark: str) -> None:
+    text = f"<image>What does {mark} mean?"
+    assert parsed({"image": "a.png", "problem": text, "solution": "1"}).turns[0].text == text
+
+
+@pytest.mark.parametrize(
+    "mark", ["<images>", "<photo>", "&lt;image&gt;", "＜image＞", "<image id=1>", "{images[0]}", "$image$"]
+)
+def test_what_is_refused_is_converted(mark: str) -> None:
+    assert with_image_tags([f"{mark} How many?"], ("a.png",)) == (["<image> How many?"], ("a.png",))
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,46 @@
 """Finds marks of other projects in prompts: places of pictures that are no `<image>`, and unfilled ones. (torch-free)
 
 `near_tags.NEAR_TAG` lists the places that are nearly `<image>`. Some of them are also words of HTML or mathematics
-(`<img>`, `[image]`, `{image}`): those are refused only where the row has pictures that no `<image>` places.
+(`<img>`, `[image]`, `{image}`): those are refused where the row has pictures that no `<image>` places, and in a row
+without a picture where they open or end the text, or are all of a line.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 
-from open_r1.data.near_tags import NEAR_TAG
+from open_r1.data.near_tags import NEAR_TAG, is_alone, marks_picture, tag_number
 from open_r1.data.row_formats import CONVERT, IMAGE_TAG, Turn
 from open_r1.errors import Problem
 
 _NAMED = re.compile(r"<img>[^<>\n]{1,1000}</img>", re.I)  # Qwen-VL: the name of a picture in the text
 _HTML = re.compile(r"<img\s[^<>]*\bsrc\s*=[^<>]*>", re.I)
-_LATEX = re.compile(r"\\(?:operatorname|text|mathrm|mathit|textrm|DeclareMathOperator)\{\s*image\s*\}", re.I)
+_SIGN = re.compile(r"[<{\[%$&_\uff1c]")  # what a mark has
+_WRAPPED = re.compile(r"(?<!\w)<<\s?image\s?>>")
+_ABOUT_CODE = re.compile(
+    r"html|svg|xml|jsx|\btags?\b|element|markup|code|function|variable|template|docker|python|java|c\+\+|\bset\b", re.I
+)
 _MOVING = re.compile(
     r"<\|?(?:video|audio)(?:_?(?:pad|token|placeholder)|[\s_]?\d{1,3})\|?>|<\|(?:video|audio)\|>"
     r"|\A\s*<(?:video|audio)>|^<(?:video|audio)>$|<(?:video|audio)>\s*\Z",
     re.I | re.M,
 )
 _UNFILLED = re.compile(r"<ref-object>|<bbox>|<im_(?:start|end|patch)>")  # ms-swift's, LLaVA's
-# what stands for a picture in texts of any row: a number, a bar, or a word that is no word of HTML
-_PLAIN_WORDS = {"<image/>", "<image />", "<img>", "<img/>", "<img />", "<picture>", "<picture/>", "<pic>"}
+_SURE = re.compile(r"<\||<\|?(?:image_?(?:pad|token|placeholder)|imagehere|img_context|start_of_image)", re.I)
 
 
 def mark_problems(turns: Sequence[Turn], where: str, pictures: int) -> Iterator[Problem]:
     """The problem of each turn that holds a mark of another project; `pictures`: how many the row has."""
     for number, turn in enumerate(turns, 1):
         text = turn.text.replace(IMAGE_TAG, "")
-        if "<" in text or "{" in text or "[" in text:
+        if _SIGN.search(text):
             open_places = pictures > 0 and not any(IMAGE_TAG in other.text for other in turns)
-            if found := _mark(text, pictures, open_places):
+            if found := _wrapped(turn.text, pictures) or _mark(text, pictures, open_places):
                 yield Problem(where, f"turn {number} ({turn.role})", *found)
+
+
+def _wrapped(text: str, pictures: int) -> tuple[str, str, str] | None:
+    found = _WRAPPED.search(text) if pictures and "<<" in text else None
+    return _near(found[0]) if found else None
 
 
 def _mark(text: str, pictures: int, open_places: bool) -> tuple[str, str, str] | None:
@@ -44,9 +53,9 @@ def _mark(text: str, pictures: int, open_places: bool) -> tuple[str, str, str] |
         return found
     if open_places and (found := _HTML.search(text)):
         return _near(found[0])
-    for found in NEAR_TAG.finditer(_LATEX.sub("", text)):
-        if open_places or _is_place(found[0], pictures):
-            return _near(found[0])
+    for found in filter(marks_picture, NEAR_TAG.finditer(text)):
+        if open_places or _is_sure(found, pictures) or (not pictures and _is_lone(found)):
+            return _near(found[0]) if pictures else _without_picture(found[0])
     return None
 
 
@@ -60,12 +69,28 @@ def unfilled(text: str) -> tuple[str, str, str] | None:
 
 
 def _near(mark: str) -> tuple[str, str, str]:
-    remedy = f"write {IMAGE_TAG} (pictures in the order of their tags) or another word, or convert the file: {CONVERT}"
+    remedy = (
+        f"write {IMAGE_TAG} (pictures in the order of their tags; where each has its tag, other marks are text), or "
+        f"convert the file: {CONVERT}"
+    )
     return f"{mark!r}, which is no place of a picture", IMAGE_TAG, remedy
 
 
-def _is_place(mark: str, pictures: int) -> bool:
-    """Whether a near tag is unmistakable, also where every picture of the row has its place already."""
-    if mark.startswith("<"):
-        return mark.lower() not in _PLAIN_WORDS and (pictures > 0 or mark.strip("<>").lower() not in ("image", "img"))
-    return bool(pictures) and any(sign.isdigit() for sign in mark)
+def _without_picture(mark: str) -> tuple[str, str, str]:
+    got = f"{mark!r}, which is no place of a picture, in a row without one"
+    return got, IMAGE_TAG, f"name the picture under 'image', or remove the mark; to convert the file: {CONVERT}"
+
+
+def _is_sure(found: re.Match[str], pictures: int) -> bool:
+    """Whether a place is unmistakable anywhere: by a number, a bar, or a word that nothing else has."""
+    numbered = tag_number(found) is not None
+    return _SURE.match(found[0]) is not None or (numbered and (pictures > 0 or found[0].startswith("<")))
+
+
+def _is_lone(found: re.Match[str]) -> bool:
+    """Whether a place opens its text, or is all of a line; a tag also where it ends a text that is not about code."""
+    text, before = found.string, found.string[: found.start()].strip(" \n[!")
+    if before and not text[found.end() :].strip() and not is_alone(found):
+        doubled = found[0].startswith(("{{", "<", "\\<", "&", "\uff1c")) or found[0][1:-1].isupper()
+        return doubled and not _ABOUT_CODE.search(text)
+    return (is_alone(found) or not before) and not _ABOUT_CODE.search(text)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from open_r1.data.near_tags import NEAR_TAG, tag_number
+from open_r1.data.near_tags import NEAR_TAG, marks_picture, tag_number
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Unusable
@@ -32,6 +32,8 @@ def with_image_tags(
         if found["name"]:
             order.append(found["name"])
             return IMAGE_TAG
+        if not marks_picture(found):
+            return found[0]
         number = tag_number(found)
         index = next(unnumbered, len(pictures)) if number is None else number - 1
         if not 0 <= index < len(pictures):
