@@ -1,5 +1,7 @@
 """Rows of other projects: read where they have one meaning, refused with a remedy where a picture would be lost."""
 
+from pathlib import Path
+
 import pytest
 
 from open_r1.data.record import Record, parse_row
@@ -93,6 +95,90 @@ def test_video_and_sound_are_refused(key: str, row: dict) -> None:
 )
 def test_pictures_within_values_are_named(field: str, value: object) -> None:
     assert any(f": {field}" in message for message in problems({**TALK, field: value}))
+
+
+NEUTRAL = [
+    "frames",
+    "figure",
+    "media",
+    "observation",
+    "before",
+    "front_view",
+    "scan",
+    "jpg",
+    "thumbnail",
+    "visual",
+    "page",
+    "crop",
+    "x",
+    "mm_data",
+]
+BYTES = "iVBORw0KGgoAAAANSUhEUgAAAFQAAABUCAIAAACTCYeW"
+
+
+@pytest.mark.parametrize("key", NEUTRAL)
+@pytest.mark.parametrize("value", ["a.png", ["a.png", "b.jpg"], [["a.png"]], {"view": "a.png"}])
+def test_a_picture_under_any_key_is_named_in_a_row_without_one(key: str, value: object) -> None:
+    assert any(f": {key}" in message and "a picture" in message for message in problems({**TALK, key: value}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://x.org/a.png",
+        "http://x.org/b/a.jpg?w=3",
+        "data:image/png;base64,AAAA",
+        BYTES,
+        [{"type": "image", "value": "a.png"}],
+        '{"image": "a.png"}',
+        "my cat.png",
+    ],
+)
+def test_every_way_of_naming_a_picture_is_seen_under_a_neutral_key(value: object) -> None:
+    assert any("a picture" in message for message in problems({**TALK, "x": value}))
+
+
+def test_a_file_below_the_image_folder_is_one_whatever_its_ending(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("b/0001", "scan.dcm", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    for value in ("b/0001", "scan.dcm"):
+        with pytest.raises(DataError, match="x: got a picture"):
+            parse_row({**TALK, "x": value}, "a.jsonl:1", 1, str(tmp_path))
+    for value in ("b/0002", "notes.txt", "b", "easy", "3.14", 7):
+        assert parse_row({**TALK, "x": value}, "a.jsonl:1", 1, str(tmp_path)).extra == {"x": value}
+
+
+@pytest.mark.parametrize(("key", "value"), [("wav", "a.wav"), ("recording", "a.mp3"), ("wav", "clips/a1")])
+def test_sound_is_an_audio(key: str, value: str) -> None:
+    assert f"{key}: got an audio, " in problems({**TALK, key: value, "wav_2": None})[0]
+
+
+@pytest.mark.parametrize("url", ["s3://b/a.png", "https://x.org/p/123", "gs://b/a.png"])
+def test_a_picture_elsewhere_is_to_be_downloaded(url: str) -> None:
+    (message,) = problems({**TALK, "photo": url})
+    assert "download it" in message and "nothing is fetched" in message and "--fields" not in message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"picture": "a cat on a mat"},
+        {"clip": "first", "sound": "loud"},
+        {"photo": "Jane Doe", "picture": "yes"},
+        {"speech": "Hello there."},
+        {"level": "easy", "empty": {"a": "", "b": "{x"}, "note": "See the file logo.txt for more. It ends in png."},
+        {"answer": "logo.png", "question": "Which one?"},
+    ],
+)
+def test_words_are_no_file(fields: dict) -> None:
+    assert parsed({**TALK, **fields}).extra == fields
+
+
+@pytest.mark.parametrize("frame", ["frame_index", "frame", "frame_idx", "timestamp"])
+def test_the_video_of_a_frame_is_its_source(frame: str) -> None:
+    row = {**WITH_IMAGE, "video": "v001.mp4", frame: 12}
+    assert parsed(row).extra == {"video": "v001.mp4", frame: 12}
 
 
 def test_a_second_picture_that_would_not_be_shown_is_named() -> None:

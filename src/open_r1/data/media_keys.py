@@ -1,17 +1,22 @@
 """Finds pictures, videos and sounds under keys that this project does not read, which would be lost. (torch-free)
 
 A key is split into words: `imagePath`, `image_paths` and `IMG-FILE` are an image and a path or file. A key that says
-nothing else (`image_path`, `img`, `image2`) names a picture whatever stands there; one that says more (`image_id`,
-`image_caption`) or less (`file_name`) does so only where its value looks like a file, a URL or bytes.
+nothing else (`image_path`, `img`, `image2`) names a picture whatever stands there, words excepted; one that says more
+(`image_id`, `image_caption`) or less (`file_name`) does so only where its value looks like a file, a URL or bytes.
+In a row without a picture, a value that is one by its looks or by an existing file is refused under every key.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
+
+import orjson
 
 from open_r1.errors import Problem, shorten
 
 PICTURE_KEY_WORDS = {"image", "img", "picture", "pic", "photo", "photograph", "pixel", "screenshot"}
+PICTURE_KEY_WORDS |= {"jpg", "jpeg", "png", "webp"}
 MOVING_WORDS = {
     "video": "video",
     "movie": "video",
@@ -19,17 +24,36 @@ MOVING_WORDS = {
     "audio": "audio",
     "sound": "audio",
     "speech": "audio",
+    "wav": "audio",
+    "mp3": "audio",
+    "mp4": "video",
 }
 CARRIER_WORDS = {"path", "file", "filename", "filepath", "name", "url", "uri", "link", "list", "src", "source", "data"}
 CARRIER_WORDS |= {"base64", "b64", "byte", "value", "input", "raw", "decoded", "local", "relative", "absolute", "full"}
 CARRIER_WORDS |= {"dir", "folder", "encoded", "string", "content"}
 FILE_WORDS = {"file", "filename", "filepath", "path", "url", "uri", "src"}  # what says file, and not of what
 OWN_KEYS = {"id", "image", "images", "conversations", "messages", "problem", "solution", "accu_reward_method"}
+TEXT_KEYS = {
+    "problem",
+    "question",
+    "query",
+    "prompt",
+    "instruction",
+    "input",
+    "solution",
+    "answer",
+    "response",
+    "output",
+}
+TEXT_KEYS |= {"completion", "ground_truth", "target", "content", "text", "options", "choices", "answers"}
+TEXT_ENDINGS = {".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".yaml", ".yml", ".py", ".log"}
+MAX_JSON = 10_000  # characters of a text that is looked into
 INSIDE = "bytes", "path", "url", "base64"  # of an object that is a picture
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _JOINED = re.compile(r"(image|img|picture|pic|photo|video|audio)(s?(?:path|file|filename|filepath|name|url|uri)|)")
 _PICTURE_FILE = re.compile(r"[^\n]{1,1000}\.(?:jpe?g|png|webp|bmp|gif|tiff?|heic|avif|svg)(?:\?\S*)?", re.I)
 _MOVING_FILE = re.compile(r"[^\n]{1,1000}\.(?:mp4|avi|mov|mkv|webm|m4v|wav|mp3|flac|ogg|m4a|opus)(?:\?\S*)?", re.I)
+_SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".opus")
 _BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{20,}")  # PNG, JPEG, GIF, WebP
 _DATA_URI = re.compile(r"data:(?:image|video|audio)/", re.I)
 _URL = re.compile(r"(?:https?|s3|gs|hdfs|oss)://", re.I)
@@ -65,29 +89,57 @@ def key_kind(key: str) -> str:
     return kind if words <= PICTURE_KEY_WORDS | MOVING_WORDS.keys() | CARRIER_WORDS else f"{kind}?"
 
 
-def media_problems(row: Mapping[str, object], where: str, pictures: tuple[str, ...]) -> Iterator[Problem]:
-    """The problem of each key of a row that holds a picture, video or sound which the row's `pictures` do not."""
+def media_problems(
+    row: Mapping[str, object], where: str, pictures: tuple[str, ...], folder: str = ""
+) -> Iterator[Problem]:
+    """The problem of each key of a row that holds a picture, video or sound which the row's `pictures` do not.
+
+    In a row without pictures, a text that is the name of a file below `folder` is one too.
+    """
     for key in [key for key in row if key not in OWN_KEYS]:
-        if not (value := row[key]):
+        if not (value := row[key]) or isinstance(value, (int, float)):
             continue
-        if isinstance(value, (dict, list)) or key_kind(key) or (isinstance(value, str) and value.startswith("data:")):
-            yield from _problems_at(key, key, value, where, pictures, 0)
+        if not pictures or isinstance(value, (dict, list)) or key_kind(key) or _is_data_uri(value):
+            for problem in _problems_at(key, key, value, where, pictures, folder, 0):
+                if not (pictures and "video" in key_words(key) and _names_frame(row)):
+                    yield problem
+
+
+def _decoded(key: str, value: object) -> object:
+    """The object or list that a text writes as JSON, else the value."""
+    if not isinstance(value, str) or key in TEXT_KEYS or not value.startswith(("{", "[")) or len(value) > MAX_JSON:
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+
+
+def _is_data_uri(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("data:")
+
+
+def _names_frame(row: Mapping[str, object]) -> bool:
+    """Whether a row says which frame of a video its picture is."""
+    return any(isinstance(row[key], (int, float, str)) and key_words(key) & {"frame", "timestamp"} for key in row)
 
 
 def _problems_at(
-    path: str, key: str, value: object, where: str, pictures: tuple[str, ...], depth: int
+    path: str, key: str, value: object, where: str, pictures: tuple[str, ...], folder: str, depth: int
 ) -> Iterator[Problem]:
     """The problem of a value at `path` and of what lies within, at most two levels deep."""
-    kind = _held(key, value, pictures)
+    kind = _held(key, value, pictures) or ("" if pictures or key in TEXT_KEYS else _shown(value, folder))
+    if not kind and not pictures and depth < 2:
+        value = _decoded(key, value)
     if kind:
         yield _problem(path, kind, value, where, bool(pictures))
     elif isinstance(value, dict) and depth < 2:
         for name, inner in value.items():
-            yield from _problems_at(f"{path}.{name}", str(name), inner, where, pictures, depth + 1)
+            yield from _problems_at(f"{path}.{name}", str(name), inner, where, pictures, folder, depth + 1)
     elif isinstance(value, list) and depth < 2:
         items = (item for item in value[:8] if isinstance(item, dict))
-        found = next((p for item in items for p in _problems_at(path, "", item, where, pictures, depth + 1)), None)
-        if found is not None:
+        inner = (p for item in items for p in _problems_at(path, "", item, where, pictures, folder, depth + 1))
+        if (found := next(inner, None)) is not None:
             yield found
 
 
@@ -100,7 +152,7 @@ def _held(key: str, value: object, pictures: tuple[str, ...]) -> str:
     if any(_DATA_URI.match(text) for text in texts):
         return "image"
     kind = key_kind(key)
-    if not kind:
+    if not kind or all(_is_words(key, text) for text in texts):
         return ""
     if kind in ("video", "audio"):
         return kind
@@ -115,6 +167,39 @@ def _held(key: str, value: object, pictures: tuple[str, ...]) -> str:
     return "image" if any(is_picture_text(text) for text in texts) else ""
 
 
+def _is_words(key: str, text: str) -> bool:
+    """Whether a text under a key such as `picture` or `clip` is words, and no file: `a cat on a mat`, `first`."""
+    if re.search(r"[/\\]|\.\w", text) or key_words(key) & CARRIER_WORDS or is_picture_text(text):
+        return False
+    return " " in text.strip() or (text.isalpha() and not key_words(key) & {"image", "img"})
+
+
+def _shown(value: object, folder: str) -> str:
+    """The kind of file that a value is by itself, whatever its key: by its ending, its bytes, or as a file there."""
+    for text in _texts(value):
+        if len(text) > 1000 or "\n" in text:
+            if _DATA_URI.match(text) or _BASE64.match(text):
+                return "image"
+        elif "." in text[1:] or "/" in text[1:]:
+            if text.count(" ") < 4 and _PICTURE_FILE.fullmatch(text):
+                return "image"
+            if text.count(" ") < 4 and (found := _MOVING_FILE.fullmatch(text)):
+                return "audio" if found[0].lower().endswith(_SOUND_ENDINGS) else "video"
+            if _is_data_uri(text) or _BASE64.match(text) or _is_file(text, folder):
+                return "image"
+        elif _BASE64.match(text):
+            return "image"
+    return ""
+
+
+def _is_file(text: str, folder: str) -> bool:
+    """Whether a text names a file below `folder` that is not one of text."""
+    path = Path(folder, text)
+    if not folder or len(text) > 255 or "\0" in text or ".." in text or path.suffix.lower() in TEXT_ENDINGS:
+        return False
+    return path.is_file()
+
+
 def _texts(value: object) -> Iterator[str]:
     """The texts of a value that may be files: itself, those of a list, and of objects that are pictures."""
     if isinstance(value, str):
@@ -122,7 +207,7 @@ def _texts(value: object) -> Iterator[str]:
             yield value
     elif isinstance(value, list):
         for item in value[:8]:
-            if isinstance(item, (str, dict)):
+            if isinstance(item, (str, dict, list)):
                 yield from _texts(item)
     elif isinstance(value, dict):
         yield from (inner for name in INSIDE if isinstance(inner := value.get(name), str) and inner.strip())
@@ -147,9 +232,15 @@ def _problem(path: str, kind: str, value: object, where: str, has_pictures: bool
             "pictures, under 'image'",
             f"rows with {kind} cannot be trained on yet: remove the field or row",
         )
-        return Problem(where, path, f"a {kind}, {shorten(value, 60)}", expected, remedy)
+        return Problem(
+            where, path, f"{'an' if kind == 'audio' else 'a'} {kind}, {shorten(value, 60)}", expected, remedy
+        )
     if any(_DATA_URI.match(text) or _BASE64.match(text) for text in _texts(value)):
         remedy = "write it to a file: python -m open_r1.convert FILE --out DIR"
+    elif any(map(_URL.match, _texts(value))):
+        remedy = "download it below the image folder and write its path under 'image': nothing is fetched"
+    elif not any(_texts(value)):
+        remedy = "save the pictures as files, and write their paths under 'images'"
     elif has_pictures:
         remedy = "add it to 'images', or remove the field"
     else:

@@ -69,7 +69,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
         if any(path[0] in "/f" for path in images):
             images = tuple(relative_below(path, folder) for path in images)
     if images is not None:
-        problems += media_problems(row, where, images)
+        problems += media_problems(row, where, images, folder)
     if dialogue is not None:
         problems += mark_problems(dialogue.turns, where, len(images or ()))
         if unfilled_gold := unfilled(dialogue.solution):
