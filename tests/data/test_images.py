@@ -381,3 +381,44 @@ def test_real_photos() -> None:
     for photo in photos:
         size = original_size(str(photo.parent), photo.name)
         assert open_image(str(photo.parent), photo.name).size == size
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html></html>", "a web page"),
+        (b"\n<html><body>Sign in</body></html>", "a web page"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC or AVIF picture"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
+        (b"\x1aE\xdf\xa3" + b"\0" * 40, "a video"),
+        (b'<?xml version="1.0"?><svg width="9" height="9"/>', "an SVG drawing"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"plain text", "no image"),
+    ],
+)
+def test_what_is_no_picture_is_named(content: bytes, named: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=named):
+        open_image(str(tmp_path), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("iVBORw0KGgo" + "A" * 40, "a picture as base64.*open_r1.convert"),
+        ("iVBORw0KGgo" + "A" * 4000, "a picture as base64.*open_r1.convert"),
+        ("/9j/4AAQSkZJRg" + "A" * 40, "a picture as base64.*open_r1.convert"),
+        ('["a.png", "b.png"]', "a list written as text"),
+        ("['a.png']", "a list written as text"),
+        ("a.png,b.png", "2 paths in one text"),
+        ("a.png; b.jpg", "2 paths in one text"),
+        ("s3://b/a.png", "nothing is fetched"),
+        ("https://x.org/a.png", "nothing is fetched"),
+    ],
+)
+def test_what_is_no_path_is_named(value: str, named: str, tmp_path: Path) -> None:
+    Image.new("RGB", (W, H)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=named):
+        open_image(str(tmp_path), value)

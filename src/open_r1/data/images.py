@@ -18,6 +18,7 @@ from open_r1.data.geometry.coordinates import (
     shown_size,
 )
 from open_r1.data.paths import ImageFolder
+from open_r1.data.picture_kinds import KIND_BYTES, unread_kind
 from open_r1.data.record import Record
 from open_r1.errors import DataError, data_error, shorten
 
@@ -142,7 +143,8 @@ def _with_image(
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise refuse(str(error), f"at most {max_pixels} pixels", "save the image smaller") from error
         except Image.UnidentifiedImageError as error:
-            raise refuse("no image", " or ".join(FORMATS), "save it in one of these formats") from error
+            got, remedy = unread_kind(os.pread(file.fileno(), KIND_BYTES, 0))
+            raise refuse(got, " or ".join(FORMATS), remedy) from error
         # Decoders raise many types for a damaged file (OSError, SyntaxError, struct.error, ...).
         except Exception as error:
             got = f"a damaged image ({type(error).__name__}: {error})"

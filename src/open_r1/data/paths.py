@@ -21,6 +21,7 @@ _UNSAFE = (
         re.S,
     )
 )
+_ENDING = re.compile(r"\.[A-Za-z]{3,4}$")
 FEW_MISSES = 10  # missing pictures by which a whole folder is judged
 SAMPLED_MISSES = 8
 
@@ -77,6 +78,17 @@ def drive_hint(path: str) -> str:
     (' (read as a Windows drive; for a folder named a write ./a:/data)', '')
     """
     return f" (read as a Windows drive; for a folder named {path[0]} write ./{path})" if _DRIVE.match(path) else ""
+
+
+def _no_path(value: str) -> tuple[str, str] | None:
+    """(what it is, what helps) of a value that is no path of a picture, but its content or several paths."""
+    if is_picture_text(value) and len(value) > 30 and not _ENDING.search(value):
+        return "a picture as base64", "write it to a file: python -m open_r1.convert FILE --out DIR"
+    if re.fullmatch(r"\s*\[.*\]\s*", value, re.S):
+        return "a list written as text", 'write it as a list: "images": ["a.png", "b.png"]'
+    if len(parts := re.split(r"\s*[,;|]\s*", value)) > 1 and all(map(_ENDING.search, parts)):
+        return f"{len(parts)} paths in one text", 'write a list: "images": ["a.png", "b.png"]'
+    return None
 
 
 def folder_problem(folder: str) -> Problem | None:
@@ -163,10 +175,12 @@ class ImageFolder:
     def _unsafe_path_error(self, relative: str, where: str) -> DataError:
         expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
         got, remedy = shorten(relative), "copy the image below the folder and write its relative path"
-        if near := near_path(self.root, relative):
-            remedy = f"write {near!r}"
-        elif _WEB.match(relative):
+        if _WEB.match(relative):
             remedy = "download the picture below the folder: nothing is fetched"
+        elif (other := _no_path(relative)) is not None:
+            got, remedy = f"{got}, {other[0]}", other[1]
+        elif near := near_path(self.root, relative):
+            remedy = f"write {near!r}"
         elif relative[:5].lower() == "data:":
             remedy = "write it to a file: python -m open_r1.convert FILE --out DIR"
         elif relative[0] == "/" and is_picture_text(relative) and "\0" not in relative and Path(relative).is_file():
@@ -181,6 +195,8 @@ class ImageFolder:
         return data_error(where, "image", got, f"a file inside {self.folder!r}", remedy)
 
     def _missing_error(self, relative: str, where: str, error: OSError) -> DataError:
+        if (other := _no_path(relative)) is not None:
+            return data_error(where, "image", f"{shorten(relative)}, {other[0]}", "the path of a picture", other[1])
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             expected, remedy = f"an existing file under {self.folder!r}", "correct the path or --image_folders"
             if "\\" in relative:
