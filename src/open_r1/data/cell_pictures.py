@@ -47,7 +47,7 @@ def picture_in(cell: Any, where: str, name: str) -> bytes | str:
 def picture_format(data: bytes) -> str | None:
     """The format of `FORMATS` as which the bytes of a picture begin, in small letters, else None.
 
-    >>> picture_format(b"GIF89a" + bytes(20)), picture_format(b"%PDF")
+    >>> picture_format(b"GIF89a" + b"\\1\\0" * 4 + b"," + b"\\1\\0" * 9), picture_format(b"%PDF")
     ('gif', None)
     """
     try:

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -34,13 +34,21 @@ def near_path(root: str, path: str) -> str | None:
 def _same(root: str, parts: Sequence[str]) -> str | None:
     """`parts` as a file below `root`, or as a name there that differs in case, Unicode form or ending."""
     place, folder = Path(root, *parts), Path(root, *parts[:-1])
-    if place.is_file():
+    if _is(place.is_file):
         return "/".join(parts)
-    if not folder.is_dir():
+    if not _is(folder.is_dir):
         return None
     names = _names(folder)
     found = names.get(_plain(place.name)) or names.get(_plain(place.stem))
     return "/".join([*parts[:-1], found]) if found else None
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    """Whether a test of a path holds; False for a path that no file can have or that may not be looked at."""
+    try:
+        return test()
+    except OSError:
+        return False
 
 
 @lru_cache(64)
