@@ -101,6 +101,10 @@ def convert(args: argparse.Namespace) -> Written:
     if annotated:
         conversion.add(annotated_rows(annotated, args.task, pictures), pictures)
     conversion.leave_out_damaged()
+    if alone := pictures.by_name_alone:
+        path, name = next(iter(alone.items()))
+        first = f"the first: {name} is read from {path}"
+        conversion.remarks.append(f"{len(alone)} pictures are found by their names alone, in other folders; {first}")
     return write_rows(args.out, conversion, pictures, found, TRAINING_TASKS.get(args.task, ""))
 
 

@@ -187,8 +187,10 @@ def other_numbers(record: Record, golds: GoldTable) -> str | None:
 def no_numbers(record: Record, golds: GoldTable) -> str | None:
     """the gold without its numbers, such as the unit"""
     gold = gold_answer(record)
-    rest = gold.translate(_NO_DIGITS).strip(" .,")
-    return in_format(rest, record) if is_exact(record) and rest != gold and any(map(str.isalpha, rest)) else None
+    without = gold.translate(_NO_DIGITS)
+    rest = without.strip(" .,")
+    applies = is_exact(record) and without != gold and any(map(str.isalpha, rest))
+    return in_format(rest, record) if applies else None
 
 
 def picture_name(record: Record, golds: GoldTable) -> str | None:

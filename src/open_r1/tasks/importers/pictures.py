@@ -27,6 +27,7 @@ SUBFOLDERS += ("../images", "../JPEGImages", "../img")  # and beside its folder
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MOST_FILES = 2_000_000  # that are listed to find a picture by its name alone
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ROOTS = ("/", "\\", "~", "upload/", "documents/", "../", "..\\")  # of another machine, DocVQA's too
 _UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-")  # before the names of Label Studio's uploads
 
 
@@ -36,6 +37,7 @@ class Pictures:
     def __init__(self, folders: Sequence[Path], out: Path):
         self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
         self.out = out
+        self.by_name_alone: dict[Path, str] = {}  # files whose folder is not the one named, and the name
         self._found: dict[str, Path | Unusable] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
 
@@ -93,14 +95,25 @@ class Pictures:
         if "\0" in name:
             raise Unusable("a picture's name with a NUL")
         ends = list(_ends(name))
+        whole, parent = _relative_parts(name)
+        loose = not parent or _of_a_machine(name)
         for end in ends:
-            files = {path for folder in self.folders if (path := _inside(folder, end)) is not None}
-            if files:
-                return _only(files, name)
+            found = {path for folder in self.folders if (path := _inside(folder, end)) is not None}
+            agreeing = {path for path in found if end in (name, whole) or path.parent.name == parent}
+            if agreeing or (found and loose):
+                return self._noted(_only(agreeing or found, name), name, bool(agreeing) or not parent)
         for last in dict.fromkeys(Path(end).name for end in ends):
-            if files := self._by_name.get(last) or (not Path(last).suffix and self._by_stem.get(last)) or ():
-                return _only(set(files), name)
+            found = set(self._by_name.get(last) or (not Path(last).suffix and self._by_stem.get(last)) or ())
+            agreeing = {path for path in found if path.parent.name == parent}
+            if agreeing or (found and loose):
+                return self._noted(_only(agreeing or found, name), name, bool(agreeing) or not parent)
         raise Unusable("a picture that is not there")
+
+    def _noted(self, path: Path, name: str, agrees: bool) -> Path:
+        """The file of a name; where the folders differ, one name alone may mean it. Raises Unusable."""
+        if not agrees and self.by_name_alone.setdefault(path, name) != name:
+            raise Unusable("a picture that is not there: a file of this name lies elsewhere, and others mean it too")
+        return path
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[Path]]:
@@ -160,6 +173,21 @@ def _ends(name: str) -> Iterator[str]:
         yield _UPLOAD_HASH.sub("", parts[-1], count=1)
 
 
+def _relative_parts(name: str) -> tuple[str, str]:
+    """(a name with slashes, the folder that it names last, "" without one).
+
+    >>> _relative_parts("scene1\\\\rgb.png"), _relative_parts("../a.png")
+    (('scene1/rgb.png', 'scene1'), ('a.png', ''))
+    """
+    parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".", "..")]
+    return "/".join(parts), parts[-2] if len(parts) > 1 else ""
+
+
+def _of_a_machine(name: str) -> bool:
+    """Whether a name begins on a machine or host, whose folders need not be these: absolute, a URL, an upload."""
+    return bool(_URL.match(name) or re.match(r"[A-Za-z]:[\\/]", name)) or name.startswith(_ROOTS)
+
+
 def _inside(folder: Path, end: str) -> Path | None:
     """The real path of a regular file at `end`, relative or absolute, that lies below the folder, else None."""
     try:
@@ -171,7 +199,7 @@ def _inside(folder: Path, end: str) -> Path | None:
 
 def _only(files: set[Path], name: str) -> Path:
     if len(files) == 1:
-        return files.pop()
+        return next(iter(files))
     shown = " and ".join(sorted(map(str, files))[:2])
     raise Unusable(f"a picture's name that means several files, as {shorten(name)}: {shown}")
 

@@ -1,0 +1,64 @@
+"""A picture's name means a file where their folders agree; names of other machines are looked up and counted."""
+
+import pytest
+from PIL import Image
+
+from open_r1.tasks.importers.pictures import Pictures
+from open_r1.tasks.importers.sources import Unusable
+
+
+def pictures_with(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    return Pictures([folder, folder / "images"], folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("there", "name"),
+    [
+        ("scene2/rgb.png", "scene1/rgb.png"),
+        ("scene2/rgb.png", "scene1\\rgb.png"),
+        ("rgb.png", "scene1/rgb.png"),
+        ("images/train/1/image.png", "3/image.png"),
+        ("images/train/1/image.png", "train/3/image.png"),
+        ("images/a.png", "train2017/a.png"),
+    ],
+)
+def test_a_name_in_another_folder_is_no_picture(tmp_path, there, name):
+    with pytest.raises(Unusable, match="a picture that is not there"):
+        pictures_with(tmp_path, there).find(name)
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "noted"),
+    [
+        ("scene1/rgb.png", "scene1/rgb.png", 0),
+        ("deep/scene1/rgb.png", "scene1/rgb.png", 0),
+        ("deep/scene1/rgb.png", "set/scene1\\rgb.png", 0),
+        ("images/a.png", "images/a.png", 0),
+        ("deep/er/a.png", "a.png", 0),
+        ("deep/er/a.png", "/home/me/er/a.png", 0),
+        ("deep/er/a.png", "/home/me/a.png", 1),
+        ("deep/er/a.png", "C:\\me\\a.png", 1),
+        ("images/a.png", "https://host/b/a.png", 1),
+        ("a.png", "upload/3/0f6142fb-a.png", 1),
+    ],
+)
+def test_a_name_that_agrees_or_comes_from_elsewhere_is_found(tmp_path, there, name, noted):
+    pictures = pictures_with(tmp_path, there)
+    assert pictures.find(name) == (tmp_path / there).resolve() and len(pictures.by_name_alone) == noted
+
+
+def test_the_folder_chooses_among_files_of_one_name(tmp_path):
+    pictures = pictures_with(tmp_path, "x/train2017/a.png", "x/val2017/a.png")
+    assert pictures.find("/data/coco/val2017/a.png").parent.name == "val2017"
+    with pytest.raises(Unusable, match="several files"):
+        pictures.find("a.png")
+
+
+def test_one_file_is_not_two_names_of_another_machine(tmp_path):
+    pictures = pictures_with(tmp_path, "x/rgb.png")
+    pictures.find("/data/scene1/rgb.png")
+    with pytest.raises(Unusable, match="others mean it too"):
+        pictures.find("/data/scene2/rgb.png")
