@@ -390,3 +390,29 @@ def test_our_own_names_win() -> None:
 )
 def test_shapes_of_several_meanings_are_refused(row: dict, message: str) -> None:
     assert any(message in text for text in problems(row))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image": "a.png"},
+        {"images": ["a.png"]},
+        {"image_path": "a.png"},
+        {"attachments": ["a.png"]},
+        {"experimental_attachments": [{"url": "a.png"}]},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+def test_a_picture_named_within_a_turn_is_refused_with_its_place(name, fields):
+    keys = ("role", "content") if name == "messages" else ("from", "value")
+    turns = [dict(zip(keys, pair, strict=True)) for pair in (("user", "How many?"), ("assistant", "3"))]
+    assert parse_row({name: turns}, "a.jsonl:1", 1).solution == "3"
+    with pytest.raises(DataError) as error:
+        parse_row({name: [turns[0] | fields, turns[1]]}, "a.jsonl:1", 1)
+    assert f"{name}[0].{next(iter(fields))}" in str(error.value) and "beside" in str(error.value)
+
+
+def test_trl_completion_turn_is_the_gold():
+    row = {"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "3"}]}
+    assert parse_row(row, "a.jsonl:1", 1).solution == "3"

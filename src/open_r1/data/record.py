@@ -1,6 +1,6 @@
 """`Record`, one training or evaluation example, and the parser that makes it of a JSON row. (torch-free)"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from open_r1.data.text_marks import mark_problems, unfilled
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COMMON = {"id", "image", "images", "accu_reward_method"}
+_TURN_TEXT = {"from", "value", "role", "content"}
 _T = TypeVar("T")
 
 
@@ -70,6 +71,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
             images = tuple(relative_below(path, folder) for path in images)
     if images is not None:
         problems += media_problems(row, where, images, folder)
+        problems += _turn_media(row, where)
     if dialogue is not None:
         problems += mark_problems(dialogue.turns, where, len(images or ()))
         if unfilled_gold := unfilled(dialogue.solution):
@@ -80,6 +82,28 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
         raise DataError(problems)
     extra = {key: value for key, value in row.items() if key not in _COMMON and key not in dialogue.fields}
     return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
+
+
+def _turn_media(row: dict, where: str) -> Iterator[Problem]:
+    """The problem of each key of a turn that holds a picture: only content parts name pictures within turns."""
+    name = "conversations" if row.get("conversations") is not None else "messages"
+    turns = row.get(name)
+    for number, turn in enumerate(turns if isinstance(turns, list) else ()):
+        if not isinstance(turn, dict):
+            continue
+        others = {key: value for key, value in turn.items() if key not in _TURN_TEXT}
+        for problem in _media_of_turn(others, where) if others else ():
+            remedy = f"write its path under 'image' of the row, beside {name!r}"
+            yield replace(problem, field=f"{name}[{number}].{problem.field}", remedy=remedy)
+
+
+def _media_of_turn(fields: dict, where: str) -> Iterator[Problem]:
+    """The problems of a turn's fields; `image` and `images`, which a row may have, are as foreign as others here."""
+    for key in ("image", "images"):
+        if fields.get(key):
+            got = f"a picture in a turn, {shorten(fields[key], 60)}"
+            yield Problem(where, key, got, "pictures under 'image' or 'images' of the row", "")
+    yield from media_problems(fields, where, ())
 
 
 def _attempt(problems: list[Problem], read: Callable[..., _T], *args: Any) -> _T | None:

@@ -133,12 +133,18 @@ def _question(row: dict, where: str) -> tuple[str, str]:
 
 def _only(answer: object, name: str, where: str) -> object:
     """The answer; of a list of one text, that text. Raises DataError for several, of a field that is not ours."""
+    if isinstance(answer, list) and len(answer) == 1 and _is_answer_turn(answer[0]):  # TRL's conversational form
+        return answer[0]["content"]
     if name == ANSWER_NAMES[0] or not isinstance(answer, list) or not answer or not all(map(_is_text, answer)):
         return answer
     if len(answer) == 1:
         return answer[0]
     remedy = f"write one, or convert the file: {CONVERT}"
     raise data_error(where, name, f"{len(answer)} texts, {shorten(answer)}", "one answer", remedy)
+
+
+def _is_answer_turn(value: object) -> bool:
+    return isinstance(value, dict) and value.get("role") == "assistant" and _is_text(value.get("content"))
 
 
 def _check_options(row: dict, text: str, where: str) -> None:
