@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from open_r1.convert import main
 from open_r1.tasks.importers.pictures import Pictures
 from open_r1.tasks.importers.sources import Unusable
 
@@ -62,3 +63,22 @@ def test_one_file_is_not_two_names_of_another_machine(tmp_path):
     pictures.find("/data/scene1/rgb.png")
     with pytest.raises(Unusable, match="others mean it too"):
         pictures.find("/data/scene2/rgb.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", "", "an empty file"),
+        ("a.json", " \n\n", "an empty file"),
+        ("a.json", "[]", "holds only []"),
+        ("a.jsonl", "null", "holds only null"),
+        ("a.json", "<!DOCTYPE html><html></html>", "a web page"),
+        ("a.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
+        ("a.parquet", "text", "no parquet"),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
+    ],
+)
+def test_a_file_without_data_is_named(tmp_path, capsys, name, content, said):
+    (tmp_path / name).write_text(content)
+    assert main([str(tmp_path / name), "--out", str(tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err

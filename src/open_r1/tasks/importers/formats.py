@@ -5,7 +5,9 @@ To add one, write a reader in a file of this folder and a line in FOREIGN_FORMAT
 """
 
 from functools import partial
+from pathlib import Path
 
+from open_r1.data.file_kinds import file_problem
 from open_r1.errors import data_error, look_up
 from open_r1.tasks.importers.annotations.box_tables import is_box_table, is_createml, read_box_table, read_createml
 from open_r1.tasks.importers.annotations.coco_instances import is_coco, read_coco
@@ -95,10 +97,28 @@ def format_of(source: Source, named: str = "", with_fields: bool = False) -> str
     if fitting:
         words = " or ".join(f"{FOREIGN_FORMATS[name].title} (--from {name})" for name in fitting)
         raise data_error(str(source.path), "format", f"a file that may be {words}", "one format", "give --from")
+    _refuse_no_data(source.path)
     if source.kind in PACKED:
         raise data_error(str(source.path), "file", f"a {source.kind} file", "what is in it", PACKED[source.kind])
     remedy = f"give --from with one of {', '.join(FOREIGN_FORMATS)}, or --fields problem=...,solution=...,image=..."
     raise data_error(str(source.path), "format", shape_of(source), "a known format", remedy)
+
+
+def _refuse_no_data(path: Path) -> None:
+    """Raises DataError for a file without data: an empty one, `[]`, a web page, a pointer."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(512).removeprefix(b"\xef\xbb\xbf").strip()
+    again = "download it again, or export it again"
+    if not head or head in (b"[]", b"{}", b"null"):
+        got = f"a file that holds only {head.decode()}" if head else "an empty file"
+        raise data_error(str(path), "file", got, "a file with rows", again)
+    problem = file_problem(str(path))
+    if problem and problem.got.startswith(("a web page", "a Git LFS pointer")):
+        raise data_error(str(path), "file", problem.got, "a file with rows", problem.remedy)
+    if path.suffix == ".parquet" and not head.startswith(b"PAR1"):
+        raise data_error(str(path), "file", "a file named .parquet that is no parquet", "parquet", again)
 
 
 def shape_of(source: Source) -> str:
