@@ -416,3 +416,21 @@ def test_a_picture_named_within_a_turn_is_refused_with_its_place(name, fields):
 def test_trl_completion_turn_is_the_gold():
     row = {"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "3"}]}
     assert parse_row(row, "a.jsonl:1", 1).solution == "3"
+
+
+@pytest.mark.parametrize("field", ["solution"])
+def test_two_gold_answers_of_a_conversation_are_refused_unless_equal(field):
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "so it is 3"}]
+    assert parse_row({"messages": turns, field: "so it is 3"}, "a.jsonl:1", 1).solution == "so it is 3"
+    with pytest.raises(DataError, match="one gold answer"):
+        parse_row({"messages": turns, field: "3"}, "a.jsonl:1", 1)
+    assert parse_row({"messages": turns[:1], field: "3"}, "a.jsonl:1", 1).solution == "3"
+
+
+def test_parts_written_as_a_text_are_refused():
+    turns = [
+        {"role": "user", "content": '[{"type": "image", "image": "a.png"}]'},
+        {"role": "assistant", "content": "3"},
+    ]
+    with pytest.raises(DataError, match="write the list itself"):
+        parse_row({"messages": turns}, "a.jsonl:1", 1)

@@ -89,7 +89,7 @@ def _turn_media(row: dict, where: str) -> Iterator[Problem]:
     name = "conversations" if row.get("conversations") is not None else "messages"
     turns = row.get(name)
     for number, turn in enumerate(turns if isinstance(turns, list) else ()):
-        if not isinstance(turn, dict):
+        if not isinstance(turn, dict) or len(turn) < 3:
             continue
         others = {key: value for key, value in turn.items() if key not in _TURN_TEXT}
         for problem in _media_of_turn(others, where) if others else ():

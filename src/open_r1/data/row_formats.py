@@ -176,8 +176,22 @@ def _dialogue(row: dict, name: str, where: str) -> Dialogue:
         gold = solution_text(_only(row[answer], answer, where), answer, where)
         turns.append(Turn("assistant", gold))
         fields = (name, answer)
+    elif turns[-1].role == "assistant":
+        _check_one_gold(row, turns[-1].text, name, where)
     _check_order([turn.role for turn in turns], name, where)
     return Dialogue(tuple(turns[:-1]), turns[-1].text, slots, fields)
+
+
+def _check_one_gold(row: dict, gold: str, name: str, where: str) -> None:
+    """Raises DataError for a `solution` that differs from the last turn of the assistant."""
+    for field in ANSWER_NAMES[:1]:
+        if (
+            row.get(field) is not None
+            and (other := solution_text(_only(row[field], field, where), field, where)) != gold
+        ):
+            got = f"{shorten(other, 60)}, and {shorten(gold, 60)} in the last turn of {name!r}"
+            remedy = "remove the field, or that turn: the field is then the gold answer"
+            raise data_error(where, field, got, "one gold answer", remedy)
 
 
 def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[str | None]]:
@@ -197,6 +211,8 @@ def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[T
     text, slots, name = item.get(text_key), None, f"{name}.{text_key}"
     if text_key == "content" and isinstance(text, list) and all(isinstance(p, dict) and "type" in p for p in text):
         text, slots = _join_parts(text, name, where)
+    if isinstance(text, str) and text.startswith('[{"type"'):
+        raise data_error(where, name, f"{shorten(text)}, parts as a text", "a list of parts", "write the list itself")
     if ROLES[role] == "assistant":
         text = solution_text(text, name, where)
     else:
