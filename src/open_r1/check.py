@@ -12,35 +12,26 @@ answers of the first N good rows are checked (of the lines, all are). torch and 
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
-from rich.table import Column, Table
 
 from open_r1.data.chat import PROMPTS
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.field_names import renaming_of
-from open_r1.data.images import open_image, original_size, with_sizes
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
 from open_r1.data.prompt_length import prompt_tokens
-from open_r1.data.record import Record
-from open_r1.data.summary import Statistics, count_records, size_class, summary_table
-from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, shorten, summarized
+from open_r1.data.summary import summary_table
+from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, summarized
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
+from open_r1.report.examination import examine, in_file_order, problem_table, shown_progress, write_defects
 from open_r1.report.preview import write_preview
 from open_r1.rewards.custom import load_reward
-from open_r1.rewards.gold import gold_score
-from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
 from open_r1.rewards.registry import REWARDS, get_method, prepare_methods
 from open_r1.rewards.strategies import STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
@@ -48,68 +39,6 @@ from open_r1.tasks.find import TASK_HELP, find_task, read_template
 from open_r1.tasks.task import Task
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
-
-
-def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
-    """(width, height) in pixels of an image that decodes to its end, else its DataError."""
-    try:
-        open_image(folder, path, where=where)
-        return original_size(folder, path, where=where)
-    except DataError as error:
-        return error
-
-
-def check_gold(record: Record) -> list[Problem]:
-    """The problem of a gold answer that does not score the maximum of its reward; empty where it does."""
-    method = record.accu_reward_method or "default"
-    try:
-        score, best = gold_score(record, method)
-    except DataError as error:
-        return list(error.problems)
-    except ValueError as error:
-        got = f"{shorten(record.solution)} ({error})"
-        return [_gold_problem(record, got, f"an answer that method '{method}' can read")]
-    if score >= best - 1e-6:
-        return place_problems(record)
-    got = f"{shorten(record.solution)}, which earns {score:g}"
-    return [_gold_problem(record, got, f"the full {best:g} with method '{method}'")]
-
-
-def _gold_problem(record: Record, got: str, expected: str) -> Problem:
-    return Problem(record.where, "solution", got, expected, "correct the answer, or choose another reward method")
-
-
-def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
-    """(problems, statistics): `problems` of the scan and those of images and gold answers, by file and line."""
-    stats, defects = Statistics(), list(problems)
-    places = count_records(_progress(data, "reading rows"), stats)
-    for result in _progress(_check_images(places), "opening images", len(places)):
-        if isinstance(result, DataError):
-            defects += result.problems
-        else:
-            stats.longest_sides[size_class(max(result))] += 1
-    lying = PlaceStatistics()
-    for record in _progress(data, "scoring gold answers"):
-        sized = (with_sizes(record) if has_places(record) else None) or record
-        found = check_gold(sized)
-        defects += found
-        if not found:
-            lying.add(sized)
-    stats.hints = lying.hints()
-    return _in_order(defects), stats
-
-
-def _check_images(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[int, int] | DataError]:
-    """`check_image` of all images, in threads; in batches, since a million waiting futures would fill the memory."""
-    items = iter(places.items())
-    with ThreadPoolExecutor(4) as pool:
-        while batch := list(islice(items, 1024)):
-            yield from pool.map(lambda item: check_image(*item[0], item[1]), batch)
-
-
-def _progress(items: Iterable, title: str, total: int | None = None) -> Iterable:
-    console = Console(stderr=True)
-    return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _sample(data: RecordDataset) -> RecordDataset:
@@ -121,36 +50,6 @@ def _processor(model: str) -> Any:
     from open_r1.models.loading import read_processor  # takes seconds to import, only --model needs it
 
     return read_processor(model, remedy="the doctor runs none")
-
-
-def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """Problems sorted by file, then by line; those without a line come first."""
-    files = {name: i for i, name in enumerate(dict.fromkeys(problem.where.rpartition(":")[0] for problem in problems))}
-
-    def place(problem: Problem) -> tuple[int, int]:
-        name, _, line = problem.where.rpartition(":")
-        return (files[name], int(line)) if line.isdigit() else (-1, 0)
-
-    return sorted(problems, key=place)
-
-
-def problem_table(problems: Sequence[Problem]) -> Table:
-    """The table of defects, one row for each, or for each kind."""
-    columns = ("got", "expected", "what to do")
-    table = Table(Column("where", no_wrap=True), Column("field", no_wrap=True), *columns, show_lines=True)
-    for p in problems:
-        table.add_row(*map(escape, (p.where, p.field, p.got, p.expected, p.remedy)))
-    return table
-
-
-def write_defects(problems: Sequence[Problem], file: Path) -> None:
-    """Writes each defect as a JSON line, with where, field, got, expected and remedy. Raises UsageError."""
-    try:
-        file.write_bytes(b"".join(orjson.dumps(asdict(problem)) + b"\n" for problem in problems))
-    except OSError as error:
-        raise UsageError(
-            f"--all_defects: got {file}, expected a file that can be written ({error.strerror})"
-        ) from error
 
 
 def check_parser() -> argparse.ArgumentParser:
@@ -268,11 +167,13 @@ def _run(
     problems, stats = examine(selection, problems)
     processor = _processor(args.model) if args.model else None
     if processor:
-        tokens, rows = control_tokens(processor), _progress(selection, "looking for control tokens")
-        problems = _in_order([*problems, *(found for row in rows for found in tokens.problems(row, with_answer=True))])
+        tokens, rows = control_tokens(processor), shown_progress(selection, "looking for control tokens")
+        problems = in_file_order(
+            [*problems, *(found for row in rows for found in tokens.problems(row, with_answer=True))]
+        )
     if processor and not problems:
         instruction = (task.prompts if task else PROMPTS)[args.prompt_mode]
-        sample = _progress(_sample(selection), "counting tokens")
+        sample = shown_progress(_sample(selection), "counting tokens")
         stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
     console.print(summary_table(stats))
     for warning in (*data.warnings, *stats.hints):
@@ -282,7 +183,7 @@ def _run(
         page = write_preview(selection, Path(args.preview) if args.preview else first.with_suffix(".preview.html"))
         console.print(f"preview: {page}", highlight=False, markup=False, soft_wrap=True)
     records = attacked_rows(selection, {problem.where for problem in problems}, args.prompt_mode)
-    findings = report_attacks(rewards, records, settings, console, _progress) if records else 0
+    findings = report_attacks(rewards, records, settings, console, shown_progress) if records else 0
     if args.all_defects is not None:
         write_defects(problems, args.all_defects)
     return max(_report(problems, console), _report_findings(findings, console))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from helpers.imported import picture, written
-from open_r1.check import check_gold, check_image
 from open_r1.convert import main
 from open_r1.data.images import with_sizes
 from open_r1.data.jsonl_dataset import scan_records
+from open_r1.report.examination import check_gold, check_image
 
 PICTURES = {"a.png": (120, 90), "b.jpg": (64, 64), "d.jpg": (300, 200), "sub/e.png": (64, 48), "图 片.png": (50, 40)}
 

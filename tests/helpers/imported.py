@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from open_r1.check import check_gold
 from open_r1.data.images import with_sizes
 from open_r1.data.record import parse_row
 from open_r1.errors import Problem
+from open_r1.report.examination import check_gold
 from open_r1.tasks.importers.annotations.annotated import annotated_rows
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of
 from open_r1.tasks.importers.items import AnnotatedPicture, ImportedRow, ImportOptions, LeftOut, Remark

@@ -11,10 +11,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from open_r1.check import check_gold
 from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.record import Record
 from open_r1.errors import DataError
+from open_r1.report.examination import check_gold
 from open_r1.rewards.detection import average_precision
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.registry import METHODS

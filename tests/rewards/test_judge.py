@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from helpers.fake_endpoint import FakeEndpoint, Reply, Script, judge_prompt, serving, text_of, verdict
 
-from open_r1.check import check_gold
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.endpoint.client import EndpointError
+from open_r1.report.examination import check_gold
 from open_r1.rewards import judge
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.registry import METHODS, accuracy

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from open_r1.check import examine
 from open_r1.check import main as doctor
 from open_r1.data.images import size_fields
 from open_r1.data.jsonl_dataset import scan_records
@@ -15,6 +14,7 @@ from open_r1.errors import DataError
 from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.session import Question
 from open_r1.grpo_jsonl import main as grpo
+from open_r1.report.examination import examine
 from open_r1.rewards.base import no_outlines
 from open_r1.rewards.drawing import answered_outlines, gold_outlines
 from open_r1.rewards.parsing.pictures import named_pictures

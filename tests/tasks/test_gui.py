@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers.repository import make_dataset
 
-from open_r1.check import check_gold
 from open_r1.data.chat import image_count, messages
 from open_r1.data.jsonl_dataset import load_records
+from open_r1.report.examination import check_gold
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.registry import accuracy
 from open_r1.tasks.gui import (

@@ -11,12 +11,12 @@ import polygon_ceiling
 import pytest
 from PIL import Image
 
-from open_r1.check import check_gold
 from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.geometry.masks import decode_rle, encode_rle, mask_iou_of, read_segmentation
 from open_r1.data.geometry.polygons import BASES, Polygon, ceiling, fit_polygon, polygon_json, to_rle
 from open_r1.data.record import Record
 from open_r1.errors import DataError
+from open_r1.report.examination import check_gold
 from open_r1.rewards.gold import gold_completion, gold_score
 from open_r1.rewards.registry import METHODS, accuracy
 from open_r1.rewards.segmentation import answered_polygon, frame_size, mask_iou

@@ -1,0 +1,114 @@
+"""Examines a dataset: opens every picture, scores every gold answer, and lists the defects. (torch-free)"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Column, Table
+
+from open_r1.data.images import open_image, original_size, with_sizes
+from open_r1.data.jsonl_dataset import RecordDataset
+from open_r1.data.record import Record
+from open_r1.data.summary import Statistics, count_records, size_class
+from open_r1.errors import DataError, Problem, UsageError, shorten
+from open_r1.rewards.gold import gold_score
+from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
+
+
+def check_image(folder: str, path: str, where: str) -> tuple[int, int] | DataError:
+    """(width, height) in pixels of an image that decodes to its end, else its DataError."""
+    try:
+        open_image(folder, path, where=where)
+        return original_size(folder, path, where=where)
+    except DataError as error:
+        return error
+
+
+def check_gold(record: Record) -> list[Problem]:
+    """The problem of a gold answer that does not score the maximum of its reward; empty where it does."""
+    method = record.accu_reward_method or "default"
+    try:
+        score, best = gold_score(record, method)
+    except DataError as error:
+        return list(error.problems)
+    except ValueError as error:
+        got = f"{shorten(record.solution)} ({error})"
+        return [_gold_problem(record, got, f"an answer that method '{method}' can read")]
+    if score >= best - 1e-6:
+        return place_problems(record)
+    got = f"{shorten(record.solution)}, which earns {score:g}"
+    return [_gold_problem(record, got, f"the full {best:g} with method '{method}'")]
+
+
+def _gold_problem(record: Record, got: str, expected: str) -> Problem:
+    return Problem(record.where, "solution", got, expected, "correct the answer, or choose another reward method")
+
+
+def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
+    """(problems, statistics): `problems` of the scan and those of images and gold answers, by file and line."""
+    stats, defects = Statistics(), list(problems)
+    places = count_records(shown_progress(data, "reading rows"), stats)
+    for result in shown_progress(_check_images(places), "opening images", len(places)):
+        if isinstance(result, DataError):
+            defects += result.problems
+        else:
+            stats.longest_sides[size_class(max(result))] += 1
+    lying = PlaceStatistics()
+    for record in shown_progress(data, "scoring gold answers"):
+        sized = (with_sizes(record) if has_places(record) else None) or record
+        found = check_gold(sized)
+        defects += found
+        if not found:
+            lying.add(sized)
+    stats.hints = lying.hints()
+    return in_file_order(defects), stats
+
+
+def _check_images(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[int, int] | DataError]:
+    """`check_image` of all images, in threads; in batches, since a million waiting futures would fill the memory."""
+    items = iter(places.items())
+    with ThreadPoolExecutor(4) as pool:
+        while batch := list(islice(items, 1024)):
+            yield from pool.map(lambda item: check_image(*item[0], item[1]), batch)
+
+
+def shown_progress(items: Iterable, title: str, total: int | None = None) -> Iterable:
+    """The items, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def in_file_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems sorted by file, then by line; those without a line come first."""
+    files = {name: i for i, name in enumerate(dict.fromkeys(problem.where.rpartition(":")[0] for problem in problems))}
+
+    def place(problem: Problem) -> tuple[int, int]:
+        name, _, line = problem.where.rpartition(":")
+        return (files[name], int(line)) if line.isdigit() else (-1, 0)
+
+    return sorted(problems, key=place)
+
+
+def problem_table(problems: Sequence[Problem]) -> Table:
+    """The table of defects, one row for each, or for each kind."""
+    columns = ("got", "expected", "what to do")
+    table = Table(Column("where", no_wrap=True), Column("field", no_wrap=True), *columns, show_lines=True)
+    for p in problems:
+        table.add_row(*map(escape, (p.where, p.field, p.got, p.expected, p.remedy)))
+    return table
+
+
+def write_defects(problems: Sequence[Problem], file: Path) -> None:
+    """Writes each defect as a JSON line, with where, field, got, expected and remedy. Raises UsageError."""
+    try:
+        file.write_bytes(b"".join(orjson.dumps(asdict(problem)) + b"\n" for problem in problems))
+    except OSError as error:
+        raise UsageError(
+            f"--all_defects: got {file}, expected a file that can be written ({error.strerror})"
+        ) from error
