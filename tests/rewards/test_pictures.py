@@ -203,6 +203,29 @@ def test_golds_within_1000_on_large_pictures_are_a_hint_and_no_defect() -> None:
     assert hints([*small, [10, 20, 1400, 990]], [1600, 1200]) == ()
 
 
+def lying(golds: list) -> tuple[str, ...]:
+    statistics = PlaceStatistics()
+    for gold in golds:
+        record = row("rec", gold, ("a.png",), image_wh=[640, 480])
+        statistics.add(record, is_sound=not place_problems(record))
+    return statistics.hints()
+
+
+def test_boxes_of_width_and_height_are_a_hint_over_a_dataset() -> None:
+    xywh = [[300 + i, 100, 120, 200 + i] for i in range(15)] + [[10, 20, 200 + i, 300] for i in range(10)]
+    (hint,) = lying(xywh)
+    assert "all 25 boxes" in hint and "(xywh)" in hint and "15 have no x1 < x2" in hint
+    assert lying(xywh[:19]) == lying([*xywh, [400, 300, 600, 400]]) == ()
+    assert lying([[10, 20, 100, 90]] * 30) == lying([[100, 90, 10, 20]] * 30) == ()
+
+
+def test_swapped_corners_are_named_with_the_box_in_order() -> None:
+    (problem,) = place_problems(row("rec", [100, 120, 60, 40.5], ("a.png",), image_wh=[640, 480]))
+    assert "whose corners are swapped" in str(problem) and "write [60, 40.5, 100, 120]" in str(problem)
+    (problem,) = place_problems(row("rec", [100, 20, 60, 140], ("a.png",), image_wh=[640, 480]))
+    assert "x1 < x2 and y1 < y2" in str(problem)
+
+
 def test_the_doctor_asks_for_box_image_and_takes_it(folder: Path, tmp_path: Path, capsys) -> None:
     bad = written(tmp_path, "r.jsonl", [two_pictures(BOX), two_pictures(BOX, box_image=1)])
     flags = ["--image_folders", str(folder), "--reward_method", "rec", "--data_file_paths", bad]

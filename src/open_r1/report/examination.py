@@ -64,8 +64,7 @@ def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Prob
         sized = (with_sizes(record) if has_places(record) else None) or record
         found = check_gold(sized)
         defects += found
-        if not found:
-            lying.add(sized)
+        lying.add(sized, is_sound=not found)
     stats.hints = lying.hints()
     return in_file_order(defects), stats
 

@@ -4,6 +4,7 @@ A gold outside its picture never earns its full reward, and one of fractions or 
 refused with what it looks like and what to write.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from open_r1.rewards.registry import METHODS, method_of
 
 EDGE_SLACK = 0.01  # of a side, plus a pixel, that a gold may reach beyond its picture: annotations are rounded
 LARGE_SIDE = 1_500  # px of the longer side of pictures on which boxes of at most 1000 are suspicious
+FEW_DISORDERED = 0.1  # of the boxes, from which they are suspected to be x, y, width, height
+_NUMBERS = re.compile(r"-?\d+(?:\.\d+)?(?![\w\"])")
 FEW_GOLDS = 20  # golds by which a whole dataset is judged
 
 
@@ -96,16 +99,50 @@ class PlaceStatistics:
     """How golds lie on their pictures over a dataset; for a hint where all look like 0 to 1000."""
 
     largest: list[tuple[float, float]] = field(default_factory=list)  # (largest coordinate, longer side) of each gold
+    boxes: int = 0  # golds of four numbers on a picture of known size
+    within: int = 0  # of them, those that lie inside as x, y, width, height
+    swapped: int = 0  # of them, those whose second corner is above and left of the first
+    disordered: int = 0  # of them, those whose second corner is not below and right of the first
 
-    def add(self, record: Record) -> None:
-        """Counts one record whose places have no problem."""
+    def add(self, record: Record, is_sound: bool = True) -> None:
+        """Counts one record; `is_sound`: whether its gold has no problem."""
         if not has_places(record) or not has_gold(record) or not _has_size(record):
+            return
+        self._add_box(record)
+        if not is_sound:
             return
         if boxes := method_of(record).places(record):
             self.largest.append((max(side for box in boxes for side in box), max(image_wh(record))))
 
+    def _add_box(self, record: Record) -> None:
+        numbers = [float(number) for number in _NUMBERS.findall(record.solution)]
+        if len(numbers) != 4:
+            return
+        try:
+            width, height = image_wh(record)
+        except DataError:  # a defect of its own
+            return
+        x, y, w, h = numbers
+        self.boxes += 1
+        self.within += _fits([(x, y, x + w, y + h)], (width, height)) and w > 0 and h > 0
+        self.disordered += w <= x or h <= y
+        self.swapped += w <= x and h <= y
+
     def hints(self) -> tuple[str, ...]:
         """What is suspicious, as sentences."""
+        return (*self._corner_hints(), *self._scale_hints())
+
+    def _corner_hints(self) -> tuple[str, ...]:
+        if self.boxes < FEW_GOLDS or self.within < self.boxes or self.swapped == self.boxes:
+            return ()
+        if self.disordered < FEW_DISORDERED * self.boxes:
+            return ()
+        return (
+            f"all {self.boxes} boxes lie within their pictures as x, y, width, height (xywh), and {self.disordered} "
+            "have no x1 < x2 and y1 < y2: if they are xywh, write [x, y, x + width, y + height]",
+        )
+
+    def _scale_hints(self) -> tuple[str, ...]:
         high = max((number for number, _ in self.largest), default=0)
         if len(self.largest) < FEW_GOLDS or high > 1000 or min(side for _, side in self.largest) < LARGE_SIDE:
             return ()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from open_r1.data.geometry.coordinates import from_original, space_of, to_original
 from open_r1.data.record import Record
+from open_r1.errors import DataError, data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.boxes import last_box, stated_boxes
 from open_r1.rewards.pictures import answer_picture, box_picture, coordinate_frame, image_wh
@@ -92,9 +93,28 @@ def gold_box(record: Record) -> tuple[float, ...]:
     (field `box_image`) where its picture is not named."""
     box_picture(record)
     boxes = stated_boxes(gold_text(record))
+    if len(boxes) == 1 and has_area(_turned(boxes[0].xyxy)) and not has_area(boxes[0].xyxy):
+        raise _swapped_corners(record, boxes[0].xyxy)
     if len(boxes) != 1 or not has_area(boxes[0].xyxy):
         raise bad_gold(record, "one box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, in pixels of the original image")
     return boxes[0].xyxy
+
+
+def _turned(box: Sequence[float]) -> tuple[float, ...]:
+    return (*box[2:], *box[:2])
+
+
+def _swapped_corners(record: Record, box: Sequence[float]) -> DataError:
+    got = f"{shorten(record.solution)}, whose corners are swapped"
+    expected = "the corner at the upper left first, in pixels of the original image"
+    turned = ", ".join(f"{side:g}" for side in _turned(box))
+    return data_error(
+        record.where,
+        "solution",
+        got,
+        expected,
+        f"write [{turned}], or [x, y, x + width, y + height] where it is x, y, width, height",
+    )
 
 
 def box_places(record: Record) -> list[tuple[float, ...]]:
