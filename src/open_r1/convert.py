@@ -24,7 +24,7 @@ from open_r1.tasks.importers.conversion import Conversion
 from open_r1.tasks.importers.formats import FOREIGN_FORMATS, format_of, refuse_idle_options, sources_of
 from open_r1.tasks.importers.items import AnnotatedPicture, ImportedItem, ImportOptions
 from open_r1.tasks.importers.output import Written, refuse_overwriting, write_rows
-from open_r1.tasks.importers.pictures import Pictures, search_folders
+from open_r1.tasks.importers.pictures import CONTESTED, Pictures, search_folders
 from open_r1.tasks.importers.questions.grounding import with_boxes_in_pixels
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.splits import split_in_name
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(args: argparse.Namespace) -> Written:
     """Reads all sources and writes their rows. Raises DataError for a source that cannot be read as a whole."""
     _check_paths(args)
-    pictures = Pictures(search_folders(args.files, args.image_folder), args.out / "images")
+    chosen = args.image_folder is not None
+    pictures = Pictures(search_folders(args.files, args.image_folder), args.out / "images", chosen)
     wanted = ImportOptions(
         pictures,
         task=args.task,
@@ -100,8 +101,9 @@ def convert(args: argparse.Namespace) -> Written:
         print(found[-1], flush=True)
     if annotated:
         conversion.add(annotated_rows(annotated, args.task, pictures), pictures)
+    conversion.leave_out(dict.fromkeys(pictures.contested, CONTESTED))
     conversion.leave_out_damaged()
-    if alone := pictures.by_name_alone:
+    if alone := {path: name for path, name in pictures.by_name_alone.items() if path not in pictures.contested}:
         path, name = next(iter(alone.items()))
         first = f"the first: {name} is read from {path}"
         conversion.remarks.append(f"{len(alone)} pictures are found by their names alone, in other folders; {first}")

@@ -1,5 +1,7 @@
 """A picture's name means a file where their folders agree; names of other machines are looked up and counted."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -82,3 +84,39 @@ def test_a_file_without_data_is_named(tmp_path, capsys, name, content, said):
     (tmp_path / name).write_text(content)
     assert main([str(tmp_path / name), "--out", str(tmp_path / "out")]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "names", "found"),
+    [
+        ("x.jpg", ["train2014/x.jpg"], 1),
+        ("x.jpg", ["coco\\train2014\\x.jpg"], 1),
+        ("x.jpg", ["train2014/x.jpg", "x.jpg"], 2),
+        ("deep/x.jpg", ["train2014/x.jpg"], 0),
+        ("x.jpg", ["scene1/x.jpg", "scene2/x.jpg"], 1),
+    ],
+)
+def test_in_a_folder_that_the_user_names_the_file_name_suffices(tmp_path, there, names, found):
+    pictures_with(tmp_path, there)
+    pictures = Pictures([tmp_path], tmp_path / "out", chosen=True)
+    assert sum(map(pictures.has, names)) == found
+    assert bool(pictures.contested) == (len(names) > found and there == "x.jpg")
+
+
+@pytest.mark.parametrize(
+    ("names", "flag", "status", "said"),
+    [
+        (["train2014/a.png"], False, 1, "--image_folder DIR takes the files"),
+        (["train2014/a.png"], True, 0, "1 pictures are found by their names alone"),
+        (["one/a.png", "two/a.png"], True, 1, "left out: 2 x a picture that is not there"),
+    ],
+)
+def test_a_picture_in_another_folder_is_found_with_the_flag_that_the_message_names(
+    tmp_path, capsys, names, flag, status, said
+):
+    pictures_with(tmp_path / "images", "a.png")
+    rows = [{"id": i, "image": name, "question": "Which?", "answer": f"red {i}"} for i, name in enumerate(names)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = ["--image_folder", str(tmp_path / "images")] if flag else []
+    assert main([str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "o"), *folder]) == status
+    assert said in capsys.readouterr().out

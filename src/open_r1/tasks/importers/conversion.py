@@ -55,7 +55,10 @@ class Conversion:
 
     def leave_out_damaged(self) -> None:
         """Leaves out the rows with a picture that does not decode to its end."""
-        damaged = dict(_damaged({path: row.where for row in self.rows for path in row.files}))
+        self.leave_out(dict(_damaged({path: row.where for row in self.rows for path in row.files})))
+
+    def leave_out(self, damaged: Mapping[Path, str]) -> None:
+        """Leaves out the rows with one of the files, for its reason."""
         kept = []
         for row in self.rows:
             reason = next((damaged[path] for path in row.files if path in damaged), None)

@@ -4,17 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError
-from open_r1.tasks.importers.pictures import SUBFOLDERS, Pictures
+from open_r1.tasks.importers.pictures import SUBFOLDERS, Pictures, places_of_splits
 from open_r1.tasks.importers.sources import Source
+from open_r1.tasks.importers.splits import split_folders
 
 
-def near_name(name: str, beside: Path, files: Pictures) -> str:
+def near_name(name: str, beside: Path, files: Pictures, of: Path | None = None) -> str:
     """The whole path of the picture in the folder `beside` or its usual subfolders, else the name as it is.
 
-    `train/a.json` and `val/a.json` may each have a `0001.jpg` of their own.
+    `train/a.json` and `val/a.json` may each have a `0001.jpg` of their own. The folders that are named after the split
+    of the file `of` come first.
     """
-    for folder in SUBFOLDERS:
-        path = beside / folder / name
+    own = split_folders(of, (*places_of_splits(beside), *files.folders)) if of is not None else ()
+    for folder in (*own, *(beside / folder for folder in SUBFOLDERS)):
+        path = folder / name
         if path.is_file() and files.has(str(path.resolve())):
             return str(path.resolve())
     return name

@@ -21,22 +21,34 @@ from open_r1.data.images import FORMATS, original_size
 from open_r1.errors import DataError, UsageError, shorten
 from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Unusable
+from open_r1.tasks.importers.splits import split_folders
 
 SUBFOLDERS = ("", "images", "image", "imgs", "img", "pictures", "JPEGImages")  # beside a source
 SUBFOLDERS += ("../images", "../JPEGImages", "../img")  # and beside its folder
+ANNOTATION_FOLDERS = frozenset({"annotations", "annotation", "annos", "anns", "ann", "labels", "json", "jsons"})
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MOST_FILES = 2_000_000  # that are listed to find a picture by its name alone
+ELSEWHERE = (
+    "a picture that is not there: a file of its name lies in another folder than the source names; --image_folder DIR "
+    "takes the files that lie directly in DIR by their names"
+)
+CONTESTED = "a picture that is not there: a file of this name lies elsewhere, and others mean it too"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ROOTS = ("/", "\\", "~", "upload/", "documents/", "../", "..\\")  # of another machine, DocVQA's too
 _UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-")  # before the names of Label Studio's uploads
 
 
 class Pictures:
-    """The pictures of the sources of one command: `folders` are searched, `out` gets those inside the sources."""
+    """The pictures of the sources of one command: `folders` are searched, `out` gets those inside the sources.
 
-    def __init__(self, folders: Sequence[Path], out: Path):
+    In folders that the user has `chosen` a file is taken by its name, whatever folder the source names. `contested`
+    are files that several names would mean so.
+    """
+
+    def __init__(self, folders: Sequence[Path], out: Path, chosen: bool = False):
         self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
-        self.out = out
+        self.out, self.chosen = out, chosen
+        self.contested: set[Path] = set()
         self.by_name_alone: dict[Path, str] = {}  # files whose folder is not the one named, and the name
         self._found: dict[str, Path | Unusable] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
@@ -102,17 +114,22 @@ class Pictures:
             agreeing = {path for path in found if end in (name, whole) or path.parent.name == parent}
             if agreeing or (found and loose):
                 return self._noted(_only(agreeing or found, name), name, bool(agreeing) or not parent)
+            if self.chosen and found and "/" not in end:
+                return self._noted(_only(found, name), name, False)
+        elsewhere = False
         for last in dict.fromkeys(Path(end).name for end in ends):
             found = set(self._by_name.get(last) or (not Path(last).suffix and self._by_stem.get(last)) or ())
             agreeing = {path for path in found if path.parent.name == parent}
             if agreeing or (found and loose):
                 return self._noted(_only(agreeing or found, name), name, bool(agreeing) or not parent)
-        raise Unusable("a picture that is not there")
+            elsewhere = elsewhere or bool(found)
+        raise Unusable(ELSEWHERE if elsewhere else "a picture that is not there")
 
     def _noted(self, path: Path, name: str, agrees: bool) -> Path:
         """The file of a name; where the folders differ, one name alone may mean it. Raises Unusable."""
         if not agrees and self.by_name_alone.setdefault(path, name) != name:
-            raise Unusable("a picture that is not there: a file of this name lies elsewhere, and others mean it too")
+            self.contested.add(path)
+            raise Unusable(CONTESTED)
         return path
 
     @cached_property
@@ -217,8 +234,18 @@ def search_folders(sources: Iterable[Path], image_folder: Path | None) -> list[P
     """The folders where pictures are looked for: the user's, or those beside the sources."""
     if image_folder is not None:
         return [image_folder]
-    beside = dict.fromkeys(path if path.is_dir() else path.parent for path in sources)
-    return [folder / name for folder in beside for name in SUBFOLDERS]
+    sources = list(sources)
+    beside = list(dict.fromkeys(path if path.is_dir() else path.parent for path in sources))
+    files = [file for path in sources for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    splits = [folder for file in files for folder in split_folders(file, places_of_splits(file.parent))]
+    above = [folder / ".." for folder in beside if folder.resolve().name.lower() in ANNOTATION_FOLDERS]
+    return [*(folder / name for folder in beside for name in SUBFOLDERS), *splits, *above]
+
+
+def places_of_splits(beside: Path) -> tuple[Path, ...]:
+    """The folders that may hold the pictures' folders, one a split, of a source in `beside`."""
+    above = [beside.resolve().parent] if beside.resolve().name.lower() in ANNOTATION_FOLDERS else []
+    return tuple(root / name for root in (beside, *above) for name in ("", "images"))
 
 
 def one_folder(files: Iterable[Path], folders: Sequence[Path], out: Path) -> tuple[Path, dict[Path, str]]:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,47 @@ def read_coco(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
 
     Raises DataError for a file of captions, panoptic segments or test images, and where boxes are unclear.
     """
-    for one in _coco_files(source.path) if source.kind == "folder" else [source]:
-        yield from _read_file(one, options)
+    files = list(_coco_files(source.path)) if source.kind == "folder" else [source]
+    beside = [_facts(one) for one in files] if source.kind == "folder" else []
+    beside += [_facts(other) for other in options.others if other.kind == "json" and is_coco(other)]
+    for one in files:
+        if skipped := _skipped(one, beside):
+            yield Remark(str(one.path), skipped)
+        else:
+            yield from _read_file(one, options)
+
+
+@dataclass(frozen=True)
+class CocoFacts:
+    """What kind of COCO's files one is, "" for instances, and the names of its images."""
+
+    kind: str
+    names: frozenset[str]
+
+
+def _facts(source: Source) -> CocoFacts:
+    images = source.document["images"]
+    return CocoFacts(_kind(source), frozenset(str(one.get("file_name")) for one in images if isinstance(one, Mapping)))
+
+
+def _kind(source: Source) -> str:
+    """ "captions", "panoptic segments", "key points" or "images without annotations"; "" for instances."""
+    notes = source.document.get("annotations")
+    first = next((note for note in notes if isinstance(note, Mapping)), {}) if isinstance(notes, list) else {}
+    kinds = {"caption": "captions", "segments_info": "panoptic segments", "keypoints": "key points"}
+    return next((kind for key, kind in kinds.items() if key in first), "" if notes else "images without annotations")
+
+
+def _skipped(source: Source, beside: Sequence[CocoFacts]) -> str:
+    """Why a file is passed over where instances lie beside it, "" where it is not: key points are of the same objects
+    as the instances of the same images."""
+    kind = _kind(source)
+    instances = [facts for facts in beside if not facts.kind]
+    is_double = kind != "key points" or any(_facts(source).names & one.names for one in instances)
+    if not kind or not instances or not is_double:
+        return ""
+    count = len(source.document.get("annotations") or source.document["images"])
+    return f"{kind}, {count} of them, are passed over: the rows are made from the instances beside them"
 
 
 def _read_file(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
@@ -91,7 +131,7 @@ def _pictures(
             yield LeftOut(where, "an image with the id of another one")
             continue
         found = tuple(objects.get(key, ()))
-        file = near_name(name.replace("\\", "/"), source.path.parent, options.pictures)
+        file = near_name(name.replace("\\", "/"), source.path.parent, options.pictures, source.path)
         yield AnnotatedPicture(where, file, _size(image), found, split)
 
 
@@ -151,7 +191,7 @@ def _size(image: Mapping[str, Any]) -> SizeWh | None:
 
 def _size_of_file(image: Mapping[str, Any], source: Source, options: ImportOptions) -> SizeWh | None:
     """The size of the picture itself, where the file states none; None where there is no such picture."""
-    name = near_name(str(image.get("file_name")), source.path.parent, options.pictures)
+    name = near_name(str(image.get("file_name")), source.path.parent, options.pictures, source.path)
     return options.pictures.size_wh(name) if options.pictures.has(name) else None
 
 
