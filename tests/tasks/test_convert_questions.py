@@ -90,7 +90,7 @@ def test_history_and_system_come_before_the_question(door):
         ({"problem": "n?", "answer": None}, "without an answer"),
         ({"problem": "n?", "answer": " "}, "without an answer"),
         ({"problem": "n?", "answer": {}}, "without an answer"),
-        ({"problem": None, "answer": "1"}, "without text"),
+        ({"problem": None, "answer": "1"}, "without a question, in the field problem"),
         ({"problem": " ", "answer": "1"}, "without a question"),
         ({"problem": "n?", "answer": "1", "images": [None]}, "empty place"),
         ({"problem": "n?", "answer": "1", "images": [{"bytes": "x", "path": None}]}, "not there"),

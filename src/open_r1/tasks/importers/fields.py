@@ -72,6 +72,26 @@ def _under_another_name(named: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
     return pictures_in(named[names[0]]) if names else ()
 
 
+def pictures_by_field_or_id(row: Mapping[str, Any], files: Pictures) -> tuple[SourcePicture, ...]:
+    """The pictures that a row names in a field, else by its id, which goes before addresses in fields of other names
+    (TextVQA). Raises Unusable."""
+    addresses = () if any(name.lower() in PICTURE_FIELDS for name in row) else _addresses(row)
+    if addresses and first_of(row, ID_FIELDS) is not None:
+        try:
+            return picture_by_id(row, files)
+        except Unusable:
+            if len(addresses) > 1:
+                raise
+    return pictures_of(row) or picture_by_id(row, files)
+
+
+def _addresses(row: Mapping[str, Any]) -> list[str]:
+    """The fields that hold addresses of pictures on the web."""
+    return [
+        name for name, value in row.items() if isinstance(value, str) and "://" in value and _looks_like_picture(value)
+    ]
+
+
 def _looks_like_picture(value: Any) -> bool:
     """Whether a value is the name of a picture file, bytes, or a list of them."""
     if isinstance(value, list):
@@ -91,7 +111,8 @@ def picture_by_id(row: Mapping[str, Any], pictures: Pictures) -> tuple[SourcePic
     if identity is None:
         return ()
     number = int(identity) if str(identity).isdigit() else None
-    names = [str(identity)] if number is None else [form.format(number) for form in COCO_NAMES]
+    names = [str(identity)] if str(number) != str(identity) else []
+    names += [] if number is None else [form.format(number) for form in COCO_NAMES]
     for name in names:
         try:
             pictures.find(name)

@@ -6,6 +6,7 @@ The kind is told by content: a JSON array named `.jsonl`, or a CSV named `.txt`,
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,8 @@ PACKED = {  # -> what to do
 }
 BOM = b"\xef\xbb\xbf"
 ROW_LISTS = ("data", "questions", "rows", "samples", "examples")  # of a JSON object, where its rows may stand
+_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')
+EMPTY_CELLS = frozenset({"NaN", "nan", "<NA>"})  # as pandas writes a cell without a value
 DELIMITERS = "\t,;|"
 csv.field_size_limit(1 << 30)  # a base64 picture in a cell
 
@@ -73,6 +76,8 @@ class Source:
             return orjson.loads(self.path.read_bytes().removeprefix(BOM))
         except orjson.JSONDecodeError as error:
             got, remedy = f"broken JSON ({error.msg} in line {error.lineno})", "correct the file, or write it again"
+            if constant := no_number(self.path.read_bytes()):
+                got, remedy = f"{constant}, which is no JSON", "write a number or null in its place"
             raise data_error(str(self.path), "file", got, "JSON or JSONL", remedy) from error
 
     @cached_property
@@ -91,6 +96,23 @@ class Source:
             raise data_error(str(self.path), "file", f"a file of kind {self.kind}", "a file of rows", remedy)
         for place, row in ROW_READERS[self.kind](self):
             yield f"{self.path}:{place}", row
+
+
+def no_number(text: bytes) -> str:
+    """The first NaN or Infinity outside of strings, its line and column and what stands before it; "" without one.
+
+    >>> no_number(b'{"a": "NaN",\\n "b": [1, NaN]}'), no_number(b'["NaN"]')
+    ('NaN in line 2, column 11, after "b": [1,', '')
+    """
+    found = next((found for found in _CONSTANT.finditer(text) if found[1]), None)
+    if found is None:
+        return ""
+    before = text[: found.start()]
+    line, start = before.count(b"\n") + 1, before.rfind(b"\n") + 1
+    shown = before[max(start, len(before) - 50) :].decode(errors="ignore").strip()
+    return f"{found[1].decode()} in line {line}, column {found.start() - start + 1}" + (
+        f", after {shown}" if shown else ""
+    )
 
 
 def _is_jsonl(path: Path) -> bool:
@@ -151,7 +173,11 @@ def _jsonl_rows(source: Source) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, orjson.loads(text)
                 except orjson.JSONDecodeError as error:
-                    yield number, Unusable(f"broken JSON: {error.msg}")
+                    constant = no_number(text).partition(" ")[0]
+                    yield (
+                        number,
+                        Unusable(f"{constant}, which is no JSON" if constant else f"broken JSON: {error.msg}"),
+                    )
 
 
 def _csv_rows(source: Source) -> Iterator[tuple[int, Any]]:
@@ -164,7 +190,9 @@ def _csv_rows(source: Source) -> Iterator[tuple[int, Any]]:
                 is_whole = "" not in row and None not in row.values()
                 yield (
                     reader.line_num,
-                    dict(row) if is_whole else Unusable("a line with more or fewer cells than the header"),
+                    {name: "" if cell in EMPTY_CELLS else cell for name, cell in row.items()}
+                    if is_whole
+                    else Unusable("a line with more or fewer cells than the header"),
                 )
     except UnicodeDecodeError as error:
         got, remedy = f"byte 0x{error.object[error.start]:02x}", "convert the file, as with iconv -f latin1 -t UTF-8"

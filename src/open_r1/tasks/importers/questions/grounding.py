@@ -15,7 +15,7 @@ from open_r1.data.geometry.coordinates import Box
 from open_r1.rewards.parsing.absence import without_fence
 from open_r1.rewards.parsing.answer import extract_answer, with_answer
 from open_r1.tasks.importers.annotations.frames import Frame, choose_frame, four_numbers_of
-from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, LeftOut, Remark
+from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, LeftOut, Remark, SizeWh
 from open_r1.tasks.importers.sources import Source, Unusable
 
 BOX_FIELDS = ("bbox_2d", "bbox", "box", "box_2d")
@@ -193,7 +193,8 @@ def _in_pixels(rows: Sequence[GroundedRow], method: str, where: str, options: Im
     for declared in dict.fromkeys(row.declared for row in rows):
         placed = [(box.numbers, row.wh) for row in rows if row.declared == declared for box in row.boxes]
         frames[declared] = choose_frame(placed, where, options.boxes, declared)
-        note = frames[declared].remark or _told(frames[declared], declared, options)
+        is_stated = all(row.item.box_frame for row in rows if row.declared == declared)
+        note = frames[declared].remark or ("" if is_stated else _told(frames[declared], placed, options))
         if note:
             yield Remark(where, note)
     for row in rows:
@@ -204,8 +205,19 @@ def _in_pixels(rows: Sequence[GroundedRow], method: str, where: str, options: Im
             yield LeftOut(row.item.where, str(error))
 
 
-def _told(frame: Frame, declared: str, options: ImportOptions) -> str:
-    if options.boxes or frame.name != "per_mille":
+def _told(frame: Frame, placed: Sequence[tuple[Sequence[float], SizeWh]], options: ImportOptions) -> str:
+    """How boxes were read that could be read in another way, "" where the user or the numbers say so."""
+    if options.boxes:
+        return ""
+    if frame.name == "pixels" and all(side <= 1000 for box, _ in placed for side in box):
+        numbers, wh = placed[0]
+        other = Frame("per_mille").convert(numbers, wh)
+        before, after = (f"[{', '.join(f'{round(side, 1):g}' for side in box)}]" for box in (numbers, other or ()))
+        return (
+            f"{len(placed)} boxes are read as corners in pixels, Qwen2.5-VL's form; --boxes per_mille reads them as 0 "
+            f"to 1000 of the sides, Qwen3-VL's form: {before} on {wh[0]}x{wh[1]} would be {after}"
+        )
+    if frame.name != "per_mille":
         return ""
     return "boxes in marks are read as 0 to 1000 of the sides, Qwen-VL's form; --boxes pixels says otherwise"
 

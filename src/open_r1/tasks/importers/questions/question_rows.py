@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from open_r1.tasks.importers.fields import answer_text, first_of, picture_by_id, pictures_of, row_split
+from open_r1.tasks.importers.fields import answer_text, first_of, pictures_by_field_or_id, row_split
 from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, Remark, Turns, read_each_row
 from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.questions.conversations import dialogue_row, read_content, read_turns
@@ -132,7 +132,7 @@ def question_row(
 ) -> ImportedRow:
     """The row of one question. Raises Unusable for one without question or answer."""
     turns, inside = _asked(row, form)
-    pictures = inside or pictures_of(row) or picture_by_id(row, options.pictures)
+    pictures = inside or pictures_by_field_or_id(row, options.pictures)
     choices = options_of_row(row) if form.has_options else []
     extra: dict[str, Any] = {}
     frame = ""
@@ -163,6 +163,8 @@ def _asked(row: Mapping[str, Any], form: QuestionForm) -> tuple[Turns, tuple[Sou
     ):
         turns, pictures = read_turns([*value, {"role": "assistant", "content": "?"}], row.get("system"))
         return turns[:-1], pictures
+    if value is None:
+        raise Unusable(f"a row without a question, in the field {' or '.join(form.question)}")
     text, pictures = read_content(value)
     if not text.strip():
         raise Unusable("a row without a question")

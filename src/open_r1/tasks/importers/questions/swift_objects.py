@@ -22,7 +22,7 @@ def fill_objects(turns: Turns, objects: Any) -> tuple[Turns, str]:
     Raises Unusable where places and objects do not agree.
 
     >>> fill_objects([("human", "Find the <ref-object>"), ("gpt", "<bbox>")], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
-    ([('human', 'Find the cat'), ('gpt', '<box>[[1, 2, 3, 4]]</box>')], 'pixels')
+    ([('human', 'Find the cat'), ('gpt', '<ref>cat</ref><box>[[1, 2, 3, 4]]</box>')], 'pixels')
     """
     objects = list_value(objects)
     if not any(_PLACE.search(text) for _, text in turns):
@@ -30,7 +30,8 @@ def fill_objects(turns: Turns, objects: Any) -> tuple[Turns, str]:
     names, boxes, kind = _columns(objects)
     if kind not in FRAMES:
         raise Unusable(f"objects with the bbox_type {kind}")
-    rest_of_names, rest_of_boxes = iter(names), iter(boxes)
+    labels = names if len(names) == len(boxes) else names * len(boxes) if len(names) == 1 else [""] * len(boxes)
+    rest_of_names, rest_of_boxes = iter(names), iter(zip(boxes, labels, strict=True))
     filled = [(role, _filled(text, role == "gpt", rest_of_names, rest_of_boxes)) for role, text in turns]
     if next(rest_of_boxes, None) is not None:
         raise Unusable("more boxes in objects than places for them")
@@ -51,17 +52,21 @@ def _columns(objects: Any) -> tuple[list[str], list[Any], str]:
     raise Unusable("places for objects, and no objects")
 
 
-def _filled(text: str, is_answer: bool, names: Iterator[str], boxes: Iterator[Any]) -> str:
+def _filled(text: str, is_answer: bool, names: Iterator[str], boxes: Iterator[tuple[Any, str]]) -> str:
+    """The text with its objects; a box of an answer that has no name of its own gets its label."""
+    has_names = "<ref-object>" in text
+
     def value(found: re.Match[str]) -> str:
         try:
             if found[0] == "<ref-object>":
                 name = next(names)
                 return f"<ref>{name}</ref>" if is_answer else name
-            box = next(boxes)
+            box, label = next(boxes)
         except StopIteration:
             raise Unusable("fewer objects than places for them") from None
         if not isinstance(box, list) or len(box) != 4 or any(type(side) not in (int, float) for side in box):
             raise Unusable("an object whose bbox is not four numbers")
-        return f"<box>[{box}]</box>" if is_answer else str(box)
+        named = f"<ref>{label}</ref>" if label and not has_names else ""
+        return f"{named}<box>[{box}]</box>" if is_answer else str(box)
 
     return _PLACE.sub(value, text)
