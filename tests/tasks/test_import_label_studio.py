@@ -330,3 +330,31 @@ def test_a_single_task_may_be_an_object_of_its_own(tmp_path):
     picture(tmp_path, "d.png")
     found = imported(written(tmp_path, "task.json", task(annotation(region(RECTANGLE)))))
     assert found.format == "label_studio" and len(found.rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("golds", "data", "listed"),
+    [
+        (["cat", "dog"], {}, " Answer with one of: cat, dog."),
+        (["cat", "cat"], {}, ""),
+        (["cat", "dog"], {"question": "Cat or dog?"}, ""),
+        ([f"label {number}" for number in range(31)], {}, ""),
+    ],
+)
+def test_the_question_of_a_choice_lists_the_labels_of_the_export(tmp_path, golds, data, listed):
+    picture(tmp_path, "d.png")
+    tasks = [task(annotation(choice(gold)), id=number, image="d.png", **data) for number, gold in enumerate(golds, 1)]
+    found = imported(export(tmp_path, *tasks))
+    expected = data.get("question", "What is the weather of the image?") + listed
+    assert set(found.questions) == {expected} and found.answers == golds and found.problems() == []
+
+
+def test_the_short_form_lists_labels_too(tmp_path):
+    found = minimal(tmp_path, min_row(weather="sunny"), min_row(id=2, weather="rain"))
+    assert {question.partition(" Answer")[2] for question in found.questions} == {" with one of: rain, sunny."}
+
+
+def test_golds_of_free_text_are_said(tmp_path):
+    written_text = {**choice(), "type": "textarea", "value": {"text": ["a cat"]}}
+    found = imported(export(tmp_path, task(annotation(written_text), image="d.png")))
+    assert "free text: 1; an answer must equal them" in found.remarks

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from open_r1.tasks.importers.annotations.label_studio_labels import KIND, with_labels
 from open_r1.tasks.importers.annotations.label_studio_regions import region_object
 from open_r1.tasks.importers.items import (
     AnnotatedObject,
@@ -47,6 +48,10 @@ def is_label_studio_min(source: Source) -> bool:
 
 def read_label_studio(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     """The pictures of the tasks with their objects; choices and texts about a whole picture as questions."""
+    yield from with_labels(_long_form(source, options), str(source.path))
+
+
+def _long_form(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     several = 0
     for where, task in source.rows():
         try:
@@ -62,6 +67,10 @@ def read_label_studio(source: Source, options: ImportOptions) -> Iterator[Import
 
 def read_label_studio_min(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     """As `read_label_studio`, of the short form, in which each annotation is a row of its own: the newest is taken."""
+    yield from with_labels(_short_form(source, options), str(source.path))
+
+
+def _short_form(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     newest: dict[str, tuple[str, Mapping[str, Any]]] = {}
     several = 0
     for where, row in source.rows():
@@ -212,7 +221,9 @@ def _questions(
             continue
         name = str(result.get("from_name") or "label").replace("_", " ")
         question = asked if asked and len(said) == 1 else f"What is the {name} of the image?"
-        yield qa_row(where, question, answers[0], (image,))
+        kind = "choices" if "choices" in result["value"] else "text" if "text" in result["value"] else ""
+        known = {KIND: (kind, "" if question == asked else name)} if kind else {}
+        yield qa_row(where, question, answers[0], (image,), **known)
 
 
 def _answers(value: Mapping[str, Any]) -> list[str]:
