@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.progress import track
 
+from open_r1.data.gold_answers import solution_text
 from open_r1.data.record import Record
-from open_r1.data.row_formats import solution_text
 from open_r1.errors import DataError
 from open_r1.report.attack_table import false_pay_text
 from open_r1.rewards.attacks import FalsePay, attacked, other_golds

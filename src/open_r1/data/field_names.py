@@ -1,10 +1,10 @@
 """Maps the fields of foreign rows to ours: `--fields problem=question,solution=reward.ground_truth`. (torch-free)"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from open_r1.errors import UsageError, nearest_hint
+from open_r1.errors import Problem, UsageError, nearest_hint
 
 # our fields that a mapping may name
 ROW_FIELDS = ("id", "image", "images", "problem", "solution", "conversations", "messages", "options")
@@ -20,6 +20,7 @@ class Renaming:
 
 
 AS_NAMED = Renaming()
+_UNSEEN = "but no row has a field"
 
 
 def renaming_of(text: str | None, flag: str = "--fields") -> Renaming:
@@ -70,6 +71,59 @@ def has_field(row: Any, path: str) -> bool:
     if not isinstance(row, Mapping):
         return False
     return path in row or (bool(rest) and has_field(row.get(first), rest))
+
+
+class UnseenFields:
+    """The fields of a renaming that no row of a file had so far, and the names that its rows have instead."""
+
+    def __init__(self, fields: Mapping[str, str]):
+        # `solution=solution` is a choice among gold answers: rows without it are refused one by one
+        self._missing = {ours: theirs for ours, theirs in fields.items() if ours != theirs}
+        self._names: dict[str, None] = {}
+
+    def see(self, row: Any) -> None:
+        """Takes note of one row, under its own names."""
+        if not self._missing or not isinstance(row, Mapping):
+            return
+        self._missing = {ours: theirs for ours, theirs in self._missing.items() if not has_field(row, theirs)}
+        for name, value in row.items() if self._missing else ():
+            self._names[name] = None
+            inner = value if isinstance(value, Mapping) else ()
+            self._names.update(dict.fromkeys(f"{name}.{key}" for key in inner))
+
+    def problems(self, path: str, flag: str = "--fields") -> list[Problem]:
+        """The problem of each field that no row of the file has; none where no row was seen.
+
+        >>> unseen = UnseenFields({"problem": "questoin"})
+        >>> unseen.see({"question": "How many?"})
+        >>> print(*unseen.problems("a.jsonl"))
+        a.jsonl: --fields: got problem=questoin, but no row has a field 'questoin', expected one of question; did you \
+mean 'question'?
+        """
+        names = self._names
+        return [
+            Problem(
+                path,
+                flag,
+                f"{ours}={theirs}, {_UNSEEN} {theirs!r}",
+                f"one of {', '.join(list(names)[:20])}",
+                nearest_hint(theirs, names),
+            )
+            for ours, theirs in self._missing.items()
+            if names
+        ]
+
+
+def of_all_files(found: Sequence[list[Problem]]) -> list[list[Problem]]:
+    """The problems of each file; a field that no row of any file has hides those of the rows, which follow from it.
+
+    A field of one file alone is no problem: the others may have our names.
+    """
+    unseen = [{problem.got for problem in problems if _UNSEEN in problem.got} for problems in found]
+    wrong = set.intersection(*unseen) if unseen else set()
+    if wrong:
+        return [[problem for problem in problems if problem.got in wrong] for problems in found]
+    return [[problem for problem in problems if _UNSEEN not in problem.got] for problems in found]
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:

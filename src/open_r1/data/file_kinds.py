@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import orjson
 
-from open_r1.data.row_formats import ANSWER_NAMES, QUESTION_NAMES
+from open_r1.data.gold_answers import ANSWER_NAMES
+from open_r1.data.row_formats import QUESTION_NAMES
 from open_r1.errors import Problem
 
 HEAD_BYTES = 1 << 16

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from open_r1.data.field_names import AS_NAMED, Renaming, renamed
+from open_r1.data.field_names import AS_NAMED, Renaming, of_all_files, renamed
 from open_r1.data.file_kinds import folder_remedy
 from open_r1.data.jsonl_index import EMPTY, Index, decode_row, index_file
 from open_r1.data.paths import data_files, drive_hint, folder_problem, split_paths
@@ -91,8 +91,9 @@ class RecordDataset(Sequence[Record]):
         raw = os.pread(self._file(source_index).fileno(), length, offset)
         if zlib.crc32(raw) != crc:
             raise changed_file(where, "line", "a line that changed after it was checked")
-        row = renamed(decode_row(raw, where), source.renaming.fields)
-        return parse_row(row, where, line, source.folder or "", source.method)
+        fields = source.renaming.fields
+        row = renamed(decode_row(raw, where), fields)
+        return parse_row(row, where, line, source.folder or "", source.method, gold_named="solution" in fields)
 
     def source_of_rows(self) -> np.ndarray:
         """(N,) the index in `sources` of each row's file."""
@@ -179,7 +180,8 @@ def scan_records(
     sources = _sources(data_file_paths, image_folders, reward_methods, renaming or AS_NAMED)
     with reading_bar(progress) as bar:
         parts = [_scan_source(source, cache_dir or default_cache_dir(), bar) for source in sources]
-    return dataset_of(parts)
+    problems = of_all_files([found for _, _, found in parts])
+    return dataset_of([(source, index, found) for (source, index, _), found in zip(parts, problems, strict=True)])
 
 
 def _scan_source(source: JsonlFile, cache: Path, bar: Progress) -> Part:
@@ -205,8 +207,9 @@ def index_table(
     unpacked = unpack(table, source.folder, cache, renaming, roots, lambda done: bar.update(task, completed=done))
     if unpacked.rows is None:
         return source, EMPTY, list(unpacked.problems)
+    kept = Renaming({"solution": "solution"}) if "solution" in renaming.fields else AS_NAMED  # it is named already
     source, index, found = index_source(
-        replace(source, rows=unpacked.rows, folder=unpacked.folder, renaming=AS_NAMED), cache, bar
+        replace(source, rows=unpacked.rows, folder=unpacked.folder, renaming=kept), cache, bar
     )
     placed = [replace(problem, where=problem.where.replace(unpacked.rows, source.path, 1)) for problem in found]
     if unpacked.problems and not len(index.lines_N):

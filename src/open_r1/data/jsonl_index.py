@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from open_r1.data.build_lock import one_builder
-from open_r1.data.field_names import renamed
+from open_r1.data.field_names import UnseenFields, renamed
 from open_r1.data.file_kinds import file_problem
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
@@ -110,6 +110,7 @@ def _scan(
     """Validates every line: the index of the valid rows, and all problems."""
     problems: list[Problem] = []
     places = array("q")  # offset, length, line, CRC, that of the id; the garbage collector does not traverse an array
+    unseen = UnseenFields(fields)
     check = images.problem if images else _missing_folder if folder is None else None
     if (defect := file_problem(path)) is not None:
         return EMPTY, [defect]
@@ -117,13 +118,15 @@ def _scan(
         for line, offset, text in _lines(file, report):
             where = f"{path}:{line}"
             try:
-                row = renamed(decode_row(text, where), fields)
-                record = parse_row(row, where, line, folder or "", None, check)
+                unseen.see(row := decode_row(text, where))
+                named = renamed(row, fields)
+                record = parse_row(named, where, line, folder or "", None, check, "solution" in fields)
                 places.extend((offset, len(text), line, zlib.crc32(text), zlib.crc32(record.id.encode())))
             except DataError as error:
                 problems += error.problems
     if images and (defect := images.wrong_folder(path)):
         problems.insert(0, defect)
+    problems = unseen.problems(path) + problems
     if not places and not problems:
         problems.append(Problem(path, "file", "no rows", "at least one JSON object", "check how the file was written"))
     table_N5 = np.frombuffer(places, np.int64).reshape(-1, 5)

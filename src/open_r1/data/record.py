@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from open_r1.data.gold_answers import gold_problems, shown_json
 from open_r1.data.media_keys import media_problems
 from open_r1.data.near_paths import relative_below
-from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Turn, row_format, shown_json
+from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Dialogue, Turn, row_format
 from open_r1.data.text_marks import mark_problems, unfilled
+from open_r1.data.written_pictures import written_pictures
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COMMON = {"id", "image", "images", "accu_reward_method"}
@@ -45,11 +47,13 @@ def parse_row(
     folder: str = "",
     method: str | None = None,
     check_image: Callable[[str, str], Problem | None] | None = None,
+    gold_named: bool = False,
 ) -> Record:
     """Makes a Record of one decoded JSON line; raises DataError with every problem of the row.
 
     `line` becomes the id of a row without one, `method` the reward method of a row without its own;
-    `check_image(path, where)` returns the problem of an image path, or None.
+    `check_image(path, where)` returns the problem of an image path, or None; `gold_named`: `solution` is the user's
+    choice among several gold answers.
 
     >>> parse_row({"problem": "1+1?", "solution": 2, "level": "easy"}, "a.jsonl:3", 3)
     Record(id='3', images=(), folder='', turns=(Turn(role='user', text='1+1?'),), solution='2', \
@@ -65,6 +69,9 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     images = _attempt(problems, _images, row, where)
     shape = _attempt(problems, row_format, row, where)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
+    dialogue = _attempt(problems, _with_system, dialogue, row, where) if dialogue else None
+    if dialogue is not None and not gold_named:
+        problems += gold_problems(row, dialogue.fields, where)
     if dialogue is not None and images is not None:
         images = _attempt(problems, _in_tag_order, images, dialogue.slots, where) or images
         if any(path[0] in "/f" for path in images):
@@ -73,6 +80,8 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
         problems += media_problems(row, where, images, folder)
         problems += _turn_media(row, where)
     if dialogue is not None:
+        if images == ():
+            problems += written_pictures(dialogue.turns, where)
         problems += mark_problems(dialogue.turns, where, len(images or ()))
         if unfilled_gold := unfilled(dialogue.solution):
             problems.append(Problem(where, "solution", *unfilled_gold))
@@ -82,6 +91,23 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
         raise DataError(problems)
     extra = {key: value for key, value in row.items() if key not in _COMMON and key not in dialogue.fields}
     return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
+
+
+def _with_system(dialogue: Dialogue, row: dict, where: str) -> Dialogue:
+    """The dialogue with the row's `system` as its system turn. Raises DataError for no text, and for another one."""
+    text, turns = row.get("system"), dialogue.turns
+    if text in (None, "", [], {}) or (isinstance(text, str) and not text.strip()):
+        return dialogue
+    if not isinstance(text, str):
+        raise data_error(where, "system", shown_json(text), "the text of the system turn", "write it as text")
+    if turns[0].role == "system" and turns[0].text.strip() != text.strip():
+        got = f"{shorten(text, 60)}, and {shorten(turns[0].text, 60)} as a system turn"
+        raise data_error(where, "system", got, "one system turn", "remove the field, or that turn")
+    fields = ("system", *dialogue.fields)
+    if turns[0].role == "system":
+        return dialogue._replace(fields=fields)
+    slots = [None] * text.count(IMAGE_TAG) + dialogue.slots
+    return dialogue._replace(turns=(Turn("system", text), *turns), slots=slots, fields=fields)
 
 
 def _turn_media(row: dict, where: str) -> Iterator[Problem]:

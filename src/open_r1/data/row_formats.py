@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import orjson
-
+from open_r1.data.gold_answers import ANSWER_NAMES, CONVERT, is_text, only_answer, shown_json, solution_text
 from open_r1.errors import data_error, shorten
 
 IMAGE_TAG = "<image>"
-CONVERT = "python -m open_r1.convert FILE --out DIR"
 EXTERNAL_FIELDS = {"url", "path", "base64", "image_url"}  # of an image part: chat templates would fetch or read them
 QUESTION_NAMES = (
     "problem",
@@ -28,7 +26,6 @@ QUESTION_NAMES = (
     "instruction",
     "input",
 )  # R1-V, EasyR1, ms-swift, TRL, Alpaca
-ANSWER_NAMES = ("solution", "answer", "response", "output", "completion", "ground_truth", "target")
 OPTION_NAMES = ("options", "choices")  # what a question of another project may keep beside its text
 TURN_KEYS = ("from", "value"), ("role", "content")  # of the speaker and the text
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -79,25 +76,6 @@ def named_field(row: dict, names: tuple[str, ...], where: str) -> str | None:
     raise data_error(where, names[0], f"{got}, without {names[0]!r}", "one of them", remedy)
 
 
-def solution_text(value: object, name: str, where: str) -> str:
-    """The gold answer as text; numbers and JSON values are written out. Raises DataError for null, blank, true, false.
-
-    >>> solution_text(7, "solution", ""), solution_text(0.5, "solution", ""), solution_text([1, 2], "solution", "")
-    ('7', '0.5', '[1,2]')
-    """
-    if isinstance(value, str) and value.strip():
-        return value
-    if isinstance(value, (list, dict)):
-        return orjson.dumps(value).decode()
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if abs(value) < 2**63:
-            return repr(value)
-        # orjson turns integers beyond 64 bits into floats and would silently lose digits.
-        raise data_error(where, name, repr(value), "a number below 2**63", 'write it as text, in "quotes"')
-    remedy = "write the answer as text, or remove the row"
-    raise data_error(where, name, shown_json(value), "a non-empty answer (text, number, list or object)", remedy)
-
-
 def _conversations(row: dict, where: str) -> Dialogue:
     return _dialogue(row, "conversations", where)
 
@@ -107,6 +85,7 @@ def _messages(row: dict, where: str) -> Dialogue:
 
 
 def _problem(row: dict, where: str) -> Dialogue:
+    _check_history(row, where, f"convert the file: {CONVERT}")
     question, extra = _question(row, where)
     answer = named_field(row, ANSWER_NAMES, where) or ANSWER_NAMES[0]
     if isinstance(row.get(question), list):
@@ -116,7 +95,7 @@ def _problem(row: dict, where: str) -> Dialogue:
         text = f"{text}\n{_prompt_text(row[extra], extra, where)}"
     if (question, answer) != (QUESTION_NAMES[0], ANSWER_NAMES[0]):
         _check_options(row, text, where)
-    solution = solution_text(_only(row.get(answer), answer, where), answer, where)
+    solution = solution_text(only_answer(row.get(answer), answer, where), answer, where)
     return Dialogue((Turn("user", text),), solution, [None] * text.count(IMAGE_TAG), (question, extra, answer))
 
 
@@ -124,27 +103,14 @@ def _question(row: dict, where: str) -> tuple[str, str]:
     """(field of the question, field of what follows it): Alpaca's `instruction` may have an `input`."""
     if row.get("instruction") and "input" in row and all(row.get(name) is None for name in QUESTION_NAMES[:4]):
         return "instruction", "input" if row["input"] else ""
-    if row.get("history"):
-        raise data_error(
-            where, "history", "earlier turns", "a conversation in 'messages'", f"convert the file: {CONVERT}"
-        )
     return named_field(row, QUESTION_NAMES, where) or QUESTION_NAMES[0], ""
 
 
-def _only(answer: object, name: str, where: str) -> object:
-    """The answer; of a list of one text, that text. Raises DataError for several, of a field that is not ours."""
-    if isinstance(answer, list) and len(answer) == 1 and _is_answer_turn(answer[0]):  # TRL's conversational form
-        return answer[0]["content"]
-    if name == ANSWER_NAMES[0] or not isinstance(answer, list) or not answer or not all(map(_is_text, answer)):
-        return answer
-    if len(answer) == 1:
-        return answer[0]
-    remedy = f"write one, or convert the file: {CONVERT}"
-    raise data_error(where, name, f"{len(answer)} texts, {shorten(answer)}", "one answer", remedy)
-
-
-def _is_answer_turn(value: object) -> bool:
-    return isinstance(value, dict) and value.get("role") == "assistant" and _is_text(value.get("content"))
+def _check_history(row: dict, where: str, remedy: str) -> None:
+    """Raises DataError for earlier turns beside the question."""
+    if history := row.get("history"):
+        got = f"earlier turns, {shorten(history, 60)}"
+        raise data_error(where, "history", got, "a conversation in 'messages'", remedy)
 
 
 def _check_options(row: dict, text: str, where: str) -> None:
@@ -162,6 +128,7 @@ def _check_options(row: dict, text: str, where: str) -> None:
 def _dialogue(row: dict, name: str, where: str) -> Dialogue:
     """A list of turns. The last one, by the assistant, becomes the solution, or else one of ANSWER_NAMES is it."""
     items = row[name]
+    _check_history(row, where, f"write them as the first turns of {name!r}")
     if not isinstance(items, list) or not items:
         raise data_error(where, name, shown_json(items), "a non-empty list of turns", "write one object for each turn")
     keys = TURN_KEYS[0] if name == "conversations" else TURN_KEYS[1]
@@ -173,7 +140,7 @@ def _dialogue(row: dict, name: str, where: str) -> Dialogue:
             slots += turn_slots
     fields: tuple[str, ...] = (name,)
     if turns[-1].role == "user" and (answer := named_field(row, ANSWER_NAMES, where)):
-        gold = solution_text(_only(row[answer], answer, where), answer, where)
+        gold = solution_text(only_answer(row[answer], answer, where), answer, where)
         turns.append(Turn("assistant", gold))
         fields = (name, answer)
     elif turns[-1].role == "assistant":
@@ -187,7 +154,7 @@ def _check_one_gold(row: dict, gold: str, name: str, where: str) -> None:
     for field in ANSWER_NAMES[:1]:
         if (
             row.get(field) is not None
-            and (other := solution_text(_only(row[field], field, where), field, where)) != gold
+            and (other := solution_text(only_answer(row[field], field, where), field, where)) != gold
         ):
             got = f"{shorten(other, 60)}, and {shorten(gold, 60)} in the last turn of {name!r}"
             remedy = "remove the field, or that turn: the field is then the gold answer"
@@ -228,7 +195,7 @@ def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str
         if kind == "text" and isinstance(text, str):
             texts.append(text)
             slots += [None] * text.count(IMAGE_TAG)
-        elif kind == "image" and not EXTERNAL_FIELDS & part.keys() and (path is None or _is_text(path)):
+        elif kind == "image" and not EXTERNAL_FIELDS & part.keys() and (path is None or is_text(path)):
             texts.append(IMAGE_TAG)
             slots.append(path)
         else:
@@ -237,12 +204,8 @@ def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str
     return "".join(texts), slots
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def _prompt_text(value: object, name: str, where: str) -> str:
-    if _is_text(value):
+    if is_text(value):
         return value
     raise data_error(where, name, shown_json(value), "non-empty text", "write the text, or remove the turn or row")
 
@@ -260,11 +223,6 @@ def _check_order(roles: list[str], name: str, where: str) -> None:
         raise data_error(where, name, got, "a final gpt (assistant) turn", "add the answer: it becomes the solution")
     if roles[-2] != "user":
         raise data_error(where, name, got, "a human (user) turn before the final answer", "join the last two answers")
-
-
-def shown_json(value: object) -> str:
-    """A JSON value as its file spells it, shortened."""
-    return {"None": "null", "True": "true", "False": "false"}.get(repr(value)) or shorten(value)
 
 
 ROW_FORMATS: dict[str, Callable[[dict, str], Dialogue]] = {

@@ -8,8 +8,9 @@ without a picture where they open or end the text, or are all of a line.
 import re
 from collections.abc import Iterator, Sequence
 
+from open_r1.data.gold_answers import CONVERT
 from open_r1.data.near_tags import NEAR_TAG, is_alone, marks_picture, tag_number
-from open_r1.data.row_formats import CONVERT, IMAGE_TAG, Turn
+from open_r1.data.row_formats import IMAGE_TAG, Turn
 from open_r1.errors import Problem
 
 _NAMED = re.compile(r"<img>[^<>\n]{1,1000}</img>", re.I)  # Qwen-VL: the name of a picture in the text

@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 
 from open_r1.data.field_names import AS_NAMED, Renaming, renamed
+from open_r1.data.gold_answers import ANSWER_NAMES
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
-from open_r1.data.row_formats import ANSWER_NAMES, ROLES, TURN_KEYS, row_format
+from open_r1.data.row_formats import ROLES, TURN_KEYS, row_format
 from open_r1.data.table_rows import is_parquet
 
 PLACEHOLDER_FIELD = "no_gold"  # extra field of a row with a placeholder answer
@@ -71,6 +72,9 @@ def _file_with_placeholders(path: str, folder: Path, fields: Mapping[str, str]) 
 
 
 def _row(line: bytes, where: str, fields: Mapping[str, str]) -> Any:
-    """The row of a line with its placeholder, None for a blank line."""
+    """The row of a line with its placeholder, which the same renaming reads again; None for a blank line."""
     row = renamed(decode_row(line, where), fields) if line.strip() else None
-    return with_placeholder(row, where) if isinstance(row, dict) else row
+    if not isinstance(row, dict):
+        return row
+    placed = with_placeholder(row, where)
+    return placed | {theirs: placed[ours] for ours, theirs in fields.items() if ours in placed}

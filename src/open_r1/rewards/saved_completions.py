@@ -4,8 +4,8 @@ from typing import Any
 
 import orjson
 
+from open_r1.data.gold_answers import solution_text
 from open_r1.data.record import Record
-from open_r1.data.row_formats import solution_text
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
 

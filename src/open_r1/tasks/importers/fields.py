@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from open_r1.data.row_formats import solution_text
+from open_r1.data.gold_answers import solution_text
 from open_r1.errors import DataError
 from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
 from open_r1.tasks.importers.pictures import ENDINGS, Pictures
