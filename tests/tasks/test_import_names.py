@@ -120,3 +120,11 @@ def test_a_picture_in_another_folder_is_found_with_the_flag_that_the_message_nam
     folder = ["--image_folder", str(tmp_path / "images")] if flag else []
     assert main([str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "o"), *folder]) == status
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("1/a.png", "3/a.png"), ("3/a.png", "1/a.png"), ("set/1/a.png", "set/3/a.png")])
+def test_a_file_that_is_named_with_its_folder_is_no_other_picture(tmp_path, names):
+    pictures_with(tmp_path / "1", "a.png")
+    pictures = Pictures([tmp_path / "1"], tmp_path / "out", chosen=True)
+    assert dict(zip(names, map(pictures.has, names), strict=True))[next(name for name in names if "1/" in name)]
+    assert pictures.contested == {(tmp_path / "1/a.png").resolve()}

@@ -49,6 +49,8 @@ class Pictures:
         self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
         self.out, self.chosen = out, chosen
         self.contested: set[Path] = set()
+        self._agreeing: set[Path] = set()  # files whose folder is the one named
+        self._by_choice: set[Path] = set()  # and those of another folder's name, as the user has chosen
         self.by_name_alone: dict[Path, str] = {}  # files whose folder is not the one named, and the name
         self._found: dict[str, Path | Unusable] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
@@ -113,24 +115,37 @@ class Pictures:
             found = {path for folder in self.folders if (path := _inside(folder, end)) is not None}
             agreeing = {path for path in found if end in (name, whole) or path.parent.name == parent}
             if agreeing or (found and loose):
-                return self._noted(_only(agreeing or found, name), name, bool(agreeing) or not parent)
+                return self._noted(_only(agreeing or found, name), name, bool(agreeing), bool(parent))
             if self.chosen and found and "/" not in end:
-                return self._noted(_only(found, name), name, False)
+                return self._chosen(_only(found, name), name)
         elsewhere = False
         for last in dict.fromkeys(Path(end).name for end in ends):
             found = set(self._by_name.get(last) or (not Path(last).suffix and self._by_stem.get(last)) or ())
             agreeing = {path for path in found if path.parent.name == parent}
             if agreeing or (found and loose):
-                return self._noted(_only(agreeing or found, name), name, bool(agreeing) or not parent)
+                return self._noted(_only(agreeing or found, name), name, bool(agreeing), bool(parent))
             elsewhere = elsewhere or bool(found)
         raise Unusable(ELSEWHERE if elsewhere else "a picture that is not there")
 
-    def _noted(self, path: Path, name: str, agrees: bool) -> Path:
+    def _noted(self, path: Path, name: str, agrees: bool, has_folder: bool = True) -> Path:
         """The file of a name; where the folders differ, one name alone may mean it. Raises Unusable."""
-        if not agrees and self.by_name_alone.setdefault(path, name) != name:
+        if agrees and has_folder:
+            self._agreeing.add(path)
+            if path in self._by_choice:
+                self.contested.add(path)
+        if not agrees and has_folder and self.by_name_alone.setdefault(path, name) != name:
             self.contested.add(path)
             raise Unusable(CONTESTED)
         return path
+
+    def _chosen(self, path: Path, name: str) -> Path:
+        """The file in a folder of the user's that another folder's name means, which no name with its own folder may
+        mean. Raises Unusable."""
+        self._by_choice.add(path)
+        if path in self._agreeing:
+            self.contested.add(path)
+            raise Unusable(CONTESTED)
+        return self._noted(path, name, False)
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[Path]]:
