@@ -265,3 +265,10 @@ def test_a_folder_with_instances_is_read(tmp_path, place):
     written(tmp_path, "other.json", {"info": 1})
     found = imported(tmp_path)
     assert found.format == "coco" and len(found.rows) == 2
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_counted(tmp_path):
+    instances(tmp_path, TWO)
+    (tmp_path / "b.json").write_text('{"images": [], "annotations": [{"bbox": [NaN, 1, 2, 3]}]}')
+    found = imported(tmp_path)
+    assert len(found.answers) == 2 and any("cannot be read: NaN in line 1" in reason for reason in found.reasons)

@@ -1,9 +1,11 @@
 """The picture beside the file that names it, and the JSON files of a folder. (torch-free)"""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError
+from open_r1.tasks.importers.items import LeftOut
 from open_r1.tasks.importers.pictures import SUBFOLDERS, Pictures, places_of_splits
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.splits import split_folders
@@ -24,9 +26,18 @@ def near_name(name: str, beside: Path, files: Pictures, of: Path | None = None) 
 
 
 def json_of(path: Path) -> Any:
-    """The value of one JSON file of a folder, None for a broken one and for files of another kind."""
+    """The value of one JSON file of a folder, None for a broken one (`broken_json`) and for files of another kind."""
     source = Source(path)
     try:
         return source.document if path.is_file() and source.kind == "json" else None
     except DataError:
         return None
+
+
+def broken_json(paths: Iterable[Path]) -> Iterator[LeftOut]:
+    """The files of a folder that are JSON by name and cannot be read, each with the reason."""
+    for path in paths:
+        try:
+            _ = Source(path).document if path.is_file() else None
+        except DataError as error:
+            yield LeftOut(str(path), f"a file that cannot be read: {error.problems[0].got}")

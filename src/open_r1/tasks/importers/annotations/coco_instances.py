@@ -18,7 +18,7 @@ from open_r1.tasks.importers.items import (
     Remark,
     SizeWh,
 )
-from open_r1.tasks.importers.nearby import json_of, near_name
+from open_r1.tasks.importers.nearby import broken_json, json_of, near_name
 from open_r1.tasks.importers.sources import Source
 from open_r1.tasks.importers.splits import split_in_name, split_of_folder
 
@@ -39,8 +39,11 @@ def _is_document(document: Any) -> bool:
 
 def _coco_files(folder: Path) -> Iterator[Source]:
     """The instances files of a folder and of its folders."""
-    paths = sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])[:MOST_COCO_FILES]
-    return (Source(path) for path in paths if _is_document(json_of(path)))
+    return (Source(path) for path in _json_files(folder) if _is_document(json_of(path)))
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])[:MOST_COCO_FILES]
 
 
 def read_coco(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
@@ -49,6 +52,8 @@ def read_coco(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     Raises DataError for a file of captions, panoptic segments or test images, and where boxes are unclear.
     """
     files = list(_coco_files(source.path)) if source.kind == "folder" else [source]
+    if source.kind == "folder":
+        yield from broken_json(sorted({*_json_files(source.path)} - {one.path for one in files}))
     beside = [_facts(one) for one in files] if source.kind == "folder" else []
     beside += [_facts(other) for other in options.others if other.kind == "json" and is_coco(other)]
     for one in files:
