@@ -249,5 +249,5 @@ def test_the_command_prints_plain_text_where_nobody_watches(tiny, digits):
     words = ("--image", question.images[0], "--question", question.text, "--gold", question.gold)
     done = run_script("eval/infer.py", "--model", tiny, "--task", "digits", *words, "--prompt_mode", "both")
     names = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    assert names == 2 * ["mode", "thinking", "answer", "read", "tokens", "rewards"]
+    assert names == 2 * ["mode", "thinking", "answer", "read", "tokens", "rewards"] + ["next"]
     assert "\x1b" not in done.stdout

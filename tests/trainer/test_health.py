@@ -271,6 +271,6 @@ def test_rewards_without_variance_are_warned_of_once(tiny, digits, tmp_path, cap
     trainer.reward_funcs = [lambda completions, **_: [0.5] * len(completions)]
     trainer.train()
     messages = [text for text in warnings(caplog, "health") if "zero_variance" in text]
-    assert len(messages) == 1 and messages[0].startswith("step 10: zero_variance: Rewards without variance")
+    assert len(messages) == 1 and messages[0].startswith("step 3: zero_variance: Rewards without variance")
     assert "raise --temperature or --num_generations" in messages[0]
     assert warnings(caplog, "weight_updates") == []  # there was no step with a gradient

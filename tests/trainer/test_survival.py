@@ -81,9 +81,10 @@ def test_an_error_leaves_a_checkpoint_too_and_says_so(tiny, few, tmp_path):
     ended = stopped(tiny, few, tmp_path, "across steps", step=2, error=KeyError("planted"))
     assert isinstance(ended, KeyError)
     saved = tmp_path / "checkpoint-2"
-    assert ended.__notes__ == [
-        f"The run ended after step 2; continue it with --resume_from_checkpoint {saved}, or auto"
-    ]
+    (note,) = ended.__notes__
+    sentence, command = note.split("\n")
+    assert sentence == f"The run ended after step 2; continue it with --resume_from_checkpoint {saved}, or auto"
+    assert command.startswith("  next  python ") and f"--resume_from_checkpoint {saved}" in command
     resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
 
