@@ -377,7 +377,7 @@ def test_an_upload_that_is_no_picture_is_refused(page, site):
     page.wait_for_selector("#pictures img", state="attached")
     page.locator("#question textarea").fill("What?")
     page.click("#ask")
-    page.get_by_text("no image, expected JPEG or PNG").wait_for()
+    page.get_by_text("an SVG drawing, expected JPEG or PNG").wait_for()
     page.wait_for_selector("#ask:enabled")
 
 
