@@ -4,7 +4,7 @@ A reader tells where each item stands in its source, so that every message names
 of this project; an annotated picture becomes rows of the task that the user asks for (`--task rec`, `seg`, ...).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +64,19 @@ class LeftOut:
 
     where: str
     reason: str
+
+
+def kept_objects(
+    found: Iterable[tuple[str, AnnotatedObject | str]],
+) -> Generator[LeftOut, None, tuple[AnnotatedObject, ...]]:
+    """Of (place, object or the reason why it is none), yields what is left out and returns the objects."""
+    objects = []
+    for where, one in found:
+        if isinstance(one, str):
+            yield LeftOut(where, one)
+        else:
+            objects.append(one)
+    return tuple(objects)
 
 
 @dataclass(frozen=True)

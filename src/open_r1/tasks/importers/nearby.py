@@ -25,11 +25,10 @@ def near_name(name: str, beside: Path, files: Pictures, of: Path | None = None) 
     return name
 
 
-def json_of(path: Path) -> Any:
+def json_of(source: Source) -> Any:
     """The value of one JSON file of a folder, None for a broken one (`broken_json`) and for files of another kind."""
-    source = Source(path)
     try:
-        return source.document if path.is_file() and source.kind == "json" else None
+        return source.document if source.path.is_file() and source.kind == "json" else None
     except DataError:
         return None
 

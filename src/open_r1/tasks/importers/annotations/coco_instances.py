@@ -39,7 +39,7 @@ def _is_document(document: Any) -> bool:
 
 def _coco_files(folder: Path) -> Iterator[Source]:
     """The instances files of a folder and of its folders."""
-    return (Source(path) for path in _json_files(folder) if _is_document(json_of(path)))
+    return (source for source in map(Source, _json_files(folder)) if _is_document(json_of(source)))
 
 
 def _json_files(folder: Path) -> list[Path]:

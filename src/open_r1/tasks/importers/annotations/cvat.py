@@ -18,6 +18,7 @@ from open_r1.tasks.importers.items import (
     ImportOptions,
     LeftOut,
     SizeWh,
+    kept_objects,
 )
 from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.sources import Source
@@ -56,17 +57,20 @@ def _picture(source: Source, element: Element, options: ImportOptions) -> Iterat
     if not name.strip():
         yield LeftOut(where, "an image without a name")
         return
-    objects, counts = [], Counter()
-    for shape in element:
-        found = _object(shape, size)
-        counts[shape.tag] += 1
-        if isinstance(found, str):
-            yield LeftOut(f"{where}:{shape.tag} {counts[shape.tag]}", found)
-        else:
-            objects.append(found)
+    objects = yield from kept_objects(
+        (f"{where}:{shape.tag} {number}", _object(shape, size)) for shape, number in _numbered(element)
+    )
     split = split_in_name(element.get("subset") or "")
     file = near_name(name.replace("\\", "/"), source.path.parent, options.pictures)
-    yield AnnotatedPicture(where, file, size, tuple(objects), split)
+    yield AnnotatedPicture(where, file, size, objects, split)
+
+
+def _numbered(element: Element) -> Iterator[tuple[Element, int]]:
+    """The shapes of a picture, each with its number, from 1, among those of its kind."""
+    counts: Counter[str] = Counter()
+    for shape in element:
+        counts[shape.tag] += 1
+        yield shape, counts[shape.tag]
 
 
 def _object(shape: Element, size: SizeWh | None) -> AnnotatedObject | str:

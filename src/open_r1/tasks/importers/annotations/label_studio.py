@@ -14,12 +14,12 @@ import orjson
 from open_r1.tasks.importers.annotations.label_studio_labels import KIND, with_labels
 from open_r1.tasks.importers.annotations.label_studio_regions import region_object
 from open_r1.tasks.importers.items import (
-    AnnotatedObject,
     AnnotatedPicture,
     ImportedItem,
     ImportOptions,
     LeftOut,
     Remark,
+    kept_objects,
     qa_row,
 )
 from open_r1.tasks.importers.picture_values import SourcePicture, inside_text
@@ -143,22 +143,16 @@ def _items(
     image = inside_text(_image(data, regions))
     areas = [result for result in regions if _is_region(result)]
     said = [result for result in regions if not _is_region(result)]
-    objects: list[AnnotatedObject] = []
     sizes = {size for result in areas if (size := _size(result))}
     if len(sizes) > 1:
         raise Unusable("a task whose regions state several sizes of the picture")
     size = sizes.pop() if sizes else None
-    for result in areas:
-        found = region_object(result, size)
-        if isinstance(found, str):
-            yield LeftOut(where, found)
-        else:
-            objects.append(found)
+    objects = yield from kept_objects((where, region_object(result, size)) for result in areas)
     if said and not areas:
         yield from _questions(where, image, data, said)
         return
     yield from (LeftOut(where, "a choice or text beside objects, which has no question") for _ in said)
-    yield AnnotatedPicture(where, image, size, tuple(objects))
+    yield AnnotatedPicture(where, image, size, objects)
 
 
 def merged(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

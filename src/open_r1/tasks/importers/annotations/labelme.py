@@ -21,6 +21,7 @@ from open_r1.tasks.importers.items import (
     ImportedItem,
     ImportOptions,
     LeftOut,
+    kept_objects,
 )
 from open_r1.tasks.importers.nearby import json_of, near_name
 from open_r1.tasks.importers.sources import Source, Unusable
@@ -34,7 +35,9 @@ MAX_PNG_PIXELS = 64_000_000
 def is_labelme(source: Source) -> bool:
     """Whether a JSON object, or the first ones of a folder, have LabelMe's shapes."""
     if source.kind == "folder":
-        return any(_is_document(json_of(path)) for path in sorted(source.path.rglob("*.json"))[:LABELME_FILES_READ])
+        return any(
+            _is_document(json_of(Source(path))) for path in sorted(source.path.rglob("*.json"))[:LABELME_FILES_READ]
+        )
     return source.kind == "json" and _is_document(source.document)
 
 
@@ -68,14 +71,11 @@ def _read_file(path: Path, document: Mapping[str, Any], options: ImportOptions) 
         yield LeftOut(str(path), str(error))
         return
     size = _size(document)
-    objects = []
-    for number, shape in enumerate(document["shapes"], 1):
-        found = _object(shape, str(number), size)
-        if isinstance(found, str):
-            yield LeftOut(f"{path}:shape {number}", found)
-        else:
-            objects.append(found)
-    yield AnnotatedPicture(str(path), picture, size, tuple(objects), split_of_folder(path.parent))
+    objects = yield from kept_objects(
+        (f"{path}:shape {number}", _object(shape, str(number), size))
+        for number, shape in enumerate(document["shapes"], 1)
+    )
+    yield AnnotatedPicture(str(path), picture, size, objects, split_of_folder(path.parent))
 
 
 def _picture(path: Path, document: Mapping[str, Any], options: ImportOptions) -> str | bytes:

@@ -21,6 +21,7 @@ from open_r1.tasks.importers.items import (
     ImportOptions,
     LeftOut,
     SizeWh,
+    kept_objects,
 )
 from open_r1.tasks.importers.nearby import json_of, near_name
 from open_r1.tasks.importers.sources import Source
@@ -33,7 +34,7 @@ MAX_PACKED_BYTES = 64_000_000  # of an unpacked bitmap
 def is_supervisely(source: Source) -> bool:
     """Whether a JSON object, or the first ones in folders `ann`, are a picture's annotations."""
     if source.kind == "folder":
-        return any(_is_annotation(json_of(path)) for path in _annotation_files(source.path)[:FILES_READ])
+        return any(_is_annotation(json_of(Source(path))) for path in _annotation_files(source.path)[:FILES_READ])
     return source.kind == "json" and _is_annotation(source.document)
 
 
@@ -50,22 +51,19 @@ def _is_annotation(document: Any) -> bool:
 def read_supervisely(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
     """The pictures of the files with their objects."""
     for path in _annotation_files(source.path) if source.kind == "folder" else [source.path]:
-        document = json_of(path)
+        document = json_of(Source(path))
         if not _is_annotation(document):
             yield LeftOut(str(path), "a JSON file that is no annotation of Supervisely")
             continue
         sides = document["size"].get("width"), document["size"].get("height")
         size = sides if all(type(side) is int and side > 0 for side in sides) else None
-        objects = []
-        for number, one in enumerate(document["objects"], 1):
-            found = _object(one, str(number), size)
-            if isinstance(found, str):
-                yield LeftOut(f"{path}:object {number}", found)
-            else:
-                objects.append(found)
+        objects = yield from kept_objects(
+            (f"{path}:object {number}", _object(one, str(number), size))
+            for number, one in enumerate(document["objects"], 1)
+        )
         name = near_name(f"img/{path.stem}", path.parent.parent, options.pictures)
         split = split_of_folder(path.parent.parent)
-        yield AnnotatedPicture(str(path), name.removeprefix("img/"), size, tuple(objects), split)
+        yield AnnotatedPicture(str(path), name.removeprefix("img/"), size, objects, split)
 
 
 def _object(one: Any, number: str, size: SizeWh | None) -> AnnotatedObject | str:

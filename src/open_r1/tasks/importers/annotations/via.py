@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from open_r1.tasks.importers.annotations.outlines import box_around, ellipse_corners
-from open_r1.tasks.importers.items import AnnotatedObject, AnnotatedPicture, ImportedItem, ImportOptions, LeftOut
+from open_r1.tasks.importers.items import (
+    AnnotatedObject,
+    AnnotatedPicture,
+    ImportedItem,
+    ImportOptions,
+    LeftOut,
+    kept_objects,
+)
 from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.sources import Source
 
@@ -31,16 +38,12 @@ def read_via(source: Source, options: ImportOptions) -> Iterator[ImportedItem]:
         if not isinstance(regions, list) or not entry.get("filename"):
             yield LeftOut(where, "a file without a name or regions")
             continue
-        objects = []
-        for number, region in enumerate(regions, 1):
-            found = _object(region)
-            if isinstance(found, str):
-                yield LeftOut(f"{where}:region {number}", found)
-            else:
-                objects.append(found)
+        objects = yield from kept_objects(
+            (f"{where}:region {number}", _object(region)) for number, region in enumerate(regions, 1)
+        )
         if regions:
             file = near_name(str(entry["filename"]), source.path.parent, options.pictures)
-            yield AnnotatedPicture(where, file, None, tuple(objects))
+            yield AnnotatedPicture(where, file, None, objects)
         else:
             yield LeftOut(where, "a file without a region")
 

@@ -20,6 +20,7 @@ from open_r1.tasks.importers.items import (
     ImportOptions,
     LeftOut,
     Remark,
+    kept_objects,
 )
 from open_r1.tasks.importers.nearby import near_name
 from open_r1.tasks.importers.sources import Source
@@ -67,17 +68,14 @@ def _picture(path: Path, root: Element, first: int, options: ImportOptions) -> I
     if not name:
         yield LeftOut(str(path), "a file without a filename")
         return
-    objects = []
-    for number, element in enumerate(root.iter("object"), 1):
-        found = _object(element, str(number), first)
-        if isinstance(found, str):
-            yield LeftOut(f"{path}:object {number}", found)
-        else:
-            objects.append(found)
+    objects = yield from kept_objects(
+        (f"{path}:object {number}", _object(element, str(number), first))
+        for number, element in enumerate(root.iter("object"), 1)
+    )
     sides = [finite_number(text_of(root.find("size"), side)) for side in ("width", "height")]
     size = (round(sides[0]), round(sides[1])) if sides[0] and sides[1] else None
     file = near_name(name.replace("\\", "/"), path.parent, options.pictures)
-    yield AnnotatedPicture(str(path), file, size, tuple(objects), split_of_folder(path.parent))
+    yield AnnotatedPicture(str(path), file, size, objects, split_of_folder(path.parent))
 
 
 def _object(element: Element, number: str, first: int) -> AnnotatedObject | str:

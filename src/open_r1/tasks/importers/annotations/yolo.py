@@ -22,6 +22,7 @@ from open_r1.tasks.importers.items import (
     LeftOut,
     Remark,
     SizeWh,
+    kept_objects,
 )
 from open_r1.tasks.importers.pictures import ENDINGS
 from open_r1.tasks.importers.sources import Source, Unusable
@@ -108,17 +109,13 @@ def _picture(
     except Unusable as error:
         yield LeftOut(str(path), str(error))
         return
-    objects = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        if line.strip():
-            found = line_object(line.split(), size, names, has_key_points)
-            if isinstance(found, str):
-                yield LeftOut(f"{path}:{number}", found)
-            else:
-                objects.append(found)
-    yield AnnotatedPicture(
-        str(path), name, size, tuple(objects), split_in_name(path.relative_to(folder).parent.as_posix())
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    objects = yield from kept_objects(
+        (f"{path}:{number}", line_object(line.split(), size, names, has_key_points))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
     )
+    yield AnnotatedPicture(str(path), name, size, objects, split_in_name(path.relative_to(folder).parent.as_posix()))
 
 
 def line_object(
