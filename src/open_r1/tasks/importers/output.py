@@ -12,7 +12,8 @@ from typing import Any
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.errors import data_error
 from open_r1.tasks.importers.conversion import FIRST_PLACES, Conversion
-from open_r1.tasks.importers.pictures import Pictures, one_folder
+from open_r1.tasks.importers.one_folder import one_folder
+from open_r1.tasks.importers.pictures import Pictures
 
 TASK_OF_METHOD = {"rec": "rec", "od_ap": "od", "mask_iou": "seg"}  # the prompt that asks for such an answer
 SMALL_RUN = "--model_name_or_path assets/tiny-vlm --max_steps 2 --max_completion_length 40"  # seconds on a CPU

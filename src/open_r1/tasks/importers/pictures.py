@@ -7,18 +7,16 @@ training, where paths never leave their folder. (torch-free)
 import hashlib
 import io
 import os
-import re
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import Image
 
 from open_r1.data.images import FORMATS, original_size
 from open_r1.errors import DataError, UsageError, shorten
+from open_r1.tasks.importers.picture_names import name_ends, of_a_machine, relative_parts
 from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Unusable
 from open_r1.tasks.importers.splits import split_folders
@@ -33,9 +31,6 @@ ELSEWHERE = (
     "takes the files that lie directly in DIR by their names"
 )
 CONTESTED = "a picture that is not there: a file of this name lies elsewhere, and others mean it too"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_ROOTS = ("/", "\\", "~", "upload/", "documents/", "../", "..\\")  # of another machine, DocVQA's too
-_UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-")  # before the names of Label Studio's uploads
 
 
 class Pictures:
@@ -108,9 +103,9 @@ class Pictures:
         """The one file that a name means: its whole path first, then shorter ends of it, then the name anywhere."""
         if "\0" in name:
             raise Unusable("a picture's name with a NUL")
-        ends = list(_ends(name))
-        whole, parent = _relative_parts(name)
-        loose = not parent or _of_a_machine(name)
+        ends = list(name_ends(name))
+        whole, parent = relative_parts(name)
+        loose = not parent or of_a_machine(name)
         for end in ends:
             found = {path for folder in self.folders if (path := _inside(folder, end)) is not None}
             agreeing = {path for path in found if end in (name, whole) or path.parent.name == parent}
@@ -185,41 +180,6 @@ def at_most_files(files: Iterator[Path]) -> Iterator[Path]:
         yield path
 
 
-def _ends(name: str) -> Iterator[str]:
-    """The relative paths that a name may mean, the longest first.
-
-    >>> list(_ends("https://host/a/b%20c.jpg?x=1")), list(_ends("./a.png"))
-    (['a/b c.jpg', 'b c.jpg'], ['a.png', 'a.png'])
-    >>> list(_ends("/data/upload/1/0f6142fb-d.jpg"))[-2:]
-    ['0f6142fb-d.jpg', 'd.jpg']
-    """
-    url = urlsplit(name) if _URL.match(name) or name.startswith("/data/local-files/?") else None
-    if url is not None:
-        name = unquote(parse_qs(url.query).get("d", [url.path])[0])
-    else:
-        yield name.removeprefix("./")
-    parts = [part for part in re.split(r"[/\\]+", re.sub(r"^[A-Za-z]:(?=[\\/])", "", name)) if part not in ("", ".")]
-    ends = ["/".join(parts[i:]) for i in range(len(parts)) if ".." not in parts[i:]]
-    yield from ends
-    if ends and _UPLOAD_HASH.match(parts[-1]):
-        yield _UPLOAD_HASH.sub("", parts[-1], count=1)
-
-
-def _relative_parts(name: str) -> tuple[str, str]:
-    """(a name with slashes, the folder that it names last, "" without one).
-
-    >>> _relative_parts("scene1\\\\rgb.png"), _relative_parts("../a.png")
-    (('scene1/rgb.png', 'scene1'), ('a.png', ''))
-    """
-    parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".", "..")]
-    return "/".join(parts), parts[-2] if len(parts) > 1 else ""
-
-
-def _of_a_machine(name: str) -> bool:
-    """Whether a name begins on a machine or host, whose folders need not be these: absolute, a URL, an upload."""
-    return bool(_URL.match(name) or re.match(r"[A-Za-z]:[\\/]", name)) or name.startswith(_ROOTS)
-
-
 def _inside(folder: Path, end: str) -> Path | None:
     """The real path of a regular file at `end`, relative or absolute, that lies below the folder, else None."""
     try:
@@ -261,41 +221,3 @@ def places_of_splits(beside: Path) -> tuple[Path, ...]:
     """The folders that may hold the pictures' folders, one a split, of a source in `beside`."""
     above = [beside.resolve().parent] if beside.resolve().name.lower() in ANNOTATION_FOLDERS else []
     return tuple(root / name for root in (beside, *above) for name in ("", "images"))
-
-
-def one_folder(files: Iterable[Path], folders: Sequence[Path], out: Path) -> tuple[Path, dict[Path, str]]:
-    """(the folder below which all files lie, the path of each relative to it).
-
-    It is the innermost search folder that holds all; else `out`, where files from elsewhere are linked, or copied
-    where links are impossible.
-    """
-    files = dict.fromkeys(files)
-    roots = sorted({*folders, out.resolve()}, key=lambda folder: -len(folder.parts))
-    for root in roots:
-        if all(path.is_relative_to(root) for path in files):
-            return root, {path: path.relative_to(root).as_posix() for path in files}
-    out = out.resolve()
-    places = {path: _place_in(out, path, roots) for path in files}
-    return out, {path: place.relative_to(out).as_posix() for path, place in places.items()}
-
-
-def _place_in(out: Path, path: Path, roots: Sequence[Path]) -> Path:
-    """The place of a file below `out`, linked or copied there where it lies elsewhere."""
-    if path.is_relative_to(out):
-        return path
-    root = next((root for root in roots if path.is_relative_to(root)), path.parent)
-    tag = _folder_tag(root)
-    place = out / tag / path.relative_to(root)
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, place)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(path, place)
-    return place
-
-
-@lru_cache
-def _folder_tag(root: Path) -> str:
-    """A short name for a folder, another one for each."""
-    return f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}"
