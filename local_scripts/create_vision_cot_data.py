@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_r1.check import check_gold
 from open_r1.data.images import open_image, with_sizes
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.paths import ImageFolder
@@ -33,6 +32,7 @@ from open_r1.endpoint.batch import Accepted, CachedEndpoint, Rejected, add_flags
 from open_r1.endpoint.client import scaled_down
 from open_r1.endpoint.replies import has_lost_backslash, parse_object
 from open_r1.errors import DataError, Problem
+from open_r1.report.examination import check_gold
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import has_think_format
