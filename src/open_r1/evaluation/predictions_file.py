@@ -18,6 +18,7 @@ from open_r1.evaluation.metrics import PredictionLine
 PREDICTIONS, ABOUT, SUMMARY = "predictions.jsonl", "evaluation.json", "summary.json"
 Key = tuple[str, str]  # (prompt mode, row)
 POLL = 0.2  # seconds
+ONCE_UNRECORDED = {"prompts", "chat_template"}  # by versions whose evaluations go on
 
 
 class PredictionsFile:
@@ -101,6 +102,7 @@ def evaluation_differences(folder: Path, about: dict[str, Any]) -> list[str]:
         paths = prediction_files(folder)
         return [f"{paths[0].name} without {ABOUT}"] if paths else []
     before = json.loads((folder / ABOUT).read_bytes())
+    about = {name: value for name, value in about.items() if name in before or name not in ONCE_UNRECORDED}
     names = [name for name in {**before, **about} if before.get(name) != about.get(name)]
     return [f"{name} was {shorten(before.get(name))}, is {shorten(about.get(name))}" for name in names]
 
