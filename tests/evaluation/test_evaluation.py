@@ -82,6 +82,7 @@ def test_the_summary_counts_the_lines(whole):
     assert summary["settings"]["max_pixels"] and summary["generation_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_several_files_tasks_and_modes(tiny, digits, mixed, tmp_path):
     more = ("--task", "digits:default", "--prompt_mode", "both", "--limit", 5, "--by", "kind", "--batch_size", 7)
     summary = evaluate(tiny, digits, tmp_path, *more, data="heldout.jsonl:mixed.jsonl")
@@ -116,7 +117,7 @@ def test_a_truncated_completion_is_wrong_and_counted(tiny, digits, tmp_path):
 # ---------------------------------------------------------------------------------------------- going on after a crash
 
 
-@pytest.mark.parametrize("kept", [0, 1, 17, 63, 64])
+@pytest.mark.parametrize("kept", [0, *(pytest.param(kept, marks=pytest.mark.slow) for kept in (1, 17, 63)), 64])
 def test_what_is_there_is_not_asked_again_and_the_end_is_the_same(tiny, digits, whole, tmp_path, kept):
     """`kept` whole lines and half of the next one are left of the file."""
     out, summary = whole

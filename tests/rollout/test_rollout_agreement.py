@@ -23,7 +23,9 @@ def differences(monkeypatch) -> list[float]:
     return values
 
 
-@pytest.mark.parametrize("flags", ["", "--bf16 true", "--temperature 0.7 --repetition_penalty 1.2"])
+@pytest.mark.parametrize(
+    "flags", ["", pytest.param("--bf16 true", marks=pytest.mark.slow), "--temperature 0.7 --repetition_penalty 1.2"]
+)
 def test_one_rollout_of_a_run_is_held_against_training(tiny, mixed, tmp_path, differences, flags):
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--use_cpu", "true", *flags.split())
     for rows in ([0, 1, 2], [2, 3, 4]):

@@ -112,6 +112,7 @@ def test_a_task_of_a_file_is_found_again_by_the_name_that_it_gets(task_file):
     assert task.name == f"{task_file}:TASK" and find_task(task.name) == task and task.method == "math"
 
 
+@pytest.mark.slow
 def test_training_and_the_doctor_take_it(task_file, rows, capsys):
     name = f"{task_file}:TASK"
     data, _, _ = parse(JsonlArguments, [*NEEDED, "--data_file_paths", str(rows), "--task_type", name])
