@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from open_r1.config.arguments import GRPOArguments, SFTArguments
+from open_r1.config.training_arguments import GRPOArguments, SFTArguments
 from open_r1.errors import UsageError
 
 COUNTS = (

@@ -5,10 +5,10 @@ import os
 from accelerate import PartialState
 from accelerate.utils import is_cuda_available  # leaves CUDA uninitialised: rewards start their workers first
 
-from open_r1.config.arguments import RunArguments
 from open_r1.config.deepspeed import check_engine_config, skip_inference_build
 from open_r1.config.optimizer import check_optimizer
 from open_r1.config.remote_code import load_weights_only
+from open_r1.config.training_arguments import RunArguments
 
 
 def prepare(training: RunArguments) -> None:

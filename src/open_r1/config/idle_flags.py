@@ -107,7 +107,8 @@ CONDITIONS = (
         lambda a: a.use_adaptive_entropy,
     ),
     Condition(
-        "vllm_mode vllm_structured_outputs_regex vllm_importance_sampling_correction vllm_importance_sampling_mode "
+        "rollout_ahead vllm_mode vllm_structured_outputs_regex vllm_importance_sampling_correction "
+        "vllm_importance_sampling_mode "
         "vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min vllm_importance_sampling_cap "
         "vllm_model_impl vllm_enable_sleep_mode vllm_gpu_memory_utilization vllm_max_model_length "
         "vllm_tensor_parallel_size vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout "
@@ -120,12 +121,25 @@ CONDITIONS = (
         "--vllm_mode server",
         lambda a: a.vllm_mode == "server",
     ),
+    Condition("vllm_lora_sync", "--use_vllm true and --use_peft true", lambda a: a.use_vllm and a.use_peft),
     Condition(
         "vllm_importance_sampling_mode vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min "
         "vllm_importance_sampling_cap",
         "--vllm_importance_sampling_correction true",
         lambda a: a.vllm_importance_sampling_correction,
     ),
+    Condition(
+        "perception_entropy_coef perception_masked_entropy_coef",
+        "--perception_coef above 0, whose KL they steady",
+        lambda a: a.perception_coef,
+    ),
+    Condition(
+        "perception_mask_share",
+        "--perception_coef above 0 or --visual_token_share below 1, which mask pictures",
+        lambda a: a.perception_coef or a.visual_token_share < 1,
+    ),
+    Condition("visual_advantage_min", "--visual_token_share below 1", lambda a: a.visual_token_share < 1),
+    Condition("check_packing", "--shared_prefix true, whose groups it checks", lambda a: a.shared_prefix),
     Condition("cache_implementation", "--use_vllm false, where transformers samples", lambda a: not a.use_vllm),
     Condition(
         "log_multimodal num_completions_to_print log_unique_prompts log_completions_hub_repo",
@@ -140,6 +154,12 @@ CONDITIONS = (
         "the deepspeed launcher, which passes it; torchrun tells ranks by LOCAL_RANK",
         lambda a: str(a.local_rank) == os.environ.get("LOCAL_RANK"),
     ),
+    Condition(
+        "load_in_4bit",
+        "--use_peft true: 4-bit weights cannot be trained, adapters around them can",
+        lambda a: a.use_peft or not a.load_in_4bit,
+    ),
+    Condition("bnb_4bit_quant_type use_bnb_nested_quant", "--load_in_4bit true", lambda a: a.load_in_4bit),
     Condition("liger_kernel_config", "--use_liger_kernel true", lambda a: a.use_liger_kernel),
     Condition("use_liger_kernel", "liger-kernel installed (pip install liger-kernel)", lambda a: HAS_LIGER),
     Condition(

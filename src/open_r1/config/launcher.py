@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from open_r1.config.rollouts import Machine, choose_rollouts, installed_vllm, smallest_gpu
 from open_r1.errors import UsageError
 
 NEEDS_GPU = "--needs_gpu"  # in place of a script: only check, before a recipe makes its data
@@ -202,7 +203,7 @@ def start_command(placement: Placement, argv: Sequence[str], gpus: int) -> list[
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print placement and global batch on stderr, and replace this process by the run's command."""
+    """Print what rollouts run on, placement and global batch on stderr; replace this process by the run's command."""
     try:
         gpus = gpus_here(os.environ)
         refuse_no_gpu(argv, os.environ, gpus)
@@ -211,13 +212,18 @@ def main(argv: Sequence[str]) -> None:
         placement = placement_of(os.environ, gpus)
         made_for = whole_number(os.environ, "MADE_FOR", 1) if os.environ.get("MADE_FOR") else None
         batch = global_batch_for(argv, placement.ranks, made_for)
+        memory = smallest_gpu() if gpus else None
+        machine = Machine(placement.ranks, placement.nnodes, gpus, memory, installed_vllm())
+        rollouts = choose_rollouts(argv, os.environ, machine, (batch.per_device, batch.steps))
     except UsageError as error:
         sys.exit(f"launch.sh: {error}")
     remark = f" ({batch.remark})" if batch.remark else ""
     unit = "rows" if "sft" in os.path.basename(argv[0] if argv else "") else "completions"  # noqa: PTH119
     if placement.node_rank == 0:
+        if rollouts:
+            print(f"launch.sh: rollouts: {rollouts.line}", file=sys.stderr)
         print(f"launch.sh: {placement}, global batch {batch} {unit}{remark}", file=sys.stderr)
-    command = [*start_command(placement, argv, gpus), *argv, *batch.added]
+    command = [*start_command(placement, argv, gpus), *argv, *batch.added, *(rollouts.added if rollouts else ())]
     os.execvp(command[0], command)  # nosec B606 # what the user typed, started as typed
 
 

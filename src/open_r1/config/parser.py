@@ -15,7 +15,6 @@ from typing import Any, TypeVar, get_type_hints
 
 from trl import TrlParser
 
-from open_r1.config.arguments import GRPOArguments, JsonlArguments, VLMConfig
 from open_r1.config.flag_names import (
     RETIRED,
     RETIRED_WITH_JSONL,
@@ -26,6 +25,9 @@ from open_r1.config.flag_names import (
 )
 from open_r1.config.hardware import prepare
 from open_r1.config.idle_flags import REFUSED_GRPO_FLAGS, refuse_idle_flags
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import IDLE, check_choices, check_values
 from open_r1.config.yaml_file import config_path, file_complaints
 from open_r1.errors import UsageError, last_words
@@ -59,7 +61,7 @@ def parse_classes(
     )
     hide_flags(parser, {*refused, *TOKEN_FLAGS, *IDLE})
     known = known_flags(classes, refused)
-    kinds = {name: kind for cls in classes for name, kind in get_type_hints(cls).items()}  # the parser changes fields'
+    kinds = kinds_of(classes)  # before the parser changes fields' types
     try:
         argv, config = config_path(argv)
         complaints = unknown_flags(argv, known) + overrides(argv, known) + secret_addresses(argv)
@@ -75,6 +77,11 @@ def parse_classes(
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, last_words(f"{error}\n"))
     return tuple(parsed)
+
+
+def kinds_of(classes: Sequence[type]) -> dict[str, object]:
+    """Flag -> the type of its field."""
+    return {name: kind for cls in classes for name, kind in get_type_hints(cls).items()}
 
 
 def known_flags(classes: Sequence[type], refused: Mapping[str, str]) -> KnownFlags:

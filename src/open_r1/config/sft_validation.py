@@ -1,9 +1,18 @@
 """Refuses flags of supervised fine-tuning that could not act, before anything is loaded."""
 
-from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.batches import check_counts
 from open_r1.config.idle_flags import REFUSED_FLAGS
-from open_r1.config.validation import check_attention, check_limit, check_lora, check_sources, check_task_flags
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.config.training_arguments import SFTArguments
+from open_r1.config.validation import (
+    check_attention,
+    check_four_bit,
+    check_limit,
+    check_lora,
+    check_sources,
+    check_task_flags,
+)
 
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
@@ -52,6 +61,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     check_task_flags(data)
     check_lora(data, model, typed)
     check_attention(model, training)
+    check_four_bit(model, training)
     check_limit(training)
     if training.eval_strategy != "no":
         raise ValueError(f"--eval_strategy: got {training.eval_strategy}, expected no: {NOT_EVALUATED}")

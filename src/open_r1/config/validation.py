@@ -7,10 +7,17 @@ from importlib.util import find_spec
 from typing import Any
 
 from accelerate.utils import is_cuda_available
+from transformers import TrainingArguments
 
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
 from open_r1.config.batches import check_batches, ranks_here
 from open_r1.config.generation_fields import check_generation_kwargs
+from open_r1.config.idle_flags import is_stage_3
+from open_r1.config.loss_types import check_loss_level
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.row_flags import check_row_choice
+from open_r1.config.task_arguments import HubArguments, JsonlArguments, TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.config.vision_flags import check_perception, check_vision_probe
 from open_r1.data.paths import split_paths
 from open_r1.errors import look_up
 from open_r1.report.diagnoses import DIAGNOSES
@@ -18,16 +25,12 @@ from open_r1.rewards.custom import load_reward, user_file
 from open_r1.rewards.registry import prepare_methods
 from open_r1.tasks.find import find_task, read_template
 
-NO_QUANTIZATION = (
-    "weights are never quantized here; remove it: --use_peft true --dtype bfloat16 needs little memory too"
-)
+MOST_VLLM_RANK = 512  # of an adapter in vLLM 0.31
 # Flags of TRL's ModelConfig that could not act -> what to do.
 IDLE = {
-    "load_in_8bit": NO_QUANTIZATION,
-    "load_in_4bit": NO_QUANTIZATION,
-    "bnb_4bit_quant_type": NO_QUANTIZATION,
-    "use_bnb_nested_quant": NO_QUANTIZATION,
-    "bnb_4bit_quant_storage": NO_QUANTIZATION,
+    "load_in_8bit": "it rounds a token by what the batch beside it holds, so that no two passes agree; use "
+    "--load_in_4bit true, which needs less memory",
+    "bnb_4bit_quant_storage": "it is for weights that ZeRO-3 or FSDP cut, and 4-bit ones stay whole here; remove it",
     "lora_task_type": "the model is always one that generates; remove it",
 }
 USER_REWARD_FLAGS = ("reward_seconds", "reward_memory_gb", "rewards_in_process", "reward_errors")
@@ -50,8 +53,16 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     if isinstance(data, HubArguments) and not data.dataset_name:
         raise ValueError("--dataset_name: got nothing, expected a hub name or a folder")
     check_generation_kwargs(training)
+    check_loss_level(training)
+    check_four_bit(model, training)
+    check_tokens_per_forward(training)
+    check_vision_probe(training)
+    check_perception(training)
     if training.use_vllm:
         check_vllm(training)
+        check_adapter_sync(training, model)
+        check_rollout_ahead(training)
+    check_row_choice(training)
     held_out = {"val_split_ratio", "dataset_test_split"} & {name for name, value in vars(data).items() if value}
     if held_out and training.eval_strategy == "no":
         raise ValueError(f"--{held_out.pop()}: acts only with --eval_strategy steps or epoch; add it, or leave it out")
@@ -76,6 +87,46 @@ def check_attention(model: VLMConfig, training: Any) -> None:
         raise ValueError(
             f"--attn_implementation: got {name}, whose kernels run on CUDA devices alone, and none is used here; "
             "remove it: sdpa is the default"
+        )
+
+
+def cutting_engine(training: TrainingArguments) -> str | None:
+    """The engine that cuts weights into parts of ranks, or None."""
+    return "--fsdp" if training.fsdp else "ZeRO-3" if is_stage_3(training.deepspeed) else None
+
+
+def check_four_bit(model: VLMConfig, training: Any) -> None:
+    """Refuse a 4-bit base where it cannot be loaded, or nothing can be trained on it. Raises ValueError."""
+    if "quantization_config" in (training.model_init_kwargs or {}):
+        raise ValueError("--model_init_kwargs: got quantization_config, expected --load_in_4bit true in its place")
+    if not model.load_in_4bit:
+        return
+    if engine := cutting_engine(training):
+        raise ValueError(
+            f"--load_in_4bit: got true with {engine}, which cuts weights into parts that are no whole 4-bit blocks; "
+            "start the ranks by torchrun alone (each holds the 4-bit model), or leave --load_in_4bit out"
+        )
+    if getattr(training, "use_vllm", False):
+        raise ValueError(
+            "--load_in_4bit: got true with --use_vllm true, whose engine would hold all weights in 16 bits beside "
+            "them; leave one of the two out"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise ValueError("--load_in_4bit: got true, but bitsandbytes is not installed; run bash setup.sh --quant")
+
+
+def check_tokens_per_forward(training: GRPOArguments) -> None:
+    """Refuse a budget of no tokens, and one where ranks make their passes together. Raises ValueError."""
+    budget = training.tokens_per_forward
+    if budget is None:
+        return
+    if budget < 1:
+        raise ValueError(f"--tokens_per_forward: got {budget}, expected at least 1, or leave it out")
+    if engine := cutting_engine(training):
+        raise ValueError(
+            f"--tokens_per_forward: got {budget} with {engine}, whose ranks gather weights together in each pass, and "
+            "would have different numbers of passes; use ZeRO-2 or plain torchrun, or lower "
+            "--per_device_train_batch_size in its place"
         )
 
 
@@ -153,6 +204,52 @@ def check_vllm(training: GRPOArguments) -> None:
     mode = training.vllm_importance_sampling_mode
     if training.loss_type == "vespo" and training.vllm_importance_sampling_correction and "token" not in mode:
         raise ValueError(f"--vllm_importance_sampling_mode: got {mode}, expected a token_ mode with --loss_type vespo")
+
+
+def check_adapter_sync(training: GRPOArguments, model: VLMConfig) -> None:
+    """Refuse adapters that vLLM's LoRA cannot hold, where they alone are sent. Raises ValueError."""
+    if training.vllm_lora_sync != "adapter":
+        return
+    instead = "leave one out: --vllm_lora_sync merged sends all weights"
+    for name in ("lora_vision", "use_dora", "lora_modules_to_save", "lora_target_parameters"):
+        if getattr(model, name):
+            raise ValueError(f"--vllm_lora_sync, --{name}: got adapter and what vLLM's adapters have not; {instead}")
+    if model.lora_r > MOST_VLLM_RANK:
+        raise ValueError(
+            f"--vllm_lora_sync, --lora_r: got adapter and {model.lora_r}, expected at most "
+            f"{MOST_VLLM_RANK}, vLLM's largest rank; {instead}"
+        )
+    if is_cuda_available() and not training.use_cpu and training.bf16 is False and not training.fp16:
+        raise ValueError(
+            f"--vllm_lora_sync, --bf16: got adapter and float32, for which vLLM has no kernel on CUDA; {instead}"
+        )
+
+
+def check_rollout_ahead(training: GRPOArguments) -> None:
+    """Refuse rollouts ahead where they could not overlap with learning, or are not corrected. Raises ValueError."""
+    if not training.rollout_ahead:
+        return
+    if training.vllm_mode != "server":
+        raise ValueError(
+            "--rollout_ahead: got 1 with --vllm_mode colocate, whose engine shares its devices with the policy that "
+            "learns, expected --vllm_mode server on others; start run_scripts/vllm_server.sh, or leave it out"
+        )
+    if not training.vllm_importance_sampling_correction:
+        raise ValueError(
+            "--rollout_ahead: got 1 without --vllm_importance_sampling_correction, which corrects for "
+            "completions of the step before; remove one of the two"
+        )
+    if training.dataloader_num_workers:
+        raise ValueError(
+            "--rollout_ahead, --dataloader_num_workers: got both, but the next rows are known in the run's own "
+            "process alone; leave --dataloader_num_workers out"
+        )
+    steps = training.steps_per_generation or training.gradient_accumulation_steps
+    if training.generation_batch_size or training.num_iterations * steps != training.gradient_accumulation_steps:
+        raise ValueError(
+            "--rollout_ahead: got 1, expected one generation a step; leave --steps_per_generation, "
+            "--generation_batch_size and --num_iterations out"
+        )
 
 
 def lora_flags() -> list[str]:

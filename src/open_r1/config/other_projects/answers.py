@@ -12,6 +12,7 @@ WARMUP = "--warmup_steps"  # of transformers 5: a number below 1 is a share of t
 LORA = "--use_peft true --lora_r 16 for LoRA; leave both out to train all weights"
 VLLM = "--use_vllm true --vllm_mode colocate"
 OFFLOAD = "--deepspeed local_scripts/zero3_offload.json"
+RESAMPLE = "--resample_zero_variance N, which replaces groups whose rewards are equal, up to N times a generation"
 OWN_REWARD = "--reward_funcs path/to/file.py:function"
 GPUS = "remove it: NPROC=8 before the command of a recipe says so (NPROC=8 bash run_scripts/run_grpo_jsonl.sh)"
 NODES = "remove it: NNODES, NODE_RANK and MASTER_ADDR before the command of a recipe say so"
@@ -21,4 +22,4 @@ KL_IN_LOSS = "remove it: the KL term stands in the loss, and --beta is its weigh
 KL_FORM = "remove it: the KL term is the low-variance estimate, corrected for the policy's lag unless \
 --use_bias_correction_kl false"
 TEMPLATE = "remove it: the chat template is the model's own"
-QUANTIZED = "remove it: weights are never quantized here; --use_peft true --dtype bfloat16 needs little memory"
+QUANTIZED = "--load_in_4bit true --use_peft true, the one way in which weights are quantized here"

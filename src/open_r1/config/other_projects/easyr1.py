@@ -18,7 +18,7 @@ EASYR1: dict[str, str] = {
     "algorithm.disable_kl": "--beta 0 for true",
     "algorithm.use_kl_loss": a.KL_IN_LOSS,
     "algorithm.kl_type": a.KL_IN_LOSS,
-    "algorithm.online_filtering": a.NO_COUNTERPART,
+    "algorithm.online_filtering": a.RESAMPLE,
     "worker.actor.global_batch_size": a.STEP_BATCH,
     "worker.actor.micro_batch_size_per_device_for_update": "--per_device_train_batch_size",
     "worker.actor.micro_batch_size_per_device_for_experience": "--per_device_train_batch_size",

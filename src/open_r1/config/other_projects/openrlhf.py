@@ -51,6 +51,6 @@ OPENRLHF: dict[str, str] = {
     "use_wandb": a.TRACKER,
     "wandb_project": a.PROJECT_NAME,
     "wandb_run_name": "--run_name",
-    "dynamic_filtering": a.NO_COUNTERPART,
+    "dynamic_filtering": a.RESAMPLE,
     "ring_attn_size": a.NO_COUNTERPART,
 }

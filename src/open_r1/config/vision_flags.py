@@ -1,0 +1,60 @@
+"""Refuses flags that measure or reward looking at pictures where they could not act."""
+
+from collections.abc import Iterable
+from math import inf
+
+from open_r1.config.idle_flags import is_stage_3
+from open_r1.config.loss_types import levels_of
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.data.record import Record
+from open_r1.errors import UsageError
+
+
+def check_vision_probe(training: GRPOArguments) -> None:
+    """Refuse a probe that could not be made, and a finding that only a probe shows. Raises ValueError."""
+    every = training.vision_probe
+    if every < 0:
+        raise ValueError(f"--vision_probe: got {every}, expected 0 for never, or a number of steps such as 10")
+    if every and training.rollout_ahead:
+        raise ValueError(
+            "--vision_probe, --rollout_ahead: got both, but answers of a probe would wait behind the completions that "
+            "are generated ahead; leave one of the two out"
+        )
+    if not every and "answers_without_looking" in (training.stop_on or ()):
+        raise ValueError("--stop_on answers_without_looking: acts only with --vision_probe; add --vision_probe 10")
+
+
+def check_perception(training: GRPOArguments) -> None:
+    """Refuse weights and shares without a meaning, and losses that would not act as they say. Raises ValueError."""
+    for name in ("perception_coef", "perception_entropy_coef", "perception_masked_entropy_coef"):
+        if not 0 <= (value := getattr(training, name)) < inf:
+            raise ValueError(f"--{name}: got {value:g}, expected 0 or more, such as 0.01")
+    for name in ("perception_mask_share", "visual_token_share", "visual_advantage_min"):
+        if (value := getattr(training, name)) is not None and not 0 < value <= 1:
+            raise ValueError(f"--{name}: got {value:g}, expected a share above 0 and at most 1")
+    level = training.importance_sampling_level or levels_of(training.loss_type)[0]
+    if training.visual_token_share < 1 and level == "sequence":
+        raise ValueError(
+            f"--visual_token_share: got {training.visual_token_share:g} with --loss_type {training.loss_type} by "
+            "sequence, whose ratio moves all tokens of a completion; leave it out, or take a loss by token, such as "
+            "--loss_type dapo"
+        )
+    engine = "--fsdp" if training.fsdp else "ZeRO-3" if is_stage_3(training.deepspeed) else None
+    if training.perception_masked_entropy_coef and engine:
+        raise ValueError(
+            f"--perception_masked_entropy_coef: got {training.perception_masked_entropy_coef:g} with {engine}, whose "
+            "ranks gather weights for one pass with gradient a micro-batch; use ZeRO-2 or plain torchrun, or leave it "
+            "out"
+        )
+
+
+def refuse_no_pictures(records: Iterable[Record], training: GRPOArguments) -> None:
+    """Raises UsageError where a flag is about pictures and no row has one."""
+    acting = {
+        "vision_probe": training.vision_probe,
+        "perception_coef": training.perception_coef,
+        "visual_token_share": training.visual_token_share < 1,
+    }
+    flags = [f"--{name}" for name, acts in acting.items() if acts]
+    if flags and not any(record.images for record in records):
+        raise UsageError(f"{flags[0]}: got rows without any picture, expected some with pictures; leave it out")
