@@ -159,6 +159,16 @@ def nearest_hint(name: str, table: Mapping[str, object]) -> str:
     return f"did you mean {nearest[0]!r}?" if nearest else "correct the name"
 
 
+def nothing_trained(error: UsageError) -> str:
+    """The line behind the reason why a run did not begin; the data's examination is offered where data are at fault.
+
+    >>> nothing_trained(UsageError("no chat template"))
+    'Nothing was trained.'
+    """
+    of_data = isinstance(error, (DataError, RowFailed))
+    return "Nothing was trained." + " `python -m open_r1.check` examines the whole dataset." * of_data
+
+
 def last_words(text: str) -> str:
     """`text`, the reason of a run's end, which torchrun is told as well: it shows it after its own report.
 

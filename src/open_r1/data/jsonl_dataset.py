@@ -75,6 +75,10 @@ class RecordDataset(Sequence[Record]):
         rows = np.asarray(indices, np.int64).reshape(-1)
         return RecordDataset(self.sources, self._places_N4[rows], self._lines_N[rows], self.warnings)
 
+    def sample(self, count: int, seed: int) -> "RecordDataset":
+        """At most `count` rows drawn from `seed`, in file order; a larger count has those of a smaller one too."""
+        return self.select(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
     def split(self, val_split_ratio: float, seed: int) -> tuple["RecordDataset", "RecordDataset"]:
         """(train, val), disjoint, each in file order; val has round(ratio * N) rows drawn from `seed`.
 

@@ -6,7 +6,7 @@ Most of a million rows are not tokenized: a row is measured only where an upper 
 The bound is the bytes of the text, plus what the chat template adds, plus the most tokens that the processor makes of
 a picture. Bytes are at least as many as tokens where the tokenizer neither splits bytes nor writes a character as
 several; this holds for byte-level BPE and SentencePiece with byte fallback. (A normalizer such as NFKC can break it,
-for a few rare characters.) Image sizes come from image headers alone where the processor can count tokens by size.
+for a few rare characters.) Pictures are never decoded here: their sizes come from image headers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,13 +17,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from open_r1.data.chat import messages
 from open_r1.data.control_tokens import control_tokens
-from open_r1.data.geometry.coordinates import MAX_ASPECT, shown_size, smart_resize
-from open_r1.data.images import load_images, original_size
+from open_r1.data.geometry.coordinates import MAX_ASPECT
+from open_r1.data.prompt_tokens import (
+    area_limits,
+    counts_by_size,
+    image_sizes,
+    positions_saved,
+    prompt_text,
+    prompt_tokens,
+)
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
-from open_r1.errors import DataError, Problem, data_error
+from open_r1.errors import DataError, Problem
 
 ANSWER_TAG_BYTES = 128  # most bytes of a taught answer around the solution
 PREFIX_TOKENS = 16  # most tokens that a tokenizer puts before a text
@@ -46,47 +52,6 @@ class Limit:
     counts_answer: bool = True
 
 
-def prompt_text(record: Record, processor: Any, instruction: str | None, answer: str | None = None) -> str:
-    """The prompt, and its answer, as the chat template renders them. Raises DataError where it cannot."""
-    chat = messages(record, instruction)
-    if answer is not None:
-        chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    try:
-        return processor.apply_chat_template(chat, add_generation_prompt=answer is None, tokenize=False)
-    except Exception as error:  # a template is a program, and refuses a turn in its own way
-        got, expected = f"{type(error).__name__}: {error}", "a conversation that the chat template renders"
-        raise data_error(record.where, "prompt", got, expected, "remove the row") from error
-
-
-def prompt_tokens(record: Record, processor: Any, instruction: str | None, answer: str | None = None) -> int:
-    """Tokens of the prompt and its answer, with each image tag expanded as the (transformers) processor does.
-
-    Decodes pictures only for a processor that cannot count the tokens of an image size.
-    """
-    text = prompt_text(record, processor, instruction, answer)
-    if not hasattr(processor, "_get_num_multimodal_tokens"):
-        return len(processor(text=[text], images=load_images([record])[0] or None)["input_ids"][0])
-    tokens, sizes = len(processor.tokenizer(text)["input_ids"]), image_sizes(record)
-    if not sizes:
-        return tokens
-    expanded = processor._get_num_multimodal_tokens(image_sizes=[(height, width) for width, height in sizes])
-    return tokens + sum(expanded["num_image_tokens"]) - len(sizes)  # each image's tag is one token of the text
-
-
-def image_sizes(record: Record) -> list[tuple[int, int]]:
-    """(width, height) in pixels of each picture as the processor gets it."""
-    return [shown_size(original_size(record.folder, path, where=record.where)) for path in record.images]
-
-
-def positions_saved(record: Record, processor: Any) -> int:
-    """Tokens minus positions of a prompt with M-RoPE, for processors that resize by area."""
-    images = processor.image_processor
-    factor = images.patch_size * images.merge_size
-    limits = (images.size["shortest_edge"], images.size["longest_edge"])
-    resized = [smart_resize(height, width, factor, *limits) for width, height in image_sizes(record)]
-    return sum(h * w // factor**2 - max(h, w) // factor for h, w in resized)
-
-
 class LengthBound:
     """Upper bound of a row's tokens, without tokenizing it; `with_answer` adds its taught answer.
 
@@ -101,21 +66,33 @@ class LengthBound:
 
     def __call__(self, record: Record) -> float:
         shape = (*((turn.role, turn.text.count(IMAGE_TAG)) for turn in record.turns), len(record.images))
+        measured = self.picture == inf and record.images
+        if measured:  # tokens differ with the sizes of pictures, which the processor is given once each
+            shape = (shape, *image_sizes(record))
         if shape not in self.template_bytes:
-            self.template_bytes[shape] = self._template_bytes(record)
+            self.template_bytes[shape] = (self._template_tokens if measured else self._template_bytes)(record)
         text_bytes = sum(len(turn.text.encode("utf-8", "surrogatepass")) for turn in record.turns)
         if self.with_answer:
             text_bytes += len(record.solution.encode("utf-8", "surrogatepass")) + ANSWER_TAG_BYTES
-        image_tokens = self.picture * len(record.images) if record.images else 0  # not inf * 0
+        image_tokens = self.picture * len(record.images) if record.images and not measured else 0  # not inf * 0
         return self.template_bytes[shape] + text_bytes + image_tokens
 
     def _template_bytes(self, record: Record) -> int:
         """Bytes of a conversation of this shape whose turns hold "." around their pictures."""
-        texts = [IMAGE_TAG.join("." * (turn.text.count(IMAGE_TAG) + 1)) for turn in record.turns]
-        turns = tuple(replace(turn, text=text) for turn, text in zip(record.turns, texts, strict=True))
-        dots = replace(record, turns=turns)
-        text = prompt_text(dots, self.processor, self.instruction, "." if self.with_answer else None)
+        text = prompt_text(dots_of(record), self.processor, self.instruction, "." if self.with_answer else None)
         return len(text.encode()) + PREFIX_TOKENS
+
+    def _template_tokens(self, record: Record) -> int:
+        """Tokens of such a conversation with pictures of these sizes."""
+        tokens = prompt_tokens(dots_of(record), self.processor, self.instruction, "." if self.with_answer else None)
+        return tokens + PREFIX_TOKENS
+
+
+def dots_of(record: Record) -> Record:
+    """The row with "." around its pictures for its texts."""
+    texts = [IMAGE_TAG.join("." * (turn.text.count(IMAGE_TAG) + 1)) for turn in record.turns]
+    turns = tuple(replace(turn, text=text) for turn, text in zip(record.turns, texts, strict=True))
+    return replace(record, turns=turns)
 
 
 def most_image_tokens(processor: Any) -> float:
@@ -124,13 +101,12 @@ def most_image_tokens(processor: Any) -> float:
     For processors that resize by area it is a proven bound (each side is rounded to whole tokens, aspect ratios go up
     to `MAX_ASPECT`); for those that cut tiles it is the largest count over many shapes, plus a tenth.
     """
-    images = getattr(processor, "image_processor", None)
-    if hasattr(images, "merge_size"):
-        area = max(images.size["longest_edge"], images.size["shortest_edge"])
-        tokens = area / (images.patch_size * images.merge_size) ** 2
-        return ceil(tokens + (sqrt(MAX_ASPECT) + 2) * sqrt(tokens) + 2)
-    if not hasattr(processor, "_get_num_multimodal_tokens"):
+    if not counts_by_size(processor):
         return inf
+    images = processor.image_processor
+    if limits := area_limits(processor):
+        tokens = max(limits) / (images.patch_size * images.merge_size) ** 2
+        return ceil(tokens + (sqrt(MAX_ASPECT) + 2) * sqrt(tokens) + 2)
     return ceil(1.1 * max(processor._get_num_multimodal_tokens(image_sizes=LARGE_PICTURES)["num_image_tokens"]))
 
 

@@ -12,6 +12,7 @@ from open_r1.data.text_marks import mark_problems, unfilled
 from open_r1.data.written_pictures import written_pictures
 from open_r1.errors import DataError, Problem, data_error, shorten
 
+SURVEY_RATE, SURVEY_SAMPLES = "survey_rate", "survey_samples"  # share of right completions of a survey; of how many
 _COMMON = {"id", "image", "images", "accu_reward_method"}
 _TURN_TEXT = {"from", "value", "role", "content"}
 _T = TypeVar("T")
@@ -66,6 +67,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     problems: list[Problem] = []
     identity = _attempt(problems, _identity, row, line, where)
     row_method = _attempt(problems, _method, row, where)
+    problems += _survey_problems(row, where)
     images = _attempt(problems, _images, row, where)
     shape = _attempt(problems, row_format, row, where)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
@@ -158,6 +160,14 @@ def _method(row: dict, where: str) -> str | None:
         return value
     expected = "the name of a reward method"
     raise data_error(where, "accu_reward_method", shown_json(value), expected, "write its name, or remove the field")
+
+
+def _survey_problems(row: dict, where: str) -> Iterator[Problem]:
+    """The problem of a success rate that `open_r1.survey` did not write; it stays an extra field of the record."""
+    rate = row.get(SURVEY_RATE)
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
+        got, remedy = shown_json(rate), "remove the field, or survey the rows again"
+        yield Problem(where, SURVEY_RATE, got, "a success rate from 0 to 1, as a survey writes it", remedy)
 
 
 def _images(row: dict, where: str) -> tuple[str, ...]:
