@@ -12,6 +12,7 @@ from transformers.integrations import deepspeed
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, shorten
+from open_r1.models.refusals import package_of, refuse_untrainable
 
 SHARED_SIZES = {
     "patch_size": "patch_size",
@@ -27,10 +28,20 @@ RUN_CODE = "add --trust_remote_code to run it"
 def read_config(
     name: str, revision: str | None = None, trust_remote_code: bool = False, remedy: str = RUN_CODE
 ) -> PreTrainedConfig:
-    """The configuration of a plain model, a folder or a hub name. Raises UsageError where it cannot be read.
+    """The configuration of a plain model, a folder or a hub name.
 
-    `remedy` is for a model that brings code of its own.
+    Raises UsageError where it cannot be read, and as `refusals.refuse_untrainable`. `remedy` is for a model that
+    brings code of its own.
     """
+    config = configuration_of(name, revision, trust_remote_code, remedy)
+    refuse_untrainable(config, name)
+    return config
+
+
+def configuration_of(
+    name: str, revision: str | None = None, trust_remote_code: bool = False, remedy: str = RUN_CODE
+) -> PreTrainedConfig:
+    """`read_config` of any model, also of one that cannot be trained here."""
     refuse_no_model(name, revision=revision)
     with remote_code_errors(name, remedy):
         try:
@@ -45,6 +56,8 @@ def read_config(
 
 def remedy_of(error: Exception) -> str:
     """What to do about a configuration or a file that cannot be read."""
+    if package := package_of(error):
+        return f"it needs the package {package}: pip install {package}"
     if isinstance(error, OSError):
         return "correct the path or the name, or download the model whole"
     return "restore the file as it came, or choose another model"
@@ -52,7 +65,8 @@ def remedy_of(error: Exception) -> str:
 
 def empty_model(config: PreTrainedConfig, name: str, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a configuration without weights, on torch's `meta` device. Raises UsageError for none."""
-    if wrong := next(wrong_numbers(config.to_dict()), None):
+    usual = set(infinite_by_default(config))
+    if wrong := next((found for found in wrong_numbers(config.to_dict()) if found[0] not in usual), None):
         place, value = wrong
         raise UsageError(f"{name}/config.json: {place}: got {shorten(value)}, which no model has; restore the file")
     try:
@@ -63,6 +77,20 @@ def empty_model(config: PreTrainedConfig, name: str, trust_remote_code: bool = F
             f"{name}: its config.json describes no model that can be made: {one_line(error)}; restore the file as it "
             "came, or choose a vision-language model that transformers knows"
         ) from error
+
+
+def infinite_by_default(config: PreTrainedConfig, place: str = "") -> Iterator[str]:
+    """Places of numbers that the classes of a configuration and of its parts make infinite: limits that do not act,
+    such as the `time_step_limit` of Mamba 2.
+
+    >>> from transformers import BambaConfig
+    >>> list(infinite_by_default(BambaConfig()))
+    ['time_step_limit.1']
+    """
+    yield from (place + where for where, value in wrong_numbers(type(config)().to_dict()) if value == math.inf)
+    for name in config.sub_configs:
+        if (part := getattr(config, name, None)) is not None:
+            yield from infinite_by_default(part, f"{place}{name}.")
 
 
 def wrong_numbers(settings: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -94,12 +122,12 @@ def refuse_other_sizes(config: PreTrainedConfig, processor: ProcessorMixin, name
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """An error's type and the beginning of its text, as one line.
+    """An error's type and the beginning of its text, as one line without a full stop.
 
-    >>> one_line(ValueError("a\\n  b"))
+    >>> one_line(ValueError("a\\n  b."))
     'ValueError: a b'
     """
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

@@ -4,7 +4,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.prompt_length import Limit, prompt_length_limit
 from open_r1.models.configuration import read_config
 from open_r1.models.lora import adapter_config

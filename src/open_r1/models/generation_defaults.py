@@ -23,7 +23,7 @@ from transformers.utils import cached_file
 
 from open_r1.config.generation_fields import GENERATION_FIELDS, KEPT, unfit
 from open_r1.errors import UsageError, shorten
-from open_r1.models.families import bare_model
+from open_r1.models.model_parts import bare_model
 
 logger = logging.getLogger(__name__)
 

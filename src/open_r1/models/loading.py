@@ -6,14 +6,18 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig, weights_dtype
+from open_r1.config.model_arguments import VLMConfig, weights_dtype
 from open_r1.config.remote_code import remote_code_errors
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.data.prompt_tokens import area_limits
 from open_r1.errors import UsageError
 from open_r1.models.configuration import RUN_CODE, read_config, refuse_other_sizes
-from open_r1.models.families import vision_parameters
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags
+from open_r1.models.model_parts import vision_parameters
 from open_r1.models.plain import load_plain
 from open_r1.models.processor_check import made_processor, refuse_broken_processor, refuse_settings_of_images
+from open_r1.models.quantization import four_bit_of, tell_other_base
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -31,15 +35,17 @@ def load_model(model_args: VLMConfig, training: GRPOArguments) -> PreTrainedMode
     }
     training.model_init_kwargs = None  # used above; the trainer's reference model copies dtype and attention
     name, revision = model_args.model_name_or_path, model_args.model_revision
+    four_bit = four_bit_of(model_args)
     if adapter_config(name, revision) is not None:
         refuse_adapter_flags(model_args)
-    return load_pretrained(name, revision, trained=True, **kwargs)
+        tell_other_base(name, four_bit)
+    return load_pretrained(name, revision, trained=True, four_bit=four_bit, **kwargs)
 
 
 def load_pretrained(
     name: str, revision: str | None = None, trained: bool = False, **options: Any
 ) -> PreTrainedModel | PeftModel:
-    """A model, or an adapter around its base model, for every purpose; `options` go to `from_pretrained`.
+    """A model, or an adapter around its base model, for every purpose; `options` go to `load_plain`.
 
     Raises UsageError, before a weight is kept, for a configuration or weights that are not whole (`weights`), for a
     generation configuration of no use, and for code that the model brings, unless `trust_remote_code` is set.
@@ -71,6 +77,7 @@ def read_processor(
     settings or a template with which nothing can be made.
     """
     source, revision = processor_source(name, revision)
+    config = None if adapter_config(source, revision) else read_config(source, revision, trust_remote_code, remedy)
     with remote_code_errors(source, remedy):
         processor = made_processor(source, revision, trust_remote_code)
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
@@ -78,10 +85,14 @@ def read_processor(
     processor.tokenizer.padding_side = "left"
     processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
     if not processor.chat_template:
-        raise UsageError(f"{name}: no chat template; choose the instruct variant of the model")
+        raise UsageError(
+            f"{name}: no chat template; choose an instruct variant of the model; where it has none, write a "
+            "chat_template.jinja into its folder, that has for each image what the processor replaces; "
+            "or choose another model"
+        )
     refuse_settings_of_images(processor, source)
-    if adapter_config(source, revision) is None:
-        refuse_other_sizes(read_config(source, revision, trust_remote_code), processor, source)
+    if config is not None:
+        refuse_other_sizes(config, processor, source)
     refuse_broken_processor(processor, source)
     return processor
 
@@ -102,12 +113,13 @@ def set_pixel_limits(processor: ProcessorMixin, min_pixels: int | None, max_pixe
     if min_pixels is None and max_pixels is None:
         return
     images = processor.image_processor
-    if not hasattr(images, "merge_size"):
+    limits = area_limits(processor)
+    if limits is None:
         raise UsageError(
             f"--max_pixels, --min_pixels: {type(images).__name__} does not resize by area; remove them"
             + (", or use --max_anyres_num" if hasattr(images, "max_patches") else "")
         )
-    low, high = pixel_limits(processor)
+    low, high = limits
     images.size = {"shortest_edge": min_pixels or low, "longest_edge": max_pixels or high}
 
 
@@ -116,10 +128,7 @@ def pixel_limits(processor: ProcessorMixin) -> tuple[int, int]:
 
     Only the `resized` coordinate space reads the limits, and all its families resize by area.
     """
-    images = processor.image_processor
-    if not hasattr(images, "merge_size"):
-        return 0, 0
-    return int(images.size["shortest_edge"]), int(images.size["longest_edge"])
+    return area_limits(processor) or (0, 0)
 
 
 def set_tiles(processor: ProcessorMixin, tiles: int) -> None:

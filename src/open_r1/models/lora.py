@@ -22,13 +22,14 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import find_adapter_config_file
 from trl import get_peft_config
 
-from open_r1.config.arguments import ALL_LINEAR, VLMConfig
+from open_r1.config.model_arguments import ALL_LINEAR, VLMConfig
 from open_r1.config.validation import lora_flags
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError
 from open_r1.models.adapter_check import PATTERN_SECONDS, refuse_wrong_adapter
 from open_r1.models.deadline import refuse_endless
 from open_r1.models.plain import load_plain
+from open_r1.models.quantization import refuse_packed
 
 ADAPTABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
@@ -64,7 +65,7 @@ def adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | N
 
 
 def load_adapter(name: str, base: str | None = None, trained: bool = False, **options: Any) -> PeftModel:
-    """An adapter around `base`, or the base model it names; `options` go to the base's `from_pretrained`.
+    """An adapter around `base`, or the base model it names; `options` go to `load_plain`.
 
     Raises UsageError where the base cannot be loaded, and where the adapter is not whole or does not fit it.
     """
@@ -120,12 +121,14 @@ def lora_config(model_args: VLMConfig, model: PreTrainedModel | PeftModel, visio
     if model_args.lora_modules_to_save:
         names = [name for name, _ in model.named_modules()]
         flag = "lora_modules_to_save"
-        check_vision(flag, _matched_names(flag, model_args.lora_modules_to_save, names))
+        check_vision(flag, matched := _matched_names(flag, model_args.lora_modules_to_save, names))
+        refuse_packed(flag, model, matched)
         _refuse_tied(model_args.lora_modules_to_save, model)
     if model_args.lora_target_parameters:
         names = [name for name, _ in model.named_parameters()]
         flag = "lora_target_parameters"
-        check_vision(flag, _matched_names(flag, model_args.lora_target_parameters, names))
+        check_vision(flag, matched := _matched_names(flag, model_args.lora_target_parameters, names))
+        refuse_packed(flag, model, matched)
     return config
 
 
@@ -174,7 +177,13 @@ def adapted_layers(model_args: VLMConfig, model: PreTrainedModel, vision: tuple[
 def linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
     """All linear layers but the head, by full name: those that get an adapter by default."""
     head = model.get_output_embeddings()
-    return {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+    return {name: module for name, module in linear.items() if not _computes_more(type(module))}
+
+
+def _computes_more(kind: type[torch.nn.Linear]) -> bool:
+    """Whether a linear layer is a model's own that returns something else (Llama 4's router: two tensors)."""
+    return kind.__module__.startswith("transformers.models.") and kind.forward is not torch.nn.Linear.forward
 
 
 def _matched_names(flag: str, patterns: Iterable[str], names: Iterable[str], regular: bool = False) -> list[str]:
@@ -200,18 +209,13 @@ def _matched_names(flag: str, patterns: Iterable[str], names: Iterable[str], reg
 def _outside_vision(flag: str, names: list[str], model_args: VLMConfig, vision: tuple[str, ...]) -> list[str]:
     """The names outside the vision modules; all of them with `--lora_vision`.
 
-    Raises UsageError where none is outside, and where the family, so its vision modules, is unknown.
+    Raises UsageError where none is outside.
     """
     in_vision = [name for name in names if any(part in f"{name}." for part in vision)]
     if model_args.lora_vision:
-        if vision and flag == "lora_target_modules" and not in_vision:
+        if flag == "lora_target_modules" and not in_vision:
             raise UsageError(f"--lora_vision: got true, but --{flag} names no layer of the vision modules; remove one")
         return names
-    if not vision:
-        raise UsageError(
-            "--use_peft: which layers are vision is not known for this model (no entry in "
-            "open_r1.models.families.FAMILIES); --lora_vision true adapts all of them"
-        )
     if flag == "lora_target_modules" and len(in_vision) < len(names):
         return [name for name in names if name not in set(in_vision)]
     if in_vision:

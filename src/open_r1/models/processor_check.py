@@ -159,6 +159,12 @@ def _picture_fault(processor: ProcessorMixin, name: str) -> str | None:
     try:
         fields = processed(processor, short_conversations()[1])
     except Exception as error:
+        if takes_flat_pictures(processor):
+            return (
+                f"{name}: got a processor ({type(processor).__name__}) that takes pictures as one list, expected one "
+                "that takes a list for each conversation, as chat messages need; its family cannot be trained here: "
+                "choose another model"
+            )
         return f"{name}: its processor fails on a picture and a text: {one_line(error)}; restore {CLEARED} as it came"
     wrong = [key for key, value in fields.items() if value.is_floating_point() and not value.isfinite().all()]
     if wrong:
@@ -170,6 +176,19 @@ def _picture_fault(processor: ProcessorMixin, name: str) -> str | None:
 
 def processed(processor: ProcessorMixin, conversation: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """The fields that a processor makes of a conversation, with a small picture for each of its images."""
-    picture = Image.fromarray(np.linspace(0, 255, 3 * 96 * 64).astype(np.uint8).reshape(64, 96, 3))
-    pictures = [picture] * image_count(conversation)
+    pictures = [small_picture()] * image_count(conversation)
     return processor(text=[rendered(processor, conversation)], images=[pictures], return_tensors="pt")
+
+
+def small_picture() -> Image.Image:
+    """A picture of 96 x 64 pixels with a gradient."""
+    return Image.fromarray(np.linspace(0, 255, 3 * 96 * 64).astype(np.uint8).reshape(64, 96, 3))
+
+
+def takes_flat_pictures(processor: ProcessorMixin) -> bool:
+    """Whether a processor takes the picture of a conversation in a flat list, without the conversation's own."""
+    try:
+        processor(text=[rendered(processor, short_conversations()[1])], images=[small_picture()], return_tensors="pt")
+    except Exception:  # broken in another way, which the first trial names
+        return False
+    return True

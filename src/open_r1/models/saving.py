@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from open_r1.errors import UsageError
 from open_r1.models.configuration import one_line
 from open_r1.models.generation_defaults import GENERATION_FILE, flags_alone
+from open_r1.models.quantization import FOUR_BIT_FILE, base_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,11 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path, state_dict: d
 
 
 def side_files(model: PreTrainedModel | PeftModel, processor: ProcessorMixin) -> SideFiles:
-    """The files beside the weights: the model's own generation configuration, tokenizer, template, image processor."""
+    """The files beside the weights: the model's own generation configuration, tokenizer, template, image processor; of
+    an adapter how its base model is rounded, if it is."""
     own = {} if isinstance(model, PeftModel) else {GENERATION_FILE: model.generation_config.save_pretrained}
+    if four_bit := base_of(model):
+        own[FOUR_BIT_FILE] = four_bit.save
     return {**own, "the processor's files (tokenizer, chat template, image processor)": processor.save_pretrained}
 
 
