@@ -6,6 +6,7 @@ there each forward pass without an image runs the tower over a dummy image and a
 embeddings: no number changes, and every rank calls the same collectives in the same order.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,40 +14,37 @@ from PIL import Image
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
-from open_r1.models.families import bare_model, no_family, vision_parameters
-from open_r1.rollout.batching import holds_rows
+from open_r1.models.model_parts import vision_parameters
+from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompts import process_chat
-from open_r1.rollout.vision_features import image_features
-from open_r1.trainer.distributed import weights_are_sharded
+from open_r1.rollout.vision_features import image_features, kept, tensors_in
+from open_r1.trainer.distributed import networks_of, weights_are_sharded
 
 DUMMY_SIDE = 56  # pixels; processors enlarge it to their minimum
 
 
-def dummy_image(processor: ProcessorMixin) -> dict[str, torch.Tensor]:
-    """The fields of one black image of the processor's smallest size; one tile if it cuts images into tiles."""
+def dummy_image(processor: ProcessorMixin, fields: PromptFields) -> dict[str, torch.Tensor]:
+    """The fields of one black image of the processor's smallest size; one tile of fields with a row a prompt."""
     parts = [{"type": "image", "image": Image.new("RGB", (DUMMY_SIDE, DUMMY_SIDE))}, {"type": "text", "text": "."}]
-    fields = process_chat(processor, [{"role": "user", "content": parts}], rope=None, template={}).images
-    return {name: value[:, :1] for name, value in fields.items()} if holds_rows(fields) else fields
+    prompt = process_chat(processor, [{"role": "user", "content": parts}], replace(fields, rope=None), template={})
+    joins = prompt.joins
+    return {n: v.narrow(joins[n].row, 0, 1) if joins[n].by_rows else v for n, v in prompt.images.items()}
 
 
-def run_vision_on_all_ranks(trainer: Trainer) -> None:
+def run_vision_on_all_ranks(trainer: Trainer, fields: PromptFields) -> None:
     """Add the dummy image to a trainer's model and reference model if its ranks share or train the vision tower."""
-    models = [
-        bare_model(trainer.accelerator.unwrap_model(m))
-        for m in (trainer.model, getattr(trainer, "ref_model", None))
-        if m
-    ]
+    models = networks_of(trainer)
     for model in models if trainer.is_fsdp_enabled else ():
         model._is_fsdp_managed_module = True  # accelerate leaves it out, and a rank would stop at its own last row
     if trainer.accelerator.num_processes > 1 and (weights_are_sharded(trainer) or vision_is_trained(models[0])):
-        dummy = dummy_image(trainer.processing_class)
+        dummy = dummy_image(trainer.processing_class, fields)
         for model in models:
             add_dummy_image(model.base_model, dummy)
 
 
 def vision_is_trained(model: PreTrainedModel) -> bool:
-    """Whether a weight of the vision tower is trained; true for a model of no known family."""
-    return no_family(model) is not None or any(p.requires_grad for p in vision_parameters(model))
+    """Whether a weight of the vision tower is trained."""
+    return any(p.requires_grad for p in vision_parameters(model))
 
 
 def add_dummy_image(backbone: PreTrainedModel, dummy: dict[str, torch.Tensor]) -> RemovableHandle:
@@ -69,16 +67,6 @@ def add_dummy_image(backbone: PreTrainedModel, dummy: dict[str, torch.Tensor]) -
 def vision_zero(backbone: PreTrainedModel, dummy: dict[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
     """() zero that depends on every weight of vision tower and projector."""
     features = image_features(backbone, {name: value.to(like.device) for name, value in dummy.items()})
-    outputs = [features.pooler_output, getattr(features, "deepstack_features", None)]
-    return sum((tensor * 0).sum() for tensor in tensors_in(outputs)).to(like.dtype)
-
-
-def tensors_in(value: Any) -> list[torch.Tensor]:
-    """All tensors in a nested list or tuple, in order.
-
-    >>> tensors_in([torch.ones(1), None, (torch.zeros(1),)])
-    [tensor([1.]), tensor([0.])]
-    """
-    if torch.is_tensor(value):
-        return [value]
-    return [tensor for part in value or () for tensor in tensors_in(part)]
+    return sum((tensor * 0).sum() for tensor in tensors_in(kept(features)) if tensor.is_floating_point()).to(
+        like.dtype
+    )

@@ -1,42 +1,37 @@
 """Log-probs of completions, by packed groups or by padded rows, with equal results; and the trainer's passes."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from open_r1.models.families import FAMILIES, bare_model
-from open_r1.rollout.batching import groups_of, merge_images, pad_prompts
+from open_r1.models.model_parts import bare_model
+from open_r1.rollout.batching import groups_of, merge_images, pad_positions, pad_prompts
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.vision_features import precomputed_vision
+from open_r1.trainer.forward.image_sight import image_sight
 from open_r1.trainer.forward.packing import pack
-from open_r1.trainer.generation_batch import LossRows
+from open_r1.trainer.forward.parts import parts_by_rows, parts_by_tokens
+from open_r1.trainer.generation_batch import LossRows, Scores
 from open_r1.trainer.protocols import RunTrainer
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of N completions padded to C: log-probs (N, C) and entropies (N, C) in nats, 0 at padding; MoE loss."""
+def joined(parts: Sequence[Scores], prompts: Sequence[Prompt | None], lengths: Sequence[int]) -> Scores:
+    """The scores of all rows, from those of parts.
 
-    logps: torch.Tensor
-    entropies: torch.Tensor | None
-    aux_loss: torch.Tensor | None
-
-
-def score_in_parts(part: Callable[[slice], Scores], rows: int, size: int | None) -> Scores:
-    """The scores of all rows, computed `size` rows at a time (None: all at once)."""
-    size = size or rows
-    parts = [part(slice(start, start + size)) for start in range(0, rows, size)]
-    entropies = [p.entropies for p in parts if p.entropies is not None]
-    losses = [p.aux_loss for p in parts if p.aux_loss is not None]
-    return Scores(
-        torch.cat([p.logps for p in parts]),
-        torch.cat(entropies) if entropies else None,
-        torch.stack(losses).mean() if losses else None,
-    )
+    Rows left out (None) have the mean entropy of the others, so that a mean over all rows is one over those computed.
+    """
+    entropies = [part.entropies for part in parts if part.entropies is not None]
+    losses = [part.aux_loss for part in parts if part.aux_loss is not None]
+    entropy = torch.cat(entropies) if entropies else None
+    if entropies and not all(prompts):
+        present = torch.tensor([prompt is not None for prompt in prompts], device=entropy.device)[:, None]
+        counted = sum(length for prompt, length in zip(prompts, lengths, strict=True) if prompt is not None)
+        entropy = entropy.where(present, (entropy * present).sum() / max(1, counted))
+    return Scores(torch.cat([p.logps for p in parts]), entropy, torch.stack(losses).mean() if losses else None)
 
 
 def score(
@@ -53,23 +48,36 @@ def score(
 
     `prompts` has one entry a row, the same object for rows of one group, None for a row to leave out; `completions`
     (N, C), of which the first `lengths[i]` tokens count. `shared`: packed groups, else padded rows. A row left out has
-    log-probs 0 and the mean entropy of the others, so that a mean over all rows is one over the computed ones.
+    log-probs and entropies 0.
     """
     numbers = [i for i, prompt in enumerate(prompts) if prompt is not None]
-    rows = torch.tensor(numbers, device=completions.device)
-    present, counts = [prompts[i] for i in numbers], [lengths[i] for i in numbers]
-    with precomputed_vision(backbone, present, shared):
-        score_all = partial(score_packed, backbone=backbone) if shared else score_rows
-        batch = {"prompts": present, "completions": completions[rows], "lengths": counts}
-        scores = score_all(model, **batch, entropy=entropy, **options)
     if len(numbers) == len(prompts):
-        return scores
-    logps = torch.zeros_like(completions, dtype=scores.logps.dtype).index_copy(0, rows, scores.logps)
-    entropies = scores.entropies
-    if entropy:
-        mean = entropies.sum() / max(1, sum(counts))
-        entropies = mean.expand(completions.shape).index_copy(0, rows, entropies)
-    return Scores(logps, entropies, scores.aux_loss)
+        return score_present(model, backbone, prompts, completions, lengths, shared, entropy, **options)
+    rows = torch.tensor(numbers, device=completions.device)
+    present = ([prompts[i] for i in numbers], completions[rows], [lengths[i] for i in numbers])
+    scores = score_present(model, backbone, *present, shared, entropy, **options)
+
+    def spread(values: torch.Tensor) -> torch.Tensor:
+        return values.new_zeros(completions.shape).index_copy(0, rows, values)
+
+    return Scores(spread(scores.logps), spread(scores.entropies) if entropy else None, scores.aux_loss)
+
+
+def score_present(
+    model: torch.nn.Module,
+    backbone: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    completions: torch.Tensor,
+    lengths: Sequence[int],
+    shared: bool,
+    entropy: bool,
+    **options: Any,
+) -> Scores:
+    """`score` of rows of which none is left out."""
+    with precomputed_vision(backbone, prompts, shared):
+        score_all = partial(score_packed, backbone=backbone) if shared else score_rows
+        batch = {"prompts": prompts, "completions": completions, "lengths": lengths}
+        return score_all(model, **batch, entropy=entropy, **options)
 
 
 def score_packed(
@@ -82,8 +90,7 @@ def score_packed(
     **options: Any,
 ) -> Scores:
     """Scores by packed groups: each prompt once, without padding."""
-    family = FAMILIES[backbone.config.model_type]
-    packed = pack(prompts, completions, lengths, bidirectional=family.images_see_themselves)
+    packed = pack(prompts, completions, lengths, image_sight(backbone))
     images = merge_images(groups_of(prompts)[0], packed=True)
     out = model(**packed.inputs, **images, **options, fused_lm_head=True)
 
@@ -99,9 +106,14 @@ def score_rows(
     completions: torch.Tensor,
     lengths: Sequence[int],
     entropy: bool,
+    own_positions: bool = False,
     **options: Any,
 ) -> Scores:
-    """Scores by padded rows: prompts padded on the left, completions on the right, every image field once a row."""
+    """Scores by padded rows: prompts padded on the left, completions on the right, every image field once a row.
+
+    A token's position is that of its row alone: some models count padding, and rotary positions that are normalized
+    after they are turned (Hunyuan) are then not relative. With `own_positions` the model counts for itself.
+    """
     width = completions.shape[1]
     counted = (
         torch.arange(width, device=completions.device) < torch.tensor(lengths, device=completions.device)[:, None]
@@ -109,8 +121,12 @@ def score_rows(
     inputs = pad_prompts(prompts)
     ids = torch.cat([inputs["input_ids"], completions], dim=1)
     inputs["attention_mask"] = torch.cat([inputs["attention_mask"], counted.long()], dim=1)
-    for name in prompts[0].types:
-        inputs[name] = torch.nn.functional.pad(inputs[name], (0, width))
+    for name in prompts[0].types:  # a completion is of the type of its prompt's last token, which is text
+        inputs[name] = torch.cat([inputs[name], inputs[name][:, -1:].expand(-1, width)], dim=1)
+    positions = pad_positions(prompts)
+    following = positions[..., -1:] + torch.arange(1, width + 1, device=ids.device)
+    if not own_positions:
+        inputs["position_ids"] = torch.cat([positions, following], dim=-1)
     labels = ids.clone()
     labels[:, :-width] = -100
     labels[:, -width:].masked_fill_(~counted, -100)
@@ -148,14 +164,39 @@ class LogProbPasses:
         rows = pixel_values or LossRows(self.batch.prompts)
         completions, lengths = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:].sum(dim=1).tolist()
         options = {"output_router_logits": True} if compute_aux_loss else {}
-
-        def score_part(part: slice) -> Scores:
-            batch = (rows.prompts[part], completions[part], lengths[part])
-            return self.score_completions(model, *batch, entropy=compute_entropy, **options)
-
-        scores = score_in_parts(score_part, len(rows.prompts), batch_size)
+        batch = (rows.prompts, completions, lengths)
+        scores = rows.scores or self.score_in_parts(model, *batch, batch_size, entropy=compute_entropy, **options)
         rows.logps = scores.logps.detach()
         return scores.logps, scores.entropies, scores.aux_loss if compute_aux_loss else None
+
+    def score_in_parts(
+        self,
+        model: torch.nn.Module,
+        prompts: Sequence[Prompt | None],
+        completions: torch.Tensor,
+        lengths: Sequence[int],
+        size: int | None = None,
+        **options: Any,
+    ) -> Scores:
+        """`score_completions`, a part after the other: of `--tokens_per_forward` tokens, else of `size` rows.
+
+        Of several parts with gradients none keeps activations: each is computed again in the backward pass, in which
+        one at a time is in memory. The first alone goes through the engine's wrapper, whose forward is collective:
+        ranks may have different numbers of parts.
+        """
+        budget, width = self.args.tokens_per_forward, completions.shape[1]
+        shared = self.optimizations["shared_prefix"]
+        parts = parts_by_tokens(prompts, lengths, width, budget, shared) if budget else []
+        parts = parts or parts_by_rows(len(prompts), size)
+        wrapped, inner = iter([model]), self.accelerator.unwrap_model(model) if budget else model
+
+        def score_part(part: slice) -> Scores:
+            network = next(wrapped, inner)
+            return self.score_completions(network, prompts[part], completions[part], lengths[part], **options)
+
+        if len(parts) > 1 and budget and torch.is_grad_enabled():
+            return joined([checkpoint(score_part, part, use_reentrant=False) for part in parts], prompts, lengths)
+        return joined([score_part(part) for part in parts], prompts, lengths)
 
     def score_completions(
         self,
@@ -165,10 +206,10 @@ class LogProbPasses:
         lengths: Sequence[int],
         **options: Any,
     ) -> Scores:
-        """`score` in this run's precision, with or without shared prefixes."""
+        """`score` in this run's precision, with or without shared prefixes; `options` may say `shared` itself."""
+        options = {"shared": self.optimizations["shared_prefix"], **options}
         with self.accelerator.autocast():
-            backbone, shared = self.backbone_of(model), self.optimizations["shared_prefix"]
-            return score(model, backbone, prompts, completions, lengths, shared=shared, **options)
+            return score(model, self.backbone_of(model), prompts, completions, lengths, **options)
 
     def backbone_of(self, model: torch.nn.Module) -> PreTrainedModel:
         """The VLM without its head, from inside the wrappers of engine and adapters."""

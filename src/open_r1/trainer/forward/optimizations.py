@@ -10,10 +10,11 @@ from typing import Any
 from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
-from open_r1.config.arguments import GRPOArguments
-from open_r1.models.families import no_family, vision_parameters
-from open_r1.rollout import generation
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.models.model_parts import vision_parameters
+from open_r1.rollout.prompt_cache import why_no_prefill
 from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.vision_features import why_no_joining
 from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.forward import shared_prefix
 from open_r1.trainer.protocols import RolloutTrainer
@@ -42,7 +43,7 @@ def optimizations_of(trainer: RolloutTrainer, model: PreTrainedModel) -> Optimiz
         "shared_prefix": "the router's balancing loss would count a prompt once, not once a completion"
         if trainer.aux_loss_enabled
         else shared_prefix.why_no_shared_prefix(model),
-        "prefill_once": why_no_prefill_here(trainer) or generation.why_no_prefill(model, args.cache_implementation),
+        "prefill_once": why_no_prefill_here(trainer) or why_no_prefill(model, args.cache_implementation),
         "skip_zero_advantages": why_no_skipping(trainer),
         "reuse_old_logps": shared_prefix.dropout_of(model),
         "reuse_vision_features": why_no_feature_reuse(trainer, model),
@@ -68,6 +69,8 @@ def why_no_skipping(trainer: RolloutTrainer) -> str | None:
         return f"--beta {trainer.beta:g} acts on every completion"
     if trainer._entropy_bonus_enabled:
         return "the entropy bonus acts on every completion"
+    if trainer.args.perception_coef:
+        return f"--perception_coef {trainer.args.perception_coef:g} acts on every completion"
     if trainer.top_entropy_quantile < 1:
         return f"--top_entropy_quantile {trainer.top_entropy_quantile:g} ranks the tokens of all completions"
     return "the router's balancing loss acts on every completion" if trainer.aux_loss_enabled else None
@@ -75,11 +78,11 @@ def why_no_skipping(trainer: RolloutTrainer) -> str | None:
 
 def why_no_feature_reuse(trainer: RolloutTrainer, model: PreTrainedModel) -> str | None:
     """Why image features cannot be reused from pass to pass, or None."""
-    if missing := no_family(model):
-        return missing
     if any(p.requires_grad for p in vision_parameters(model)):
         return "the vision tower trains; --freeze_vision_modules true freezes it"
-    return "the engine spreads the vision tower over the ranks" if weights_are_sharded(trainer) else None
+    if weights_are_sharded(trainer):
+        return "the engine spreads the vision tower over the ranks"
+    return why_no_joining(model.base_model, trainer.processing_class, trainer.fields)
 
 
 def rows_with_signal(trainer: RolloutTrainer, inputs: dict[str, Any]) -> list[Prompt | None]:

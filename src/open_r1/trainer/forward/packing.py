@@ -28,31 +28,24 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from open_r1.rollout.batching import groups_of
+from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.prompts import Prompt
+from open_r1.trainer.forward.ragged import Lengths, RaggedSuffixes, ragged_suffixes
 
 NO_IMAGE = -1
 
 
 @dataclass(frozen=True)
-class PackedSequences:
-    """Concatenated sequences, as varlen kernels take them: tokens, cumulative ends from 0, longest of each."""
+class ImageSight:
+    """Whether tokens of one image see each other in both directions: in layers with full attention, in those with a
+    sliding window, and there also `beyond` the window."""
 
-    queries: torch.Tensor
-    keys: torch.Tensor
-    query_ends: torch.Tensor
-    key_ends: torch.Tensor
-    longest_query: int
-    longest_key: int
+    full: bool = False
+    sliding: bool = False
+    beyond: bool = False
 
-
-def packed_sequences(queries: list[torch.Tensor], keys: list[torch.Tensor]) -> PackedSequences:
-    """Concatenate token indices of queries and of their keys, one pair a sequence."""
-
-    def ends(parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.tensor([0, *map(len, parts)], device=parts[0].device).cumsum(0, dtype=torch.int32)
-
-    longest = max(map(len, queries)), max(map(len, keys))
-    return PackedSequences(torch.cat(queries), torch.cat(keys), ends(queries), ends(keys), *longest)
+    def __bool__(self) -> bool:
+        return bool(self.full or self.sliding)
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ class Layout:
 
     Padded to P and S they are B x P + R x S places: `token_index` is the token at each place, 0 where `real` is false,
     and `place_index` (L,) the place of each token. `blocks` (B, P) is the image that a prefix token belongs to, for
-    models whose images see themselves in both directions.
+    models whose images see themselves in both directions, in layers of `sight`.
     """
 
     prefix_lengths: torch.Tensor
@@ -73,7 +66,9 @@ class Layout:
     sizes: tuple[int, int, int, int]  # B, P, R, S
     suffixes_per_prefix: int | None  # where that is one number
     prefix_tokens: int  # of all prefixes together
+    lengths: Lengths
     blocks: torch.Tensor | None
+    sight: ImageSight = ImageSight()
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
 
     def to(self, device: torch.device, **options: Any) -> "Layout":
@@ -93,7 +88,8 @@ class Layout:
             _, longest, _, length = self.sizes
             lengths = self.prefix_lengths
             begin = (lengths if len(lengths) == 1 else lengths[self.group])[:, None]
-            key, query = torch.arange(longest + length).to(begin), torch.arange(length).to(begin)
+            key = torch.arange(longest + length, device=begin.device)
+            query = key[:length]
             order = torch.where(key < longest, key, key - longest + begin)  # (R, P + S), positions in a row alone
             place = (begin + query)[:, :, None]  # (R, S, 1)
             visible = (order[:, None] <= place) & ((key < begin) | (key >= longest))[:, None]
@@ -103,30 +99,51 @@ class Layout:
         return self.masks[window, heads]
 
     def prefix_mask(self, window: int | None) -> torch.Tensor | None:
-        """(B, 1, P, P) bool: the keys that a prefix token sees; None where that is causal and nothing else."""
-        longest = self.sizes[1]
+        """(B, 1, P, P) bool: the keys that a prefix token sees in layers of this `window`, None for full attention;
+        None where that is causal and nothing else."""
+        longest, blocks = self.sizes[1], self.blocks
+        blocks = blocks if self.sight and (self.sight.sliding if window else self.sight.full) else None
         window = window if window and window < longest else None
-        if window is None and self.blocks is None:
+        if window is None and blocks is None:
             return None
-        if window not in self.masks:
+        key = ("prefix", window, blocks is None)
+        if key not in self.masks:
             at = torch.arange(longest, device=self.prefix_lengths.device)
-            visible = (at <= at[:, None])[None]
-            if self.blocks is not None:
-                same = self.blocks[:, None] == self.blocks[:, :, None]
-                visible = visible | (same & (self.blocks != NO_IMAGE)[:, None])
-            if window:
-                visible = visible & (at > at[:, None] - window)
-            self.masks[window] = visible[:, None]
-        return self.masks[window]
+            causal, near = (at <= at[:, None])[None], (at > at[:, None] - (window or longest))[None]
+            same = (
+                (blocks[:, None] == blocks[:, :, None]) & (blocks != NO_IMAGE)[:, None] if blocks is not None else None
+            )
+            self.masks[key] = seen_by_prefixes(causal, near, same, self.sight.beyond)[:, None]
+        return self.masks[key]
 
     @cached_property
-    def runs(self) -> list[PackedSequences]:
+    def left_padded(self) -> "Layout":
+        """The same with each prefix at the end of its P places."""
+        if self.prefix_tokens == self.sizes[0] * self.sizes[1]:
+            return self
+        room = self.sizes[1] - self.prefix_lengths
+        place_index = self.place_index.clone()
+        place_index[: self.prefix_tokens] += room.repeat_interleave(
+            self.prefix_lengths, output_size=self.prefix_tokens
+        )
+        tokens = torch.arange(len(place_index), device=place_index.device)
+        token_index = torch.zeros_like(self.token_index).index_copy(0, place_index, tokens)
+        real = torch.zeros_like(self.real).index_fill(0, place_index, True)
+        return replace(self, place_index=place_index, token_index=token_index, real=real, masks={})
+
+    @cached_property
+    def ragged(self) -> RaggedSuffixes:
         """The two attention calls without padding: prefixes over themselves, then suffixes over prefix and suffix."""
-        tokens = torch.arange(len(self.place_index), device=self.place_index.device)
-        parts = tokens.split([*self.prefix_lengths.tolist(), *self.suffix_lengths.tolist()])
-        prefixes, suffixes = list(parts[: len(self.prefix_lengths)]), list(parts[len(self.prefix_lengths) :])
-        keys = [torch.cat([prefixes[b], suffix]) for b, suffix in zip(self.group.tolist(), suffixes, strict=True)]
-        return [packed_sequences(prefixes, prefixes), packed_sequences(suffixes, keys)]
+        return ragged_suffixes(self.lengths, self.place_index.device)
+
+
+def seen_by_prefixes(
+    causal: torch.Tensor, near: torch.Tensor, same: torch.Tensor | None, beyond: bool
+) -> torch.Tensor:
+    """Masks of keys: before the query, in its window, and, where images see themselves, of the `same` image."""
+    if same is None:
+        return causal & near
+    return (causal & near) | same if beyond else (causal | same) & near
 
 
 @dataclass(frozen=True)
@@ -143,10 +160,10 @@ class Packed:
 
 
 def pack(
-    prompts: Sequence[Prompt], completions: torch.Tensor, lengths: Sequence[int], bidirectional: bool = False
+    prompts: Sequence[Prompt], completions: torch.Tensor, lengths: Sequence[int], sight: ImageSight = ImageSight()
 ) -> Packed:
     """Pack rows into one sequence. `prompts` has one entry a row, the same object for rows of a group, which are
-    neighbours; `completions` (N, C) token ids, of which the first `lengths[i]` count. `bidirectional`: images see
+    neighbours; `completions` (N, C) token ids, of which the first `lengths[i]` count. `sight`: how images see
     themselves."""
     (heads, group), device = groups_of(prompts), completions.device
     trimmed = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
@@ -156,7 +173,11 @@ def pack(
     positions += [p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in rows]
     labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(trimmed, lengths, strict=True)])
     position_ids = torch.cat(positions, dim=-1)
-    inputs = {
+    types = {  # a completion is of the type of its prompt's last token, which is text
+        name: torch.cat([p.types[name][:-1] for p in heads] + [p.types[name][-1:].expand(len(c)) for p, c in rows])
+        for name in heads[0].types
+    }
+    inputs = {name: values[None] for name, values in types.items()} | {
         "input_ids": torch.cat(ids)[None],
         "position_ids": position_ids[None] if position_ids.ndim == 1 else position_ids[:, None],
         "attention_mask": torch.ones(1, 1, 1, 1, device=device),  # of four dimensions: models hand it on unread
@@ -165,12 +186,15 @@ def pack(
             torch.tensor([len(p.ids) - 1 for p in heads]),
             torch.tensor(list(map(len, trimmed))),
             torch.tensor(group),
-            blocks_of(heads) if bidirectional else None,
+            blocks_of(heads) if sight else None,
             device,
+            sight,
         ),
     }
-    row, column = (torch.arange(completions.shape[1]) < torch.tensor(lengths)[:, None]).nonzero(as_tuple=True)
-    return Packed(inputs, (labels != -100).nonzero()[:, 0], row.to(device), column.to(device))
+    counted = torch.tensor(lengths)
+    row, column = (torch.arange(completions.shape[1]) < counted[:, None]).nonzero(as_tuple=True)
+    index = (counted > 0).repeat_interleave(counted.clamp(min=1)).nonzero()[:, 0]  # an empty one's place has no label
+    return Packed(inputs, *(to_device(tensor, device) for tensor in (index, row, column)))
 
 
 def lay_out(
@@ -179,6 +203,7 @@ def lay_out(
     group: torch.Tensor,
     blocks: torch.Tensor | None,
     device: torch.device,
+    sight: ImageSight = ImageSight(),
 ) -> Layout:
     """A Layout on `device` from prefix and suffix lengths on the CPU."""
     both = (prefix_lengths, suffix_lengths)
@@ -188,17 +213,31 @@ def lay_out(
     token_index = torch.zeros(len(real), dtype=torch.long)
     token_index[place_index] = torch.arange(len(place_index))
     counts = group.bincount().tolist()
-    tensors = (tensor.to(device, non_blocking=True) for tensor in (*both, group, token_index, place_index, real))
-    return Layout(*tensors, sizes, counts[0] if len(set(counts)) == 1 else None, int(prefix_lengths.sum()), blocks)
+    tensors = (to_device(tensor, device) for tensor in (*both, group, token_index, place_index, real))
+    each = counts[0] if len(set(counts)) == 1 else None
+    lengths = Lengths(prefix_lengths.tolist(), suffix_lengths.tolist(), group.tolist())
+    return Layout(*tensors, sizes, each, int(prefix_lengths.sum()), lengths, blocks, sight)
 
 
 def blocks_of(prompts: Sequence[Prompt]) -> torch.Tensor:
     """(B, P) the running number of the image that each prefix token belongs to, NO_IMAGE for text and padding."""
-
-    def blocks(types: torch.Tensor) -> torch.Tensor:
-        image = types == 1
-        starts = image & ~torch.nn.functional.pad(image, (1, 0))[:-1]
-        return torch.where(image, starts.cumsum(0), NO_IMAGE)
-
-    numbered = [blocks(prompt.types["token_type_ids"][:-1]) for prompt in prompts]
+    numbered = [numbered_images(types_of(prompt)[:-1]) for prompt in prompts]
     return pad_sequence(numbered, batch_first=True, padding_value=NO_IMAGE)
+
+
+def types_of(prompt: Prompt) -> torch.Tensor:
+    """(P,) 1 at image tokens, from the prompt's field of token types; 0 everywhere without one."""
+    return next(
+        (ids for name, ids in prompt.types.items() if name.endswith("token_type_ids")), torch.zeros_like(prompt.ids)
+    )
+
+
+def numbered_images(types: torch.Tensor) -> torch.Tensor:
+    """The running number of the image that each token belongs to, NO_IMAGE for text.
+
+    >>> numbered_images(torch.tensor([0, 1, 1, 0, 1]))
+    tensor([-1,  1,  1, -1,  2])
+    """
+    image = types == 1
+    starts = image & ~torch.nn.functional.pad(image, (1, 0))[:-1]
+    return torch.where(image, starts.cumsum(0), NO_IMAGE)

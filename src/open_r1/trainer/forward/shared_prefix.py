@@ -2,60 +2,71 @@
 
 Over the layout of `trainer.forward.packing` attention is two calls, prefixes over themselves and suffixes over their
 prefix and themselves, without a mask of the whole sequence and without computation between completions. Log-probs and
-gradients equal those of padded rows: `test_forward_families.py`, `test_optimizations.py` in `tests/trainer`.
+gradients equal those of padded rows: `tests/models/test_families.py`, `tests/trainer/test_optimizations.py`.
 
 The idea is known for text ("Prefix Grouper", Liu et al. 2025, arXiv:2506.05433); here the prefix holds images, in any
 family whose text model goes through transformers' attention interface.
 """
 
+import re
 from typing import Any
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from open_r1.models.families import no_family
+from open_r1.models.flash_kernel import flash, flash_type
+from open_r1.models.text_attention import set_text_attention
+from open_r1.trainer.forward.carried_state import carry_states
+from open_r1.trainer.forward.image_sight import why_masks_differ
 from open_r1.trainer.forward.packing import Layout
+from open_r1.trainer.forward.places import gather_tokens, split
+from open_r1.trainer.forward.token_mixing import why_tokens_mix
 
-SDPA, VARLEN = "shared_prefix", "shared_prefix_varlen"  # names in transformers' attention registry
+SHARED_PREFIX = "shared_prefix"  # its name in transformers' attention registry
+RANDOM = re.compile(
+    r"(?!classifier|summary).*(attention_dropout|attn_dropout|_jitter_noise)|dropout|layerdrop|jitter_noise"
+)
 
 
 def why_no_shared_prefix(model: PreTrainedModel) -> str | None:
     """Why this model's groups cannot share their prefix, or None where they can."""
-    if missing := no_family(model):
-        return missing
-    layers = getattr(model.config.get_text_config(), "layer_types", None)
-    kinds = set(layers or ()) - {"full_attention", "sliding_attention"}
-    if kinds:
-        return f"layers of kind {', '.join(sorted(kinds))} carry a state from completion to completion"
-    return dropout_of(model)
+    return dropout_of(model) or why_tokens_mix(model) or why_masks_differ(model)
 
 
 def dropout_of(model: PreTrainedModel) -> str | None:
-    """Why two passes over the same tokens differ (the model has dropout), or None."""
-    acting = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
-    acting |= bool(getattr(model.config.get_text_config(), "attention_dropout", 0))
-    return "the model has dropout; --disable_dropout true removes it" if acting else None
+    """Why two passes over the same tokens differ (the model draws at random in training), or None.
+
+    Layers of dropout are removed by a flag; what a module draws itself is a number in its settings or configuration.
+    """
+    if any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules()):
+        return "the model has dropout; --disable_dropout true removes it"
+    for module in model.modules():
+        configuration = vars(module.config) if isinstance(getattr(module, "config", None), PreTrainedConfig) else {}
+        for name, value in [*vars(module).items(), *configuration.items()]:
+            if RANDOM.fullmatch(name) and isinstance(value, float) and value > 0:
+                where = type(module).__name__
+                return (
+                    f"the model draws at random in training ({name} {value:g} of {where}); set it to 0 in config.json"
+                )
+    return None
 
 
 def share_prefixes(model: PreTrainedModel) -> None:
     """Make the text model's attention accept a packed layout; without a layout it stays as before."""
-    implementation = model.config.get_text_config()._attn_implementation
-    if implementation in (SDPA, VARLEN):
+    if model.config.get_text_config()._attn_implementation == SHARED_PREFIX:
         return
-    for name, function in ((SDPA, packed_attention), (VARLEN, varlen_attention)):
-        AttentionInterface.register(name, function)
-        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    vision = {name: getattr(model.config, name)._attn_implementation for name in model.config.sub_configs}
-    model.set_attn_implementation({**vision, "text_config": VARLEN if "flash" in implementation else SDPA})
+    AttentionInterface.register(SHARED_PREFIX, packed_attention)
+    AttentionMaskInterface.register(SHARED_PREFIX, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    set_text_attention(model, SHARED_PREFIX)
+    carry_states(model)
     model.base_model.register_forward_hook(drop_prefixes, with_kwargs=True)
 
 
 def drop_prefixes(backbone: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
     """Forward hook that passes only suffixes on to the head: predictions of prefix tokens are not needed."""
-    if kwargs.get("shared_prefix") is not None:
+    if kwargs.get("shared_prefix") is not None and "fused_lm_head" not in kwargs:  # nor of a head around it
         output.last_hidden_state = output.last_hidden_state[:, kwargs["shared_prefix"].prefix_tokens :]
     return output
 
@@ -74,12 +85,16 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of a packed sequence: query (1, H, L, D), key and value (1, K, L, D) -> (1, L, H, D).
 
-    Prefixes are one batch, suffixes another. Without a layout it is transformers' sdpa, unchanged.
+    By torch's flash kernel where it takes these states; else prefixes are one batch of sdpa, suffixes another. Without
+    a layout it is transformers' sdpa, unchanged.
     """
     kwargs |= {"scaling": scaling, "dropout": dropout}
     sdpa, layout = ALL_ATTENTION_FUNCTIONS["sdpa"], shared_prefix
     if layout is None:
         return sdpa(module, query, key, value, attention_mask, sliding_window=sliding_window, **kwargs)
+    kind = None if dropout or layout.blocks is not None else flash_type(query, key, value)
+    if kind is not None:  # images that see themselves need a mask
+        return flash_attention(kind, (query, key, value), layout, sliding_window, scaling), None
     (q_prefix, q), (k_prefix, k), (v_prefix, v) = (split(states[0], layout) for states in (query, key, value))
     keys, values = prefix_then_suffix(k_prefix, k, layout), prefix_then_suffix(v_prefix, v, layout)
     out = attend_suffixes(q, keys, values, layout, sliding_window, scale=scaling, dropout_p=dropout)
@@ -90,18 +105,7 @@ def packed_attention(
         out = torch.cat([prefix_out.flatten(0, 1), out.flatten(0, 1)])
     else:
         out = out.flatten(0, 1)
-    if layout.padded:
-        out = GatherRows.apply(out, layout.place_index, layout.token_index, layout.real)
-    return out[None], None
-
-
-def split(states: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split (H, L, D) into prefixes (B, P, H, D) and suffixes (R, S, H, D)."""
-    states = states.transpose(0, 1)
-    if layout.padded:
-        states = GatherRows.apply(states, layout.token_index, layout.place_index, None)
-    b, p, r, s = layout.sizes
-    return states[: b * p].unflatten(0, (b, p)), states[b * p :].unflatten(0, (r, s))
+    return gather_tokens(out, layout)[None], None
 
 
 def prefix_then_suffix(prefixes: torch.Tensor, suffixes: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -126,48 +130,23 @@ def attend_suffixes(
     return out.unflatten(2, (heads, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-class GatherRows(torch.autograd.Function):
-    """`states[index]`, which takes each row once except for padding, so that the gradient is a gather by `inverse` too
-    (atomic additions would cost time and bitwise equality); gradients of places that are not `real` are zero."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, states: torch.Tensor, index: torch.Tensor, inverse: torch.Tensor, real: torch.Tensor | None
-    ) -> torch.Tensor:
-        ctx.inverse, ctx.real = inverse, real
-        return states.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        gradient = gradient.index_select(0, ctx.inverse)
-        return gradient if ctx.real is None else gradient * ctx.real[:, None, None], None, None, None
-
-
-def varlen_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    shared_prefix: Layout | None = None,
-    sliding_window: int | None = None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """`packed_attention` by torch's flash kernel for sequences of different lengths (CUDA): no padding, no mask."""
-    if shared_prefix is None or shared_prefix.blocks is not None:  # images that see themselves need a mask
-        kwargs |= {"scaling": scaling, "sliding_window": sliding_window}
-        return packed_attention(module, query, key, value, attention_mask, shared_prefix, **kwargs)
-    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (L, heads, D)
+def flash_attention(
+    kind: torch.dtype,
+    states: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    layout: Layout,
+    window: int | None,
+    scale: float | None,
+) -> torch.Tensor:
+    """`packed_attention` by torch's flash kernel, in the half type `kind`: no padding, no mask."""
+    query, key, value = (state[0].transpose(0, 1).to(kind) for state in states)  # (L, heads, D)
+    before, ragged = layout.prefix_tokens, layout.ragged
+    near = (window - 1 if window else -1, 0)  # causal, aligned at the last key
     parts = []
-    for run in shared_prefix.runs:
-        q, k, v = query.index_select(0, run.queries), key.index_select(0, run.keys), value.index_select(0, run.keys)
-        parts.append(
-            varlen_attn(
-                *(q, k, v, run.query_ends, run.key_ends, run.longest_query, run.longest_key),
-                scale=scaling,
-                window_size=(sliding_window - 1 if sliding_window else -1, 0),  # causal, aligned at the last key
-                enable_gqa=True,
-            )
-        )
-    return torch.cat(parts)[None], None
+    if before:
+        own = (query[:before], key[:before], value[:before])
+        longest = (layout.sizes[1], layout.sizes[1])
+        parts.append(flash(kind, own, (ragged.prefix_ends, ragged.prefix_ends), longest, near, scale))
+    behind = (query[before:], key.index_select(0, ragged.keys), value.index_select(0, ragged.keys))
+    ends = (ragged.suffix_ends, ragged.key_ends)
+    parts.append(flash(kind, behind, ends, (layout.sizes[3], ragged.longest_keys), near, scale))
+    return torch.cat(parts)[None]
