@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from open_r1.rollout.device_copies import to_device
+from open_r1.rollout.processor_fields import Join
 from open_r1.rollout.prompts import Prompt
 
 
@@ -32,7 +34,7 @@ def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
 
     def permute(value: Any) -> Any:
         if torch.is_tensor(value):
-            return value[order.to(value.device)] if value.ndim else value
+            return value[to_device(order, value.device)] if value.ndim else value
         return [value[i] for i in order.tolist()] if isinstance(value, list) else value
 
     return {key: permute(value) for key, value in batch.items()}
@@ -41,42 +43,38 @@ def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
 def merge_images(prompts: Sequence[Prompt], packed: bool) -> dict[str, torch.Tensor]:
     """Image fields of several prompts for one forward pass over a batch of rows, or over one `packed` row.
 
-    Dimension 0 of a field counts patches, tiles or images and is concatenated; the others are padded with zeros, as
-    processors do. Idefics3 and SmolVLM have a row of images per prompt instead (`holds_rows`), padded with images of
-    zeros, which the models drop.
+    They are joined on the dimension that `Prompt.joins` names; the others are padded with zeros, as processors do.
+    Fields with a row for each prompt (Idefics3) have rows of zeros for prompts without images, which models drop.
     """
     illustrated = [prompt for prompt in prompts if prompt.images]
-    if not illustrated:
-        return {}
-    names = list(illustrated[0].images)
-    if not holds_rows(illustrated[0].images):
-        return {name: pad_cat([prompt.images[name] for prompt in illustrated]) for name in names}
-    if packed:
-        return {name: pad_cat([prompt.images[name][0] for prompt in illustrated])[None] for name in names}
-    empty = {name: torch.zeros_like(value[:, :1]) for name, value in illustrated[0].images.items()}
-    return {name: pad_cat([(prompt.images or empty)[name] for prompt in prompts]) for name in names}
+    merged: dict[str, torch.Tensor] = {}
+    for name, like in illustrated[0].images.items() if illustrated else ():
+        join = illustrated[0].joins.get(name, Join())
+        of_each = [prompt.images[name] for prompt in illustrated]
+        if join.by_rows and not packed:
+            empty = torch.zeros_like(like.narrow(join.row, 0, 1))
+            of_each = [prompt.images.get(name, empty) for prompt in prompts]
+        merged[name] = pad_cat(of_each, join.row if packed else join.batch)
+    return merged
 
 
-def holds_rows(images: dict[str, torch.Tensor]) -> bool:
-    """Whether image fields are (prompts, images, ...), as Idefics3 and SmolVLM have them."""
-    return "pixel_attention_mask" in images and "spatial_shapes" not in images
-
-
-def pad_cat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Concatenate along dimension 0; other dimensions are padded with zeros at their ends.
+def pad_cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """Concatenate along a dimension; the others are padded with zeros at their ends.
 
     >>> pad_cat([torch.ones(1, 2), torch.ones(1, 3)])
     tensor([[1., 1., 0.],
             [1., 1., 1.]])
     """
-    if len({tensor.shape[1:] for tensor in tensors}) == 1:
-        return torch.cat(list(tensors))
-    shape = torch.tensor([tensor.shape[1:] for tensor in tensors]).amax(dim=0).tolist()
-    result = tensors[0].new_zeros(sum(map(len, tensors)), *shape)
-    start = 0
+    shapes = torch.tensor([tensor.shape for tensor in tensors])
+    shape = shapes.amax(dim=0)
+    shape[dim] = shapes[:, dim].sum()
+    result, start = tensors[0].new_zeros(shape.tolist()), 0
+    if all(tensor.shape[:dim] + tensor.shape[dim + 1 :] == (*shape[:dim], *shape[dim + 1 :]) for tensor in tensors):
+        return torch.cat(list(tensors), dim)
     for tensor in tensors:
-        result[(slice(start, start + len(tensor)), *map(slice, tensor.shape[1:]))] = tensor
-        start += len(tensor)
+        place = result.narrow(dim, start, tensor.shape[dim])
+        place[tuple(map(slice, tensor.shape))] = tensor
+        start += tensor.shape[dim]
     return result
 
 
@@ -89,3 +87,10 @@ def pad_prompts(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.T
     fields = {"input_ids": pad_left([p.ids for p in prompts], pad_id)}
     fields["attention_mask"] = pad_left([torch.ones_like(p.ids) for p in prompts])
     return fields | {name: pad_left([p.types[name] for p in prompts]) for name in prompts[0].types}
+
+
+def pad_positions(prompts: Sequence[Prompt]) -> torch.Tensor:
+    """Rotary positions padded on the left with zeros: (rows, tokens), or (channels, rows, tokens)."""
+    width = max(len(p.ids) for p in prompts)
+    padded = [torch.nn.functional.pad(p.positions, (width - len(p.ids), 0)) for p in prompts]
+    return torch.stack(padded, dim=-2)

@@ -6,53 +6,19 @@ long completion does not cost a whole batch.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
-from transformers.cache_utils import DynamicLayer
 
-from open_r1.rollout.batching import groups_of, merge_images, pad_prompts
+from open_r1.rollout.batching import groups_of, merge_images, pad_positions, pad_prompts
+from open_r1.rollout.packed_linears import packed_linears
+from open_r1.rollout.prompt_cache import growing_cache, select_rows
 from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.shared_prompt import attention_to_prompts, share_prompts, why_prompts_are_repeated
 from open_r1.rollout.vision_features import precomputed_vision
-
-
-def why_no_prefill(model: PreTrainedModel, cache_implementation: str | None) -> str | None:
-    """Why a prompt's KV cache cannot be repeated for its completions, or None where it can."""
-    if cache_implementation is not None:
-        return f"--cache_implementation {cache_implementation} keeps a cache of fixed shape"
-    cache = DynamicCache(config=model.config.get_text_config())
-    kinds = {type(layer).__name__ for layer in cache.layers} - {"DynamicLayer", "DynamicSlidingWindowLayer"}
-    return f"the cache has layers of kind {', '.join(sorted(kinds))}" if kinds else None
-
-
-class PreallocatedLayer(DynamicLayer):
-    """A cache layer of keys and values (rows, K, tokens, D) with room for `ROOM` more tokens.
-
-    DynamicLayer copies all keys and values for each new token.
-    """
-
-    ROOM = 128
-    room: list[torch.Tensor] | None = None
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            return super().update(key_states, value_states)
-        begin, end = self.get_seq_length(), self.get_seq_length() + key_states.shape[-2]
-        if self.room is None or self.room[0].shape[-2] < end:
-            more = end - begin + self.ROOM
-            self.room = [torch.nn.functional.pad(states, (0, 0, 0, more)) for states in (self.keys, self.values)]
-        for room, states in zip(self.room, (key_states, value_states), strict=True):
-            room[:, :, begin:end] = states
-        self.keys, self.values = (room[:, :, :end] for room in self.room)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self.room = None
 
 
 class StopAtHalf(StoppingCriteria):
@@ -98,56 +64,78 @@ def generate_groups(
     generation ends, and completions are cut off.
     """
     unique_prompts, prompt_of_row = groups_of(prompts)
-    prompt_index = torch.tensor(prompt_of_row, device=model.device)  # (rows,)
-    cache = prefill(backbone, unique_prompts)
-    cache.batch_select_indices(prompt_index)
     inputs = pad_prompts(unique_prompts, config.pad_token_id)  # a repetition penalty counts padding too
+    prompt_index = torch.tensor(prompt_of_row, device=model.device)  # (rows,)
     ids, mask = inputs["input_ids"][prompt_index], inputs["attention_mask"][prompt_index]
-    deltas = torch.stack([p.positions.max() + 1 - len(p.ids) for p in unique_prompts])[prompt_index, None]
     begin, rows, completions = ids.shape[1], torch.arange(len(ids)), {}
+    shifts = torch.stack([p.positions[..., -1] + 1 - begin for p in unique_prompts], dim=-1)[..., prompt_index]
     criteria = [StopOnRequest(stop), *([] if recorder is None else [recorder])]
-    while len(rows):
-        if recorder is not None:
-            recorder.rows = rows
-        if hasattr(backbone, "rope_deltas"):
-            backbone.rope_deltas = deltas  # M-RoPE: position of a token - its index in the row
-        ids = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            generation_config=remaining_config(config, generated=ids.shape[1] - begin),
-            stopping_criteria=StoppingCriteriaList([StopAtHalf(ends)] * compact + criteria),
-            **options,
-        )
-        completion_ids = ids[:, begin:]
-        ended = torch.isin(completion_ids, torch.tensor(ends, device=ids.device)).any(dim=1)
-        ended |= completion_ids.shape[1] >= config.max_new_tokens or stop()
-        for row, tokens in zip(rows[ended.cpu()].tolist(), completion_ids[ended].tolist(), strict=True):
-            completions[row] = up_to_end(tokens, ends)
-        running = (~ended).nonzero()[:, 0]
-        mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-        rows, ids, mask, deltas = rows[running.cpu()], ids[running], mask[running], deltas[running]
-        if len(running):
-            cache.batch_select_indices(running)
+    with packed_linears(model):
+        cache = prefill(backbone, unique_prompts)
+        if why_prompts_are_repeated(backbone, cache, len(rows)) is None:
+            share_prompts(cache, prompt_of_row, inputs["attention_mask"][:, :-1])
+        else:
+            select_rows(cache, prompt_index)
+        while len(rows):
+            if recorder is not None:
+                recorder.rows = rows
+            with shifted_positions(backbone, shifts), attention_to_prompts(backbone, cache):
+                ids = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    generation_config=remaining_config(config, generated=ids.shape[1] - begin),
+                    stopping_criteria=StoppingCriteriaList([StopAtHalf(ends)] * compact + criteria),
+                    **options,
+                )
+            completion_ids = ids[:, begin:]
+            ended = torch.isin(completion_ids, torch.tensor(ends, device=ids.device)).any(dim=1)
+            ended |= completion_ids.shape[1] >= config.max_new_tokens or stop()
+            for row, tokens in zip(rows[ended.cpu()].tolist(), completion_ids[ended].tolist(), strict=True):
+                completions[row] = up_to_end(tokens, ends)
+            running = (~ended).nonzero()[:, 0]
+            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+            rows, ids, mask, shifts = rows[running.cpu()], ids[running], mask[running], shifts[..., running]
+            if len(running):
+                select_rows(cache, running)
     return [completions[row] for row in range(len(prompts))]
 
 
 def prefill(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> DynamicCache:
     """The KV cache of prompts padded on the left, each without its last token."""
     inputs = {name: values[:, :-1] for name, values in pad_prompts(prompts).items()}
-    width = inputs["input_ids"].shape[1]
-    positions = [torch.nn.functional.pad(p.positions[..., :-1], (width + 1 - len(p.ids), 0)) for p in prompts]
-    cache = DynamicCache(config=backbone.config.get_text_config())
-    cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache = growing_cache(backbone.config)
     with precomputed_vision(backbone, prompts, shared=True):
         backbone(
             **inputs,
             **merge_images(prompts, packed=False),
-            position_ids=torch.stack(positions, dim=-2),
+            position_ids=pad_positions(prompts)[..., :-1],
             past_key_values=cache,
             use_cache=True,
         )
     return cache
+
+
+@contextmanager
+def shifted_positions(backbone: PreTrainedModel, shifts: torch.Tensor) -> Iterator[None]:
+    """Inside this context the rotary position of a token is its index in its row plus the row's shift.
+
+    `shifts` (rows,), or (channels, rows) for M-RoPE. A model's own count may take padding for tokens.
+    """
+
+    def place(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        given = next(x for x in (*args, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None)
+        begin = kwargs["past_key_values"].get_seq_length()
+        index = torch.arange(begin, begin + given.shape[1], device=shifts.device)
+        return args, kwargs | {"position_ids": shifts[..., None] + index}
+
+    handle = backbone.register_forward_pre_hook(place, with_kwargs=True)
+    try:
+        if hasattr(backbone, "rope_deltas"):
+            backbone.rope_deltas = None  # of another batch, whose rows are not these
+        yield
+    finally:
+        handle.remove()
 
 
 def remaining_config(config: GenerationConfig, generated: int) -> GenerationConfig:

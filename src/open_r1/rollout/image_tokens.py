@@ -4,52 +4,75 @@ A chat template that drops pictures gives a prompt without them and no error; an
 scored as if a picture stood there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, RunEnded
+from open_r1.errors import DataError, Problem, RunEnded, UsageError
+from open_r1.rollout.processor_fields import PromptFields
 
 REMEDY = (
     "take the instruct variant of the model, whose chat template writes an image where a message has one, or correct "
     "the template"
 )
 
+# of transformers' models: "Image features and image tokens do not match, tokens: 1152, features: 2048"
+MISMATCH = re.compile(r"features and (?:\w+ )*tokens do not match\D+(\d+)\D+(\d+)")
 
-def count_runs(ids: torch.Tensor, token: int) -> int:
-    """The number of runs of `token` in `ids` (P,).
 
-    >>> count_runs(torch.tensor([7, 7, 1, 7, 2]), 7), count_runs(torch.tensor([1, 2]), 7)
+def count_runs(ids: torch.Tensor, tokens: Collection[int]) -> int:
+    """The number of runs of any of `tokens` in `ids` (P,).
+
+    >>> count_runs(torch.tensor([7, 7, 1, 7, 2]), {7}), count_runs(torch.tensor([1, 2]), {7})
     (2, 0)
     """
-    is_token = ids == token
+    is_token = torch.isin(ids, torch.tensor(sorted(tokens), dtype=ids.dtype))
     return int(is_token[0]) + int((is_token[1:] & ~is_token[:-1]).sum()) if len(ids) else 0
 
 
-def refuse_missing_images(
-    record: Record, ids: torch.Tensor, pictures: int, processor: Any, text: str | Callable[[], str]
-) -> None:
+def refuse_missing_images(record: Record, ids: torch.Tensor, pictures: int, fields: PromptFields, text: str) -> None:
     """Raises DataError where `ids` (P,) have fewer runs of image tokens than `pictures`, or any without pictures.
 
     A picture may have several runs (tiles). Several pictures may share one, where a template writes them side by side
-    without framing tokens (LLaVA-OneVision): then image tokens are counted in the chat template's `text`, or in what
-    `text()` returns. A processor without an `image_token_id` is not checked.
+    without framing tokens (LLaVA-OneVision): then what it writes for a picture is counted in its `text`.
     """
-    token = getattr(processor, "image_token_id", None)
-    if token is None:
-        return
-    runs = count_runs(ids, token)
+    runs = count_runs(ids, fields.image_ids)
     if pictures == 0 and runs:
         got, remedy = f"{runs} run(s) of the model's image token in a text row", "remove that token from the text"
         raise DataError([Problem(record.where, "prompt", got, "none", remedy)])
     if runs >= pictures:
         return
-    rendered = text if isinstance(text, str) else text()
-    if runs == 0 or rendered.count(processor.image_token) < pictures:
+    if runs == 0 or text.count(fields.placeholder) < pictures:
         got = f"image tokens for {runs} of {pictures} picture(s)"
         raise DataError([Problem(record.where, "images", got, "some for each: the others are not seen", REMEDY)])
+
+
+@contextmanager
+def refuse_other_counts(name: str) -> Iterator[None]:
+    """Raises UsageError, in place of a model's own error, where a prompt has not a token for each image feature.
+
+    >>> with refuse_other_counts("m"):
+    ...     raise ValueError("Image features and image tokens do not match, tokens: 2, features: 8")
+    Traceback (most recent call last):
+    open_r1.errors.UsageError: m: got 2 image tokens from the processor and 8 image features from the model, expected \
+as many of both: config.json and processor_config.json (or preprocessor_config.json) disagree on the sizes of \
+pictures, patches or their merging; restore both files as they came
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        found = MISMATCH.search(str(error))
+        if not found:
+            raise
+        raise UsageError(
+            f"{name}: got {found[1]} image tokens from the processor and {found[2]} image features from the model, "
+            "expected as many of both: config.json and processor_config.json (or preprocessor_config.json) disagree "
+            "on the sizes of pictures, patches or their merging; restore both files as they came"
+        ) from error
 
 
 class ImageTokenSampled(RunEnded):

@@ -8,10 +8,11 @@ fields once, the device repeats them only where the model runs on padded rows.
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -25,32 +26,37 @@ from open_r1.data.control_tokens import control_tokens, plain_twin
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.errors import row_errors
+from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.image_tokens import refuse_missing_images
+from open_r1.rollout.processor_fields import Join, PromptFields, Values, process
 from open_r1.rollout.vllm.types import Request
 
 RowNumber = dict[str, Any]  # {"split": "train" | "eval", "row": int}
-TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One prompt of P tokens, images expanded.
 
-    `ids` (P,); `positions`: rotary positions, (P,) or, for M-RoPE, (3, P); `types`: per-token fields (P,); `images`:
-    the processor's fields of its images; `features`: a frozen vision tower's output for them, else None.
+    `ids` (P,); `positions`: rotary positions, (P,) or (channels, P); `types`: per-token fields (P,); `images`: the
+    processor's fields of its images, and `joins`: how those of several prompts are joined; `features`: a frozen vision
+    tower's output for them, else None.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     types: dict[str, torch.Tensor]
     images: dict[str, torch.Tensor]
+    joins: Mapping[str, Join] = field(default_factory=dict)
     features: Any = None
 
     def to(self, device: torch.device) -> "Prompt":
-        def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return {name: value.to(device, non_blocking=True) for name, value in fields.items()}
+        """A copy on a device."""
 
-        ids, positions = self.ids.to(device, non_blocking=True), self.positions.to(device, non_blocking=True)
+        def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {name: to_device(value, device) for name, value in fields.items()}
+
+        ids, positions = to_device(self.ids, device), to_device(self.positions, device)
         return replace(self, ids=ids, positions=positions, types=move(self.types), images=move(self.images))
 
 
@@ -71,8 +77,9 @@ class Example:
 class PromptLoader:
     """Loads batches of rows: `prefetch` starts one in the background, `take` waits for it; each unique row once.
 
-    `conversation(record, pictures)` returns chat messages with the pictures in place; `rope` is the model's
-    `get_rope_index`, or None; `template` holds options of the chat template.
+    `conversation(record, pictures)` returns chat messages with the pictures in place; `fields`: how the model takes
+    what the processor makes; `template` holds options of the chat template; `view(row, pictures)` returns the pictures
+    that are shown in place of a row's own.
     """
 
     def __init__(
@@ -80,32 +87,59 @@ class PromptLoader:
         record_of: Callable[[RowNumber], Record],
         conversation: Callable[[Record, Sequence[Image.Image]], list[dict[str, Any]]],
         processor: ProcessorMixin,
-        rope: Callable[..., Any] | None,
+        fields: PromptFields,
         workers: int,
         template: dict[str, Any],
+        view: Callable[[RowNumber, list[Image.Image]], list[Image.Image]] | None = None,
     ):
-        self.record_of, self.conversation, self.processor = record_of, conversation, processor
-        self.rope, self.workers, self.template, self.thread = rope, workers, template, threading.local()
+        self.record_of, self.conversation, self.processor, self.view = record_of, conversation, processor, view
+        self.fields, self.workers, self.template, self.thread = fields, workers, template, threading.local()
         self.control_tokens = control_tokens(processor, template)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="prompts")
         self.batch_thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self.batches: OrderedDict[tuple[Any, ...], Future[dict[Any, Example]]] = OrderedDict()
+        self.newest: list[RowNumber] = []  # the rows that a data loader asked for last
 
     def prefetch(self, rows: list[RowNumber]) -> list[RowNumber]:
         """Start loading these rows unless that has begun; returns them, so that it can be a collate function."""
-        keys = unique_keys(rows)
-        if keys not in self.batches and get_worker_info() is None:  # not in a data loader's own process
-            self.batches[keys] = self.batch_thread.submit(self.load, rows)
+        self.newest = rows
+        if get_worker_info() is None:  # not in a data loader's own process
+            self._begin(rows)
         return rows
+
+    def prefetch_evaluation(self, rows: list[RowNumber]) -> list[RowNumber]:
+        """As `prefetch`, of evaluation rows alone, where others than a data loader choose the training rows."""
+        return self.prefetch(rows) if rows[0]["split"] == "eval" else rows
+
+    def _begin(self, rows: list[RowNumber]) -> tuple[Any, ...]:
+        """Start loading these rows unless that has begun; returns their keys."""
+        keys = unique_keys(rows)
+        if keys not in self.batches:
+            self.batches[keys] = self.batch_thread.submit(self.load, rows)
+        return keys
 
     def take(self, rows: list[RowNumber]) -> list[Example]:
         """One Example a row, shared by equal rows. Raises DataError for images that are unreadable or dropped and for
         control tokens in texts, RowFailed for every other error."""
-        keys = unique_keys(self.prefetch(rows))
+        keys = self._begin(rows)
         examples = self.batches[keys].result()
         while next(iter(self.batches)) != keys:  # forget older batches
             self.batches.popitem(last=False)
         return [examples[row_key(row)] for row in rows]
+
+    def take_beside(self, rows: list[RowNumber]) -> list[Example]:
+        """As `take`, of rows that no data loader asked for: what was begun in the background stays."""
+        examples = self.batch_thread.submit(self.load, rows).result() if rows else {}
+        return [examples[row_key(row)] for row in rows]
+
+    def next_rows(self) -> list[RowNumber] | None:
+        """The training rows that a data loader asked for after those that were taken last; None where it did not."""
+        keys, taken = unique_keys(self.newest), next(iter(self.batches))
+        return self.newest if keys and keys[0][0] == "train" and keys != taken else None
+
+    def with_pictures(self, pairs: Sequence[tuple[Example, Sequence[Image.Image]]]) -> list[Example]:
+        """Rows with other pictures in place of their own, of the same sizes. Raises RowFailed."""
+        return list(self.pool.map(self._with_pictures, *zip(*pairs, strict=True))) if pairs else []
 
     def request(self, example: Example, count: int, seed: int) -> Request:
         """The request to an engine with its own processor, with one token for each image."""
@@ -120,6 +154,8 @@ class PromptLoader:
         records = [self._record(row) for row in unique.values()]
         with row_errors([record.where for record in records], "images"):
             pictures = load_images(records, workers=self.workers)
+            if self.view is not None:
+                pictures = [self.view(row, own) for row, own in zip(unique.values(), pictures, strict=True)]
         return dict(zip(unique, self.pool.map(self._example, records, pictures), strict=True))
 
     def _record(self, row: RowNumber) -> Record:
@@ -130,16 +166,29 @@ class PromptLoader:
         with row_errors([record.where], "prompt"):
             return self._processed(record, pictures)
 
-    def _processed(self, record: Record, pictures: list[Image.Image]) -> Example:
-        if not hasattr(self.thread, "processor"):  # a fast tokenizer cannot be used by two threads at once
+    def _with_pictures(self, example: Example, pictures: Sequence[Image.Image]) -> Example:
+        with row_errors([example.record.where], "prompt"):
+            chat = self.conversation(example.record, pictures)
+            prompt = process_chat(self._own_processor(), chat, self.fields, self.template)
+            if not torch.equal(prompt.ids, example.prompt.ids):
+                raise ValueError("another picture of the same size has other tokens in this processor")
+        return replace(example, pictures=list(pictures), prompt=prompt)
+
+    def _own_processor(self) -> ProcessorMixin:
+        """This thread's copy of the processor: a fast tokenizer cannot be used by two threads at once."""
+        if not hasattr(self.thread, "processor"):
             self.thread.processor = copy.deepcopy(self.processor)
+        return self.thread.processor
+
+    def _processed(self, record: Record, pictures: list[Image.Image]) -> Example:
+        processor = self._own_processor()
         self.control_tokens.refuse([record])
         chat = self.conversation(record, pictures)
-        render = partial(self.thread.processor.apply_chat_template, tokenize=False, **self.template)
+        render = partial(processor.apply_chat_template, tokenize=False, **self.template)
         rendered = render(chat)
         self.control_tokens.refuse_made(record, rendered, render(plain_twin(chat)))
-        prompt = process_chat(self.thread.processor, chat, self.rope, self.template)
-        refuse_missing_images(record, prompt.ids, len(pictures), self.thread.processor, rendered)
+        prompt = process_chat(processor, chat, self.fields, self.template)
+        refuse_missing_images(record, prompt.ids, len(pictures), self.fields, rendered)
         return Example(record, plain_messages(chat), pictures, prompt)
 
 
@@ -159,33 +208,24 @@ def unique_keys(rows: list[RowNumber]) -> tuple[Any, ...]:
 
 
 def process_chat(
-    processor: ProcessorMixin,
-    conversation: list[dict[str, Any]],
-    rope: Callable[..., Any] | None,
-    template: dict[str, Any],
+    processor: ProcessorMixin, conversation: list[dict[str, Any]], fields: PromptFields, template: dict[str, Any]
 ) -> Prompt:
     """Chat messages with pictures -> Prompt, on the CPU."""
-    fields = processor.apply_chat_template(
-        [conversation], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **template
-    )
-    return prompt_from_fields(dict(fields), rope)
+    return prompt_from_fields(process(processor, [conversation], template), fields)
 
 
-def prompt_from_fields(fields: dict[str, torch.Tensor], rope: Callable[..., Any] | None) -> Prompt:
+def prompt_from_fields(values: Values, fields: PromptFields) -> Prompt:
     """A processor's output for a batch of one -> Prompt."""
-    ids, types = fields["input_ids"], {name: fields[name] for name in TOKEN_FIELDS if name in fields}
-    text_fields = {"input_ids", "attention_mask", *TOKEN_FIELDS}
-    images = {name: value for name, value in fields.items() if name not in text_fields and torch.is_tensor(value)}
-    return Prompt(ids[0], rotary_positions(ids, types, images, rope), {n: v[0] for n, v in types.items()}, images)
+    types, images = fields.of_tokens(values), fields.of_pictures(values)
+    positions = rotary_positions(values["input_ids"], types | images, fields.rope)
+    return Prompt(values["input_ids"][0], positions, {n: v[0] for n, v in types.items()}, images, fields.joins)
 
 
-def rotary_positions(
-    ids: torch.Tensor, types: dict[str, torch.Tensor], images: dict[str, torch.Tensor], rope: Callable[..., Any] | None
-) -> torch.Tensor:
-    """Rotary positions of a prompt: (P,), or for M-RoPE (3, P): time, height, width."""
+def rotary_positions(ids: torch.Tensor, values: Values, rope: Callable[..., Any] | None) -> torch.Tensor:
+    """Rotary positions of a prompt (1, P) by the model's `get_rope_index`, given what it asks for by name: (P,), or
+    (channels, P) for M-RoPE."""
     if rope is None:
         return torch.arange(ids.shape[1])
-    if "image_grid_thw" not in images:
-        return torch.arange(ids.shape[1]).expand(3, -1)
-    positions, _ = rope(ids, mm_token_type_ids=types["mm_token_type_ids"], image_grid_thw=images["image_grid_thw"])
+    known = {**values, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    positions, _ = rope(**{name: known[name] for name in signature(rope).parameters if name in known})
     return positions[:, 0]

@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from inspect import signature
+from inspect import Parameter, signature
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.rollout.batching import groups_of
-from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.batching import groups_of, merge_images
+from open_r1.rollout.processor_fields import PromptFields, user_turn
+from open_r1.rollout.prompts import Prompt, process_chat
 
 
 def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
@@ -25,8 +26,32 @@ def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
 def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -> Any:
     """The vision tower's output for a processor's image fields."""
     parameters = signature(backbone.get_image_features).parameters
-    fields = {name: value for name, value in images.items() if name in parameters}
-    return backbone.get_image_features(**fields, return_dict=True)
+    takes_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    fields = {name: value for name, value in images.items() if takes_all or name in parameters}
+    for name, parameter in parameters.items():  # Llama 4 is handed a setting of its own
+        if (
+            parameter.default is Parameter.empty
+            and name not in fields
+            and hasattr(backbone.config.vision_config, name)
+        ):
+            fields[name] = getattr(backbone.config.vision_config, name)
+    return backbone.get_image_features(**fields, **({"return_dict": True} if takes_all else {}))
+
+
+def why_no_joining(backbone: PreTrainedModel, processor: ProcessorMixin, fields: PromptFields) -> str | None:
+    """Why features of two prompts, each computed alone, are not those of both, or None; tried on a small picture."""
+    if not hasattr(backbone, "get_image_features"):
+        return f"{type(backbone).__name__} has no features of pictures apart from its text"
+    one = process_chat(processor, user_turn("What?", 1), replace(fields, rope=None), {}).to(backbone.device)
+    with torch.no_grad():
+        together = image_features(backbone, merge_images([one, one], packed=True))
+        alone = image_features(backbone, one.images)
+    try:
+        pairs = zip(tensors_in(kept(together)), tensors_in(join_features([alone, alone])), strict=True)
+        same = all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.02 * float(a.abs().max())) for a, b in pairs)
+    except (RuntimeError, ValueError) as error:  # shapes that do not fit
+        return f"features of two prompts do not join: {' '.join(str(error).split())[:100]}"
+    return None if same else "the features of a prompt depend on the prompts beside it"
 
 
 @contextmanager
@@ -47,16 +72,53 @@ def precomputed_vision(backbone: PreTrainedModel, prompts: Sequence[Prompt], sha
         del backbone.get_image_features
 
 
+LEFT_OUT = ("last_hidden_state", "hidden_states", "attentions")  # of a tower's output, where it has something further
+
+
+def kept(output: Any) -> dict[str, Any]:
+    """What a model reads of its vision tower's output: all but the tower's states, unless there is nothing else."""
+    values = {name: value for name, value in vars(output).items() if value is not None}  # items() lack what was added
+    return {name: value for name, value in values.items() if name not in LEFT_OUT} or {
+        "last_hidden_state": values["last_hidden_state"]
+    }
+
+
 def join_features(outputs: Sequence[Any]) -> SimpleNamespace:
-    """Image features of several prompts as one call returns them: lists of images, or images along dimension 0."""
+    """Image features of several prompts as one call returns them: lists of images, or images along dimension 0.
 
-    def join(name: str) -> Any:
-        values = [getattr(output, name) for output in outputs]
-        if torch.is_tensor(values[0]):
-            return torch.cat(values)
-        if name == "deepstack_features":  # a list over layers, images concatenated
-            return [torch.cat(layer) for layer in zip(*values, strict=True)]
-        return [image for value in values for image in value]
+    `deepstack_features` list layers, each with features of all images, and perhaps with the number of its layer.
+    """
+    values = [kept(output) for output in outputs]
+    joined = {
+        name: [join(layer) for layer in zip(*(v[name] for v in values), strict=True)]
+        if name == "deepstack_features"
+        else join([v[name] for v in values])
+        for name in values[0]
+    }
+    return SimpleNamespace(**{"pooler_output": None, "deepstack_features": None} | joined)
 
-    names = [name for name in ("pooler_output", "deepstack_features") if hasattr(outputs[0], name)]
-    return SimpleNamespace(**{name: join(name) for name in names})
+
+def join(values: Sequence[Any]) -> Any:
+    """The same part of several outputs: tensors along the dimension in which they differ, else 0; lists of images one
+    behind the other."""
+    first = values[0]
+    if torch.is_tensor(first):
+        sizes = torch.tensor([value.shape for value in values])
+        differing = (sizes != sizes[0]).any(dim=0).nonzero()[:, 0].tolist() if first.dim() else []
+        return torch.cat(list(values), dim=differing[0] if differing else 0)
+    if isinstance(first, tuple) and isinstance(first[0], int):  # the number of a layer, and its features
+        return (first[0], join([value[1] for value in values]))
+    return [image for value in values for image in value]
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """All tensors in nested lists, tuples, dicts and namespaces, in order.
+
+    >>> tensors_in([torch.ones(1), None, (3, torch.zeros(1))])
+    [tensor([1.]), tensor([0.])]
+    """
+    if torch.is_tensor(value):
+        return [value]
+    if isinstance(value, (dict, SimpleNamespace)):
+        value = list((value if isinstance(value, dict) else vars(value)).values())
+    return [tensor for part in value for tensor in tensors_in(part)] if isinstance(value, (list, tuple)) else []

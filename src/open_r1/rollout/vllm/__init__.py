@@ -2,5 +2,6 @@
 
 `types`: requests and completions. `policy_weights`: the policy's weights under vLLM's names. `colocate`: an engine in
 the trainer's process. `server_client`: a client of `run_scripts/vllm_server.sh`, with `wire` (HTTP) and
-`weight_channel` (weights). `worker`: code inside vLLM. `offline`: shared by `colocate` and the evaluator.
+`weight_channel` (weights). `worker`: code inside vLLM. `adapter`: an adapter that is sent alone, and `adapter_engine`,
+the same inside vLLM. `offline`: shared by `colocate` and the evaluator.
 """

@@ -19,24 +19,31 @@ from vllm import LLM, RequestOutput
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
-from open_r1.config.arguments import GRPOArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.errors import RunEnded
+from open_r1.rollout.vllm.adapter import PolicyAdapter
+from open_r1.rollout.vllm.adapter_engine import adapter_options, adapter_request, apply_adapter
+from open_r1.rollout.vllm.checkpoint_names import Weights
 from open_r1.rollout.vllm.offline import (
     common_options,
+    own_configurations,
     sampled_completion,
     sampling_params,
     set_in_process_environment,
     vllm_prompt,
 )
-from open_r1.rollout.vllm.policy_weights import Weights
 from open_r1.rollout.vllm.types import EngineError, Request, SampledCompletion, Sampling, check_prompt
 from open_r1.rollout.vllm.worker import reload
 
 BATCHED_TOKENS = 4096  # tokens of a step; vLLM's default makes its memory profile too large beside a trainer
+AUTO_LENGTH = -1  # the model's context, or as much of it as one row fits of in the engine's memory
 
 
 class ColocatedEngine:
-    """All ranks call each method together; `weights()` iterates over the policy's weights, anew each time."""
+    """All ranks call each method together; `weights()` iterates over the policy's weights, anew each time.
+
+    With an `adapter` these are the weights below it: the engine starts with them, and a sync is the adapter alone.
+    """
 
     def __init__(
         self,
@@ -45,8 +52,9 @@ class ColocatedEngine:
         args: GRPOArguments,
         rank: tuple[int, int, int],
         weights: Callable[[], Weights],
+        adapter: PolicyAdapter | None,
     ):
-        self.weights, self.sleeps = weights, args.vllm_enable_sleep_mode
+        self.adapter, self.weights, self.sleeps = adapter, weights, args.vllm_enable_sleep_mode
         size = args.vllm_tensor_parallel_size
         self.shards = TensorParallel(size, ranks=rank[2]) if size > 1 else None
         set_engine_environment(rank)
@@ -54,18 +62,27 @@ class ColocatedEngine:
         with tempfile.TemporaryDirectory() as folder:
             for part in (model.config, processor):
                 part.save_pretrained(folder)
-            self.llm = LLM(model=folder, **colocate_options(model, args, rank))
+            with own_configurations():
+                self.llm = LLM(model=folder, **colocate_options(model, args, rank), **adapter_options(adapter))
         self.asleep = False
+        if adapter:
+            self.apply_adapter()
         self.rest()
 
     def sync(self, frozen_vision: bool, label: str) -> None:
-        """Load the policy's weights; clear the prefix cache, and the image cache unless the vision tower is frozen."""
+        """Load the policy's weights or adapter; clear caches, that of images unless the vision tower is frozen."""
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        self.llm.collective_rpc(reload, args=(self.weights(),))
+        if self.adapter:
+            self.apply_adapter()
+        else:
+            self.llm.collective_rpc(reload, args=(self.weights(),))
         self.llm.reset_prefix_cache()
         if not frozen_vision or self.sleeps:
             self.llm.llm_engine.reset_encoder_cache()
+
+    def apply_adapter(self) -> None:
+        self.llm.collective_rpc(apply_adapter, args=(self.adapter.facts, self.adapter.tensors()))
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, check_stop: Callable[[], None]
@@ -92,7 +109,7 @@ class ColocatedEngine:
     ) -> list[RequestOutput]:
         """`LLM.generate`, with a call of `check_stop` after each step."""
         engine, finished = self.llm.llm_engine, []
-        numbers = self.llm.enqueue(prompts, params, use_tqdm=False)
+        numbers = self.llm.enqueue(prompts, params, lora_request=adapter_request(self.adapter), use_tqdm=False)
         try:
             while engine.has_unfinished_requests():
                 finished += [output for output in engine.step() if output.finished]
@@ -106,7 +123,7 @@ class ColocatedEngine:
     def rest(self) -> None:
         """With `--vllm_enable_sleep_mode`, free the engine's memory until the next sync."""
         if self.sleeps:
-            self.llm.sleep(level=2)
+            self.llm.sleep(level=1 if self.adapter else 2)  # 1: weights that no sync brings wait in main memory
             self.asleep = True
 
     @property
@@ -123,7 +140,7 @@ def colocate_options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[in
         "dtype": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "tensor_parallel_size": args.vllm_tensor_parallel_size,
         "gpu_memory_utilization": args.vllm_gpu_memory_utilization,
-        "max_model_len": args.vllm_max_model_length,
+        "max_model_len": args.vllm_max_model_length or AUTO_LENGTH,
         "max_num_seqs": args.per_device_train_batch_size * args.steps_per_generation * args.vllm_tensor_parallel_size,
         "enable_sleep_mode": args.vllm_enable_sleep_mode,
         "model_impl": args.vllm_model_impl,

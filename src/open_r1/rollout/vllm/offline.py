@@ -1,12 +1,19 @@
 """Options and conversions of engines inside a Python process: the trainer's (`colocate`) and the evaluator's."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from vllm import SamplingParams
+import vllm
+from transformers import PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+from vllm import EngineArgs, ModelRegistry, SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
+from open_r1.errors import UsageError, shorten
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling
 
 
@@ -22,7 +29,7 @@ def common_options(config: Any) -> dict[str, Any]:
     """The arguments that every `LLM` gets; `config` is the model's."""
     on_cpu = not torch.cuda.is_available()
     return {
-        "enable_prefix_caching": True,
+        "enable_prefix_caching": not (on_cpu and has_states(config)),  # a cached state needs chunked prefill
         "enforce_eager": on_cpu,
         "generation_config": "vllm",
         "disable_log_stats": True,
@@ -30,6 +37,58 @@ def common_options(config: Any) -> dict[str, Any]:
         **({"enable_chunked_prefill": False} if on_cpu else {}),
         **({"limit_mm_per_prompt": {"image": 999, "video": 0}} if hasattr(config, "video_token_id") else {}),
     }
+
+
+def has_states(config: Any) -> bool:
+    """Whether vLLM's model of a configuration keeps recurrent states beside keys and values."""
+    known = ModelRegistry.models
+    return any(known[name].inspect_model_cls().is_hybrid for name in config.architectures or () if name in known)
+
+
+@contextmanager
+def own_configurations() -> Iterator[None]:
+    """After this context transformers makes its own configurations again: vLLM registers classes of its own for some
+    model types (Qwen3.5), of which transformers can make no model."""
+    try:
+        yield
+    finally:
+        for model_type in CONFIG_MAPPING_NAMES:
+            CONFIG_MAPPING._extra_content.pop(model_type, None)
+
+
+# Model type -> what vLLM 0.31 computes otherwise than the policy (assets/docs/scaling.md).
+KNOWN_WRONG = {
+    "aria": "does not load its experts anew",
+    "exaone4_5": "has another vision tower for it",
+    **dict.fromkeys(("qwen3_5_moe", "glm4v_moe"), "has other names for its experts' weights"),
+}
+
+
+def refuse_unknown_model(name: str, half: bool, **options: Any) -> None:
+    """Raises UsageError for a model that this vLLM cannot run, or not as the policy; see `reason_against`."""
+    if reason := reason_against(name, half, **options):
+        raise UsageError(f"--use_vllm: got {name}, but {reason}; leave --use_vllm out")
+
+
+def reason_against(name: str, half: bool, **options: Any) -> str | None:
+    """Why this vLLM cannot roll out a model folder or hub name, before anything is loaded; None where it can.
+
+    `half`: it runs in bfloat16 or float16. On a CPU vLLM 0.31 has no float32 kernel for the convolutions of layers
+    with a state. `options` are vLLM's of a model: `revision`, `model_impl`, `trust_remote_code`.
+    """
+    this = f"vLLM {vllm.__version__}"
+    described, _ = PreTrainedConfig.get_config_dict(name, revision=options.get("revision"))
+    if known := KNOWN_WRONG.get(described.get("model_type", "")):
+        return f"{this} {known}"
+    try:
+        with own_configurations():
+            config = EngineArgs(model=name, **options).create_model_config().hf_config
+    except ValueError as error:
+        unknown = re.search(r"Model architectures (\[.*?\]) are not supported", str(error))
+        return f"{this} has no model for {unknown[1]}" if unknown else shorten(" ".join(str(error).split()), 300)
+    if not (half or torch.cuda.is_available()) and has_states(config):
+        return f"in float32 on a CPU {this} has no kernel for its layers with a state"
+    return None
 
 
 def vllm_prompt(request: Request) -> dict[str, Any]:

@@ -16,11 +16,21 @@ from urllib.parse import urlsplit
 import requests
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.config.arguments import GRPOArguments
-from open_r1.rollout.vllm.policy_weights import Weights, weight_shapes
-from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling, check_prompt
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.rollout.vllm.adapter import PolicyAdapter
+from open_r1.rollout.vllm.checkpoint_names import Weights
+from open_r1.rollout.vllm.policy_weights import Shape, weight_shapes
+from open_r1.rollout.vllm.types import (
+    ADAPTER_NAME,
+    EngineError,
+    EngineLost,
+    Request,
+    SampledCompletion,
+    Sampling,
+    check_prompt,
+)
 from open_r1.rollout.vllm.weight_channel import address_towards, broadcast, join_channel, open_store
-from open_r1.rollout.vllm.wire import check_model, check_version, pixel_fields, server_messages
+from open_r1.rollout.vllm.wire import check_adapter_rank, check_model, check_version, pixel_fields, server_messages
 
 MAX_CONCURRENT = 64  # requests of a rank at a time
 CHECK_SECONDS = 1.0  # between calls of `check_stop` during a rollout
@@ -28,7 +38,10 @@ FIRST_WAIT, LONGEST_RETRY_WAIT = 0.5, 15.0  # seconds between attempts to reach 
 
 
 class ServerEngine:
-    """The client of a rank; all ranks share the server, and rank 0 alone sends weights."""
+    """The client of a rank; all ranks share the server, and rank 0 alone sends weights.
+
+    With an `adapter`, `weights()` are those below it: they are sent once to each server, and then the adapter alone.
+    """
 
     def __init__(
         self,
@@ -37,7 +50,9 @@ class ServerEngine:
         args: GRPOArguments,
         rank: tuple[int, int, int],
         weights: Callable[[], Weights],
+        adapter: PolicyAdapter | None,
     ):
+        self.adapter = adapter
         self.model, self.weights, self.args, self.is_rank_0 = model, weights, args, rank[0] == 0
         self.url = (args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}").rstrip("/")
         self.patience, self.pixels = args.vllm_server_timeout, pixel_fields(processor)
@@ -49,10 +64,13 @@ class ServerEngine:
 
     def connect(self) -> None:
         """Wait for the server and check that it serves this policy's model. Raises EngineError where it does not."""
-        self.served_model = self.wait()["data"][0]
+        self.served_models = [served["id"] for served in self.wait()["data"]]
+        self.has_base = False
         if self.is_rank_0:
             check_version(self.url, self.get("/version")["version"])
-            check_model(self.url, self.rpc("policy_describe")[0], self.model)
+            description = self.rpc("policy_describe")[0]
+            check_model(self.url, description, self.model)
+            check_adapter_rank(self.url, description, self.model, self.adapter.rank if self.adapter else 0)
             self.channel = self.open_channel()
         self.stale = True
 
@@ -97,21 +115,31 @@ class ServerEngine:
 
         The image cache is cleared even where the vision tower is frozen: a server may have served other runs.
         """
-        if not self.is_rank_0:
-            for _ in self.weights():  # gathering them is collective
-                pass
-        else:
-            self.send(label)
+        if self.adapter is None or not self.has_base:
+            self.send("policy_load", weight_shapes(self.model), self.weights(), label)
+            self.has_base = True
+        if self.adapter:
+            facts = json.dumps(self.adapter.facts)
+            self.send("policy_load_adapter", self.adapter.shapes(), self.adapter.tensors(), label, facts)
+        if self.is_rank_0:
+            self.post("/reset_prefix_cache")
+            self.post("/reset_encoder_cache")
+            if self.adapter and ADAPTER_NAME not in self.served_models:  # the workers have it: no file is read
+                self.post("/v1/load_lora_adapter", {"lora_name": ADAPTER_NAME, "lora_path": ADAPTER_NAME})
+                self.served_models.append(ADAPTER_NAME)
         self.synced, self.stale = label, False
 
-    def send(self, label: str) -> None:
-        """Send the weights from rank 0. Raises EngineLost where the connection breaks."""
-        announced = [
-            (name, str(dtype).removeprefix("torch."), shape) for name, dtype, shape in weight_shapes(self.model)
-        ]
-        load_call = BackgroundCall(lambda: self.rpc("policy_load", json.dumps(announced), label))
+    def send(self, method: str, shapes: list[Shape], weights: Weights, *arguments: str) -> None:
+        """Send weights to the server's `method` from rank 0; the others only gather. Raises EngineLost where the
+        connection breaks."""
+        if not self.is_rank_0:
+            for _ in weights:  # gathering them is collective
+                pass
+            return
+        announced = [(name, str(dtype).removeprefix("torch."), shape) for name, dtype, shape in shapes]
+        load_call = BackgroundCall(lambda: self.rpc(method, json.dumps(announced), *arguments))
         failure: RuntimeError | None = None
-        for _, weight in self.weights():  # to the end, also after a failure: other ranks gather along
+        for _, weight in weights:  # to the end, also after a failure: other ranks gather along
             try:
                 if failure is None and not load_call.failed:
                     broadcast(self.channel, weight.detach().contiguous())
@@ -120,8 +148,6 @@ class ServerEngine:
         load_call.result(self.patience)
         if failure is not None:
             raise EngineLost(f"{self.url}: the way of the weights broke: {failure}") from failure
-        self.post("/reset_prefix_cache")
-        self.post("/reset_encoder_cache")
 
     def check_weights(self) -> None:
         """Raises EngineLost for a restarted server, which has other weights."""
@@ -152,7 +178,7 @@ class ServerEngine:
         reply = self.post(
             "/v1/chat/completions",
             {
-                "model": self.served_model["id"],
+                "model": ADAPTER_NAME if self.adapter else self.served_models[0],
                 "messages": server_messages(request.chat),
                 "n": request.n,
                 "seed": request.seed,
@@ -182,7 +208,7 @@ class ServerEngine:
         return (self.post("/collective_rpc", {"method": method, "args": list(args)}) or {}).get("results", [])
 
     def http(self, verb: str, path: str, **kwargs: Any) -> Any:
-        """The JSON of a response, None for an empty one. Raises EngineLost without a response, else EngineError."""
+        """The JSON of a response, None for any other. Raises EngineLost without a response, else EngineError."""
         try:
             response = self.session.request(verb, self.url + path, timeout=(10, self.patience), **kwargs)
         except requests.RequestException as error:
@@ -193,7 +219,7 @@ class ServerEngine:
             raise EngineError(f"{self.url}: a vLLM server without {path}; start it by run_scripts/vllm_server.sh")
         if not response.ok:
             raise EngineError(f"{self.url}: {verb} {path}: status {response.status_code}: {response.text[:2000]}")
-        return response.json() if response.content else None
+        return response.json() if response.headers.get("Content-Type", "").endswith("json") else None
 
 
 class BackgroundCall(threading.Thread):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from open_r1.errors import RunEnded, shorten
 
+ADAPTER_NAME = "policy"  # under which an engine knows the policy's adapter
 BANNED = -100.0  # added to the logit of a banned token; the least that vLLM allows
 
 

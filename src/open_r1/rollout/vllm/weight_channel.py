@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from accelerate.utils import patch_environment
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
 
 
@@ -36,7 +37,9 @@ def join_channel(store: TCPStore, name: str, rank: int, ranks: int, device: torc
     if device.type == "cuda":
         from torch.distributed import ProcessGroupNCCL  # not in a build for CPUs
 
-        return ProcessGroupNCCL(group_store, rank, ranks, timeout)
+        # read by the constructor: waits end at the timeout with an error; else a watchdog ends the whole process
+        with patch_environment(TORCH_NCCL_BLOCKING_WAIT="1"):
+            return ProcessGroupNCCL(group_store, rank, ranks, timeout)
     options = ProcessGroupGloo._Options()
     options._timeout = timeout
     options._devices = [ProcessGroupGloo.create_device(hostname=address_towards(store.host))]

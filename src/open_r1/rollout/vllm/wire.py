@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.models.loading import pixel_limits
+from open_r1.data.prompt_tokens import area_limits
 from open_r1.rollout.vllm.types import EngineError
 
 
@@ -50,12 +50,20 @@ def check_model(url: str, description: dict[str, Any], model: PreTrainedModel) -
         )
 
 
+def check_adapter_rank(url: str, description: dict[str, Any], model: PreTrainedModel, rank: int) -> None:
+    """Raises EngineError where the server has no room for adapters of this `rank`; 0: none are sent."""
+    if (got := description["adapter_rank"]) < rank:
+        raise EngineError(
+            f"--vllm_lora_sync: got adapter and --lora_r {rank}, but {url} takes "
+            f"{f'adapters up to rank {got}' if got else 'no adapters'}; start it by: bash run_scripts/vllm_server.sh "
+            f"{model.name_or_path} --enable-lora --max-lora-rank {rank}, or leave the flag out"
+        )
+
+
 def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
     """Request fields that make the server resize images as this processor does."""
-    if not hasattr(processor.image_processor, "merge_size"):
-        return {}
-    low, high = pixel_limits(processor)
-    return {"size": {"shortest_edge": low, "longest_edge": high}}
+    limits = area_limits(processor)
+    return {} if limits is None else {"size": {"shortest_edge": limits[0], "longest_edge": limits[1]}}
 
 
 def server_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

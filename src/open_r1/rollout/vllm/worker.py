@@ -1,4 +1,5 @@
-"""Code that runs inside a vLLM worker: load the policy's weights; in a server, join the trainer that sends them.
+"""Code that runs inside a vLLM worker: load the policy's weights, or its adapter; in a server, join the trainer that
+sends them.
 
 `run_scripts/vllm_server.sh` passes `WeightSync` to vLLM (`--worker-extension-cls`), which then serves its methods over
 HTTP.
@@ -13,6 +14,7 @@ from vllm.config import set_current_vllm_config
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from open_r1.rollout.vllm.adapter_engine import apply_adapter
 from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
 
 
@@ -41,6 +43,7 @@ class WeightSync:
             "layers": text.num_hidden_layers,
             "vocabulary": text.vocab_size,
             "logprobs_mode": str(config.logprobs_mode),
+            "adapter_rank": self.vllm_config.lora_config.max_lora_rank if self.vllm_config.lora_config else 0,
             "synced": getattr(self, "policy_version", None),
         }
 
@@ -53,6 +56,11 @@ class WeightSync:
     def policy_load(self, announced: str, version: str) -> None:
         """Load the weights that the trainer sends next, in the order of `announced`: JSON of (name, dtype, shape)."""
         reload(self, self._receive(json.loads(announced)))
+        self.policy_version = version
+
+    def policy_load_adapter(self, announced: str, version: str, facts: str) -> None:
+        """Load the adapter that the trainer sends next; `announced` as for `policy_load`, `facts` as JSON."""
+        apply_adapter(self, json.loads(facts), self._receive(json.loads(announced)))
         self.policy_version = version
 
     def _receive(self, parameters: list[tuple[str, str, list[int]]]) -> Iterator[tuple[str, torch.Tensor]]:

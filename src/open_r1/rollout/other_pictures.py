@@ -1,0 +1,60 @@
+"""Other pictures for a row, in the sizes of its own, so that its tokens stay: blank ones, or those of another row.
+
+A blank picture has the colour that the processor's normalization takes to zero. Another row is one with other files
+and another answer, so that what is right with its pictures was not seen on them.
+"""
+
+import random
+from collections.abc import Sequence
+
+from PIL import Image
+from transformers import ProcessorMixin
+
+from open_r1.data.record import Record
+
+Rgb = tuple[int, int, int]  # red, green, blue in [0, 255]
+
+PLAIN_GREY: Rgb = (128, 128, 128)
+DONOR_TRIES = 64  # rows that are drawn for one with other pictures
+
+
+def mean_color(processor: ProcessorMixin) -> Rgb:
+    """The colour that the processor's normalization takes to zero; grey where it has none."""
+    images = getattr(processor, "image_processor", None)
+    mean = getattr(images, "image_mean", None) if getattr(images, "do_normalize", False) else None
+    return tuple(round(255 * value) for value in mean) if mean is not None and len(mean) == 3 else PLAIN_GREY
+
+
+def blank_pictures(pictures: Sequence[Image.Image], color: Rgb) -> list[Image.Image]:
+    """Pictures of one colour, of the same sizes."""
+    return [Image.new("RGB", picture.size, color) for picture in pictures]
+
+
+def fitted_pictures(pictures: Sequence[Image.Image], like: Sequence[Image.Image]) -> list[Image.Image]:
+    """As many pictures as `like` in the sizes of those, in turn where there are fewer; one of its size stays as is."""
+    pairs = ((pictures[number % len(pictures)], other.size) for number, other in enumerate(like))
+    return [one if one.size == size else one.resize(size, Image.Resampling.BICUBIC) for one, size in pairs]
+
+
+def donor_of(record: Record, rows: Sequence[Record], seed: int) -> Record | None:
+    """A row whose pictures stand in for this record's; None for a text-only record, and where none was found.
+
+    It is drawn by (seed, place of the record) among all `rows`, so that it does not depend on which rows are looked
+    at, and no random state is used up.
+
+    >>> a, b = (Record(name, (f"{name}.png",), "", (), name) for name in "ab")
+    >>> donor_of(b, [a, b], 0).id, donor_of(a, [a, a], 0)
+    ('a', None)
+    """
+    draw = random.Random(f"{seed}/donor/{record.where}")
+    for _ in range(DONOR_TRIES if record.images else 0):
+        donor = rows[draw.randrange(len(rows))]
+        if is_donor(donor, record):
+            return donor
+    return None
+
+
+def is_donor(other: Record, own: Record) -> bool:
+    """Whether a row has pictures, none of the record's, and another answer than the record's, where that has one."""
+    files, own_files = ({(row.folder, path) for path in row.images} for row in (other, own))
+    return bool(files) and not files & own_files and (not own.solution or other.solution != own.solution)
