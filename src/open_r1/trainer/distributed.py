@@ -1,17 +1,22 @@
-"""Raises an error of one rank on all ranks, so that they end together; and says whether weights are sharded.
+"""Raises an error of one rank on all ranks, so that they end together; knows and gathers sharded weights.
 
 A rank that raises alone leaves the others waiting in their next collective until `--ddp_timeout`.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
+from transformers import PreTrainedModel
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from open_r1.errors import RunEnded, UsageError
+from open_r1.models.model_parts import bare_model
 from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
@@ -78,3 +83,18 @@ def is_zero3(accelerator: Accelerator) -> bool:
     """Whether DeepSpeed shards the weights."""
     plugin = accelerator.state.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3
+
+
+def networks_of(trainer: RunTrainer) -> list[PreTrainedModel]:
+    """The policy and, where there is one, the reference model, without wrappers and adapters."""
+    networks = filter(None, (trainer.model, getattr(trainer, "ref_model", None)))
+    return [bare_model(trainer.accelerator.unwrap_model(network)) for network in networks]
+
+
+def gathered(parameters: Iterable[torch.nn.Parameter]) -> AbstractContextManager[Any]:
+    """A context in which these parameters are whole on each rank, also where ZeRO-3 shards them."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(parameters))

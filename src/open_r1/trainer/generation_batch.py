@@ -6,21 +6,33 @@ from typing import Any
 import torch
 
 from open_r1.data.record import Record
-from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.prompts import Example, Prompt, RowNumber
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """Completions and rewards of a batch that has them before TRL asks: `ids` and, from vLLM, `logps` of this rank's
+    rows, and the `rewards` (rows, functions) of all ranks' rows, in the order of ranks."""
+
+    ids: list[list[int]]
+    logps: list[list[float]] | None
+    rewards: torch.Tensor
 
 
 @dataclass
 class GenerationBatch:
     """The N rows of one generation on this rank, while TRL samples and scores their completions.
 
-    `examples` and `prompts` have one entry a row, the same object for rows of one group; prompts are on the device.
-    `skip_old_pass`: TRL's next call for log-probs, of the old policy, needs none. `stats` are those of
-    `completion_stats`, set when rewards are computed.
+    `rows`, `examples` and `prompts` have one entry a row, the same object for rows of one group; prompts are on the
+    device. `skip_old_pass`: TRL's next call for log-probs, of the old policy, needs none. `sampled`: what was sampled
+    and scored already (`resampling`). `stats` are those of `completion_stats`, set when TRL asks for rewards.
     """
 
+    rows: list[RowNumber]
     examples: list[Example]
     prompts: list[Prompt]
     skip_old_pass: bool
+    sampled: SampledBatch | None = None
     stats: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
@@ -29,9 +41,22 @@ class GenerationBatch:
         return [example.record for example in self.examples]
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N completions padded to C: log-probs (N, C) and entropies (N, C) in nats, 0 at padding; MoE loss."""
+
+    logps: torch.Tensor
+    entropies: torch.Tensor | None
+    aux_loss: torch.Tensor | None
+
+
 @dataclass
 class LossRows:
-    """The rows of a micro-batch, from TRL's loss to the forward pass, which stores its log-probs (N, C) here."""
+    """The rows of a micro-batch, from TRL's loss to the forward pass, which stores its log-probs (N, C) here.
+
+    `scores`: those of the policy, where they were computed before TRL's loss.
+    """
 
     prompts: list[Prompt | None]  # None: a row that cannot move the policy
     logps: torch.Tensor | None = None
+    scores: Scores | None = None

@@ -7,6 +7,7 @@ What differs from TRL 1.16, and why:
   - micro-batches are made of whole groups (TRL shuffles rows, which scatters a group over micro-batches);
   - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
   - no token that stands for an image can be sampled (TRL bans one of the four);
+  - groups without spread may be replaced before a step, rows drawn by difficulty (`resampling`, `row_choice`);
   - vLLM is started by `vllm_rollout` (TRL sends its colocated engine expanded prompts, which are expanded again);
   - a run that was stopped continues exactly (`checkpointing`).
 """
@@ -23,30 +24,44 @@ from trl.extras.profiling import profiling_context
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_tensor_dict
 
-from open_r1.config.arguments import GRPOArguments, TaskArguments
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.chat import messages, with_images
 from open_r1.data.record import Record
-from open_r1.models.families import bare_model, image_token_ids
+from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.generation_defaults import flags_alone
+from open_r1.models.model_parts import bare_model
+from open_r1.models.quantization import trained_weights, unround_adapters
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rollout.batching import groups_of, merge_images, permute_groups
 from open_r1.rollout.image_tokens import refuse_image_tokens, with_banned
+from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, row_numbers
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
+from open_r1.trainer.checks.packing_check import check_packing
+from open_r1.trainer.checks.vision_probe import probe_is_due, probe_vision
 from open_r1.trainer.checks.weight_updates import WeightUpdates
-from open_r1.trainer.distributed import CollectiveReward, on_all_ranks
+from open_r1.trainer.distributed import CollectiveReward, networks_of, on_all_ranks
 from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
+from open_r1.trainer.forward.head_input import complete_fused_heads
 from open_r1.trainer.forward.log_probs import LogProbPasses
 from open_r1.trainer.forward.optimizations import optimizations_of, rows_with_signal
+from open_r1.trainer.forward.patch_masks import black_pixels
+from open_r1.trainer.forward.perception import perception_aware_loss, rewards_looking
+from open_r1.trainer.forward.router_loss import refuse_parts_of_router_loss
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.generation_batch import GenerationBatch, LossRows
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.outputs.rollout_log import RolloutLog, newest_completions
+from open_r1.trainer.outputs.row_rates import RowRates
+from open_r1.trainer.resampling import resampled
+from open_r1.trainer.rollout_ahead import Ahead
+from open_r1.trainer.row_choice import RowChoice, begin_next_rows, learn_of_rows
 from open_r1.trainer.transformers_rollout import transformers_rollout
 from open_r1.trainer.vllm_rollout import VLLMRollouts
 
@@ -89,10 +104,12 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s.
         """
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
+        self.box_space = task.box_space  # None where none is known, and no row asks for one
         self.banned_ids = image_token_ids(model.config, processor)
         use_vllm, args.use_vllm = args.use_vllm, False  # TRL would start an engine that expands images twice
         if not use_vllm:
             args.generation_kwargs = with_banned(args.generation_kwargs or {}, self.banned_ids)
+        given = trained_weights(model)
         super().__init__(
             model=model,
             reward_funcs=[CollectiveReward(reward) for reward in rewards],
@@ -103,6 +120,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             callbacks=callbacks,
             peft_config=peft_config,
         )
+        unround_adapters(self.model, given)
         self.use_vllm = args.use_vllm = use_vllm
         self.health = Health(args.output_dir, args.stop_on)
         self.add_callback(self.health)
@@ -110,29 +128,44 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
         self.rollouts = RolloutLog(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
+        template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        complete_fused_heads(self)
+        if self.aux_loss_enabled:
+            refuse_parts_of_router_loss(self.router_aux_loss_coef, args.tokens_per_forward)
+        self.fields = prompt_fields(processor, bare_model(self.model), template)
+        self.black_pixels = black_pixels(processor, self.fields) if rewards_looking(args) else {}
         self.optimizations = optimizations_of(self, bare_model(self.model))
         if self.optimizations["shared_prefix"]:
-            for network in filter(None, (self.model, self.ref_model)):
-                share_prefixes(bare_model(self.accelerator.unwrap_model(network)))
-        run_vision_on_all_ranks(self)
+            for network in networks_of(self):
+                share_prefixes(network)
+        run_vision_on_all_ranks(self, self.fields)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
             conversation=lambda record, pictures: with_images(messages(record, instruction), pictures),
             processor=processor,
-            rope=getattr(bare_model(self.model).base_model, "get_rope_index", None),
+            fields=self.fields,
             workers=task.image_workers,
-            template={"chat_template": self.chat_template, **self.chat_template_kwargs},
+            template=template,
         )
-        self.data_collator = self.loader.prefetch
+        self.row_choice = RowChoice(records, args, self.accelerator.process_index, self.accelerator.num_processes)
+        by_difficulty = self.row_choice.difficulty is not None
+        self.data_collator = self.loader.prefetch_evaluation if by_difficulty else self.loader.prefetch
+        if by_difficulty:
+            self.add_callback(RowRates(self))
         self.batch: GenerationBatch | None = None  # of the generation in progress
         self._micro_batch_step, self._micro_batch_count = -1, 0  # of the optimizer step in progress
+        self.packing_checked = False  # whether completions of a packed group were seen to be independent
         self.agreement_checked = False  # whether the first rollout was compared with a training pass
+        self.ahead: Ahead | None = None  # the next generation, where it was begun
         self.engine = VLLMRollouts(self, self.banned_ids) if use_vllm else None
 
     # ------------------------------------------------------------------------------------------------- generation
 
     def _generate_and_score_completions(self, inputs: list[RowNumber]) -> dict[str, Any]:
         batch = self.batch = self.new_batch(inputs)
+        check_packing(self, batch.prompts)
+        if self.model.training and self.args.resample_zero_variance:
+            batch = self.batch = resampled(self, batch)
         output = super()._generate_and_score_completions([example.columns() for example in batch.examples])
         output["prompts"] = batch.prompts
         if self.engine is not None:
@@ -141,19 +174,24 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
         self.refuse_moved()
         if self.model.training:
+            output["rows"] = batch.rows
             logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
+            if probe_is_due(self):
+                logged["dependency"] = probe_vision(self, output["completion_ids"], output["completion_mask"])
             self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
         self.batch = None
         return output
 
-    def new_batch(self, inputs: list[RowNumber]) -> GenerationBatch:
-        """Load and process rows onto the device. Raises DataError, on all ranks, if one fails to read a picture."""
+    def new_batch(self, inputs: list[RowNumber], beside: bool = False) -> GenerationBatch:
+        """Load and process rows onto the device, with `beside` those of no data loader. Raises DataError, on all
+        ranks, if one fails to read a picture."""
+        take = self.loader.take_beside if beside else self.loader.take
         with self.watch.phase("data"):
-            examples = on_all_ranks(lambda: self.loader.take(inputs))
+            examples = on_all_ranks(lambda: take(inputs))
         generate_every = self.args.steps_per_generation * self.num_iterations
         misaligned = self.args.gradient_accumulation_steps % generate_every != 0
         skip_old_pass = misaligned and not self.use_vllm and self.optimizations["reuse_old_logps"]
-        return GenerationBatch(examples, self.prompts_on_device(examples), skip_old_pass)
+        return GenerationBatch(inputs, examples, self.prompts_on_device(examples), skip_old_pass)
 
     def prompts_on_device(self, examples: list[Example]) -> list[Prompt]:
         """One Prompt a row; equal rows share one object."""
@@ -171,6 +209,8 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         return [ids[number] for number in group], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        if self.batch.sampled is not None:
+            return self.batch.sampled.ids, self.batch.sampled.logps
         with self.watch.phase("rollout"), flags_alone(self.accelerator.unwrap_model(self.model)):
             completions = self._completions(*args, **kwargs)
         self.signals.check(self.accelerator)  # a rollout cut short by a signal ends here
@@ -201,12 +241,20 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self.batch.stats = completion_stats([e["record"] for e in inputs], completions, ids, end_ids, self.graded)
         rate = parse_rate(self.batch.stats["parsed"], self.accelerator)
         self._metrics["train" if self.model.training else "eval"]["parse_rate"].append(rate)
+        sampled = self.batch.sampled
+        rewards = self.rewards_of(inputs, completions, ids) if sampled is None else sampled.rewards
+        for name, count in lost_gradings().items():
+            self._log_metric(name, count)
+        return rewards
+
+    def rewards_of(self, inputs: list[dict[str, Any]], completions: list[Any], ids: list[list[int]]) -> torch.Tensor:
+        """Grade completions of `inputs`: (rows of all ranks, functions); what a training row earned is counted."""
         # under this name only here: TRL would put a column `images` into the prompts a second time
         columns = [{**e, "images": e["pictures"]} for e in inputs]
         with self.watch.phase("reward"):
-            rewards = super()._calculate_rewards(columns, prompts, completions, ids)
-        for name, count in lost_gradings().items():
-            self._log_metric(name, count)
+            rewards = super()._calculate_rewards(columns, [e["prompt"] for e in inputs], completions, ids)
+        if self.model.training:
+            learn_of_rows(self, rewards)
         return rewards
 
     # --------------------------------------------------------------------------------------------------- training
@@ -221,7 +269,9 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             self._micro_batch_step, self._micro_batch_count = self.state.global_step, 0
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            batch = self._generate_and_score_completions(generation_batch) | {"rows": generation_batch}
+            rows = self.row_choice.rows_of_generation(generation_batch, self._step)
+            batch = self._generate_and_score_completions(rows)
+            begin_next_rows(self, generation_batch)
             self._buffered_inputs = split_tensor_dict(permute_groups(batch, self.num_generations), steps)
             self._add_old_logps(self._buffered_inputs)
         self._micro_batch_count += 1
@@ -238,14 +288,17 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         for part in micro_batches[window - self._micro_batch_count :]:
             with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
                 lengths = part["completion_mask"].sum(dim=1).tolist()
-                scores = self.score_completions(self.model, part["prompts"], part["completion_ids"], lengths)
+                scores = self.score_in_parts(self.model, part["prompts"], part["completion_ids"], lengths)
             part["old_per_token_logps"] = scores.logps
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         rows = LossRows(rows_with_signal(self, inputs))
         if not any(rows.prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
-        loss = super()._compute_loss(model, {**inputs, "pixel_values": rows})  # TRL passes these on unread
+        if self.model.training and rewards_looking(self.args):
+            loss = perception_aware_loss(self, model, inputs, rows, super()._compute_loss)
+        else:
+            loss = super()._compute_loss(model, {**inputs, "pixel_values": rows})  # TRL passes these on unread
         if self.num_iterations > 1 and self.optimizations["reuse_old_logps"]:
             inputs.setdefault("old_per_token_logps", rows.logps)
         return loss

@@ -38,6 +38,9 @@ class RunTrainer(Protocol):
     processing_class: ProcessorMixin
     is_deepspeed_enabled: bool
     is_fsdp_enabled: bool
+    # TRL's
+    aux_loss_enabled: bool
+    router_aux_loss_coef: float
     # of lifecycle.hooks
     watch: Watchdog
     signals: StopSignals
@@ -64,7 +67,6 @@ class RolloutTrainer(RunTrainer, Protocol):
     temperature: float
     beta: float
     top_entropy_quantile: float
-    aux_loss_enabled: bool
     eos_token_ids: Sequence[int]
     generation_config: GenerationConfig
     generation_kwargs: dict[str, Any]
@@ -72,10 +74,28 @@ class RolloutTrainer(RunTrainer, Protocol):
     reward_weights: torch.Tensor
     ref_model: PreTrainedModel | None
     loader: Any  # rollout.prompts.PromptLoader
+    records: dict[str, Any]  # "train" and "eval" -> Sequence[Record]
+    rollouts: Any  # outputs.rollout_log.RolloutLog
+    engine: Any  # vllm_rollout.VLLMRollouts or None
+    reward_funcs: Sequence[Callable[..., Any]]
+    fields: Any  # rollout.processor_fields.PromptFields
+    black_pixels: Any  # forward.patch_masks.Colors
+    loss_type: str
     optimizations: Any  # forward.optimizations.Optimizations
     agreement_checked: bool
+    packing_checked: bool
+    banned_ids: Sequence[int]
+    ahead: Any  # rollout_ahead.Ahead or None
+    batch: Any  # generation_batch.GenerationBatch or None
+    row_choice: Any  # row_choice.RowChoice
+    new_batch: Callable[..., Any]
+    prompts_on_device: Callable[..., Any]
+    rewards_of: Callable[..., torch.Tensor]
     health: Any  # checks.health.Health
     _metrics: dict[str, dict[str, list[float]]]
     _logs: dict[str, Any]
+    _pending_extra_logs: dict[str, list[Any]]
+    _step: int
+    _generate: Callable[..., Any]
     _entropy_bonus_enabled: bool
     _dist: Any

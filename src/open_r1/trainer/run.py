@@ -12,20 +12,25 @@ import transformers
 import yaml
 from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArguments
 
-from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.config.batches import refuse_too_few_rows
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.config.validation import rewards_of
+from open_r1.config.vision_flags import refuse_no_pictures
 from open_r1.data.prompt_length import no_problems, refuse_unusable_prompts
 from open_r1.data.record import Record
-from open_r1.models.context_length import row_limits
-from open_r1.models.families import vision_parts
+from open_r1.errors import UsageError
+from open_r1.models.context_length import load_config, row_limits
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
+from open_r1.models.model_parts import vision_parts
 from open_r1.models.saving import refuse_unsavable
 from open_r1.redaction import redacted_values
-from open_r1.rewards.places import place_problems
+from open_r1.rewards.places import place_check
 from open_r1.rewards.registry import BY_METHOD
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
-from open_r1.rollout.annotation import annotator
+from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
 from open_r1.tasks.find import find_task
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.distributed import on_all_ranks
@@ -37,6 +42,7 @@ from open_r1.trainer.outputs.callbacks import Curves, Progress
 from open_r1.trainer.outputs.endings import say_beginning, say_end
 from open_r1.trainer.outputs.hub import card_of, recipe_of
 from open_r1.trainer.preflight import show_preflight
+from open_r1.trainer.vllm_rollout import refuse_unknown_to_vllm
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +55,9 @@ def run_grpo(
     model_args: VLMConfig,
 ) -> VLMGRPOTrainer:
     """Train on `records`; all files of a run are under `training.output_dir`. Raises UsageError for too few."""
-    if training.reward_weights is None and not task.reward_funcs:
-        training.reward_weights = list(find_task(task.task_type).weights)
+    training.reward_weights = reward_weights_of(task, training)
     refuse_too_few_rows(len(records), training)
+    refuse_no_pictures(records, training)
     with only_run(training):
         processor = load_processor(model_args, task, training.trust_remote_code)
         resume = plan_resume(records, task, training, model_args, processor)
@@ -62,13 +68,39 @@ def run_grpo(
     return trainer
 
 
+def frame_of_run(
+    processor: ProcessorMixin, task: TaskArguments, training: TrainingArguments, model_args: VLMConfig
+) -> BoxFrame:
+    """The frame of the model's boxes; `task.box_space` becomes its space, which checkpoints record."""
+    config = load_config(model_args, training.trust_remote_code)
+    frame = box_frame(config.model_type, processor, task.box_space)
+    task.box_space = frame.space
+    return frame
+
+
 def start_rewards(task: TaskArguments) -> list[BatchReward]:
     """The run's rewards, with their workers started before CUDA starts and a model is loaded."""
     bounds = Bounds(task.reward_seconds, task.reward_memory_gb, task.rewards_in_process, task.reward_errors)
-    rewards = [BatchReward(name, bounds) for name in task.reward_funcs or find_task(task.task_type).rewards]
+    rewards = [BatchReward(name, bounds) for name in rewards_of(task)]
     for reward in rewards:
         reward.start()
     return rewards
+
+
+def reward_weights_of(task: TaskArguments, training: GRPOArguments) -> list[float] | None:
+    """The weights of a run's rewards: those of --reward_weights, else of the task's own rewards; None: 1 for each.
+
+    Raises UsageError for another number of them than of rewards.
+    """
+    weights, rewards = training.reward_weights, rewards_of(task)
+    if weights is None:
+        return None if task.reward_funcs else list(find_task(task.task_type).weights)
+    if len(weights) != len(rewards):
+        raise UsageError(
+            f"--reward_weights: got {len(weights)}, but the run has {len(rewards)} rewards ({', '.join(rewards)}); "
+            "give one for each, in their order, or leave it out"
+        )
+    return weights
 
 
 def make_grpo_trainer(
@@ -82,10 +114,12 @@ def make_grpo_trainer(
 ) -> VLMGRPOTrainer:
     """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = find_task(task.task_type, task.prompt_template).prompts[task.prompt_mode]
-    check = place_problems if BY_METHOD & {reward.name for reward in rewards} else no_problems
+    frame = frame_of_run(processor, task, training, model_args)
+    check = place_check(frame.missing) if BY_METHOD & {reward.name for reward in rewards} else no_problems
     for rows in (records, eval_records or ()):
         limits, template = row_limits(task, training, model_args), training.chat_template_kwargs
         refuse_unusable_prompts(rows, processor, instruction, limits, template=template, check=check)
+    refuse_unknown_to_vllm(training, model_args)
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)
@@ -96,7 +130,7 @@ def make_grpo_trainer(
         records=records,
         eval_records=eval_records,
         instruction=instruction,
-        annotate=annotator(model.config.model_type, processor, task.prompt_mode),
+        annotate=annotator(frame, task.prompt_mode),
         args=training,
         task=task,
         callbacks=[Curves(training.output_dir)],

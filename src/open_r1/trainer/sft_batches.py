@@ -1,7 +1,7 @@
 """Turns rows into batches for supervised fine-tuning: conversations with images, labels on the assistant's turns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +18,9 @@ from open_r1.rewards.gold import gold_answer, gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_missing_images
+from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
-from open_r1.trainer.forward.packing import blocks_of, lay_out
+from open_r1.trainer.forward.packing import ImageSight, blocks_of, lay_out
 
 IGNORED = -100  # label of a token without loss
 
@@ -45,8 +46,9 @@ def target_completion(record: Record) -> str:
 class Collator:
     """Turns rows `{"row": i}` of `records` into inputs (B, T), padded on the right, with `labels` and `rows` (B,).
 
-    Images are opened here, so in the data loader's workers if there are any. Rows are never truncated. Raises
-    DataError for rows that cannot be read or hold control tokens, RowFailed for every other error.
+    Images are opened here, so in the data loader's workers if there are any. Rows are never truncated. `fields`: how
+    the model takes what the processor makes. Raises DataError for rows that cannot be read or hold control tokens,
+    RowFailed for every other error.
     """
 
     records: Sequence[Record]
@@ -54,6 +56,7 @@ class Collator:
     instruction: str
     annotate: Callable[[Record], Record]
     image_workers: int = 4
+    fields: PromptFields | None = None
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [self.record(row["row"]) for row in rows]
@@ -83,8 +86,15 @@ class Collator:
             return_tensors="pt",
         )
         for record, ids, text, row_pictures in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
-            refuse_missing_images(record, ids, len(row_pictures), self.processor, text)
-        return {**inputs, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
+            refuse_missing_images(record, ids, len(row_pictures), self.known_fields, text)
+        tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        inputs_taken = tokens | self.known_fields.of_tokens(inputs) | self.known_fields.of_pictures(inputs)
+        return {**inputs_taken, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
+
+    @cached_property
+    def known_fields(self) -> PromptFields:
+        """The given fields, else those of the processor alone."""
+        return self.fields or prompt_fields(self.processor)
 
     @cached_property
     def control_tokens(self) -> ControlTokens:
@@ -158,30 +168,30 @@ class PackingCollator:
     """Batches of `rows` as one sequence (1, L) for `trainer.forward.shared_prefix`: each row a prefix up to the first
     token with loss, and one suffix; no row sees another, and there is no padding.
 
-    `rope` is the model's `get_rope_index` where it has one; `bidirectional`: images see themselves, which a suffix
+    `fields`: how the model takes what the processor makes; `sight`: how images see themselves, which a suffix
     cannot hold. Raises UsageError for such a row.
     """
 
     rows: Collator
-    rope: Callable[..., Any] | None
-    bidirectional: bool = False
+    fields: PromptFields
+    sight: ImageSight = field(default_factory=ImageSight)
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
         # all prefixes precede all suffixes, and a model takes images in the order of their tokens: rows with images
         # after an answer go last, and are suffixes except for their first token
         rows = sorted(rows, key=self.has_late_image)
-        if self.bidirectional and rows and self.has_late_image(rows[-1]):
+        if self.sight and rows and self.has_late_image(rows[-1]):
             where = self.rows.records[rows[-1]["row"]].where
             raise UsageError(f"{where}: --padding_free: got an image behind an answer, which cannot see itself there")
-        fields = [self.rows([row]) for row in rows]
-        labels = [field.pop("labels")[0] for field in fields]
-        numbers = torch.cat([field.pop("rows") for field in fields])
-        prompts = [prompt_from_fields(field, self.rope) for field in fields]
+        inputs = [self.rows([row]) for row in rows]
+        labels = [values.pop("labels")[0] for values in inputs]
+        numbers = torch.cat([values.pop("rows") for values in inputs])
+        prompts = [prompt_from_fields(values, self.fields) for values in inputs]
         starts = [
             1 if self.has_late_image(row) else first_label(row_labels) - 1
             for row, row_labels in zip(rows, labels, strict=True)
         ]
-        packed = pack_rows(prompts, labels, starts, self.bidirectional) | merge_images(prompts, packed=True)
+        packed = pack_rows(prompts, labels, starts, self.sight) | merge_images(prompts, packed=True)
         return packed | {"rows": numbers}
 
     def has_late_image(self, row: dict[str, int]) -> bool:
@@ -197,7 +207,7 @@ def first_label(labels_T: torch.Tensor) -> int:
 
 
 def pack_rows(
-    rows: Sequence[Prompt], labels: Sequence[torch.Tensor], starts: Sequence[int], bidirectional: bool
+    rows: Sequence[Prompt], labels: Sequence[torch.Tensor], starts: Sequence[int], sight: ImageSight
 ) -> dict[str, Any]:
     """Pack whole rows, token ids and their labels (T,), into inputs of one sequence; suffixes begin at `starts`."""
     cuts = list(zip(rows, starts, strict=True))
@@ -208,7 +218,7 @@ def pack_rows(
     shifted = torch.cat([row_labels[n + 1 :] for row_labels, n in zip(labels, starts, strict=True)])[None]
     heads = [replace(row, types={k: v[: n + 1] for k, v in row.types.items()}) for row, n in cuts]
     after = torch.tensor([len(row.ids) - 1 - n for row, n in cuts])
-    blocks = blocks_of(heads) if bidirectional else None
+    blocks = blocks_of(heads) if sight else None
     tokens = torch.cat(ids)[None]
     return {
         "input_ids": tokens,
@@ -216,5 +226,5 @@ def pack_rows(
         "attention_mask": torch.ones(1, 1, *tokens.shape),  # of four dimensions: models hand it on unread
         "labels": shifted,  # counted by transformers; `shift_labels` are what the loss is computed on
         "shift_labels": shifted,
-        "shared_prefix": lay_out(torch.tensor(starts), after, torch.arange(len(rows)), blocks, tokens.device),
+        "shared_prefix": lay_out(torch.tensor(starts), after, torch.arange(len(rows)), blocks, tokens.device, sight),
     }

@@ -1,5 +1,6 @@
 """Runs supervised fine-tuning by TRL's SFTTrainer: rows, processor, model, trainer, final checkpoint."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,30 +9,36 @@ from peft import PeftConfig
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import SFTTrainer
 
-from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.batches import refuse_dropped_rows
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.config.training_arguments import SFTArguments
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.prompt_length import refuse_unusable_prompts
 from open_r1.errors import UsageError
-from open_r1.models.context_length import load_config, row_limits
-from open_r1.models.families import bare_model, family_of, vision_parts
+from open_r1.models.context_length import row_limits
 from open_r1.models.loading import freeze_vision, load_model, load_processor
 from open_r1.models.lora import lora_config
-from open_r1.rewards.places import place_problems
+from open_r1.models.model_parts import bare_model, vision_parts
+from open_r1.models.quantization import trained_weights, unround_adapters
+from open_r1.rewards.places import place_check
 from open_r1.rollout.annotation import annotator
+from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.tasks.find import find_task
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import plan_resume
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
+from open_r1.trainer.forward.head_input import complete_fused_heads
+from open_r1.trainer.forward.image_sight import image_sight
 from open_r1.trainer.forward.shared_prefix import share_prefixes, why_no_shared_prefix
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.outputs.callbacks import Curves
 from open_r1.trainer.outputs.hub import HubUploads
-from open_r1.trainer.run import train_and_save
+from open_r1.trainer.run import frame_of_run, train_and_save
 from open_r1.trainer.sft_batches import Collator, PackingCollator, target_completion
 
 
@@ -51,6 +58,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
         peft_config: PeftConfig | None = None,
     ):
         self.records, padding_free, args.padding_free = collator.records, args.padding_free, False
+        given = trained_weights(model)
         super().__init__(  # TRL's own padding_free takes no rows with images
             model=model,
             args=args,
@@ -60,21 +68,24 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
             callbacks=callbacks,
             peft_config=peft_config,
         )
+        unround_adapters(self.model, given)
         self.add_callback(WeightUpdates(self))
-        run_vision_on_all_ranks(self)
+        complete_fused_heads(self)
+        fields = prompt_fields(collator.processor, bare_model(self.model))
+        collator = self.data_collator = replace(collator, fields=replace(fields, rope=None))
+        run_vision_on_all_ranks(self, fields)
         args.padding_free = padding_free
         if padding_free:
-            self.data_collator = self._packing(collator)
+            self.data_collator = self._packing(collator, fields)
 
-    def _packing(self, collator: Collator) -> PackingCollator:
+    def _packing(self, collator: Collator, fields: PromptFields) -> PackingCollator:
         """A collator of batches as one sequence each; makes the model's attention accept them."""
         model: PreTrainedModel = bare_model(self.model)
         counted = "--router_aux_loss_coef counts padding" if self.aux_loss_enabled else None
         if reason := why_no_shared_prefix(model) or counted:
             raise UsageError(f"--padding_free: got true, cannot act: {reason}; remove one of them")
         share_prefixes(model)
-        rope = getattr(model.base_model, "get_rope_index", None)
-        return PackingCollator(collator, rope, family_of(model).images_see_themselves)
+        return PackingCollator(collator, fields, image_sight(model))
 
     def rows_of(self, inputs: dict[str, Any]) -> torch.Tensor:
         return inputs.pop("rows")
@@ -106,10 +117,11 @@ def make_sft_trainer(
 ) -> VLMSFTTrainer:
     """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = find_task(data.task_type, data.prompt_template).prompts[data.prompt_mode]
-    annotate = annotator(load_config(model_args, training.trust_remote_code).model_type, processor, data.prompt_mode)
+    frame = frame_of_run(processor, data, training, model_args)
+    annotate = annotator(frame, data.prompt_mode)
     limits = row_limits(data, training, model_args)
     answer = lambda record: target_completion(annotate(record))  # noqa: E731
-    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=place_problems)
+    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=place_check(frame.missing))
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
-from open_r1.models.families import bare_model
+from open_r1.models.model_parts import bare_model
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.checks.rollout_agreement import check_agreement, recorder_for

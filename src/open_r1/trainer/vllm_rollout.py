@@ -8,25 +8,33 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from accelerate.utils import gather_object
 
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.errors import RunEnded
-from open_r1.models.families import bare_model
+from open_r1.models.lora import adapter_config
+from open_r1.models.model_parts import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Example
+from open_r1.rollout.vllm.adapter import PolicyAdapter, refuse_adapter_sync
 from open_r1.rollout.vllm.policy_weights import policy_weights
+from open_r1.rollout.vllm.server_client import BackgroundCall
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.forward.dummy_image import vision_is_trained
 from open_r1.trainer.protocols import RolloutTrainer
+from open_r1.trainer.rollout_ahead import Ahead
 
 logger = logging.getLogger(__name__)
 
 _Value = TypeVar("Value")
 MAX_MEAN_DIFFERENCE = 0.3  # mean |log-prob of vLLM - log-prob of the trainer| in nats; bfloat16 gives about 0.02
+MAX_STEP_DIFFERENCE = 1.0  # the same for tokens that were drawn one step before; the first of an epoch never are
 
 
 class VLLMRollouts:
@@ -35,13 +43,16 @@ class VLLMRollouts:
     def __init__(self, trainer: RolloutTrainer, banned: Sequence[int]):
         self.trainer, self.args, self.loader = trainer, trainer.args, trainer.loader
         self.run = gather_object([uuid.uuid4().hex])[0]
-        self.sampling = training_sampling(trainer, banned)
+        self.sampling, self.one_step_old = training_sampling(trainer, banned), False
         accelerator = trainer.accelerator
         rank = (accelerator.process_index, accelerator.local_process_index, accelerator.num_processes)
-        weights = partial(policy_weights, trainer.model, trainer._dist.gather_params)
+        gather = trainer._dist.gather_params
+        alone = self.args.vllm_lora_sync == "adapter"
+        adapter = PolicyAdapter(trainer.model, gather) if alone else None
+        weights = partial(policy_weights, trainer.model, gather, merged=not alone)
         start = engine_class(self.args.vllm_mode)
         self.engine = self.call_engine(
-            lambda: start(bare_model(trainer.model), trainer.processing_class, self.args, rank, weights)
+            lambda: start(bare_model(trainer.model), trainer.processing_class, self.args, rank, weights, adapter)
         )
         self.engine_policy = None if self.engine.stale else self.policy  # a colocated engine starts with its weights
 
@@ -55,26 +66,87 @@ class VLLMRollouts:
 
         Raises EngineError, on all ranks, for an engine that is lost or that reads prompts differently; and RunStopped.
         """
-        heads, group = groups_of(examples)
-        label = f"{'train' if self.trainer.model.training else 'eval'}/{self.trainer.state.global_step}/{step}"
-        requests = [self.request(head, group.count(i), label) for i, head in enumerate(heads)]
+        training, begun = self.trainer.model.training, None
+        if training:
+            begun, self.trainer.ahead = self.trainer.ahead, None
+        self.one_step_old = begun is not None
         try:
-            answers = self.generate(requests)
+            completions = self.wait_for(begun) if begun else self.generate(self.requests(examples, step))
         except EngineLost as error:
-            logger.warning("%s; meeting it again", error)
-            self.call_engine(self.engine.connect)
-            answers = self.generate(requests)
-        completions = [completion for answer in answers for completion in answer]
+            self.meet_again(error)
+            self.one_step_old = False
+            completions = self.generate(self.requests(examples, step))
+        if training and self.args.rollout_ahead:
+            self.begin_next(step)
         return [c.ids for c in completions], [c.logps for c in completions]
 
-    def generate(self, requests: Sequence[Request]) -> list[list[SampledCompletion]]:
-        """The completions of each request, with the policy's weights in the engine."""
+    def requests(self, examples: Sequence[Example], step: int, name: str = "") -> list[Request]:
+        """One request a group."""
+        heads, group = groups_of(examples)
+        name = name or ("train" if self.trainer.model.training else "eval")
+        label = f"{name}/{self.trainer.state.global_step}/{step}"
+        return [self.request(head, group.count(i), label) for i, head in enumerate(heads)]
+
+    def generate(self, requests: Sequence[Request]) -> list[SampledCompletion]:
+        """The completions of all requests, with the policy's weights in the engine."""
+        self.send_weights()
+        check_stop = self.trainer.signals.raise_if_requested
+        return self.call_engine(lambda: self.sampled(requests, check_stop))
+
+    def sampled(self, requests: Sequence[Request], check_stop: Callable[[], None]) -> list[SampledCompletion]:
+        """The engine's completions of all requests."""
+        return [one for answer in self.engine.generate(requests, self.sampling, check_stop) for one in answer]
+
+    def greedy(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Token ids of one greedy completion a row, with the weights that are in the engine.
+
+        Raises EngineError, on all ranks, and RunStopped.
+        """
+        requests = [self.request(example, 1, "greedy") for example in examples]
+        extra = {name: value for name, value in self.sampling.extra.items() if name != "temperature"}
+        sampling, check_stop = (
+            replace(self.sampling, temperature=0.0, extra=extra),
+            self.trainer.signals.raise_if_requested,
+        )
+        answers = self.call_engine(lambda: self.engine.generate(requests, sampling, check_stop))
+        return [answer[0].ids for answer in answers]
+
+    def send_weights(self) -> None:
+        """Put the policy's weights into the engine unless it has them; what it still generates is waited for first."""
         if self.engine_policy != self.policy or self.engine.stale:
+            if self.trainer.ahead:
+                self.wait_for(self.trainer.ahead)
             frozen_vision = not vision_is_trained(bare_model(self.trainer.model))
             self.call_engine(lambda: self.engine.sync(frozen_vision, self.policy))
             self.engine_policy = self.policy
-        check_stop = self.trainer.signals.raise_if_requested
-        return self.call_engine(lambda: self.engine.generate(requests, self.sampling, check_stop))
+
+    def meet_again(self, error: EngineLost) -> None:
+        logger.warning("%s; meeting it again", error)
+        self.trainer.ahead = None
+        self.call_engine(self.engine.connect)
+
+    # ---------------------------------------------------------------------------------------------------------- ahead
+
+    def wait_for(self, begun: Ahead) -> list[SampledCompletion]:
+        """The completions of a generation that was begun. Raises EngineError, on all ranks."""
+        return self.call_engine(lambda: begun.wait(self.trainer.signals.raise_if_requested))
+
+    def begin_next(self, step: int) -> None:
+        """Begin the generation of the next rows, with the policy's weights, and do not wait for it."""
+        trainer = self.trainer
+        rows = trainer.loader.next_rows() if trainer.state.global_step + 1 < trainer.state.max_steps else None
+        if rows is None:
+            return
+        examples = on_all_ranks(lambda: trainer.loader.take(rows))
+        requests = self.requests(examples, step, name="ahead")
+        try:
+            self.send_weights()
+        except EngineLost as error:
+            self.meet_again(error)
+            self.send_weights()
+        trainer.ahead = Ahead(rows, BackgroundCall(lambda: self.sampled(requests, lambda: None)))
+
+    # --------------------------------------------------------------------------------------------------------- checks
 
     def request(self, example: Example, count: int, label: str) -> Request:
         """A request; its seed depends on run seed, step and row alone, so that a resumed run samples the same."""
@@ -98,11 +170,17 @@ class VLLMRollouts:
     def check(self, metrics: dict[str, list[float]]) -> None:
         """Raises EngineError if TRL's metric, the mean difference of log-probs, shows rollouts of another policy."""
         differences = metrics.get("sampling/sampling_logp_difference/mean")
-        if differences and differences[-1] > MAX_MEAN_DIFFERENCE:
+        if differences and self.one_step_old and differences[-1] > MAX_STEP_DIFFERENCE:
+            raise EngineError(
+                f"--rollout_ahead: the step moved the log-probs of tokens that were drawn before it by "
+                f"{differences[-1]:.2f} on average, expected less than {MAX_STEP_DIFFERENCE}; lower --learning_rate, "
+                "or leave --rollout_ahead out"
+            )
+        if differences and not self.one_step_old and differences[-1] > MAX_MEAN_DIFFERENCE:
             raise EngineError(
                 f"--use_vllm: vLLM drew tokens whose log-probs differ from the policy's by {differences[-1]:.2f} on "
                 f"average, expected less than {MAX_MEAN_DIFFERENCE}: it does not run the same model; leave "
-                "--use_vllm out"
+                "--use_vllm out, or start a recipe with USE_VLLM=0"
             )
 
 
@@ -115,6 +193,26 @@ def engine_class(mode: str) -> Callable[..., Any]:
     from open_r1.rollout.vllm.colocate import ColocatedEngine
 
     return ColocatedEngine
+
+
+def refuse_unknown_to_vllm(training: GRPOArguments, model: VLMConfig) -> None:
+    """Raises UsageError for a model or adapter that an engine would not know; a server answers for its own model."""
+    name, revision = model.model_name_or_path, model.model_revision
+    alone = training.use_vllm and training.vllm_lora_sync == "adapter"
+    if adapter := adapter_config(name, revision) if training.use_vllm else None:
+        if alone:
+            refuse_adapter_sync(name, adapter)
+        name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    if training.use_vllm and training.vllm_mode == "colocate":
+        from open_r1.rollout.vllm.offline import refuse_unknown_model, set_in_process_environment
+
+        set_in_process_environment()
+        options = {"model_impl": training.vllm_model_impl, "trust_remote_code": training.trust_remote_code}
+        refuse_unknown_model(name, half=training.bf16 or training.fp16, revision=revision, **options)
+        if alone:
+            from open_r1.rollout.vllm.adapter_engine import refuse_adapters
+
+            refuse_adapters(name, revision=revision, **options)
 
 
 def training_sampling(trainer: RolloutTrainer, banned: Sequence[int]) -> Sampling:

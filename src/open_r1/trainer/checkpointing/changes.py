@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_r1.config.loss_types import clip_of_before
 from open_r1.errors import UsageError, nearest_hint, shorten
 from open_r1.trainer.checkpointing.required_files import read_object, read_state
 
@@ -97,7 +98,7 @@ def accept_differences(folder: Path, facts: dict[str, Any], allowed: frozenset[s
 
     Raises UsageError with all of them if one is of a kind that is not allowed, with the flag that would allow it.
     """
-    differences = resume_differences(read_state(folder)["facts"], facts)
+    differences = resume_differences(clip_of_before(read_state(folder)["facts"]), facts)
     if any(difference.kind not in allowed for difference in differences):
         raise UsageError(refusal(folder, differences))
     for difference in differences:

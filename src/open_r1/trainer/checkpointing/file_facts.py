@@ -16,7 +16,7 @@ from typing import Any
 from transformers import ProcessorMixin
 from transformers.utils import cached_file
 
-from open_r1.config.arguments import VLMConfig
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.custom import user_file
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from transformers import ProcessorMixin, TrainingArguments
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.validation import rewards_of
 from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.record import Record
@@ -36,7 +37,7 @@ MAY_DIFFER: dict[str, str] = {
         "logging_strategy logging_steps logging_first_step log_on_each_node logging_nan_inf_filter log_level "
         "log_level_replica include_num_input_tokens_seen disable_tqdm debug skip_memory_metrics "
         "log_completions log_multimodal num_completions_to_print log_unique_prompts log_completions_hub_repo "
-        "rollout_groups rollouts_to_keep"
+        "rollout_groups rollouts_to_keep vision_probe"
     ),
     "what is saved, and which checkpoint is the final model": (
         "save_only_model save_strategy save_steps save_on_each_node save_total_limit enable_jit_checkpoint "
@@ -54,7 +55,8 @@ MAY_DIFFER: dict[str, str] = {
         "resume_unverified resume_changed ignore_data_skip restore_callback_states_from_checkpoint"
     ),
     "bounds of what is refused or given up": (
-        "max_prompt_length reward_seconds reward_memory_gb rewards_in_process reward_errors trust_remote_code"
+        "check_packing max_prompt_length reward_seconds reward_memory_gb rewards_in_process reward_errors "
+        "trust_remote_code"
     ),
     "how ranks, workers and engines are placed": (
         "use_cpu local_rank ddp_timeout ddp_backend ddp_bucket_cap_mb ddp_find_unused_parameters "
@@ -62,11 +64,11 @@ MAY_DIFFER: dict[str, str] = {
         "dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context "
         "remove_unused_columns label_names length_column_name full_determinism vllm_mode vllm_model_impl "
         "vllm_enable_sleep_mode vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout "
-        "vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size"
+        "vllm_lora_sync vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size"
     ),
     "what is computed once or again, exact either way": (
         "shared_prefix prefill_once skip_zero_advantages reuse_old_logps reuse_vision_features "
-        "gradient_checkpointing gradient_checkpointing_kwargs activation_offloading use_cache "
+        "tokens_per_forward gradient_checkpointing gradient_checkpointing_kwargs activation_offloading use_cache "
         "torch_empty_cache_steps ds3_gather_for_generation"
     ),
 }
@@ -74,8 +76,8 @@ MAY_DIFFER: dict[str, str] = {
 # Flags that change what a run computes.
 SHAPING: dict[str, str] = {
     "prompts and rewards": (
-        "task_type prompt_mode prompt_template reward_funcs reward_method reward_weights val_split_ratio fields "
-        "columns chat_template_kwargs chat_template_path"
+        "task_type prompt_mode prompt_template box_space reward_funcs reward_method reward_weights val_split_ratio "
+        "fields columns chat_template_kwargs chat_template_path"
     ),
     "the policy": (
         "model_name_or_path model_revision dtype attn_implementation model_init_kwargs freeze_vision_modules "
@@ -96,7 +98,8 @@ SHAPING: dict[str, str] = {
     "rollouts": (
         "max_completion_length temperature top_p top_k min_p repetition_penalty generation_kwargs "
         "cache_implementation use_vllm vllm_structured_outputs_regex use_transformers_continuous_batching "
-        "transformers_continuous_batching_config use_transformers_paged max_tool_calling_iterations"
+        "transformers_continuous_batching_config use_transformers_paged max_tool_calling_iterations "
+        "rollout_ahead resample_zero_variance row_sampling"
     ),
     "advantages and loss": (
         "beta loss_type epsilon epsilon_high delta importance_sampling_level scale_rewards "
@@ -106,6 +109,8 @@ SHAPING: dict[str, str] = {
         "entropy_coef_max entropy_coef_delta entropy_target sync_ref_model ref_model_sync_steps "
         "ref_model_mixup_alpha vllm_importance_sampling_correction vllm_importance_sampling_mode "
         "vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min vllm_importance_sampling_cap "
+        "perception_coef perception_mask_share perception_entropy_coef perception_masked_entropy_coef "
+        "visual_token_share visual_advantage_min "
         "completion_only_loss assistant_only_loss label_smoothing_factor average_tokens_across_devices"
     ),
     "optimizer": (

@@ -1,10 +1,12 @@
 """Copies, restores, saves and loads a rank's state beside weights, optimizer and scheduler, after an optimizer step.
 
-`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, and the metrics for the
-next log; prompts are processed from the rows again. transformers saves the random state.
+`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, completions that were
+generated ahead, what was learned of rows, and the metrics for the next log; prompts are processed from the rows again.
+transformers saves the random state.
 """
 
 import json
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +22,10 @@ from safetensors.torch import load_file, save_file
 from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
 from open_r1.trainer.distributed import is_zero3
 from open_r1.trainer.protocols import RunTrainer
+from open_r1.trainer.rollout_ahead import Ahead, loaded
+from open_r1.trainer.row_difficulty import RowDifficulty
+
+logger = logging.getLogger(__name__)
 
 # Attributes of transformers' and TRL's trainers that change from step to step and that they leave unsaved.
 COUNTERS = (
@@ -69,7 +75,8 @@ class RunState:
     """A rank's state at the end of an optimizer step, beside weights, optimizer and scheduler.
 
     `counters` of `COUNTERS` and `NONFINITE_COUNTERS`; `metrics` and `logs` that TRL has gathered for the next log;
-    `window`: the micro-batches of the open generation window, None between two windows; `tokens` seen by the run.
+    `window`: the micro-batches of the open generation window, None between two windows; `tokens` seen by the run;
+    `ahead`: the generation after it, where it was begun; `row_mark`: of the rows' difficulty, where rows have one.
     """
 
     random: dict[str, Any]
@@ -78,10 +85,19 @@ class RunState:
     logs: dict[str, Any]
     window: list[dict[str, Any]] | None
     tokens: int
+    ahead: Ahead | None = None
+    row_mark: int | None = None
+
+
+def difficulty_of(trainer: RunTrainer) -> RowDifficulty | None:
+    """What the run has learned of its rows (--row_sampling difficulty)."""
+    choice = getattr(trainer, "row_choice", None)
+    return choice and choice.difficulty
 
 
 def capture_run_state(trainer: RunTrainer) -> RunState:
     """A copy of the trainer's state; tensors of the window are shared, since nothing writes into them."""
+    difficulty = difficulty_of(trainer)
     counters = {name: getattr(trainer, name) for name in (*COUNTERS, *NONFINITE_COUNTERS) if hasattr(trainer, name)}
     return RunState(
         random_state(),
@@ -90,6 +106,8 @@ def capture_run_state(trainer: RunTrainer) -> RunState:
         copy_logs(trainer._logs) if getattr(trainer, "log_completions", False) else {},
         [dict(part) for part in trainer._buffered_inputs] if inside_window(trainer) else None,
         trainer.state.num_input_tokens_seen,
+        getattr(trainer, "ahead", None),
+        difficulty and difficulty.mark(),
     )
 
 
@@ -103,7 +121,9 @@ def restore_run_state(trainer: RunTrainer, state: RunState) -> None:
     for name, values in state.logs.items():
         restore_log(trainer._logs[name], values)
     if hasattr(trainer, "_buffered_inputs"):
-        trainer._buffered_inputs = state.window
+        trainer._buffered_inputs, trainer.ahead = state.window, state.ahead
+    if state.row_mark is not None:
+        difficulty_of(trainer).rewind(state.row_mark)
     trainer.state.num_input_tokens_seen = state.tokens
     set_random_state(state.random)
 
@@ -142,7 +162,10 @@ def save_run_state(trainer: RunTrainer, folder: Path) -> None:
         "metrics": state.metrics,
         "logs": state.logs,
         "window": without_prompts(state.window),
+        "ahead": state.ahead and state.ahead.saved(),
     }
+    if difficulty := difficulty_of(trainer):
+        fields["rows"] = difficulty.saved()
     torch.save(fields, folder / f"run_state_{rank}.pt")
     save_reference(trainer, folder)
     if rank == 0:
@@ -160,8 +183,20 @@ def load_run_state(trainer: RunTrainer, folder: Path) -> None:
     fields = torch.load(path, map_location="cpu", weights_only=True)
     # completions of prompts that are others now are sampled again
     fields["window"] = None if trainer.new_prompts else with_prompts(trainer, fields["window"])
+    fields["ahead"] = None if trainer.new_prompts else loaded(fields.get("ahead"))
+    rows, difficulty = fields.pop("rows", None), difficulty_of(trainer)
+    if rows is not None and difficulty is not None:
+        load_difficulty(difficulty, rows, trainer.new_prompts)
     restore_run_state(trainer, RunState(random=random_state(), tokens=trainer.state.num_input_tokens_seen, **fields))
     load_reference(trainer, folder)
+
+
+def load_difficulty(difficulty: RowDifficulty, saved: dict[str, Any], new_prompts: bool) -> None:
+    """Restore what a run has learned of its rows, unless they may be others now, which is said."""
+    if new_prompts:
+        logger.warning("--row_sampling difficulty: begins anew, as the rows are not those of the checkpoint")
+    else:
+        difficulty.load(saved)
 
 
 def without_prompts(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:

@@ -17,7 +17,8 @@ from typing import Any
 from accelerate.utils import gather_object
 from transformers import ProcessorMixin, TrainingArguments
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.trainer.checkpointing.changes import OF_PROMPTS, accept_differences, changed_kinds, recorded_changes

@@ -1,9 +1,11 @@
-"""Checks once that rollouts and training give the same log-probs, on the first group that transformers generates.
+"""Checks once that rollouts and training give the log-probs of the model, on the first batch that is generated.
 
 Rollouts compute token by token from a shared KV cache, training in one packed pass. If a family's positions, masks or
 image features differ between them, the policy is trained on log-probs of another model, and no metric shows it:
-without vLLM, TRL has no log-probs of the sampling. So those of one group are recorded and compared with the trainer's
-own pass over the same tokens. Later rollouts have no cost.
+without vLLM, TRL has no log-probs of the sampling. So those of three groups are recorded and compared with the
+trainer's own pass over the same tokens: the first, and those of the shortest and the longest prompt, as a prompt is
+padded to the longest. Where rollouts and training could both be wrong, having their positions from one place, one row
+of each group is computed alone too, by the model's own count. Later rollouts have no cost.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from transformers import PreTrainedModel, StoppingCriteria
 from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.errors import RunEnded
-from open_r1.models.families import bare_model
+from open_r1.models.model_parts import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward.log_probs import computation_bytes
@@ -30,36 +32,46 @@ class Disagreement(RunEnded):
 
 
 class LogProbRecorder(StoppingCriteria):
-    """Records the log-probs that `generate` gives to the sampled tokens of the first `count` rows; it stops no row.
+    """Records the log-probs that `generate` gives to the sampled tokens of the `watched` rows; it stops no row.
 
     `rows` are the numbers of the batch's rows, which `rollout.generation` updates when finished rows leave it.
     """
 
-    def __init__(self, model: PreTrainedModel, count: int, temperature: float):
-        self.count, self.temperature = count, temperature
+    def __init__(self, model: PreTrainedModel, watched: Sequence[range], temperature: float):
+        self.watched, self.temperature = watched, temperature
         self.rows = torch.arange(0)
-        self.logps: list[list[float]] = [[] for _ in range(count)]
+        self.logps: dict[int, list[float]] = {row: [] for rows in watched for row in rows}
         self.handle = model.register_forward_hook(self._record_logits)
 
     def _record_logits(self, module: torch.nn.Module, args: Any, output: Any) -> None:
         self.logits = output.logits[:, -1]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        rows = [row for row in self.rows.tolist() if row < self.count]  # they are first in the batch
-        logps = (self.logits[: len(rows)].float() / self.temperature).log_softmax(dim=-1)
-        sampled = logps.gather(1, input_ids[: len(rows), -1:].to(logps.device))[:, 0]
-        for row, logp in zip(rows, sampled.tolist(), strict=True):
+        at = [(place, row) for place, row in enumerate(self.rows.tolist()) if row in self.logps]
+        places = torch.tensor([place for place, _ in at], dtype=torch.long, device=self.logits.device)
+        logps = (self.logits[places].float() / self.temperature).log_softmax(dim=-1)
+        sampled = logps.gather(1, input_ids.to(places.device)[places, -1:])[:, 0]
+        for (_, row), logp in zip(at, sampled.tolist(), strict=True):
             self.logps[row].append(logp)
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def recorder_for(trainer: RolloutTrainer, model: PreTrainedModel, prompts: Sequence[Prompt]) -> LogProbRecorder | None:
-    """A recorder for the first group of this process's first generation, else None; None with dropout too, which makes
-    any two passes differ."""
+    """A recorder for groups of this process's first generation, else None; None with dropout too, which makes any two
+    passes differ."""
     if trainer.agreement_checked or dropout_of(bare_model(model)):
         return None
     trainer.agreement_checked = True
-    return LogProbRecorder(bare_model(model), groups_of(prompts)[1].count(0), trainer.temperature)
+    return LogProbRecorder(bare_model(model), watched_groups(prompts), trainer.temperature)
+
+
+def watched_groups(prompts: Sequence[Prompt]) -> list[range]:
+    """The rows of the first group, of that with the shortest and of that with the longest prompt; always three, so
+    that all ranks make as many passes."""
+    unique, numbers = groups_of(prompts)
+    lengths = [len(prompt.ids) for prompt in unique]
+    chosen = (0, lengths.index(min(lengths)), lengths.index(max(lengths)))
+    return [range(numbers.index(number), numbers.index(number) + numbers.count(number)) for number in chosen]
 
 
 def check_agreement(
@@ -68,24 +80,54 @@ def check_agreement(
     prompts: Sequence[Prompt],
     completion_ids: Sequence[list[int]],
 ) -> float:
-    """Mean |difference| of the log-probs of the first group, the largest of all ranks. Raises Disagreement, on all."""
+    """Mean |difference| of the log-probs of a watched group, the largest of all groups and ranks. Raises Disagreement,
+    on all ranks."""
     recorder.handle.remove()
-    ids, device = completion_ids[: recorder.count], trainer.accelerator.device
-    completions = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True).to(device)
-    lengths = [len(row) for row in ids]
+    gaps: list[tuple[float, float]] = []  # of each group: rollouts from training, training from rows alone
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
-        training = trainer.score_completions(trainer.model, prompts[: recorder.count], completions, lengths).logps
-    pairs = [
-        (training[row, : len(tokens)].tolist(), recorder.logps[row][: len(tokens)]) for row, tokens in enumerate(ids)
-    ]
-    gaps = [abs(a - b) for logps, sampling_logps in pairs for a, b in zip(logps, sampling_logps, strict=True)]
-    mean = torch.tensor([sum(gaps) / len(gaps)], device=device)
-    difference = float(trainer.accelerator.gather(mean).max())
+        for rows in recorder.watched:
+            training = logps_of(trainer, prompts, completion_ids, rows)
+            alone = logps_of(trainer, prompts, completion_ids, rows[:1], shared=False, own_positions=True)
+            sampling = [recorder.logps[row][: len(completion_ids[row])] for row in rows]
+            gaps.append((mean_gap(sampling, training), mean_gap(training[:1], alone)))
+    largest = torch.tensor(gaps, device=trainer.accelerator.device).amax(dim=0)[None]
+    from_training, from_alone = trainer.accelerator.gather(largest).amax(dim=0).tolist()
     limit = MAX_DIFFERENCE_BY_BYTES[computation_bytes(trainer)]
-    if not difference <= limit:
+    if not from_training <= limit:
         raise Disagreement(
-            f"the first rollout: got log-probs that differ from training's by {difference:.3g} nats a token, expected "
-            f"at most {limit:g}: generating and training do not compute the same, and the policy would be trained on "
-            "another; try --prefill_once false, --shared_prefix false, or --attn_implementation eager"
+            f"the first rollout: got log-probs that differ from training's by {from_training:.3g} nats a token, "
+            f"expected at most {limit:g}: generating and training do not compute the same, and the policy would be "
+            "trained on another; try --prefill_once false, --shared_prefix false, or --attn_implementation eager"
         )
-    return difference
+    if not from_alone <= limit:
+        raise Disagreement(
+            f"the first rollout: got log-probs in training that differ by {from_alone:.3g} nats a token from those of "
+            f"a row alone, expected at most {limit:g}: the positions or masks of its batches are not the model's own; "
+            "try --shared_prefix false --prefill_once false"
+        )
+    return max(from_training, from_alone)
+
+
+def logps_of(
+    trainer: RolloutTrainer,
+    prompts: Sequence[Prompt],
+    completion_ids: Sequence[list[int]],
+    rows: range,
+    **options: Any,
+) -> list[list[float]]:
+    """The trainer's log-probs of these rows' completions; `options` go to `score_completions`."""
+    ids = [completion_ids[row] for row in rows]
+    completions = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
+    batch = ([prompts[row] for row in rows], completions.to(trainer.accelerator.device), list(map(len, ids)))
+    logps = trainer.score_completions(trainer.model, *batch, **options).logps.tolist()
+    return [row[: len(tokens)] for row, tokens in zip(logps, ids, strict=True)]
+
+
+def mean_gap(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
+    """Mean |difference| of two lists of rows of log-probs.
+
+    >>> mean_gap([[-1.0, -2.0], [-3.0]], [[-1.0, -2.5], [-4.0]])
+    0.5
+    """
+    pairs = [pair for rows in zip(ours, theirs, strict=True) for pair in zip(*rows, strict=True)]
+    return sum(abs(a - b) for a, b in pairs) / len(pairs)

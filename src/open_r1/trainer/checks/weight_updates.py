@@ -11,14 +11,16 @@ under ZeRO and FSDP, the parameters elsewhere.
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from open_r1.errors import RunEnded
+from open_r1.models.model_parts import bare_model, vision_parts
 from open_r1.trainer.protocols import RunTrainer
 
 logger = logging.getLogger(__name__)
@@ -30,10 +32,11 @@ BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes 
 MAX_NAMES = 3  # of a group in the warning
 
 NO_GRADIENT = (
-    "No gradient reached: {names}. The loss does not depend on them: text rows use no vision tower, a router may "
-    "pass an expert by, a module may be detached. Give it rows that use it, or freeze it, which saves memory "
-    "(--freeze_vision_modules true for the vision tower)"
+    "No gradient reached: {names}. The loss does not depend on them: parts that the data never reaches learn nothing "
+    "(a vision tower on text rows, a video or audio tower on pictures, layers behind the feature layer that is read, "
+    "an expert without tokens), nor do those that take no gradient by design (a router's correction bias)"
 )
+FREEZE = "; no row of these steps reached the vision tower: --freeze_vision_modules true saves its memory"
 ROUNDED = (
     "A gradient came, but the weight is what it was: {names}. The step was smaller than the weight's precision: use "
     "--dtype float32 (with --bf16 true for speed), or --deepspeed with --bf16 true, which keeps float32 masters, or a "
@@ -96,7 +99,9 @@ class WeightUpdates(TrainerCallback):
         for hook in self.hooks:
             hook.remove()
         if not self._learned().all() and self.trainer.is_world_process_zero():
-            logger.warning("%s", unmoved_warning(self.names, self.changed.tolist(), self.had_gradient.tolist()))
+            had_gradient = self.had_gradient.tolist()
+            idle = vision_is_idle(bare_model(self.trainer.model), self.names, had_gradient)
+            logger.warning("%s", unmoved_warning(self.names, self.changed.tolist(), had_gradient, idle))
 
     def _gradient_hook(self, number: int) -> Any:
         """A hook that records whether a parameter's gradient is other than zero."""
@@ -158,16 +163,46 @@ def mixing_factors(count: int, device: torch.device) -> torch.Tensor:
     return (z ^ (z >> 31)) | 1
 
 
-def unmoved_warning(names: Sequence[str], changed: Sequence[bool], had_gradient: Sequence[bool]) -> str:
+def vision_is_idle(model: torch.nn.Module, names: Sequence[str], had_gradient: Sequence[bool]) -> bool:
+    """Whether the vision tower and the projector train and no gradient reached any of them."""
+    parts = vision_parts(model) if isinstance(model, PreTrainedModel) else ()
+    vision = [reached for name, reached in zip(names, had_gradient, strict=True) if any(p in name for p in parts)]
+    return bool(vision) and not any(vision)
+
+
+def unmoved_warning(
+    names: Sequence[str], changed: Sequence[bool], had_gradient: Sequence[bool], vision_idle: bool = False
+) -> str:
     """The warning about parameters that learn nothing, each with the likely reason."""
     rows = list(zip(names, changed, had_gradient, strict=True))
-    groups = {
-        NO_GRADIENT: [name for name, _, gradient in rows if not gradient],
-        ROUNDED: [name for name, change, gradient in rows if gradient and not change],
-    }
-    count = sum(map(len, groups.values()))
-    reasons = [text.format(names=grouped_names(group)) for text, group in groups.items() if group]
+    unreached = [name for name, _, gradient in rows if not gradient]
+    rounded = [name for name, change, gradient in rows if gradient and not change]
+    reasons = []
+    if unreached:
+        modules = whole_modules(unreached, [name for name, _, gradient in rows if gradient])
+        reasons.append(NO_GRADIENT.format(names=grouped_names(modules)) + FREEZE * vision_idle)
+    if rounded:
+        reasons.append(ROUNDED.format(names=grouped_names(rounded)))
+    count = len(unreached) + len(rounded)
     return f"{count} of {len(rows)} trained parameters learned nothing in {STEPS} steps. {'. '.join(reasons)}"
+
+
+def whole_modules(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """`names` of parameters, where all of a module are among them by the module's name, of the largest such module.
+
+    >>> whole_modules(["m.video.0.weight", "m.video.0.bias", "m.norm.weight"], ["m.head.weight"])
+    ['m.video', 'm.norm.weight']
+    """
+    mixed = {part for name in others for part in outer_modules(name)}
+    largest = [next((part for part in outer_modules(name) if part not in mixed), name) for name in names]
+    sizes = Counter(largest)
+    return list(dict.fromkeys(m if sizes[m] > 1 else name for m, name in zip(largest, names, strict=True)))
+
+
+def outer_modules(name: str) -> list[str]:
+    """The modules around a parameter, the outermost first: "a.b.weight" -> "a", "a.b"."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def no_update_reason(step: int, norm: float, rate: float) -> str:

@@ -17,7 +17,16 @@ EARLIER = "earlier"
 COMPLETIONS = "completions"  # TRL's, of --log_completions
 LINES = ("rollouts.jsonl", "metrics.jsonl")  # an earlier run has logged if one of them exists
 # LINES are last: after a kill in between, the next run moves the rest.
-LOGS = ("rollout_images", "reward_curve.png", "report.html", "resolved_config.yaml", "watchdog", COMPLETIONS, *LINES)
+LOGS = (
+    "rollout_images",
+    "row_rates.json",
+    "reward_curve.png",
+    "report.html",
+    "resolved_config.yaml",
+    "watchdog",
+    COMPLETIONS,
+    *LINES,
+)
 logger = logging.getLogger(__name__)
 
 

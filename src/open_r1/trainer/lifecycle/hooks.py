@@ -10,6 +10,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import has_length
 
 from open_r1.errors import UsageError
+from open_r1.rollout.image_tokens import refuse_other_counts
 from open_r1.trainer.lifecycle.held_folder import FolderMoved, HeldFolder, moved_text
 from open_r1.trainer.lifecycle.preemption import StopSignals
 from open_r1.trainer.lifecycle.watchdog import Watchdog
@@ -64,10 +65,12 @@ class LifecycleHooks:
         super().log(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises RunStopped, on all ranks, before the micro-batch."""
+        """Raises RunStopped, on all ranks, before the micro-batch, and UsageError where a prompt has other numbers of
+        image tokens and of image features."""
         self.signals.check(self.accelerator)
         self.watch.enter("update", self.state.global_step)
-        return super().training_step(*args, **kwargs)
+        with refuse_other_counts(self.model.config._name_or_path):
+            return super().training_step(*args, **kwargs)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, *args: Any) -> Any:
         """The micro-batches of an optimizer step. Raises UsageError where the data loader ends before its length: an

@@ -58,10 +58,11 @@ class StopSignals:
 
     def check(self, accelerator: Accelerator) -> None:
         """Raises RunStopped on all ranks if any received a stop signal; all call it."""
-        numbers = torch.tensor([int(self.received or 0)], device=accelerator.device)
-        number = int(accelerator.gather(numbers).max()) if accelerator.num_processes > 1 else numbers
+        number = int(self.received or 0)
+        if accelerator.num_processes > 1:
+            number = int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
         if number:
-            raise run_stopped(int(number))
+            raise run_stopped(number)
 
     @contextmanager
     def handlers(self) -> Iterator[None]:

@@ -11,6 +11,8 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from open_r1.errors import RunEnded, UsageError, last_words
 from open_r1.report.run_folder import FINAL_MODEL
 from open_r1.trainer.checkpointing.atomic_save import SaveFailed, staged
@@ -32,7 +34,7 @@ def train(trainer: RunTrainer, resume: Resume) -> None:
     Ends the process with status 0 after a stop signal, and with 1 where the run cannot go on, also where code that it
     calls raises SystemExit; both say how to continue. Other errors pass, with that as a note.
     """
-    with trainer.watch.running(), trainer.signals.handlers(), record_step_begins(trainer):
+    with logging_redirect_tqdm(), trainer.watch.running(), trainer.signals.handlers(), record_step_begins(trainer):
         try:
             trainer.saved_folder = resume.checkpoint
             trainer.refuse_moved()  # holds the folder from here on

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.redaction import command_line
 from open_r1.report.diagnoses import findings
 from open_r1.report.history import read_metrics

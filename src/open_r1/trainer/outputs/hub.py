@@ -13,8 +13,10 @@ from typing import Any
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.paths import split_paths
+from open_r1.models.quantization import four_bit_of
 from open_r1.models.saving import SideFiles, save_side_files, save_weights, side_files
 from open_r1.redaction import command_line, redacted
 from open_r1.report.model_card import Card, write_card
@@ -103,6 +105,7 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
         reward_method=task.reward_method or find_task(task.task_type).method,
         max_completion_length=getattr(training, "max_completion_length", None),
         max_anyres_num=task.max_anyres_num,
+        box_space=task.box_space,
         base_model=model_args.model_name_or_path,
     )
 
@@ -127,5 +130,6 @@ def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args:
         rewards=list(zip(rewards, weights, strict=True)),
         hub_dataset=hub if hub and not Path(hub).exists() else None,
         settings={n: getattr(training, n) for n in CARD_SETTINGS.split() if getattr(training, n, None) is not None}
-        | ({"use_peft": True, "lora_r": model_args.lora_r} if model_args.use_peft else {}),
+        | ({"use_peft": True, "lora_r": model_args.lora_r} if model_args.use_peft else {})
+        | ({"base model in": str(four_bit)} if (four_bit := four_bit_of(model_args)) else {}),
     )

@@ -3,6 +3,8 @@
 A line of `rollouts.jsonl` is one group:
 `{"step", "id", "where", "prompt", "images": [file under rollout_images], "solution", "gold": [outline],
 "completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
+Completions that `--vision_probe` looked at have a `"dependency"` too: each token's text, and the nats by which the
+pictures make it likelier than blank ones.
 `step` counts the optimizer steps before it; `parsed` is the answer of the accuracy method, as short text, or
 null; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
 `open_r1.rewards.base.Outline`. A picture is stored once, named by its content. A long run keeps its newest groups,
@@ -86,6 +88,7 @@ class RolloutLog:
                     "tokens": scored["tokens"][i],
                     "truncated": scored["truncated"][i],
                     "outlines": self._outlines(scored["completions"][i], record),
+                    **({"dependency": shading} if (shading := scored.get("dependency", {i: None})[i]) else {}),
                 }
                 for i in rows
             ],

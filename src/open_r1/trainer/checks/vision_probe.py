@@ -1,0 +1,197 @@
+"""Measures whether the policy looks: log-probs and answers with own pictures, with blank ones, with another row's.
+
+Every `--vision_probe` steps, on the first groups of a generation that have pictures:
+
+- `vision/dependency`: the mean over tokens of log p(token | own pictures) - log p(token | blank pictures), in nats, of
+  the completions that were sampled. Near 0 the completions would have been said without the pictures;
+- `vision/accuracy`, `vision/blind_accuracy`, `vision/swapped_accuracy`: the mean accuracy reward of one greedy answer
+  a row with its own pictures, with blank ones, and with those of another row in the row's own sizes. Runs without
+  `accuracy` among their rewards have none.
+
+Blank pictures have the processor's mean colour and the same sizes, so that prompts keep their tokens. Two passes
+without gradient and one greedy rollout; all ranks make as many, groups of text alone included, which no metric counts.
+No random number is drawn, so that a run with the probe learns what one without it does.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import NamedTuple
+
+import torch
+from transformers import GenerationConfig
+from trl.models.utils import disable_gradient_checkpointing
+
+from open_r1.data.images import load_images
+from open_r1.models.generation_defaults import flags_alone
+from open_r1.rollout.other_pictures import blank_pictures, donor_of, fitted_pictures, mean_color
+from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.token_texts import token_texts
+from open_r1.trainer.checkpointing.run_state import own_random_state
+from open_r1.trainer.distributed import on_all_ranks
+from open_r1.trainer.generation_batch import GenerationBatch
+from open_r1.trainer.protocols import RolloutTrainer
+
+PROBED_GROUPS = 6  # of a rank, at most
+ANSWERS = ("accuracy", "blind_accuracy", "swapped_accuracy")
+
+Shading = list[tuple[str, float]]  # the texts of a completion's tokens, and the dependency of each in nats
+
+
+class Views(NamedTuple):
+    """A row with its own pictures, with blank ones, and with another row's; None: it has no pictures, or there is no
+    other row."""
+
+    own: Example
+    blank: Example | None
+    swapped: Example | None
+
+
+def probe_is_due(trainer: RolloutTrainer) -> bool:
+    """Whether the generation in progress is the first one at or after a multiple of `--vision_probe` steps."""
+    args = trainer.args
+    if not (args.vision_probe and trainer.model.training):
+        return False
+    steps = args.steps_per_generation * trainer.num_iterations // args.gradient_accumulation_steps
+    first = trainer._step % args.gradient_accumulation_steps < args.steps_per_generation
+    return first and trainer.state.global_step % args.vision_probe < max(1, steps)
+
+
+def probe_vision(trainer: RolloutTrainer, completions: torch.Tensor, mask: torch.Tensor) -> list[Shading | None]:
+    """Log the metrics of the generation in progress; the shading of each completion, None where it was not probed.
+
+    `completions` (N, C) and `mask` (N, C) of its N rows. All ranks call it.
+    """
+    size, examples = trainer.num_generations, trainer.batch.examples
+    heads = probed_heads(examples, size)
+    views = on_all_ranks(lambda: views_of(trainer, [examples[head] for head in heads]))
+    with own_random_state(), trainer.watch.phase("rollout"):
+        places = [h + k for h in heads for k in range(size)]
+        dependency = dependency_of(trainer, views, completions[places], mask[places])
+        log_dependency(trainer, views, dependency, mask[places])
+        log_accuracies(trainer, views)
+    shadings: list[Shading | None] = [None] * len(examples)
+    for i, place in enumerate(places):
+        if views[i // size].blank is not None and place < size * trainer.rollouts.groups:  # others are not stored
+            ids = completions[place][: int(mask[place].sum())].tolist()
+            values = [round(value, 3) for value in dependency[i, : len(ids)].tolist()]
+            shadings[place] = list(zip(token_texts(trainer.processing_class, ids, special=False), values, strict=True))
+    return shadings
+
+
+def probed_heads(examples: Sequence[Example], size: int) -> list[int]:
+    """The first row of each group that is probed: those with pictures first, as many on each rank."""
+    heads = sorted(range(0, len(examples), size), key=lambda head: not examples[head].pictures)
+    return sorted(heads[:PROBED_GROUPS])
+
+
+def views_of(trainer: RolloutTrainer, examples: Sequence[Example]) -> list[Views]:
+    """The views of rows. Raises DataError for another row's picture that cannot be read."""
+    color, records = mean_color(trainer.processing_class), trainer.records["train"]
+    donors = [donor_of(example.record, records, trainer.args.seed) for example in examples]
+    pictures = iter(load_images([donor for donor in donors if donor is not None]))
+    blank = [(example, blank_pictures(example.pictures, color)) for example in examples if example.pictures]
+    swapped = [
+        (example, fitted_pictures(next(pictures), example.pictures))
+        for example, donor in zip(examples, donors, strict=True)
+        if donor is not None
+    ]
+    blank_views, swapped_views = (iter(trainer.loader.with_pictures(pairs)) for pairs in (blank, swapped))
+    return [
+        Views(example, next(blank_views) if example.pictures else None, next(swapped_views) if donor else None)
+        for example, donor in zip(examples, donors, strict=True)
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- log-probs
+
+
+def dependency_of(
+    trainer: RolloutTrainer, views: Sequence[Views], completions: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """(N, C) the dependency of each token, in nats; `completions` and `mask` (N, C) hold as many rows of each view."""
+    size, lengths = len(completions) // len(views), mask.sum(dim=1).tolist()
+
+    def logps(examples: list[Example]) -> torch.Tensor:
+        prompts: list[Prompt | None] = [p for p in trainer.prompts_on_device(examples) for _ in range(size)]
+        rows = trainer.args.per_device_train_batch_size
+        return trainer.score_in_parts(trainer.model, prompts, completions, lengths, rows).logps
+
+    with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
+        return logps([view.own for view in views]) - logps([view.blank or view.own for view in views])
+
+
+def log_dependency(
+    trainer: RolloutTrainer, views: Sequence[Views], dependency: torch.Tensor, mask: torch.Tensor
+) -> None:
+    """Log the mean over the tokens of all ranks."""
+    size = len(mask) // len(views)
+    seen = torch.tensor([view.blank is not None for view in views for _ in range(size)], device=mask.device)
+    counted = mask * seen[:, None]
+    log_mean(trainer, "vision/dependency", float((dependency * counted).sum()), int(counted.sum()))
+
+
+def log_mean(trainer: RolloutTrainer, name: str, total: float, count: int) -> None:
+    """Log the mean of what all ranks counted; nothing where that is nothing."""
+    here = torch.tensor([[total, float(count)]], device=trainer.accelerator.device)
+    total, count = trainer.accelerator.gather(here).sum(dim=0).tolist()
+    if count:
+        trainer._metrics["train"][name].append(total / count)
+
+
+# ---------------------------------------------------------------------------------------------------------- answers
+
+
+def log_accuracies(trainer: RolloutTrainer, views: Sequence[Views]) -> None:
+    """Log the mean accuracy reward of greedy answers, a metric for each of ANSWERS."""
+    names = [reward.__name__ for reward in trainer.reward_funcs]
+    if "accuracy" not in names:
+        return
+    reward = trainer.reward_funcs[names.index("accuracy")]
+    shown = [view[kind] for kind in range(len(ANSWERS)) for view in views]
+    examples = [example or view.own for example, view in zip(shown, [*views] * len(ANSWERS), strict=True)]
+    counted = [example is not None and bool(example.pictures) for example in shown]
+    ids = greedy_completions(trainer, examples)
+    texts = trainer.processing_class.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    scores = reward(
+        prompts=[example.conversation for example in examples],
+        completions=[[{"role": "assistant", "content": text}] for text in texts],
+        completion_ids=ids,
+        record=[example.record for example in examples],
+        images=[example.pictures for example in examples],
+    )
+    for kind, name in enumerate(ANSWERS):
+        place = slice(kind * len(views), (kind + 1) * len(views))
+        graded = zip(scores[place], counted[place], strict=True)
+        values = [score for score, counts in graded if counts and score is not None]
+        log_mean(trainer, f"vision/{name}", sum(values), len(values))
+
+
+def greedy_completions(trainer: RolloutTrainer, examples: list[Example]) -> list[list[int]]:
+    """Token ids of one greedy completion a row, by the run's engine. Raises RunStopped, on all ranks."""
+    if trainer.engine is not None:
+        return trainer.engine.greedy(examples)
+    with flags_alone(trainer.accelerator.unwrap_model(trainer.model)), generating_greedily(trainer, examples):
+        ids, _ = trainer._completions(trainer._tokenize_prompts([])[0], None, {}, 1)
+    trainer.signals.check(trainer.accelerator)
+    return ids
+
+
+@contextmanager
+def generating_greedily(trainer: RolloutTrainer, examples: list[Example]) -> Iterator[None]:
+    """Inside this context the trainer's generation is of these rows, and greedy."""
+    batch, config = trainer.batch, trainer.generation_config
+    trainer.batch = GenerationBatch([], examples, trainer.prompts_on_device(examples), skip_old_pass=False)
+    trainer.generation_config = greedy_config(config)
+    try:
+        yield
+    finally:
+        trainer.batch, trainer.generation_config = batch, config
+
+
+def greedy_config(config: GenerationConfig) -> GenerationConfig:
+    """The configuration without sampling."""
+    config = copy(config)
+    config.do_sample = False
+    config.temperature = config.top_p = config.top_k = config.min_p = None
+    return config
