@@ -17,10 +17,14 @@ from typing import Any
 from rich.console import Console
 
 from open_r1.errors import UsageError
+from open_r1.plan.config_numbers import vision_config_of
 from open_r1.plan.dims import TILES, Dims, per_image, read_dims
-from open_r1.plan.memory import GIB, total_bytes, trained_parameters
+from open_r1.plan.gpus import gpu_of
+from open_r1.plan.memory import GIB, total_bytes
+from open_r1.plan.optimizers import state_bytes_of
 from open_r1.plan.propose import SLOWER, Planned, gpus_needed, propose, training_flags
-from open_r1.plan.settings import ENGINES, PlannedRun
+from open_r1.plan.settings import ADAMW, ENGINES, FLOAT, PlannedRun
+from open_r1.plan.states import trained_parameters
 from open_r1.plan.tables import engine_table, memory_bar
 
 DTYPES = {"float32": 4, "bfloat16": 2}
@@ -33,7 +37,8 @@ def plan_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="model folder or hub name; its configuration is read")
     parser.add_argument("--gpus", default=1, **number, help="GPUs in all (default 1)")
     parser.add_argument("--nodes", default=1, **number, help="machines that they are in (default 1)")
-    parser.add_argument("--gpu_memory", type=float, default=80, help="GiB of a GPU, as it is sold (default 80)")
+    parser.add_argument("--gpu", help="the GPU by name, t4, 4090, l40s, a100-80, h100, ...: its memory")
+    parser.add_argument("--gpu_memory", type=float, help="GiB of a GPU, as it is sold (default: --gpu's, else 80)")
     parser.add_argument("--host_memory", type=float, help="GiB of main memory of a node (default: not checked)")
     parser.add_argument("--max_pixels", default=1003520, **number, help="largest image area (default 1003520)")
     parser.add_argument("--images_per_row", type=int, default=1, help="images of a prompt (default 1)")
@@ -43,6 +48,7 @@ def plan_parser() -> argparse.ArgumentParser:
     parser.add_argument("--completion", default=1024, **number, help="--max_completion_length (default 1024)")
     parser.add_argument("--group", default=8, **number, help="--num_generations (default 8)")
     parser.add_argument("--global_batch", default=128, **number, help="completions of a step (default 128)")
+    parser.add_argument("--tokens_per_forward", **number, help="most tokens of a pass over a part of a batch")
     parser.add_argument("--batch", **number, help="--per_device_train_batch_size (default: searched)")
     parser.add_argument(
         "--engine", choices=sorted(ENGINES), help="none, or a file of local_scripts (default: searched)"
@@ -51,6 +57,9 @@ def plan_parser() -> argparse.ArgumentParser:
     parser.add_argument("--beta", type=float, default=0.04, help="above 0 a reference model is held (default 0.04)")
     parser.add_argument("--use_peft", action="store_true", help="LoRA: adapters train, the model does not")
     parser.add_argument("--lora_r", default=64, **number, help="rank of the adapters (default 64)")
+    parser.add_argument("--load_in_4bit", action="store_true", help="the base model under LoRA has 4 bits a weight")
+    parser.add_argument("--use_bnb_nested_quant", action="store_true", help="scales of 4-bit weights in 8 bits")
+    parser.add_argument("--optim", default=ADAMW, help=f"the optimizer (default {ADAMW}), adamw_8bit, ...")
     parser.add_argument("--freeze_vision_modules", action="store_true", help="the vision tower does not train")
     parser.add_argument(
         "--dtype", choices=DTYPES, help="of weights without DeepSpeed (default float32; LoRA bfloat16)"
@@ -72,7 +81,23 @@ def positive(text: str) -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises UsageError for values that do not go together."""
+    """Raises UsageError for values that do not go together; fills in the memory of the GPU."""
+    if args.gpu_memory is None:
+        args.gpu_memory = gpu_of(args.gpu).memory if args.gpu else 80
+    elif args.gpu:
+        raise UsageError("--gpu_memory: got a number beside --gpu, whose memory is known; leave one out")
+    state_bytes_of(args.optim, FLOAT)
+    if args.load_in_4bit and not args.use_peft:
+        raise UsageError("--load_in_4bit: got no --use_peft, expected it: a base in 4 bits does not train; add it")
+    if args.use_bnb_nested_quant and not args.load_in_4bit:
+        raise UsageError("--use_bnb_nested_quant: got no --load_in_4bit, whose scales it rounds; add it")
+    stage = ENGINES[args.engine].stage if args.engine else 0
+    if args.load_in_4bit and stage == 3:
+        raise UsageError(f"--load_in_4bit: got --engine {args.engine}, which cuts weights; 4-bit ones stay whole")
+    if args.tokens_per_forward and stage == 3:
+        raise UsageError(
+            f"--tokens_per_forward: got --engine {args.engine}, whose ranks make their passes together; choose another"
+        )
     if args.gpus % args.nodes:
         raise UsageError(f"--gpus: got {args.gpus}, expected a multiple of --nodes {args.nodes}: all GPUs together")
     if args.batch and args.batch % args.group:
@@ -92,7 +117,7 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
     """The run that the flags describe; `search` varies batch, engine and checkpointing where they are not given."""
     patches, tokens = (0, 0)
     if args.images_per_row:
-        patches, tokens = per_image(config, args.max_pixels, args.image_tokens, args.max_anyres_num)
+        patches, tokens = per_image(config, args.max_pixels, args.image_tokens, args.max_anyres_num, args.model)
     batch = args.batch or args.group
     return PlannedRun(
         prompt_tokens=args.images_per_row * tokens + args.prompt_text_tokens,
@@ -101,12 +126,16 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
         group_size=args.group,
         batch_completions=batch,
         accumulation_steps=args.global_batch // (args.gpus * batch),
+        tokens_per_forward=args.tokens_per_forward,
         gpus=args.gpus,
         nodes=args.nodes,
         bytes_per_weight=DTYPES[args.dtype or ("bfloat16" if args.use_peft else "float32")],
         gradient_checkpointing=args.gradient_checkpointing != "false",
         reference_model=args.beta > 0,
         lora_r=args.lora_r if args.use_peft else 0,
+        four_bit=args.load_in_4bit,
+        nested_scales=args.use_bnb_nested_quant,
+        optim=args.optim,
         freeze_vision=args.freeze_vision_modules,
         vllm_mode=args.vllm_mode if args.use_vllm else None,
         vllm_memory_share=args.vllm_gpu_memory_utilization or 0.3,
@@ -115,12 +144,17 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
     )
 
 
+def engines_for(run: PlannedRun) -> tuple[str, ...]:
+    """The engines to try, the fastest first: all but ZeRO-3 for what it refuses."""
+    return tuple(name for name in SLOWER if ENGINES[name].stage < 3 or not run.refuses_zero3)
+
+
 def search(
     dims: Dims, args: argparse.Namespace, run: PlannedRun
 ) -> tuple[Planned | None, Planned | None, dict[str, Any]]:
     """(the fastest plan that fits, the one with the smallest peak, the options of the search); see `propose`."""
     options = {
-        "engines": (args.engine,) if args.engine else tuple(SLOWER),
+        "engines": (args.engine,) if args.engine else engines_for(run),
         "checkpointing": {"true": (True,), "false": (False,)}.get(args.gradient_checkpointing, (False, True)),
         "host_bytes": args.host_memory * GIB if args.host_memory else None,
         "tensor_parallel": args.vllm_tensor_parallel_size,
@@ -132,7 +166,7 @@ def search(
 
 def command(planned: Planned, args: argparse.Namespace) -> list[str]:
     """The flags of a training script for this setting, the planner's own --max_pixels and --beta included."""
-    by_area = args.images_per_row and hasattr(read_dims(args.model)[1].vision_config, "spatial_merge_size")
+    by_area = args.images_per_row and hasattr(vision_config_of(read_dims(args.model)[1]), "spatial_merge_size")
     pixels = f"--max_pixels {args.max_pixels} " if by_area and not args.image_tokens else ""
     return [*training_flags(planned), f"{pixels}--beta {args.beta:g}"]
 
@@ -158,6 +192,8 @@ def show_plan(console: Console, dims: Dims, args: argparse.Namespace, run: Plann
         console.print("\nThese flags fit:")
         for line in command(planned, args):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
+        if args.gpu and not gpu_of(args.gpu).bfloat16:
+            console.print(f"A {args.gpu} has no bfloat16: take --fp16 true and --dtype float16", highlight=False)
         return 0
     console.print("\n" + shortfall(dims, args, run, least, options), highlight=False, soft_wrap=True)
     return 1

@@ -1,24 +1,48 @@
 """A vision-language model's sizes from its configuration: it is built on torch's `meta` device, without weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from transformers import PreTrainedModel
+from PIL import Image
+from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from open_r1.errors import UsageError
-from open_r1.models.configuration import empty_model, read_config
-from open_r1.models.families import family_of
+from open_r1.models.configuration import empty_model, one_line, read_config
 from open_r1.models.lora import linear_layers
+from open_r1.models.model_parts import vision_parts
+from open_r1.models.quantization import weight_count
+from open_r1.plan.config_numbers import (
+    HEADS,
+    HIDDEN,
+    KV_HEADS,
+    LAYERS,
+    caching_layers,
+    feed_forward,
+    key_and_value_size,
+    patches_of_token,
+    setting_of,
+    side_of,
+    tower_configs,
+    vision_config_of,
+)
 
 TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image
+LARGE_SHAPES = (
+    (2048, 2048),
+    (4096, 1024),
+    (1024, 4096),
+)  # (width, height) in pixels of pictures whose tokens are counted
+ADAPTER = ".lora_"  # in names of an adapter's layers
+GATES = ("gate_proj", "gate_up_proj", ".w3.", "input_linear")  # in names of weights of a gated feed-forward part
 
 
 @dataclass(frozen=True)
 class Tower:
     """Sizes of a stack of transformer layers.
 
-    `gated`: its feed-forward part multiplies two projections; `intermediate`: the width of all experts of a token.
+    `caching_layers`: those that keep keys and values in a rollout, `cached` numbers for each token; `gated`: its
+    feed-forward part multiplies two projections; `intermediate`: the width of all experts of a token.
     """
 
     layers: int
@@ -29,6 +53,8 @@ class Tower:
     head_dim: int
     gated: bool
     parameters: int
+    caching_layers: int
+    cached: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +67,7 @@ class Dims:
     vocab: int
     patch: int  # pixels of a patch's side
     linears: tuple[tuple[int, int], ...]  # (inputs, outputs) of the language model's linear layers, for LoRA
+    tied: bool = False  # the head's weight is that of the embeddings
 
     @property
     def parameters(self) -> int:
@@ -52,56 +79,72 @@ class Dims:
 
 
 def dims_of(model: PreTrainedModel) -> Dims:
-    """Sizes of a model, which may be on the `meta` device. Raises UsageError for an unknown family."""
-    parts = family_of(model).vision
-    sizes = [(getattr(p, "ds_numel", p.numel()), any(x in n for x in parts)) for n, p in model.named_parameters()]
-    gates = [name for name, _ in model.named_modules() if name.endswith("gate_proj")]
-    gated = [any(part in name for part in parts) for name in gates]
-    text, vision = model.config.get_text_config(), model.config.vision_config
+    """Sizes of a model without its LoRA adapters; it may be on the `meta` device.
+
+    Raises UsageError where vision is not a part of its own.
+    """
+    parts = vision_parts(model)
+    own = [(name, p) for name, p in model.named_parameters() if ADAPTER not in name]
+    sizes = [(getattr(p, "ds_numel", weight_count(p)), name) for name, p in own]
+    seen = [(size, name) for size, name in sizes if is_of(name, parts)]
+    said = [(size, name) for size, name in sizes if not is_of(name, parts)]
+    text, vision = model.config.get_text_config(), vision_config_of(model.config)
     return Dims(
         name=model.config._name_or_path or model.config.model_type,
-        text=tower(text, sum(n for n, is_vision in sizes if not is_vision), gated=False in gated),
-        vision=tower(vision, sum(n for n, is_vision in sizes if is_vision), gated=True in gated),
+        text=tower(text, said),
+        vision=towers(vision, seen),
         vocab=text.vocab_size,
-        patch=square_side(vision.patch_size),
+        patch=side_of(
+            getattr(vision, "patch_size", None) or setting_of(tower_configs(vision)[0], ("patch_size",), 16)
+        ),
         linears=tuple(  # those that `--use_peft` adapts by default
             (module.in_features, module.out_features)
             for name, module in linear_layers(model).items()
-            if not any(part in f"{name}." for part in parts)
+            if not is_of(f"{name}.", parts) and ADAPTER not in name
         ),
+        tied=is_tied(model),
     )
 
 
-def tower(config: Any, parameters: int, gated: bool) -> Tower:
-    """Sizes of a tower from its part of the configuration."""
-    hidden = first_setting(config, "embed_dim", "hidden_size")  # Qwen2-VL calls its vision tower's width embed_dim
-    heads = first_setting(config, "num_attention_heads", "num_heads")
-    intermediate = getattr(config, "intermediate_size", None) or int(hidden * config.mlp_ratio)
-    if experts := getattr(config, "num_experts_per_tok", None):
-        intermediate = experts * (getattr(config, "moe_intermediate_size", None) or intermediate)
+def is_tied(model: PreTrainedModel) -> bool:
+    """Whether a model's head has the weight of its embeddings."""
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def is_of(name: str, parts: tuple[str, ...]) -> bool:
+    """Whether a parameter of this name is one of the vision tower."""
+    return any(part in name for part in parts)
+
+
+def towers(config: PreTrainedConfig, parameters: list[tuple[int, str]]) -> Tower:
+    """Sizes of a vision tower; one made of several has the layers of all, and the sizes of the widest."""
+    parts = [tower(part, parameters) for part in tower_configs(config)]
+    widest = max(parts, key=lambda part: part.hidden)
+    return replace(widest, layers=sum(part.layers for part in parts))
+
+
+def tower(config: PreTrainedConfig, parameters: list[tuple[int, str]]) -> Tower:
+    """Sizes of a tower from its part of the configuration and the sizes and names of its parameters.
+
+    A tower without layers is a projection of patches.
+    """
+    hidden = setting_of(config, HIDDEN)
+    heads, layers = setting_of(config, HEADS, 1), setting_of(config, LAYERS, 0)
+    latent, head_dim = setting_of(config, ("kv_lora_rank",), 0), key_and_value_size(config, hidden, heads)
+    kv_heads = heads if latent else setting_of(config, KV_HEADS, heads)
     return Tower(
-        layers=first_setting(config, "num_hidden_layers", "depth"),
+        layers=layers,
+        caching_layers=caching_layers(config, layers),
         hidden=hidden,
-        intermediate=intermediate,
+        intermediate=feed_forward(config, hidden, any("experts" in name for _, name in parameters)),
         heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or hidden // heads,
-        gated=gated,
-        parameters=parameters,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        cached=latent + setting_of(config, ("qk_rope_head_dim",), 0) if latent else 2 * kv_heads * head_dim,
+        gated=any(gate in name for _, name in parameters for gate in GATES),
+        parameters=sum(size for size, _ in parameters),
     )
-
-
-def first_setting(config: Any, *names: str) -> int:
-    """The first of these settings that the configuration has. Raises UsageError where it has none."""
-    values = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
-    if not values:
-        raise UsageError(f"{type(config).__name__}: got no {' or '.join(names)}, expected one; this model has no plan")
-    return values[0]
-
-
-def square_side(size: int | list[int] | tuple[int, ...]) -> int:
-    """A square's side, however a configuration writes it."""
-    return size if isinstance(size, int) else size[0]
 
 
 @cache
@@ -111,31 +154,46 @@ def read_dims(name: str) -> tuple[Dims, Any]:
     return dims_of(empty_model(config, name)), config
 
 
-def per_image(config: Any, max_pixels: int, tokens: int | None = None, tiles: int = TILES) -> tuple[int, int]:
+def per_image(
+    config: PreTrainedConfig, max_pixels: int, tokens: int | None = None, tiles: int = TILES, name: str | None = None
+) -> tuple[int, int]:
     """(patches, tokens) of the largest image: of `tokens` where given; of `max_pixels` where images are resized by
-    area, of `tiles` tiles and the whole image where they are cut, else of the family's one size. Raises UsageError
-    where that is unknown.
+    area, of `tiles` tiles and the whole image where they are cut, of the family's one size, else what the processor
+    of the model `name` counts. Raises UsageError where that is unknown.
     """
-    vision, per_token = config.vision_config, patches_per_token(config)
-    patch = square_side(vision.patch_size)
+    vision, per_token = vision_config_of(config), patches_of_token(config)
     if tokens is None and hasattr(vision, "spatial_merge_size"):
-        tokens = max_pixels // patch**2 // per_token
+        tokens = max_pixels // side_of(vision.patch_size) ** 2 // per_token
     elif tokens is None and (config.model_type == "internvl" or hasattr(config, "mm_tokens_per_image")):
         pieces = tiles + 1 if config.model_type == "internvl" and tiles > 1 else 1
-        tokens = pieces * (square_side(vision.image_size) // patch) ** 2 // per_token
-    if tokens is None:
-        raise UsageError(
-            f"--image_tokens: got nothing, expected the tokens of an image, as {config.model_type} resizes in its own "
-            f"way; python -m open_r1.check --model counts prompts"
-        )
+        tokens = pieces * (side_of(vision.image_size) // side_of(vision.patch_size)) ** 2 // per_token
+    elif tokens is None:
+        tokens = counted_tokens(config, name)
     return tokens * per_token, tokens
 
 
-def patches_per_token(config: Any) -> int:
-    """How many vision patches become one token of the language model."""
-    vision = config.vision_config
-    if merge := getattr(vision, "spatial_merge_size", None):
-        return merge**2
-    if hasattr(config, "mm_tokens_per_image"):
-        return (square_side(vision.image_size) // square_side(vision.patch_size)) ** 2 // config.mm_tokens_per_image
-    return round(1 / getattr(config, "downsample_ratio", 1 / getattr(config, "scale_factor", 1)) ** 2)
+def counted_tokens(config: PreTrainedConfig, name: str | None) -> int:
+    """The most tokens that the processor of the model `name` makes of an image. Raises UsageError without one."""
+    why = f"{config.model_type} resizes in its own way"
+    if name is not None:
+        try:
+            return largest_image(AutoProcessor.from_pretrained(name, trust_remote_code=False))
+        except (OSError, ValueError, ImportError) as error:
+            why += f", and its processor cannot be read ({one_line(error)})"
+    raise UsageError(
+        f"--image_tokens: got nothing, expected the tokens of an image, as {why}; python -m open_r1.check --model "
+        "counts prompts"
+    )
+
+
+def largest_image(processor: ProcessorMixin) -> int:
+    """The most tokens that a processor makes of large pictures of three shapes."""
+
+    def length(pictures: list[Image.Image]) -> int:
+        parts = [*({"type": "image", "image": each} for each in pictures), {"type": "text", "text": "."}]
+        fields = processor.apply_chat_template(
+            [{"role": "user", "content": parts}], tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        return fields["input_ids"].shape[1]
+
+    return max(length([Image.new("RGB", size)]) for size in LARGE_SHAPES) - length([])

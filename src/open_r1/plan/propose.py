@@ -7,7 +7,7 @@ from typing import Any
 
 from open_r1.plan.dims import Dims
 from open_r1.plan.memory import GIB, host_memory, kv_cache, rollout_bytes, total_bytes, training_bytes
-from open_r1.plan.settings import ENGINES, PlannedRun
+from open_r1.plan.settings import ADAMW, ENGINES, PlannedRun
 
 # Rough time of a step as a multiple of the fastest engine's: the order of the search, not a forecast.
 SLOWER = {"none": 1.0, "zero2": 1.02, "zero3": 1.15, "zero2_offload": 1.4, "zero3_offload": 2.2}
@@ -148,8 +148,14 @@ def training_flags(planned: Planned) -> list[str]:
         lines[-1] += " --dtype bfloat16"
     if not run.gather_for_rollouts:
         lines.append("--ds3_gather_for_generation false")
+    if run.tokens_per_forward:
+        lines.append(f"--tokens_per_forward {run.tokens_per_forward}")
     if run.lora_r:
-        lines.append(f"--use_peft true --lora_r {run.lora_r}")
+        base = " --load_in_4bit true" if run.four_bit else ""
+        base += " --use_bnb_nested_quant true" if run.nested_scales else ""
+        lines.append(f"--use_peft true --lora_r {run.lora_r}{base}")
+    if run.optim != ADAMW:
+        lines.append(f"--optim {run.optim}")
     if run.freeze_vision:
         lines.append("--freeze_vision_modules true")
     if run.vllm_mode:

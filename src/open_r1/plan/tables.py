@@ -20,7 +20,7 @@ def engine_table(dims: Dims, base: PlannedRun, options: dict[str, Any]) -> Table
     table = Table(title=f"GiB a GPU; batch {base.batch_completions}, accumulation {base.accumulation_steps}")
     for name in ("engine", "rollout", "training, checkpointing", "training, without", "host memory of a node"):
         table.add_column(name, justify="left" if name == "engine" else "right")
-    for engine in ENGINES.values():
+    for engine in (engine for engine in ENGINES.values() if engine.stage < 3 or not base.refuses_zero3):
         bytes_per_weight = base.bytes_per_computed_number if engine.deepspeed else base.bytes_per_weight
         setting = replace(base, engine=engine, bytes_per_weight=bytes_per_weight)
         runs = [replace(setting, gradient_checkpointing=checkpointing) for checkpointing in (True, False)]
