@@ -11,7 +11,15 @@ from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.report.attack_table import attack_findings, attack_table, false_pay_text, finding_lines
-from open_r1.rewards.attacks import ProgressBar, attacked, only_in_training, other_golds, try_strategies
+from open_r1.rewards.attacks import (
+    Earning,
+    FalsePay,
+    ProgressBar,
+    attacked,
+    only_in_training,
+    other_golds,
+    try_strategies,
+)
 from open_r1.rewards.registry import is_remote
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
 
@@ -36,24 +44,35 @@ def attacked_rows(data: RecordDataset, bad: Collection[str], prompt_mode: str) -
     """
     edges = np.linspace(0, len(data), min(MAX_ATTACKED, len(data)) + 1).astype(int)
     places = np.random.default_rng(0).integers(edges[:-1], edges[1:])  # drawn: rows may alternate in a period
-    facts = {"model_family": "original", "prompt_mode": prompt_mode}
+    facts = {"box_space": "original", "prompt_mode": prompt_mode}
     rows = (record.with_extra(**facts) for record in data.select(places) if record.where not in bad)
     return [sized for record in rows if (sized := with_sizes(record)) is not None]
 
 
-def report_attacks(
-    rewards: Sequence[BatchReward],
-    records: Sequence[Record],
-    settings: AttackSettings,
-    console: Console,
-    progress: ProgressBar,
-) -> int:
-    """Prints what cheap strategies and other rows' golds earn; returns the number of findings.
+@dataclass(frozen=True)
+class TriedStrategies:
+    """What cheap strategies and other rows' golds earn; `left_out` says what was not tried, `errors` what raised."""
 
-    A reward that raises is a finding.
-    """
-    for line in _left_out(rewards, records, settings):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    earnings: list[Earning]
+    pairs: list[FalsePay]
+    findings: list[Earning]
+    errors: list[str]
+    left_out: list[str]
+
+    def lines(self, limit: float) -> list[str]:
+        """All that is to be said beside the table."""
+        lines = [false_pay_text(result) for result in self.pairs if result.pairs]
+        lines += [f"{name}: {count:g} gradings without a verdict" for name, count in lost_gradings().items()]
+        lines += self.errors + finding_lines(self.findings, limit)
+        if self.earnings and not self.findings:
+            lines.append(f"no cheap strategy earns more than luck or {limit:g} of what the right answer earns")
+        return lines
+
+
+def tried_strategies(
+    rewards: Sequence[BatchReward], records: Sequence[Record], settings: AttackSettings, progress: ProgressBar
+) -> TriedStrategies:
+    """Try all cheap strategies, and golds of other rows, on the rewards that can be graded here."""
     here = [reward for reward in rewards if only_in_training(reward) is None]
     for reward in here:
         reward.start()
@@ -67,16 +86,28 @@ def report_attacks(
         except (RewardError, DataError) as error:  # a reward that raises, or a picture that it asks for is damaged
             errors.append(str(error))
     findings = attack_findings(earnings, targets, settings.limit, settings.allowed)
-    if earnings:
-        console.print(attack_table(earnings, findings))
-    lines = [false_pay_text(result) for result in pairs if result.pairs]
-    lines += [f"{name}: {count:g} gradings without a verdict" for name, count in lost_gradings().items()]
-    lines += errors + finding_lines(findings, settings.limit)
-    for line in lines:
+    return TriedStrategies(earnings, pairs, findings, errors, _left_out(rewards, records, settings))
+
+
+def report_attacks(
+    rewards: Sequence[BatchReward],
+    records: Sequence[Record],
+    settings: AttackSettings,
+    console: Console,
+    progress: ProgressBar,
+) -> int:
+    """Prints what cheap strategies and other rows' golds earn; returns the number of findings.
+
+    A reward that raises is a finding.
+    """
+    tried = tried_strategies(rewards, records, settings, progress)
+    for line in tried.left_out:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if earnings and not findings:
-        console.print(f"no cheap strategy earns more than luck or {settings.limit:g} of what the right answer earns")
-    return len(findings) + len(errors)
+    if tried.earnings:
+        console.print(attack_table(tried.earnings, tried.findings))
+    for line in tried.lines(settings.limit):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return len(tried.findings) + len(tried.errors)
 
 
 def _left_out(rewards: Sequence[BatchReward], records: Sequence[Record], settings: AttackSettings) -> list[str]:

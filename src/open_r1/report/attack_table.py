@@ -13,7 +13,7 @@ SHOWN_CHARS = 100  # of a completion in a sentence
 SHOWN_EXAMPLES = 3
 ATTACK_REMEDY = (
     "Training finds such an answer soon. Correct the reward, choose another --reward_method, or balance the rows; "
-    "--allow_attack NAME accepts a strategy, or a reward that is meant to pay for any answer"
+    "--allow_attack NAME of open_r1.check accepts a strategy, or a reward that is meant to pay for any answer"
 )
 GOLD_TITLE = "the right answer"
 

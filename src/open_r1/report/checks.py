@@ -198,6 +198,31 @@ def noise(part: MetricPoints, size: int) -> float:
     return 4 * sqrt(variance_of_values * 2 / size)
 
 
+def answers_blind(least: int) -> Check:
+    """A check of the newest WINDOW measurements, of `least` or more.
+
+    Answers with blank pictures earn three quarters of what they earn with the rows' own or more, and that is at least
+    0.15; where answers are not graded, tokens depend on the pictures by less than 0.005 nats.
+    """
+
+    def check(lines: MetricLines) -> str | None:
+        depends = points(lines, "vision/dependency")[-WINDOW:]
+        own, blind = (points(lines, f"vision/{name}accuracy")[-WINDOW:] for name in ("", "blind_"))
+        if len(blind) >= least and len(own) == len(blind):
+            if mean_value(blind) < max(0.75 * mean_value(own), 0.15):
+                return None
+            evidence = (
+                f"greedy answers earn {mean_value(blind):.3g} with blank pictures and {mean_value(own):.3g} with the "
+                f"rows' own over {span(blind)}"
+            )
+            return f"{evidence}; vision/dependency is {mean_value(depends):.2g} nats a token" if depends else evidence
+        if blind or len(depends) < least or mean_value(depends) > 0.005:
+            return None
+        return f"vision/dependency is {mean_value(depends):.2g} nats a token over {span(depends)}, below 0.005"
+
+    return check
+
+
 def gradings_lost(lines: MetricLines) -> str | None:
     """At least one grading or verdict a step failed over the newest window."""
     newest = {key: points(lines[-WINDOW:], key) for key in FAILED_GRADINGS}

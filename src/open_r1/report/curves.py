@@ -1,14 +1,15 @@
 """Draw `reward_curve.png` from `metrics.jsonl`: reward, each reward function, length, groups without signal, KL."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.report.history import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLES = {
     "reward": "reward (weighted sum, mean over completions)",
@@ -43,6 +44,9 @@ def smooth(values: list[float], weight: float = 0.9) -> list[float]:
 
 def draw_curves(folder: Path) -> Path:
     """Draw `folder/reward_curve.png` from `folder/metrics.jsonl` (FileNotFoundError without it); returns its path."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to import, before every run
+    from matplotlib.figure import Figure
+
     lines = read_metrics(folder)
     keys = {key for line in lines for key in line}
     rewards = {key: key.split("/")[1] for key in sorted(keys) if key.startswith("rewards/") and key.endswith("/mean")}

@@ -11,6 +11,7 @@ from open_r1.report.checks import (
     Check,
     MetricLines,
     always,
+    answers_blind,
     beyond,
     entropy_collapse,
     falling,
@@ -149,6 +150,14 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "clip_ratio/region_mean",
         beyond("clip_ratio/region_mean", 0.3),
         "Lower --learning_rate or --num_iterations, or widen --epsilon",
+    ),
+    "answers_without_looking": Diagnosis(
+        "Answers do not need the picture",
+        "vision/blind_accuracy",
+        answers_blind(WINDOW),
+        "Look at the rows that blank pictures answer, and drop or reword them; check that --max_pixels leaves enough "
+        "to see; reward looking by --perception_coef 0.01",
+        answers_blind(FIRST),
     ),
     "gradings_lost": Diagnosis(
         "Answers are not graded",

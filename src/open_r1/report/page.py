@@ -72,6 +72,7 @@ def render(runs: Sequence[RunFolder], date: str) -> TemplateStream:
         style=Markup(style),  # nosec B704 # a file of this package
         hashes={"script": script_hash(script), "style": script_hash(style)},
         smoothing=SMOOTHING,
+        dependency=any(b'"dependency"' in group.line for _, groups in run_groups for group in groups),
         megabytes=MAX_BYTES // 2**20,
         made=date,
     )
@@ -133,6 +134,7 @@ def page_facts(run: RunFolder, page_groups: Sequence[Group]) -> dict[str, Any]:
         "findings": [*found, *strategy_findings(shares)],
         "verdict": verdict(run.lines, [*found, *strategy_findings(shares)]),
         "strategies": shares,
+        "row_rates": run.row_rates,
         "groups": len(run.groups),
         "shown": len(page_groups),
         "model": run.flags.get("model_name_or_path", ""),

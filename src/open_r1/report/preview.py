@@ -47,7 +47,7 @@ def write_preview(data: Sequence[Record], out: Path) -> Path:
     records = sample_records(data)
     style = preview_style()
     page = PAGES.get_template("preview.html").render(
-        cards=[_card(record) for record in records],
+        cards=[row_card(record) for record in records],
         rows=len(data),
         style=Markup(style),  # nosec B704 # files of this package
         style_hash=script_hash(style),
@@ -86,7 +86,7 @@ def preview_style() -> str:
     return script_and_style()[1] + PAGES.loader.get_source(PAGES, "preview.css")[0]
 
 
-def _card(record: Record) -> dict[str, object]:
+def row_card(record: Record) -> dict[str, object]:
     """What the page says of a row."""
     outlines, notes = _gold_places(record)
     pictures = []

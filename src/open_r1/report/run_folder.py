@@ -1,5 +1,6 @@
 """Read a run's folder (metrics, flags, sampled groups), and compare the flags of runs. (torch-free)"""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,15 @@ class Group:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Outputs of a run so far: metric `lines`, `flags` of `resolved_config.yaml`, `groups` of `rollouts.jsonl`."""
+    """Outputs of a run so far: metric `lines`, `flags` of `resolved_config.yaml`, `groups` of `rollouts.jsonl`,
+    `row_rates` of `row_rates.json`, None where rows were not drawn by difficulty."""
 
     name: str
     folder: Path
     lines: list[dict[str, Any]]
     flags: dict[str, Any]
     groups: list[Group]
+    row_rates: dict[str, Any] | None = None
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
@@ -55,7 +58,9 @@ def _read(folder: Path, name: str) -> RunFolder:
     sections = yaml.load(config.read_text(encoding="utf-8"), yaml.CSafeLoader) if config.exists() else {}
     lines = whole_lines(rollouts) if rollouts.exists() else ()
     groups = [Group(line, row["step"], len(row["completions"]), tuple(row["images"])) for line, row in lines]
-    return RunFolder(name, folder, read_metrics(folder), flat(sections or {}), groups)
+    rates = folder / "row_rates.json"
+    row_rates = json.loads(rates.read_text(encoding="utf-8")) if rates.exists() else None
+    return RunFolder(name, folder, read_metrics(folder), flat(sections or {}), groups, row_rates)
 
 
 def names(folders: Sequence[Path]) -> list[str]:

@@ -130,6 +130,17 @@ function label(one) {
   return node;
 }
 
+// Tokens are shaded by the nats that the picture adds to them, fully from 3 on; those that it makes less likely are underlined.
+const FULL_SHADE = 3;
+
+function shaded(dependency) {
+  return dependency.filter(([text]) => text).map(([text, nats]) => {
+    const node = el("span", { class: nats < -0.05 ? "token less" : "token", title: `${signed(nats)} nats by the picture` }, text);
+    node.style.setProperty("--shade", Math.round(100 * Math.min(1, Math.max(0, nats) / FULL_SHADE)) + "%");
+    return node;
+  });
+}
+
 function completionCard(c, passes) {
   const side = c.advantage > 1e-6 ? "up" : c.advantage < -1e-6 ? "down" : "flat";
   const parts = Object.entries(c.rewards).flatMap(([name, value]) => [el("span", {}, name), el("span", {}, value === null ? "–" : value.toFixed(3))]);
@@ -137,7 +148,7 @@ function completionCard(c, passes) {
   const read = isUnparsed(c) || c.parsed === undefined ? null : el("div", { class: "read" }, "read: " + c.parsed);
   return el("div", { class: passes ? "completion" : "completion dim", role: "button", tabindex: 0 },
     el("div", { class: "score" }, el("span", {}, "reward ", el("b", {}, c.reward.toFixed(3))), el("span", { class: side, title: "advantage" }, signed(c.advantage))),
-    el("div", { class: "parts" }, ...parts), tags.length ? el("div", {}, ...tags) : null, el("pre", {}, c.text), read,
+    el("div", { class: "parts" }, ...parts), tags.length ? el("div", {}, ...tags) : null, el("pre", {}, ...(c.dependency ? shaded(c.dependency) : [c.text])), read,
     c.tokens === undefined ? null : el("div", { class: "soft num" }, c.tokens + " tokens"));
 }
 

@@ -1,0 +1,79 @@
+"""What follows from a survey's figures: findings with what to try, in words. (torch-free)"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from open_r1.report.diagnoses import Finding
+
+FEW_TEACH = 0.3  # share of groups
+MOSTLY = 0.5  # of the rows that teach nothing are of one kind
+CUT = 0.05  # share of truncated completions
+READ = 0.8  # share of completions whose answer is read, or whose format is right
+BLIND = 0.8  # share of the accuracy that stays without the picture
+SEEN_ROWS = 30  # with pictures, for a finding about them
+
+
+def survey_findings(figures: Mapping[str, Any]) -> list[Finding]:
+    """All findings about the figures of a survey, as `survey.json` holds them."""
+    checks = (few_teach, cut_off, unread, unseen)
+    return [finding for check in checks for finding in check(figures)]
+
+
+def few_teach(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    """Too few groups with spread, by the kind of most rows without it."""
+    teach, dead, rows = figures["teach"], figures["dead"], figures["rows"]
+    if teach["share"] >= FEW_TEACH:
+        return
+    kinds = {
+        "none_right": (
+            "no completion is right",
+            "Look at such rows below: is their gold right, and can it be read? Then easier rows, more "
+            "--num_generations, a reward that pays for a part, or SFT first",
+        ),
+        "all_right": (
+            "all completions are right",
+            "The model can do this already: take harder rows, or train on the filtered files",
+        ),
+        "others": (
+            "all completions earn the same without being all right or all wrong",
+            "Look at what the rewards pay: one that is the same for every answer teaches nothing",
+        ),
+    }
+    kind = max(dead, key=lambda name: dead[name])
+    what, remedy = kinds[kind]
+    evidence = (
+        f"{teach['share']:.0%} [{teach['low']:.0%}, {teach['high']:.0%}] of the groups of {figures['group']} would "
+        f"have spread; of {rows} rows {sum(dead.values())} have none, and of {dead[kind]} of these {what}"
+    )
+    yield Finding("few_groups_teach", "Most groups would teach nothing", "", evidence, remedy)
+
+
+def cut_off(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    """Completions that reach the budget of tokens."""
+    longest = figures["budgets"][-1]
+    if longest["truncated"] > CUT:
+        evidence = f"{longest['truncated']:.0%} of the completions do not end within {longest['tokens']} tokens"
+        remedy = "Raise --max_completion_length, or ask for shorter answers by --prompt_mode direct"
+        yield Finding("truncated", "Completions are cut off", "", evidence, remedy)
+
+
+def unread(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    """Answers that the parser does not read, and formats that are not kept."""
+    rates = {"have an answer that is read": figures["parse_rate"], "keep the asked format": figures["format_rate"]}
+    low = {what: rate for what, rate in rates.items() if rate < READ}
+    if low:
+        evidence = "Of the completions " + " and ".join(f"{rate:.0%} {what}" for what, rate in low.items())
+        remedy = "Read some in predictions.jsonl; change --prompt_template, reward the format, or start with some SFT"
+        yield Finding("unread", "Answers are not in the form that is asked for", "", evidence, remedy)
+
+
+def unseen(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    """Rows that are answered as well without their picture."""
+    blank = figures["sight"].get("blank")
+    if not blank or blank["own"]["rows"] < SEEN_ROWS or not blank["own"]["share"]:
+        return
+    seen, blind = blank["own"]["share"], blank["shown"]["share"]
+    if blind >= BLIND * seen and blank["gain"]["low"] <= 0:
+        evidence = f"Accuracy is {seen:.3f} with the picture and {blind:.3f} with a blank one"
+        remedy = "Either the model does not look, or the questions do not ask it to: balance the golds, drop such rows"
+        yield Finding("answers_without_looking", "The picture makes no difference", "", evidence, remedy)
