@@ -5,9 +5,9 @@
 
 Green: the gold outline; yellow, filled: the true mask (`segmentation`); red, dashed: the prediction, whose IoU is in
 the title, the gold's in the legend.
-A line of the predictions holds `id`, a row's id, and `completion`, the model's text; with --model_family
-its numbers are read as that family's where it states no size. Rows that have no prediction are drawn without one; a
-prediction that is no outline says so.
+A line of the predictions holds `id`, a row's id, and `completion`, the model's text; with --box_space, or the
+--model_family whose space it is, its numbers are read in that space where it states no size. Rows that have no
+prediction are drawn without one; a prediction that is no outline says so.
 """
 
 import argparse
@@ -24,16 +24,17 @@ import numpy as np
 import orjson
 from matplotlib.patches import Patch
 
-from open_r1.data.geometry.coordinates import COORDINATES
+from open_r1.data.geometry.coordinates import SPACES, space_of
 from open_r1.data.geometry.masks import decode_rle
 from open_r1.data.geometry.polygons import outline_points
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.drawing import ANSWERED, GOLD
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.polygons import last_polygon
+from open_r1.rewards.pictures import in_pixels
 from open_r1.rewards.segmentation import frame_size, gold_polygon, mask_iou, true_mask
 
 TRUTH = "#ffdc00"
@@ -72,8 +73,7 @@ def draw(record: Record, completion: str | None, path: Path) -> None:
         layer[decode_rle(true_mask(record, gold, size))] = [1.0, 0.86, 0.0, 0.45]
         axis.imshow(layer, extent=(0, size[1], size[0], 0))
         entries.append(Patch(color=TRUTH, alpha=0.45, label="true mask"))
-    in_pixels = record.with_extra(model_family="original")
-    gold_iou = mask_iou(gold_completion(record), in_pixels)
+    gold_iou = mask_iou(gold_completion(record), in_pixels(record))
     entries += outline(axis, outline_points(gold), GOLD, "-", f"gold, IoU {gold_iou:.2f}")
     if completion is not None:
         answer = last_polygon(completion, frame_size(record, size))
@@ -113,9 +113,11 @@ def main() -> None:
     parser.add_argument("--image-root", required=True, help="folder that the rows' paths start from")
     parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--predictions", type=Path, help="JSONL with id and completion")
-    parser.add_argument("--model_family", default="original", choices=sorted(COORDINATES))
+    parser.add_argument("--box_space", choices=SPACES, help="of the predictions (default: the family's)")
+    parser.add_argument("--model_family", default="original", help="config.model_type of the model")
     parser.add_argument("--limit", type=int, help="so many rows from the first")
     args = parser.parse_args()
+    space = args.box_space or space_of(args.model_family)
     records = first_records(load_records(args.rows, args.image_root, reward_methods="mask_iou"), args.limit)
     predictions = read_predictions(args.predictions) if args.predictions else {}
     if unknown := sorted(set(predictions) - {record.id for record in records}) if args.limit is None else []:
@@ -125,13 +127,12 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     for number, record in enumerate(records):
         name = re.sub(r"[^\w.-]", "_", record.id)[:100]
-        record_of_family = record.with_extra(model_family=args.model_family)
-        draw(record_of_family, predictions.get(record.id), args.output / f"{number:05d}_{name}.png")
+        draw(record.with_extra(box_space=space), predictions.get(record.id), args.output / f"{number:05d}_{name}.png")
     print(f"{args.output}: {len(records)} pictures, {len(predictions)} predictions")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except DataError as error:
+    except UsageError as error:
         sys.exit(str(error))

@@ -25,7 +25,7 @@ from open_r1.data.control_tokens import control_tokens
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
-from open_r1.data.prompt_length import prompt_tokens
+from open_r1.data.prompt_tokens import prompt_tokens
 from open_r1.data.summary import summary_table
 from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, summarized
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks

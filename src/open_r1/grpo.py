@@ -11,8 +11,8 @@ stands inside them. All flags: `python src/open_r1/grpo.py --help`.
 import sys
 from collections.abc import Sequence
 
-from open_r1.config.arguments import HubArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import HubArguments
 from open_r1.data.field_names import renaming_of
 from open_r1.data.hub_dataset import load_hub_records
 from open_r1.data.jsonl_dataset import RecordDataset

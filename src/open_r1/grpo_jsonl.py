@@ -11,12 +11,12 @@ The line format, and what is refused, is in assets/docs/data.md. All flags: `pyt
 import sys
 from collections.abc import Sequence
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.model_place import refuse_no_model
-from open_r1.errors import UsageError, last_words
+from open_r1.errors import UsageError, last_words, nothing_trained
 from open_r1.tasks.find import find_task
 from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train, held_out = records.split(data.val_split_ratio, seed) if data.val_split_ratio else (records, None)
         exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
-        sys.exit(last_words(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset."))
+        sys.exit(last_words(f"{error}\n{nothing_trained(error)}"))
 
 
 if __name__ == "__main__":

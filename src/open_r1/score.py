@@ -2,8 +2,10 @@
 
     python -m open_r1.score --reward_method rec --rows completions.jsonl --out scored.jsonl
     python -m open_r1.score --task digits --rows completions.jsonl --out scored.jsonl
+    python -m open_r1.score --reward_method rec --box_space yx_1000 --rows completions.jsonl --out scored.jsonl
 
-A row holds `completion`, `gold`, and whatever its method needs: `options`; for boxes `model_family` and `image_wh`
+A row holds `completion`, `gold`, and whatever its method needs: `options`; for boxes `box_space` (--box_space is one
+for all rows) or the `model_family` whose space it is, and `image_wh`
 ([width, height] of the original image, or with several images a list of them and `box_image`, the number from 1 of
 the one that the gold is on), `min_pixels`, `max_pixels`, and where the gold is no xyxy box, `gold_format` xywh. A
 row's own `accu_reward_method` wins. The output repeats each row with `score` and `parsed` (letter, number, box in
@@ -24,6 +26,7 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.rewards.registry import METHODS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
@@ -57,8 +60,8 @@ class Summary:
         return f"{self.rows} rows, {mean}, {self.errors} errors"
 
 
-def score_line(line: bytes, where: str, method: str) -> dict[str, Any]:
-    """One JSONL line with its `score` and `parsed`, or with `error`.
+def score_line(line: bytes, where: str, method: str, box_space: str | None = None) -> dict[str, Any]:
+    """One JSONL line with its `score` and `parsed`, or with `error`; `box_space` wins over the row's own.
 
     >>> score_line(b'{"completion": "<answer>B</answer>", "gold": "(B)"}', "a.jsonl:1", "mcq")["score"]
     1.0
@@ -66,28 +69,30 @@ def score_line(line: bytes, where: str, method: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     try:
         row = decode_saved(line, where)
-        completion, record = read_saved(row, where)
+        completion, record = read_saved(row, where, box_space)
         accuracy = get_method(record.accu_reward_method or method)
         return {**row, "score": accuracy.score(completion, record), "parsed": accuracy.parse(completion, record)}
     except (ValueError, TypeError) as error:  # a field is missing (DataError) or of a wrong type
         return {**row, "error": str(error)}
 
 
-def score_file(rows: Path, out: Path, method: str) -> Summary:
+def score_file(rows: Path, out: Path, method: str, box_space: str | None = None) -> Summary:
     """Scores every line of `rows` into `out`, which is created when all are done. Skips blank lines."""
     summary = Summary()
     with open(rows, "rb") as source, atomic_write(out) as target:
-        for row in _scored(_numbered(_with_progress_bar(source, rows)), str(rows), method):
+        for row in _scored(_numbered(_with_progress_bar(source, rows)), str(rows), method, box_space):
             summary.add(row)
             target.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     return summary
 
 
-def _scored(lines: Iterator[tuple[int, bytes]], name: str, method: str) -> Iterator[dict[str, Any]]:
+def _scored(
+    lines: Iterator[tuple[int, bytes]], name: str, method: str, box_space: str | None
+) -> Iterator[dict[str, Any]]:
     """The scored rows in order; in batches to bound memory, in threads to keep the grading workers busy."""
     with ThreadPoolExecutor(2 * WORKERS) as threads:
         while batch := list(islice(lines, LINES_AT_ONCE)):
-            yield from threads.map(lambda item: score_line(item[1], f"{name}:{item[0]}", method), batch)
+            yield from threads.map(lambda item: score_line(item[1], f"{name}:{item[0]}", method, box_space), batch)
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -109,13 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--reward_method", metavar="M", help=f"accuracy method: {', '.join(METHODS)}")
     source.add_argument("--task", help=f"the accuracy method of this task: {TASK_HELP}")
+    parser.add_argument("--box_space", choices=SPACES, help="space of the completions' boxes (default: the rows')")
     parser.add_argument("--rows", type=Path, required=True, help="JSONL with completion and gold")
     parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
     args = parser.parse_args(arguments)
     try:
         method = find_task(args.task, flag="--task").method if args.task else args.reward_method
         prepare_methods([method])
-        summary = score_file(args.rows, args.out, method)
+        summary = score_file(args.rows, args.out, method, args.box_space)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{method}: {summary}")

@@ -15,11 +15,13 @@ SFTTrainer that trains; the final model is in `output_dir/checkpoint`. All flags
 import sys
 from collections.abc import Sequence
 
-from open_r1.config.arguments import JsonlArguments, SFTArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.parser import parse_classes
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS, check_sft_values
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.config.training_arguments import SFTArguments
 from open_r1.data.model_place import refuse_no_model
-from open_r1.errors import UsageError, last_words
+from open_r1.errors import UsageError, last_words, nothing_trained
 from open_r1.trainer.sft_trainer import run_sft
 
 
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
         run_sft(data, training, model)
     except UsageError as error:
-        sys.exit(last_words(f"{error}\nNothing was trained. `python -m open_r1.check` examines the whole dataset."))
+        sys.exit(last_words(f"{error}\n{nothing_trained(error)}"))
 
 
 if __name__ == "__main__":

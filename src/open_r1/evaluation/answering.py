@@ -6,24 +6,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
+from open_r1.errors import UsageError
 from open_r1.evaluation.metrics import PredictionLine, grade_completion
 from open_r1.evaluation.predictions_file import PredictionsFile
 from open_r1.evaluation.prefetch import load_in_processes, load_in_threads
 from open_r1.evaluation.settings import EvaluationSettings, task_of_files
+from open_r1.evaluation.training_rewards import training_rewards
+from open_r1.evaluation.views import OWN, viewer
 from open_r1.models.configuration import read_config
 from open_r1.models.lora import adapter_config
+from open_r1.rewards.registry import METHODS
 from open_r1.rewards.sandbox.worker_pool import WORKERS
-from open_r1.rollout.annotation import annotator
-from open_r1.rollout.prompts import Example, PromptLoader
+from open_r1.rewards.trl_adapter import BatchReward
+from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
+from open_r1.rollout.other_pictures import mean_color
+from open_r1.rollout.processor_fields import prompt_fields
+from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
 
 
 @dataclass(frozen=True)
@@ -33,29 +40,45 @@ class AnswerBatch:
     mode: str
     rows: tuple[int, ...]
 
+    def row_numbers(self, view: str = OWN) -> list[RowNumber]:
+        """The rows as a `PromptLoader` takes them; a view other than their own stands after the prompt mode."""
+        split = self.mode if view == OWN else f"{self.mode} {view}"
+        return [{"split": split, "row": row} for row in self.rows]
+
+
+class AnswerEngine(Protocol):
+    """What both backends are: a model with the loader of its prompts and the ids of its end tokens."""
+
+    loader: PromptLoader
+    ends: Sequence[int]
+
+    def answer(
+        self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None
+    ) -> list[list[list[int]]]:
+        """Token ids (C,) of each sample of each example."""
+
 
 def answer_all(
+    engine: AnswerEngine,
     batches: Sequence[AnswerBatch],
-    records: RecordDataset,
     labels: Sequence[str],
     settings: EvaluationSettings,
     processor: ProcessorMixin,
     predictions: PredictionsFile,
-    local_rank: int | None,
+    rewards: Sequence[BatchReward] = (),
 ) -> None:
     """Answer, score and write batch after batch; meanwhile the next one is loaded and the last one scored."""
-    engine = backend_class(settings.backend)(settings, processor, loader_of(records, settings, processor), local_rank)
-    rows = [[{"split": batch.mode, "row": row} for row in batch.rows] for batch in batches]
+    rows = [batch.row_numbers(settings.view) for batch in batches]
     by_vllm, workers = settings.backend == "vllm", settings.image_workers
     loading = load_in_threads(engine.loader, rows) if by_vllm else load_in_processes(engine.loader, rows, workers)
-    scorer = Scorer(labels, settings, processor, engine.ends)
+    scorer = Scorer(labels, settings, processor, engine.ends, rewards)
     writing: Future[list[PredictionLine]] | None = None
     with progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as background:
-        task = progress.add_task(Path(settings.model).name, total=sum(len(b.rows) for b in batches), right="")
+        task = progress.add_task(titled(settings), total=sum(len(b.rows) for b in batches), right="")
         for batch, examples in zip(batches, loading, strict=True):
             since = time.monotonic()
             seeds = [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]
-            ids = engine.answer(examples, seeds)
+            ids = engine.answer(examples, seeds, settings.num_samples)
             seconds = time.monotonic() - since
             if writing is not None:
                 writing.result()
@@ -65,7 +88,12 @@ def answer_all(
             writing.result()
 
 
-def backend_class(backend: str) -> Any:
+def titled(settings: EvaluationSettings) -> str:
+    """The model's name, and what it is shown where that is not the rows' own."""
+    return Path(settings.model).name + ("" if settings.view == OWN else f", {settings.view} pictures")
+
+
+def backend_class(backend: str) -> Callable[..., AnswerEngine]:
     """The engine's class; vLLM is imported only for its own backend."""
     if backend == "vllm":
         from open_r1.evaluation.vllm_engine import VLLMEngine
@@ -76,24 +104,44 @@ def backend_class(backend: str) -> Any:
     return TransformersEngine
 
 
-def loader_of(records: RecordDataset, settings: EvaluationSettings, processor: ProcessorMixin) -> Any:
-    """A function that makes the engine's PromptLoader of the model's `get_rope_index`, or of None."""
+def loader_of(
+    records: RecordDataset,
+    settings: EvaluationSettings,
+    processor: ProcessorMixin,
+    donors: Sequence[Record | None] = (),
+) -> Any:
+    """A function that makes the engine's PromptLoader of the bare model, or of None; `donors`: the row whose pictures
+    stand in for those of each row, where it is shown so."""
     annotate, tasks = annotators(settings, processor), task_of_files(settings)
 
     def record_of(row: dict[str, Any]) -> Record:
-        return annotate[row["split"]](records[row["row"]])
+        return annotate[row["split"].partition(" ")[0]](records[row["row"]])
 
     def conversation(record: Record, pictures: Sequence[Any]) -> list[dict[str, Any]]:
         prompts = tasks[file_of(record)].prompts
         return with_images(messages(record, prompts[record.extra["prompt_mode"]]), pictures)
 
-    return lambda rope: PromptLoader(record_of, conversation, processor, rope, settings.image_workers, {})
+    def loader(model: PreTrainedModel | None) -> PromptLoader:
+        template, workers = settings.chat_template_kwargs, settings.image_workers
+        fields, color = prompt_fields(processor, model, template), mean_color(processor)
+        return PromptLoader(record_of, conversation, processor, fields, workers, template, viewer(donors, color))
+
+    return loader
 
 
 def annotators(settings: EvaluationSettings, processor: ProcessorMixin) -> dict[str, Callable[[Record], Record]]:
     """Prompt mode -> the function that adds to a record what parsers and rewards need."""
-    kind = model_type(settings)
-    return {mode: annotator(kind, processor, mode) for mode in settings.modes}
+    frame = frame_of(settings, processor)
+    return {mode: annotator(frame, mode) for mode in settings.modes}
+
+
+def frame_of(settings: EvaluationSettings, processor: ProcessorMixin) -> BoxFrame:
+    """The frame of the model's boxes. Raises UsageError as `box_frame`, and where a method of the files needs a space
+    that is not known."""
+    frame = box_frame(model_type(settings), processor, settings.box_space)
+    if frame.missing and any(METHODS[name].places for name in settings.methods):
+        raise UsageError(frame.missing)
+    return frame
 
 
 def model_type(settings: EvaluationSettings) -> str:
@@ -114,12 +162,19 @@ def seed_of(seed: int, mode: str, label: str) -> int:
 
 
 class Scorer:
-    """Scores completions and appends them to the predictions file; `metrics` lists the fields of a line."""
+    """Scores completions and appends them to the predictions file; `metrics` lists the fields of a line, to which come
+    the values of `rewards`."""
 
     def __init__(
-        self, labels: Sequence[str], settings: EvaluationSettings, processor: ProcessorMixin, ends: Sequence[int]
+        self,
+        labels: Sequence[str],
+        settings: EvaluationSettings,
+        processor: ProcessorMixin,
+        ends: Sequence[int],
+        rewards: Sequence[BatchReward] = (),
     ):
         self.labels, self.settings, self.tokenizer, self.ends = labels, settings, processor.tokenizer, set(ends)
+        self.rewards = rewards
         self.tasks = task_of_files(settings)
         # threads, as a judge or a worker pool keeps them waiting
         self.threads = ThreadPoolExecutor(2 * WORKERS, thread_name_prefix="grades")
@@ -142,6 +197,11 @@ class Scorer:
             for sample, tokens in enumerate(samples)
         ]
         lines = list(self.threads.map(lambda item: self._line(*item), items))
+        if self.rewards:
+            each = [example for example, samples in zip(examples, ids, strict=True) for _ in samples]
+            texts, tokens = [line["completion"] for line in lines], [item[4] for item in items]
+            for line, values in zip(lines, training_rewards(self.rewards, each, texts, tokens), strict=True):
+                line["rewards"] = values
         predictions.add(lines)
         right = [line["right"] for line in lines if line["right"] is not None]
         self.right, self.scored = self.right + sum(right), self.scored + len(right)

@@ -101,7 +101,7 @@ def rescore_file(args: argparse.Namespace, finish: Finish | None) -> dict[str, A
     """Score the completions of a file; `summary.json` is written beside it, or to --output_dir."""
     prepare_methods([args.reward_method] if args.reward_method else [])
     task, mode = args.task or "default", MODES[args.prompt_mode or "think"][0]
-    result = rescore(args.from_predictions, task, args.reward_method, mode, args.by, args.output_dir)
+    result = rescore(args.from_predictions, task, args.reward_method, mode, args.by, args.output_dir, args.box_space)
     return save_finished(*result, args.output_dir or args.from_predictions.parent, finish)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from open_r1.config.arguments import VLMConfig
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold

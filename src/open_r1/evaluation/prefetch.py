@@ -83,7 +83,12 @@ def same_batch(batch: Any) -> Any:
 
 
 def set_up_worker(worker: int) -> None:
-    """Lower the priority of a worker process, so that generation comes first where cores are few."""
+    """Lower the priority of a worker process, so that generation comes first where cores are few; one thread of torch.
+
+    The data loader sets one thread by `torch.set_num_threads`, which an engine of vLLM in this process has made a
+    function that does nothing. More would wait for the parent's threads of OpenMP, which a forked process has not.
+    """
+    torch._C.set_num_threads(1)
     os.nice(10)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tokenizers warn in a forked process
 

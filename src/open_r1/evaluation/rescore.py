@@ -1,6 +1,6 @@
 """Score saved completions of any project, without a model. (torch-free)
 
-A row holds `completion` and `gold`, for boxes `image_wh`, `model_family` and, where the gold is not
+A row holds `completion` and `gold`, for boxes `image_wh`, `box_space` or `model_family`, and, where the gold is not
 [x1, y1, x2, y2], `gold_format` "xywh"; a row's own `accu_reward_method` wins over the task's.
 """
 
@@ -20,15 +20,24 @@ from open_r1.tasks.find import find_task
 
 
 def rescore(
-    path: Path, task: str, method: str | None, mode: str, by: Sequence[str], out: Path | None
+    path: Path,
+    task: str,
+    method: str | None,
+    mode: str,
+    by: Sequence[str],
+    out: Path | None,
+    box_space: str | None = None,
 ) -> tuple[list[PredictionLine], dict[str, Any]]:
-    """(graded lines, summary); the lines are written to the folder `out` where one is given.
+    """(graded lines, summary); the lines are written to the folder `out` where one is given. `box_space` wins over the
+    rows' own.
 
     Raises DataError with every problem of every row, UsageError for a file without rows.
     """
     began, problems = time.monotonic(), []
     with ThreadPoolExecutor(2 * WORKERS) as threads:
-        results = list(threads.map(lambda item: _grade_row(*item, task, method, mode, by), _numbered_lines(path)))
+        results = list(
+            threads.map(lambda item: _grade_row(*item, task, method, mode, by, box_space), _numbered_lines(path))
+        )
     for line in results:
         if isinstance(line, DataError):
             problems += line.problems
@@ -41,7 +50,13 @@ def rescore(
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(out / PREDICTIONS, lines)
     methods = [method or find_task(task).method]
-    settings = {"from_predictions": str(path), "tasks": [task], "methods": methods, "prompt_mode": mode}
+    settings = {
+        "from_predictions": str(path),
+        "tasks": [task],
+        "methods": methods,
+        "prompt_mode": mode,
+        "box_space": box_space,
+    }
     return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
 
 
@@ -53,10 +68,17 @@ def _numbered_lines(path: Path) -> Iterator[tuple[bytes, str, int]]:
 
 
 def _grade_row(
-    raw: bytes, where: str, number: int, task: str, method: str | None, mode: str, by: Sequence[str]
+    raw: bytes,
+    where: str,
+    number: int,
+    task: str,
+    method: str | None,
+    mode: str,
+    by: Sequence[str],
+    box_space: str | None,
 ) -> PredictionLine | DataError:
     try:
-        completion, record = read_saved(decode_saved(raw, where), where)
+        completion, record = read_saved(decode_saved(raw, where), where, box_space)
         record = record if record.accu_reward_method or not method else replace(record, accu_reward_method=method)
         line = grade_completion(completion, record, find_task(task), mode, by)
     except DataError as error:

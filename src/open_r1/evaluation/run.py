@@ -8,27 +8,33 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import ProcessorMixin
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.field_names import renaming_of
 from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
+from open_r1.data.record import Record
 from open_r1.errors import UsageError
-from open_r1.evaluation.answering import AnswerBatch, answer_all
+from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, backend_class, frame_of, loader_of
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
 from open_r1.evaluation.settings import EvaluationSettings, instructions, split_names
+from open_r1.evaluation.views import OWN
 from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
-from open_r1.rewards.places import refuse_misplaced
-from open_r1.rewards.trl_adapter import lost_gradings
+from open_r1.rewards.custom import user_file
+from open_r1.rewards.places import place_check, refuse_problems
+from open_r1.rewards.trl_adapter import BatchReward, lost_gradings
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
 
@@ -38,36 +44,90 @@ def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[s
 
     Raises UsageError for settings that cannot act, DataError for rows that cannot be used.
     """
-    began, (rank, ranks, local_rank) = time.monotonic(), torchrun_place()
-    records = load_rows(settings)
-    processor = load_processor(
-        VLMConfig(model_name_or_path=settings.model), image_limits(settings), settings.trust_remote_code
-    )
-    control_tokens(processor).refuse(records)
-    refuse_misplaced(records)
-    about = {
-        "data": digest(records),
-        "weights": checkpoint_stamp(settings.model, settings.trust_remote_code),
-        "prompts": instructions(settings),
-        "chat_template": text_stamp(str(processor.chat_template)),
-        **settings.answer_settings(),
-    }
-    predictions = PredictionsFile(settings.output_dir, about, settings.num_samples, rank, settings.overwrite)
-    labels = row_labels(records)
-    batches, done = list(answer_batches(records, settings)), predictions.done()
-    own_batches = [batch for number, batch in enumerate(batches) if number % ranks == rank]
-    open_batches = [batch for batch in own_batches if any((batch.mode, labels[row]) not in done for row in batch.rows)]
-    if open_batches:
-        answer_all(open_batches, records, labels, settings, processor, predictions, local_rank)
-    if rank:
-        return None
-    order: dict[Key, int] = {
-        (b.mode, labels[row]): i for i, (b, row) in enumerate((b, r) for b in batches for r in b.rows)
-    }
-    predictions.wait(order, PATIENCE)
-    lines = predictions.join(order)
-    scored = [line for line in lines if line["right"] is not None]
-    return lines, summarize(scored) | evaluation_facts(settings, about, processor, lines, began)
+    evaluation = Evaluation(settings, load_rows(settings))
+    lines = evaluation.answers(evaluation.settings)
+    return None if lines is None else (lines, evaluation.summary(lines))
+
+
+class Evaluation:
+    """Rows with the processor and the engine that answer them; the engine is loaded once, where rows are open.
+
+    `rewards` are computed for each completion too; `donors` as `loader_of` takes them. Raises as `evaluate`.
+    """
+
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        records: RecordDataset,
+        rewards: Sequence[BatchReward] = (),
+        donors: Sequence[Record | None] = (),
+    ):
+        self.began, (self.rank, self.ranks, self.local_rank) = time.monotonic(), torchrun_place()
+        self.records, self.rewards, self.donors, self.labels = records, rewards, donors, row_labels(records)
+        self.processor = load_processor(
+            VLMConfig(model_name_or_path=settings.model), image_limits(settings), settings.trust_remote_code
+        )
+        control_tokens(self.processor, settings.chat_template_kwargs).refuse(records)
+        frame = frame_of(settings, self.processor)
+        self.settings = replace(settings, box_space=frame.space)
+        refuse_problems(place_check(frame.missing), records)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What answers depend on beside the settings: data, weights, prompts, chat template."""
+        return {
+            "data": digest(self.records),
+            "weights": checkpoint_stamp(self.settings.model, self.settings.trust_remote_code),
+            "prompts": instructions(self.settings),
+            "chat_template": text_stamp(str(self.processor.chat_template)),
+        }
+
+    @cached_property
+    def engine(self) -> AnswerEngine:
+        """The engine of --backend with the model."""
+        loader = loader_of(self.records, self.settings, self.processor, self.donors)
+        return backend_class(self.settings.backend)(self.settings, self.processor, loader, self.local_rank)
+
+    def about(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """All that the predictions of `settings` depend on; those with others are refused."""
+        rewards = {"rewards": reward_stamps(self.rewards)} if self.is_rewarded(settings) else {}
+        return {**self.facts, **settings.answer_settings(), **rewards}
+
+    def is_rewarded(self, settings: EvaluationSettings) -> bool:
+        """Whether completions get the rewards: those about the rows' own pictures."""
+        return bool(self.rewards) and settings.view == OWN
+
+    def predictions_of(self, settings: EvaluationSettings) -> PredictionsFile:
+        """The predictions in the folder of `settings`. Raises UsageError for those of other settings."""
+        about = self.about(settings)
+        return PredictionsFile(settings.output_dir, about, settings.num_samples, self.rank, settings.overwrite)
+
+    def answers(self, settings: EvaluationSettings, rows: Sequence[int] | None = None) -> list[PredictionLine] | None:
+        """The lines of these rows (default: all) after those that are open were answered; None on ranks other than 0.
+
+        `settings` are the evaluation's, or such with another folder, view and number of samples.
+        """
+        rows = range(len(self.records)) if rows is None else rows
+        predictions = self.predictions_of(settings)
+        batches, done = list(answer_batches(rows, settings)), predictions.done()
+        own_batches = [batch for number, batch in enumerate(batches) if number % self.ranks == self.rank]
+        open_batches = [b for b in own_batches if any((b.mode, self.labels[row]) not in done for row in b.rows)]
+        if open_batches:
+            rewards = self.rewards if self.is_rewarded(settings) else ()
+            answer_all(self.engine, open_batches, self.labels, settings, self.processor, predictions, rewards)
+        if self.rank:
+            return None
+        places = [(batch.mode, self.labels[row]) for batch in batches for row in batch.rows]
+        order: dict[Key, int] = {key: place for place, key in enumerate(places)}
+        predictions.wait(order, PATIENCE)
+        return predictions.join(order)
+
+    def summary(self, lines: Sequence[PredictionLine], settings: EvaluationSettings | None = None) -> dict[str, Any]:
+        """The figures of the lines with gold, with settings and times; `settings` as `answers` got them."""
+        settings = settings or self.settings
+        scored = [line for line in lines if line["right"] is not None]
+        facts = evaluation_facts(settings, self.about(settings), self.processor, lines, self.began)
+        return summarize(scored) | facts
 
 
 # --------------------------------------------------------------------------------------------------------------- rows
@@ -111,12 +171,12 @@ def row_labels(records: RecordDataset) -> list[str]:
     return [f"{names[source]}:{line}" for source, line in zip(records.source_of_rows(), records.lines(), strict=True)]
 
 
-def answer_batches(records: RecordDataset, settings: EvaluationSettings) -> Iterator[AnswerBatch]:
-    """Batches of at most `batch_size` completions, in each prompt mode, rows in order."""
+def answer_batches(rows: Sequence[int], settings: EvaluationSettings) -> Iterator[AnswerBatch]:
+    """Batches of at most `batch_size` completions of the rows of these numbers, in each prompt mode, in order."""
     size = max(1, settings.batch_size // settings.num_samples)
     for mode in settings.modes:
-        for start in range(0, len(records), size):
-            yield AnswerBatch(mode, tuple(range(start, min(start + size, len(records)))))
+        for start in range(0, len(rows), size):
+            yield AnswerBatch(mode, tuple(rows[start : start + size]))
 
 
 def checkpoint_stamp(model: str, trust_remote_code: bool = False) -> str:
@@ -128,6 +188,12 @@ def checkpoint_stamp(model: str, trust_remote_code: bool = False) -> str:
     files = sorted(path for ending in ("safetensors", "bin") for path in Path(model).glob(f"*.{ending}"))
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return text_stamp(repr(facts))
+
+
+def reward_stamps(rewards: Sequence[BatchReward]) -> dict[str, str | None]:
+    """Reward -> an identity of the user's file that it is in; None for one of this package."""
+    files = {reward.name: user_file(reward.name)[0] for reward in rewards}
+    return {name: text_stamp(Path(path).read_text("utf-8")) if path else None for name, path in files.items()}
 
 
 def text_stamp(text: str) -> str:

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from transformers.generation.streamers import BaseStreamer
 
-from open_r1.config.arguments import VLMConfig
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.data.images import with_sizes
 from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
@@ -30,8 +30,9 @@ from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
 from open_r1.evaluation.transformers_engine import TransformersEngine, generation_config
-from open_r1.models.families import bare_model, image_token_ids
+from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.loading import load_processor
+from open_r1.models.model_parts import bare_model
 from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
 from open_r1.rewards.gold import gold_score

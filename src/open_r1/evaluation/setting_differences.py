@@ -15,7 +15,13 @@ from open_r1.evaluation.settings import MODES, WITHOUT_EFFECT, split_names
 
 Settings = dict[str, Any]
 ValuePair = tuple[Any, Any]  # the values of A and B; None: not recorded
-OF_THE_MODEL = {"model", "weights", "chat_template", "trust_remote_code"}  # what two models differ in by nature
+OF_THE_MODEL = {
+    "model",
+    "weights",
+    "chat_template",
+    "trust_remote_code",
+    "box_space",
+}  # what two models differ in by nature
 OF_SAMPLING = {"seed", "top_p", "top_k"}  # act at a temperature above 0 alone
 PER_FILE = {"tasks", "methods"}
 

@@ -4,13 +4,15 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import data_files, split_paths
 from open_r1.errors import UsageError
+from open_r1.evaluation.views import OWN
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import prepare_methods
 from open_r1.tasks.find import TASK_HELP, find_task, read_template
@@ -23,6 +25,8 @@ BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
 # Fields that change no answer and no score. All others do, so predictions with other values are not continued.
 WITHOUT_EFFECT = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
 WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
+# Fields that a survey alone sets; recorded where they are not their default: evaluations made without them go on.
+OF_SURVEYS = {"view", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,16 @@ class EvaluationSettings:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    generation_kwargs: dict[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    view: str = OWN
     seed: int = 0
     max_pixels: int | None = None
     min_pixels: int | None = None
     max_anyres_num: int | None = None
+    box_space: str | None = None
     fields: str | None = None
     limit: int | None = None
     by: list[str] = field(default_factory=list)
@@ -67,8 +77,10 @@ class EvaluationSettings:
 
     def answer_settings(self) -> dict[str, Any]:
         """The settings that change an answer or its score: predictions with other values are not continued."""
-        answer_settings = {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
-        return json.loads(json.dumps(answer_settings))
+        plain = {f.name: f.default if f.default is not MISSING else {} for f in fields(self)}
+        values = {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
+        recorded = {n: v for n, v in values.items() if n not in OF_SURVEYS or v != plain[n]}
+        return json.loads(json.dumps(recorded))
 
 
 def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: bool = True) -> None:
@@ -85,8 +97,14 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--limit", type=int, help="only the first so many rows of each file")
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
     add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM")
-    add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
     add("--image_workers", type=int, default=2, help="processes that open and process images (vLLM: threads)")
+    add_engine_flags(parser)
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the engine and of its folder, which change no answer."""
+    add = parser.add_argument
+    add("--batch_size", type=int, help="completions generated together (default: 32, with vLLM 256)")
     add("--tensor_parallel_size", type=int, default=1, help="GPUs that hold the model together (vLLM)")
     add("--gpu_memory_utilization", type=float, default=0.9, help="share of the GPU that vLLM takes")
     add("--max_model_len", type=int, help="longest prompt and completion together (vLLM; default: the model's)")
@@ -111,6 +129,7 @@ def add_answer_flags(parser: argparse.ArgumentParser, task: str | None = None) -
     add("--max_pixels", type=int, help="largest image area after resizing (default: the checkpoint's)")
     add("--min_pixels", type=int, help="smallest image area after resizing (default: the checkpoint's)")
     add("--max_anyres_num", type=int, help="most tiles an image (InternVL; default: the checkpoint's)")
+    add("--box_space", choices=SPACES, help="of the model's boxes (default: the checkpoint's, else the family's)")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     add("--device", default="auto", help="auto, cpu, cuda:0, ...")
     add("--attn_implementation", default="sdpa", help="sdpa, flash_attention_2, eager, ...")
@@ -144,6 +163,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
             "prompt_mode": args.prompt_mode or recipe.prompt_mode or "think",
             "max_completion_length": args.max_completion_length or recipe.max_completion_length or COMPLETION,
             "max_anyres_num": args.max_anyres_num or recipe.max_anyres_num,
+            "box_space": args.box_space or recipe.box_space,
             "temperature": args.temperature if args.temperature is not None else float(args.num_samples > 1),
             "batch_size": args.batch_size or BATCH_SIZES[args.backend],
         }

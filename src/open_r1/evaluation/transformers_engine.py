@@ -9,11 +9,15 @@ from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
-from open_r1.models.families import bare_model, end_tokens, image_token_ids
+from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.generation_defaults import flags_alone
 from open_r1.models.loading import load_pretrained
+from open_r1.models.model_parts import bare_model, end_tokens
+from open_r1.models.quantization import recorded_four_bit
 from open_r1.rollout.batching import merge_images, pad_prompts
-from open_r1.rollout.generation import generate_groups, up_to_end, why_no_prefill
+from open_r1.rollout.generation import generate_groups, up_to_end
+from open_r1.rollout.image_tokens import with_banned
+from open_r1.rollout.prompt_cache import why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
 
 
@@ -29,22 +33,25 @@ class TransformersEngine:
     ):
         self.model = load_evaluated_model(settings, local_rank)
         self.backbone = bare_model(self.model).base_model
-        self.loader = loader(getattr(self.backbone, "get_rope_index", None))
+        self.loader = loader(bare_model(self.model))
         self.ends = end_tokens(self.model.generation_config.eos_token_id, processor)
         self.config = generation_config(settings, processor, self.ends, image_token_ids(self.model.config, processor))
         self.samples = settings.num_samples
         self.can_share_prefill = why_no_prefill(bare_model(self.model), None) is None
 
     @torch.inference_mode()
-    def answer(self, examples: Sequence[Example], seeds: Sequence[int], **options: Any) -> list[list[list[int]]]:
-        """Token ids (C,) of each sample of each example, up to and with the end token; sampled with the first seed.
-        `options` go to `generate`.
+    def answer(
+        self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None, **options: Any
+    ) -> list[list[list[int]]]:
+        """Token ids (C,) of each of the `samples` (default: the settings') of each example, up to and with the end
+        token; sampled with the first seed. `options` go to `generate`.
 
         Raises UsageError where the GPU's memory does not suffice.
         """
+        count = samples or self.samples
         torch.manual_seed(seeds[0])
         prompts = [e.prompt.to(self.model.device) for e in examples]
-        prompts = [prompt for prompt in prompts for _ in range(self.samples)]
+        prompts = [prompt for prompt in prompts for _ in range(count)]
         try:
             with flags_alone(self.model):
                 ids = self._generate(prompts, **options)
@@ -53,7 +60,7 @@ class TransformersEngine:
                 f"--batch_size: got {len(prompts)} completions at once, expected fewer: the GPU's memory is full "
                 f"({error}); start again with half of it, which goes on where this stopped"
             ) from error
-        return [ids[start : start + self.samples] for start in range(0, len(ids), self.samples)]
+        return [ids[start : start + count] for start in range(0, len(ids), count)]
 
     def _generate(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
         if self.can_share_prefill:
@@ -64,12 +71,16 @@ class TransformersEngine:
 
 
 def load_evaluated_model(settings: EvaluationSettings, local_rank: int | None) -> PreTrainedModel | PeftModel:
-    """The model, or the adapter around its base model, in evaluation mode; under torchrun on the rank's own GPU."""
+    """The model, or the adapter around its base model, rounded as in training, in evaluation mode.
+
+    Under torchrun it is on the rank's own GPU.
+    """
     device = settings.device
     if device == "auto" and local_rank is not None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     model = load_pretrained(
         settings.model,
+        four_bit=recorded_four_bit(settings.model),
         dtype=settings.dtype,
         device_map=device,
         attn_implementation=settings.attn_implementation,
@@ -82,14 +93,14 @@ def generation_config(
     settings: EvaluationSettings, processor: ProcessorMixin, ends: list[int], banned: list[int]
 ) -> GenerationConfig:
     """The generation configuration of the flags; `answer` lets nothing else of the checkpoint's act but its tokens."""
-    sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
+    sampling = {name: getattr(settings, name) for name in ("temperature", "top_p", "top_k", "min_p")}
     return GenerationConfig(
         max_new_tokens=settings.max_completion_length,
         do_sample=settings.temperature > 0,
         **(sampling if settings.temperature > 0 else {}),
-        repetition_penalty=1.0,
+        repetition_penalty=settings.repetition_penalty,
         pad_token_id=processor.tokenizer.pad_token_id,
         eos_token_id=ends,
-        suppress_tokens=banned,
         disable_compile=True,
+        **with_banned(settings.generation_kwargs, banned),
     )

@@ -16,12 +16,15 @@ from transformers import GenerationConfig, PreTrainedConfig, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
-from open_r1.models.families import end_tokens, image_token_ids
+from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.generation_defaults import refuse_generation_config, tell_unused
 from open_r1.models.lora import adapter_config
+from open_r1.models.model_parts import end_tokens
 from open_r1.models.weights import refuse_wrong_weights
 from open_r1.rollout.prompts import Example, PromptLoader
 from open_r1.rollout.vllm.types import Sampling, check_prompt
+
+OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables
 
 
 class VLLMEngine:
@@ -36,7 +39,7 @@ class VLLMEngine:
     ):
         refuse_settings(settings)
         leave_torchrun(local_rank)
-        from open_r1.rollout.vllm.offline import common_options, set_in_process_environment
+        from open_r1.rollout.vllm.offline import common_options, own_configurations, set_in_process_environment
 
         if settings.tensor_parallel_size == 1:
             set_in_process_environment()
@@ -47,16 +50,21 @@ class VLLMEngine:
         self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
             link_checkpoint(settings.model, processor, Path(folder))
-            self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config))
+            with own_configurations():
+                self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config))
 
-    def answer(self, examples: Sequence[Example], seeds: Sequence[int]) -> list[list[list[int]]]:
-        """Token ids (C,) of each sample of each example, up to and with the end token; row i sampled with seeds[i].
+    def answer(
+        self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None
+    ) -> list[list[list[int]]]:
+        """Token ids (C,) of each of the `samples` (default: the settings') of each example, up to and with the end
+        token; row i sampled with seeds[i].
 
         Raises EngineError for a prompt that differs from the trainer's.
         """
         from open_r1.rollout.vllm.offline import sampling_params, vllm_prompt
 
-        requests = [self.loader.request(e, self.samples, seed) for e, seed in zip(examples, seeds, strict=True)]
+        count = samples or self.samples
+        requests = [self.loader.request(e, count, seed) for e, seed in zip(examples, seeds, strict=True)]
         params = [sampling_params(self.sampling, request) for request in requests]
         outputs = self.llm.generate([vllm_prompt(request) for request in requests], params, use_tqdm=False)
         for request, output in zip(requests, outputs, strict=True):
@@ -67,11 +75,11 @@ class VLLMEngine:
 def refuse_settings(settings: EvaluationSettings) -> None:
     """Raises UsageError where vLLM is missing, and for an adapter."""
     if find_spec("vllm") is None:
-        raise UsageError("--backend vllm: vLLM is not installed; run bash setup.sh --vllm, or use --backend hf")
+        raise UsageError("--backend vllm: vLLM is not installed; run bash setup.sh --vllm, or use another --backend")
     if adapter_config(settings.model) is not None:
         raise UsageError(
             f"--backend vllm: got an adapter, expected a whole model; run python local_scripts/merge_lora.py "
-            f"{settings.model} --out FOLDER and evaluate FOLDER, or use --backend hf"
+            f"{settings.model} --out FOLDER and evaluate FOLDER, or use another --backend"
         )
 
 
@@ -87,7 +95,7 @@ def leave_torchrun(local_rank: int | None) -> None:
     """Make a rank of torchrun an independent process with one GPU: else vLLM makes all ranks parts of one engine."""
     if local_rank is None:
         return
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+    for name in OF_TORCHRUN:
         os.environ.pop(name, None)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local_rank] if visible else str(local_rank)
@@ -122,11 +130,12 @@ def evaluation_sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,
         top_k=settings.top_k,
-        min_p=None,
-        repetition_penalty=1.0,
+        min_p=settings.min_p,
+        repetition_penalty=settings.repetition_penalty,
         max_tokens=settings.max_completion_length,
         stops=ends,
         banned=image_token_ids(config, processor),
+        extra=settings.generation_kwargs,
     )
 
 

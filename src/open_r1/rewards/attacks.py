@@ -12,7 +12,7 @@ from open_r1.data.chat import messages, plain_messages
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.rewards.base import is_direct
-from open_r1.rewards.custom import TRAINER_ARGUMENTS, parameter_names
+from open_r1.rewards.custom import TRAINER_ARGUMENTS, parameter_names, wants_pictures
 from open_r1.rewards.gold import gold_answer, gold_completion, in_format
 from open_r1.rewards.gold_table import GoldTable, gold_key, gold_table
 from open_r1.rewards.registry import ABOUT_FORM, is_remote
@@ -177,8 +177,7 @@ def gold_pairs(count: int, most: int) -> list[tuple[int, int]]:
 def graded(reward: BatchReward, answers: Sequence[GradedText]) -> list[float | None]:
     """The reward of each answer, as in training: with prompts and, where the function asks for them, pictures."""
     records = [record for _, record in answers]
-    wants = parameter_names(reward.fn)
-    images = load_images(records) if "images" in wants or ("completions" in wants and "**" in wants) else None
+    images = load_images(records) if wants_pictures(reward.fn) else None
     prompts = [plain_messages(messages(record)) for record in records] if not reward.is_builtin else records
     texts = [[{"role": "assistant", "content": text}] for text, _ in answers]
     return reward(prompts=prompts, completions=texts, record=records, images=images)

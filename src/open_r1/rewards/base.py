@@ -56,7 +56,7 @@ class Method:
     - `score`: a number in [minimum, maximum]; `minimum` for a malformed completion, DataError for a malformed record.
     - `parse`: what was read from the completion, as JSON; None for nothing.
     - `thinking`, `answer`: the texts between the think and answer tags of a perfect completion; places on a picture
-      are in the frame of the record's `model_family`.
+      are as the record's space writes them.
     - `check_ready`: raises ValueError before training where something outside of the rows is missing (an endpoint).
     - `is_remote`: waits for another machine; it has its own deadlines, and runs in the training process.
     - `gold_maximum`: the score of a record's own gold answer, where that is below `maximum` (a polygon is not a mask).

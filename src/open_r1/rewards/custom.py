@@ -60,6 +60,12 @@ def user_file(name: str) -> tuple[str, str]:
     return (path, function) if colon and path.endswith(".py") else ("", "")
 
 
+def wants_pictures(fn: Callable[..., Any]) -> bool:
+    """Whether a reward takes the pictures of its rows."""
+    names = parameter_names(fn)
+    return "images" in names or {"completions", "**"} <= names
+
+
 def parameter_names(fn: Callable[..., Any]) -> set[str]:
     """The parameter names of a function, with "**" where it takes any keyword."""
     parameters = inspect.signature(fn).parameters.values()

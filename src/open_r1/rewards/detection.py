@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from pycocotools import mask
 
-from open_r1.data.geometry.coordinates import space_of, to_original
+from open_r1.data.geometry.coordinates import Y_FIRST
 from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, bad_gold, gold_text
 from open_r1.rewards.parsing.absence import states_no_object, without_fence
@@ -27,7 +27,7 @@ from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.parsing.boxes import AnswerBox, plain_but_labels
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.detections import parse_detections
-from open_r1.rewards.pictures import answer_picture, box_picture, coordinate_frame
+from open_r1.rewards.pictures import answer_picture, box_in_pixels, box_picture, box_space, coordinate_frame
 from open_r1.rewards.referring import box_iou, box_outline, in_frame
 
 # As in COCOeval (pycocotools, Params.setDetParams), bit for bit.
@@ -45,10 +45,9 @@ def od_ap(completion: str, record: Record) -> float:
     """COCO's mean average precision over IoU .5:.95 of the answered boxes, in [0, 1].
 
     The mean goes over the labels of gold and answer: a label that gold lacks has precision 0 (COCOeval leaves it
-    out). Boxes are converted from the frame of the extra field `model_family`, as in `rewards.referring.rec`.
+    out). Boxes are converted from the space of the model, as in `rewards.referring.rec`.
 
-    Raises DataError (field `solution`) for a gold answer that is no list of labelled boxes, and ValueError where the
-    size of the image is needed and absent, or the family is unknown.
+    Raises DataError (field `solution`) for a gold answer that is no list of labelled boxes, and as `rec` does.
 
     >>> row = Record("1", (), "", (), '[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]')
     >>> od_ap('<answer>[{"bbox_2d": [0, 0, 10, 8], "label": "Cat"}]</answer>', row)  # IoU .8: 7 of 10 thresholds
@@ -58,7 +57,7 @@ def od_ap(completion: str, record: Record) -> float:
 
 
 def od_ap50(completion: str, record: Record) -> float:
-    """`od_ap` at the one IoU threshold .5. Raises DataError and ValueError as that does.
+    """`od_ap` at the one IoU threshold .5. Raises DataError as that does.
 
     >>> row = Record("1", (), "", (), '[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]')
     >>> od_ap50('[{"bbox_2d": [0, 0, 10, 5], "label": "cat"}, {"bbox_2d": [0, 0, 5, 5], "label": "dog"}]', row)
@@ -70,7 +69,7 @@ def od_ap50(completion: str, record: Record) -> float:
 def od_length(completion: str, record: Record) -> float:
     """`od_ap` times min(1, gold boxes / answered boxes): more boxes than gold lower the score, in any order.
 
-    Raises DataError and ValueError as that does.
+    Raises DataError as that does.
     """
     return _score(
         completion, record, lambda gold, answer: _mean_precision(gold, answer) * min(1, len(gold) / len(answer))
@@ -82,7 +81,7 @@ def weighted_sum(completion: str, record: Record) -> float:
 
     Position is the sum of matched IoUs over the number of gold boxes, completeness 1 - (share of gold boxes missed +
     share of answered boxes without a match) / 2. (VLM-R1 also matches boxes of another label, with IoU 0.)
-    Raises DataError and ValueError as `od_ap`.
+    Raises DataError as `od_ap`.
 
     >>> row = Record("1", (), "", (), '[{"bbox_2d": [0, 0, 10, 10], "label": "cat"}]')
     >>> round(weighted_sum('[{"bbox_2d": [0, 0, 10, 8], "label": "cat"}]', row), 6)  # .7 * .8 + .3 * 1
@@ -117,24 +116,26 @@ def detection_places(record: Record) -> list[tuple[float, ...]]:
 def answered_detections(completion: str, record: Record) -> list[AnswerBox] | None:
     """All boxes of a completion's answer in pixels of the original image; None where it neither has boxes nor states
     that there are none. A box of another picture than the gold's has no area."""
-    where, boxes = coordinate_frame(record), parse_detections(final_text(completion))
-    return boxes and [_in_pixels(box, record, where) for box in boxes]
+    frame, boxes = coordinate_frame(record), parse_detections(final_text(completion))
+    return boxes and [_in_pixels(box, record, frame) for box in boxes]
 
 
-def _in_pixels(box: AnswerBox, record: Record, where: dict[str, Any]) -> AnswerBox:
+def _in_pixels(box: AnswerBox, record: Record, frame: dict[str, Any]) -> AnswerBox:
     if box.image is None:
-        return AnswerBox(to_original(box.xyxy, **where), box.label)
+        return AnswerBox(box_in_pixels(box, frame), box.label)
     placed = answer_picture(record, box.image)
-    xyxy = to_original(box.xyxy, **coordinate_frame(placed)) if placed else (0.0, 0.0, 0.0, 0.0)
+    xyxy = box_in_pixels(box, coordinate_frame(placed)) if placed else (0.0, 0.0, 0.0, 0.0)
     return AnswerBox(xyxy, box.label, box.image)
 
 
 def detection_answer(record: Record) -> str:
     """The gold boxes as their row writes them, or, in another frame than the original's, in that one, rounded."""
     gold = gold_detections(record)
-    if not gold or space_of(coordinate_frame(record)["family"]) == "original":
+    space = box_space(record)
+    if not gold or space == "original":
         return gold_text(record)
-    boxes = [{"bbox_2d": in_frame(box.xyxy, record), "label": box.label} for box in gold]
+    key = "box_2d" if space in Y_FIRST else "bbox_2d"
+    boxes = [{key: in_frame(box.xyxy, record), "label": box.label} for box in gold]
     return json.dumps(boxes, ensure_ascii=False)
 
 
@@ -145,7 +146,7 @@ def detections_json(completion: str, record: Record) -> list[dict[str, Any]] | N
 
 
 def detection_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """`answered_detections` on their picture, with their labels; raises DataError and ValueError as `od_ap`."""
+    """`answered_detections` on their picture, with their labels; raises DataError as `od_ap`."""
     boxes = answered_detections(completion, record) or ()
     placed = [(box, answer_picture(record, box.image)) for box in boxes]
     return tuple(box_outline(box.xyxy, picture, box.label) for box, picture in placed if picture is not None)

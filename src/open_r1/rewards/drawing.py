@@ -12,6 +12,7 @@ from open_r1.data.record import Record
 from open_r1.rewards.base import Outline, no_outlines
 from open_r1.rewards.gold import gold_completion
 from open_r1.rewards.parsing.points import Point
+from open_r1.rewards.pictures import in_pixels
 from open_r1.rewards.registry import method_of
 
 GOLD, ANSWERED = "#2ecc40", "#ff4136"
@@ -22,7 +23,7 @@ SMOOTH = 3  # lines are drawn this many times larger and scaled down, for soft e
 def answered_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     """The outlines that the record's accuracy method reads from a completion; () where it has none.
 
-    It needs the extra fields of rewards: `image_wh`, `model_family` and its pixel limits.
+    It needs the extra fields of rewards: `image_wh`, `box_space` or `model_family`, and the pixel limits.
 
     >>> row = Record("1", ("a.png",), "", (), "[0, 0, 9, 9]", {"image_wh": [100, 100]}, accu_reward_method="rec")
     >>> answered_outlines("<answer>[0, 0, 50, 100]</answer>", row)[0].points
@@ -42,9 +43,9 @@ def gold_outlines(record: Record) -> tuple[Outline, ...]:
     """
     if not has_outlines(record):
         return ()
-    in_pixels = record.with_extra(model_family="original")
+    placed = in_pixels(record)
     own = method_of(record).gold_outlines
-    return own(in_pixels) if own else answered_outlines(gold_completion(in_pixels), in_pixels)
+    return own(placed) if own else answered_outlines(gold_completion(placed), placed)
 
 
 def has_outlines(record: Record) -> bool:

@@ -3,6 +3,7 @@
 from open_r1.data.record import Record
 from open_r1.rewards.base import Method, gold_text, is_direct
 from open_r1.rewards.parsing.answer import extract_answer, with_answer
+from open_r1.rewards.pictures import in_pixels
 from open_r1.rewards.registry import get_method, method_of
 
 
@@ -12,8 +13,8 @@ def _method(record: Record, method: str | None) -> Method:
 
 
 def gold_answer(record: Record, method: str | None = None) -> str:
-    """The text of a perfect answer for `method` (default: the record's own); places on a picture are in the frame of
-    the record's `model_family`. Raises DataError for a gold that the method cannot use.
+    """The text of a perfect answer for `method` (default: the record's own); places on a picture are as the record's
+    space writes them. Raises DataError for a gold that the method cannot use.
 
     >>> extra = {"model_family": "qwen3_vl", "image_wh": (640, 425)}
     >>> gold_answer(Record("1", (), "", (), "[64, 0, 128, 425]", extra, accu_reward_method="rec"))
@@ -57,6 +58,6 @@ def gold_score(record: Record, method: str | None = None) -> tuple[float, float]
     (1.0, 1.0)
     """
     grader = _method(record, method)
-    in_pixels = record.with_extra(model_family="original")  # gold boxes are in this frame for every model
+    placed = in_pixels(record)
     best = grader.gold_maximum(record) if grader.gold_maximum else grader.maximum
-    return grader.score(gold_completion(in_pixels, method), in_pixels), best
+    return grader.score(gold_completion(placed, method), placed), best

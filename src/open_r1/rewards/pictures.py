@@ -8,15 +8,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from open_r1.data.geometry.coordinates import MAX_ASPECT, space_of
+from open_r1.data.geometry.coordinates import MAX_ASPECT, space_of, to_original
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
-from open_r1.errors import DataError, data_error, shorten
+from open_r1.errors import DataError, UsageError, data_error, shorten
 from open_r1.rewards.base import gold_text
+from open_r1.rewards.parsing.boxes import AnswerBox
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.pictures import named_pictures
 
 MAX_IMAGE_SIDE = 1_000_000  # px of an image
+RESIZING = {"min_pixels": "min_pixels", "max_pixels": "max_pixels", "resize_factor": "factor"}  # field -> argument
 MAX_NAMING_CHARS = 20_000  # of a gold answer that is read for the name of its image
 
 
@@ -73,24 +75,51 @@ def image_wh(record: Record) -> tuple[float, float]:
     if is_pair and all(_is_side(side) for side in value) and max(value) <= MAX_ASPECT * min(value):
         return value[0], value[1]
     expected = f"[width, height] of the original image in pixels, within 1:{MAX_ASPECT}"
-    remedy = f"boxes of the model family {record.extra.get('model_family')!r} cannot be converted without it"
+    remedy = f"boxes in the space {box_space(record)!r} cannot be converted without it"
     raise data_error(record.where, "image_wh", shorten(value), expected, remedy)
 
 
 def coordinate_frame(record: Record, wh: tuple[float, float] | None = None) -> dict[str, Any]:
-    """The frame of the model's coordinates as arguments of `to_original`: family, image size, pixel limits.
+    """The frame of the model's coordinates as arguments of `to_original`: space, image size, and for "resized" what
+    the processor makes of it.
 
     `wh` is the original image's (width, height) in pixels where it is known, else `image_wh(record)`.
 
-    Raises DataError for a size or limit that is not valid, and ValueError for an unknown family.
+    Raises DataError for a size or limit that is not valid, and as `box_space`.
 
     >>> coordinate_frame(Record("1", (), "", (), "", {"model_family": "qwen3_vl", "width": 640, "height": 425}))
-    {'family': 'qwen3_vl', 'image_wh': (640, 425)}
+    {'space': 'relative_1000', 'image_wh': (640, 425)}
     """
-    family = record.extra.get("model_family") or "original"
-    size = wh or ((1.0, 1.0) if space_of(family) == "original" else image_wh(record))
-    names = [name for name in ("min_pixels", "max_pixels") if record.extra.get(name)]
-    return {"family": family, "image_wh": size, **{name: _pixels(record, name) for name in names}}
+    space = box_space(record)
+    size = wh or ((1.0, 1.0) if space == "original" else image_wh(record))
+    names = {name: ours for name, ours in RESIZING.items() if space == "resized" and record.extra.get(name)}
+    return {"space": space, "image_wh": size, **{ours: _pixels(record, name) for name, ours in names.items()}}
+
+
+def box_space(record: Record) -> str:
+    """The space that the record's answers are in: the extra field `box_space`, else that of its `model_family`, else
+    "original".
+
+    Raises DataError (field `box_space` or `model_family`) for an unknown one, and for a family without a published
+    one.
+    """
+    name = next((name for name in ("box_space", "model_family") if record.extra.get(name)), None)
+    try:
+        return space_of(record.extra[name]) if name else "original"
+    except UsageError as error:
+        got, _, expected = str(error).partition(": got ")[2].partition(", expected ")
+        expected, _, remedy = expected.partition("; ")
+        raise data_error(record.where, str(name), got, expected, remedy) from error
+
+
+def in_pixels(record: Record) -> Record:
+    """The record with its places in pixels of the original image, as gold answers are for every model."""
+    return record.with_extra(box_space="original")
+
+
+def box_in_pixels(box: AnswerBox, frame: dict[str, Any]) -> tuple[float, ...]:
+    """An answered box of a `coordinate_frame` as (x1, y1, x2, y2) in pixels of the original image."""
+    return to_original(box.as_written(frame["space"]), **frame)
 
 
 def _named_by_gold(record: Record) -> int | None:

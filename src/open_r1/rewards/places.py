@@ -5,12 +5,12 @@ refused with what it looks like and what to write.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
-from open_r1.errors import DataError, Problem, shorten
+from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.pictures import image_wh
 from open_r1.rewards.registry import METHODS, method_of
 
@@ -42,6 +42,17 @@ original image of 640x425; multiply by its sides: [64, 85, 320, 255]
     return _outside(record, boxes, wh) if boxes else []
 
 
+def place_check(missing: str) -> Callable[[Record], list[Problem]]:
+    """`place_problems`, which raises UsageError(`missing`), where that is set, for a record whose gold is a place."""
+
+    def problems(record: Record) -> list[Problem]:
+        if missing and has_places(record):
+            raise UsageError(missing)
+        return place_problems(record)
+
+    return problems
+
+
 def has_places(record: Record) -> bool:
     """Whether the gold of the record is a place on its pictures; False for an unknown method, a defect of its own."""
     method = METHODS.get(record.accu_reward_method or "default")
@@ -50,7 +61,12 @@ def has_places(record: Record) -> bool:
 
 def refuse_misplaced(records: Iterable[Record]) -> None:
     """Raises DataError with the `place_problems` of all records."""
-    if problems := [problem for record in records for problem in place_problems(record)]:
+    refuse_problems(place_problems, records)
+
+
+def refuse_problems(check: Callable[[Record], list[Problem]], records: Iterable[Record]) -> None:
+    """Raises DataError with the problems that a check finds in all records."""
+    if problems := [problem for record in records for problem in check(record)]:
         raise DataError(problems)
 
 

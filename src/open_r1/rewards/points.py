@@ -1,13 +1,13 @@
 """The rewards of points, such as clicks of GUI models: whether a point lies in a gold box, or how far from gold it is.
 
-Gold is in pixels of the original image; the answer is in the frame of `model_family`, as boxes are
+Gold is in pixels of the original image; the answer is in the space of the model, as boxes are
 (`open_r1.rewards.referring`). `open_r1.rewards.parsing.points` says what is read as a point; a box answers its centre.
 """
 
 import math
 from collections.abc import Sequence
 
-from open_r1.data.geometry.coordinates import from_original, space_of, to_original
+from open_r1.data.geometry.coordinates import from_original, rounded, to_original
 from open_r1.data.record import Record
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
@@ -25,7 +25,7 @@ def point_in_box(completion: str, record: Record) -> float:
     """1.0 for a point within a gold box, its edges included, else 0.0.
 
     Gold is one box or several, any of which may be hit. Raises DataError (field `solution`) for a gold without boxes
-    or with one that has no area, and DataError and ValueError as `rec` for a size or family that is needed.
+    or with one that has no area, and as `rec` for a size or space that is needed.
 
     >>> row = Record("1", (), "", (), "[10, 20, 30, 40]")
     >>> [point_in_box(text, row) for text in ("click(15, 40)", "[0, 0, 40, 60]", "(5, 5)", "(15, 30) or (5, 5)")]
@@ -45,7 +45,7 @@ def point_distance(completion: str, record: Record) -> float:
     its sides; of a gold point σ is the extra field `point_sigma` in pixels, or 5 % of the image's diagonal.
 
     Raises DataError (field `solution`) for a gold that is neither one point nor one box with an area, or (field
-    `point_sigma`) for a σ that is no positive number, and DataError and ValueError as `rec`.
+    `point_sigma`) for a σ that is no positive number, and as `rec`.
 
     >>> row = Record("1", (), "", (), "[10, 20, 30, 40]")
     >>> [round(point_distance(text, row), 3) for text in ("(20, 30)", "(30, 30)", "(30, 40)", "none")]
@@ -68,11 +68,12 @@ def answered_point(completion: str, record: Record) -> Point | None:
 
 def _answered(completion: str, record: Record) -> tuple[Point, Record] | None:
     """(the answered point in pixels, the record with its picture)."""
-    coordinate_frame(record)  # a record without what its family needs is refused, whatever the answer
+    coordinate_frame(record)  # a record without what its space needs is refused, whatever the answer
     point = last_point(completion)
     if point is None or (placed := answer_picture(record, point.image)) is None:
         return None
-    x, y, _, _ = to_original((*point.xy, *point.xy), **coordinate_frame(placed))
+    frame = coordinate_frame(placed)
+    x, y, _, _ = to_original(point.as_written(frame["space"]) * 2, **frame)
     return (x, y), placed
 
 
@@ -93,34 +94,33 @@ def target_places(record: Record) -> list[Sequence[float]]:
 
 
 def centre_answer(record: Record) -> str:
-    """The centre of the first gold box, in the frame of the record's `model_family`."""
+    """The centre of the first gold box, as the record's space writes it."""
     x1, y1, x2, y2 = gold_boxes(record)[0]
     return point_text(((x1 + x2) / 2, (y1 + y2) / 2), record)
 
 
 def target_answer(record: Record) -> str:
-    """The gold point of `point_distance`, or the centre of its gold box, in the frame of the record's
-    `model_family`."""
+    """The gold point of `point_distance`, or the centre of its gold box, as the record's space writes it."""
     return point_text(_target(record)[0], record)
 
 
 def point_text(point: Point, record: Record) -> str:
-    """A point in pixels of the original image as "(x, y)" in the frame of the record's `model_family`; in another
-    frame than the original's in whole numbers.
+    """A point in pixels of the original image as "(x, y)", or "(y, x)", as the record's space writes it; in another
+    one than the original's rounded.
 
     >>> point_text((160.5, 0), Record("1", (), "", (), "")), point_text((160, 425), Record("1", (), "", (), "",
     ...     {"model_family": "qwen3_vl", "image_wh": (640, 425)}))
     ('(160.5, 0)', '(250, 1000)')
     """
     frame = coordinate_frame(record)
-    if space_of(frame["family"]) == "original":
+    if frame["space"] == "original":
         return f"({point[0]:.10g}, {point[1]:.10g})"
-    x, y, _, _ = from_original((*point, *point), **frame)
-    return f"({round(x)}, {round(y)})"
+    first, second = rounded(from_original((*point, *point), **frame)[:2], frame["space"])
+    return f"({first}, {second})"
 
 
 def point_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """A rhombus around the answered point on its picture. Raises DataError and ValueError as the rewards.
+    """A rhombus around the answered point on its picture. Raises DataError as the rewards.
 
     >>> row = Record("1", ("a.png",), "", (), "[0, 0, 9, 9]", {"image_wh": [200, 100]})
     >>> point_outlines("(100, 50)", row)[0].points

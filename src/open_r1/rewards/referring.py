@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 
-from open_r1.data.geometry.coordinates import from_original, space_of, to_original
+from open_r1.data.geometry.coordinates import from_original, rounded
 from open_r1.data.record import Record
 from open_r1.errors import DataError, data_error, shorten
 from open_r1.rewards.base import Outline, bad_gold, gold_text, outline
 from open_r1.rewards.parsing.boxes import last_box, stated_boxes
-from open_r1.rewards.pictures import answer_picture, box_picture, coordinate_frame, image_wh
+from open_r1.rewards.pictures import (
+    answer_picture,
+    box_in_pixels,
+    box_picture,
+    box_space,
+    coordinate_frame,
+    image_wh,
+)
 
 
 def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -28,11 +35,12 @@ def rec(completion: str, record: Record) -> float:
     """IoU in [0, 1] of the last box of the answer with the gold box; 0.0 without a box. Training and evaluation use
     this same function.
 
-    The gold box is in pixels of the original image; the answered one is in the frame of the extra field `model_family`
-    (default "original") and is converted with `image_wh` (or `width` and `height`), `min_pixels` and `max_pixels`.
+    The gold box is in pixels of the original image; the answered one is in the extra field `box_space`, else in the
+    space of `model_family` (default "original"), and is converted with `image_wh` (or `width` and `height`), and for
+    "resized" with `min_pixels`, `max_pixels` and `resize_factor`.
 
-    Raises DataError (field `solution`) for a gold that is not one box with an area, and ValueError where the size of
-    the image is needed and absent, or the family is unknown.
+    Raises DataError (field `solution`) for a gold that is not one box with an area, and (with its field) where the
+    size of the image is needed and absent, or the space is unknown.
 
     >>> rec('<answer>{"bbox_2d": [0, 0, 500, 1000]}</answer>', Record("1", (), "", (), "[0, 0, 320, 425]",
     ...     {"model_family": "qwen3_vl", "image_wh": [640, 425]}))
@@ -52,15 +60,15 @@ def answered_box(completion: str, record: Record) -> tuple[float, ...] | None:
 
 def _answered(completion: str, record: Record) -> tuple[tuple[float, ...], Record] | None:
     """(the answered box in pixels, the record with its picture)."""
-    coordinate_frame(record)  # a record without what its family needs is refused, whatever the answer
+    coordinate_frame(record)  # a record without what its space needs is refused, whatever the answer
     box = last_box(completion)
     if box is None or (placed := answer_picture(record, box.image)) is None:
         return None
-    return to_original(box.xyxy, **coordinate_frame(placed)), placed
+    return box_in_pixels(box, coordinate_frame(placed)), placed
 
 
 def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The Outline of `answered_box` on its picture. Raises DataError and ValueError as `rec`.
+    """The Outline of `answered_box` on its picture. Raises DataError as `rec`.
 
     >>> rec_outlines("[0, 0, 320, 425]", Record("1", ("a.png",), "", (), "", {"image_wh": [640, 425]}))
     (Outline(points=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), label=None, image=0),)
@@ -71,14 +79,15 @@ def rec_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
 
 def box_answer(record: Record) -> str:
     """The gold box as its row writes it, or, in another frame than the original's, in that one, rounded."""
-    if space_of(coordinate_frame(record)["family"]) == "original":
+    if box_space(record) == "original":
         return gold_text(record)
     return str(in_frame(gold_box(record), record))
 
 
-def in_frame(box: Sequence[float], record: Record) -> list[int]:
-    """A box in pixels of the original image in the coordinates of the record's `model_family`, rounded."""
-    return [round(side) for side in from_original(box, **coordinate_frame(record, image_wh(record)))]
+def in_frame(box: Sequence[float], record: Record) -> list[float]:
+    """A box in pixels of the original image as the record's space writes it, rounded."""
+    frame = coordinate_frame(record, image_wh(record))
+    return rounded(from_original(box, **frame), frame["space"])
 
 
 def box_outline(box: Sequence[float], record: Record, label: str | None = None) -> Outline:

@@ -12,13 +12,15 @@ from open_r1.rewards.parsing.boxes import parse_boxes
 RESULTS = ("score", "parsed", "error")
 
 
-def read_saved(row: dict[str, Any], where: str) -> tuple[str, Record]:
-    """(completion, record to grade it against) of a row; a gold box of `gold_format` xywh becomes xyxy.
+def read_saved(row: dict[str, Any], where: str, box_space: str | None = None) -> tuple[str, Record]:
+    """(completion, record to grade it against) of a row; a gold box of `gold_format` xywh becomes xyxy, and
+    `box_space` wins over the row's own.
 
     Raises DataError for fields that are missing or of a wrong type.
     """
     if isinstance(row.get("completion"), str):
-        return row["completion"], _record(row, where)
+        record = _record(row, where)
+        return row["completion"], record.with_extra(box_space=box_space) if box_space else record
     got = shorten(row["completion"]) if "completion" in row else "no such field"
     raise data_error(where, "completion", got, "the model's text", "write it as text")
 

@@ -6,7 +6,7 @@ A row's gold answer is a polygon that `data.geometry.polygons` fitted to the tru
 
 from typing import Any
 
-from open_r1.data.geometry.coordinates import MAX_ASPECT, from_original
+from open_r1.data.geometry.coordinates import MAX_ASPECT, frame_wh
 from open_r1.data.geometry.masks import Rle, Size, mask_iou_of, mask_overlap, read_segmentation
 from open_r1.data.geometry.polygons import Polygon, outline_points, to_rle
 from open_r1.data.record import Record
@@ -24,11 +24,11 @@ def mask_iou(completion: str, record: Record) -> float:
 
     The true mask is the extra field `segmentation` (COCO polygons, or a run-length code), without it the decoded gold
     polygon, which is in pixels of the original image. The answer is in pixels of an image of the size that it states;
-    without a size it is in the frame of `model_family`, as boxes are (`open_r1.rewards.referring`). Another basis than
-    the gold's or another number of coefficients earns 0.0.
+    without a size it is in the space of the model, as boxes are (`open_r1.rewards.referring`), but x first. Another
+    basis than the gold's or another number of coefficients earns 0.0.
 
-    Raises DataError (field `solution` or `segmentation`) for a gold or a mask that cannot be used, and ValueError for
-    an unknown family.
+    Raises DataError (field `solution` or `segmentation`) for a gold or a mask that cannot be used, and (field
+    `box_space` or `model_family`) for an unknown space.
 
     >>> gold = '{"centre": [50, 40], "coeffs": [20, 0], "size": [80, 100]}'
     >>> half = '{"centre": [25, 20], "coeffs": [10, 0], "size": [40, 50]}'  # of an image of half the size
@@ -69,7 +69,7 @@ def answered_polygon(completion: str, record: Record) -> dict[str, Any] | None:
 
 
 def polygon_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
-    """The corners of the polygon that `mask_iou` reads, on its picture; DataError and ValueError as there."""
+    """The corners of the polygon that `mask_iou` reads, on its picture; DataError as there."""
     polygon = _last_polygon(completion, record)
     if polygon is None:
         return ()
@@ -83,14 +83,13 @@ def _last_polygon(completion: str, record: Record) -> Polygon | None:
 
 
 def frame_size(record: Record, size: Size) -> tuple[float, float]:
-    """(height, width) of the image in the coordinates of `model_family` (default "original"); `size` is the
-    original's.
+    """(height, width) of the image in the record's space (default "original"); `size` is the original's.
 
     >>> frame_size(Record("1", (), "", (), "", {"model_family": "qwen3_vl"}), (425, 640))
-    (1000.0, 1000.0)
+    (1000, 1000)
     """
     height, width = size
-    _, _, right, bottom = from_original((0, 0, width, height), **coordinate_frame(record, (width, height)))
+    right, bottom = frame_wh(**coordinate_frame(record, (width, height)))
     return bottom, right
 
 

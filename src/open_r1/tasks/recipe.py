@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.custom import user_file
@@ -31,6 +32,7 @@ class Recipe:
     max_anyres_num: int | None = None
     base_model: str | None = None
     prompt_template: str | None = None
+    box_space: str | None = None
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -88,6 +90,7 @@ VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_anyres_num": ("a number of tiles", _is_count),
     "base_model": ("a hub name or a folder", lambda value: isinstance(value, str)),
     "prompt_template": ("a text with {question} once", lambda value: str(value).count(SLOT) == 1),
+    "box_space": (f"one of {', '.join(SPACES)}", lambda value: value in SPACES),
 }
 
 

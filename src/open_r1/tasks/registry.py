@@ -12,7 +12,9 @@ from open_r1.tasks.default import DEFAULT
 from open_r1.tasks.detection import OD
 from open_r1.tasks.digits import DIGITS
 from open_r1.tasks.gui import GUI
+from open_r1.tasks.hinted_counting import HINTED_COUNTING
 from open_r1.tasks.math import MATH
+from open_r1.tasks.mixture import MIXTURE
 from open_r1.tasks.rec import REC
 from open_r1.tasks.seg import SEG
 from open_r1.tasks.task import Task
@@ -25,7 +27,9 @@ TASKS: dict[str, Task] = {
     "default": DEFAULT,
     "digits": DIGITS,
     "gui": GUI,
+    "hinted_counting": HINTED_COUNTING,
     "math": MATH,
+    "mixture": MIXTURE,
     "od": OD,
     "rec": REC,
     "seg": SEG,

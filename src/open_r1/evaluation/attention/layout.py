@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.errors import UsageError
+from open_r1.evaluation.attention.grids import Fields, PictureSize, grids_of, one_cell_each, square_around
 from open_r1.evaluation.attention.tiles import WHOLE, Tile, TileBox
-
-PictureSize = tuple[int, int]  # (width, height) of a picture in pixels
-Fields = dict[str, torch.Tensor]  # a processor's output for one conversation
+from open_r1.models.model_parts import image_token_of
 
 
 @dataclass(frozen=True)
@@ -60,26 +59,21 @@ class ImagePrompt:
         return zip(parts, self.shapes, strict=True)
 
 
-def locate(model: PreTrainedModel, fields: Fields, shapes: Sequence[PictureSize]) -> list[list[Tile]]:
+def locate(
+    model: PreTrainedModel, fields: Fields, shapes: Sequence[PictureSize], processor: ProcessorMixin | None = None
+) -> list[list[Tile]]:
     """The tiles of each picture of a prompt; `fields`: the processor's, a batch of one; `shapes`: the pictures' sizes.
 
-    Raises UsageError for a family without a layout, and where tokens and pictures do not match.
+    A family without an entry in `LAYOUTS` has those that its fields show, else one cell a picture, with a warning.
+    Raises UsageError where tokens and pictures do not match.
     """
-    layout = known_layout(model)
-    ids = fields["input_ids"][0].cpu().numpy()
-    at = np.flatnonzero(ids == model.config.image_token_id)
-    return layout(ImagePrompt(model, ids, at, fields, shapes)) if shapes else []
-
-
-def known_layout(model: PreTrainedModel) -> Callable[[ImagePrompt], list[list[Tile]]]:
-    """The family's entry in `LAYOUTS`. Raises UsageError for a family without one."""
-    family = model.config.model_type
-    if family not in LAYOUTS:
-        raise UsageError(
-            f"the layout of image tokens: got model_type {family!r}, expected one of {', '.join(LAYOUTS)}; "
-            "describe it in open_r1.evaluation.attention.layout.LAYOUTS"
-        )
-    return LAYOUTS[family]
+    if not shapes:
+        return []
+    ids, family = fields["input_ids"][0].cpu().numpy(), model.config.model_type
+    at = np.flatnonzero(ids == image_token_of(model.config))
+    if family in LAYOUTS:
+        return LAYOUTS[family](ImagePrompt(model, ids, at, fields, shapes))
+    return grids_of(fields, at, shapes, processor) or one_cell_each(family, at, shapes)
 
 
 def arrangement(tiles: int, shape: PictureSize) -> tuple[int, int]:
@@ -141,7 +135,7 @@ def _anyres(prompt: ImagePrompt) -> list[list[Tile]]:
     side = vision.image_size // vision.patch_size
     if len(prompt.shapes) > 1:
         parts = prompt.split([side * side + 1] * len(prompt.shapes))
-        return [[_square(part[:-1], _padded_square(shape))] for part, shape in prompt.with_shapes(parts)]
+        return [[_square(part[:-1], square_around(shape, max(shape)))] for part, shape in prompt.with_shapes(parts)]
     features = torch.zeros(prompt.fields["pixel_values"].shape[1], side * side, 1)
     packed, _ = prompt.model.base_model.pack_image_features(
         [features],
@@ -152,16 +146,6 @@ def _anyres(prompt: ImagePrompt) -> list[list[Tile]]:
     whole, fine = prompt.split([side * side, len(packed[0]) - side * side])
     fine = fine.reshape(int(packed[0].sum()), -1)[:, :-1]
     return [[_square(whole), Tile(fine.flatten(), *fine.shape)]]
-
-
-def _padded_square(shape: PictureSize) -> TileBox:
-    """The box of a square around a picture, with the picture in its middle.
-
-    >>> _padded_square((200, 100))
-    (0.0, -0.5, 1.0, 1.5)
-    """
-    wide, high = (max(shape) / side / 2 for side in shape)
-    return 0.5 - wide, 0.5 - high, 0.5 + wide, 0.5 + high
 
 
 def _crops(prompt: ImagePrompt) -> list[list[Tile]]:

@@ -12,22 +12,27 @@ runs `generate` and keeps all attentions.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers.decoders import DecodeStream
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, ProcessorMixin
+from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING, CacheLayerMixin, DynamicLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.attention.layout import Fields, PictureSize, known_layout, locate
+from open_r1.evaluation.attention.grids import Fields, PictureSize
+from open_r1.evaluation.attention.layout import locate
 from open_r1.evaluation.attention.tiles import project_onto_picture
+from open_r1.models.model_parts import image_token_of
+from open_r1.models.text_attention import set_text_attention
 from open_r1.report.heat import Attention
+from open_r1.rollout.token_texts import token_texts
 
 RECORDING = "watched"  # the name in transformers' attention registry
-PASSED_TOKEN_FIELDS = ("attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 def attend(
@@ -47,10 +52,10 @@ def attend(
     Raises UsageError as `chosen_layer` does, and for an empty completion.
     """
     layer = chosen_layer(model, layer, head)
-    pictures = locate(model, fields, shapes)
+    pictures = locate(model, fields, shapes, processor)
     rows = attention_rows(model, fields, completion, layer, head).numpy()
     ids = fields["input_ids"][0]
-    text = (ids != model.config.image_token_id).nonzero()[:, 0].cpu().numpy()
+    text = (ids != image_token_of(model.config)).nonzero()[:, 0].cpu().numpy()
     return Attention(
         tokens=token_texts(processor, completion),
         prompt_tokens=token_texts(processor, ids[text].tolist()),
@@ -66,19 +71,29 @@ def attend(
 def chosen_layer(model: PreTrainedModel, layer: int | None, head: int | None) -> int:
     """The layer; for None the middle one of those with full attention, without a window.
 
-    Raises UsageError for an unknown layer or head, and for a family without a layout of image tokens.
+    Raises UsageError for an unknown layer or head, and for a layer that has no attention, such as a recurrent one.
     """
-    known_layout(model)
     text = model.config.get_text_config()
-    numbers = range(text.num_hidden_layers)
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    mapped = [number for number, kind in enumerate(kinds) if keeps_keys(kind)]
     if layer is None:
-        kinds = getattr(text, "layer_types", None) or ["full_attention"] * len(numbers)
-        full = [number for number in numbers if kinds[number] == "full_attention"] or numbers
+        full = [number for number in mapped if kinds[number] in ("full_attention", "hybrid")] or mapped
         layer = full[len(full) // 2]
-    for flag, number, possible in (("--layer", layer, numbers), ("--head", head, range(text.num_attention_heads))):
+    heads = range(text.num_attention_heads)
+    for flag, number, possible in (("--layer", layer, range(len(kinds))), ("--head", head, heads)):
         if number is not None and number not in possible:
             raise UsageError(f"{flag}: got {number}, expected {possible[0]} to {possible[-1]}; choose one of those")
+    if layer not in mapped:
+        raise UsageError(
+            f"--layer: got {layer}, of kind {kinds[layer]}, which has no attention to show; expected one of "
+            f"{', '.join(map(str, mapped))}"
+        )
     return layer
+
+
+def keeps_keys(kind: str) -> bool:
+    """Whether layers of this kind attend: transformers' cache keeps keys for them; of kinds that it has not, yes."""
+    return issubclass(DYNAMIC_LAYER_TYPE_MAPPING.get(kind, DynamicLayer), CacheLayerMixin)
 
 
 @torch.no_grad()
@@ -87,20 +102,23 @@ def attention_rows(
 ) -> torch.Tensor:
     """(C, P + C - 1) float32 on the CPU: weights of the queries that predict the completion's tokens. They sum to 1.
 
-    Raises UsageError for an empty completion.
+    Raises UsageError for an empty completion, and for a layer without attention.
     """
     if not len(completion):
         raise UsageError("completion: got no token, expected one or more; ask something else, or give --completion")
-    ids = fields["input_ids"]
-    inputs_of_completion = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
-    inputs = {**fields, "input_ids": torch.cat([ids, inputs_of_completion], dim=1)}
-    for name in PASSED_TOKEN_FIELDS:
-        if name in fields:
-            fill = torch.full_like(inputs_of_completion, int(name == "attention_mask"))
-            inputs[name] = torch.cat([fields[name], fill], dim=1)
+    ids, taken = fields["input_ids"], signature(model.base_model.forward).parameters
+    said = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
+    inputs = {name: values for name, values in fields.items() if name in taken} | {
+        "input_ids": torch.cat([ids, said], 1)
+    }
+    for name, values in fields.items():
+        if name in inputs and name != "input_ids" and values.shape == ids.shape:  # a field of tokens
+            inputs[name] = torch.cat([values, values[:, -1:].expand_as(said)], dim=1)
     recorder = AttentionRecorder(layer, head, ids.shape[1] - 1)
-    with recording_attention(model):
-        model.base_model(**inputs, use_cache=False, recorder=recorder)
+    with recording_attention(model, recorder):
+        model.base_model(**inputs, use_cache=False)
+    if recorder.rows is None:
+        raise UsageError(f"--layer: got {layer}, which has no attention to show; choose another")
     return recorder.rows.cpu()
 
 
@@ -126,21 +144,16 @@ class AttentionRecorder:
 
 
 @contextmanager
-def recording_attention(model: PreTrainedModel) -> Iterator[None]:
-    """A context in which the text model's attention accepts a `recorder`."""
-    AttentionInterface.register(RECORDING, attention_and_weights)
+def recording_attention(model: PreTrainedModel, recorder: AttentionRecorder) -> Iterator[None]:
+    """A context in which the text model's attention is recorded; layers need not hand anything on for it."""
+    AttentionInterface.register(RECORDING, partial(attention_and_weights, recorder=recorder))
     AttentionMaskInterface.register(RECORDING, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     before = model.config.get_text_config()._attn_implementation
-    _set_text_attention(model, RECORDING)
+    set_text_attention(model, RECORDING)
     try:
         yield
     finally:
-        _set_text_attention(model, before)
-
-
-def _set_text_attention(model: PreTrainedModel, name: str) -> None:
-    others = {part: getattr(model.config, part)._attn_implementation for part in model.config.sub_configs}
-    model.set_attn_implementation({**others, "text_config": name})
+        set_text_attention(model, before)
 
 
 def attention_and_weights(
@@ -149,20 +162,11 @@ def attention_and_weights(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    recorder: AttentionRecorder,
     scaling: float | None = None,
-    recorder: AttentionRecorder | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Transformers' sdpa attention; in the recorder's layer its weights are recorded too."""
-    if recorder is not None and module.layer_idx == recorder.layer:
+    if module.layer_idx == recorder.layer:
         recorder.record(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
     return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-
-
-def token_texts(processor: ProcessorMixin, ids: Sequence[int]) -> list[str]:
-    """The text that each token adds, special tokens by name; a character of several tokens belongs to the last.
-
-    Joined they are the whole text, unlike tokens decoded one by one.
-    """
-    stream, backend = DecodeStream(skip_special_tokens=False), processor.tokenizer.backend_tokenizer
-    return [stream.step(backend, token) or "" for token in ids]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from open_r1.data.geometry.coordinates import in_order
 from open_r1.rewards.parsing.answer import final_text
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.pictures import named_pictures
@@ -36,7 +37,7 @@ _EDGE = "|".join(name for form in _EDGES for edge in form for name in edge.split
 _ITEM = rf"[\"'*]{{0,2}}\b(?:{_EDGE})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?{_D}{_PX}[\"']?"  # "x_min": 10
 _NAMED = r"(?:[,;\s*-]|and|\d\.\s){1,80}".join([_ITEM] * 4)
 _BOX = re.compile(
-    rf"(?:<\|(?:object_)?ref(?:_start)?\|>(?P<ref>[^<]{{1,200}})<\|(?:/ref|object_ref_end)\|><[^>]{{1,20}}>)?"
+    rf"(?:<\|?(?:object_)?ref(?:_start)?\|?>(?P<ref>[^<]{{1,200}})<\|?(?:/ref|object_ref_end)\|?>{_S}(?:<[^>]{{1,20}}>)?)?"
     rf"(?:[\"'](?P<key>[a-z]\w{{0,30}})[\"']{_S}:{_S})?[\[(]?(?:"
     rf"\[{_FOUR}\]|\({_FOUR}\)|<box>{_FOUR}</box>|<{_FOUR}>|<{_N}><{_N}><{_N}><{_N}>"
     rf"|(?P<corners>{_POINT}{_GAP}{_POINT}(?:{_GAP}{_POINT}{_GAP}{_POINT})?)"
@@ -55,17 +56,31 @@ _NAME_VALUE = re.compile(rf"\b({_EDGE})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[
 _OR = re.compile(r"\bor\b(?!,? rather)|或|(?<!<)/", re.IGNORECASE)
 _JSON_LABEL = re.compile(r"[\"']label[\"']\s{0,80}:\s{0,80}(?:\"([^\"]{0,200})\"|'([^']{0,200})')")
 _LABELS = re.compile(r"(\"label\"\s{0,80}:\s{0,80}\"[^\"]{0,200}\")")
+_AXIS = re.compile(r"\bx\d?\b", re.IGNORECASE)
+_SAME_LIST = re.compile(r"\]?[\s,;]{1,20}\[?")  # between two boxes of one list
 _LOC_LABEL = re.compile(r"\s{0,80}([^<;\n]{1,200})")
 
 
 @dataclass(frozen=True)
 class AnswerBox:
     """(x1, y1, x2, y2) in the frame of the text, as written: not clipped, not reordered; its label, if any, and the
-    number, from 1, of the picture that the text names for it, if any."""
+    number, from 1, of the picture that the text names for it, if any.
+
+    `names_axes`: the text says which number is an x, so that no space of y first changes that (`as_written`).
+    """
 
     xyxy: tuple[float, float, float, float]
     label: str | None = None
     image: int | None = field(default=None, repr=False)
+    names_axes: bool = field(default=False, repr=False, compare=False)
+
+    def as_written(self, space: str) -> tuple[float, float, float, float]:
+        """The four numbers in the order of a space.
+
+        >>> AnswerBox((1, 2, 3, 4), names_axes=True).as_written("yx_1000")
+        (2, 1, 4, 3)
+        """
+        return in_order(self.xyxy, space) if self.names_axes else self.xyxy
 
 
 def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
@@ -74,10 +89,10 @@ def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     It reads JSON objects with `bbox_2d`, `bbox`, `box` or another key (also in fences, lists, single quotes, or cut
     off later on); `[x1, y1, x2, y2]` and `(x1, y1, x2, y2)`; two corners `(x1,y1),(x2,y2)`, also in `<box>` or
     `<|box_start|>`, or with words between them, then in any order; the four corners of a rectangle; the label in
-    `<|ref|>` or `<|object_ref_start|>` before any of them; `x1=.., y1=.., x2=.., y2=..` and other names of the edges,
-    or x, y, width, height; `box_2d`, which Gemini writes [y1, x1, y2, x2] in 0..1000; and PaliGemma's
-    `<locY1><locX1><locY2><locX2> label`, in 0..1023 (1024ths of the side), exactly four of them. Characters of any
-    width. Without `loose`, two points are no box unless a tag or key says "box".
+    `<ref>`, `<|ref|>` or `<|object_ref_start|>` before any of them, or a list of them; `x1=.., y1=.., x2=.., y2=..`
+    and other names of the edges, or x, y, width, height; `box_2d`, which Gemini writes [y1, x1, y2, x2] in 0..1000;
+    and PaliGemma's `<locY1><locX1><locY2><locX2> label`, in 0..1023 (1024ths of the side), exactly four of them.
+    Characters of any width. Without `loose`, two points are no box unless a tag or key says "box".
 
     >>> parse_boxes('```json\\n[{"bbox_2d": [1, 2, 30, 40.5], "label": "cat"}]\\n```')
     [AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.5), label='cat')]
@@ -89,7 +104,18 @@ def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     text = plain_but_labels(text[-MAX_BOX_CHARS:])
     matches = [match for match in _BOX.finditer(text) if loose or _says_box(match, text)]
     images = named_pictures(text, [match.span() for match in matches])
-    return [box for match, image in zip(matches, images, strict=True) for box in _boxes_of(match, text, image)]
+    refs = _refs(matches, text)
+    placed = zip(matches, refs, images, strict=True)
+    return [box for match, ref, image in placed for box in _boxes_of(match, text, ref, image)]
+
+
+def _refs(matches: list[re.Match[str]], text: str) -> list[str | None]:
+    """The label in a tag before each match, which is also that of the others in its list."""
+    refs: list[str | None] = []
+    for i, match in enumerate(matches):
+        follows = i > 0 and _SAME_LIST.fullmatch(text, matches[i - 1].end(), match.start())
+        refs.append(match["ref"] or (refs[-1] if follows else None))
+    return refs
 
 
 def stated_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
@@ -174,13 +200,18 @@ def joins_alternatives(gap: str) -> bool:
     return _OR.search(gap) is not None
 
 
-def _boxes_of(match: re.Match[str], text: str, image: int | None) -> Iterator[AnswerBox]:
+def _boxes_of(match: re.Match[str], text: str, ref: str | None, image: int | None) -> Iterator[AnswerBox]:
     if match["loc"]:
         yield from _located(match, text, image)
         return
-    label = _label(text, match) if match["key"] or match["named"] else match["ref"]
+    label = _label(text, match) if match["key"] or match["named"] else ref
     for xyxy in _corner_boxes(match["corners"]) if match["corners"] else _plain_box(match):
-        yield AnswerBox(xyxy, label, image)
+        yield AnswerBox(xyxy, label, image, _names_axes(match))
+
+
+def _names_axes(match: re.Match[str]) -> bool:
+    """Whether a match says which of its numbers is an x: by names, or by Gemini's key of y first."""
+    return bool(match["named"] or match["key"] == "box_2d" or _AXIS.search(match["corners"] or ""))
 
 
 def _plain_box(match: re.Match[str]) -> Iterator[tuple[float, float, float, float]]:
@@ -230,7 +261,7 @@ def _located(match: re.Match[str], text: str, image: int | None) -> Iterator[Ans
     if len(tokens) == 4:
         y1, x1, y2, x2 = tokens
         label = _LOC_LABEL.match(text, match.end())
-        yield AnswerBox((x1, y1, x2, y2), label[1].strip() or None if label else None, image)
+        yield AnswerBox((x1, y1, x2, y2), label[1].strip() or None if label else None, image, names_axes=True)
 
 
 def _label(text: str, match: re.Match[str]) -> str | None:

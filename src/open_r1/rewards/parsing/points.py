@@ -6,8 +6,9 @@ model may correct itself, unless "or" or a comma alone stands before it: listing
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from open_r1.data.geometry.coordinates import in_order
 from open_r1.rewards.parsing.answer import final_text
 from open_r1.rewards.parsing.boxes import (
     bare_runs,
@@ -43,16 +44,29 @@ _MARKED = re.compile(
     rf"|{_BY_NAME % ('x', 'y', '(?:w|h|width|height)')}|{_BY_NAME % ('x1', 'y1', 'x2')}",
     re.IGNORECASE,
 )
+_AXIS = re.compile(r"\bx\d?[\"']?\s{0,80}[=:]", re.IGNORECASE)
 _SEVERAL = re.compile(r"<points\b[^<>]{0,200}\bx2\b", re.IGNORECASE)  # Molmo's form of several points
 _BARE = re.compile(rf"[\[(]{_S}{_PAIR}{_S}[\])]")
 
 
 @dataclass(frozen=True)
 class AnswerPoint:
-    """(x, y) in the frame of the text, and the number, from 1, of the picture that the text names for it, if any."""
+    """(x, y) in the frame of the text, and the number, from 1, of the picture that the text names for it, if any.
+
+    `names_axes`: the text says which number is the x, as for `AnswerBox`.
+    """
 
     xy: Point
     image: int | None = None
+    names_axes: bool = field(default=False, repr=False, compare=False)
+
+    def as_written(self, space: str) -> Point:
+        """The two numbers in the order of a space.
+
+        >>> AnswerPoint((1, 2)).as_written("yx_1000"), AnswerPoint((1, 2), names_axes=True).as_written("yx_1000")
+        ((1, 2), (2, 1))
+        """
+        return in_order(self.xy * 2, space)[:2] if self.names_axes else self.xy
 
 
 def last_point(completion: str) -> AnswerPoint | None:
@@ -72,7 +86,7 @@ def last_point(completion: str) -> AnswerPoint | None:
         return marked[-1] if len({point.xy for point in marked}) == 1 else None
     if (box := last_box(text, loose=False)) is not None:
         x1, y1, x2, y2 = box.xyxy
-        return AnswerPoint(((x1 + x2) / 2, (y1 + y2) / 2), box.image)
+        return AnswerPoint(((x1 + x2) / 2, (y1 + y2) / 2), box.image, box.names_axes)
     return _last_bare(text)
 
 
@@ -94,7 +108,8 @@ def _last_bare(text: str) -> AnswerPoint | None:
 
 def _points(text: str, matches: list[re.Match[str]]) -> list[AnswerPoint]:
     images = named_pictures(text, [match.span() for match in matches])
-    return [AnswerPoint(_point(match), image) for match, image in zip(matches, images, strict=True)]
+    named = [bool(_AXIS.search(match[0])) for match in matches]
+    return [AnswerPoint(_point(match), *facts) for match, *facts in zip(matches, images, named, strict=True)]
 
 
 def _point(match: re.Match[str]) -> Point:
