@@ -19,7 +19,8 @@ from pathlib import Path
 
 from learning_curves import hardware
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.evaluation.answering import loader_of, seed_of
 from open_r1.evaluation.run import answer_batches, evaluate, load_rows, row_labels
 from open_r1.evaluation.settings import EvaluationSettings
@@ -36,8 +37,8 @@ class GenerationOnly:
         records, processor = load_rows(settings), load_processor(VLMConfig(settings.model), TaskArguments())
         self.engine = TransformersEngine(settings, processor, loader_of(records, settings, processor))
         labels, self.batches = row_labels(records), []
-        for batch in answer_batches(records, settings):
-            examples = self.engine.loader.take([{"split": batch.mode, "row": row} for row in batch.rows])
+        for batch in answer_batches(range(len(records)), settings):
+            examples = self.engine.loader.take(batch.row_numbers())
             self.batches.append((examples, [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]))
 
     def seconds(self) -> float:

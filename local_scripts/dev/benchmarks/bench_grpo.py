@@ -3,7 +3,7 @@
     python local_scripts/dev/benchmarks/bench_grpo.py --size 45m --image-tokens 512 \\
         --text-tokens 48 --completion 64 --json bench.json
 
-The model is a Qwen2.5-VL with random weights from --seed; nothing is downloaded. Each trainer has its own copy of it
+The model is one of --family with random weights from --seed; nothing is downloaded. Each trainer has its own copy
 (both change the model they train), the same prompts and pictures in the same order, and the same arguments. Measured:
   update   forward and backward of `compute_loss` on the same given completions, one micro-batch, no optimizer step;
   rollout  `_generate_and_score_completions`: pictures, processor, and completions of exactly --completion tokens;
@@ -29,6 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import bench_models as models
 import bench_parts as bench
 import datasets
 import torch
@@ -40,11 +41,12 @@ from rich.table import Table
 from torch import nn
 from transformers import ProcessorMixin
 
-from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.config.hardware import prepare
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.record import Record
 from open_r1.models.loading import load_processor
-from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
 MEASURES = ("update", "rollout", "step")
 
@@ -68,7 +70,7 @@ def make_trainers(
         "disable_tqdm": True,
         "seed": args.seed,
     }
-    model = bench.build_model(args.size, args.device, args.dtype, args.seed)
+    model = models.build_model(args.size, args.device, args.dtype, args.seed, args.family)
     training = GRPOArguments(output_dir=str(folder / "ours"), **copy.deepcopy(flags))
     prepare(training)
     theirs = trl.GRPOTrainer(
@@ -78,23 +80,8 @@ def make_trainers(
         train_dataset=trl_rows(records),
         processing_class=processor,
     )
-    ours = VLMGRPOTrainer(
-        model=model,
-        processor=processor,
-        rewards=[partial(bench.random_rewards, random.Random(args.seed))],
-        records=records,
-        eval_records=None,
-        instruction="{question}",
-        annotate=lambda record: record,
-        args=training,
-        task=TaskArguments(),
-    )
-    for trainer in (theirs, ours):
-        trainer.model.train()
-        trainer.current_gradient_accumulation_steps = 1
-        if args.gradient_checkpointing:
-            trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-    return {"trl": theirs, "ours": ours}
+    bench.start(theirs)
+    return {"trl": theirs, "ours": bench.our_trainer(model, processor, records, training, args.seed)}
 
 
 def trl_rows(records: list[Record]) -> datasets.Dataset:
@@ -163,7 +150,7 @@ def environment(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(report: dict[str, Any], shape: bench.Shape, args: argparse.Namespace) -> None:
     """Print the report as a table."""
-    table = Table(title=f"{args.size}, {args.dtype}, {args.device}: TRL {trl.__version__} and ours")
+    table = Table(title=f"{args.family}, {args.size}, {args.dtype}, {args.device}: TRL {trl.__version__} and ours")
     for column in ("", "TRL s", "ours s", "TRL/ours", "ours: completions/s", "TRL MB", "ours MB"):
         table.add_column(column, justify="right" if column else "left")
     for name in (name for name in MEASURES if name in report):
@@ -188,7 +175,8 @@ def show(report: dict[str, Any], shape: bench.Shape, args: argparse.Namespace) -
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=bench.SIZES, default="tiny")
+    parser.add_argument("--size", choices=models.SIZES, default="tiny")
+    parser.add_argument("--family", choices=models.FAMILIES, default="qwen2_5_vl")
     parser.add_argument("--image-tokens", type=int, default=512, help="0 for prompts without a picture")
     parser.add_argument("--text-tokens", type=int, default=48, help="all other tokens, the chat template's included")
     parser.add_argument("--completion", type=int, default=64, help="tokens of a completion")
@@ -214,7 +202,7 @@ def main() -> None:
     shape = bench.Shape(args.image_tokens, args.text_tokens, args.completion, args.group, args.prompts)
     with TemporaryDirectory() as folder, Progress(console=Console(stderr=True), transient=True) as bar:
         work = bar.add_task("model and prompts", total=2 + len(args.measure))
-        processor = load_processor(VLMConfig(model_name_or_path=str(bench.TINY)), TaskArguments(max_pixels=1 << 40))
+        processor = load_processor(VLMConfig(model_name_or_path=str(models.TINY)), TaskArguments(max_pixels=1 << 40))
         batches = 2 + 2 * (1 + args.repeats)  # agreement, updates, rollouts, steps, one prefetched
         try:
             records = bench.make_records(shape, processor, Path(folder), batches * shape.prompts, args.seed)

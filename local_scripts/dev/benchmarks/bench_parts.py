@@ -1,4 +1,4 @@
-"""Parts of the benchmarks: a model with random weights, its rows; one update, rollout, step; time and peak memory."""
+"""Parts of the benchmarks: rows of a shape; one update, rollout, step; time and peak memory."""
 
 import ctypes
 import gc
@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,27 +17,15 @@ from unittest.mock import patch
 import torch
 import trl
 from PIL import Image
-from torch import nn
-from transformers import (
-    AutoModelForImageTextToText,
-    GenerationConfig,
-    PreTrainedModel,
-    ProcessorMixin,
-    Qwen2_5_VLConfig,
-)
+from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.data.prompt_length import prompt_tokens
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.data.prompt_tokens import prompt_tokens
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
-TINY = Path(__file__).resolve().parents[3] / "assets" / "tiny-vlm"  # every size uses its tokenizer and token ids
-TEXT = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-VISION = ("hidden_size", "intermediate_size", "depth", "num_heads", "fullatt_block_indexes")
-SIZES: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], int] | None] = {  # text, vision, vocabulary
-    "tiny": None,  # as assets/tiny-vlm
-    "45m": ((512, 2048, 8, 8, 2), (320, 1280, 6, 5, [2, 5]), 4000),
-    "3b": ((2048, 11008, 36, 16, 2), (1280, 3420, 32, 16, [7, 15, 23, 31]), 151936),  # as Qwen2.5-VL-3B
-}
 SIDE = 28  # pixels of an image token's side
 WORDS = 400  # random completions use the token ids below this, which are all text
 PEAK = (
@@ -59,31 +48,6 @@ class Shape:
     def rows(self) -> int:
         """Completions of a batch."""
         return self.group * self.prompts
-
-
-def build_model(size: str, device: str, dtype: str, seed: int) -> PreTrainedModel:
-    """A Qwen2.5-VL of one of `SIZES` with random weights."""
-    config = Qwen2_5_VLConfig.from_pretrained(TINY).to_dict()
-    text, vision = config["text_config"], config["vision_config"]
-    if SIZES[size]:
-        text_sizes, vision_sizes, vocabulary = SIZES[size]
-        text |= dict(zip(TEXT, text_sizes, strict=True)) | {"vocab_size": vocabulary, "layer_types": None}
-        vision |= dict(zip(VISION, vision_sizes, strict=True)) | {"out_hidden_size": text["hidden_size"]}
-        pairs = text["hidden_size"] // text["num_attention_heads"] // 2
-        section = [pairs // 4, pairs * 3 // 8, pairs * 3 // 8]  # time, height, width
-        text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": section}
-        text["max_position_embeddings"] = 128000
-    torch.manual_seed(seed)
-    with torch.device(device):
-        config = Qwen2_5_VLConfig.from_dict(config)
-        model = AutoModelForImageTextToText.from_config(
-            config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
-    for module in model.modules():  # with transformers' 0.02 all log-probs would be nearly equal
-        if isinstance(module, nn.Linear | nn.Conv3d):
-            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
-    model.generation_config = GenerationConfig.from_pretrained(TINY)
-    return model
 
 
 def make_records(shape: Shape, processor: ProcessorMixin, folder: Path, count: int, seed: int) -> list[Record]:
@@ -127,6 +91,40 @@ def squarest(image_tokens: int) -> tuple[int, int] | None:
 def random_rewards(rng: random.Random, completions: list[Any], **_: Any) -> list[float]:
     """A reward function that returns random numbers."""
     return [rng.random() for _ in completions]
+
+
+def our_trainer(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    records: list[Record],
+    training: GRPOArguments,
+    seed: int,
+    reward_name: str = "random",
+) -> VLMGRPOTrainer:
+    """Our trainer on rows of `make_records`, as at the start of `train()`; its reward is `random_rewards`."""
+    reward = partial(random_rewards, random.Random(seed))
+    reward.__name__ = reward_name
+    trainer = VLMGRPOTrainer(
+        model=model,
+        processor=processor,
+        rewards=[reward],
+        records=records,
+        eval_records=None,
+        instruction="{question}",
+        annotate=lambda record: record,
+        args=training,
+        task=TaskArguments(),
+    )
+    start(trainer)
+    return trainer
+
+
+def start(trainer: trl.GRPOTrainer) -> None:
+    """Bring a trainer to the start of `train()`."""
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    if trainer.args.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
 
 
 def rows_of(trainer: trl.GRPOTrainer) -> Iterator[list[dict[str, Any]]]:

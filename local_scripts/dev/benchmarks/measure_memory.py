@@ -12,18 +12,20 @@ import argparse
 import ctypes
 import json
 import platform
-import random
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import bench_models as models
 import bench_parts as bench
 import transformers
 
-from open_r1.config.arguments import GRPOArguments, TaskArguments, VLMConfig
 from open_r1.config.hardware import prepare
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.models.loading import load_processor
-from open_r1.plan.dims import dims_of, patches_per_token
+from open_r1.plan.config_numbers import patches_of_token
+from open_r1.plan.dims import dims_of
 from open_r1.plan.memory import rollout_bytes, total_bytes, training_bytes
 from open_r1.plan.settings import FLOAT, PlannedRun
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -32,11 +34,8 @@ M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 SMALL = bench.Shape(image_tokens=4, text_tokens=40, completion=4, group=2, prompts=1)
 
 
-def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VLMGRPOTrainer:
-    """A trainer of a model of `args.size` on random rows of `shape`."""
-    folder.mkdir(exist_ok=True)
-    processor = load_processor(VLMConfig(model_name_or_path=str(bench.TINY)), TaskArguments(max_pixels=1 << 40))
-    records = bench.make_records(shape, processor, folder, 8 * shape.prompts, seed=0)
+def training_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> GRPOArguments:
+    """The flags of a run on rows of `shape`, on the CPU."""
     training = GRPOArguments(
         output_dir=str(folder / "out"),
         per_device_train_batch_size=shape.rows,
@@ -51,22 +50,19 @@ def trainer_of(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> VL
         disable_tqdm=True,
     )
     prepare(training)
-    trainer = VLMGRPOTrainer(
-        model=bench.build_model(args.size, "cpu", "float32", seed=0),
-        processor=processor,
-        rewards=[partial(bench.random_rewards, random.Random(0))],
-        records=records,
-        eval_records=None,
-        instruction="{question}",
-        annotate=lambda record: record,
-        args=training,
-        task=TaskArguments(),
-    )
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    if args.gradient_checkpointing:
-        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-    return trainer
+    return training
+
+
+def trainer_of(
+    args: argparse.Namespace, shape: bench.Shape, folder: Path, training: GRPOArguments | None = None
+) -> VLMGRPOTrainer:
+    """A trainer of a model of `args.size` on random rows of `shape`, on the device of its arguments."""
+    folder.mkdir(exist_ok=True)
+    processor = load_processor(VLMConfig(model_name_or_path=str(models.TINY)), TaskArguments(max_pixels=1 << 40))
+    records = bench.make_records(shape, processor, folder, 8 * shape.prompts, seed=0)
+    training = training or training_of(args, shape, folder)
+    model = models.build_model(args.size, "cpu", "float32", seed=0).to(training.device)
+    return bench.our_trainer(model, processor, records, training, 0)
 
 
 def measure(args: argparse.Namespace, shape: bench.Shape, folder: Path) -> dict[str, int]:
@@ -96,7 +92,7 @@ def planned_peaks(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: benc
     """The planner's bytes for the same two peaks."""
     run = PlannedRun(
         prompt_tokens=shape.image_tokens + shape.text_tokens,
-        patches_per_prompt=shape.image_tokens * patches_per_token(trainer.model.config),
+        patches_per_prompt=shape.image_tokens * patches_of_token(trainer.model.config),
         completion_tokens=shape.completion,
         group_size=shape.group,
         batch_completions=shape.rows,
@@ -115,7 +111,7 @@ def planned_peaks(trainer: VLMGRPOTrainer, args: argparse.Namespace, shape: benc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=bench.SIZES, default="45m")
+    parser.add_argument("--size", choices=models.SIZES, default="45m")
     parser.add_argument("--image-tokens", type=int, default=256)
     parser.add_argument("--text-tokens", type=int, default=50)
     parser.add_argument("--completion", type=int, default=128)

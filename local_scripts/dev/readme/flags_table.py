@@ -10,7 +10,11 @@ from dataclasses import MISSING, Field, fields
 from readme_sections import Section
 from trl import GRPOConfig
 
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, TaskArguments, VLMConfig
+from open_r1.config.idle_flags import SOFT, UNCLIPPED
+from open_r1.config.loss_types import LOSS_TYPES
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import HubArguments, JsonlArguments, TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import IDLE
 from open_r1.redaction import TOKEN_FLAGS
 
@@ -48,6 +52,20 @@ def own(cls: type, parent: type) -> list[Field]:
     return [f for f in fields(cls) if f.name not in theirs or f.default != theirs[f.name]]
 
 
+def loss_types() -> str:
+    """The defaults that each loss type brings."""
+    head = [
+        "| `--loss_type` | by | `--epsilon` | `--epsilon_high` | `--scale_rewards` | source |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines = []
+    for (name, level), loss in LOSS_TYPES.items():
+        low, high = loss.epsilon, loss.epsilon if loss.epsilon_high is None else loss.epsilon_high
+        clip = f"{low if name not in UNCLIPPED else '–'} | {high if name not in SOFT else '–'}"
+        lines.append(f"| `{name}` | {level} | {clip} | `{loss.scale_rewards}` | {loss.source} |")
+    return "\n".join(["**What a loss type brings where these flags are left out**", "", *head, *lines, ""])
+
+
 def tables() -> str:
     base = {f.name for f in fields(GRPOConfig.__mro__[1])}
     grpo = [f for f in fields(GRPOArguments) if f.name not in base]
@@ -59,6 +77,7 @@ def tables() -> str:
             table("Data of grpo.py", own(HubArguments, TaskArguments), folded=False),
             table("Model and LoRA", [f for f in fields(VLMConfig) if f.name not in HIDDEN], folded=True),
             table("GRPO (TRL 1.16)", grpo, folded=True),
+            loss_types(),
             table("Training (transformers 5.17)", training, folded=True),
         ]
     )

@@ -21,14 +21,22 @@ HEAD = "| GPUs | model | flags | rollout, training: GiB a GPU | main memory, GiB
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: the machine in words, the size of Qwen2.5-VL, the planner's arguments."""
+    """A line of the table: the machine in words, the model and what is said of it, the planner's arguments."""
 
     machine: str
-    size: str
+    model: str  # size of Qwen2.5-VL, or a folder of assets/configs; then words
     arguments: str
 
 
+FOUR_BITS = "--use_peft --lora_r 32 --load_in_4bit --use_bnb_nested_quant --optim adamw_bnb_8bit"
+FOUR_BITS += " --freeze_vision_modules --max_pixels 401408 --completion 512 --batch 8 --global_batch 32"
+
 ROWS = (
+    *(
+        Row(f"1 x {memory} GB", f"{model}, 4 bits, LoRA", f"--gpu_memory {memory} {FOUR_BITS}")
+        for memory in (16, 24)
+        for model in ("7B", "Qwen3-VL-8B")
+    ),
     Row("1 x 24 GB", "3B, LoRA", "--gpu_memory 24 --use_peft --max_pixels 401408 --completion 512"),
     Row("1 x 80 GB", "3B", "--gpu_memory 80"),
     Row("1 x 80 GB", "7B, LoRA", "--gpu_memory 80 --use_peft"),
@@ -46,7 +54,8 @@ ROWS = (
 
 
 def line(row: Row) -> str:
-    folder = str(ROOT / "assets" / "configs" / f"Qwen2.5-VL-{row.size.split(',')[0]}")
+    name = row.model.split(",")[0]
+    folder = str(ROOT / "assets" / "configs" / (name if "-" in name else f"Qwen2.5-VL-{name}"))
     args = plan_parser().parse_args(["--model", folder, *row.arguments.split()])
     check_arguments(args)
     dims, config = read_dims(folder)
@@ -55,7 +64,7 @@ def line(row: Row) -> str:
     assert planned is not None
     peaks = ", ".join(f"{total_bytes(parts) / GIB:.0f}" for parts in (planned.rollout, planned.training))
     said = f"`{' '.join(command(planned, args))}`" if found else "does not fit; the smallest need is on the right"
-    asked = f"{row.size} (`{row.arguments}`)"
+    asked = f"{row.model} (`{row.arguments}`)"
     return f"| {row.machine} | {asked} | {said} | {peaks} | {total_bytes(planned.host) / GIB:.0f} |"
 
 

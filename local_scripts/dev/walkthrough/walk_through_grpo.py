@@ -23,13 +23,13 @@ import torch
 from transformers import PrinterCallback
 from walk_through_sections import sections, totals
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import UsageError
 from open_r1.models.loading import load_model, load_processor
 from open_r1.rewards.trl_adapter import BatchReward
-from open_r1.rollout.annotation import annotator
+from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.outputs.rollout_log import newest_completions
@@ -99,7 +99,7 @@ def make_trainer(args: argparse.Namespace, data: Path) -> RecordingTrainer:
         records=load_records(flags.data_file_paths, flags.image_folders, reward_methods=task.method),
         eval_records=None,
         instruction=task.prompts[flags.prompt_mode],
-        annotate=annotator(model.config.model_type, processor, flags.prompt_mode),
+        annotate=annotator(box_frame(model.config.model_type, processor), flags.prompt_mode),
         args=training,
         task=flags,
     )
