@@ -1,7 +1,9 @@
 """Paths and small data that several tests share."""
 
+import gc
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,28 @@ import pytest
 from helpers.repository import REPO, SHARED, environment_kept, make_dataset
 
 HERE = ("http://127.0.0.1", "file:", "data:", "blob:")  # what a page may ask for
+LONG = ("slow", "distributed", "vllm")  # markers of tests that take seconds to minutes
+
+
+def pytest_sessionstart() -> None:
+    """Imports and the collection leave no garbage: it is looked for from `pytest_collection_finish` on."""
+    gc.disable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of many slow tests first, then those of many tests: two workers that take files end together.
+
+    Before all come those on fake CUDA: a process that has run a backward pass can be given no device any more.
+    """
+    tests = Counter(item.path for item in items)
+    slow = Counter(item.path for item in items for name in LONG if item.get_closest_marker(name))
+    items.sort(key=lambda item: ("gpu_rehearsal" not in item.path.parts, -slow[item.path], -tests[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: without it each full garbage collection would look at it for a second."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

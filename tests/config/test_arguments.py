@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, VLMConfig, weights_dtype
+from open_r1.config.model_arguments import VLMConfig, weights_dtype
 from open_r1.config.parser import parse
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS
+from open_r1.config.task_arguments import HubArguments, JsonlArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import IDLE
 from open_r1.redaction import TOKEN_FLAGS
 from open_r1.sft_jsonl import parse_sft
@@ -56,6 +58,27 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
         ),
         (["--save_total_limit", "0"], "--save_total_limit: got 0, expected at least 1"),
         (["--save_total_limit", "-1"], "--save_total_limit: got -1, expected at least 1"),
+        (["--vision_probe", "-1"], "--vision_probe: got -1, expected 0 for never"),
+        (
+            ["--stop_on", "answers_without_looking"],
+            "--stop_on answers_without_looking: acts only with --vision_probe; add --vision_probe 10",
+        ),
+        (["--perception_coef", "-1"], "--perception_coef: got -1, expected 0 or more"),
+        (["--visual_token_share", "1.5"], "--visual_token_share: got 1.5, expected a share above 0 and at most 1"),
+        (
+            ["--visual_token_share", "0.4", "--loss_type", "luspo"],
+            "--visual_token_share: got 0.4 with --loss_type luspo by sequence, whose ratio moves all tokens",
+        ),
+        (
+            ["--perception_coef", "0.01", "--perception_masked_entropy_coef", "0.03", "--fsdp", "true"],
+            "--perception_masked_entropy_coef: got 0.03 with --fsdp, whose ranks gather weights",
+        ),
+        (["--perception_mask_share", "0.5"], "--perception_mask_share: acts only with --perception_coef above 0"),
+        (["--tokens_per_forward", "0"], "--tokens_per_forward: got 0, expected at least 1"),
+        (
+            ["--tokens_per_forward", "9", "--fsdp", "true"],
+            "--tokens_per_forward: got 9 with --fsdp, whose ranks gather",
+        ),
     ],
 )
 def test_a_flag_that_cannot_act_is_answered(capsys, argv, message):
@@ -93,7 +116,7 @@ def test_help_lists_no_flag_that_is_refused(capsys, parser, script_refuses):
 
 @pytest.mark.parametrize("flag", IDLE)
 def test_a_flag_that_help_leaves_out_is_refused_all_the_same(capsys, flag):
-    value = {"lora_task_type": "SEQ_CLS", "bnb_4bit_quant_type": "fp4", "bnb_4bit_quant_storage": "uint8"}.get(flag)
+    value = {"lora_task_type": "SEQ_CLS", "bnb_4bit_quant_storage": "uint8"}.get(flag)
     message = refused(capsys, [*NEEDED, "--use_peft", "true", f"--{flag}", value or "true"])
     assert f"--{flag}: got {value or True}, cannot act: {IDLE[flag]}" in message
 

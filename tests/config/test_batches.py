@@ -5,9 +5,9 @@ from argparse import Namespace
 
 import pytest
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.batches import refuse_dropped_rows, refuse_too_few_rows
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.errors import UsageError
 from open_r1.sft_jsonl import parse_sft
 from open_r1.trainer.run import run_grpo

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from helpers.repository import REPO
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.deepspeed import check_engine_config, ignored_keys
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 
 FILES = sorted((REPO / "local_scripts").glob("zero*.json"))
 PLANTED = [

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from open_r1.config.arguments import GRPOArguments, JsonlArguments
 from open_r1.config.generation_fields import GENERATION_FIELDS, TRANSFORMERS_KWARGS, check_generation_kwargs
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.config.training_arguments import GRPOArguments
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output_dir", "/tmp/o", "--use_cpu", "true"]
 VALUES = {

@@ -5,8 +5,8 @@ import os
 import pytest
 from accelerate.state import PartialState
 
-from open_r1.config.arguments import GRPOArguments, SFTArguments
 from open_r1.config.hardware import prepare
+from open_r1.config.training_arguments import GRPOArguments, SFTArguments
 
 
 @pytest.mark.parametrize("arguments", [GRPOArguments, SFTArguments])

@@ -2,24 +2,29 @@
 
 from argparse import Namespace
 from dataclasses import fields
+from importlib.util import find_spec
 
 import pytest
 
 from open_r1 import sft_jsonl
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.idle_flags import CONDITIONS, REFUSED_FLAGS, REFUSED_GRPO_FLAGS, is_stage_3, refuse_idle_flags
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.parser import parse
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS
+from open_r1.config.task_arguments import HubArguments, JsonlArguments
+from open_r1.config.training_arguments import GRPOArguments, SFTArguments
 
 SCRIPTS = {"grpo": (GRPOArguments, REFUSED_GRPO_FLAGS), "sft": (SFTArguments, REFUSED_SFT_FLAGS)}
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output_dir", "/tmp/o", "--use_cpu", "true"]
 # What makes the conditions hold, all at once but for those that contradict.
 HOLDING = {
+    "perception_coef": 0.01,
+    "visual_token_share": 0.4,
     "loss_type": "grpo", "beta": 0.1, "sync_ref_model": True, "use_adaptive_entropy": True, "use_vllm": True,
     "log_completions": True, "deepspeed": "zero3.json", "use_liger_kernel": True,
     "push_to_hub": True, "report_to": ["trackio"], "gradient_checkpointing": True, "fsdp": True,
     "lr_scheduler_type": "linear", "save_strategy": "steps", "logging_strategy": "steps", "eval_strategy": "steps",
-    "use_bias_correction_kl": True,
+    "use_bias_correction_kl": True, "use_peft": True, "load_in_4bit": True,
     "load_best_model_at_end": True, "dataloader_num_workers": 1, "vllm_importance_sampling_correction": True,
 }  # fmt: skip
 CONTRARY = {"sapo_temperature_neg": {"loss_type": "sapo"}, "vespo_k_pos": {"loss_type": "vespo"}}
@@ -48,7 +53,11 @@ def parts_of(training: type) -> tuple:
         ("--optim sgd --optim_args momentum=0.9,foo=1", "--optim_args: got foo=1, which changes nothing with"),
         ("--optim sgd --adam_beta1 0.5", "--adam_beta1: got 0.5, which changes nothing with --optim sgd; remove it"),
         ("--optim_target_modules q_proj", "--optim_target_modules: acts only with --optim galore_* or apollo_*"),
-        ("--optim lion_8bit", "--optim, --optim_args: got lion_8bit, None: You need to install `bitsandbytes`"),
+        pytest.param(
+            "--optim lion_8bit",
+            "--optim, --optim_args: got lion_8bit, None: You need to install `bitsandbytes`",
+            marks=pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed"),
+        ),
         ("--max_tool_calling_iterations 3", "--max_tool_calling_iterations: completions are one turn, without tools"),
         ("--cast_lm_head_to_fp32 true", "--cast_lm_head_to_fp32: log-probs are computed by passes of this project"),
         ("--auto_find_batch_size true", "--auto_find_batch_size: it would repeat a step with another batch; choose"),
@@ -58,6 +67,7 @@ def parts_of(training: type) -> tuple:
         ("--loss_type cispo --delta 2", "--delta: acts only with a --loss_type that clips (not cispo, sapo or vespo)"),
         ("--sync_ref_model true", "--sync_ref_model: acts only with --beta above 0, which a reference model is for"),
         ("--vllm_server_port 8000", "--vllm_server_port: acts only with --use_vllm true; add it"),
+        ("--vllm_lora_sync adapter", "--vllm_lora_sync: acts only with --use_vllm true and --use_peft true; add it"),
         ("--hub_model_id me/it", "--hub_model_id: acts only with --push_to_hub true"),
         ("--eval_steps 10", "--eval_steps: acts only with --eval_strategy steps"),
         ("--local_rank 3", "--local_rank: acts only with the deepspeed launcher, which passes it; torchrun tells"),

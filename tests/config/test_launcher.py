@@ -195,8 +195,8 @@ def test_a_recipe_refuses_a_place_without_a_traceback(fake):
 
 
 def test_what_a_step_samples_and_uses_stays_the_same(fake, tmp_path):
-    from open_r1.config.arguments import JsonlArguments
     from open_r1.config.parser import parse
+    from open_r1.config.task_arguments import JsonlArguments
 
     done = start("run_scripts/run_grpo_jsonl.sh", "--output_dir", tmp_path, venv=fake, NPROC="1")
     words = done.stdout.splitlines()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, SFTArguments, VLMConfig
 from open_r1.config.flag_names import RETIRED, KnownFlags
 from open_r1.config.idle_flags import REFUSED_GRPO_FLAGS
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.other_projects.projects import PROJECTS, SECTIONS, answer_to
 from open_r1.config.parser import known_flags, parse
 from open_r1.config.sft_validation import REFUSED_SFT_FLAGS
+from open_r1.config.task_arguments import HubArguments, JsonlArguments
+from open_r1.config.training_arguments import GRPOArguments, SFTArguments
 from open_r1.config.validation import IDLE
 from open_r1.redaction import TOKEN_FLAGS
 from open_r1.rewards.registry import REWARDS

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--bf16", "false"]
 EASYR1 = """\

@@ -25,7 +25,9 @@ FLOORS = (
     "plan",
     "trainer",
     "evaluation",
-    "check convert score model_card grpo grpo_jsonl grpo_rec sft_jsonl",  # the doors
+    "rehearse",
+    "survey",
+    "check convert families score model_card grpo grpo_jsonl grpo_rec sft_jsonl",  # the doors
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 LIGHT = FLOORS[: FLOORS.index("config")]  # rooms that load neither torch nor what stands on it

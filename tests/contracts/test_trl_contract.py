@@ -41,6 +41,18 @@ def test_counts_that_are_logged_with_the_rewards_are_metrics_of_the_step():
     assert trainer._pending_metrics == {"grading/timeouts": [1.0]}
 
 
+def test_completions_can_be_sampled_and_scored_before_the_rest_of_a_generation():
+    """`trainer.resampling` calls both, and hands their results on where TRL calls them again."""
+    assert parameters(GRPOTrainer._generate) == ["self", "prompts"]
+    generate = inspect.getsource(GRPOTrainer._generate)
+    returned = "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"
+    assert returned in generate and generate.count("self._generate_single_turn(") == 1
+    scored = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert scored.index("self._generate(prompts)") < scored.index("self._calculate_rewards(")
+    rewards = inspect.getsource(GRPOTrainer._calculate_rewards)
+    assert "gather(rewards_per_func)" in rewards and '"log_extra"] = self._log_completion_extra' in rewards
+
+
 def test_pixel_values_reach_the_log_probs_unread_from_the_loss_and_are_absent_from_generation():
     loss = inspect.getsource(GRPOTrainer._compute_loss)
     assert loss.count("pixel_values") == 2 and 'pixel_values=inputs.get("pixel_values")' in loss

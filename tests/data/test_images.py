@@ -13,10 +13,10 @@ import pytest
 from helpers.repository import SHARED as DATA
 from PIL import Image
 
-from open_r1.data.geometry.coordinates import COORDINATES, from_original, smart_resize, to_original
+from open_r1.data.geometry.coordinates import SPACES, from_original, smart_resize, to_original
 from open_r1.data.images import load_images, open_image, original_size
 from open_r1.data.record import Record
-from open_r1.errors import DataError
+from open_r1.errors import DataError, UsageError
 
 W, H = 60, 40
 RED = (255, 0, 0)
@@ -340,7 +340,7 @@ def test_smart_resize_equals_transformers() -> None:
             assert smart_resize(height, width, 28, **limits) == theirs(height, width, 28, **limits)
 
 
-@pytest.mark.parametrize("family", COORDINATES)
+@pytest.mark.parametrize("family", SPACES)
 def test_coordinates_go_there_and_back(family: str) -> None:
     rng = random.Random(family)
     for _ in range(500):
@@ -370,8 +370,8 @@ def test_far_corner_in_each_space(family: str, size: tuple, limits: dict, corner
 
 
 def test_unknown_family_is_not_guessed() -> None:
-    with pytest.raises(ValueError, match="model family: got 'llava', expected one of original, qwen2_5_vl"):
-        to_original((0, 0, 1, 1), "llava", (640, 480))
+    with pytest.raises(UsageError, match=r"got model family 'gpt', expected one of original, resized, .*--box_space"):
+        to_original((0, 0, 1, 1), "gpt", (640, 480))
 
 
 def test_real_photos() -> None:

@@ -49,5 +49,5 @@ def test_a_million_rows(tmp_path: Path) -> None:
     first, again = measure(tmp_path), measure(tmp_path)
     print(f"first {first}, from cache {again}")
     assert first["rows"] == again["rows"] == ROWS
-    assert first["seconds"] <= 30 and first["peak_gb"] <= 1.5
-    assert again["seconds"] <= 3 and again["peak_gb"] <= 1.5
+    assert first["seconds"] <= 60 and first["peak_gb"] <= 1.5
+    assert again["seconds"] <= 6 and again["peak_gb"] <= 1.5

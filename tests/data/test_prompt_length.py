@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, LlamaConfig, Qwen2Config
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.data.chat import messages, with_images
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
@@ -16,16 +16,16 @@ from open_r1.data.prompt_length import (
     LengthBound,
     Limit,
     most_image_tokens,
-    positions_saved,
     prompt_length_limit,
-    prompt_tokens,
     refuse_unusable_prompts,
 )
+from open_r1.data.prompt_tokens import positions_saved, prompt_tokens
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 from open_r1.models.context_length import context_length, context_limits
 from open_r1.models.loading import set_pixel_limits
+from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import process_chat
 
 INSTRUCTION = "{question} Think."
@@ -153,11 +153,11 @@ def test_a_row_that_the_template_does_not_render_is_named_whatever_is_raised(tin
 
 def test_m_rope_positions_are_counted_as_the_model_counts_them(tiny, mixed):
     processor = AutoProcessor.from_pretrained(tiny)
-    rope = AutoModelForImageTextToText.from_pretrained(tiny).base_model.get_rope_index
+    fields = prompt_fields(processor, AutoModelForImageTextToText.from_pretrained(tiny))
     records = load_records(str(mixed), str(mixed.parent)).select(range(6))
     for record in records:
         prompt = process_chat(
-            processor, with_images(messages(record, INSTRUCTION), load_images([record])[0]), rope, {}
+            processor, with_images(messages(record, INSTRUCTION), load_images([record])[0]), fields, {}
         )
         saved = positions_saved(record, processor)
         assert len(prompt.ids) - saved == int(prompt.positions.max()) + 1

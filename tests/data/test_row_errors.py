@@ -4,11 +4,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from helpers.families_at_hand import FAMILIES_AT_HAND, processor_at_hand
+from helpers import families
 
 from open_r1 import grpo_jsonl, sft_jsonl
 from open_r1.check import main as check
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.chat import messages, plain_messages, with_images
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.jsonl_dataset import load_records
@@ -17,7 +18,8 @@ from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError, RowFailed, UsageError, row_errors
 from open_r1.models.loading import load_processor
 from open_r1.rollout import prompts
-from open_r1.rollout.annotation import annotator
+from open_r1.rollout.annotation import annotator, box_frame
+from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import PromptLoader
 from open_r1.trainer import sft_batches
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
@@ -48,7 +50,8 @@ def records(digits):
 
 def loader_of(records, processor, record_of=None) -> PromptLoader:
     conversation = lambda record, pictures: with_images(messages(record), pictures)  # noqa: E731
-    return PromptLoader(record_of or (lambda row: records[row["row"]]), conversation, processor, None, 1, {})
+    record_of = record_of or (lambda row: records[row["row"]])
+    return PromptLoader(record_of, conversation, processor, prompt_fields(processor), 1, {})
 
 
 # ----------------------------------------------------------------------------------------------------- errors of rows
@@ -73,7 +76,10 @@ def test_an_error_in_a_prompt_names_its_row(records, processor, monkeypatch, err
 @pytest.mark.parametrize("error", ERRORS, ids=NAMES)
 @pytest.mark.parametrize("place", ["annotate", "load_images", "target_completion", "processor"])
 def test_an_error_in_a_batch_names_its_rows(records, processor, monkeypatch, error, place):
-    collate, where = Collator(records, processor, "{question}", annotator("qwen2_5_vl", processor, "direct")), r":6"
+    collate, where = (
+        Collator(records, processor, "{question}", annotator(box_frame("qwen2_5_vl", processor), "direct")),
+        r":6",
+    )
     if place == "annotate":
         collate, where = Collator(records, processor, "{question}", failing(error)), "row 5"
     elif place == "processor":
@@ -260,9 +266,9 @@ def test_a_run_ends_with_the_row_and_status_1(tiny, digits, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES_AT_HAND)
-def test_a_family_at_hand_refuses_its_own_tokens_and_takes_a_plain_row(family):
-    processor = processor_at_hand(family)
+@pytest.mark.parametrize("family", families.PROCESSORS)
+def test_a_family_refuses_its_own_tokens_and_takes_a_plain_row(family):
+    processor = families.processor_of(family)
     tokens, tokenizer = control_tokens(processor), processor.tokenizer
     named = {getattr(processor, "image_token", None), tokenizer.eos_token, tokenizer.bos_token} - {None}
     assert named <= tokens.tokens

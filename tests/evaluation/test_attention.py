@@ -10,34 +10,26 @@ import numpy as np
 import pytest
 import torch
 from helpers import families
+from helpers.families.rows import TRAINED
 from helpers.page_layout import unseen
 from helpers.repository import REPO, run_script
 from PIL import Image
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    Gemma3ImageProcessor,
-    Idefics3ImageProcessor,
-    LlavaOnevisionImageProcessor,
-    Qwen2VLImageProcessor,
-    SmolVLMImageProcessor,
-)
-from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
-from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from open_r1.data.chat import messages, with_images
 from open_r1.data.images import open_image
 from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.layout import locate
-from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, token_texts
+from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, keeps_keys
 from open_r1.evaluation.attention.tiles import project_onto_picture
+from open_r1.models.model_parts import image_token_of
 from open_r1.report.attention_film import FRAME_WIDTH, HEIGHT, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat
+from open_r1.rollout.token_texts import token_texts
 from open_r1.tasks.registry import TASKS
 
-NAMES = list(families.FAMILIES)
 SAID = [20, 30, 40, 50, 21]
 HOSTILE = '</script><script>alert("x")</script> \ud800 \u2028 {{ 7 * 7 }} \x00 <style>'
 
@@ -53,7 +45,7 @@ def eager_attentions(model, fields):
     return [layer[0, :, fields["input_ids"].shape[1] - 1 :] for layer in out.attentions]
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", families.NAMES)
 def test_rows_are_those_of_eager_attention(family):
     model = families.ready(family)
     fields = families.prompt(model, 2, 9, seed=0)
@@ -76,8 +68,7 @@ def test_what_is_kept_does_not_grow_with_layers():
     """Tensors alive when the last layer begins, layer 0 being watched."""
     alive = {}
     for layers in (2, 6):
-        vision = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 64}
-        model = families._qwen("qwen2_5_vl", [2, 3, 3], vision, layers=layers)
+        model = families.tiny("qwen2_5_vl", num_hidden_layers=layers, layer_types=["full_attention"] * layers)
 
         def count(*_, layers=layers):
             gc.collect()
@@ -89,84 +80,50 @@ def test_what_is_kept_does_not_grow_with_layers():
     assert alive[2] == alive[6]
 
 
-def qwen():
-    return Qwen2VLImageProcessor(
-        patch_size=7, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 1, "longest_edge": 10**6}
-    )
+PLACED = [name for name in families.NAMES if name != "aria"]  # aria's tokens look where they were taught to
 
 
-SQUARE = {"height": families.SIDE, "width": families.SIDE}
-LONGEST = {"max_image_size": {"longest_edge": families.SIDE}, "size": {"longest_edge": 2 * families.SIDE}}
-PROCESSORS = {
-    **dict.fromkeys(families.QWEN, qwen),
-    "internvl": lambda: GotOcr2ImageProcessor(size=SQUARE, crop_to_patches=True, min_patches=1, max_patches=12),
-    "smolvlm": lambda: SmolVLMImageProcessor(return_row_col_info=True, **LONGEST),
-    "idefics3": lambda: Idefics3ImageProcessor(return_row_col_info=True, **LONGEST),
-    "llava_onevision": lambda: LlavaOnevisionImageProcessor(size=SQUARE, image_grid_pinpoints=[[28, 28], [56, 56]]),
-    "gemma3": lambda: Gemma3ImageProcessor(size=SQUARE),
-}
-
-
-@pytest.fixture(scope="module", params=list(PROCESSORS))
+@pytest.fixture(scope="module", params=PLACED)
 def near_sighted(request):
     """A family's model whose vision tower looks at each patch alone, so that a token tells where its pixels are."""
-    model = families.FAMILIES[request.param]()
+    model = families.tiny(request.param)
     between = re.compile(r"(visual|vision).*(attn|attention)\.(proj|out_proj|projection_layer)\.")
     mixing = [p for name, p in model.named_parameters() if between.search(name)]
     assert len(mixing) == 4  # two layers, weight and bias
     for parameter in mixing:
         torch.nn.init.zeros_(parameter)
-    return model, PROCESSORS[request.param]()
+    return model
 
 
-def runs_of(family, fields, tokens, pictures):
-    """Image tokens of each picture as the family's processor writes them."""
-    if "rows" in fields:
-        return [families._idefics_run(*grid) for grid in zip(fields["rows"][0], fields["cols"][0], strict=True)]
-    counts = {
-        "image_grid_thw": lambda grids: (grids.prod(1) // 4).tolist(),
-        "num_patches": lambda patches: (4 * patches).tolist(),
-    }
-    counts_of_pictures = [count(fields[name]) for name, count in counts.items() if name in fields]
-    each = counts_of_pictures[0] if counts_of_pictures else [tokens // pictures] * pictures
-    return [[families.START, *[families.IMAGE] * n, families.END] for n in each]
+def shown(pictures):
+    """A conversation with pictures, words around each."""
+    parts = [part for each in pictures for part in ({"type": "image", "image": each}, {"type": "text", "text": "and"})]
+    return [{"role": "user", "content": [{"type": "text", "text": "See"}, *parts]}]
 
 
-@pytest.mark.parametrize("grid", [(0, 0), (1, 2), (2, 1), (2, 2)])
-def test_idefics_writes_tiles_as_assumed(grid):
-    words = {"<fake_token_around_image>": families.FAKE, "<image>": families.IMAGE, "<global-img>": families.GLOBAL}
-    words |= {"\n": families.NEWLINE}
-    words |= {f"<row_{r + 1}_col_{c + 1}>": families.ROW_COLUMN + 2 * r + c for r in range(2) for c in range(2)}
-    text = get_image_prompt_string(*grid, 4, *list(words)[:3])
-    assert [words[word] for word in re.findall(r"<.*?>|\n", text)] == families._idefics_run(*grid)
-
-
-def prompt_fields(model, processor, pictures):
-    """The processor's fields with token ids, and the features (N, D) of all image tokens."""
-    fields = dict(processor([pictures], return_tensors="pt"))
+def prompt_fields(model, pictures):
+    """The processor's fields, and the features (N, D) of all image tokens."""
+    fields = families.fields_of(model, shown(pictures))
     names = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images", "pixel_attention_mask")
     with torch.no_grad():
         out = model.base_model.get_image_features(**{name: fields[name] for name in names if name in fields})
     parts = out.pooler_output if isinstance(out.pooler_output, list | tuple) else [out.pooler_output]
-    features = torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
-    runs = runs_of(model.config.model_type, fields, len(features), len(pictures))
-    ids = [families.TEXT, *(token for run in runs for token in [*run, families.TEXT])]
-    return fields | {"input_ids": torch.tensor([ids])}, features
+    return fields, torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
 
 
 @pytest.mark.parametrize("shapes", [[(112, 56)], [(84, 84)], [(56, 112)], [(112, 56), (56, 112)]], ids=str)
 def test_a_token_lies_on_the_map_where_its_pixels_are(near_sighted, shapes):
-    model, processor = near_sighted
+    model = near_sighted
     width, height = shapes[-1]
     grey = [np.full((h, w, 3), 120, np.uint8) for w, h in shapes]
-    fields, before = prompt_fields(model, processor, [Image.fromarray(pixels) for pixels in grey])
+    fields, before = prompt_fields(model, [Image.fromarray(pixels) for pixels in grey])
     tiles = locate(model, fields, shapes)
     at = (fields["input_ids"][0] == families.IMAGE).nonzero()[:, 0].numpy()
     for x, y in ((0.1, 0.1), (0.6, 0.3), (0.9, 0.9), (0.4, 0.8)):
         spotted = grey[-1].copy()
         row, column = int(y * height), int(x * width)
         spotted[row - 2 : row + 3, column - 2 : column + 3] = 255
-        _, after = prompt_fields(model, processor, [Image.fromarray(pixels) for pixels in [*grey[:-1], spotted]])
+        _, after = prompt_fields(model, [Image.fromarray(pixels) for pixels in [*grey[:-1], spotted]])
         values = np.zeros((1, fields["input_ids"].shape[1]))
         values[0, at] = (after - before).norm(dim=1).numpy()
         *others, mine = [project_onto_picture(values, part)[0] for part in tiles]
@@ -177,17 +134,17 @@ def test_a_token_lies_on_the_map_where_its_pixels_are(near_sighted, shapes):
 
 
 def test_arias_tokens_lie_where_its_projector_looked():
-    """A projector that looks everywhere alike: 1 / 12 on each of the 3 x 4 patches that 20 x 28 pixels reach."""
-    model = families.FAMILIES["aria"]()
+    """A projector that looks alike on each of the 5 x 5 patches that the picture reaches, and on no other."""
+    model = families.tiny("aria")
     torch.nn.init.zeros_(model.base_model.multi_modal_projector.cross_attn.q_proj.weight)
     torch.nn.init.zeros_(model.base_model.multi_modal_projector.cross_attn.multihead_attn.in_proj_bias)
-    fields = families.prompt(model, 3, 9, seed=0)
-    sizes = [(int(mask[0].sum()), int(mask[:, 0].sum())) for mask in fields["pixel_mask"]]
+    sizes = [(56, 56), (112, 56), (42, 84)]
+    fields = families.fields_of(model, shown([Image.new("RGB", size, "teal") for size in sizes]))
     tiles = dict(zip(sizes, locate(model, fields, sizes), strict=True))
     assert {size: (tile.rows, tile.columns) for size, (tile,) in tiles.items()} == {
-        (28, 28): (4, 4),
-        (28, 20): (3, 4),
-        (12, 28): (4, 2),
+        (56, 56): (5, 5),
+        (112, 56): (3, 5),
+        (42, 84): (5, 3),
     }
     for (tile,) in tiles.values():
         torch.testing.assert_close(
@@ -200,18 +157,58 @@ def test_what_does_not_fit_is_refused():
     fields = families.prompt(model, 2, 9, seed=0)
     with pytest.raises(UsageError, match=r"image tokens of gemma3: got 8 in the prompt, expected 4; set"):
         locate(model, fields, [(28, 28)])
-    with pytest.raises(UsageError, match="--layer: got 3, expected 0 to 2"):
-        chosen_layer(model, 3, None)
+    with pytest.raises(UsageError, match="--layer: got 4, expected 0 to 3"):
+        chosen_layer(model, 4, None)
     with pytest.raises(UsageError, match="--head: got -1, expected 0 to 3"):
         chosen_layer(model, None, -1)
     with pytest.raises(UsageError, match="completion: got no token"):
         attention_rows(model, fields, [], 0)
-    assert chosen_layer(model, None, None) == 1
-    model.config.text_config.layer_types = ["full_attention", "sliding_attention", "sliding_attention"]
+    assert chosen_layer(model, None, None) == 3
+    model.config.text_config.layer_types = ["full_attention", *["sliding_attention"] * 3]
     assert chosen_layer(model, None, None) == 0 and chosen_layer(model, 2, 3) == 2
-    model.config.model_type = "other"
-    with pytest.raises(UsageError, match="got model_type 'other', expected one of qwen2_vl, "):
-        chosen_layer(model, None, None)
+
+
+def test_a_layer_that_carries_a_state_has_no_map():
+    model = families.tiny("qwen3_5")
+    kinds = model.config.get_text_config().layer_types
+    layer, full = kinds.index("linear_attention"), [n for n, kind in enumerate(kinds) if kind == "full_attention"]
+    with pytest.raises(
+        UsageError, match=rf"--layer: got {layer}, of kind linear_attention, .* expected one of {full[0]}"
+    ):
+        chosen_layer(model, layer, None)
+    assert chosen_layer(model, None, None) in full
+
+
+def test_an_attention_that_is_of_no_layer_is_refused():
+    model = families.tiny("llava_zamba2")
+    with pytest.raises(UsageError, match="--layer: got 1, which has no attention to show; choose another"):
+        attention_rows(model, families.prompt(model, 1, 9, seed=0), SAID, 1)
+
+
+SAMPLES = ["qwen3_5", "lfm2_vl", "gemma4_kvshare", "kimi_k25", "glm4v"]  # a state, dropped arguments, shared keys, MLA
+
+
+MAPPED = [name for name in TRAINED if name != "llava_zamba2"]  # whose one attention is of no layer
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[] if name in SAMPLES else pytest.mark.slow) for name in MAPPED]
+)
+def test_every_family_has_a_map_of_eagers_rows(family):
+    pictures = 1 if family.startswith("minicpm") else 2  # which takes pictures of one size together
+    model, chat = families.tiny(family).eval(), families.chat(pictures, 12, seed=0)
+    fields = families.fields_of(model, chat)
+    layer = chosen_layer(model, None, None)
+    ours = attention_rows(model, fields, SAID, layer)
+    sizes = [part["image"].size for message in chat for part in message["content"] if part["type"] == "image"]
+    tiles = locate(model, fields, sizes, families.processor_of(family))
+    at = np.sort(np.concatenate([tile.at for picture in tiles for tile in picture]))
+    assert (fields["input_ids"][0].numpy()[at] == image_token_of(model.config)).all() and len(tiles) == pictures
+    torch.testing.assert_close(ours.sum(1), torch.ones(len(SAID)), atol=1e-5, rtol=0)
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"] * (layer + 1)
+    eager = eager_attentions(model, fields)
+    number = layer if len(eager) == len(kinds) else sum(map(keeps_keys, kinds[:layer]))  # some list maps alone
+    torch.testing.assert_close(ours, eager[number].mean(0), atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")

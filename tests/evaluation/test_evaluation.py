@@ -18,9 +18,10 @@ from open_r1.data.chat import messages, with_images
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.jsonl_io import read_lines
-from open_r1.errors import DataError, UsageError
+from open_r1.errors import DataError, Problem, UsageError
 from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.predictions_file import PredictionsFile
+from open_r1.evaluation.prefetch import load_in_processes
 from open_r1.evaluation.settings import settings_of, split_names
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.registry import TASKS
@@ -271,6 +272,24 @@ def test_missing_files_and_no_model_end_with_one_line(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- vLLM
+
+
+def test_a_process_that_loads_pictures_has_one_thread_of_torch(monkeypatch):
+    """Also where an engine of vLLM has been in this process: it turns `torch.set_num_threads` off, and a second thread
+    of a forked process waited for ever or crashed."""
+
+    class Loader:
+        def load(self, rows):
+            raise DataError([Problem("row 0", "threads", f"{torch.get_num_threads()} of torch", "1", "none")])
+
+    threads = torch.get_num_threads()
+    torch._C.set_num_threads(2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    try:
+        with pytest.raises(DataError, match="got 1 of torch"):
+            list(load_in_processes(Loader(), [[{"split": "plain", "row": 0}]], 1))
+    finally:
+        torch._C.set_num_threads(threads)
 
 
 @pytest.mark.vllm

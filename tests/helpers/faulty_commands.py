@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.repository import REPO
+from helpers.repository import REPO, run_script
 
 
 def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: int = 1) -> tuple[float, int, str]:
@@ -23,10 +23,13 @@ def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: 
         "--local_addr=127.0.0.1",
         f"--nproc_per_node={ranks}",
     ]
-    before = agent if ranks > 1 or "--deepspeed" in flags else []
-    command = [sys.executable, *before, "tests/helpers/faulty_run.py", fault, "3", *argv.split()]
+    words = ["tests/helpers/faulty_run.py", fault, "3", *argv.split(), *map(str, flags)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *map(str, flags)], cwd=REPO, text=True, capture_output=True, timeout=300, env=env)
+    if ranks > 1 or "--deepspeed" in flags:
+        command = [sys.executable, *agent, *words]
+        done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, timeout=300, env=env)
+    else:
+        done = run_script(*words, env=env, check=False)
     return time.time() - (out / "metrics.jsonl").stat().st_mtime, done.returncode, done.stderr
 
 

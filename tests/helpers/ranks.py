@@ -33,6 +33,7 @@ GROUP, PROMPTS = 4, 8  # completions a prompt, prompts a step over all ranks
 OPTIMIZER = "--use_cpu true --bf16 false --learning_rate 2e-4 --lr_scheduler_type constant --adam_epsilon 1e-4"
 OPTIMIZER += " --weight_decay 0.01 --seed 5 --report_to none --gradient_checkpointing true --disable_tqdm true"
 FLAGS = f"{OPTIMIZER} --shuffle_dataset false --max_steps 3 --num_iterations 2 --beta 0.04"
+FLAGS += " --vision_probe 2 --perception_coef 0.05"
 ENGINES = {
     "ddp": "",
     "zero1": f"--deepspeed {REPO}/local_scripts/zero1.json",
@@ -41,6 +42,7 @@ ENGINES = {
     "fsdp2": "--fsdp true --gradient_checkpointing false",
 }
 
+IN_PARTS = ("ddp", "zero2")
 RESUMED = ("zero1", "zero2", "zero3")  # transformers' own loader finds no name of a Qwen2.5-VL in the files it saved
 
 
@@ -67,7 +69,7 @@ def generate_by_key(trainer: VLMGRPOTrainer) -> Any:
     return generate
 
 
-def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrainer:
+def trainer_for(engine: str, out: Path, data: Path, *flags: str, model: str = TINY) -> VLMGRPOTrainer:
     """A GRPO trainer with an engine of `ENGINES` on two ranks, or "one" process, with the same global batch."""
     AcceleratorState._reset_state()  # accelerate takes one engine a process, and this one starts several trainers
     ranks = 1 if engine == "one" else 2
@@ -75,12 +77,21 @@ def trainer_for(engine: str, out: Path, data: Path, *flags: str) -> VLMGRPOTrain
     size = ["--per_device_train_batch_size", str(2 * GROUP), "--gradient_accumulation_steps", str(steps)]
     rollouts = ["--ds3_gather_for_generation", "false"] if engine == "zero3" else []
     flags = (*FLAGS.split(), *size, *ENGINES.get(engine, "").split(), *rollouts, *flags)
-    return make_trainer(TINY, data, out, *flags)
+    return make_trainer(model, data, out, *flags)
 
 
 def image_reward(completions: list[Any], images: list[Any], **columns: Any) -> list[float]:
     """A reward without signal for rows of text, so that a rank with such rows alone has none."""
     return [len(c[0]["content"]) % 7.0 if row else 0.0 for c, row in zip(completions, images, strict=True)]
+
+
+image_reward.__name__ = "accuracy"  # so that `--vision_probe` has greedy answers graded by it
+
+
+def probes(trainer: VLMGRPOTrainer) -> list[dict[str, float]]:
+    """What `--vision_probe` measured, by step."""
+    lines = ({k: v for k, v in line.items() if "vision/" in k} for line in trainer.state.log_history)
+    return [line for line in lines if line]
 
 
 def save_weights(trainer: VLMGRPOTrainer, path: Path) -> None:
@@ -131,9 +142,12 @@ def main(engine: str, out: Path, data: Path) -> None:
         resumed.train(resume_from_checkpoint=str(out / "run" / "checkpoint-2"))
         save_weights(resumed, out / "resumed.pt")
 
-    quiet = trainer_for(engine, out / "quiet", data, "--beta", "0", "--num_iterations", "1", "--max_steps", "1")
+    parts = ("--tokens_per_forward", "130") if engine in IN_PARTS else ()  # one rank has more of them than the other
+    flags = ("--beta", "0", "--num_iterations", "1", "--max_steps", "1", *parts)
+    quiet = trainer_for(engine, out / "quiet", data, *flags)
     quiet._generate_single_turn, quiet.reward_funcs = generate_by_key(quiet), [image_reward]
     quiet.train()
+    results["probes"] = [entry for run in (trainer, quiet) for entry in probes(run)]
     save_weights(quiet, out / "quiet.pt")
     sft(engine, out, data)
     if trainer.accelerator.is_main_process:

@@ -5,11 +5,13 @@ import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from helpers.preloaded import ENVIRONMENT, is_preloaded, lasting, run_preloaded
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -34,11 +36,27 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run_script(script: str, *args: object, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository with this interpreter, as a user would."""
-    command = [sys.executable, str(REPO / script), *map(str, args)]
-    done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, **kwargs)
-    assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+def run_script(
+    script: str,
+    *args: object,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = REPO,
+    alone: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository as a user would; it fails where the script does, unless `check` is false.
+
+    It runs in a fork of an interpreter that has imported the trainers, which saves seconds; a script that is not in
+    `src` starts none. Where it needs other environment variables than the tests began with, or is to be `alone`, it
+    has an interpreter of its own.
+    """
+    argv = [str(REPO / script), *map(str, args)]
+    worthwhile = script.startswith("src/") or is_preloaded()
+    if alone or not worthwhile or lasting(env or os.environ) != ENVIRONMENT:
+        done = subprocess.run([sys.executable, *argv], cwd=cwd, text=True, capture_output=True, env=env)
+    else:
+        done = run_preloaded(argv, cwd)
+    assert not check or done.returncode == 0, f"{argv}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.data.jsonl_dataset import load_records
+from open_r1.models import flash_kernel
 from open_r1.models.loading import load_model, load_processor
+from open_r1.models.lora import lora_config
+from open_r1.models.model_parts import vision_parts
 from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -28,8 +31,9 @@ def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTraine
     argv += " --max_completion_length 8 --learning_rate 1e-3 --gradient_checkpointing false --save_strategy no"
     task, training, model_args = parse(JsonlArguments, [*argv.split(), "--disable_tqdm", "true", *flags])
     records = load_records(task.data_file_paths, task.image_folders)
+    model = load_model(model_args, training)
     return VLMGRPOTrainer(
-        model=load_model(model_args, training),
+        model=model,
         processor=load_processor(model_args, task),
         rewards=[count_characters],
         records=records,
@@ -38,6 +42,7 @@ def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTraine
         annotate=lambda record: record,
         args=training,
         task=task,
+        peft_config=lora_config(model_args, model, vision_parts(model)),
     )
 
 
@@ -80,12 +85,33 @@ def take_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def reference_varlen(q, k, v, query_ends, key_ends, longest_query, longest_key, *, scale, window_size, enable_gqa):
-    """What `varlen_attn` computes on CUDA, in plain torch: causal, aligned at the last key of each sequence."""
+    """What `varlen_attn` computes on CUDA, in plain torch: the last query of a sequence stands at its last key.
+
+    Refuses what the kernel refuses, but for the half type.
+    """
+    assert enable_gqa and {q.dtype} == {k.dtype, v.dtype} and query_ends.dtype == key_ends.dtype == torch.int32
+    assert {q.shape[-1]} == {k.shape[-1], v.shape[-1]} and {s.stride(-1) for s in (q, k, v)} == {1}
+    left, right = (size if size >= 0 else len(k) for size in window_size)
     out = []
     for (a, b), (c, d) in zip(query_ends.unfold(0, 2, 1).tolist(), key_ends.unfold(0, 2, 1).tolist(), strict=True):
-        assert b - a <= longest_query and d - c <= longest_key and window_size == (-1, 0) and enable_gqa
+        assert b - a <= longest_query and d - c <= longest_key
         states = (s.transpose(0, 1)[None] for s in (q[a:b], k[c:d], v[c:d]))
-        visible = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
+        own, keys = torch.arange(b - a)[:, None] + (d - c) - (b - a), torch.arange(d - c)
+        visible = (keys >= own - left) & (keys <= own + right)
         attend = torch.nn.functional.scaled_dot_product_attention
         out.append(attend(*states, attn_mask=visible, scale=scale, enable_gqa=True)[0].transpose(0, 1))
     return torch.cat(out)
+
+
+def flash_on_cpu(monkeypatch, *kinds: torch.dtype) -> list[torch.dtype]:
+    """Lets models take the flash path on the CPU, by `reference_varlen`, in these types; returns the types it saw."""
+    seen = []
+
+    def watched(q, *args, **options):
+        seen.append(q.dtype)
+        return reference_varlen(q, *args, **options)
+
+    monkeypatch.setattr(flash_kernel, "varlen_attn", watched)
+    monkeypatch.setattr(flash_kernel, "has_flash", lambda device: True)
+    monkeypatch.setattr(flash_kernel, "HALF", kinds)
+    return seen

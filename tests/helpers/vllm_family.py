@@ -1,83 +1,107 @@
-"""A random model of another family behind vLLM; started by `tests/rollout/test_vllm_runs.py`.
+"""Tiny models of other families behind vLLM; `tests/rollout/test_vllm_families.py` starts it, and anyone by hand.
 
-    python tests/helpers/vllm_family.py FAMILY OUT DATA
+    PYTHONPATH=tests python tests/helpers/vllm_family.py OUT DATA FAMILY ... [--flag value ...]
 
-Writes to OUT/differences.json the largest |log-prob of vLLM - of the trainer| of each of DATA's first rows. No token
-is banned: a random model would put a hundredth of its mass on those.
+Writes to OUT/FAMILY.json, for each of DATA's first three rows, the largest |log-prob of vLLM - of the trainer|, once
+`before` and once `after` all trained weights have changed. A family has a fork of this process, which has vLLM.
 """
 
 import json
 import os
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PretrainedConfig,
-    Qwen2VLProcessor,
-    Qwen3VLProcessor,
-)
+from transformers import AutoModelForImageTextToText, PreTrainedConfig
 
-from helpers.repository import REPO
+from helpers.families.tiny import config_of, processor_of, widen
 from helpers.trainers import make_trainer, rows
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 
-TINY = str(REPO / "assets" / "tiny-vlm")
-EYES = {"depth": 3, "num_heads": 4, "patch_size": 14, "spatial_merge_size": 2}
-FLAGS = "--use_vllm true --vllm_max_model_length 256 --gradient_accumulation_steps 1 --max_steps 1"
-
-
-def qwen2_vl(base: PretrainedConfig) -> tuple[dict, dict, type]:
-    return {}, {**EYES, "embed_dim": 48, "hidden_size": base.text_config.hidden_size, "mlp_ratio": 2}, Qwen2VLProcessor
+FLAGS = "--use_vllm true --vllm_max_model_length 2048 --gradient_accumulation_steps 1 --max_steps 1"
+TRIES = 40
 
 
-def qwen3_vl(base: PretrainedConfig) -> tuple[dict, dict, type]:
-    """Interleaved M-RoPE, and two layers of the eye that feed layers of the language model."""
-    text = base.text_config
-    changes = {"head_dim": text.hidden_size // text.num_attention_heads}
-    changes |= {"rope_parameters": {**text.rope_parameters, "mrope_interleaved": True}}
-    eyes = {**EYES, "hidden_size": 48, "intermediate_size": 96, "out_hidden_size": text.hidden_size}
-    return changes, {**eyes, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}, Qwen3VLProcessor
+def with_wide_heads(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Two heads of 32 in place of four of 16, which vLLM's CPU build has no attention for; fields that it reads of
+    published configurations and that transformers has no more."""
+    fields: dict[str, Any] = config.to_dict()
+    text = fields["text_config"]
+    if "glm4v" in config.model_type:
+        text["attention_bias"] = True
+    if "moe" in config.model_type:
+        text["norm_topk_prob"] = True
+    if text.get("head_dim") == 16:
+        text |= {"head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+        if section := (text.get("rope_parameters") or {}).get("mrope_section"):
+            text["rope_parameters"]["mrope_section"] = [2 * pairs for pairs in section]
+    return type(config).from_dict(fields)
 
 
-FAMILIES = {"qwen2_vl": qwen2_vl, "qwen3_vl": qwen3_vl}
-
-
-def build(family: str, out: Path) -> Path:
-    """A model folder with the tiny VLM's tokens and pictures."""
-    base, processor = AutoConfig.from_pretrained(TINY), AutoProcessor.from_pretrained(TINY)
-    changes, vision, processor_class = FAMILIES[family](base)
-    text = {name: value for name, value in base.text_config.to_dict().items() if name != "model_type"} | changes
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    special = {name: getattr(base, name) for name in names}
-    config = AutoConfig.for_model(family, text_config=text, vision_config=vision, tie_word_embeddings=True, **special)
+def save(family: str, folder: Path) -> Path:
+    """Write the family's model and processor."""
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_config(with_wide_heads(config_of(family)), dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(out)
-    parts = {name: getattr(processor, name) for name in ("image_processor", "video_processor", "tokenizer")}
-    processor_class(**parts, chat_template=processor.chat_template).save_pretrained(out)
-    return out
+            widen(parameter)
+    model.save_pretrained(folder)
+    processor_of(family).save_pretrained(folder)
+    from vllm import ModelRegistry  # where it is installed
+
+    known = type(model).__name__
+    if known in ModelRegistry.models:  # else vLLM starts a process that imports the class
+        ModelRegistry.register_model(known, ModelRegistry.models[known].load_model_cls())
+    return folder
 
 
-def main(family: str, out: Path, data: Path) -> None:
-    model = str(build(family, out / "model"))
-    os.chdir(data.parent)  # seeds follow from the name of the data: an image token drawn by chance would end it
-    trainer = make_trainer(model, Path(data.name), out / "run", *FLAGS.split())
+def largest_difference(trainer: VLMGRPOTrainer, row: int) -> float:
+    """Of a rollout of a row. Drawn again while a token stands for an image: a random model would put a fiftieth of its
+    mass on those if they were not banned, and bans change log-probs."""
+    examples = trainer.loader.take(rows(row, group=4))
+    for step in range(TRIES):
+        completions, logps = trainer.engine.rollout(examples, step=step)
+        if not set(trainer.banned_ids) & {token for row in completions for token in row}:
+            break
+    else:
+        raise ValueError(f"row {row}: {TRIES} rollouts with image tokens")
+    lengths = [len(ids) for ids in completions]
+    padded = torch.tensor([ids + [0] * (max(lengths) - len(ids)) for ids in completions])
+    with torch.no_grad():
+        prompts = trainer.prompts_on_device(examples)
+        scores = trainer.score_completions(trainer.model, prompts, padded, lengths)
+    pairs = zip(scores.logps, logps, lengths, strict=True)
+    return max((ours[:n] - torch.tensor(theirs)).abs().max().item() for ours, theirs, n in pairs)
+
+
+def compare(family: str, out: Path, data: Path, flags: list[str]) -> dict[str, list[float]]:
+    """The differences before and after the weights changed."""
+    model = save(family, out / family)
+    trainer = make_trainer(str(model), data, out / f"{family}-run", *FLAGS.split(), *flags)
     trainer.engine.sampling = replace(trainer.engine.sampling, banned=())
     trainer.model.train()
-    largest = []
-    for row in range(3):
-        batch = trainer._generate_and_score_completions(rows(row, group=4))
-        differences = (batch["sampling_per_token_logps"] - batch["old_per_token_logps"]).abs()
-        largest.append(differences[batch["completion_mask"].bool()].max().item())
-    (out / "differences.json").write_text(json.dumps(largest))
+    before = [largest_difference(trainer, row) for row in range(3)]
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
+                parameter.add_(0.05 * torch.randn_like(parameter) * ("lora_B" in name))  # zeros at first
+    trainer.engine.engine_policy = None  # as after a step
+    return {"before": before, "after": [largest_difference(trainer, row) for row in range(3)]}
+
+
+def main(out: Path, data: Path, words: list[str]) -> None:
+    import_module("open_r1.rollout.vllm.colocate")  # once, before the forks; it imports vLLM
+    flags = next((at for at, word in enumerate(words) if word.startswith("--")), len(words))
+    for family in words[:flags]:
+        if (child := os.fork()) == 0:
+            (out / f"{family}.json").write_text(json.dumps(compare(family, out, data, words[flags:])))
+            return
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from open_r1.check import main as check
 from open_r1.config import hardware
-from open_r1.config.arguments import JsonlArguments, TaskArguments
 from open_r1.config.parser import parse
 from open_r1.config.remote_code import load_weights_only
+from open_r1.config.task_arguments import JsonlArguments, TaskArguments
 from open_r1.errors import UsageError
 from open_r1.models.loading import load_model, load_processor
 from open_r1.plan.dims import read_dims
@@ -167,7 +167,7 @@ def test_code_that_comes_with_a_model_does_not_run(with_code, trace, digits, cap
 
 
 def test_the_flag_runs_it(with_code, trace):
-    with pytest.raises(UsageError, match=r"AttributeError: .* no attribute 'P'"):  # own.py has no class P
+    with pytest.raises(UsageError, match=r"AttributeError: .* no attribute 'C'"):  # own.py has no class C
         load_processor(arguments(with_code)[0], TaskArguments(), trust_remote_code=True)
     assert trace.exists()
 

@@ -156,7 +156,7 @@ def test_rows_that_no_reward_can_use_are_refused_with_their_field(
 
 
 def test_a_family_that_is_no_text_is_unknown() -> None:
-    with pytest.raises(ValueError, match="model family: got 5, expected one of original"):
+    with pytest.raises(ValueError, match="model_family: got model family 5, expected one of original"):
         METHODS["rec"].score("[1, 2, 3, 4]", Record("1", (), "", (), "[1, 2, 3, 4]", {"model_family": 5}))
 
 

@@ -10,8 +10,8 @@ from helpers.fake_endpoint import Reply, serving, verdict
 from helpers.repository import run_script
 from helpers.trainers import make_trainer
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.errors import UsageError
 from open_r1.redaction import TOKEN_FLAGS, command_line, redacted
 from open_r1.rewards import judge

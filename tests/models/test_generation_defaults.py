@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 from helpers.broken_models import changed
-from helpers.families import EOS, FAMILIES, PAD, group_prompts
+from helpers.families import EOS, NAMES, PAD, group_prompts
+from helpers.families import tiny as tiny_family
 from helpers.trainers import make_trainer, rows
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
@@ -27,7 +28,8 @@ from open_r1.models.generation_defaults import (
 )
 from open_r1.models.loading import load_processor
 from open_r1.models.plain import load_plain
-from open_r1.rollout.generation import generate_groups, why_no_prefill
+from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.prompt_cache import why_no_prefill
 
 # A value of each field that acts, of its own kind.
 ACTING = {
@@ -191,9 +193,9 @@ def test_a_model_keeps_its_own_values_and_says_in_one_line_what_has_no_effect(ti
     assert model.generation_config == before
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", NAMES)
 def test_a_familys_rollouts_are_those_of_the_flags_alone(family):
-    model = FAMILIES[family]().eval()
+    model = tiny_family(family).eval()
     flags = GenerationConfig(max_new_tokens=5, do_sample=True, top_k=0, pad_token_id=PAD, eos_token_id=[EOS])
     prompts = group_prompts(model, [(1, 9, 3)])
 
@@ -237,7 +239,8 @@ def test_the_trainer_samples_by_its_flags_and_saves_what_the_model_brought(tiny,
 
 
 def test_an_evaluation_answers_by_its_flags(tiny, poisoned, digits):
-    from open_r1.config.arguments import TaskArguments, VLMConfig
+    from open_r1.config.model_arguments import VLMConfig
+    from open_r1.config.task_arguments import TaskArguments
     from open_r1.data.jsonl_dataset import load_records
     from open_r1.evaluation.answering import loader_of
 

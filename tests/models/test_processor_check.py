@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import transformers
 from helpers.broken_models import changed, retemplated, small_adapter
 
 from open_r1.check import main as check
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.control_tokens import control_tokens
 from open_r1.errors import UsageError
 from open_r1.models import adapter_check, processor_check
@@ -104,15 +106,20 @@ def test_a_template_that_fails_is_named_with_its_line(tiny, tmp_path, text, said
     "text",
     [
         LOOPS,
-        "{% for m in messages %}" + LOOPS + "{% endfor %}",  # for each message
-        "{% for c in messages[0].content %}{% if c.type == 'image' %}" + LOOPS + "{% endif %}{% endfor %}",
-        "{% if messages | length > 1 %}" + LOOPS + "{% endif %}",  # on the longest conversation alone
-        "{% if messages[0].role == 'system' %}" + LOOPS + "{% endif %}",
-        "{% if not add_generation_prompt %}" + LOOPS + "{% endif %}",  # as SFT renders
         "{% if messages[-1].role == 'assistant' %}" + LOOPS + "{% endif %}",
-        "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{% if messages[0].content | length > 4 %}"
-        + LOOPS
-        + "{% endif %}",
+        *(
+            pytest.param(text, marks=pytest.mark.slow)
+            for text in (
+                "{% for m in messages %}" + LOOPS + "{% endfor %}",  # for each message
+                "{% for c in messages[0].content %}{% if c.type == 'image' %}" + LOOPS + "{% endif %}{% endfor %}",
+                "{% if messages | length > 1 %}" + LOOPS + "{% endif %}",  # on the longest conversation alone
+                "{% if messages[0].role == 'system' %}" + LOOPS + "{% endif %}",
+                "{% if not add_generation_prompt %}" + LOOPS + "{% endif %}",  # as SFT renders
+                "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{% if messages[0].content | length > 4 %}"
+                + LOOPS
+                + "{% endif %}",
+            )
+        ),
     ],
 )
 def test_a_template_that_does_not_end_is_refused_in_time(tiny, tmp_path, text, monkeypatch):
@@ -150,6 +157,33 @@ def test_a_tokenizer_whose_pattern_does_not_end_is_refused_in_time(tiny, tmp_pat
         read_processor(str(folder))  # oniguruma gives such patterns up by itself
     except UsageError as error:
         assert "\n" not in str(error)
+
+
+def test_a_processor_that_takes_pictures_as_one_flat_list_is_named_as_such(tiny, monkeypatch):
+    processor = read_processor(tiny)
+    call = type(processor).__call__
+
+    def flat(self, images, **values):
+        if isinstance(images[0], list):
+            raise ValueError("Nested images are not supported.")
+        return call(self, images=images, **values)
+
+    monkeypatch.setattr(type(processor), "__call__", flat)
+    said = processor_check._picture_fault(processor, "m")
+    assert "takes pictures as one list" in said and said.endswith("choose another model")
+    monkeypatch.setattr(type(processor), "__call__", lambda self, **values: 1 / 0)
+    said = processor_check._picture_fault(processor, "m")
+    assert "ZeroDivisionError: division by zero; restore" in said
+
+
+def test_a_model_without_template_is_offered_one_of_the_users_own(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "m")
+    text = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    said = refused(read_processor, str(folder))
+    assert "instruct variant" in said and "chat_template.jinja into its folder" in said
+    (folder / "chat_template.jinja").write_text(text)
+    assert read_processor(str(folder)).chat_template == text
 
 
 def test_a_processor_is_tried_once_for_the_same_files(tiny, tmp_path, monkeypatch):

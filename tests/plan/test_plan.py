@@ -9,15 +9,17 @@ from functools import cache
 import pytest
 import torch
 from helpers.repository import REPO, run_script
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from open_r1.errors import UsageError
-from open_r1.plan import memory, propose
+from open_r1.plan import activations, memory, propose, states
 from open_r1.plan.dims import Dims, Tower, dims_of, per_image, read_dims
 from open_r1.plan.memory import GIB, total_bytes
 from open_r1.plan.settings import ENGINES, PlannedRun
 
-TOWER = Tower(layers=4, hidden=8, intermediate=16, heads=4, kv_heads=2, head_dim=2, gated=True, parameters=1000)
+SIZES = {"hidden": 8, "intermediate": 16, "heads": 4, "kv_heads": 2, "head_dim": 2, "gated": True}
+TOWER = Tower(layers=4, caching_layers=4, cached=8, parameters=1000, **SIZES)
 DIMS = Dims("toy", TOWER, replace(TOWER, kv_heads=4, parameters=200), vocab=100, patch=14, linears=((8, 16), (16, 8)))
 RUN = PlannedRun(
     prompt_tokens=11,
@@ -65,6 +67,14 @@ def test_lora_counts_adapters_of_language_linears_alone():
     assert published("3B").lora(64) == 64 * 36 * (2 * 4096 + 2 * 2304 + 3 * 13056)
 
 
+def test_sizes_of_a_model_are_the_same_with_adapters(tiny):
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tiny))
+        alone = dims_of(model)
+        get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    assert dims_of(model) == alone
+
+
 BILLION = 10**9
 
 
@@ -72,6 +82,7 @@ BILLION = 10**9
     ("engine", "size", "expected"),
     [  # GB on each of 8 devices: weights, gradients, optimizer, reference
         ("none", 4, (4, 4, 8, 4)),
+        ("none", 2, (2, 2, 4, 2)),  # torch keeps moments in the weights' own type
         ("zero1", 2, (2, 2, 12 / 8, 2)),
         ("zero2", 2, (2, 2 / 8, 12 / 8, 2)),
         ("zero3", 2, (2 / 8, 2 / 8, 12 / 8, 2 / 8)),
@@ -80,8 +91,18 @@ BILLION = 10**9
     ],
 )
 def test_states_by_stage_of_zero(engine, size, expected):
-    parts = memory.state(BILLION, BILLION, size, ENGINES[engine], ranks=8, reference=True)
+    parts = states.state(BILLION, BILLION, size, ENGINES[engine], ranks=8, reference=True)
     assert tuple(parts.values()) == tuple(BILLION * gb for gb in expected)
+
+
+def test_a_base_in_four_bits_and_moments_in_eight():
+    base = replace(RUN, lora_r=2, bytes_per_weight=2)
+    rounded = states.state_bytes(DIMS, replace(base, four_bit=True, optim="adamw_8bit"))
+    adapters = 2 * (8 + 16) * 2  # of rank 2 on two layers, in float32
+    assert rounded["weights"] == 1200 * 2 + adapters * 4 - 2 * 8 * 16 * (2 - 0.5625)
+    nested = states.state_bytes(DIMS, replace(base, four_bit=True, nested_scales=True))
+    assert nested["weights"] == rounded["weights"] - 2 * 8 * 16 * (0.5625 - 4.126953125 / 8)
+    assert rounded["optimizer"] == adapters * 2 * (1 + 4 / 256)
 
 
 def test_kv_cache_holds_every_row_of_a_generation():
@@ -95,12 +116,41 @@ def test_activations_of_the_packed_layout():
     attention = tokens * (8 + 8 + 4) + after * 8 + 4 * 15 * 8 + 2 * tokens * 8
     masks = 4 * 2 * 5 * 16
     layer = 4 * (attention + masks + tokens * 4 * 16) + 2 * tokens * 8 * 12
-    assert memory.text_layer_bytes(DIMS, RUN) == layer
+    assert activations.text_layer_bytes(DIMS, RUN) == layer
     vision = 80 * (4 * (7 * 8 + 64) + 2 * 8 * 12)
-    assert memory.vision_layer_bytes(DIMS, RUN) == vision
-    assert memory.activation_bytes(DIMS, replace(RUN, gradient_checkpointing=False)) == 4 * layer + 4 * vision
-    assert memory.activation_bytes(DIMS, RUN) == 4 * 4 * 8 * (tokens + 80) + max(layer, vision)
-    assert memory.activation_bytes(DIMS, replace(RUN, freeze_vision=True, gradient_checkpointing=False)) == 4 * layer
+    assert activations.vision_layer_bytes(DIMS, RUN) == vision
+    assert activations.kept_bytes(DIMS, replace(RUN, gradient_checkpointing=False)) == 4 * layer + 4 * vision
+    assert activations.kept_bytes(DIMS, RUN) == 4 * 4 * 8 * (tokens + 80)
+    assert activations.kept_bytes(DIMS, replace(RUN, freeze_vision=True, gradient_checkpointing=False)) == 4 * layer
+
+
+def test_flash_attention_keeps_no_masks_and_adapters_copies_of_their_inputs():
+    half = replace(RUN, bytes_per_weight=2, bytes_per_computed_number=2)
+    on_cpu, on_gpu = (activations.text_layer_bytes(DIMS, replace(half, device=device)) for device in ("cpu", "cuda"))
+    assert on_cpu - on_gpu == 2 * (20 * 8 + 4 * 2 * 5 * 16)  # queries of completions in another order, masks
+    per_token = {  # 2 x hidden 8, 8 of attention, 16 of the feed-forward part; 5 x hidden where each layer has its own
+        "trained": (half, 2 * (16 + 8 + 16)),
+        "autocast of float32": (replace(half, bytes_per_weight=4), 2 * (40 + 8 + 16)),
+        "adapters under autocast": (replace(half, lora_r=3), 2 * (40 + 8 + 16 + 7 * 3)),
+        "adapters": (replace(half, lora_r=3, autocast=False), 4 * (40 + 8 + 16 + 7 * 3)),
+        "adapters around 4 bits": (replace(half, lora_r=3, four_bit=True), 2 * (16 + 8 + 16 + 7 * 3)),
+    }
+    for name, (run, expected) in per_token.items():
+        assert activations.text_linear_bytes(DIMS, run) == expected, name
+
+
+def test_a_budget_of_tokens_leaves_whole_groups_or_rows_of_one():
+    # a group: 11 tokens of its prompt and 2 x 5 of completions
+    parts = {size: replace(RUN, tokens_per_forward=size).largest_part for size in (45, 41, 16, 1)}
+    assert {size: (part.batch_groups, part.batch_completions) for size, part in parts.items()} == {
+        45: (2, 4),
+        41: (1, 2),
+        16: (1, 1),
+        1: (1, 1),
+    }
+    run = replace(RUN, accumulation_steps=1)
+    whole, cut = (memory.training_bytes(DIMS, r) for r in (run, replace(run, tokens_per_forward=21)))
+    assert cut["gradients"] == 4 * 1200 and cut["activations"] < whole["activations"]
 
 
 def test_vllm_takes_its_share_while_training_unless_it_sleeps():
@@ -143,9 +193,19 @@ def test_the_proposal_fits_and_keeps_the_global_batch(capsys):
     assert 8 * int(flags["per_device_train_batch_size"]) * int(flags["gradient_accumulation_steps"]) == 128
     assert (REPO / flags["deepspeed"]).is_file()
     assert max(plan["totals"]["rollout"], plan["totals"]["training"]) <= 0.9 * 80 * GIB
-    from open_r1.config.arguments import GRPOArguments, TaskArguments
+    from open_r1.config.task_arguments import TaskArguments
+    from open_r1.config.training_arguments import GRPOArguments
 
     assert set(flags) <= {*GRPOArguments.__dataclass_fields__, *TaskArguments.__dataclass_fields__}
+
+
+def test_a_card_by_name_with_a_base_in_four_bits(capsys):
+    flags = "--gpu T4 --use_peft --load_in_4bit --optim adamw_8bit --beta 0 --global_batch 8 --completion 256"
+    flags += " --use_bnb_nested_quant --tokens_per_forward 2048"
+    status, told, _ = ask(*config("7B"), *flags.split(), capsys=capsys)
+    assert status == 0 and "of 15 GiB a GPU" in told and "zero3" not in told
+    assert "--load_in_4bit true --use_bnb_nested_quant true" in told and "--tokens_per_forward 2048" in told
+    assert "--optim adamw_8bit" in told and "no bfloat16: take --fp16 true" in told
 
 
 def test_rollout_and_training_are_bars_of_their_own(capsys):
@@ -184,6 +244,13 @@ def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(cap
         (("--gpus", 3), "--global_batch: got 128, expected a multiple of 24: --gpus 3 x 8 completions; set"),
         (("--completion", 0), "got '0', expected a whole number from 1"),
         (("--model", "no/folder/here"), "no/folder/here"),
+        (("--gpu", "a100"), "--gpu: got a100, expected one of a100-40, a100-80;"),
+        (("--gpu", "t4", "--gpu_memory", 16), "--gpu_memory: got a number beside --gpu"),
+        (("--optim", "galore_adamw"), "--optim: got galore_adamw, whose memory is not known"),
+        (("--load_in_4bit",), "--load_in_4bit: got no --use_peft"),
+        (("--load_in_4bit", "--use_peft", "--engine", "zero3"), "got --engine zero3, which cuts weights"),
+        (("--use_bnb_nested_quant",), "--use_bnb_nested_quant: got no --load_in_4bit"),
+        (("--tokens_per_forward", 4096, "--gpus", 8, "--engine", "zero3"), "--tokens_per_forward: got --engine zero3"),
         (("--engine", "zero3"), "--engine: nothing to shard on one GPU"),
     ],
 )
@@ -227,8 +294,9 @@ MEASURED: dict[tuple[int, int, int, bool], tuple[float, float]] = {
 
 def planned_45m(image: int, text: int, completion: int, checkpointing: bool) -> tuple[float, float]:
     """MB of (rollout, training) of bench_grpo's 45 M model."""
-    text_tower = Tower(8, 512, 2048, 8, 2, 64, True, 32_471_552)
-    dims = Dims("45m", text_tower, Tower(6, 320, 1280, 5, 5, 64, True, 12_531_392), 4000, 14, ())
+    text_tower = Tower(8, 512, 2048, 8, 2, 64, True, 32_471_552, caching_layers=8, cached=256)
+    vision_tower = Tower(6, 320, 1280, 5, 5, 64, True, 12_531_392, caching_layers=6, cached=640)
+    dims = Dims("45m", text_tower, vision_tower, 4000, 14, (), tied=True)
     run = PlannedRun(
         prompt_tokens=image + text,
         patches_per_prompt=4 * image,
@@ -253,7 +321,7 @@ def test_plans_agree_with_measured_peaks(setting):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_plan_agrees_with_the_peak_measured_now():
     shape = ("--image-tokens", 512, "--text-tokens", 48, "--completion", 64, "--gradient-checkpointing")
-    done = run_script("local_scripts/dev/benchmarks/measure_memory.py", *shape)
+    done = run_script("local_scripts/dev/benchmarks/measure_memory.py", *shape, alone=True)
     peaks = json.loads(done.stdout.splitlines()[-1])
     for planned, name in zip(planned_45m(512, 48, 64, True), ("rollout", "training"), strict=True):
         assert planned * 1e6 == pytest.approx(peaks[name], rel=0.25)

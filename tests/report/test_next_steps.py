@@ -12,7 +12,7 @@ import pytest
 from open_r1.evaluation.cli import parser_of, stopped_text
 from open_r1.evaluation.endings import OF_PLACES, end_of_evaluation, same_flags
 from open_r1.evaluation.setting_differences import OF_THE_MODEL
-from open_r1.evaluation.settings import WITHOUT_EFFECT, EvaluationSettings, settings_of
+from open_r1.evaluation.settings import OF_SURVEYS, WITHOUT_EFFECT, EvaluationSettings, settings_of
 from open_r1.report.next_steps import (
     HELD_OUT_STEMS,
     command_text,
@@ -163,6 +163,7 @@ OTHER = {  # field -> another value than by default
     "max_completion_length": 7,
     "prompt_template": "Look well. {question} Answer in <answer> tags.",
     "fields": "problem=question",
+    "box_space": "relative_1",
     "num_samples": 3,
     "temperature": 0.5,
     "top_p": 0.9,
@@ -185,7 +186,7 @@ FIELDS = [field.name for field in dataclasses.fields(EvaluationSettings)]
 
 
 def test_each_setting_of_an_evaluation_is_repeated_or_has_no_effect():
-    assert set(FIELDS) == OTHER.keys() | OF_PLACES | (WITHOUT_EFFECT & set(FIELDS))
+    assert set(FIELDS) == OTHER.keys() | OF_PLACES | OF_SURVEYS | (WITHOUT_EFFECT & set(FIELDS))
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -242,5 +243,5 @@ def test_scripts_are_named_as_the_working_folder_needs_it(tmp_path, monkeypatch,
     assert ending("", {}) == ""
 
 
-def test_settings_of_the_model_are_no_flags_but_its_code():
-    assert OF_THE_MODEL & set(FIELDS) == {"model", "trust_remote_code"}
+def test_settings_of_the_model_are_no_flags_but_its_code_and_its_box_space():
+    assert OF_THE_MODEL & set(FIELDS) == {"model", "trust_remote_code", "box_space"}

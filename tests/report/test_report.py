@@ -76,6 +76,15 @@ def test_the_page_is_self_contained_and_holds_hostile_text_as_data(folder):
     assert data_of(page, "pictures")["a.png"].startswith("data:image/png;base64,")
 
 
+def test_rows_by_difficulty_are_a_table_and_name_what_was_never_right(folder):
+    assert "Rows by difficulty" not in write_report([folder], folder / "report.html").read_text(encoding="utf-8")
+    classes = [{"name": "not seen", "rows": 0, "groups": 0}, {"name": "never right", "rows": 300, "groups": 450}]
+    rates = {"step": 9, "rows": 1200, "classes": classes, "never_right": [{"where": "<b>:7", "groups": 4}]}
+    (folder / "row_rates.json").write_text(json.dumps(rates))
+    page = write_report([folder], folder / "report.html").read_text(encoding="utf-8")
+    assert "never right" in page and ">25 %<" in page and ">1.5<" in page and "<dt>&lt;b&gt;:7</dt>" in page
+
+
 def test_a_picture_that_is_gone_and_numbers_that_are_none_do_not_stop_the_page(folder):
     (folder / "rollout_images" / "a.png").unlink()
     with open(folder / "metrics.jsonl", "a") as file:

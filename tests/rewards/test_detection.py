@@ -183,7 +183,7 @@ def test_answers_are_in_the_familys_frame(name: str, family: str) -> None:
 def test_size_and_family_are_asked_for() -> None:
     with pytest.raises(ValueError, match=r"a\.jsonl:7: image_wh: got"):
         score("od_ap", "no answer", answer_of(A), model_family="qwen3_vl")
-    with pytest.raises(ValueError, match="model family: got 'gpt'"):
+    with pytest.raises(DataError, match="model_family: got model family 'gpt'"):
         score("od_ap", answer_of(A), answer_of(A), model_family="gpt", image_wh=[9, 9])
 
 
@@ -256,7 +256,7 @@ def test_boxes_without_an_area_or_of_any_size_are_false_alarms(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hundred_boxes_take_less_than_5_ms_and_hostile_text_less_than_50(name: str) -> None:
+def test_a_hundred_boxes_take_less_than_10_ms_and_hostile_text_less_than_100(name: str) -> None:
     rng = np.random.default_rng(0)
     many = answer_of(*[(*box, "cat" if k % 2 else "dog") for k, box in enumerate(random_boxes(rng, 100, 10).tolist())])
     hostile = (
@@ -267,7 +267,7 @@ def test_a_hundred_boxes_take_less_than_5_ms_and_hostile_text_less_than_50(name:
         answer_of(A) * 2500,
         " " * 100_000,
     )
-    for text, limit in ((many, 0.005), *((text[:100_000], 0.05) for text in hostile)):
+    for text, limit in ((many, 0.01), *((text[:100_000], 0.1) for text in hostile)):
         times = []
         for _ in range(5):  # CPU time, the best of five: other work on this machine is not ours
             start = time.process_time()

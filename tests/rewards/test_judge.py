@@ -276,8 +276,8 @@ def test_failures_are_metrics_of_a_run(use):
 @pytest.fixture
 def parse() -> Callable[..., Any]:
     """The flags of grpo_jsonl.py; imported here, since the other tests need neither torch nor TRL."""
-    from open_r1.config.arguments import JsonlArguments
     from open_r1.config.parser import parse
+    from open_r1.config.task_arguments import JsonlArguments
 
     return lambda argv: parse(JsonlArguments, argv)
 

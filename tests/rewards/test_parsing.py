@@ -355,8 +355,7 @@ def test_100_kb_of_hostile_text_is_read_in_50_ms(unit: str) -> None:
     text = (unit * (100_000 // len(unit) + 1))[:100_000]
     for reader in READERS:
         reader(text[:10])  # compiled patterns are no part of it
-        best = min(_seconds(reader, text) for _ in range(2))  # this machine is shared
-        assert best < 0.05, reader
+        assert any(_seconds(reader, text) < 0.05 for _ in range(2)), reader  # this machine is shared
 
 
 def _seconds(reader, text: str) -> float:

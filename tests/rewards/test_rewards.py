@@ -231,7 +231,7 @@ def test_rec_converts_from_the_familys_frame(family: str, box: str, size: dict) 
 def test_rec_without_size_or_with_an_unknown_family() -> None:
     with pytest.raises(ValueError, match=r"a\.jsonl:7: image_wh: got"):
         score("rec", "[1, 2, 3, 4]", "[1, 2, 3, 4]", model_family="qwen2_vl")
-    with pytest.raises(ValueError, match="model family: got 'gpt'"):
+    with pytest.raises(DataError, match="model_family: got model family 'gpt'"):
         score("rec", "[1, 2, 3, 4]", "[1, 2, 3, 4]", model_family="gpt", image_wh=[9, 9])
 
 

@@ -1,50 +1,51 @@
 """Pictures that a chat template drops, and image tokens in a completion, are errors that name the row."""
 
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import families
 from helpers.trainers import make_trainer
 
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 from open_r1.models.loading import load_processor
-from open_r1.rollout.annotation import annotator
+from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.rollout.image_tokens import ImageTokenSampled, count_runs, refuse_image_tokens, refuse_missing_images
+from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import PromptLoader
 from open_r1.trainer.sft_batches import Collator
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", families.NAMES)
 def test_no_family_raises_a_false_alarm(family):
     model = families.FAMILIES[family]()
-    processor = SimpleNamespace(image_token_id=model.config.image_token_id)
-    assert processor.image_token_id == families.IMAGE
+    fields = families.rules_of(model)
     for pictures in range(4):
         ids = families.prompt(model, pictures, text=9, seed=pictures)["input_ids"][0]
-        assert (count_runs(ids, families.IMAGE) == 0) == (pictures == 0)
-        refuse_missing_images(RECORD, ids, pictures, processor, lambda: pytest.fail("it need not be looked at"))
+        assert (count_runs(ids, {families.IMAGE}) == 0) == (pictures == 0)
+        refuse_missing_images(RECORD, ids, pictures, fields, "it need not be looked at")
         if pictures:
             with pytest.raises(DataError, match=r"a\.jsonl:7: images: got image tokens for 0 of"):
-                refuse_missing_images(RECORD, ids[ids != families.IMAGE], pictures, processor, "")
-            with pytest.raises(DataError, match=r"a\.jsonl:7: prompt: got \d run"):
-                refuse_missing_images(RECORD, ids, 0, processor, "")
+                refuse_missing_images(RECORD, ids[ids != families.IMAGE], pictures, fields, "")
+            with pytest.raises(DataError, match=r"a\.jsonl:7: prompt: got \d+ run"):
+                refuse_missing_images(RECORD, ids, 0, fields, "")
 
 
 RECORD = Record("7", ("a.png",), "", (Turn("user", "What?"),), "1", where="a.jsonl:7")
 
 
 def test_pictures_side_by_side_are_one_run_and_no_false_alarm():
-    processor, ids = SimpleNamespace(image_token_id=7, image_token="<image>"), torch.tensor([1, 7, 7, 7, 7, 2])
-    refuse_missing_images(RECORD, ids, 2, processor, "a<image><image>b")
+    fields = PromptFields(image_ids=frozenset({7}), placeholder="<image>")
+    ids = torch.tensor([1, 7, 7, 7, 7, 2])
+    refuse_missing_images(RECORD, ids, 2, fields, "a<image><image>b")
     with pytest.raises(DataError, match="got image tokens for 1 of 2 picture"):
-        refuse_missing_images(RECORD, ids, 2, processor, lambda: "a<image>b")
+        refuse_missing_images(RECORD, ids, 2, fields, "a<image>b")
 
 
 NO_PICTURES = "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}"
@@ -54,14 +55,15 @@ NO_PICTURES = "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% end
 def test_a_template_that_drops_pictures_is_named_with_the_row(tiny, digits, sft):
     processor = load_processor(VLMConfig(model_name_or_path=tiny), TaskArguments())
     records = load_records(str(digits / "train.jsonl"), str(digits), reward_methods="digits").select([5])
-    annotate = annotator("qwen2_5_vl", processor, "direct")
+    annotate = annotator(box_frame("qwen2_5_vl", processor), "direct")
 
     def take() -> None:
         if sft:
             Collator(records, processor, "{question}", annotate)([{"row": 0}])
         else:
             conversation = lambda record, pictures: with_images(messages(record), pictures)  # noqa: E731
-            loader = PromptLoader(lambda row: annotate(records[row["row"]]), conversation, processor, None, 1, {})
+            record_of, fields = (lambda row: annotate(records[row["row"]])), prompt_fields(processor)
+            loader = PromptLoader(record_of, conversation, processor, fields, 1, {})
             loader.take([{"split": "train", "row": 0}])
 
     take()
@@ -71,10 +73,10 @@ def test_a_template_that_drops_pictures_is_named_with_the_row(tiny, digits, sft)
 
 
 def test_a_look_at_a_prompt_takes_microseconds():
-    processor, ids = SimpleNamespace(image_token_id=7), torch.randint(0, 8, (4096,))
+    fields, ids = PromptFields(image_ids=frozenset({7})), torch.randint(0, 8, (4096,))
     start = time.process_time()
     for _ in range(200):
-        refuse_missing_images(RECORD, ids, 1, processor, "")
+        refuse_missing_images(RECORD, ids, 1, fields, "")
     each = (time.process_time() - start) / 200
     print(f"{each * 1e6:.0f} us for a prompt of 4096 tokens")
     assert each < 1e-3

@@ -9,7 +9,7 @@ from helpers.trainers import make_trainer
 from helpers.trainers import rows as rows_of
 
 from open_r1.rollout import generation
-from open_r1.rollout.generation import prefill
+from open_r1.rollout.generation import prefill, shifted_positions
 from open_r1.trainer import transformers_rollout
 from open_r1.trainer.checks.rollout_agreement import Disagreement
 from open_r1.trainer.generation_batch import LossRows
@@ -33,7 +33,8 @@ def test_one_rollout_of_a_run_is_held_against_training(tiny, mixed, tmp_path, di
         trainer._generate_single_turn([prompt.ids.tolist() for prompt in trainer.batch.prompts], None, {})
     (difference,) = differences
     print(f"{flags}: {difference:.2g} nats")
-    assert difference < (1e-3 if "bf16" in flags else 1e-5)
+    # a CPU with instructions for bfloat16 was 6e-4 off, one without them 6e-3; a bfloat16 rounds by up to 4e-3
+    assert difference < (2e-2 if "bf16" in flags else 1e-5)
 
 
 def shifted(*args: Any) -> Any:
@@ -57,6 +58,32 @@ def test_a_rollout_of_another_model_ends_the_run(tiny, digits, tmp_path, monkeyp
     with pytest.raises(Disagreement, match=r"log-probs that differ from training's by [\d.]+ nats a token, expected"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+def counting_padding(backbone: Any, shifts: torch.Tensor) -> Any:
+    """Decoded tokens stand where padding would put them, as in a model that counts it."""
+    return shifted_positions(backbone, torch.zeros_like(shifts))
+
+
+def test_rollouts_that_count_padding_end_the_run_though_their_first_row_has_none(tiny, mixed, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "shifted_positions", counting_padding)
+    trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--seed", "1")
+    trainer.batch = trainer.new_batch(rows_of(2, 1, 0, group=4))  # the longest first
+    lengths = [len(prompt.ids) for prompt in trainer.batch.prompts]
+    assert max(lengths) == lengths[0] > min(lengths)
+    with pytest.raises(Disagreement, match="log-probs that differ from training's"):
+        trainer._generate_single_turn([prompt.ids.tolist() for prompt in trainer.batch.prompts], None, {})
+
+
+def test_wrong_positions_of_rollouts_and_training_alike_end_the_run(tiny, mixed, tmp_path):
+    trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1")
+    trainer.batch = trainer.new_batch(rows_of(0, 1, 2, group=4))
+    in_order = {
+        id(p): replace(p, positions=torch.arange(len(p.ids)).expand_as(p.positions)) for p in trainer.batch.prompts
+    }
+    trainer.batch.prompts = [in_order[id(p)] for p in trainer.batch.prompts]
+    with pytest.raises(Disagreement, match=r"differ by [\d.]+ nats a token from those of a row alone"):
+        trainer._generate_single_turn([prompt.ids.tolist() for prompt in trainer.batch.prompts], None, {})
 
 
 @pytest.mark.parametrize("flags", ["", "--prefill_once false --shared_prefix false"])

@@ -1,6 +1,7 @@
 """What stands between the trainer and vLLM, without vLLM: weights, prompts, and a server that misbehaves."""
 
 import json
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +13,19 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from helpers.families import tiny as tiny_family
 from helpers.repository import free_port
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from safetensors.torch import load_file
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.errors import UsageError
 from open_r1.models.loading import load_processor
 from open_r1.rollout.vllm import server_client as server_module
 from open_r1.rollout.vllm import wire
+from open_r1.rollout.vllm.adapter import PolicyAdapter, refuse_adapter_sync
 from open_r1.rollout.vllm.policy_weights import policy_weights, weight_shapes
 from open_r1.rollout.vllm.server_client import ServerEngine
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Sampling, check_prompt
@@ -47,22 +52,37 @@ def adapted(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
     return get_peft_model(model, config)
 
 
-def test_weights_are_the_checkpoints_tied_ones_once(model):
-    weights = dict(policy_weights(model, no_gather))
-    expected = dict(model.named_parameters())
+def saved(model, folder) -> dict[str, torch.Tensor]:
+    """The weights as transformers writes them."""
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def test_weights_are_the_checkpoints_tied_ones_once(model, tmp_path):
+    weights, expected = dict(policy_weights(model, no_gather)), saved(model, tmp_path)
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
+@pytest.mark.parametrize("family", ["qwen3_5_moe", "ernie4_5_vl_moe", "llava", "internvl", "glm4v_moe"])
+def test_weights_that_transformers_renames_or_fuses_are_as_published(family, tmp_path):
+    """Experts are single ones again. Files of towers of CLIP have a prefix that a random model does not know of."""
+    policy = tiny_family(family)
+    weights = {name.replace("tower.vision_model.", "tower."): w for name, w in policy_weights(policy, no_gather)}
+    expected = saved(policy, tmp_path)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    assert weight_shapes(policy) == [(name, w.dtype, tuple(w.shape)) for name, w in policy_weights(policy, no_gather)]
+
+
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}])
-def test_adapters_are_merged_into_copies(model, options):
-    names = dict(model.named_parameters()).keys()
+def test_adapters_are_merged_into_copies(model, options, tmp_path):
     policy = adapted(model, **options)
     before = {name: weight.clone() for name, weight in policy.named_parameters()}
     weights = {name: weight.clone() for name, weight in policy_weights(policy, no_gather)}
     assert all(torch.equal(weight, before[name]) for name, weight in policy.named_parameters())  # bit for bit
-    assert weights.keys() == names
-    merged = dict(policy.merge_and_unload().named_parameters())
+    merged = saved(policy.merge_and_unload(), tmp_path)
+    assert weights.keys() == merged.keys()
     for name, weight in weights.items():
         torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=0)
 
@@ -72,6 +92,36 @@ def test_announced_shapes_are_those_of_the_weights(model, adapters):
     policy = adapted(model) if adapters else model
     sent = [(name, weight.dtype, tuple(weight.shape)) for name, weight in policy_weights(policy, no_gather)]
     assert weight_shapes(policy) == sent
+
+
+def test_an_adapter_is_sent_alone_beside_the_weights_below_it(model, tmp_path):
+    """The same matrices that peft saves, under published names, in copies; and the base's weights bit for bit."""
+    expected, policy = saved(model, tmp_path / "base"), adapted(model, use_rslora=True)
+    below = dict(policy_weights(policy, no_gather, merged=False))
+    assert below.keys() == expected.keys() and all(torch.equal(below[name], expected[name]) for name in below)
+    adapter = PolicyAdapter(policy, no_gather)
+    sent = dict(adapter.tensors())
+    policy.save_pretrained(tmp_path / "adapter")
+    wanted = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    published = {"base_model.model.": "", "model.language_model.": "model.", "model.visual.": "visual."}
+    for ours, theirs in published.items():
+        wanted = {name.replace(ours, theirs): weight for name, weight in wanted.items()}
+    assert {name.split(".lora_")[0] + ".weight" for name in sent} < expected.keys()
+    assert sent.keys() == wanted.keys() and all(torch.equal(sent[name], wanted[name]) for name in sent)
+    assert [(name, w.dtype, tuple(w.shape)) for name, w in sent.items()] == adapter.shapes()
+    assert adapter.facts == {"r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": []}
+    for weight in sent.values():
+        weight.zero_()
+    assert all(weight.abs().sum() > 0 for name, weight in policy.named_parameters() if "lora_" in name)
+
+
+def test_an_adapter_that_vllm_cannot_hold_is_refused():
+    refuse_adapter_sync("adapter", {"r": 8, "use_dora": False, "rank_pattern": {}})
+    with pytest.raises(UsageError, match=r"got adapter, but mine has rank_pattern, which vLLM's adapters have not"):
+        refuse_adapter_sync("mine", {"r": 8, "rank_pattern": {"q_proj": 4}})
+    policy = get_peft_model(tiny_family("qwen3_5_moe"), LoraConfig(r=4, target_modules=["embed_tokens"]))
+    with pytest.raises(UsageError, match=r"embed_tokens is no linear layer of its own in published checkpoints"):
+        PolicyAdapter(policy, no_gather)
 
 
 def request(ids: list[int], expanded: list[int], n: int = 2) -> Request:
@@ -131,6 +181,7 @@ class Fake:
         status, reply = self.answers.get(handler.path) or (200, self.right(handler.path, body))
         data = json.dumps(reply).encode()
         handler.send_response(status)
+        handler.send_header("content-type", "application/json")
         handler.send_header("content-length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
@@ -163,12 +214,21 @@ def vllm_version() -> str:
 def fake(model):
     text = model.config.get_text_config()
     sizes = {"hidden_size": text.hidden_size, "layers": text.num_hidden_layers, "vocabulary": text.vocab_size}
-    server = Fake({"model_type": "qwen2_5_vl", "logprobs_mode": "processed_logprobs", "synced": None, **sizes})
+    server = Fake(
+        {"model_type": "qwen2_5_vl", "logprobs_mode": "processed_logprobs", "synced": None, "adapter_rank": 0, **sizes}
+    )
     yield server
     server.http.shutdown()
 
 
-def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience: float = 2.0) -> ServerEngine:
+def connect(
+    fake: Fake,
+    model: torch.nn.Module,
+    tiny: str,
+    monkeypatch,
+    patience: float = 2.0,
+    adapter: PolicyAdapter | None = None,
+) -> ServerEngine:
     """A client whose channel for weights is left out."""
     monkeypatch.setattr(ServerEngine, "open_channel", lambda self: None)
     monkeypatch.setattr(server_module, "check_version", lambda url, server_version: None)
@@ -176,7 +236,7 @@ def connect(fake: Fake, model: torch.nn.Module, tiny: str, monkeypatch, patience
     args = SimpleNamespace(
         vllm_server_base_url=f"http://127.0.0.1:{fake.http.server_port}", vllm_server_timeout=patience
     )
-    return ServerEngine(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()))
+    return ServerEngine(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()), adapter)
 
 
 def look() -> None:
@@ -198,6 +258,14 @@ def test_another_model_is_refused(fake, model, tiny, monkeypatch):
     fake.describes["hidden_size"] = 3584
     with pytest.raises(EngineError, match=r"hidden_size: got 3584, expected 128; start it by"):
         connect(fake, model, tiny, monkeypatch)
+
+
+@pytest.mark.parametrize(("room", "said"), [(0, "takes no adapters"), (2, "takes adapters up to rank 2")])
+def test_a_server_without_room_for_the_adapter_is_refused(fake, model, tiny, monkeypatch, room, said):
+    adapter = PolicyAdapter(adapted(model), no_gather)
+    fake.describes["adapter_rank"] = room
+    with pytest.raises(EngineError, match=rf"--lora_r 4, but http.* {said}; start it by: .* --max-lora-rank 4"):
+        connect(fake, model, tiny, monkeypatch, adapter=adapter)
 
 
 def test_another_version_is_refused(monkeypatch):
@@ -281,7 +349,10 @@ class Flaky:
 
 def rollouts(engine: Flaky, model: torch.nn.Module) -> VLLMRollouts:
     engine_rollouts = object.__new__(VLLMRollouts)
-    engine_rollouts.trainer = SimpleNamespace(state=SimpleNamespace(global_step=4), model=model, signals=StopSignals())
+    engine_rollouts.trainer = SimpleNamespace(
+        state=SimpleNamespace(global_step=4), model=model, signals=StopSignals(), ahead=None
+    )
+    engine_rollouts.one_step_old = False
     engine_rollouts.engine, engine_rollouts.run, engine_rollouts.engine_policy, engine_rollouts.sampling = (
         engine,
         "r",
@@ -337,6 +408,21 @@ def test_the_way_of_the_weights_is_open_to_those_alone_who_meet_on_it():
     assert ("127.0.0.1", port) in opened and {host for host, _ in opened} == {"127.0.0.1"}
     with pytest.raises(RuntimeError, match=f"127.0.0.1:{port} cannot be listened on"):
         open_store("127.0.0.1", port, listens=True, seconds=1)
+
+
+def test_a_lost_peer_on_gpus_ends_a_wait_and_not_the_process(monkeypatch):
+    """NCCL reads the variable where a group is made; without it its watchdog aborts the trainer before it can save."""
+    made = []
+
+    def nccl(store, rank, ranks, timeout):
+        made.append((os.environ["TORCH_NCCL_BLOCKING_WAIT"], rank, ranks, timeout.total_seconds()))
+
+    monkeypatch.setattr(torch.distributed, "ProcessGroupNCCL", nccl, raising=False)
+    monkeypatch.setenv("TORCH_NCCL_BLOCKING_WAIT", "0")
+    store = open_store("127.0.0.1", free_port(), listens=True, seconds=20)
+    join_channel(store, "meeting", 0, 3, torch.device("cuda"), 20)
+    assert made == [("1", 0, 3, 20.0)]
+    assert os.environ["TORCH_NCCL_BLOCKING_WAIT"] == "0"  # the trainer's own groups keep their watchdog
 
 
 def listening() -> set[tuple[str, int]]:

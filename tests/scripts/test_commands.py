@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.repository import REPO
 
-from open_r1.config.arguments import HubArguments, JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import HubArguments, JsonlArguments
 from open_r1.sft_jsonl import parse_sft
 
 RECIPES = sorted((REPO / "run_scripts").glob("run_*.sh"))

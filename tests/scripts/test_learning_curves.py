@@ -8,8 +8,8 @@ import learning_figures as figures
 import pytest
 from helpers.repository import REPO, run_script
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 

@@ -15,7 +15,8 @@ from helpers.repository import REPO
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, ModelConfig
 
-from open_r1.config.arguments import GRPOArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.trainer.checkpointing.identity import SHAPING
 
 REC = {"num_generations": 8, "gradient_accumulation_steps": 2, "max_completion_length": 2048, "beta": 0.04}
@@ -34,6 +35,19 @@ FLAGS: dict[str, dict[str, Any]] = {
         "lora_dropout": 0.05,
         "freeze_vision_modules": True,
         "deepspeed": "local_scripts/zero2.json",
+    },
+    "run_grpo_rec_16gb.sh": {
+        **REC,
+        "learning_rate": 1e-5,
+        "gradient_accumulation_steps": 4,
+        "max_completion_length": 512,
+        "num_train_epochs": 1,
+        "lora_r": 32,
+        "lora_alpha": 64,
+        "load_in_4bit": True,
+        "use_bnb_nested_quant": True,
+        "optim": "adamw_bnb_8bit",
+        "max_pixels": 401408,
     },
     "run_grpo_rec_internvl.sh": {**REC, "deepspeed": "local_scripts/zero3.json"},
     "run_grpo_rec_more_params.sh": {**REC, "epsilon_high": 0.28, "max_pixels": 12845056, "min_pixels": 3136},
@@ -143,11 +157,18 @@ def smoke(script: str, out: Path, *flags: object, **environment: str) -> tuple[P
 # Each run takes up to a minute of starting Python twice, so `.ci/run` has one recipe of each way through the code.
 ALWAYS = ("rec_lora", "rec_more_params", "gui", "counting", "decode", "area")
 ALWAYS_RUN = {*(f"run_grpo_{name}.sh" for name in ALWAYS), "run_sft.sh"}
+QUANTIZED = "run_grpo_rec_16gb.sh"
 OTHERS = pytest.mark.skipif("not os.environ.get('ALL_RECIPES')", reason="set ALL_RECIPES=1 to run every recipe")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [s if s in ALWAYS_RUN else pytest.param(s, marks=OTHERS) for s in FLAGS])
+@pytest.mark.parametrize(
+    "script",
+    [
+        *(s if s in ALWAYS_RUN else pytest.param(s, marks=OTHERS) for s in FLAGS if s != QUANTIZED),
+        pytest.param(QUANTIZED, marks=pytest.mark.quant),
+    ],
+)
 def test_recipe_runs_in_small(script, tmp_path):
     folder, config = smoke(script, tmp_path)
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -25,7 +25,8 @@ def bash(*command: object, **environment: str) -> subprocess.CompletedProcess[st
 
 def test_setup_refuses_what_it_does_not_know():
     done = bash("setup.sh", "--vlm")
-    assert done.returncode == 1 and "unknown option --vlm; known: --dev --browser --fuzz --demo --vllm" in done.stderr
+    known = "--dev --browser --fuzz --demo --quant --vllm"
+    assert done.returncode == 1 and f"unknown option --vlm; known: {known}" in done.stderr
 
 
 def test_flash_attn_is_refused_without_cuda(tmp_path):

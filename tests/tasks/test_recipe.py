@@ -35,6 +35,7 @@ def test_what_a_run_writes_is_read_back(tmp_path):
         ("max_completion_length", "40"), ("max_completion_length", 0), ("max_completion_length", -1),
         ("max_completion_length", 1.5), ("max_completion_length", True), ("max_completion_length", 10**30),
         ("max_anyres_num", 0), ("max_anyres_num", [6]), ("base_model", 7), ("base_model", {"a": 1}),
+        ("box_space", "relative"), ("box_space", 1000), ("box_space", ["original"]), ("box_space", {}),
     ],
 )  # fmt: skip
 def test_an_odd_value_is_refused_by_file_and_key(tmp_path, name, value):

@@ -118,8 +118,8 @@ def test_a_stated_size_wins_over_the_family():
 
 
 def test_an_unknown_family_is_an_error_of_the_setting():
-    with pytest.raises(ValueError, match="model family: got 'llava'"):
-        mask_iou("<answer>1</answer>", record(model_family="llava"))
+    with pytest.raises(DataError, match="model_family: got model family 'gpt'"):
+        mask_iou("<answer>1</answer>", record(model_family="gpt"))
 
 
 GOLD = fit_polygon(TURNED, "fourier", 16)

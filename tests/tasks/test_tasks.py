@@ -69,7 +69,7 @@ def test_garbage_earns_the_minimum_of_every_reward(dataset):
 @pytest.mark.parametrize(
     "unit", ["9", "c ", "<chars>", "[[1,", '{"centre":[1,', '"coeffs":[1e9,', "<answer>", "(1,2),", "9,999."]
 )
-def test_100_kb_of_hostile_text_is_graded_in_50_ms(dataset, unit):
+def test_100_kb_of_hostile_text_is_graded_in_100_ms(dataset, unit):
     task, folder = dataset
     record = records(task, folder)[0]
     text = (unit * (100_000 // len(unit) + 1))[:100_000]
@@ -77,7 +77,7 @@ def test_100_kb_of_hostile_text_is_graded_in_50_ms(dataset, unit):
         for name in TASKS[task].rewards:
             reward = load_reward(name)
             reward(completion[:10], record)  # compiled patterns are no part of it
-            assert min(_seconds(reward, completion, record) for _ in range(2)) < 0.05, name
+            assert any(_seconds(reward, completion, record) < 0.1 for _ in range(2)), name
 
 
 def _seconds(reward, completion: str, record: Record) -> float:

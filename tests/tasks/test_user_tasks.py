@@ -2,17 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from helpers.repository import REPO, make_dataset
+from helpers.repository import REPO, make_dataset, run_script
 
 from open_r1 import check, score
-from open_r1.config.arguments import HubArguments, JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import HubArguments, JsonlArguments
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import parser_of
 from open_r1.evaluation.settings import instructions, settings_of, task_of_files
@@ -247,8 +245,6 @@ def test_a_users_task_is_made_trained_resumed_evaluated_and_named(tmp_path):
 
 
 def run(script: str, *words: object, status: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, script, *map(str, words)], cwd=REPO, text=True, capture_output=True, timeout=300
-    )
+    done = run_script(script, *words, check=False)
     assert done.returncode == status, done.stderr[-3000:]
     return done.stderr

@@ -63,6 +63,16 @@ FAULTS = [
         ("under_zero3_a_fault_of_one_rank_ends_all_in_time_with_a_whole_checkpoint",),
     ),
     Fault(
+        "a run that replaces groups without spread and draws rows by difficulty ends after any step, and in a rollout",
+        "it goes on exactly: what it learned of rows is in the checkpoint, and of a broken-off step taken back",
+        "trainer/test_resampling",
+        (
+            "a_resumed_run_with_both_options_ends_as_the_undisturbed_one",
+            "from_inside_and_between_windows_with_both_options",
+            "a_generation_that_dies_between_its_rounds_is_taken_back",
+        ),
+    ),
+    Fault(
         "SIGKILL in the first save",
         "--resume_from_checkpoint auto begins anew, and removes what was half written",
         "trainer/test_survival",

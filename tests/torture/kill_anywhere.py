@@ -30,10 +30,12 @@ FLAGS = (
     f"--save_steps {SAVE_EVERY} --save_total_limit 2 --disable_tqdm true --bf16 false --resume_from_checkpoint auto"
 )
 
+MORE = "--resample_zero_variance 2 --row_sampling difficulty"
 
-def start(out: Path, data: Path) -> subprocess.Popen[bytes]:
+
+def start(out: Path, data: Path, more: str) -> subprocess.Popen[bytes]:
     paths = ["--data_file_paths", str(data / "train.jsonl"), "--image_folders", str(data), "--output_dir", str(out)]
-    command = [sys.executable, "src/open_r1/grpo_jsonl.py", *FLAGS.split(), *paths]
+    command = [sys.executable, "src/open_r1/grpo_jsonl.py", *FLAGS.split(), *more.split(), *paths]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(out.with_suffix(".log"), "ab") as log:
         return subprocess.Popen(command, cwd=REPO, env=env, stdout=log, stderr=log)
@@ -69,11 +71,11 @@ def wait_for_a_save(run: subprocess.Popen[bytes], out: Path, rng: random.Random)
     wait(run, lambda: time.monotonic() > end)
 
 
-def kills(out: Path, data: Path, count: int, rng: random.Random, pace: float) -> list[str]:
+def kills(out: Path, data: Path, more: str, count: int, rng: random.Random, pace: float) -> list[str]:
     """Where each kill struck; the last process has ended by itself. `pace` is the seconds of an undisturbed step."""
     struck = []
     while True:
-        run = start(out, data)
+        run = start(out, data, more)
         if len(struck) == count:
             if run.wait():
                 sys.exit(f"the last process ended with {run.returncode}: {out.with_suffix('.log')}")
@@ -112,6 +114,19 @@ def differences(whole: Path, killed: Path) -> list[str]:
     return found + ([] if lines(whole) == lines(killed) else ["metrics.jsonl"])
 
 
+def trial(folder: Path, name: str, more: str, count: int, seed: int) -> tuple[str, list[str]]:
+    """(the figure of the table, what differs) of a run with `more` flags that is killed `count` times."""
+    whole, killed, data = folder / f"whole{name}", folder / f"killed{name}", folder / "data"
+    if start(whole, data, more).wait():
+        sys.exit(f"the undisturbed run failed: {whole.with_suffix('.log')}")
+    pace = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["seconds"] / STEPS
+    struck = kills(killed, data, more, count, random.Random(seed), pace)
+    different = differences(whole, killed)
+    figure = f"{len(struck)} kills, {struck.count('in a save')} of them in a save, over {STEPS} steps: "
+    figure += f"{len(different)} differ" if different else "weights, optimizer and metrics bit-identical"
+    return figure, different
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -123,20 +138,14 @@ def main() -> None:
     folder.mkdir(parents=True)
     make = [sys.executable, "local_scripts/make_dataset.py", "digits", "--out", str(folder / "data")]
     subprocess.run([*make, "--rows", "96", "--heldout_rows", "4"], cwd=REPO, check=True, capture_output=True)
-    whole, killed = folder / "whole", folder / "killed"
-    if start(whole, folder / "data").wait():
-        sys.exit(f"the undisturbed run failed: {whole.with_suffix('.log')}")
-    pace = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["seconds"] / STEPS
-    struck = kills(killed, folder / "data", args.kills, random.Random(args.seed), pace)
-    different = differences(whole, killed)
-    within = struck.count("in a save")
-    figure = f"{len(struck)} kills, {within} of them in a save, over {STEPS} steps: "
-    figure += f"{len(different)} differ" if different else "weights, optimizer and metrics bit-identical"
-    fault = "SIGKILL at any moment, also while a checkpoint is written"
+    figure, different = trial(folder, "", "", args.kills, args.seed)
+    figure_more, different_more = trial(folder, "_chosen", MORE, args.kills // 2, args.seed)
     happens = "checkpoints appear whole or not at all; --resume_from_checkpoint auto goes on from the newest, exactly"
-    write(args.out, "kill_anywhere", [Row(fault, happens, "tests/torture/kill_anywhere.py", figure)])
-    if different:
-        sys.exit(f"different: {different[:10]}")
+    fault, test = "SIGKILL at any moment, also while a checkpoint is written", "tests/torture/kill_anywhere.py"
+    more = Row(f"the same with {MORE}", f"{happens}, with what was learned of rows", test, figure_more)
+    write(args.out, "kill_anywhere", [Row(fault, happens, test, figure), more])
+    if different or different_more:
+        sys.exit(f"different: {different[:10]} {different_more[:10]}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,14 @@ def test_three_runs_in_a_folder_are_three_runs_to_the_report(tmp_path, caplog):
 def test_all_logs_go_and_a_folder_that_a_trainer_has_made_is_there_again(tmp_path):
     for name in ("rollout_images", "watchdog", "completions", "checkpoint", "wandb"):
         (tmp_path / name).mkdir()
-    for name in ("metrics.jsonl", "rollouts.jsonl", "report.html", "reward_curve.png", "resolved_config.yaml"):
+    for name in (
+        "metrics.jsonl",
+        "rollouts.jsonl",
+        "report.html",
+        "reward_curve.png",
+        "resolved_config.yaml",
+        "row_rates.json",
+    ):
         (tmp_path / name).write_text(name)
     (tmp_path / ".lock").touch()
     move_logs(tmp_path)
@@ -103,7 +110,8 @@ def test_sft_goes_on_from_a_grpo_run_in_its_folder_and_a_resumed_run_moves_nothi
     grpo_jsonl.main(grpo.split())
     grpo_jsonl.main(grpo.split())
     first, second = tmp_path / "earlier" / "1", tmp_path / "earlier" / "2"
-    assert logged(first) == logged(tmp_path) == [1, 2, 2] and {path.name for path in first.iterdir()} == set(LOGS)
+    assert logged(first) == logged(tmp_path) == [1, 2, 2]
+    assert {path.name for path in first.iterdir()} == set(LOGS) - {"row_rates.json"}  # of --row_sampling difficulty
     assert len(list((tmp_path / "completions").iterdir())) == len(list((first / "completions").iterdir())) == 2
     grpo_jsonl.main([*grpo.split(), "--max_steps", "3", "--resume_from_checkpoint", "true"])
     assert logged(tmp_path)[-2:] == [3, 3] and not second.exists()

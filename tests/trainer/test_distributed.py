@@ -80,6 +80,13 @@ def test_the_losses_are_those_of_one_process(one, two):
     assert results(two)["losses"] == pytest.approx(results(one)["losses"], abs=1e-4)
 
 
+def test_ranks_measure_whether_the_policy_looks_as_one_process_does(one, two):
+    first, second, quiet = results(one)["probes"]  # before steps 1 and 3, and before the only one of the quiet run
+    assert set(first) == set(second) == {"vision/dependency"} and len(quiet) == 4
+    for expected, got in zip(results(one)["probes"], results(two)["probes"], strict=True):
+        assert got == pytest.approx(expected, abs=1e-4)
+
+
 def test_ranks_generate_what_one_process_generates(one, two):
     assert results(two)["rollouts"] == results(one)["rollouts"]
 

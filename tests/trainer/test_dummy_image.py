@@ -7,8 +7,9 @@ from helpers.families import NAMES, completions, group_prompts, scored
 from helpers.trainers import take_gradients
 from transformers import AutoProcessor, GenerationConfig
 
-from open_r1.models.families import family_of
+from open_r1.models.model_parts import vision_parts
 from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import prompt_from_fields
 from open_r1.trainer.forward.dummy_image import add_dummy_image, dummy_image
 
@@ -29,7 +30,7 @@ def passed(model, groups, shared: bool) -> tuple[torch.Tensor, dict[str, torch.T
 
 
 def dummy_of(model) -> dict[str, torch.Tensor]:
-    return prompt_from_fields(families.prompt(model, 1, 4, seed=0), None).images
+    return prompt_from_fields(families.prompt(model, 1, 4, seed=0), families.rules_of(model)).images
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["packed", "rows"])
@@ -47,7 +48,7 @@ def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
 
 def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(model):
     backbone, ran = model.base_model, []
-    tower = next(m for name, m in model.named_modules() if f"{name}.".endswith(family_of(model).vision[0]))
+    tower = next(m for name, m in model.named_modules() if f"{name}." in vision_parts(model))
     counted = tower.register_forward_pre_hook(lambda *_: ran.append(1))
     handle = add_dummy_image(backbone, dummy_of(model))
     for groups in (MIXED, TEXT):
@@ -63,4 +64,6 @@ def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(mode
 
 def test_the_dummy_image_is_small(tiny):
     processor = AutoProcessor.from_pretrained(tiny)
-    assert dummy_image(processor)["image_grid_thw"].tolist() == [[1, 4, 4]]  # 56 / 14 patches a side
+    assert dummy_image(processor, prompt_fields(processor))["image_grid_thw"].tolist() == [
+        [1, 4, 4]
+    ]  # 56 / 14 patches a side

@@ -10,14 +10,12 @@ final `checkpoint`), the adapter after step 4, and `evaluation` (four held-out r
 
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.repository import REPO
+from helpers.repository import REPO, run_script
 from safetensors.torch import load_file
 
 from open_r1.data.jsonl_io import read_lines
@@ -47,10 +45,8 @@ def earlier(tmp_path) -> Path:
 
 
 def start(earlier: Path, script: str, flags: str, *more: object) -> str:
-    command = [sys.executable, str(REPO / script), *flags.split(), *map(str, more)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=earlier.parents[1], env=env, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr[-5000:]
+    done = run_script(script, *flags.split(), *more, env=env, cwd=earlier.parents[1])
     return done.stdout + done.stderr
 
 

@@ -10,8 +10,8 @@ from helpers.repository import REPO, make_dataset, run_script
 from helpers.small_net import warnings
 from helpers.trainers import make_trainer
 
-from open_r1.config.arguments import JsonlArguments
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
 from open_r1.report.checks import FAILED_GRADINGS, FIRST, WINDOW
 from open_r1.report.diagnoses import DIAGNOSES, findings
 from open_r1.report.metric_ranges import HEALTH, exact_metrics
@@ -39,6 +39,9 @@ NAMES = {
     "logp": "sampling/sampling_logp_difference/mean",
     "timeouts": "grading/timeouts",
     "zero_std": "frac_reward_zero_std",
+    "own": "vision/accuracy",
+    "blind": "vision/blind_accuracy",
+    "dependency": "vision/dependency",
 }
 RISE = np.linspace(0, 1, 100)
 LATE = np.repeat([0.0, 1.0], (80, 20))
@@ -55,6 +58,10 @@ SICK = {  # diagnosis -> a series that has it, and what its evidence says
     "entropy_collapse": (lines(entropy=0.5 - 0.49 * LATE), "fell from 0.5 over steps 1 to 10 to 0.01"),
     "clipping": (lines(region=0.5), "above 0.3"),
     "gradings_lost": (lines(timeouts=200 * RISE), "grading/timeouts grew by 18 over steps 91 to 100"),
+    "answers_without_looking": (
+        lines(own=0.6, blind=0.5, dependency=0.01),
+        "greedy answers earn 0.5 with blank pictures and 0.6 with the rows' own over steps 91 to 100; vision",
+    ),
     "engine_differs": (lines(logp=0.1), "above 0.05"),
     "not_finite": ([{"step": 7, "not_finite": ["grad_norm"]}], "grad_norm: not a finite number in steps 7 to 7"),
 }

@@ -13,8 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from open_r1 import grpo_jsonl
-from open_r1.config.arguments import GRPOArguments, HubArguments, JsonlArguments, SFTArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.parser import parse
+from open_r1.config.task_arguments import HubArguments, JsonlArguments
+from open_r1.config.training_arguments import GRPOArguments, SFTArguments
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.errors import UsageError
 from open_r1.models.loading import load_processor

@@ -2,21 +2,20 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.trainers import batch_of, loss_and_gradients, make_trainer, reference_varlen, rows
+from helpers.trainers import batch_of, flash_on_cpu, loss_and_gradients, make_trainer, reference_varlen, rows
 from peft import LoraConfig
 from torch.nn.attention import varlen
 from transformers import LogitsProcessor, LogitsProcessorList
 from trl import GRPOTrainer
 
-from open_r1.models.families import FAMILIES
+from open_r1.data.geometry.conventions import CONVENTIONS
 from open_r1.models.loading import freeze_vision, load_model
-from open_r1.rollout import generation
 from open_r1.rollout.batching import merge_images, pad_prompts, permute_groups
 from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.prompt_cache import why_no_prefill
 from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.forward import shared_prefix
 from open_r1.trainer.generation_batch import LossRows
@@ -90,12 +89,10 @@ def test_the_order_of_groups_changes_nothing(trainer):
 
 
 @pytest.mark.slow
-def test_a_model_of_no_known_family_trains_row_by_row_and_says_so(tiny, mixed, tmp_path, monkeypatch):
-    monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
+def test_a_model_of_an_unlisted_family_trains_by_the_same_rules(tiny, mixed, tmp_path, monkeypatch):
+    monkeypatch.delitem(CONVENTIONS, "qwen2_5_vl")
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--beta", "0.04")
-    assert any(
-        "shared_prefix off: model_type 'qwen2_5_vl' has no entry" in line for line in trainer.optimizations.lines()
-    )
+    assert trainer.optimizations["shared_prefix"] and trainer.optimizations["prefill_once"]
     trainer.train()
     assert math.isfinite(trainer.state.log_history[0]["loss"]) and trainer.state.log_history[0]["grad_norm"] > 0
 
@@ -221,7 +218,8 @@ def test_the_cache_is_used_where_training_recomputes_activations(tiny, mixed, tm
     trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--gradient_checkpointing", "true")
     trainer.model.gradient_checkpointing_enable()
     trainer.model.train()
-    trainer.agreement_checked, lengths = True, []  # the first rollout is not held against a pass over whole rows
+    trainer.agreement_checked = trainer.packing_checked = True  # neither check passes whole rows before the rollout
+    lengths = []
     plain = trainer.model.base_model.language_model.forward
     monkeypatch.setattr(
         trainer.model.base_model.language_model,
@@ -317,7 +315,8 @@ def test_processes_of_the_data_loader_leave_pictures_to_the_trainer(tiny, mixed,
 def test_lora_trains_on_shared_prefixes(tiny, mixed, tmp_path, monkeypatch):
     plain = VLMGRPOTrainer.__init__
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    monkeypatch.setattr(VLMGRPOTrainer, "__init__", lambda self, **kw: plain(self, **kw, peft_config=lora))
+    monkeypatch.setattr(VLMGRPOTrainer, "__init__", lambda self, **kw: plain(self, **kw | {"peft_config": lora}))
+    torch.manual_seed(0)  # of the adapters' weights
     trainer = make_trainer(tiny, mixed, tmp_path, "--beta", "0.04", "--max_steps", "1")
     assert trainer.optimizations["shared_prefix"] and trainer.ref_model is None
     batch = batch_of(trainer, 0, 1, 2)
@@ -327,13 +326,21 @@ def test_lora_trains_on_shared_prefixes(tiny, mixed, tmp_path, monkeypatch):
     assert_equal(packed, loss_and_gradients(trainer, batch))
 
 
-def test_the_kernel_for_ragged_sequences_gets_the_same_layout(trainer, monkeypatch):
+def test_the_flash_kernel_gets_the_same_layout(trainer, monkeypatch):
     batch = batch_of(trainer, 0, 1, 2)
     before = loss_and_gradients(trainer, batch)
-    monkeypatch.setattr(shared_prefix, "varlen_attn", reference_varlen)
-    vision = trainer.model.config.vision_config._attn_implementation
-    trainer.model.set_attn_implementation({"text_config": shared_prefix.VARLEN, "vision_config": vision})
+    seen = flash_on_cpu(monkeypatch, torch.float32)
     assert_equal(loss_and_gradients(trainer, batch), before)
+    assert len(seen) == 2 * 4 + 3  # prefixes and suffixes of four text layers, three vision layers
+
+
+def test_the_flash_kernel_gets_one_half_type_from_autocast(trainer, monkeypatch):
+    """Float32 weights: queries and keys leave their rotary positions in float32, values come in bfloat16."""
+    batch = batch_of(trainer, 0, 1)
+    seen = flash_on_cpu(monkeypatch, torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, gradients = loss_and_gradients(trainer, batch)
+    assert set(seen) == {torch.bfloat16} and loss.isfinite() and gradients
 
 
 @pytest.mark.gpu
@@ -368,12 +375,11 @@ def test_what_is_off_says_why(tiny, mixed, tmp_path, flags, off, why):
 
 
 def test_models_that_cannot_share_say_why(trainer, monkeypatch):
-    config = SimpleNamespace(model_type="mllama", get_text_config=lambda: SimpleNamespace())
-    assert "no entry in" in shared_prefix.why_no_shared_prefix(SimpleNamespace(config=config))
     text = trainer.model.config.get_text_config()
     with monkeypatch.context() as patch:
         patch.setattr(text, "attention_dropout", 0.1)
-        assert "--disable_dropout true" in shared_prefix.why_no_shared_prefix(trainer.model)
+        assert "attention_dropout 0.1" in shared_prefix.why_no_shared_prefix(trainer.model)
     monkeypatch.setattr(text, "layer_types", ["linear_attention", "full_attention"])
     assert "linear_attention" in shared_prefix.why_no_shared_prefix(trainer.model)
-    assert "LinearAttention" in generation.why_no_prefill(trainer.model, None)
+    monkeypatch.setattr(text, "layer_types", ["of_next_year", "full_attention"])
+    assert "of_next_year" in why_no_prefill(trainer.model, None)

@@ -127,11 +127,14 @@ def test_sft_from_every_step(tiny, few, tmp_path):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("engine", ["zero3", "zero2"])
-def test_two_ranks(tiny, digits, tmp_path, engine):
+@pytest.mark.parametrize(
+    ("engine", "flags"), [("zero3", ""), ("zero2", "--resample_zero_variance 2 --row_sampling difficulty")]
+)
+def test_two_ranks(tiny, digits, tmp_path, engine, flags):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     config = REPO / "local_scripts" / f"{engine}.json"
     args = [REPO / "tests" / "helpers" / "resume_on_ranks.py", tiny, digits / "train.jsonl", tmp_path, config]
+    args += flags.split()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests")}
     done = subprocess.run([*command, *map(str, args)], cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]

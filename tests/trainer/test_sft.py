@@ -2,25 +2,26 @@
 without padding, a run that GRPO goes on with."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from accelerate.utils import send_to_device
 from helpers.repository import run_script
-from helpers.trainers import loss_and_gradients, reference_varlen, sft_trainer
+from helpers.trainers import flash_on_cpu, loss_and_gradients, sft_trainer
 
 from open_r1 import grpo_jsonl
-from open_r1.config.arguments import TaskArguments, VLMConfig
+from open_r1.config.model_arguments import VLMConfig
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.errors import DataError, UsageError
-from open_r1.models.families import FAMILIES
 from open_r1.models.loading import load_processor
 from open_r1.rewards.registry import METHODS
-from open_r1.rollout.annotation import annotator
+from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
-from open_r1.trainer.forward import shared_prefix
+from open_r1.trainer.forward.packing import ImageSight
 from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, target_completion
 
 
@@ -31,7 +32,9 @@ def processor(tiny):
 
 def collator(folder, name, processor, mode="think"):
     records = load_records(str(folder / name), str(folder), reward_methods="digits")
-    return Collator(records, processor, TASKS["digits"].prompts[mode], annotator("qwen2_5_vl", processor, mode))
+    return Collator(
+        records, processor, TASKS["digits"].prompts[mode], annotator(box_frame("qwen2_5_vl", processor), mode)
+    )
 
 
 @pytest.mark.parametrize("mode", ["think", "direct"])
@@ -147,29 +150,33 @@ def test_a_batch_without_padding_has_the_loss_and_gradients_of_padded_rows(tiny,
         assert (ours[1][name] - gradient).norm() <= 1e-5 * max(gradient.norm(), 1e-2 * largest), name
 
 
-def test_the_kernel_for_ragged_sequences_takes_packed_rows(tiny, mixed, dialogues, tmp_path, monkeypatch):
+def test_the_flash_kernel_takes_packed_rows(tiny, mixed, dialogues, tmp_path, monkeypatch):
     flags = f"--data_file_paths {dialogues} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
     flags += f" --model_name_or_path {tiny} --padding_free true --gradient_checkpointing false"
     trainer = sft_trainer(flags.split())
     batch = trainer.data_collator([{"row": row} for row in range(4)])
     plain = loss_and_gradients(trainer, batch)[0]
-    monkeypatch.setattr(shared_prefix, "varlen_attn", reference_varlen)
-    vision = trainer.model.config.vision_config._attn_implementation
-    trainer.model.set_attn_implementation({"text_config": shared_prefix.VARLEN, "vision_config": vision})
+    seen = flash_on_cpu(monkeypatch, torch.float32)
     torch.testing.assert_close(loss_and_gradients(trainer, batch)[0], plain, atol=1e-5, rtol=1e-5)
+    assert seen
 
 
 def test_an_image_behind_an_answer_is_refused_where_images_see_themselves(dialogues, processor):
-    packing = PackingCollator(collator(dialogues.parent, dialogues.name, processor), None, bidirectional=True)
+    packing = PackingCollator(collator(dialogues.parent, dialogues.name, processor), None, ImageSight(full=True))
     with pytest.raises(UsageError, match=r"dialogues\.jsonl:[12]: --padding_free: got an image behind an answer"):
         packing([{"row": row} for row in range(4)])
 
 
-def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_path, monkeypatch):
-    monkeypatch.delitem(FAMILIES, "qwen2_5_vl")
+def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_path):
+    copy = shutil.copytree(tiny, tmp_path / "with dropout")
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["attention_dropout"] = 0.1
+    (copy / "config.json").write_text(json.dumps(config))
     flags = f"--data_file_paths {mixed} --image_folders {mixed.parent} --output_dir {tmp_path} --bf16 false"
-    with pytest.raises(UsageError, match="--padding_free: got true, cannot act: model_type 'qwen2_5_vl' has no entry"):
-        sft_trainer([*flags.split(), "--model_name_or_path", tiny, "--padding_free", "true"])
+    with pytest.raises(
+        UsageError, match=r"--padding_free: got true, cannot act: .* \(attention_dropout 0.1 of Qwen2_5_VLTextModel\)"
+    ):
+        sft_trainer([*flags.split(), "--model_name_or_path", str(copy), "--padding_free", "true"])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,8 @@ def test_models_whose_batches_cannot_be_one_sequence_say_why(tiny, mixed, tmp_pa
         "--assistant_only_loss true",
         "--label_smoothing_factor 0.1 --padding_free true",
         "--lora_r 8",
-        "--load_in_4bit true --use_peft true",
+        "--load_in_4bit true",
+        "--load_in_8bit true --use_peft true",
         "--lerning_rate 1",
     ],
 )

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import small_net
+from helpers import families, small_net
 from helpers.small_net import Net, warnings
 
 from open_r1.errors import UsageError
-from open_r1.trainer.checks.weight_updates import fingerprint
+from open_r1.trainer.checks.weight_updates import fingerprint, unmoved_warning, vision_is_idle
 
 
 @pytest.fixture
@@ -22,7 +22,18 @@ def test_weights_without_gradient_are_named_once_with_the_reason(train, caplog):
     train(Net())
     (text,) = warnings(caplog, "weight_updates")
     assert text.startswith("1 of 3 trained parameters learned nothing in 2 steps. No gradient reached: idle.weight.")
-    assert "--freeze_vision_modules" in text and "precision" not in text
+    assert "--freeze_vision_modules" not in text and "precision" not in text  # it is no vision tower
+
+
+@pytest.mark.parametrize("reached", [(), ("model.visual.merger",)])
+def test_to_freeze_the_vision_tower_is_advised_where_no_row_reaches_it(reached):
+    model = families.tiny("qwen2_5_vl")
+    names = [name for name, _ in model.named_parameters()]
+    had = ["visual" not in name or name.startswith(reached) for name in names]
+    idle = vision_is_idle(model, names, had)
+    said = unmoved_warning(names, had, had, idle)
+    assert idle == ("--freeze_vision_modules" in said) == (not reached)
+    assert ("No gradient reached: model.visual. The loss" in said) == (not reached)
 
 
 def test_a_weight_that_decays_and_learns_nothing_is_named(train, caplog):

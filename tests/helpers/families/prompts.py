@@ -1,0 +1,110 @@
+"""Prompts for tests: conversations with synthetic pictures of differing sizes, through a family's own processor."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import PreTrainedModel
+
+from helpers.families.parts import TEXT, VOCABULARY
+from helpers.families.tiny import processor_of
+from open_r1.rollout.processor_fields import PromptFields, prompt_fields
+from open_r1.rollout.prompts import Prompt, prompt_from_fields
+from open_r1.trainer.forward.log_probs import Scores, score
+
+Batch = dict[str, torch.Tensor]
+SIZES = [(56, 56), (112, 56), (56, 84), (80, 100), (48, 112), (130, 70)]  # (width, height) of pictures
+WORDS = [chr(code) for code in range(ord("!"), ord("~") + 1) if chr(code) not in "<>"]  # a token each
+# prompts as (images, text tokens, completions); G = 1, text only, several images, and one-token completions
+GROUPS = [(1, 9, 3), (0, 7, 2), (2, 12, 1), (1, 20, 2)]
+
+
+def drawn(options: Sequence[Any], count: int, random: torch.Generator) -> list[Any]:
+    """`count` of the options in random order; none comes again before all have come."""
+    order: list[int] = []
+    while len(order) < count:
+        order += torch.randperm(len(options), generator=random).tolist()
+    return [options[i] for i in order[:count]]
+
+
+def picture(size: tuple[int, int], random: torch.Generator) -> Image.Image:
+    """A picture of random colours in cells of 8 x 8 pixels."""
+    width, height = size
+    cells = torch.randint(256, (height // 8 + 1, width // 8 + 1, 3), generator=random, dtype=torch.uint8)
+    pixels = cells.repeat_interleave(8, 0).repeat_interleave(8, 1)[:height, :width]
+    return Image.fromarray(pixels.numpy())
+
+
+def pictures(count: int, random: torch.Generator) -> list[Image.Image]:
+    """Pictures of different sizes."""
+    return [picture(size, random) for size in drawn(SIZES, count, random)]
+
+
+def chat(images: int, text: int, seed: int) -> list[dict[str, Any]]:
+    """A conversation of one turn: `images` pictures, and `text` characters before, between and after them."""
+    if text <= images:
+        raise ValueError(f"{images} images need {images + 1} text tokens or more around them, not {text}")
+    random = torch.Generator().manual_seed(seed)
+    shown = pictures(images, random)
+    words = "".join(WORDS[i] for i in torch.randint(len(WORDS), (text,), generator=random).tolist())
+    return [{"role": "user", "content": list(interleaved(words, shown, random))}]
+
+
+def interleaved(words: str, shown: Sequence[Image.Image], random: torch.Generator) -> Iterator[dict[str, Any]]:
+    """The pictures in order, with at least one character before, between and after them."""
+    cuts = sorted((torch.randperm(len(words) - 1, generator=random)[: len(shown)] + 1).tolist())
+    for each, start, end in zip(shown, [0, *cuts], cuts, strict=False):
+        yield {"type": "text", "text": words[start:end]}
+        yield {"type": "image", "image": each}
+    yield {"type": "text", "text": words[cuts[-1] if cuts else 0 :]}
+
+
+def prompt(model: PreTrainedModel, images: int, text: int, seed: int) -> Batch:
+    """The fields of one conversation with `images` pictures and `text` characters around them."""
+    return fields_of(model, chat(images, text, seed))
+
+
+def fields_of(model: PreTrainedModel, conversation: list[dict[str, Any]]) -> Batch:
+    """What the family's processor makes of a conversation: input_ids [1, P] and its fields.
+
+    All are tensors, numbers in the model's dtype.
+
+    There is no attention_mask. `model` is one of `tiny`.
+    """
+    processor = processor_of(model.config.name_or_path)
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    fields = dict(processor.apply_chat_template([conversation], **options))
+    fields = {name: value for name, value in fields.items() if torch.is_tensor(value) and name != "attention_mask"}
+    return {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in fields.items()}
+
+
+def rules_of(model: PreTrainedModel) -> PromptFields:
+    """How the model takes what its processor makes. `model` is one of `tiny`."""
+    return prompt_fields(processor_of(model.config.name_or_path), model)
+
+
+def group_prompts(model: PreTrainedModel, groups: Sequence[tuple[int, int, int]] = GROUPS) -> list[Prompt]:
+    """A `Prompt` for each row of the groups, the same object within a group."""
+    fields = rules_of(model)
+    return [
+        row
+        for seed, (images, text, rows) in enumerate(groups)
+        for row in [prompt_from_fields(prompt(model, images, text, seed), fields)] * rows
+    ]
+
+
+def completions(rows: int, width: int = 6, seed: int = 0) -> torch.Tensor:
+    """Ordinary tokens (rows, width)."""
+    return torch.randint(TEXT, VOCABULARY, (rows, width), generator=torch.Generator().manual_seed(seed))
+
+
+def scored(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt | None],
+    completion_ids: torch.Tensor,
+    lengths: Sequence[int],
+    shared: bool,
+) -> Scores:
+    """Log-probs and entropies of completions, by packed groups or by padded rows."""
+    return score(model, model.base_model, prompts, completion_ids, lengths, shared=shared, entropy=True)

@@ -1,0 +1,26 @@
+"""What is expected of each family and variant: most train, share their prefix and roll out from one prefill.
+
+Families that are refused, and what falls back, stand here with words of the reason.
+"""
+
+from helpers.families.table import BUILDERS
+
+REFUSED = {  # before a model is loaded
+    "cohere2_vision": "logit_scale",
+    "aya_vision": "logit_scale",
+    "paligemma": "both directions",
+    "mllama": "cross attention",
+}
+ROW_BY_ROW = {  # no shared prefix
+    "llama4": "mask",
+    "qwen4_exp": "Indexer does not take a packed group",
+}
+NO_PREFILL = {"qwen4_exp": "sparse"}  # `generate` reads a prompt for each completion
+NO_ROUTER_LOSS = {  # TRL's balancing loss of experts needs what these have not
+    "llama4": "Llama4TextConfig has no num_experts",
+    "llava_qwen3_next": "LlavaModel returns no router_logits",
+    "llava_granitemoehybrid": "GraniteMoeHybridConfig has no num_experts",
+}
+NOT_BUILT = {"deepseek_ocr2", "deepseek_vl_hybrid", "minimax_m3_vl", "muse_glimmer", "step3p7"}
+TRAINED = [name for name in BUILDERS if name not in REFUSED]
+PACKED = [name for name in TRAINED if name not in ROW_BY_ROW]

@@ -1,0 +1,90 @@
+"""vLLM's rollouts of other families are the policy's, before and after the weights change.
+
+Here are some of each kind; assets/docs/scaling.md names all that `tests/helpers/vllm_family.py` compared by hand.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import families
+from helpers.repository import REPO
+from transformers import AutoConfig
+
+from open_r1.errors import UsageError
+
+vllm = pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
+pytestmark = pytest.mark.vllm
+
+FAMILIES = ["qwen2_vl", "qwen3_vl", "internvl", "mistral3", "llava"]  # llava: the weights of its tower are renamed
+
+
+@pytest.fixture(scope="module")
+def compared(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the differences of all `FAMILIES`, and what was said."""
+    out = tmp_path_factory.mktemp("families")
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, REPO / "tests" / "helpers" / "vllm_family.py", out, mixed, *FAMILIES]
+    done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
+    (out / "said.txt").write_text(done.stderr)
+    return out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_have_the_trainers_log_probs(compared, family):
+    found = compared / f"{family}.json"
+    assert found.exists(), (compared / "said.txt").read_text()[-6000:]
+    differences = json.loads(found.read_text())
+    assert max(differences["before"] + differences["after"]) < 1e-4  # one image, text, two images
+
+
+def test_a_check_by_vllm_leaves_transformers_its_own_configurations(tmp_path):
+    """vLLM has a Qwen3.5 configuration of its own, of which transformers can make no model."""
+    from open_r1.rollout.vllm.offline import refuse_unknown_model
+
+    families.save("qwen3_5", tmp_path)
+    refuse_unknown_model(str(tmp_path), half=True)
+    assert type(AutoConfig.from_pretrained(tmp_path)).__module__.startswith("transformers.")
+    with pytest.raises(UsageError, match=r"float32 on a CPU vLLM .* has no kernel for its layers with a state"):
+        refuse_unknown_model(str(tmp_path), half=False)
+
+
+def test_a_recipe_is_answered_by_the_vllm_that_is_installed(tmp_path, tiny, capfd):
+    """The planner's share of a GPU of 24 GiB for the tiny VLM; a family that vLLM computes otherwise is refused."""
+    from open_r1.plan.colocated import main
+    from open_r1.rollout.vllm.offline import refuse_unknown_model
+
+    def answer(model: str) -> dict[str, str | None]:
+        run = "--bf16 --gpus 1 --nodes 1 --gpu_memory 24 --batch 8 --group 8 --global_batch 8 --completion 64"
+        main(["--model", model, *run.split()])
+        return json.loads(capfd.readouterr().out.splitlines()[-1])
+
+    families.save("aria", tmp_path)
+    assert answer(tiny) == {"refused": None, "share": "0.10"}
+    why = f"vLLM {vllm.__version__} does not load its experts anew"
+    assert answer(str(tmp_path)) == {"refused": why, "share": None}
+    with pytest.raises(UsageError, match=f"{tmp_path}, but {re.escape(why)}; leave --use_vllm out"):
+        refuse_unknown_model(str(tmp_path), half=True)
+
+
+def test_an_adapter_of_layers_that_vllm_does_not_adapt_is_refused():
+    """vLLM would leave such a layer out of the sum, and say nothing."""
+    from open_r1.rollout.vllm.adapter_engine import apply_adapter
+
+    worker = SimpleNamespace(device="cpu", model_runner=SimpleNamespace(lora_manager=SimpleNamespace()))
+    worker.model_runner.lora_manager.lora_config = SimpleNamespace(lora_dtype=torch.float32)
+    worker.model_runner.lora_manager._adapter_manager = SimpleNamespace(
+        model=torch.nn.Identity(),
+        modules={"model.qkv_proj": None},
+        packed_modules={"model.qkv_proj": ["model.q_proj"]},
+    )
+    facts = {"r": 1, "lora_alpha": 1, "target_modules": []}
+    sent = {f"model.{name}.lora_A.weight": torch.ones(1, 2) for name in ("q_proj", "visual.fc")}
+    with pytest.raises(ValueError, match=r"vLLM's Identity takes no adapter of model\.visual\.fc \(and 0 more\)"):
+        apply_adapter(worker, facts, sent.items())
