@@ -1,0 +1,73 @@
+"""A completion as segments: what the model sampled, what a tool answered, what the model sampled then, ...
+
+A completion of one segment is what it is without tools. Rollouts make trajectories, rewards and reports read them;
+forward passes read `ToolTurns`, which hold the same as tensors.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from open_r1.rollout.device_copies import to_device
+from open_r1.rollout.processor_fields import Join
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens of one turn, pictures expanded: `sampled` by the model, or put in by a tool with its `pictures`."""
+
+    ids: Sequence[int]
+    sampled: bool
+    pictures: Sequence[Image.Image] = ()
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The segments of one completion, in order; the first is sampled."""
+
+    segments: Sequence[Segment]
+
+    @property
+    def ids(self) -> list[int]:
+        """All token ids, (C,)."""
+        return [token for segment in self.segments for token in segment.ids]
+
+    @property
+    def scored(self) -> list[bool]:
+        """(C,) true for tokens that the model sampled."""
+        return [segment.sampled for segment in self.segments for _ in segment.ids]
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The pictures of tools, in order."""
+        return [picture for segment in self.segments for picture in segment.pictures]
+
+
+@dataclass(frozen=True)
+class ToolTurns:
+    """What tools put into one completion of C tokens, for forward passes.
+
+    `scored` (C,) bool: true for tokens that the model sampled; `positions` (C,) or (channels, C): rotary positions,
+    counted from the completion's first token; `types`: per-token fields (C,); `images`: the processor's fields of the
+    tools' pictures, and `joins`: how those of several completions are joined; `features`: a frozen vision tower's
+    output for them, else None.
+    """
+
+    scored: torch.Tensor
+    positions: torch.Tensor
+    types: dict[str, torch.Tensor]
+    images: dict[str, torch.Tensor]
+    joins: Mapping[str, Join] = field(default_factory=dict)
+    features: Any = None
+
+    def to(self, device: torch.device) -> "ToolTurns":
+        """A copy on a device."""
+
+        def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {name: to_device(value, device) for name, value in fields.items()}
+
+        scored, positions = to_device(self.scored, device), to_device(self.positions, device)
+        return replace(self, scored=scored, positions=positions, types=move(self.types), images=move(self.images))
