@@ -4,8 +4,9 @@ import pytest
 import torch
 from helpers import families
 
+from open_r1.trainer.forward.image_blocks import ImageSight, blocks_of
 from open_r1.trainer.forward.image_sight import image_sight, masks_of, why_masks_differ
-from open_r1.trainer.forward.packing import ImageSight, blocks_of, lay_out
+from open_r1.trainer.forward.packing import lay_out
 from open_r1.trainer.forward.shared_prefix import why_no_shared_prefix
 
 SIGHTS = {

@@ -21,7 +21,7 @@ from open_r1.rewards.registry import METHODS
 from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
-from open_r1.trainer.forward.packing import ImageSight
+from open_r1.trainer.forward.image_blocks import ImageSight
 from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, target_completion
 
 

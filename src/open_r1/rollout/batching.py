@@ -1,6 +1,7 @@
 """Batch prompts: find groups of rows, shuffle groups, pad token fields, merge image fields."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -10,6 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.processor_fields import Join
 from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.trajectory import ToolTurns
+
+Pictured = Prompt | ToolTurns  # what holds fields of pictures
 
 
 def groups_of(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
@@ -40,8 +44,29 @@ def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
     return {key: permute(value) for key, value in batch.items()}
 
 
-def merge_images(prompts: Sequence[Prompt], packed: bool) -> dict[str, torch.Tensor]:
-    """Image fields of several prompts for one forward pass over a batch of rows, or over one `packed` row.
+def in_order(prompts: Sequence[Prompt], turns: Sequence[ToolTurns | None], packed: bool) -> list[Pictured]:
+    """What may hold pictures in a pass, in the order of its tokens.
+
+    `packed`: the prompts of groups, then the turns of tools row by row; else each row's prompt, then its turns.
+    """
+    if packed:
+        return [*groups_of(prompts)[0], *(turn for turn in turns if turn is not None)]
+    rows = zip(prompts, turns or [None] * len(prompts), strict=True)
+    return [part for row in rows for part in row if part is not None]
+
+
+def rows_with_turns(prompts: Sequence[Prompt], turns: Sequence[ToolTurns | None]) -> Sequence[Prompt]:
+    """Each row's prompt with the pictures of its own turns behind its own; its tokens stay."""
+    if not turns:
+        return prompts
+    return [
+        prompt if turn is None else replace(prompt, images=merge_images([prompt, turn], packed=True))
+        for prompt, turn in zip(prompts, turns, strict=True)
+    ]
+
+
+def merge_images(prompts: Sequence[Pictured], packed: bool) -> dict[str, torch.Tensor]:
+    """Image fields of several prompts, or turns of tools, for one forward pass over rows or over one `packed` row.
 
     They are joined on the dimension that `Prompt.joins` names; the others are padded with zeros, as processors do.
     Fields with a row for each prompt (Idefics3) have rows of zeros for prompts without images, which models drop.

@@ -50,10 +50,10 @@ class Trajectory:
 class ToolTurns:
     """What tools put into one completion of C tokens, for forward passes.
 
-    `scored` (C,) bool: true for tokens that the model sampled; `positions` (C,) or (channels, C): rotary positions,
-    counted from the completion's first token; `types`: per-token fields (C,); `images`: the processor's fields of the
-    tools' pictures, and `joins`: how those of several completions are joined; `features`: a frozen vision tower's
-    output for them, else None.
+    `scored` (C,) bool, which stays on the host: true for tokens that the model sampled; `positions` (C,) or
+    (channels, C): rotary positions, counted from the completion's first token; `types`: per-token fields (C,);
+    `images`: the processor's fields of the tools' pictures, and `joins`: how those of several completions are joined;
+    `features`: a frozen vision tower's output for them, else None.
     """
 
     scored: torch.Tensor
@@ -69,5 +69,19 @@ class ToolTurns:
         def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             return {name: to_device(value, device) for name, value in fields.items()}
 
-        scored, positions = to_device(self.scored, device), to_device(self.positions, device)
-        return replace(self, scored=scored, positions=positions, types=move(self.types), images=move(self.images))
+        positions = to_device(self.positions, device)
+        return replace(self, positions=positions, types=move(self.types), images=move(self.images))
+
+
+def counted_tokens(lengths: Sequence[int], turns: Sequence[ToolTurns | None], width: int) -> torch.Tensor:
+    """(N, width) bool, on the host: the tokens of N completions of `lengths` that count, all of a completion without
+    tools and those that were sampled of another; `turns` is empty where no tool acted.
+
+    >>> counted_tokens([3, 1], (), 3).tolist()
+    [[True, True, True], [True, False, False]]
+    """
+    counted = torch.arange(width) < torch.tensor(lengths)[:, None]
+    for row, turn in zip(counted, turns, strict=bool(turns)):
+        if turn is not None:
+            row[: len(turn.scored)] &= turn.scored[:width]
+    return counted

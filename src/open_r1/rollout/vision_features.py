@@ -5,18 +5,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from inspect import Parameter, signature
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.rollout.batching import groups_of, merge_images
+from open_r1.rollout.batching import in_order, merge_images
 from open_r1.rollout.processor_fields import PromptFields, user_turn
 from open_r1.rollout.prompts import Prompt, process_chat
+from open_r1.rollout.trajectory import ToolTurns
+
+Shown = TypeVar("Shown", Prompt, ToolTurns)
 
 
-def with_features(backbone: PreTrainedModel, prompt: Prompt) -> Prompt:
-    """The prompt with its image features, for a frozen vision tower."""
+def with_features(backbone: PreTrainedModel, prompt: Shown) -> Shown:
+    """The prompt, or turns of tools, with its image features, for a frozen vision tower."""
     if not prompt.images:
         return prompt
     with torch.no_grad():
@@ -55,16 +58,18 @@ def why_no_joining(backbone: PreTrainedModel, processor: ProcessorMixin, fields:
 
 
 @contextmanager
-def precomputed_vision(backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool) -> Iterator[None]:
-    """Inside this context the vision tower returns the prompts' own features, where they have them.
+def precomputed_vision(
+    backbone: PreTrainedModel, prompts: Sequence[Prompt], shared: bool, turns: Sequence[ToolTurns | None] = ()
+) -> Iterator[None]:
+    """Inside this context the vision tower returns the features that prompts and turns hold, where all hold them.
 
-    `shared`: rows of a group have one copy of their images in the forward pass.
+    `shared`: rows of a group have one copy of their prompt's images in the forward pass.
     """
-    illustrated = [p for p in (groups_of(prompts)[0] if shared else prompts) if p.images]
-    if not illustrated or illustrated[0].features is None:
+    illustrated = [part for part in in_order(prompts, turns, shared) if part.images]
+    if not illustrated or any(part.features is None for part in illustrated):
         yield
         return
-    features = join_features([prompt.features for prompt in illustrated])
+    features = join_features([part.features for part in illustrated])
     backbone.get_image_features = lambda *args, **kwargs: features
     try:
         yield

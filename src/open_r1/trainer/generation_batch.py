@@ -1,5 +1,6 @@
 """State that TRL's methods pass on to each other: the rows of a generation, and the rows of a loss."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 
 from open_r1.data.record import Record
 from open_r1.rollout.prompts import Example, Prompt, RowNumber
+from open_r1.rollout.trajectory import ToolTurns
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class GenerationBatch:
 
     `rows`, `examples` and `prompts` have one entry a row, the same object for rows of one group; prompts are on the
     device. `skip_old_pass`: TRL's next call for log-probs, of the old policy, needs none. `sampled`: what was sampled
-    and scored already (`resampling`). `stats` are those of `completion_stats`, set when TRL asks for rewards.
+    and scored already (`resampling`). `turns`: what tools put into each completion, empty without tools. `stats` are
+    those of `completion_stats`, set when TRL asks for rewards.
     """
 
     rows: list[RowNumber]
@@ -33,6 +36,7 @@ class GenerationBatch:
     prompts: list[Prompt]
     skip_old_pass: bool
     sampled: SampledBatch | None = None
+    turns: Sequence[ToolTurns | None] = ()
     stats: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
@@ -54,9 +58,11 @@ class Scores:
 class LossRows:
     """The rows of a micro-batch, from TRL's loss to the forward pass, which stores its log-probs (N, C) here.
 
-    `scores`: those of the policy, where they were computed before TRL's loss.
+    `turns`: what tools put into each, empty without tools; `scores`: those of the policy, where they were computed
+    before TRL's loss.
     """
 
     prompts: list[Prompt | None]  # None: a row that cannot move the policy
+    turns: Sequence[ToolTurns | None] = ()
     logps: torch.Tensor | None = None
     scores: Scores | None = None

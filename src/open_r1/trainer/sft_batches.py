@@ -20,7 +20,8 @@ from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
-from open_r1.trainer.forward.packing import ImageSight, blocks_of, lay_out
+from open_r1.trainer.forward.image_blocks import ImageSight, blocks_of
+from open_r1.trainer.forward.packing import lay_out
 
 IGNORED = -100  # label of a token without loss
 

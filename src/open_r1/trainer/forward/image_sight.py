@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from open_r1.models.model_parts import image_token_of
 from open_r1.trainer.distributed import gathered
-from open_r1.trainer.forward.packing import ImageSight, lay_out, numbered_images
+from open_r1.trainer.forward.image_blocks import ImageSight, numbered_images
+from open_r1.trainer.forward.packing import lay_out
 
 SIGHTS = [
     ImageSight(full, sliding, beyond)

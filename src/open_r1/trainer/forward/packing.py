@@ -16,6 +16,7 @@ predicts nothing. A suffix token sees its own prefix and the suffix up to itself
     b1          x  x  x                      x  x
     c2                    x  x                       x  x  x
 
+Tokens and pictures that tools put into a completion stand in its suffix; they have no label.
 `open_r1.trainer.forward.shared_prefix` computes attention over this; all else in a transformer works token by token.
 """
 
@@ -25,27 +26,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.trajectory import ToolTurns, counted_tokens
+from open_r1.trainer.forward.image_blocks import CAUSAL, NO_IMAGE, ImageSight, blocks_of, blocks_of_suffixes, seen
 from open_r1.trainer.forward.ragged import Lengths, RaggedSuffixes, ragged_suffixes
-
-NO_IMAGE = -1
-
-
-@dataclass(frozen=True)
-class ImageSight:
-    """Whether tokens of one image see each other in both directions: in layers with full attention, in those with a
-    sliding window, and there also `beyond` the window."""
-
-    full: bool = False
-    sliding: bool = False
-    beyond: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.full or self.sliding)
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,8 @@ class Layout:
 
     Padded to P and S they are B x P + R x S places: `token_index` is the token at each place, 0 where `real` is false,
     and `place_index` (L,) the place of each token. `blocks` (B, P) is the image that a prefix token belongs to, for
-    models whose images see themselves in both directions, in layers of `sight`.
+    models whose images see themselves in both directions, in layers of `sight`; `suffix_blocks` (R, S) that of a
+    suffix token, None where no suffix has images.
     """
 
     prefix_lengths: torch.Tensor
@@ -68,7 +56,8 @@ class Layout:
     prefix_tokens: int  # of all prefixes together
     lengths: Lengths
     blocks: torch.Tensor | None
-    sight: ImageSight = ImageSight()
+    sight: ImageSight = CAUSAL
+    suffix_blocks: torch.Tensor | None = None
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)  # made once per forward, used by every layer
 
     def to(self, device: torch.device, **options: Any) -> "Layout":
@@ -92,17 +81,25 @@ class Layout:
             query = key[:length]
             order = torch.where(key < longest, key, key - longest + begin)  # (R, P + S), positions in a row alone
             place = (begin + query)[:, :, None]  # (R, S, 1)
-            visible = (order[:, None] <= place) & ((key < begin) | (key >= longest))[:, None]
-            if window:
-                visible &= order[:, None] > place - window
+            near = order[:, None] > place - window if window else None
+            visible = seen(order[:, None] <= place, near, self.same_image(window), self.sight.beyond)
+            visible &= ((key < begin) | (key >= longest))[:, None]
             self.masks[window, heads] = visible.repeat(1, heads, 1)[:, None]
         return self.masks[window, heads]
+
+    def same_image(self, window: int | None) -> torch.Tensor | None:
+        """(R, S, P + S) bool: the keys of the image that a suffix token belongs to; None where layers of this `window`
+        see images as text."""
+        if self.suffix_blocks is None or not self.sight.acts(window):
+            return None
+        own = self.suffix_blocks
+        theirs = torch.nn.functional.pad(own, (self.sizes[1], 0), value=NO_IMAGE)
+        return (own[:, :, None] == theirs[:, None]) & (own != NO_IMAGE)[:, :, None]
 
     def prefix_mask(self, window: int | None) -> torch.Tensor | None:
         """(B, 1, P, P) bool: the keys that a prefix token sees in layers of this `window`, None for full attention;
         None where that is causal and nothing else."""
-        longest, blocks = self.sizes[1], self.blocks
-        blocks = blocks if self.sight and (self.sight.sliding if window else self.sight.full) else None
+        longest, blocks = self.sizes[1], self.blocks if self.sight.acts(window) else None
         window = window if window and window < longest else None
         if window is None and blocks is None:
             return None
@@ -113,7 +110,7 @@ class Layout:
             same = (
                 (blocks[:, None] == blocks[:, :, None]) & (blocks != NO_IMAGE)[:, None] if blocks is not None else None
             )
-            self.masks[key] = seen_by_prefixes(causal, near, same, self.sight.beyond)[:, None]
+            self.masks[key] = seen(causal, near, same, self.sight.beyond)[:, None]
         return self.masks[key]
 
     @cached_property
@@ -137,20 +134,11 @@ class Layout:
         return ragged_suffixes(self.lengths, self.place_index.device)
 
 
-def seen_by_prefixes(
-    causal: torch.Tensor, near: torch.Tensor, same: torch.Tensor | None, beyond: bool
-) -> torch.Tensor:
-    """Masks of keys: before the query, in its window, and, where images see themselves, of the `same` image."""
-    if same is None:
-        return causal & near
-    return (causal & near) | same if beyond else (causal | same) & near
-
-
 @dataclass(frozen=True)
 class Packed:
     """A packed batch: `inputs` for the model's call, and where each completion token lies in it.
 
-    `index` (T,) into the suffixes' tokens, `row` (T,) and `column` (T,) of the T completion tokens.
+    `index` (T,) into the suffixes' tokens, `row` (T,) and `column` (T,) of the T completion tokens that count.
     """
 
     inputs: dict[str, Any]
@@ -160,28 +148,35 @@ class Packed:
 
 
 def pack(
-    prompts: Sequence[Prompt], completions: torch.Tensor, lengths: Sequence[int], sight: ImageSight = ImageSight()
+    prompts: Sequence[Prompt],
+    completions: torch.Tensor,
+    lengths: Sequence[int],
+    sight: ImageSight = CAUSAL,
+    turns: Sequence[ToolTurns | None] = (),
 ) -> Packed:
     """Pack rows into one sequence. `prompts` has one entry a row, the same object for rows of a group, which are
-    neighbours; `completions` (N, C) token ids, of which the first `lengths[i]` count. `sight`: how images see
-    themselves."""
+    neighbours; `completions` (N, C) token ids, of which the first `lengths[i]` are there. `sight`: how images see
+    themselves; `turns`: what tools put into each completion, empty where no tool acted."""
     (heads, group), device = groups_of(prompts), completions.device
     trimmed = [row[: max(1, n)] for row, n in zip(completions, lengths, strict=True)]  # an empty one keeps its place
-    rows = list(zip(prompts, trimmed, strict=True))
-    ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c in rows]
-    positions = [p.positions[..., :-1] for p in heads]
-    positions += [p.positions[..., -1:] + torch.arange(len(c), device=device) for p, c in rows]
-    labels = torch.cat([c if n else torch.full_like(c, -100) for c, n in zip(trimmed, lengths, strict=True)])
+    rows = list(zip(prompts, trimmed, turns or [None] * len(prompts), strict=True))
+    ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c, _ in rows]
+    positions = [p.positions[..., :-1] for p in heads] + [suffix_positions(p, len(c), turn) for p, c, turn in rows]
+    counted = counted_tokens(lengths, turns, completions.shape[1])
+    row, column = counted.nonzero(as_tuple=True)
+    index = torch.cat([flags[: len(c)] for flags, c in zip(counted, trimmed, strict=True)]).nonzero()[:, 0]
+    index, row, column = (to_device(tensor, device) for tensor in (index, row, column))
+    said = torch.cat(trimmed)
     position_ids = torch.cat(positions, dim=-1)
-    types = {  # a completion is of the type of its prompt's last token, which is text
-        name: torch.cat([p.types[name][:-1] for p in heads] + [p.types[name][-1:].expand(len(c)) for p, c in rows])
+    types = {
+        name: torch.cat([p.types[name][:-1] for p in heads] + [suffix_types(p, name, len(c), t) for p, c, t in rows])
         for name in heads[0].types
     }
     inputs = {name: values[None] for name, values in types.items()} | {
         "input_ids": torch.cat(ids)[None],
         "position_ids": position_ids[None] if position_ids.ndim == 1 else position_ids[:, None],
         "attention_mask": torch.ones(1, 1, 1, 1, device=device),  # of four dimensions: models hand it on unread
-        "shift_labels": labels[None],
+        "shift_labels": torch.full_like(said, -100).index_copy(0, index, said[index])[None],
         "shared_prefix": lay_out(
             torch.tensor([len(p.ids) - 1 for p in heads]),
             torch.tensor(list(map(len, trimmed))),
@@ -189,12 +184,24 @@ def pack(
             blocks_of(heads) if sight else None,
             device,
             sight,
+            blocks_of_suffixes(turns, list(map(len, trimmed)), device) if sight and any(turns) else None,
         ),
     }
-    counted = torch.tensor(lengths)
-    row, column = (torch.arange(completions.shape[1]) < counted[:, None]).nonzero(as_tuple=True)
-    index = (counted > 0).repeat_interleave(counted.clamp(min=1)).nonzero()[:, 0]  # an empty one's place has no label
-    return Packed(inputs, *(to_device(tensor, device) for tensor in (index, row, column)))
+    return Packed(inputs, index, row, column)
+
+
+def suffix_positions(prompt: Prompt, tokens: int, turns: ToolTurns | None) -> torch.Tensor:
+    """(..., tokens) rotary positions of a suffix: the prompt's last one, then those of the completion but its last."""
+    last = prompt.positions[..., -1:]
+    if turns is None:
+        return last + torch.arange(tokens, device=last.device)
+    return torch.cat([last, last + 1 + turns.positions[..., : tokens - 1]], dim=-1)
+
+
+def suffix_types(prompt: Prompt, name: str, tokens: int, turns: ToolTurns | None) -> torch.Tensor:
+    """(tokens,) types of a suffix; without tools all are those of the prompt's last token, which is text."""
+    last = prompt.types[name][-1:]
+    return last.expand(tokens) if turns is None else torch.cat([last, turns.types[name][: tokens - 1]])
 
 
 def lay_out(
@@ -203,7 +210,8 @@ def lay_out(
     group: torch.Tensor,
     blocks: torch.Tensor | None,
     device: torch.device,
-    sight: ImageSight = ImageSight(),
+    sight: ImageSight = CAUSAL,
+    suffix_blocks: torch.Tensor | None = None,
 ) -> Layout:
     """A Layout on `device` from prefix and suffix lengths on the CPU."""
     both = (prefix_lengths, suffix_lengths)
@@ -216,28 +224,4 @@ def lay_out(
     tensors = (to_device(tensor, device) for tensor in (*both, group, token_index, place_index, real))
     each = counts[0] if len(set(counts)) == 1 else None
     lengths = Lengths(prefix_lengths.tolist(), suffix_lengths.tolist(), group.tolist())
-    return Layout(*tensors, sizes, each, int(prefix_lengths.sum()), lengths, blocks, sight)
-
-
-def blocks_of(prompts: Sequence[Prompt]) -> torch.Tensor:
-    """(B, P) the running number of the image that each prefix token belongs to, NO_IMAGE for text and padding."""
-    numbered = [numbered_images(types_of(prompt)[:-1]) for prompt in prompts]
-    return pad_sequence(numbered, batch_first=True, padding_value=NO_IMAGE)
-
-
-def types_of(prompt: Prompt) -> torch.Tensor:
-    """(P,) 1 at image tokens, from the prompt's field of token types; 0 everywhere without one."""
-    return next(
-        (ids for name, ids in prompt.types.items() if name.endswith("token_type_ids")), torch.zeros_like(prompt.ids)
-    )
-
-
-def numbered_images(types: torch.Tensor) -> torch.Tensor:
-    """The running number of the image that each token belongs to, NO_IMAGE for text.
-
-    >>> numbered_images(torch.tensor([0, 1, 1, 0, 1]))
-    tensor([-1,  1,  1, -1,  2])
-    """
-    image = types == 1
-    starts = image & ~torch.nn.functional.pad(image, (1, 0))[:-1]
-    return torch.where(image, starts.cumsum(0), NO_IMAGE)
+    return Layout(*tensors, sizes, each, int(prefix_lengths.sum()), lengths, blocks, sight, suffix_blocks)

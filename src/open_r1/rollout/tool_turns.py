@@ -1,0 +1,34 @@
+"""A trajectory as the tensors of forward passes: which tokens count, rotary positions, types, pictures of tools."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from open_r1.rollout.batching import merge_images
+from open_r1.rollout.processor_fields import PromptFields, Values
+from open_r1.rollout.prompts import prompt_from_fields, rotary_positions
+from open_r1.rollout.trajectory import ToolTurns, Trajectory
+
+
+def tool_turns_of(trajectory: Trajectory, fields: PromptFields, made: Sequence[Values]) -> ToolTurns:
+    """The tool turns of a completion of C tokens, on the CPU.
+
+    `made` is the processor's output for each segment of a tool, in order: token ids (1, T), their types, its pictures.
+    Positions are those of the completion alone, by the model's own count; sampled tokens are of type 0, text.
+    """
+    tools = [prompt_from_fields(values, replace(fields, rope=None)) for values in made]
+    types = {name: types_of_trajectory(trajectory, [tool.types.get(name) for tool in tools]) for name in fields.tokens}
+    images = merge_images(tools, packed=True)
+    values = {name: value[None] for name, value in types.items()} | images
+    positions = rotary_positions(torch.tensor([trajectory.ids]), values, fields.rope)
+    return ToolTurns(torch.tensor(trajectory.scored), positions, types, images, fields.joins)
+
+
+def types_of_trajectory(trajectory: Trajectory, of_tools: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """(C,) types of a completion's tokens, from those of each segment of a tool; None: they are text, type 0."""
+    given = iter(of_tools)
+    of_each = [None if segment.sampled else next(given) for segment in trajectory.segments]
+    dtype = next((types.dtype for types in of_tools if types is not None), torch.long)
+    parts = zip(trajectory.segments, of_each, strict=True)
+    return torch.cat([torch.zeros(len(s.ids), dtype=dtype) if types is None else types for s, types in parts])
