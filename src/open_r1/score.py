@@ -2,6 +2,7 @@
 
     python -m open_r1.score --reward_method rec --rows completions.jsonl --out scored.jsonl
     python -m open_r1.score --task digits --rows completions.jsonl --out scored.jsonl
+    python -m open_r1.score --task digits --rewards tool_bonus tool_errors --rows completions.jsonl --out scored.jsonl
     python -m open_r1.score --reward_method rec --box_space yx_1000 --rows completions.jsonl --out scored.jsonl
 
 A row holds `completion`, `gold`, and whatever its method needs: `options`; for boxes `box_space` (--box_space is one
@@ -9,7 +10,8 @@ for all rows) or the `model_family` whose space it is, and `image_wh`
 ([width, height] of the original image, or with several images a list of them and `box_image`, the number from 1 of
 the one that the gold is on), `min_pixels`, `max_pixels`, and where the gold is no xyxy box, `gold_format` xywh. A
 row's own `accu_reward_method` wins. The output repeats each row with `score` and `parsed` (letter, number, box in
-pixels of the original, text; null for nothing), or with `error`. Exit status 1 where a row could
+pixels of the original, text; null for nothing), with `reward_values` (--rewards), or with `error`. A completion with
+tool turns is a list of chat messages (`open_r1.rewards.turns`). Exit status 1 where a row could
 not be graded, 2 where the arguments are wrong. Needs no torch.
 """
 
@@ -17,7 +19,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,10 +30,13 @@ from rich.progress import Progress
 
 from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.rewards.registry import METHODS, get_method, prepare_methods
+from open_r1.data.record import Record
+from open_r1.rewards.custom import parameter_names
+from open_r1.rewards.registry import METHODS, REWARDS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
-from open_r1.rewards.saved_completions import decode_saved, read_saved
+from open_r1.rewards.saved_completions import decode_saved, read_saved, saved_completion
 from open_r1.rewards.trl_adapter import lost_gradings
+from open_r1.rewards.turns import Message, messages_of
 from open_r1.tasks.find import TASK_HELP, find_task
 
 LINES_AT_ONCE = 512
@@ -60,8 +65,12 @@ class Summary:
         return f"{self.rows} rows, {mean}, {self.errors} errors"
 
 
-def score_line(line: bytes, where: str, method: str, box_space: str | None = None) -> dict[str, Any]:
+def score_line(
+    line: bytes, where: str, method: str, box_space: str | None = None, rewards: Sequence[str] = ()
+) -> dict[str, Any]:
     """One JSONL line with its `score` and `parsed`, or with `error`; `box_space` wins over the row's own.
+
+    With `rewards`, names of `REWARDS`, their values too; the row's accuracy method is then `method`.
 
     >>> score_line(b'{"completion": "<answer>B</answer>", "gold": "(B)"}', "a.jsonl:1", "mcq")["score"]
     1.0
@@ -71,28 +80,42 @@ def score_line(line: bytes, where: str, method: str, box_space: str | None = Non
         row = decode_saved(line, where)
         completion, record = read_saved(row, where, box_space)
         accuracy = get_method(record.accu_reward_method or method)
-        return {**row, "score": accuracy.score(completion, record), "parsed": accuracy.parse(completion, record)}
+        found = {"score": accuracy.score(completion, record), "parsed": accuracy.parse(completion, record)}
+        if rewards:
+            graded = replace(record, accu_reward_method=record.accu_reward_method or method)
+            trajectory = messages_of(saved_completion(row, where))
+            found["reward_values"] = {name: reward_value(name, completion, graded, trajectory) for name in rewards}
+        return row | found
     except (ValueError, TypeError) as error:  # a field is missing (DataError) or of a wrong type
         return {**row, "error": str(error)}
 
 
-def score_file(rows: Path, out: Path, method: str, box_space: str | None = None) -> Summary:
+def reward_value(name: str, completion: str, record: Record, trajectory: Sequence[Message]) -> float | None:
+    """The value of a reward of this package; those of tools see the whole trajectory."""
+    reward = REWARDS[name]
+    whole = {"trajectory": trajectory} if "trajectory" in parameter_names(reward) else {}
+    return reward(completion, record, **whole)
+
+
+def score_file(
+    rows: Path, out: Path, method: str, box_space: str | None = None, rewards: Sequence[str] = ()
+) -> Summary:
     """Scores every line of `rows` into `out`, which is created when all are done. Skips blank lines."""
     summary = Summary()
     with open(rows, "rb") as source, atomic_write(out) as target:
-        for row in _scored(_numbered(_with_progress_bar(source, rows)), str(rows), method, box_space):
+        for row in _scored(_numbered(_with_progress_bar(source, rows)), str(rows), method, box_space, rewards):
             summary.add(row)
             target.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     return summary
 
 
 def _scored(
-    lines: Iterator[tuple[int, bytes]], name: str, method: str, box_space: str | None
+    lines: Iterator[tuple[int, bytes]], name: str, method: str, box_space: str | None, rewards: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """The scored rows in order; in batches to bound memory, in threads to keep the grading workers busy."""
     with ThreadPoolExecutor(2 * WORKERS) as threads:
         while batch := list(islice(lines, LINES_AT_ONCE)):
-            yield from threads.map(lambda item: score_line(item[1], f"{name}:{item[0]}", method, box_space), batch)
+            yield from threads.map(lambda i: score_line(i[1], f"{name}:{i[0]}", method, box_space, rewards), batch)
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -115,13 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source.add_argument("--reward_method", metavar="M", help=f"accuracy method: {', '.join(METHODS)}")
     source.add_argument("--task", help=f"the accuracy method of this task: {TASK_HELP}")
     parser.add_argument("--box_space", choices=SPACES, help="space of the completions' boxes (default: the rows')")
+    parser.add_argument("--rewards", nargs="+", default=(), choices=REWARDS, help="rewards to add as `reward_values`")
     parser.add_argument("--rows", type=Path, required=True, help="JSONL with completion and gold")
     parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
     args = parser.parse_args(arguments)
     try:
         method = find_task(args.task, flag="--task").method if args.task else args.reward_method
         prepare_methods([method])
-        summary = score_file(args.rows, args.out, method, args.box_space)
+        summary = score_file(args.rows, args.out, method, args.box_space, args.rewards)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{method}: {summary}")

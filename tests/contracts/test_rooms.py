@@ -17,6 +17,7 @@ FLOORS = (
     "data",
     "endpoint",
     "rewards",
+    "tools",
     "tasks",
     "report",
     "config",

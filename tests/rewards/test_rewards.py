@@ -14,7 +14,8 @@ from open_r1.rewards.custom import load_reward
 from open_r1.rewards.gold import gold_completion, gold_score
 from open_r1.rewards.referring import box_iou
 from open_r1.rewards.registry import METHODS, REWARDS, accuracy, get_method, get_rewards
-from open_r1.rewards.trl_adapter import BatchReward, RewardError, completion_text
+from open_r1.rewards.trl_adapter import BatchReward, RewardError
+from open_r1.rewards.turns import completion_text
 
 GOLDS = {
     "default": ["3", "-1.5", "140°", "5√{3}", "(B)", "C", "B. 12 cm", "red car", "50%", "[0, 1]", "No Defect", "C++"],

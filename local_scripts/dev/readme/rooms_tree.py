@@ -12,7 +12,7 @@ from readme_sections import REPO, Section
 
 PACKAGE = REPO / "src" / "open_r1"
 BOTTOM_TO_TOP = (
-    *("data", "endpoint", "rewards", "tasks", "report", "config"),
+    *("data", "endpoint", "rewards", "tools", "tasks", "report", "config"),
     *("models", "rollout", "plan", "trainer", "evaluation", "rehearse", "survey"),
 )
 MARGIN, WIDTH = 24, 120  # columns

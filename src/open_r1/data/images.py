@@ -50,14 +50,16 @@ def open_image(
     empty, no image, truncated, or over the limits of bytes, pixels, aspect ratio (200) and scans of a JPEG (100).
     """
 
-    def decode(image: Image.Image) -> Image.Image:
-        image.load()
-        upright = _as_rgb(image)
-        ImageOps.exif_transpose(upright, in_place=True)  # without in_place it copies upright pictures too
-        size = shown_size(upright.size)
-        return upright if size == upright.size else upright.resize(size, Image.Resampling.BICUBIC)
+    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, as_shown)
 
-    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, decode)
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """A picture of any mode as processors get it: decoded, RGB, upright, a side under 28 px scaled up to 28."""
+    image.load()
+    upright = _as_rgb(image)
+    ImageOps.exif_transpose(upright, in_place=True)  # without in_place it copies upright pictures too
+    size = shown_size(upright.size)
+    return upright if size == upright.size else upright.resize(size, Image.Resampling.BICUBIC)
 
 
 def original_size(

@@ -9,7 +9,7 @@ from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.sandbox.user_module import import_file
 
 SIGNATURES = (
-    "(completion: str, record: Record[, images]) -> float | None for one completion, "
+    "(completion: str, record: Record[, images][, trajectory]) -> float | None for one completion, "
     "or TRL's (completions, **columns) -> list of float | None"
 )
 MAX_REWARD = 1e6  # in size: squares and sums of a batch stay far below the largest float32

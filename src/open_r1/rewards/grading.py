@@ -23,7 +23,7 @@ from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerKind, c
 
 BATCH_SECONDS = 1.0  # a worker returns its grades after this, so a call of many rows takes hardly longer than of one
 
-GradingRow = tuple[str, Record, tuple]  # text of a completion, its record, further arguments of the reward
+GradingRow = tuple[str, Record, dict[str, Any]]  # text of a completion, its record, what else the reward takes
 Minimum = Callable[[Record], float]
 
 
@@ -110,7 +110,7 @@ def grade_row(fn: Callable[..., Any], row: GradingRow) -> Grade:
     """The grade of one completion; a user's function gets copies, so that it changes no other row's and reward's."""
     text, record, extra = row if fn in REWARDS.values() else deepcopy(row)
     try:
-        return grade_of(fn(text, record, *extra))
+        return grade_of(fn(text, record, **extra))
     except (Exception, SystemExit) as error:
         return Grade(error=error_with_traceback(error))
 

@@ -54,6 +54,8 @@ from open_r1.rewards.short_answers import (
     yes_no,
 )
 from open_r1.rewards.text_distance import anls, cer, first_accepted
+from open_r1.rewards.tool_use import tool_errors, used_a_tool
+from open_r1.rewards.turns import Message
 
 _boxes = partial(Method, parse=answered_box, answer=box_answer, places=box_places, outlines=rec_outlines)
 _detections = partial(
@@ -112,9 +114,25 @@ def length(completion: str, record: Record) -> float:
     >>> length("well ... yes.", Record("1", (), "", (), "Yes", {"max_units": 4}, accu_reward_method="yes_no"))
     0.5732233047033631
     """
+    return length_reward(completion, record, is_right(completion, record))
+
+
+def tool_bonus(completion: str, record: Record, trajectory: Sequence[Message] = ()) -> float:
+    """1.0 where a tool was used and the answer is right (as for `length`), else 0.0. (DeepEyes, arXiv 2505.14362, 2.3)
+
+    A tool was used where one of its answers in the `trajectory` (`rewards.turns`) is no error.
+
+    >>> used = [{"role": "tool", "content": "", "error": False}]
+    >>> tool_bonus("3", Record("1", (), "", (), "3"), used), tool_bonus("3", Record("1", (), "", (), "3"))
+    (1.0, 0.0)
+    """
+    return float(used_a_tool(trajectory) and is_right(completion, record))
+
+
+def is_right(completion: str, record: Record) -> bool:
+    """Whether the record's accuracy method scores above the middle of its range. Raises DataError as it does."""
     method = method_of(record)
-    is_right = method.score(completion, record) > (method.minimum + method.maximum) / 2
-    return length_reward(completion, record, is_right)
+    return method.score(completion, record) > (method.minimum + method.maximum) / 2
 
 
 REWARDS: dict[str, Reward] = {
@@ -127,11 +145,13 @@ REWARDS: dict[str, Reward] = {
     "decode_partial": decode_partial,
     "two_decimals": two_decimals,
     "area_format": area_format,
+    "tool_bonus": tool_bonus,
+    "tool_errors": tool_errors,
 }
 
 # The rewards of a completion's form: any answer earns them, a wrong one too.
-ABOUT_FORM = frozenset({"format", "repetition", "two_decimals", "area_format"})
-BY_METHOD = {"accuracy", "length"}  # rewards that ask the row's accuracy method
+ABOUT_FORM = frozenset({"format", "repetition", "two_decimals", "area_format", "tool_errors"})
+BY_METHOD = {"accuracy", "length", "tool_bonus"}  # rewards that ask the row's accuracy method
 
 # The least value of each reward; a completion scores it where its grading timed out or crashed.
 MINIMA: dict[str, Callable[[Record], float]] = {
@@ -139,6 +159,7 @@ MINIMA: dict[str, Callable[[Record], float]] = {
     "accuracy": lambda record: method_of(record).minimum,
     "length": lambda record: min(WRONG),
     "repetition": lambda record: -MAX_PENALTY,
+    "tool_errors": lambda record: -1.0,
 }
 
 

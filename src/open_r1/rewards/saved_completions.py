@@ -8,21 +8,28 @@ from open_r1.data.gold_answers import solution_text
 from open_r1.data.record import Record
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
+from open_r1.rewards.turns import CompletionMessages, checked_messages, completion_text
 
-RESULTS = ("score", "parsed", "error")
+RESULTS = ("score", "parsed", "reward_values", "error")
 
 
 def read_saved(row: dict[str, Any], where: str, box_space: str | None = None) -> tuple[str, Record]:
-    """(completion, record to grade it against) of a row; a gold box of `gold_format` xywh becomes xyxy, and
-    `box_space` wins over the row's own.
+    """(graded text of the completion, record to grade it against) of a row; a gold box of `gold_format` xywh becomes
+    xyxy, and `box_space` wins over the row's own.
 
     Raises DataError for fields that are missing or of a wrong type.
     """
-    if isinstance(row.get("completion"), str):
-        record = _record(row, where)
-        return row["completion"], record.with_extra(box_space=box_space) if box_space else record
-    got = shorten(row["completion"]) if "completion" in row else "no such field"
-    raise data_error(where, "completion", got, "the model's text", "write it as text")
+    if "completion" not in row:
+        raise data_error(where, "completion", "no such field", "the model's text", "write it as text")
+    text, record = completion_text(saved_completion(row, where)), _record(row, where)
+    return text, record.with_extra(box_space=box_space) if box_space else record
+
+
+def saved_completion(row: dict[str, Any], where: str) -> CompletionMessages:
+    """The completion of a row: a text, or the chat messages of one with tool turns. Raises DataError as
+    `checked_messages`."""
+    value = row["completion"]
+    return value if isinstance(value, str) else checked_messages(value, where)
 
 
 def decode_saved(line: bytes, where: str) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from open_r1.rewards.grading import (
 from open_r1.rewards.registry import MINIMA, is_remote
 from open_r1.rewards.sandbox import math_verify as verifier
 from open_r1.rewards.sandbox import worker_pool as workers
+from open_r1.rewards.turns import CompletionMessages, completion_text, messages_of
 
-CompletionMessages = str | list[dict[str, Any]]
 IN_PROCESS = "--rewards_in_process true computes it in the training process, without deadline and memory limit"
 
 logger = logging.getLogger(__name__)
@@ -109,8 +109,12 @@ class BatchReward:
                 columns = {"prompts": prompts, "completion_ids": completion_ids, "images": images, **_columns(record)}
                 grades = self._grade_batch({**kwargs, **columns, "completions": completions}, record, parameters)
             else:
-                pictures = images or [None] * len(record)
-                extra = [(images_of_row,) if "images" in parameters else () for images_of_row in pictures]
+                optional = {
+                    "images": images or [None] * len(record),
+                    "trajectory": list(map(messages_of, completions)),
+                }
+                wanted = [(name, values) for name, values in optional.items() if name in parameters]
+                extra = [{name: values[row] for name, values in wanted} for row in range(len(completions))]
                 grades = self._grade_rows(list(zip(map(completion_text, completions), record, extra, strict=True)))
         except workers.WorkerError as error:
             raise RewardError(
@@ -134,7 +138,7 @@ class BatchReward:
             return grade_in_threads(self.fn, rows)
         if not self.is_builtin:
             return grade_in_workers(self._job, rows)
-        keys = [(text, id(record)) for text, record, _ in rows]
+        keys = [(text, id(record), repr(extra)) for text, record, extra in rows]
         unique = dict(zip(keys, rows, strict=True))  # equal completions of a group are graded once
         remote = {key: row for key, row in unique.items() if is_remote(self.name, row[1])}
         local = {key: row for key, row in unique.items() if key not in remote}
@@ -173,21 +177,6 @@ def lost_gradings() -> dict[str, float]:
         if any(stats.values())
         for name, count in stats.items()
     }
-
-
-def completion_text(completion: CompletionMessages) -> str:
-    """The text of a completion: itself, or the joined contents of its chat messages.
-
-    >>> completion_text("a"), completion_text([{"role": "assistant", "content": "b"}])
-    ('a', 'b')
-    """
-    if isinstance(completion, str):
-        return completion
-    contents = [message["content"] or "" for message in completion]
-    return "".join(
-        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        for content in contents
-    )
 
 
 def _columns(record: Sequence[Record]) -> dict[str, list]:

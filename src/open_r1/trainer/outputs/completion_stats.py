@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from open_r1.data.record import Record
 from open_r1.rewards.base import read_final_text
 from open_r1.rewards.registry import parsed
-from open_r1.rewards.trl_adapter import CompletionMessages, completion_text
+from open_r1.rewards.turns import CompletionMessages, completion_text
 
 
 def completion_stats(

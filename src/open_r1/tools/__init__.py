@@ -1,0 +1,1 @@
+"""Tools that a model calls in the middle of its answer."""

@@ -1,0 +1,30 @@
+"""The limits of the tool turns of one completion. (torch-free)"""
+
+from dataclasses import dataclass
+
+MAX_TOOL_TEXT = 20_000  # characters of one answer
+MAX_ANSWER_PICTURES = 16  # of one answer
+
+
+@dataclass(frozen=True)
+class ToolLimits:
+    """What one completion may take: `turns` with tools, `images` that tools return, and the largest area `pixels` of
+    each, to which a larger one is scaled down (None: the processor's own limit alone)."""
+
+    turns: int = 4
+    images: int = 4
+    pixels: int | None = None
+
+    def reached(self, turns: int, images: int, new_images: int) -> str | None:
+        """The flag, with its value, that keeps an answer of `new_images` out of a completion that has `turns` and
+        `images` already; None where it fits. A turn is kept out as a whole, and the completion ends with its call.
+
+        >>> ToolLimits().reached(4, 0, 0), ToolLimits().reached(1, 4, 1), ToolLimits().reached(1, 4, 0)
+        ('max_tool_turns 4', 'max_tool_images 4', None)
+        """
+        if turns >= self.turns:
+            return f"max_tool_turns {self.turns}"
+        return f"max_tool_images {self.images}" if images + new_images > self.images else None
+
+
+DEFAULT_LIMITS = ToolLimits()

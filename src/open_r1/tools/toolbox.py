@@ -1,0 +1,176 @@
+"""The tools of a run: reads a turn's calls, answers them in worker processes, many rows at once. (torch-free)
+
+A tool has a deadline and a memory limit; whatever it does, the model is told and the run goes on (`--tool_errors
+tell`), or the run ends where the tool itself is at fault (`stop`).
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from PIL import Image
+
+from open_r1.data.record import Record
+from open_r1.errors import RunEnded, UsageError, nearest_hint, shorten
+from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerError, call_in_worker
+from open_r1.tools.call_forms import Json, ToolCall, form_of
+from open_r1.tools.calls import MalformedCall, read_calls
+from open_r1.tools.limits import DEFAULT_LIMITS, ToolLimits
+from open_r1.tools.registry import Tool, load_tools
+from open_r1.tools.sandboxed import AnswerPart, Outcome, check_tool, run_tool
+from open_r1.tools.signature import Schema, checked_arguments
+from open_r1.tools.zoom import ToolFrame, tool_frame
+
+Calls = Sequence[ToolCall | MalformedCall]
+Asked = tuple[Calls, Sequence[Image.Image], Record]  # of one row: calls, the pictures so far, its record
+TOOL_START_SECONDS = 60.0
+QWEN_SYSTEM = "You are a helpful assistant."  # what Qwen2-VL's and Qwen2.5-VL's templates write without a system turn
+
+logger = logging.getLogger(__name__)
+_warned: set[str] = set()
+
+
+@dataclass(frozen=True)
+class ToolAnswer:
+    """The answer to one call: `parts` for the model. `error`: the call was malformed, refused or failed; `fault`: why,
+    where the tool itself is to blame. `name`: the tool's, "" for a malformed call."""
+
+    name: str
+    parts: tuple[AnswerPart, ...]
+    error: bool = False
+    fault: str | None = None
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The pictures among the parts, in order."""
+        return [part for part in self.parts if isinstance(part, Image.Image)]
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tools of a run.
+
+    `form`: how the model writes calls, a key of `FORMS`; `native`: whether its chat template lists tools itself;
+    `system`: the system text that the template writes by default. `seconds` are for one call, `memory_gb` (10^9 bytes)
+    for a worker of a user's file. `errors`: "tell" or "stop", of faults.
+    """
+
+    tools: Mapping[str, Tool]
+    form: str = "hermes"
+    native: bool = False
+    system: str = ""
+    limits: ToolLimits = DEFAULT_LIMITS
+    seconds: float = 30.0
+    memory_gb: float = 4.0
+    errors: str = "tell"
+
+    @property
+    def schemas(self) -> list[Schema]:
+        """The tools as chat templates list them."""
+        return [tool.schema for tool in self.tools.values()]
+
+    @property
+    def needs_frame(self) -> bool:
+        """Whether a tool reads boxes, so that the space of the model's must be known."""
+        return any("frame" in tool.signature.given for tool in self.tools.values())
+
+    def start(self) -> None:
+        """Starts the workers, before CUDA starts. Raises UsageError where they cannot load a user's file."""
+        for tool in self.tools.values():
+            try:
+                call_in_worker(tool.workers(self.memory_gb), TOOL_START_SECONDS, check_tool, tool.source)
+            except (RuntimeError, LostCall) as error:
+                raise UsageError(f"tool {tool.source}: no worker process can load it: {error}") from error
+
+    def read(self, text: str, in_thinking: bool = False) -> tuple[ToolCall | MalformedCall, ...]:
+        """`read_calls` in the model's form."""
+        return read_calls(text, self.form, in_thinking)
+
+    def answer(self, calls: Calls, pictures: Sequence[Image.Image], record: Record) -> tuple[ToolAnswer, ...]:
+        """An answer for each call of a turn, one after the other; each tool gets the pictures of those before it too.
+
+        `pictures`: the row's at original resolution, then those of tools so far. Safe to call from many threads.
+        Raises RunEnded, which names the row, for a tool's fault under `errors` "stop".
+        """
+        frame, answers = tool_frame(record) if self.needs_frame else None, []
+        for call in calls:
+            seen = [*pictures, *(picture for answer in answers for picture in answer.pictures)]
+            answers.append(self._answer(call, seen, frame, record))
+        return tuple(answers)
+
+    def answer_many(self, asked: Sequence[Asked]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
+        """(index, answers) of each row as it finishes, `WORKERS` at once. Raises as `answer`."""
+        with ThreadPoolExecutor(WORKERS) as threads:  # threads only wait for the workers
+            started = {threads.submit(self.answer, *row): index for index, row in enumerate(asked)}
+            for done in as_completed(started):
+                yield started[done], done.result()
+
+    def _answer(
+        self, call: ToolCall | MalformedCall, pictures: Sequence[Image.Image], frame: ToolFrame | None, record: Record
+    ) -> ToolAnswer:
+        if isinstance(call, MalformedCall):
+            return told("", call.reason)
+        tool = self.tools.get(call.name)
+        if tool is None:
+            hint = nearest_hint(call.name[:64], self.tools)
+            return told(call.name, f"got tool {shorten(call.name, 40)}, expected {', '.join(self.tools)}; {hint}")
+        try:
+            arguments = checked_arguments(tool.signature, call)
+        except ValueError as error:
+            return told(tool.name, str(error))
+        outcome = self._outcome(tool, arguments, pictures, frame)
+        if outcome.fault is not None:
+            self._blame(tool, outcome, record)
+            return told(tool.name, outcome.fault, outcome.fault)
+        return ToolAnswer(tool.name, outcome.parts) if outcome.refusal is None else told(tool.name, outcome.refusal)
+
+    def _outcome(
+        self, tool: Tool, arguments: Mapping[str, Json], pictures: Sequence[Image.Image], frame: ToolFrame | None
+    ) -> Outcome:
+        """What became of a call in a worker, whatever the tool did there."""
+        wanted = pictures if "images" in tool.signature.given else ()
+        given = (tool.source, arguments, wanted, frame, self.limits.pixels)
+        try:
+            return call_in_worker(tool.workers(self.memory_gb), self.seconds, run_tool, *given)
+        except LostCall as lost:
+            died = f"{tool.name} ended its process, or needed more memory than it may use"
+            late = f"{tool.name} gave no answer within {self.seconds:g} s"
+            return Outcome(fault=late if lost.reason == "timeouts" else died)
+        except WorkerError as error:  # what it returned cannot be sent, or its file no longer loads
+            return Outcome(fault=f"{tool.name} failed", trace=str(error))
+
+    def _blame(self, tool: Tool, outcome: Outcome, record: Record) -> None:
+        """Ends the run for a tool's fault (`errors` "stop"), or logs its first."""
+        message = f"{record.where}: tool {tool.source}: {outcome.fault}\n{outcome.trace}".rstrip()
+        if self.errors == "stop":
+            raise RunEnded(f"{message}\n--tool_errors tell goes on: the model is told")
+        if tool.source not in _warned:
+            _warned.add(tool.source)
+            logger.warning("%s\nThe model is told, as --tool_errors tell asks; more are counted, not shown", message)
+
+
+def told(name: str, reason: str, fault: str | None = None) -> ToolAnswer:
+    """The answer that says why a call has no result."""
+    return ToolAnswer(name, (f"Error: {shorten_text(reason)}",), error=True, fault=fault)
+
+
+def shorten_text(text: str, limit: int = 1_000) -> str:
+    """A text of at most `limit` characters, its middle left out, without lone surrogates."""
+    half, whole = (limit - 5) // 2, text.encode("utf-8", "replace").decode()
+    return whole if len(whole) <= limit else f"{whole[:half]} ... {whole[-half:]}"
+
+
+def make_toolbox(
+    sources: Sequence[str],
+    chat_template: str,
+    limits: ToolLimits = DEFAULT_LIMITS,
+    seconds: float = 30.0,
+    memory_gb: float = 4.0,
+    errors: str = "tell",
+) -> Toolbox:
+    """The toolbox of `--tools` for a model with this chat template. Raises as `load_tools`."""
+    form = form_of(chat_template)
+    system = QWEN_SYSTEM if QWEN_SYSTEM in chat_template else ""
+    tools = load_tools(sources)
+    return Toolbox(tools, form or "hermes", form is not None, system, limits, seconds, memory_gb, errors)
