@@ -15,7 +15,7 @@ from open_r1.errors import data_error, shorten
 
 Message = dict[str, Any]
 CompletionMessages = str | Sequence[Message]
-SPEAKERS = ("assistant", "tool")
+TURN_ROLES = ("assistant", "tool")
 
 
 def completion_text(completion: CompletionMessages) -> str:
@@ -59,7 +59,7 @@ def checked_messages(value: Any, where: str) -> list[Message]:
         raise _bad(where, "completion", value, "the model's text, or a list of chat messages", "write it as text")
     for number, message in enumerate(value):
         place = f"completion[{number}]"
-        if not isinstance(message, dict) or message.get("role") not in SPEAKERS:
+        if not isinstance(message, dict) or message.get("role") not in TURN_ROLES:
             raise _bad(where, place, message, "a message of role assistant or tool", "leave the prompt out")
         content = message.get("content")
         if not isinstance(content, str) and not (isinstance(content, list) and all(map(_is_part, content))):
