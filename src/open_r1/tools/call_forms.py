@@ -123,7 +123,7 @@ def read_python(content: str) -> list[ToolCall]:
         found = [ToolCall(call.func.id, {word.arg: _literal(word.value) for word in call.keywords}) for call in calls]
     except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError) as error:  # of `ast`, by depth too
         raise ValueError(f"got {shorten(content, 60)}, expected [NAME(KEY=VALUE)]") from error
-    if not found or any(call.args for call in calls):
+    if not found or any(call.args for call in calls) or any(None in call.arguments for call in found):
         raise ValueError(f"got {shorten(content, 60)}, expected [NAME(KEY=VALUE)]")
     return found
 

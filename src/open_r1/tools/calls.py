@@ -12,6 +12,7 @@ from open_r1.tools.call_forms import FORMS, CallForm, ToolCall
 
 MAX_CALL_CHARS = 20_000
 MAX_CALLS = 16  # of one turn
+THINKING = (("<think>", "</think>"), ("<|channel>thought", "<channel|>"))  # what opens and closes it; Gemma 4's too
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def _before_spaces(text: str, end: int) -> int:
 
 def _is_quoted(text: str, start: int, in_thinking: bool) -> bool:
     """Whether a place is in open thinking or in an open code fence."""
-    opened, closed = text.rfind("<think>", 0, start), text.rfind("</think>", 0, start)
-    thinks = opened > closed or (in_thinking and closed < 0)
+    marks = [(text.rfind(opening, 0, start), text.rfind(closing, 0, start)) for opening, closing in THINKING]
+    thinks = any(opened > closed for opened, closed in marks) or (in_thinking and marks[0][1] < 0)
     fences = sum(line.lstrip().startswith("```") for line in text[:start].splitlines())
     return thinks or fences % 2 == 1
 
