@@ -16,6 +16,7 @@ from open_r1.errors import UsageError, nearest_hint, shorten
 from open_r1.tools.call_forms import Json, ToolCall, read_json
 
 Schema = dict[str, Any]
+Refusal = Callable[[str, str, str, str], UsageError]
 GIVEN = ("images", "frame")  # parameters that the run fills in; the model does not see them
 SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean"}
 WORDS = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}
@@ -70,20 +71,23 @@ def read_signature(fn: Callable[..., Any], name: str, where: str) -> ToolSignatu
     except Exception as error:  # a name that does not exist in the file
         raise refuse("type hints", f"{type(error).__name__}: {error}", TOOL_TYPES, "correct them") from error
     description, described = _described(inspect.cleandoc(fn.__doc__))
-    parameters = []
-    for parameter in inspect.signature(fn).parameters.values():
-        own, what = parameter.name, f"parameter {parameter.name}"
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise refuse(what, parameter.kind.description, "a named one", "name each argument")
-        if own in GIVEN:
-            continue
-        schema = schema_of(hints[own]) if own in hints else None
-        if schema is None:
-            got = shorten(hints[own]) if own in hints else "no type hint"
-            raise refuse(what, got, TOOL_TYPES, f"write one, such as {own}: list[float]")
-        parameters.append(Parameter(own, schema, parameter.default is parameter.empty, described.get(own, "")))
-    given = frozenset(GIVEN) & inspect.signature(fn).parameters.keys()
-    return ToolSignature(description, tuple(parameters), given)
+    taken = inspect.signature(fn).parameters
+    written = [_parameter(taken[own], hints, described, refuse) for own in taken if own not in GIVEN]
+    return ToolSignature(description, tuple(written), frozenset(GIVEN) & taken.keys())
+
+
+def _parameter(
+    parameter: inspect.Parameter, hints: Mapping[str, Any], described: Mapping[str, str], refuse: Refusal
+) -> Parameter:
+    """A parameter that the model writes; raises what `refuse` makes of (what, got, expected, remedy)."""
+    own, what = parameter.name, f"parameter {parameter.name}"
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        raise refuse(what, parameter.kind.description, "a named one", "name each argument")
+    schema = schema_of(hints[own]) if own in hints else None
+    if schema is None:
+        got = shorten(hints[own]) if own in hints else "no type hint"
+        raise refuse(what, got, TOOL_TYPES, f"write one, such as {own}: list[float]")
+    return Parameter(own, schema, parameter.default is parameter.empty, described.get(own, ""))
 
 
 def _described(docstring: str) -> tuple[str, dict[str, str]]:
