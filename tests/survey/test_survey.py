@@ -19,9 +19,10 @@ from open_r1.data.jsonl_io import read_lines
 from open_r1.data.record import parse_row
 from open_r1.errors import DataError
 from open_r1.report.run_folder import total_reward
+from open_r1.rewards.spread import RewardSum
 from open_r1.rollout.other_pictures import donor_of, fitted_pictures
 from open_r1.survey.conclusions import survey_findings
-from open_r1.survey.figures import RewardSum, SurveyedRow, budgets, spread_probability
+from open_r1.survey.figures import SurveyedRow, budgets, spread_probability
 from open_r1.survey.filtered import write_filtered
 from open_r1.survey.flags import parse_survey
 from open_r1.survey.run import main
@@ -85,8 +86,8 @@ def test_groups_teach_by_the_weighted_sum_or_by_each_reward():
         (None, "sum_then_normalize", 0),
     ):
         reward_sum = RewardSum(weights, aggregation)
-        assert spread_probability([reward_sum.value(each) for each in said], 2) == spread
-    assert RewardSum(None, "sum_then_normalize").value({"mine": None}) is None
+        assert spread_probability([reward_sum.value([*each.values()]) for each in said], 2) == spread
+    assert RewardSum(None, "sum_then_normalize").value([None]) is None
 
 
 def test_budgets_count_what_is_cut_and_what_is_right_within():

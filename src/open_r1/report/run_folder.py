@@ -11,6 +11,7 @@ import yaml
 from open_r1.data.jsonl_io import parse_line, whole_lines
 from open_r1.errors import UsageError
 from open_r1.report.history import read_metrics
+from open_r1.rewards.spread import sum_of_rewards
 
 FINAL_MODEL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 FLAGS_OF_PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags without effect on training
@@ -113,4 +114,4 @@ def total_reward(rewards: dict[str, float | None], weights: Sequence[float] | No
     2.0
     """
     fit = weights if weights and len(weights) == len(rewards) else [1.0] * len(rewards)
-    return round(sum(value * weight for value, weight in zip(rewards.values(), fit, strict=True) if value), 6)
+    return sum_of_rewards(rewards.values(), fit)
