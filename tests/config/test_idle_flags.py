@@ -20,6 +20,7 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
 HOLDING = {
     "perception_coef": 0.01,
     "visual_token_share": 0.4,
+    "noisy_rollouts": 0.5,
     "loss_type": "grpo", "beta": 0.1, "sync_ref_model": True, "use_adaptive_entropy": True, "use_vllm": True,
     "log_completions": True, "deepspeed": "zero3.json", "use_liger_kernel": True,
     "push_to_hub": True, "report_to": ["trackio"], "gradient_checkpointing": True, "fsdp": True,

@@ -1,13 +1,13 @@
 """Texts of rows never become control tokens: in every style of chat template, whole, in pieces, or normalized."""
 
 import random
-import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
 
 import pytest
 from helpers.chat_styles import REGIONS, STYLES, processor_of
+from helpers.cpu_time import cpu_seconds
 
 from open_r1.data.chat import messages
 from open_r1.data.control_tokens import ControlTokens, control_tokens, is_control, plain_twin
@@ -116,12 +116,12 @@ def test_what_passes_has_no_control_token_for_the_tokenizer(style):
 def test_thousands_of_tokens_are_looked_for_in_a_hundred_thousand_rows_a_second():
     many = ControlTokens("m", frozenset(f"<unused{i}>" for i in range(6000)) | {"<bos>", "◁media▷"})
     record = row(f"{IMAGE_TAG}Find <b>the</b> box [1, 2, 3] of " + "the red car left of the tree " * 10)
-    start = time.process_time()
-    for _ in range(20_000):
-        assert not list(many.problems(record, True))
-    each = (time.process_time() - start) / 20_000
-    print(f"{1 / each:,.0f} rows/s")
-    assert each < 5e-5
+
+    def look() -> None:
+        for _ in range(20_000):
+            assert not list(many.problems(record, True))
+
+    assert cpu_seconds(look, 1) < 1  # 50 microseconds a row
 
 
 def test_words_of_regions_do_not_free_other_tokens():

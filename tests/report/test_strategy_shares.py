@@ -1,12 +1,12 @@
 """The cheap strategies that a run's completions resemble: what is counted, what is a finding, and the page."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.cpu_time import cpu_seconds
 
 from open_r1.data.record import Record
 from open_r1.report.page import write_report
@@ -77,9 +77,7 @@ def test_places_and_lists_and_length_are_seen() -> None:
 def test_hostile_completions_are_looked_at_in_milliseconds(unit: str) -> None:
     golds = golds_of("Yes", "No", "maybe")
     for text in (unit * 20_000, f"<answer>{unit * 20_000}</answer>"):
-        start = time.process_time()
-        names(SavedAnswer(text, unit * 2_000), golds)
-        assert time.process_time() - start < 0.25
+        assert cpu_seconds(lambda text=text: names(SavedAnswer(text, unit * 2_000), golds), 0.25) < 0.25
 
 
 def run_of(
@@ -158,6 +156,4 @@ def test_ten_thousand_completions_are_looked_at_in_a_second(tmp_path: Path) -> N
     text = "I see a small red cube behind the large cylinder, so it is seven. " * 12
     run = run_of(tmp_path / "r", lambda s, n: (f"{text} {s} {n}", 0.5), ("7", "8"), 2_500)
     (folder,) = read_runs([run])
-    start = time.process_time()
-    strategy_shares(folder)
-    assert time.process_time() - start < 2
+    assert cpu_seconds(lambda: strategy_shares(folder), 2) < 2

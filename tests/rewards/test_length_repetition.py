@@ -3,9 +3,10 @@
 import json
 import math
 import random
-import time
+from functools import partial
 
 import pytest
+from helpers.cpu_time import cpu_seconds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,9 +166,5 @@ def test_the_end_of_a_long_text_is_read() -> None:
 def test_hostile_text_takes_less_than_50_ms(text: str) -> None:
     hostile = (text * 100_000)[:100_000]
     for reward in (repetition, length):
-        times = []
-        for _ in range(5):  # the best of five: other work on this machine is not ours
-            start = time.process_time()
-            assert -1 <= reward(hostile, record("B", "mcq")) <= 0
-            times.append(time.process_time() - start)
-        assert min(times) < 0.05
+        assert -1 <= reward(hostile, record("B", "mcq")) <= 0
+        assert cpu_seconds(partial(reward, hostile, record("B", "mcq")), 0.05) < 0.05

@@ -1,12 +1,12 @@
 """Properties of the math reward, over the rows of its corpus: what keeps a verdict, and what another gold earns."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
 
 import pytest
+from helpers.cpu_time import cpu_seconds
 
 from open_r1.data.record import Record
 from open_r1.rewards.math import score_math
@@ -76,5 +76,4 @@ def test_the_answer_to_another_row_is_not_paid() -> None:
     "answer", ["(" * 900 + "7" + ")" * 900, "1.2.3 hours 30 minutes", "1.2. h 3 min", "[" * 30 + "1, 2"]
 )
 def test_nested_brackets_and_broken_numbers_are_other_answers(answer: str) -> None:
-    start = time.process_time()
-    assert verdicts([("7", answer)]) == [0.0] and time.process_time() - start < 0.5
+    assert verdicts([("7", answer)]) == [0.0] and cpu_seconds(lambda: verdicts([("7", answer)]), 0.5) < 0.5

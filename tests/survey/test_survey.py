@@ -19,9 +19,10 @@ from open_r1.data.jsonl_io import read_lines
 from open_r1.data.record import parse_row
 from open_r1.errors import DataError
 from open_r1.report.run_folder import total_reward
+from open_r1.rewards.spread import RewardSum
 from open_r1.rollout.other_pictures import donor_of, fitted_pictures
 from open_r1.survey.conclusions import survey_findings
-from open_r1.survey.figures import RewardSum, SurveyedRow, budgets, spread_probability
+from open_r1.survey.figures import SurveyedRow, budgets, spread_probability
 from open_r1.survey.filtered import write_filtered
 from open_r1.survey.flags import parse_survey
 from open_r1.survey.run import main
@@ -85,8 +86,8 @@ def test_groups_teach_by_the_weighted_sum_or_by_each_reward():
         (None, "sum_then_normalize", 0),
     ):
         reward_sum = RewardSum(weights, aggregation)
-        assert spread_probability([reward_sum.value(each) for each in said], 2) == spread
-    assert RewardSum(None, "sum_then_normalize").value({"mine": None}) is None
+        assert spread_probability([reward_sum.value([*each.values()]) for each in said], 2) == spread
+    assert RewardSum(None, "sum_then_normalize").value([None]) is None
 
 
 def test_budgets_count_what_is_cut_and_what_is_right_within():
@@ -331,7 +332,8 @@ def test_hours_are_those_of_the_mean_and_of_the_longest_completion(whole, tiny, 
 
     def rehearsed(plan, tokens):
         lengths.append(tokens)
-        return {"steps": 100, "step_seconds": tokens / 10, "hours": tokens / 36, "price": None, "fits": tokens < 40}
+        times = {"steps": 100, "step_seconds": tokens / 10, "hours": tokens / 36, "price": None, "fits": tokens < 40}
+        return times | {"left_out": ["probes", "prefills of noisy pictures"]}
 
     monkeypatch.setattr("open_r1.survey.run.rehearsed_times", rehearsed)
     monkeypatch.setattr("open_r1.evaluation.run.backend_class", None)  # no model is loaded
@@ -339,14 +341,25 @@ def test_hours_are_those_of_the_mean_and_of_the_longest_completion(whole, tiny, 
     assert lengths == [40, math.ceil(figures(whole)["tokens"]["mean"])]
     said = capsys.readouterr().out
     assert "longest length: 100 steps of 4.0 s, 1.11 h; its largest peak DOES NOT FIT the card" in said
-    assert "100 steps of 4.0 s" in (whole / "survey.html").read_text()
+    for text in ("100 steps of 4.0 s", "Not in these hours: probes, prefills of noisy pictures"):
+        assert text in said and text in (whole / "survey.html").read_text()
 
 
 @pytest.mark.slow
 def test_hours_and_price_are_a_rehearsals(tiny, digits, tmp_path):
+    """A pasted command may have flags that a rehearsal does not know, on the line and in its file."""
+    config = tmp_path / "run.yaml"
+    config.write_text("vision_probe: 10\nstop_on: [answers_without_looking]\nperception_coef: 0.01\n")
     more = ("--rows", 2, "--picture_samples", 0, "--gpu", "a100-80", "--gpu_price", 2, "--nproc", 8)
+    more += ("--config", config, "--resample_zero_variance", 2, "--noisy_rollouts", 0.5, "--noise_step", 400)
     assert main(words(tiny, digits, tmp_path, *more, "--max_steps", 100, "--max_completion_length", 4)) == 0
     times = figures(tmp_path)["hours"]["longest"]
     assert times["steps"] == 100 and times["completions"] == 64 and times["fits"]
     assert times["hours"] == pytest.approx(times["step_seconds"] * 100 / 3600)
     assert times["price"] == pytest.approx(times["hours"] * 8 * 2)
+    assert times["left_out"] == [
+        "rollouts of the groups that replace those without spread",
+        "probes",
+        "passes with masked pictures",
+        "prefills of noisy pictures",
+    ]

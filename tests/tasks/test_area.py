@@ -1,10 +1,11 @@
 """The area task: what is drawn has the area that is asked for, and rewards read areas as people write them."""
 
 import math
-import time
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers.cpu_time import cpu_seconds
 from helpers.repository import make_dataset
 
 from open_r1.data.jsonl_dataset import load_records
@@ -81,10 +82,12 @@ def test_splits_share_no_shape():
 
 def test_it_draws_more_than_200_pictures_a_second():
     Areas().example(0, "train", 0)  # draws the axes once
-    began = time.process_time()
-    for index in range(100):
-        Areas(rotation=45).example(0, "train", index)
-    assert time.process_time() - began < 0.5
+
+    def draw() -> None:
+        for index in range(100):
+            Areas(rotation=45).example(0, "train", index)
+
+    assert cpu_seconds(draw, 0.5) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,6 @@ def test_gold_earns_the_maximum_and_garbage_the_minimum(tmp_path):
 @pytest.mark.parametrize("piece", ["9", "9.", "cm ", " ", "\\text{", "area of the ", "<answer>1", "square units "])
 def test_hostile_text_takes_little_time(piece: str):
     for text in (piece * (100_000 // len(piece)), f"<answer>{piece * (390 // len(piece))}</answer>"):
-        began = time.process_time()
         assert METHODS["area"].score(text, record()) < -2.9
-        REWARDS["two_decimals"](text, record())
-        assert time.process_time() - began < 0.05
+        for reward in (METHODS["area"].score, REWARDS["two_decimals"]):
+            assert cpu_seconds(partial(reward, text, record()), 0.04) < 0.04

@@ -1,10 +1,11 @@
 """Message decoding: the picture is the code, no held-out word is ever trained on, and only decoding pays."""
 
 import json
-import time
+from functools import partial
 
 import numpy as np
 import pytest
+from helpers.cpu_time import cpu_seconds
 from helpers.repository import make_dataset
 from PIL import Image
 
@@ -214,9 +215,8 @@ def test_garbage_earns_nothing(garbage: str):
 def test_hostile_text_takes_little_time(piece: str):
     text = piece * (100_000 // len(piece)) + "</chars></think><answer>" + piece * 1000 + "</answer>"
     for name in NAMES:
-        began = time.process_time()
         assert REWARDS[name](text, record()) == 0
-        assert time.process_time() - began < 0.05
+        assert cpu_seconds(partial(REWARDS[name], text, record()), 0.05) < 0.05
 
 
 def test_malformed_rows_name_row_and_field():

@@ -1,6 +1,7 @@
 """Groups without spread are replaced by whole groups of other rows; what they were is counted; resume is exact."""
 
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from open_r1.rollout.prompts import unique_keys
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling
 from open_r1.trainer import vllm_rollout
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
-from open_r1.trainer.resampling import has_spread
+from open_r1.trainer.resampling import spreads
 
 GROUP = 4  # of make_trainer
 BOTH = ["--resample_zero_variance", "3", "--row_sampling", "difficulty"]
@@ -72,7 +73,10 @@ def trainer(tiny, mixed, tmp_path):
 )
 def test_spread_is_what_advantages_come_from(rewards, summed, alone):
     weights = torch.tensor([1.0, 1.0 if rewards[-1][1] != 5.0 else 0.0])
-    assert [has_spread(torch.tensor(rewards), weights, each) for each in (False, True)] == [summed, alone]
+    group = SimpleNamespace(rewards=torch.tensor(rewards))
+    for aggregation, spread in (("sum_then_normalize", summed), ("normalize_then_sum", alone)):
+        args = SimpleNamespace(multi_objective_aggregation=aggregation)
+        assert spreads(SimpleNamespace(args=args, reward_weights=weights), group) == spread
 
 
 def test_groups_without_spread_become_whole_groups_of_other_rows(trainer):

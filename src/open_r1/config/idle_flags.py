@@ -139,6 +139,7 @@ CONDITIONS = (
         lambda a: a.perception_coef or a.visual_token_share < 1,
     ),
     Condition("visual_advantage_min", "--visual_token_share below 1", lambda a: a.visual_token_share < 1),
+    Condition("noise_step", "--noisy_rollouts above 0", lambda a: a.noisy_rollouts),
     Condition("check_packing", "--shared_prefix true, whose groups it checks", lambda a: a.shared_prefix),
     Condition("cache_implementation", "--use_vllm false, where transformers samples", lambda a: not a.use_vllm),
     Condition(

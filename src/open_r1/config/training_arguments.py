@@ -187,6 +187,20 @@ class GRPOArguments(RunArguments, GRPOConfig):
         default=0.9,
         metadata={"help": "VPPO: factor of the advantage of the completion that depends least; 1 scales none."},
     )
+    noisy_rollouts: float = field(
+        default=0.0,
+        metadata={
+            "help": "NoisyRollout: share of a group's completions, rounded to whole ones, that are sampled from the "
+            "picture under noise; all are learned with the clean one. The paper's is 0.5; 0 for none."
+        },
+    )
+    noise_step: int = field(
+        default=500,
+        metadata={
+            "help": "NoisyRollout: strength of the noise at first, a step of 999 of a diffusion, annealed to 0 over "
+            "the run; the paper's is 450 or 500, which leaves 0.86 of the picture under noise of 0.5."
+        },
+    )
     vllm_lora_sync: str = field(
         default="merged",
         metadata={

@@ -17,7 +17,7 @@ from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.row_flags import check_row_choice
 from open_r1.config.task_arguments import HubArguments, JsonlArguments, TaskArguments
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.config.vision_flags import check_perception, check_vision_probe
+from open_r1.config.vision_flags import check_noisy_rollouts, check_perception, check_vision_probe
 from open_r1.data.paths import split_paths
 from open_r1.errors import look_up
 from open_r1.report.diagnoses import DIAGNOSES
@@ -58,6 +58,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     check_tokens_per_forward(training)
     check_vision_probe(training)
     check_perception(training)
+    check_noisy_rollouts(training)
     if training.use_vllm:
         check_vllm(training)
         check_adapter_sync(training, model)

@@ -9,6 +9,8 @@ from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 
+NOISE_STEPS = 1000  # of the diffusion whose noise pictures may have (rollout/noisy_pictures.py)
+
 
 def check_vision_probe(training: GRPOArguments) -> None:
     """Refuse a probe that could not be made, and a finding that only a probe shows. Raises ValueError."""
@@ -48,12 +50,34 @@ def check_perception(training: GRPOArguments) -> None:
         )
 
 
+def check_noisy_rollouts(training: GRPOArguments) -> None:
+    """Refuse shares of a group that are none or all of it, and noise without a meaning. Raises ValueError."""
+    share, group = training.noisy_rollouts, training.num_generations
+    if share == 0:
+        return
+    if not 0 < share < 1 or round(share * group) in (0, group):
+        raise ValueError(
+            f"--noisy_rollouts: got {share:g} of --num_generations {group}, expected a share of at least one "
+            "completion and not of all, such as 0.5, or 0 for none"
+        )
+    if not 1 <= training.noise_step < NOISE_STEPS:
+        raise ValueError(
+            f"--noise_step: got {training.noise_step}, expected a step of 1 to {NOISE_STEPS - 1}, such as 500"
+        )
+    if training.rollout_ahead:
+        raise ValueError(
+            f"--rollout_ahead: got 1 with --noisy_rollouts {share:g}, whose completions would have the noise of the "
+            "step before the one that learns from them; leave one of the two out"
+        )
+
+
 def refuse_no_pictures(records: Iterable[Record], training: GRPOArguments) -> None:
     """Raises UsageError where a flag is about pictures and no row has one."""
     acting = {
         "vision_probe": training.vision_probe,
         "perception_coef": training.perception_coef,
         "visual_token_share": training.visual_token_share < 1,
+        "noisy_rollouts": training.noisy_rollouts,
     }
     flags = [f"--{name}" for name, acts in acting.items() if acts]
     if flags and not any(record.images for record in records):

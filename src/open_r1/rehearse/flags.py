@@ -31,15 +31,21 @@ SET_HERE = {  # flags of a run that a rehearsal sets itself -> its value
     "disable_tqdm": "true",
     "val_split_ratio": "0",
 }
-NOT_REHEARSED = (
-    "fsdp",
-    "load_in_8bit",
-    "rollout_ahead",
-    "resample_zero_variance",
-    "row_sampling",
-    "vision_probe",
-    "perception_coef",
-    "visual_token_share",
+# Flags that a rehearsal does not know -> what one without them leaves out; None: it would be of another run.
+NOT_REHEARSED: dict[str, str | None] = {
+    "fsdp": None,
+    "load_in_8bit": None,
+    "rollout_ahead": "rollouts beside the update",
+    "resample_zero_variance": "rollouts of the groups that replace those without spread",
+    "row_sampling": "the choice of rows by difficulty",
+    "vision_probe": "probes",
+    "perception_coef": "passes with masked pictures",
+    "visual_token_share": "passes with masked pictures",
+    "noisy_rollouts": "prefills of noisy pictures",
+}
+OF_THOSE = (  # flags that act only with one of those that can be left out, or cost nothing
+    *("perception_mask_share", "perception_entropy_coef", "perception_masked_entropy_coef", "visual_advantage_min"),
+    *("noise_step", "stop_on"),
 )
 
 
@@ -80,9 +86,7 @@ def parse_rehearsal(argv: Sequence[str]) -> Rehearsed:
         raise UsageError(f"--utilisation: got {own.utilisation:g}, expected a share above 0 and at most 1")
     if own.json and not own.gpu:
         raise UsageError("--json: got no --gpu, but it prints the bill of a card; add --gpu NAME, or leave --json out")
-    _, config = config_path(flags)
-    given = (flags_of_file(config) if config else {}) | as_pairs(flags)
-    given.pop("config", None)
+    given = given_flags(flags)
     for name in NOT_REHEARSED:
         if is_on(given, name):
             got = value_of(given, name) or "true"
@@ -107,6 +111,26 @@ def parse_rehearsal(argv: Sequence[str]) -> Rehearsed:
     if (optim := OptimizerNames(training.optim).value) not in OPTIMIZERS:
         raise UsageError(f"--optim: got {optim}, expected one of {', '.join(OPTIMIZERS)}: a rehearsal knows no other")
     return Rehearsed(task, training, model, engine, vllm, own)
+
+
+def given_flags(words: Sequence[str]) -> dict[str, list[str]]:
+    """Flag -> its words, of a run's command line and of its `--config` file. Raises UsageError as `flags_of_file`."""
+    _, config = config_path(words)
+    given = (flags_of_file(config) if config else {}) | as_pairs(words)
+    given.pop("config", None)
+    return given
+
+
+def rehearsable(given: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """The flags of a run without those that a rehearsal does not know, and what it then leaves out.
+
+    >>> rehearsable({"noisy_rollouts": ["0.5"], "noise_step": ["9"], "vision_probe": ["0"], "seed": ["1"]})
+    ({'seed': ['1']}, ['prefills of noisy pictures'])
+    """
+    known = {name for name, left_out in NOT_REHEARSED.items() if left_out is None}
+    kept = {name: words for name, words in given.items() if name not in {*NOT_REHEARSED, *OF_THOSE} - known}
+    left = (what for name, what in NOT_REHEARSED.items() if what and is_on(given, name))
+    return kept, list(dict.fromkeys(left))
 
 
 def without_deepspeed(training: GRPOArguments) -> None:
@@ -136,7 +160,7 @@ def yaml_words(value: Any) -> list[str]:
     return [json.dumps(value) if isinstance(value, bool | dict) else str(value)]
 
 
-def is_on(given: dict[str, list[str]], name: str) -> bool:
+def is_on(given: Mapping[str, list[str]], name: str) -> bool:
     """Whether a flag is set to anything but what leaves it out; alone it is set to true."""
     words = given.get(name)
     return words is not None and (not words or words[0].lower() not in ("false", "0", "uniform"))

@@ -161,6 +161,32 @@ HEALTH: dict[str, Metric] = {
         "rises; the reward of the groups kept stays near the middle, as all right and all wrong ones are replaced",
         "As of the reward.",
     ),
+    "rollouts/noisy": Metric(
+        "Completions sampled under noise",
+        "share",
+        "what `--noisy_rollouts` asks for, less the rows of text alone",
+        "0: no row of these generations has a picture.",
+        exact=True,
+    ),
+    "rollouts/noise_step": Metric(
+        "Noise of pictures",
+        "step of the diffusion",
+        "falls from `--noise_step` to 0, by half at two thirds of the run",
+        "A schedule.",
+        exact=True,
+    ),
+    "rollouts/noisy_reward": Metric(
+        "Reward under noise",
+        "weighted sum",
+        "under the reward of the same groups without noise, and not at what guessing earns",
+        "Near what guessing earns: lower `--noise_step`. Equal to the reward without noise from the start: raise it.",
+    ),
+    "rollouts/clean_reward": Metric(
+        "Reward without noise",
+        "weighted sum",
+        "rises as the reward does; the other completions of the groups that have some under noise",
+        "As of the reward.",
+    ),
     "rows/seen": Metric(
         "Rows seen",
         "share of all rows",

@@ -11,6 +11,8 @@ import yaml
 from open_r1.data.jsonl_io import parse_line, whole_lines
 from open_r1.errors import UsageError
 from open_r1.report.history import read_metrics
+from open_r1.report.thinning import stored_pictures
+from open_r1.rewards.spread import sum_of_rewards
 
 FINAL_MODEL = "checkpoint"  # folder of the trained model below the output folder, beside checkpoint-N
 FLAGS_OF_PLACES = {"output_dir", "run_name", "resume_from_checkpoint"}  # flags without effect on training
@@ -57,7 +59,7 @@ def _read(folder: Path, name: str) -> RunFolder:
     config, rollouts = folder / "resolved_config.yaml", folder / "rollouts.jsonl"
     sections = yaml.load(config.read_text(encoding="utf-8"), yaml.CSafeLoader) if config.exists() else {}
     lines = whole_lines(rollouts) if rollouts.exists() else ()
-    groups = [Group(line, row["step"], len(row["completions"]), tuple(row["images"])) for line, row in lines]
+    groups = [Group(line, row["step"], len(row["completions"]), stored_pictures(row)) for line, row in lines]
     rates = folder / "row_rates.json"
     row_rates = json.loads(rates.read_text(encoding="utf-8")) if rates.exists() else None
     return RunFolder(name, folder, read_metrics(folder), flat(sections or {}), groups, row_rates)
@@ -113,4 +115,4 @@ def total_reward(rewards: dict[str, float | None], weights: Sequence[float] | No
     2.0
     """
     fit = weights if weights and len(weights) == len(rewards) else [1.0] * len(rewards)
-    return round(sum(value * weight for value, weight in zip(rewards.values(), fit, strict=True) if value), 6)
+    return sum_of_rewards(rewards.values(), fit)

@@ -171,12 +171,14 @@ def teaching_line(figures: Mapping[str, Any]) -> str:
 
 def hours_lines(figures: Mapping[str, Any]) -> list[str]:
     """Hours and price of the run, for completions of the mean and of the longest length."""
-    lines = []
-    for kind, times in figures.get("hours", {}).items():
+    lines, times_of = [], figures.get("hours", {})
+    for kind, times in times_of.items():
         price = "" if times["price"] is None else f", {times['price']:,.2f}"
         fits = "" if times["fits"] else "; its largest peak DOES NOT FIT the card"
         lines.append(
             f"The run, {PHASE_NAMES[kind]}: {times['steps']:,} steps of {times['step_seconds']:.1f} s, "
             f"{times['hours']:.3g} h{price}{fits}"
         )
+    if times_of and times_of["longest"]["left_out"]:
+        lines.append(f"Not in these hours: {', '.join(times_of['longest']['left_out'])}")
     return lines

@@ -2,9 +2,10 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from open_r1.data.jsonl_io import each_line, keep_lines
 
@@ -38,13 +39,22 @@ def kept_groups(steps: Sequence[int], most: int) -> list[int]:
     return [*evenly_spaced(steps[:newest], most // 2), *range(newest, len(steps))]
 
 
+def stored_pictures(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files that a group of `rollouts.jsonl` names: its pictures, and those under noise.
+
+    >>> stored_pictures({"images": ["a.webp"]}), stored_pictures({"images": ["a.webp"], "noisy_images": ["b.webp"]})
+    (('a.webp',), ('a.webp', 'b.webp'))
+    """
+    return (*group["images"], *group.get("noisy_images", ()))
+
+
 def thin_rollouts(folder: Path, groups: int) -> int:
     """Keep at most `groups` groups in `rollouts.jsonl`, and the pictures that they name; returns how many groups."""
     path = folder / "rollouts.jsonl"
     indices = set(kept_groups([line["step"] for line in each_line(path)], groups))
     numbers = count()
     keep_lines(path, lambda _: next(numbers) in indices)
-    pictures = {name for line in each_line(path) for name in line["images"]}
+    pictures = {name for line in each_line(path) for name in stored_pictures(line)}
     for picture in (folder / "rollout_images").glob("*"):
         if PICTURE.fullmatch(picture.name) and picture.name not in pictures:
             picture.unlink()

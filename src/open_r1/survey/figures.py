@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,28 +10,9 @@ import numpy as np
 
 from open_r1.evaluation.metrics import PredictionLine
 from open_r1.evaluation.statistics import Interval, paired_difference, wilson
-from open_r1.report.run_folder import total_reward
+from open_r1.rewards.spread import RewardSum, Worth, has_spread
 
 SMALLEST_BUDGET = 16  # tokens
-Worth = Hashable | None  # what the group's baseline sees of a completion; None: no reward applies to it
-
-
-@dataclass(frozen=True)
-class RewardSum:
-    """How training makes one number of the rewards: their weights, and `--multi_objective_aggregation`."""
-
-    weights: Sequence[float] | None
-    aggregation: str
-
-    def value(self, rewards: Mapping[str, float | None]) -> Worth:
-        """What decides whether a completion differs from its group: the weighted sum, or with rewards normalized one
-        by one (GDPO) each of them that has a weight; None where no reward applies."""
-        if all(reward is None for reward in rewards.values()):
-            return None
-        if self.aggregation == "sum_then_normalize":
-            return total_reward(dict(rewards), self.weights)
-        weights = self.weights or [1.0] * len(rewards)
-        return tuple(reward for reward, weight in zip(rewards.values(), weights, strict=True) if weight)
 
 
 @dataclass(frozen=True)
@@ -45,13 +26,13 @@ class SurveyedRow:
     @property
     def is_dead(self) -> bool:
         """Whether all its completions are worth the same."""
-        return spread_probability(self.values, len(self.values)) == 0
+        return not has_spread(self.values)
 
 
 def surveyed_rows(lines: Sequence[PredictionLine], reward_sum: RewardSum) -> list[SurveyedRow]:
     """The rows of these lines, in order."""
     return [
-        SurveyedRow(label, rate_of(row), tuple(reward_sum.value(line["rewards"]) for line in row))
+        SurveyedRow(label, rate_of(row), tuple(reward_sum.value([*line["rewards"].values()]) for line in row))
         for label, row in lines_by_row(lines).items()
     ]
 

@@ -22,9 +22,9 @@ from open_r1.evaluation.views import BLANK, OTHER, OWN, donors_of
 from open_r1.report.attack_report import AttackSettings, TriedStrategies, attacked_rows, tried_strategies
 from open_r1.report.examination import shown_progress
 from open_r1.report.survey_page import write_survey_page
+from open_r1.rewards.spread import RewardSum
 from open_r1.survey.conclusions import survey_findings
 from open_r1.survey.figures import (
-    RewardSum,
     SurveyedRow,
     as_interval,
     budgets,

@@ -26,9 +26,9 @@ class GenerationBatch:
     """The N rows of one generation on this rank, while TRL samples and scores their completions.
 
     `rows`, `examples` and `prompts` have one entry a row, the same object for rows of one group; prompts are on the
-    device. `skip_old_pass`: TRL's next call for log-probs, of the old policy, needs none. `sampled`: what was sampled
-    and scored already (`resampling`). `turns`: what tools put into each completion, empty without tools. `stats` are
-    those of `completion_stats`, set when TRL asks for rewards.
+    device; a probe's greedy answers have no `rows`. `skip_old_pass`: TRL's next call for log-probs, of the old policy,
+    needs none. `sampled`: what was sampled and scored already (`resampling`). `turns`: what tools put into each
+    completion, empty without tools. `stats` are those of `completion_stats`, set when TRL asks for rewards.
     """
 
     rows: list[RowNumber]

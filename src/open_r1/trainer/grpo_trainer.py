@@ -8,6 +8,7 @@ What differs from TRL 1.16, and why:
   - completions that cannot move the policy are not computed, nor log-probs of the old policy where it is the policy;
   - no token that stands for an image can be sampled (TRL bans one of the four);
   - groups without spread may be replaced before a step, rows drawn by difficulty (`resampling`, `row_choice`);
+  - a part of each group may be sampled from noisy pictures (`noisy_rollouts`);
   - vLLM is started by `vllm_rollout` (TRL sends its colocated engine expanded prompts, which are expanded again);
   - a run that was stopped continues exactly (`checkpointing`).
 """
@@ -55,6 +56,7 @@ from open_r1.trainer.forward.router_loss import refuse_parts_of_router_loss
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.generation_batch import GenerationBatch, LossRows
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
+from open_r1.trainer.noisy_rollouts import log_noise, logged_pictures, seen_rows, unknown_at
 from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.outputs.rollout_log import RolloutLog, newest_completions
@@ -176,6 +178,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         if self.model.training:
             output["rows"] = batch.rows
             logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
+            logged["noisy"] = logged_pictures(self)
             if probe_is_due(self):
                 logged["dependency"] = probe_vision(self, output["completion_ids"], output["completion_mask"])
             self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
@@ -224,10 +227,12 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
 
     def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
         """(token ids of N completions, their log-probs or None)."""
-        prompts = self.batch.prompts
+        seen = seen_rows(self)
+        prompts = seen.prompts
         if self.engine is not None:
             with profiling_context(self, "vLLM.generate"):
-                return self.engine.rollout(self.batch.examples, self._step)
+                ids, logps = self.engine.rollout(seen.examples, self._step)
+            return ids, unknown_at(logps, seen.noisy)
         if not self.optimizations["prefill_once"]:
             types = {name: [p.types[name].tolist() for p in prompts] for name in prompts[0].types}
             fields = merge_images(prompts, packed=False) | types
@@ -243,6 +248,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self._metrics["train" if self.model.training else "eval"]["parse_rate"].append(rate)
         sampled = self.batch.sampled
         rewards = self.rewards_of(inputs, completions, ids) if sampled is None else sampled.rewards
+        log_noise(self, rewards)
         for name, count in lost_gradings().items():
             self._log_metric(name, count)
         return rewards

@@ -9,18 +9,18 @@ out evenly, whichever ranks the groups without spread lie on: every rank makes t
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 
+from open_r1.rewards.spread import RewardSum, has_spread
 from open_r1.rollout.prompts import Example, Prompt, RowNumber
 from open_r1.trainer.generation_batch import GenerationBatch, SampledBatch
 from open_r1.trainer.protocols import RolloutTrainer
 from open_r1.trainer.row_choice import slice_of_rank
 
-EQUAL_REWARDS = 1e-6  # largest difference of rewards that count as equal
 LoadedRow = list[Example | Prompt]  # its example, and its prompt on the device
 
 
@@ -35,19 +35,6 @@ class SampledGroup:
     rewards: torch.Tensor
     columns: dict[str, list[Any]]
     tokens: int
-
-
-def has_spread(rewards: torch.Tensor, weights: torch.Tensor, each_alone: bool) -> bool:
-    """Whether a group's `rewards` (G, functions), NaN where one does not apply, differ: their weighted sum, or with
-    `each_alone` (--multi_objective_aggregation normalize_then_sum) those of any function that weighs.
-
-    >>> rewards = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> has_spread(rewards, torch.ones(2), False), has_spread(rewards, torch.ones(2), True)
-    (False, True)
-    """
-    scored = rewards[~rewards.isnan().all(dim=1)].nan_to_num(0.0) * weights
-    values = scored if each_alone else scored.sum(dim=1, keepdim=True)
-    return len(values) > 1 and bool(((values.amax(dim=0) - values.amin(dim=0)) > EQUAL_REWARDS).any())
 
 
 def resampled(trainer: RolloutTrainer, batch: GenerationBatch) -> GenerationBatch:
@@ -81,8 +68,9 @@ def loaded_rows(batch: GenerationBatch) -> dict[int, LoadedRow]:
 
 def spreads(trainer: RolloutTrainer, group: SampledGroup) -> bool:
     """Whether a group teaches."""
-    each_alone = trainer.args.multi_objective_aggregation == "normalize_then_sum"
-    return has_spread(group.rewards, trainer.reward_weights.cpu(), each_alone)
+    reward_sum = RewardSum(trainer.reward_weights.tolist(), trainer.args.multi_objective_aggregation)
+    rewards = [[None if isnan(value) else value for value in row] for row in group.rewards.tolist()]
+    return has_spread(map(reward_sum.value, rewards))
 
 
 def sample_groups(trainer: RolloutTrainer, batch: GenerationBatch) -> list[SampledGroup]:

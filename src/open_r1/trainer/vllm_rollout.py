@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from accelerate.utils import gather_object
@@ -81,11 +82,14 @@ class VLLMRollouts:
         return [c.ids for c in completions], [c.logps for c in completions]
 
     def requests(self, examples: Sequence[Example], step: int, name: str = "") -> list[Request]:
-        """One request a group."""
+        """One request a group, or two where a part of it sees other pictures."""
         heads, group = groups_of(examples)
         name = name or ("train" if self.trainer.model.training else "eval")
         label = f"{name}/{self.trainer.state.global_step}/{step}"
-        return [self.request(head, group.count(i), label) for i, head in enumerate(heads)]
+        before = [0] + [
+            group.count(i) if other.record is head.record else 0 for i, (head, other) in enumerate(pairwise(heads))
+        ]
+        return [self.request(head, group.count(i), label, before[i]) for i, head in enumerate(heads)]
 
     def generate(self, requests: Sequence[Request]) -> list[SampledCompletion]:
         """The completions of all requests, with the policy's weights in the engine."""
@@ -148,10 +152,11 @@ class VLLMRollouts:
 
     # --------------------------------------------------------------------------------------------------------- checks
 
-    def request(self, example: Example, count: int, label: str) -> Request:
-        """A request; its seed depends on run seed, step and row alone, so that a resumed run samples the same."""
+    def request(self, example: Example, count: int, label: str, before: int = 0) -> Request:
+        """A request; its seed depends on run seed, step and row alone, so that a resumed run samples the same, and on
+        the completions of the row that are asked for before, so that none is drawn with the seed of another."""
         seed = random.Random(f"{self.args.seed}/{label}/{example.record.where}").getrandbits(31)
-        return self.loader.request(example, count, seed)
+        return self.loader.request(example, count, seed + before)
 
     def call_engine(self, call: Callable[[], _Value]) -> _Value:
         """What `call` returns on this rank. All ranks raise what it raises on any; vLLM's errors as EngineError."""

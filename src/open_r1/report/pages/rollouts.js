@@ -73,7 +73,8 @@ function turn(by) {
 }
 
 function groupCard(group, f) {
-  const frames = group.images.map((name, number) => frame(name, number));
+  const noisy = (group.noisy_images || []).map((name, number) => frame(name, number, "under noise, as the completions marked noisy saw it"));
+  const frames = [...group.images.map((name, number) => frame(name, number)), ...noisy];
   const cards = group.completions.map((c) => completionCard(c, completionPasses(c, group, f)));
   const choose = (chosen) => {
     cards.forEach((card, i) => card.setAttribute("aria-pressed", i === chosen));
@@ -100,7 +101,7 @@ function heading(group) {
     isEqual(group) ? el("span", { class: "tag" }, "all rewards equal") : null);
 }
 
-function frame(name, number) {
+function frame(name, number, note) {
   const uri = pictureOf(name);
   if (!uri) return { node: el("div", { class: "frame missing" }, "picture " + (number + 1) + " is no longer stored"), outline: () => {} };
   const image = el("img", { alt: "picture " + (number + 1), decoding: "async" });
@@ -116,7 +117,8 @@ function frame(name, number) {
     layer.replaceChildren(...said.filter((one) => one.faint).map((one) => polygon(one, "said faint")), ...gold.flatMap((one) => [polygon(one, "casing"), polygon(one, "gold")]), ...said.filter((one) => !one.faint).flatMap((one) => [polygon(one, "casing said"), polygon(one, "said")]));
     labels.replaceChildren(...[...gold, ...said.filter((one) => !one.faint)].filter((one) => one.label).map(label));
   };
-  return { node: el("div", { class: "frame" }, image, layer, labels), outline };
+  const framed = el("div", { class: "frame" }, image, layer, labels);
+  return { node: note ? el("div", {}, framed, el("div", { class: "soft" }, note)) : framed, outline };
 }
 
 function polygon(one, kind) {
@@ -144,7 +146,7 @@ function shaded(dependency) {
 function completionCard(c, passes) {
   const side = c.advantage > 1e-6 ? "up" : c.advantage < -1e-6 ? "down" : "flat";
   const parts = Object.entries(c.rewards).flatMap(([name, value]) => [el("span", {}, name), el("span", {}, value === null ? "–" : value.toFixed(3))]);
-  const tags = [c.truncated ? el("span", { class: "tag" }, "truncated") : null, isUnparsed(c) ? el("span", { class: "tag" }, "unparsed") : null].filter(Boolean);
+  const tags = [c.noisy ? el("span", { class: "tag" }, "noisy") : null, c.truncated ? el("span", { class: "tag" }, "truncated") : null, isUnparsed(c) ? el("span", { class: "tag" }, "unparsed") : null].filter(Boolean);
   const read = isUnparsed(c) || c.parsed === undefined ? null : el("div", { class: "read" }, "read: " + c.parsed);
   return el("div", { class: passes ? "completion" : "completion dim", role: "button", tabindex: 0 },
     el("div", { class: "score" }, el("span", {}, "reward ", el("b", {}, c.reward.toFixed(3))), el("span", { class: side, title: "advantage" }, signed(c.advantage))),

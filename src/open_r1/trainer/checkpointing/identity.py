@@ -99,7 +99,7 @@ SHAPING: dict[str, str] = {
         "max_completion_length temperature top_p top_k min_p repetition_penalty generation_kwargs "
         "cache_implementation use_vllm vllm_structured_outputs_regex use_transformers_continuous_batching "
         "transformers_continuous_batching_config use_transformers_paged max_tool_calling_iterations "
-        "rollout_ahead resample_zero_variance row_sampling"
+        "rollout_ahead resample_zero_variance row_sampling noisy_rollouts noise_step"
     ),
     "advantages and loss": (
         "beta loss_type epsilon epsilon_high delta importance_sampling_level scale_rewards "

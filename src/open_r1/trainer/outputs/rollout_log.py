@@ -4,7 +4,8 @@ A line of `rollouts.jsonl` is one group:
 `{"step", "id", "where", "prompt", "images": [file under rollout_images], "solution", "gold": [outline],
 "completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
 Completions that `--vision_probe` looked at have a `"dependency"` too: each token's text, and the nats by which the
-pictures make it likelier than blank ones.
+pictures make it likelier than blank ones. With `--noisy_rollouts` a group has `"noisy_images"`, and completions that
+were sampled from those `"noisy": true`.
 `step` counts the optimizer steps before it; `parsed` is the answer of the accuracy method, as short text, or
 null; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
 `open_r1.rewards.base.Outline`. A picture is stored once, named by its content. A long run keeps its newest groups,
@@ -71,12 +72,14 @@ class RolloutLog:
     def _group(self, step: int, example: Example, scored: dict[str, Any], rows: range) -> dict[str, Any]:
         """The line of a group in `rollouts.jsonl`."""
         record = example.record
+        noisy = scored.get("noisy", dict.fromkeys(rows))
         return {
             "step": step,
             "id": record.id,
             "where": record.where,
             "prompt": plain_text(example.conversation),
             "images": [self._save_picture(image) for image in example.pictures],
+            **({"noisy_images": [self._save_picture(image) for image in noisy[rows[-1]]]} if noisy[rows[-1]] else {}),
             "solution": record.solution,
             "gold": outlines_json(gold_outlines(record) if self.graded else ()),
             "completions": [
@@ -89,6 +92,7 @@ class RolloutLog:
                     "truncated": scored["truncated"][i],
                     "outlines": self._outlines(scored["completions"][i], record),
                     **({"dependency": shading} if (shading := scored.get("dependency", {i: None})[i]) else {}),
+                    **({"noisy": True} if noisy[i] else {}),
                 }
                 for i in rows
             ],
