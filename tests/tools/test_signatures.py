@@ -127,13 +127,30 @@ def test_a_function_that_cannot_be_listed_is_refused_with_file_and_line(mine: Pa
         ("FILE", "expected FILE:function"),
         ("FILE:missing", "has no function 'missing'"),
         ("FILE:number", "has no function 'number'"),
-        ("no/such.py:f", "tool file: got no/such.py, expected a Python file"),
+        ("no/such.py:f", "tool no/such.py:f: got no/such.py, expected a Python file; correct the path"),
     ],
 )
 def test_a_tool_that_is_not_there_is_refused(mine: Path, source: str, said: str) -> None:
-    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+    with pytest.raises(ValueError) as caught:
         load_tool(source.replace("FILE", str(mine)))
     assert said.replace("FILE", str(mine)) in str(caught.value)
+
+
+BROKEN = {
+    "def f(": "SyntaxError",
+    "import no_such_module": "No module named",
+    "raise SystemExit(0)": "SystemExit",
+    "1 / 0": "ZeroDivisionError",
+    "open('no such file')": "FileNotFoundError",
+}
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_a_file_that_cannot_be_imported_is_refused_in_one_sentence(code: str, tmp_path: Path) -> None:
+    path = tmp_path / f"broken{len(code)}.py"
+    path.write_text(code)
+    with pytest.raises(UsageError, match=f"cannot be imported: .*{BROKEN[code]}.*; mend the file"):
+        load_tool(f"{path}:f")
 
 
 def test_two_tools_of_one_name_are_refused(mine: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ model reads; `images` (the pictures so far) and `frame` (how the model writes bo
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from open_r1.errors import UsageError, look_up
@@ -42,14 +43,20 @@ class Tool:
 def tool_function(source: str) -> ToolFunction:
     """The function of a built-in tool, or the user's of `path/to/file.py:function`.
 
-    Raises ValueError for an unknown name and a file without the function, and FileNotFoundError.
+    Raises ValueError for an unknown name, a file that is not there or cannot be imported, and a missing function.
     """
     path, function = user_file(source)
     if not path:
         if source.endswith(".py"):
             raise ValueError(f"tool: got {source!r}, expected {source}:function")
         return look_up(source, TOOLS, "tool")
-    fn = getattr(import_file(path, "tool"), function, None)
+    if not Path(path).is_file():
+        raise UsageError(f"tool {source}: got {path}, expected a Python file; correct the path")
+    try:
+        fn = getattr(import_file(path), function, None)
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
+        got = f"{path}, which cannot be imported: {type(error).__name__}: {error}"
+        raise UsageError(f"tool {source}: got {got}, expected a module; mend the file") from error
     if not callable(fn):
         raise ValueError(f"tool {source}: {path} has no function {function!r}")
     return fn

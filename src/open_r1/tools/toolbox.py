@@ -169,7 +169,7 @@ def make_toolbox(
     memory_gb: float = 4.0,
     errors: str = "tell",
 ) -> Toolbox:
-    """The toolbox of `--tools` for a model with this chat template. Raises as `load_tools`."""
+    """The toolbox of `--tools` for a model with this chat template. Raises ValueError as `load_tools`."""
     form = form_of(chat_template)
     system = QWEN_SYSTEM if QWEN_SYSTEM in chat_template else ""
     tools = load_tools(sources)

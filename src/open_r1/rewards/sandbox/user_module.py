@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 
-def import_file(path: str, kind: str = "reward") -> ModuleType:
-    """The module of a Python file of this kind. Raises FileNotFoundError, and every error of the file itself."""
+def import_file(path: str) -> ModuleType:
+    """The module of a Python file. Raises FileNotFoundError, and every error of the file itself."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{kind} file: got {path}, expected a Python file; correct the path")
+        raise FileNotFoundError(f"reward file: got {path}, expected a Python file; correct the path")
     return _imported(Path(path).resolve())
 
 
