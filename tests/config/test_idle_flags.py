@@ -25,7 +25,7 @@ HOLDING = {
     "log_completions": True, "deepspeed": "zero3.json", "use_liger_kernel": True,
     "push_to_hub": True, "report_to": ["trackio"], "gradient_checkpointing": True, "fsdp": True,
     "lr_scheduler_type": "linear", "save_strategy": "steps", "logging_strategy": "steps", "eval_strategy": "steps",
-    "use_bias_correction_kl": True, "use_peft": True, "load_in_4bit": True,
+    "tools": ["zoom"], "use_bias_correction_kl": True, "use_peft": True, "load_in_4bit": True,
     "load_best_model_at_end": True, "dataloader_num_workers": 1, "vllm_importance_sampling_correction": True,
 }  # fmt: skip
 CONTRARY = {"sapo_temperature_neg": {"loss_type": "sapo"}, "vespo_k_pos": {"loss_type": "vespo"}}
@@ -59,7 +59,7 @@ def parts_of(training: type) -> tuple:
             "--optim, --optim_args: got lion_8bit, None: You need to install `bitsandbytes`",
             marks=pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed"),
         ),
-        ("--max_tool_calling_iterations 3", "--max_tool_calling_iterations: completions are one turn, without tools"),
+        ("--max_tool_calling_iterations 3", "--max_tool_calling_iterations: turns are counted by --max_tool_turns"),
         ("--cast_lm_head_to_fp32 true", "--cast_lm_head_to_fp32: log-probs are computed by passes of this project"),
         ("--auto_find_batch_size true", "--auto_find_batch_size: it would repeat a step with another batch; choose"),
         ("--torch_compile true", "--torch_compile: passes of this project run the model's layers"),

@@ -42,6 +42,9 @@ NAMES = {
     "own": "vision/accuracy",
     "blind": "vision/blind_accuracy",
     "dependency": "vision/dependency",
+    "used": "tools/used_share",
+    "failed": "tools/errors",
+    "gain": "tools/used_advantage",
 }
 RISE = np.linspace(0, 1, 100)
 LATE = np.repeat([0.0, 1.0], (80, 20))
@@ -61,6 +64,12 @@ SICK = {  # diagnosis -> a series that has it, and what its evidence says
     "answers_without_looking": (
         lines(own=0.6, blind=0.5, dependency=0.01),
         "greedy answers earn 0.5 with blank pictures and 0.6 with the rows' own over steps 91 to 100; vision",
+    ),
+    "tool_never_used": (lines(used=0.01), "tools/used_share is 0.01 over steps 91 to 100, below 0.02"),
+    "tool_always_fails": (lines(used=0.6, failed=0.95), "tools/errors is 0.95 over steps 91 to 100, above 0.9"),
+    "tool_without_need": (
+        lines(used=0.8, gain=-0.2),
+        "0.8 of the completions use a tool over steps 91 to 100, and their mean advantage is -0.2",
     ),
     "engine_differs": (lines(logp=0.1), "above 0.05"),
     "not_finite": ([{"step": 7, "not_finite": ["grad_norm"]}], "grad_norm: not a finite number in steps 7 to 7"),

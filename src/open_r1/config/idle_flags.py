@@ -33,14 +33,14 @@ REFUSED_FLAGS = {
     ),
     "parallelism_config": "ranks share the work by --deepspeed or --fsdp; remove it",
 }
-ONE_TURN = "completions are one turn, without tools; remove it"
+OWN_TURNS = "turns are counted by --max_tool_turns; use it"
 NO_CONTINUOUS_BATCHING = "TRL's continuous batching takes no images; use --use_vllm true"
 # Flags of TRL's GRPOConfig without effect in GRPO -> why.
 REFUSED_GRPO_FLAGS = REFUSED_FLAGS | {
     "train_sampling_strategy": OWN_ORDER,
     "label_smoothing_factor": "the loss of GRPO has no labels; remove it",
     "average_tokens_across_devices": "--loss_type says how tokens are averaged; remove it",
-    "max_tool_calling_iterations": ONE_TURN,
+    "max_tool_calling_iterations": OWN_TURNS,
     "use_transformers_continuous_batching": NO_CONTINUOUS_BATCHING,
     "use_transformers_paged": NO_CONTINUOUS_BATCHING,
     "transformers_continuous_batching_config": NO_CONTINUOUS_BATCHING,
@@ -140,6 +140,11 @@ CONDITIONS = (
     ),
     Condition("visual_advantage_min", "--visual_token_share below 1", lambda a: a.visual_token_share < 1),
     Condition("noise_step", "--noisy_rollouts above 0", lambda a: a.noisy_rollouts),
+    Condition(
+        "max_tool_turns max_tool_images max_tool_pixels tool_seconds tool_memory_gb tool_errors",
+        "--tools",
+        lambda a: a.tools,
+    ),
     Condition("check_packing", "--shared_prefix true, whose groups it checks", lambda a: a.shared_prefix),
     Condition("cache_implementation", "--use_vllm false, where transformers samples", lambda a: not a.use_vllm),
     Condition(

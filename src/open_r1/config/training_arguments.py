@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig, SFTConfig
 
 from open_r1.config.loss_types import LOSS_NAMES, described, fill_loss_defaults
+from open_r1.config.tool_arguments import ToolArguments
 
 
 @dataclass
@@ -63,7 +64,7 @@ class RunArguments:
 
 
 @dataclass
-class GRPOArguments(RunArguments, GRPOConfig):
+class GRPOArguments(ToolArguments, RunArguments, GRPOConfig):
     """TRL's GRPOConfig with defaults that fit one machine: bf16 only on CUDA, every step logged."""
 
     logging_steps: float = field(default=1, metadata={"help": "Log every so many steps."})

@@ -16,6 +16,7 @@ from open_r1.config.loss_types import check_loss_level
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.row_flags import check_row_choice
 from open_r1.config.task_arguments import HubArguments, JsonlArguments, TaskArguments
+from open_r1.config.tool_flags import check_tools
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.vision_flags import check_noisy_rollouts, check_perception, check_vision_probe
 from open_r1.data.paths import split_paths
@@ -59,6 +60,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     check_vision_probe(training)
     check_perception(training)
     check_noisy_rollouts(training)
+    check_tools(training)
     if training.use_vllm:
         check_vllm(training)
         check_adapter_sync(training, model)

@@ -20,6 +20,7 @@ from open_r1.evaluation.metrics import PredictionLine, grade_completion
 from open_r1.evaluation.predictions_file import PredictionsFile
 from open_r1.evaluation.prefetch import load_in_processes, load_in_threads
 from open_r1.evaluation.settings import EvaluationSettings, task_of_files
+from open_r1.evaluation.tool_turns import Sampled, evaluated_toolbox, tool_fields
 from open_r1.evaluation.training_rewards import training_rewards
 from open_r1.evaluation.views import OWN, viewer
 from open_r1.models.configuration import read_config
@@ -27,10 +28,12 @@ from open_r1.models.lora import adapter_config
 from open_r1.rewards.registry import METHODS
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.trl_adapter import BatchReward
+from open_r1.rewards.turns import completion_text
 from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
 from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
+from open_r1.rollout.turns import with_tool_list, with_tool_options
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class AnswerEngine(Protocol):
 
     def answer(
         self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None
-    ) -> list[list[list[int]]]:
-        """Token ids (C,) of each sample of each example."""
+    ) -> list[list[Sampled]]:
+        """Each sample of each example."""
 
 
 def answer_all(
@@ -78,11 +81,11 @@ def answer_all(
         for batch, examples in zip(batches, loading, strict=True):
             since = time.monotonic()
             seeds = [seed_of(settings.seed, batch.mode, labels[row]) for row in batch.rows]
-            ids = engine.answer(examples, seeds, settings.num_samples)
+            samples = engine.answer(examples, seeds, settings.num_samples)
             seconds = time.monotonic() - since
             if writing is not None:
                 writing.result()
-            writing = background.submit(scorer.write, predictions, batch, examples, ids, seconds)
+            writing = background.submit(scorer.write, predictions, batch, examples, samples, seconds)
             progress.update(task, advance=len(batch.rows), right=scorer.so_far())
         if writing is not None:
             writing.result()
@@ -113,16 +116,18 @@ def loader_of(
     """A function that makes the engine's PromptLoader of the bare model, or of None; `donors`: the row whose pictures
     stand in for those of each row, where it is shown so."""
     annotate, tasks = annotators(settings, processor), task_of_files(settings)
+    toolbox = evaluated_toolbox(settings, processor)
 
     def record_of(row: dict[str, Any]) -> Record:
         return annotate[row["split"].partition(" ")[0]](records[row["row"]])
 
     def conversation(record: Record, pictures: Sequence[Any]) -> list[dict[str, Any]]:
         prompts = tasks[file_of(record)].prompts
-        return with_images(messages(record, prompts[record.extra["prompt_mode"]]), pictures)
+        chat = messages(record, prompts[record.extra["prompt_mode"]])
+        return with_images(with_tool_list(chat, toolbox), pictures)
 
     def loader(model: PreTrainedModel | None) -> PromptLoader:
-        template, workers = settings.chat_template_kwargs, settings.image_workers
+        template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
         fields, color = prompt_fields(processor, model, template), mean_color(processor)
         return PromptLoader(record_of, conversation, processor, fields, workers, template, viewer(donors, color))
 
@@ -136,10 +141,12 @@ def annotators(settings: EvaluationSettings, processor: ProcessorMixin) -> dict[
 
 
 def frame_of(settings: EvaluationSettings, processor: ProcessorMixin) -> BoxFrame:
-    """The frame of the model's boxes. Raises UsageError as `box_frame`, and where a method of the files needs a space
-    that is not known."""
+    """The frame of the model's boxes. Raises UsageError as `box_frame`, and where a method of the files or a tool
+    needs a space that is not known."""
     frame = box_frame(model_type(settings), processor, settings.box_space)
-    if frame.missing and any(METHODS[name].places for name in settings.methods):
+    toolbox = evaluated_toolbox(settings, processor)
+    reads_boxes = any(METHODS[name].places for name in settings.methods) or (toolbox and toolbox.needs_frame)
+    if frame.missing and reads_boxes:
         raise UsageError(frame.missing)
     return frame
 
@@ -185,32 +192,33 @@ class Scorer:
         predictions: PredictionsFile,
         batch: AnswerBatch,
         examples: Sequence[Example],
-        ids: list[list[list[int]]],
+        samples: list[list[Sampled]],
         seconds: float,
     ) -> None:
-        """Score the token ids of a batch's completions ([row][sample]) and append their lines; `seconds` of generation
-        are divided among them."""
-        count = sum(map(len, ids))
+        """Score a batch's completions ([row][sample]) and append their lines; `seconds` of generation are divided
+        among them."""
+        count = sum(map(len, samples))
         items = [
-            (batch.mode, self.labels[row], sample, example.record, tokens, seconds / count)
-            for row, example, samples in zip(batch.rows, examples, ids, strict=True)
-            for sample, tokens in enumerate(samples)
+            (batch.mode, self.labels[row], number, example.record, sampled, seconds / count)
+            for row, example, of_row in zip(batch.rows, examples, samples, strict=True)
+            for number, sampled in enumerate(of_row)
         ]
         lines = list(self.threads.map(lambda item: self._line(*item), items))
         if self.rewards:
-            each = [example for example, samples in zip(examples, ids, strict=True) for _ in samples]
-            texts, tokens = [line["completion"] for line in lines], [item[4] for item in items]
-            for line, values in zip(lines, training_rewards(self.rewards, each, texts, tokens), strict=True):
+            each = [example for example, of_row in zip(examples, samples, strict=True) for _ in of_row]
+            completions, ids = [line.get("turns", line["completion"]) for line in lines], [i[4].ids for i in items]
+            for line, values in zip(lines, training_rewards(self.rewards, each, completions, ids), strict=True):
                 line["rewards"] = values
         predictions.add(lines)
         right = [line["right"] for line in lines if line["right"] is not None]
         self.right, self.scored = self.right + sum(right), self.scored + len(right)
 
     def _line(
-        self, mode: str, label: str, sample: int, record: Record, ids: list[int], seconds: float
+        self, mode: str, label: str, sample: int, record: Record, sampled: Sampled, seconds: float
     ) -> PredictionLine:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return {
+        ids, messages = sampled.ids, sampled.messages
+        text = self.tokenizer.decode(ids, skip_special_tokens=True) if messages is None else completion_text(messages)
+        line = {
             "row": label,
             "split": label.rpartition(":")[0],
             "sample": sample,
@@ -219,6 +227,7 @@ class Scorer:
             "truncated": not ids or ids[-1] not in self.ends,
             "seconds": round(seconds, 6),
         }
+        return line | tool_fields(sampled, line)
 
     def so_far(self) -> str:
         """The share of right completions so far, for the progress bar."""

@@ -28,6 +28,9 @@ WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilizat
 # Fields that a survey alone sets; recorded where they are not their default: evaluations made without them go on.
 OF_SURVEYS = {"view", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
+# Fields of evaluations with tools, recorded as those of surveys are.
+OF_TOOLS = {"tools", "max_tool_turns", "max_tool_images", "max_tool_pixels", "tool_seconds"}
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -51,6 +54,11 @@ class EvaluationSettings:
     generation_kwargs: dict[str, Any] = field(default_factory=dict)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     view: str = OWN
+    tools: list[str] | None = None
+    max_tool_turns: int = 4
+    max_tool_images: int = 4
+    max_tool_pixels: int | None = None
+    tool_seconds: float = 30.0
     seed: int = 0
     max_pixels: int | None = None
     min_pixels: int | None = None
@@ -79,7 +87,7 @@ class EvaluationSettings:
         """The settings that change an answer or its score: predictions with other values are not continued."""
         plain = {f.name: f.default if f.default is not MISSING else {} for f in fields(self)}
         values = {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
-        recorded = {n: v for n, v in values.items() if n not in OF_SURVEYS or v != plain[n]}
+        recorded = {n: v for n, v in values.items() if n not in OF_SURVEYS | OF_TOOLS or v != plain[n]}
         return json.loads(json.dumps(recorded))
 
 
@@ -98,7 +106,18 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
     add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM")
     add("--image_workers", type=int, default=2, help="processes that open and process images (vLLM: threads)")
+    add_tool_flags(parser)
     add_engine_flags(parser)
+
+
+def add_tool_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of tools that completions may call."""
+    add = parser.add_argument
+    add("--tools", nargs="+", metavar="TOOL", help="zoom, or path/to/file.py:function, which completions may call")
+    add("--max_tool_turns", type=int, default=4, help="most calls that a completion gets an answer to")
+    add("--max_tool_images", type=int, default=4, help="most pictures that tools give to a completion")
+    add("--max_tool_pixels", type=int, help="largest area of a tool's picture (default: no limit)")
+    add("--tool_seconds", type=float, default=30.0, help="deadline of one call; the model is told of a late one")
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -212,6 +231,8 @@ def check_settings(settings: EvaluationSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, expected at least 1")
+    if settings.tools and settings.backend == "vllm":
+        raise UsageError("--tools: acts with --backend hf alone, as vLLM's completions are one turn; leave one out")
     if settings.backend != "vllm" and (settings.tensor_parallel_size > 1 or settings.max_model_len):
         raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
 

@@ -9,16 +9,18 @@ from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
+from open_r1.evaluation.tool_turns import Sampled, evaluated_toolbox, sampled_rollouts
 from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.generation_defaults import flags_alone
 from open_r1.models.loading import load_pretrained
 from open_r1.models.model_parts import bare_model, end_tokens
 from open_r1.models.quantization import recorded_four_bit
 from open_r1.rollout.batching import merge_images, pad_prompts
-from open_r1.rollout.generation import generate_groups, up_to_end
+from open_r1.rollout.generation import generate_groups, remaining_config, up_to_end
 from open_r1.rollout.image_tokens import with_banned
 from open_r1.rollout.prompt_cache import why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
+from open_r1.rollout.turns import TurnSampler
 
 
 class TransformersEngine:
@@ -31,20 +33,26 @@ class TransformersEngine:
         loader: Callable[[Any], PromptLoader],
         local_rank: int | None = None,
     ):
+        self.toolbox, self.processor = evaluated_toolbox(settings, processor), processor
+        if self.toolbox is not None:
+            self.toolbox.start()  # before CUDA starts
         self.model = load_evaluated_model(settings, local_rank)
         self.backbone = bare_model(self.model).base_model
         self.loader = loader(bare_model(self.model))
         self.ends = end_tokens(self.model.generation_config.eos_token_id, processor)
         self.config = generation_config(settings, processor, self.ends, image_token_ids(self.model.config, processor))
         self.samples = settings.num_samples
-        self.can_share_prefill = why_no_prefill(bare_model(self.model), None) is None
+        no_prefill = why_no_prefill(bare_model(self.model), None)
+        self.can_share_prefill = no_prefill is None
+        if self.toolbox is not None and no_prefill:
+            raise UsageError(f"--tools: got a model whose completions cannot go on behind an answer: {no_prefill}")
 
     @torch.inference_mode()
     def answer(
         self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None, **options: Any
-    ) -> list[list[list[int]]]:
-        """Token ids (C,) of each of the `samples` (default: the settings') of each example, up to and with the end
-        token; sampled with the first seed. `options` go to `generate`.
+    ) -> list[list[Sampled]]:
+        """Each of the `samples` (default: the settings') of each example, token ids up to and with
+        the end token; sampled with the first seed. `options` go to `generate`.
 
         Raises UsageError where the GPU's memory does not suffice.
         """
@@ -54,13 +62,33 @@ class TransformersEngine:
         prompts = [prompt for prompt in prompts for _ in range(count)]
         try:
             with flags_alone(self.model):
-                ids = self._generate(prompts, **options)
+                completions = self._sampled([e for e in examples for _ in range(count)], prompts, **options)
         except torch.cuda.OutOfMemoryError as error:
             raise UsageError(
                 f"--batch_size: got {len(prompts)} completions at once, expected fewer: the GPU's memory is full "
                 f"({error}); start again with half of it, which goes on where this stopped"
             ) from error
-        return [ids[start : start + count] for start in range(0, len(ids), count)]
+        return [completions[start : start + count] for start in range(0, len(completions), count)]
+
+    def _sampled(self, examples: list[Example], prompts: list[Prompt], **options: Any) -> list[Sampled]:
+        if self.toolbox is None:
+            return [Sampled(ids) for ids in self._generate(prompts, **options)]
+
+        def sample(prompts: Sequence[Prompt], rows: Sequence[int], most: int) -> list[list[int]]:
+            config = remaining_config(self.config, self.config.max_new_tokens - most)
+            return generate_groups(self.model, self.backbone, prompts, config, self.ends, **options)
+
+        sampler = TurnSampler(
+            sample=sample,
+            toolbox=self.toolbox,
+            processor=self.processor,
+            fields=self.loader.fields,
+            template=self.loader.template,
+            ends=self.ends,
+            tokens=self.config.max_new_tokens,
+            place=lambda turns: turns.to(self.model.device),
+        )
+        return sampled_rollouts(sampler.rollouts(examples, prompts))
 
     def _generate(self, prompts: list[Prompt], **options: Any) -> list[list[int]]:
         if self.can_share_prefill:

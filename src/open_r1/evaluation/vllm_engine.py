@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedConfig, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
+from open_r1.evaluation.tool_turns import Sampled
 from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.generation_defaults import refuse_generation_config, tell_unused
 from open_r1.models.lora import adapter_config
@@ -55,9 +56,9 @@ class VLLMEngine:
 
     def answer(
         self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None
-    ) -> list[list[list[int]]]:
-        """Token ids (C,) of each of the `samples` (default: the settings') of each example, up to and with the end
-        token; row i sampled with seeds[i].
+    ) -> list[list[Sampled]]:
+        """Each of the `samples` (default: the settings') of each example, token ids up to and with the end token; row
+        i sampled with seeds[i].
 
         Raises EngineError for a prompt that differs from the trainer's.
         """
@@ -69,7 +70,7 @@ class VLLMEngine:
         outputs = self.llm.generate([vllm_prompt(request) for request in requests], params, use_tqdm=False)
         for request, output in zip(requests, outputs, strict=True):
             check_prompt(request, output.prompt_token_ids)
-        return [[list(c.token_ids) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
+        return [[Sampled(list(c.token_ids)) for c in sorted(out.outputs, key=lambda c: c.index)] for out in outputs]
 
 
 def refuse_settings(settings: EvaluationSettings) -> None:

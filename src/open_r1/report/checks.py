@@ -223,6 +223,17 @@ def answers_blind(least: int) -> Check:
     return check
 
 
+def tool_without_need(lines: MetricLines) -> str | None:
+    """More than half of the completions use a tool, and earn less than those of their groups that use none."""
+    used, gain = (points(lines, f"tools/{name}")[-WINDOW:] for name in ("used_share", "used_advantage"))
+    if min(len(used), len(gain)) < WINDOW or mean_value(used) <= 0.5 or mean_value(gain) >= 0:
+        return None
+    return (
+        f"{mean_value(used):.2g} of the completions use a tool over {span(used)}, and their mean advantage is "
+        f"{mean_value(gain):.2g} in groups where others use none"
+    )
+
+
 def gradings_lost(lines: MetricLines) -> str | None:
     """At least one grading or verdict a step failed over the newest window."""
     newest = {key: points(lines[-WINDOW:], key) for key in FAILED_GRADINGS}

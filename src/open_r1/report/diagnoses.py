@@ -20,6 +20,7 @@ from open_r1.report.checks import (
     not_finite,
     nothing_earned,
     only_format,
+    tool_without_need,
     zero_gradient,
     zero_variance,
 )
@@ -158,6 +159,26 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "Look at the rows that blank pictures answer, and drop or reword them; check that --max_pixels leaves enough "
         "to see; reward looking by --perception_coef 0.01",
         answers_blind(FIRST),
+    ),
+    "tool_never_used": Diagnosis(
+        "No completion uses a tool",
+        "tools/used_share",
+        beyond("tools/used_share", 0.02, above=False),
+        "Begin with SFT on completions that call the tool, as rows do; or leave --tools out",
+        always("tools/used_share", 0.0, "No completion used a tool in any of"),
+    ),
+    "tool_always_fails": Diagnosis(
+        "The tool answers with errors",
+        "tools/errors",
+        beyond("tools/errors", 0.9),
+        "Read the answers of tools beside the sampled completions: arguments, --box_space, --tool_seconds",
+        always("tools/errors", 1.0, "All answers of tools were errors in each of"),
+    ),
+    "tool_without_need": Diagnosis(
+        "A tool is used where none is needed",
+        "tools/used_advantage",
+        tool_without_need,
+        "Pay tool_bonus for right answers alone, or take rows that need the tool",
     ),
     "gradings_lost": Diagnosis(
         "Answers are not graded",

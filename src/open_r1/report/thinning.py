@@ -40,12 +40,15 @@ def kept_groups(steps: Sequence[int], most: int) -> list[int]:
 
 
 def stored_pictures(group: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files that a group of `rollouts.jsonl` names: its pictures, and those under noise.
+    """The files that a group of `rollouts.jsonl` names: its pictures, those under noise, and those of tools.
 
-    >>> stored_pictures({"images": ["a.webp"]}), stored_pictures({"images": ["a.webp"], "noisy_images": ["b.webp"]})
-    (('a.webp',), ('a.webp', 'b.webp'))
+    >>> turns = [{"answers": [{"images": ["c.webp"]}]}]
+    >>> stored_pictures({"images": ["a.webp"], "noisy_images": ["b.webp"], "completions": [{"turns": turns}, {}]})
+    ('a.webp', 'b.webp', 'c.webp')
     """
-    return (*group["images"], *group.get("noisy_images", ()))
+    turns = [turn for completion in group["completions"] for turn in completion.get("turns", ())]
+    of_tools = [name for turn in turns for answer in turn["answers"] for name in answer["images"]]
+    return (*group["images"], *group.get("noisy_images", ()), *of_tools)
 
 
 def thin_rollouts(folder: Path, groups: int) -> int:

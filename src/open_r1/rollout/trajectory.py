@@ -41,9 +41,19 @@ class Trajectory:
         return [segment.sampled for segment in self.segments for _ in segment.ids]
 
     @property
+    def sampled_ids(self) -> list[int]:
+        """The token ids that the model sampled."""
+        return [token for segment in self.segments if segment.sampled for token in segment.ids]
+
+    @property
     def pictures(self) -> list[Image.Image]:
         """The pictures of tools, in order."""
         return [picture for segment in self.segments for picture in segment.pictures]
+
+
+def one_turn(ids: Sequence[int]) -> Trajectory:
+    """The trajectory of a completion without tools."""
+    return Trajectory((Segment(ids, sampled=True),))
 
 
 @dataclass(frozen=True)

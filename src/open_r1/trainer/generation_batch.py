@@ -9,6 +9,7 @@ import torch
 from open_r1.data.record import Record
 from open_r1.rollout.prompts import Example, Prompt, RowNumber
 from open_r1.rollout.trajectory import ToolTurns
+from open_r1.rollout.turns import TurnRollout
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class GenerationBatch:
     `rows`, `examples` and `prompts` have one entry a row, the same object for rows of one group; prompts are on the
     device; a probe's greedy answers have no `rows`. `skip_old_pass`: TRL's next call for log-probs, of the old policy,
     needs none. `sampled`: what was sampled and scored already (`resampling`). `turns`: what tools put into each
-    completion, empty without tools. `stats` are those of `completion_stats`, set when TRL asks for rewards.
+    completion, empty without tools, as are the `rollouts`. `stats` are those of `completion_stats`, set when TRL asks
+    for rewards.
     """
 
     rows: list[RowNumber]
@@ -37,6 +39,7 @@ class GenerationBatch:
     skip_old_pass: bool
     sampled: SampledBatch | None = None
     turns: Sequence[ToolTurns | None] = ()
+    rollouts: Sequence[TurnRollout] = ()
     stats: dict[str, list[Any]] = field(default_factory=dict)
 
     @property

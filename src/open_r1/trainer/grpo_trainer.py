@@ -9,6 +9,7 @@ What differs from TRL 1.16, and why:
   - no token that stands for an image can be sampled (TRL bans one of the four);
   - groups without spread may be replaced before a step, rows drawn by difficulty (`resampling`, `row_choice`);
   - a part of each group may be sampled from noisy pictures (`noisy_rollouts`);
+  - tools answer calls as `rollout.turns` and `open_r1.tools` say (TRL's loop is wrong about pictures);
   - vLLM is started by `vllm_rollout` (TRL sends its colocated engine expanded prompts, which are expanded again);
   - a run that was stopped continues exactly (`checkpointing`).
 """
@@ -34,11 +35,14 @@ from open_r1.models.generation_defaults import flags_alone
 from open_r1.models.model_parts import bare_model
 from open_r1.models.quantization import trained_weights, unround_adapters
 from open_r1.rewards.trl_adapter import lost_gradings
-from open_r1.rollout.batching import groups_of, merge_images, permute_groups
+from open_r1.rollout.batching import Pictured, groups_of, merge_images, permute_groups
 from open_r1.rollout.image_tokens import refuse_image_tokens, with_banned
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, row_numbers
+from open_r1.rollout.trajectory import ToolTurns
+from open_r1.rollout.turns import with_tool_list, with_tool_options
 from open_r1.rollout.vision_features import with_features
+from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
@@ -64,7 +68,14 @@ from open_r1.trainer.outputs.row_rates import RowRates
 from open_r1.trainer.resampling import resampled
 from open_r1.trainer.rollout_ahead import Ahead
 from open_r1.trainer.row_choice import RowChoice, begin_next_rows, learn_of_rows
-from open_r1.trainer.transformers_rollout import transformers_rollout
+from open_r1.trainer.tool_turns import (
+    log_tools,
+    log_used_advantage,
+    messages_of_rollouts,
+    refuse_one_turn,
+    scored_tokens,
+)
+from open_r1.trainer.transformers_rollout import rollout_with_tools, transformers_rollout
 from open_r1.trainer.vllm_rollout import VLLMRollouts
 
 
@@ -100,10 +111,12 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         task: TaskArguments,
         callbacks: list[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
+        toolbox: Toolbox | None = None,
     ):
         """`records` and `eval_records` are sequences of `Record`s; `annotate` adds to a record what rewards need.
 
-        `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s.
+        `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s;
+        `toolbox` answers the calls of completions, None without tools.
         """
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
         self.box_space = task.box_space  # None where none is known, and no row asks for one
@@ -130,7 +143,8 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self.graded = not task.reward_funcs or "accuracy" in task.reward_funcs
         rank = self.accelerator.process_index
         self.rollouts = RolloutLog(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
-        template = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        self.toolbox = toolbox
+        template = with_tool_options({"chat_template": self.chat_template, **self.chat_template_kwargs}, toolbox)
         complete_fused_heads(self)
         if self.aux_loss_enabled:
             refuse_parts_of_router_loss(self.router_aux_loss_coef, args.tokens_per_forward)
@@ -143,7 +157,9 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         run_vision_on_all_ranks(self, self.fields)
         self.loader = PromptLoader(
             record_of=lambda row: annotate(self.records[row["split"]][row["row"]]),
-            conversation=lambda record, pictures: with_images(messages(record, instruction), pictures),
+            conversation=lambda record, pictures: with_images(
+                with_tool_list(messages(record, instruction), toolbox), pictures
+            ),
             processor=processor,
             fields=self.fields,
             workers=task.image_workers,
@@ -160,6 +176,8 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self.agreement_checked = False  # whether the first rollout was compared with a training pass
         self.ahead: Ahead | None = None  # the next generation, where it was begun
         self.engine = VLLMRollouts(self, self.banned_ids) if use_vllm else None
+        if toolbox is not None:
+            refuse_one_turn(self)
 
     # ------------------------------------------------------------------------------------------------- generation
 
@@ -170,6 +188,8 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             batch = self.batch = resampled(self, batch)
         output = super()._generate_and_score_completions([example.columns() for example in batch.examples])
         output["prompts"] = batch.prompts
+        if batch.rollouts:
+            output["turns"] = batch.turns
         if self.engine is not None:
             self.engine.check(self._metrics["train" if self.model.training else "eval"])
         if self.log_completions and self.log_multimodal:
@@ -179,6 +199,9 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             output["rows"] = batch.rows
             logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
             logged["noisy"] = logged_pictures(self)
+            if batch.rollouts:
+                logged["turns"] = [one.turns for one in batch.rollouts]
+                log_used_advantage(self, batch.rollouts, output["advantages"])
             if probe_is_due(self):
                 logged["dependency"] = probe_vision(self, output["completion_ids"], output["completion_mask"])
             self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
@@ -200,11 +223,19 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         """One Prompt a row; equal rows share one object."""
         unique = {id(example.prompt): example.prompt for example in examples}
         unique = {key: prompt.to(self.accelerator.device) for key, prompt in unique.items()}
-        if self.optimizations["reuse_vision_features"]:
-            backbone = self.backbone_of(self.model)
-            with self.accelerator.autocast():
-                unique = {key: with_features(backbone, prompt) for key, prompt in unique.items()}
+        unique = {key: self.with_vision(prompt) for key, prompt in unique.items()}
         return [unique[id(example.prompt)] for example in examples]
+
+    def with_vision(self, shown: Pictured) -> Pictured:
+        """A prompt, or turns of tools, with features of its pictures where the vision tower is frozen."""
+        if not self.optimizations["reuse_vision_features"]:
+            return shown
+        with self.accelerator.autocast():
+            return with_features(self.backbone_of(self.model), shown)
+
+    def turns_on_device(self, turns: ToolTurns) -> ToolTurns:
+        """Turns of tools as `prompts_on_device` makes prompts."""
+        return self.with_vision(turns.to(self.accelerator.device))
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
         heads, group = groups_of(self.batch.prompts)
@@ -217,8 +248,16 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         with self.watch.phase("rollout"), flags_alone(self.accelerator.unwrap_model(self.model)):
             completions = self._completions(*args, **kwargs)
         self.signals.check(self.accelerator)  # a rollout cut short by a signal ends here
-        self.refuse_image_tokens(completions[0])
+        sampled = [one.trajectory.sampled_ids for one in self.batch.rollouts]
+        self.refuse_image_tokens(sampled or completions[0])
         return completions
+
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        prompt_ids, ids, scored, completions, *others = super()._generate(prompts)
+        if self.batch.rollouts:
+            scored, completions = scored_tokens(self.batch.rollouts), messages_of_rollouts(self.batch.rollouts)
+            log_tools(self, self.batch.rollouts)
+        return prompt_ids, ids, scored, completions, *others
 
     def refuse_image_tokens(self, ids: list[list[int]]) -> None:
         """Raises ImageTokenSampled, on all ranks, if a completion of any has an image token."""
@@ -237,6 +276,10 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             types = {name: [p.types[name].tolist() for p in prompts] for name in prompts[0].types}
             fields = merge_images(prompts, packed=False) | types
             return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
+        if self.toolbox is not None:
+            self.batch.rollouts = rollout_with_tools(self, self.batch.examples, prompts)
+            self.batch.turns = [one.tensors for one in self.batch.rollouts]
+            return [one.trajectory.ids for one in self.batch.rollouts], None
         return transformers_rollout(self, prompts), None
 
     def _calculate_rewards(
@@ -294,11 +337,12 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         for part in micro_batches[window - self._micro_batch_count :]:
             with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
                 lengths = part["completion_mask"].sum(dim=1).tolist()
-                scores = self.score_in_parts(self.model, part["prompts"], part["completion_ids"], lengths)
+                batch = (part["prompts"], part["completion_ids"], lengths)
+                scores = self.score_in_parts(self.model, *batch, turns=part.get("turns", ()))
             part["old_per_token_logps"] = scores.logps
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        rows = LossRows(rows_with_signal(self, inputs))
+        rows = LossRows(rows_with_signal(self, inputs), inputs.get("turns", ()))
         if not any(rows.prompts):
             return sum((p * 0).sum() for p in model.parameters() if p.requires_grad)
         if self.model.training and rewards_looking(self.args):

@@ -32,6 +32,7 @@ from open_r1.rewards.registry import BY_METHOD
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
 from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
 from open_r1.tasks.find import find_task
+from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -42,6 +43,7 @@ from open_r1.trainer.outputs.callbacks import Curves, Progress
 from open_r1.trainer.outputs.endings import say_beginning, say_end
 from open_r1.trainer.outputs.hub import card_of, recipe_of
 from open_r1.trainer.preflight import show_preflight
+from open_r1.trainer.tool_turns import less_listing, refuse_unknown_space, toolbox_of
 from open_r1.trainer.vllm_rollout import refuse_unknown_to_vllm
 
 logger = logging.getLogger(__name__)
@@ -61,8 +63,8 @@ def run_grpo(
     with only_run(training):
         processor = load_processor(model_args, task, training.trust_remote_code)
         resume = plan_resume(records, task, training, model_args, processor)
-        rewards = start_rewards(task)
-        trainer = make_grpo_trainer(records, eval_records, rewards, processor, task, training, model_args)
+        rewards, toolbox = start_rewards(task), toolbox_of(training, processor)
+        trainer = make_grpo_trainer(records, eval_records, rewards, processor, task, training, model_args, toolbox)
         show_preflight(trainer)
         train_and_save(trainer, task, training, model_args, resume)
     return trainer
@@ -111,13 +113,16 @@ def make_grpo_trainer(
     task: TaskArguments,
     training: GRPOArguments,
     model_args: VLMConfig,
+    toolbox: Toolbox | None = None,
 ) -> VLMGRPOTrainer:
     """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = find_task(task.task_type, task.prompt_template).prompts[task.prompt_mode]
     frame = frame_of_run(processor, task, training, model_args)
+    refuse_unknown_space(toolbox, frame)
     check = place_check(frame.missing) if BY_METHOD & {reward.name for reward in rewards} else no_problems
+    limits = less_listing(row_limits(task, training, model_args), toolbox, processor)
     for rows in (records, eval_records or ()):
-        limits, template = row_limits(task, training, model_args), training.chat_template_kwargs
+        template = training.chat_template_kwargs
         refuse_unusable_prompts(rows, processor, instruction, limits, template=template, check=check)
     refuse_unknown_to_vllm(training, model_args)
     model = load_model(model_args, training)
@@ -135,6 +140,7 @@ def make_grpo_trainer(
         task=task,
         callbacks=[Curves(training.output_dir)],
         peft_config=lora_config(model_args, model, vision_parts(model)),
+        toolbox=toolbox,
     )
     if not training.disable_tqdm:
         trainer.remove_callback(ProgressCallback)

@@ -1,14 +1,19 @@
 """Rollouts by transformers: completions of a generation batch, under DDP, DeepSpeed or FSDP."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
+from transformers import PreTrainedModel
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
 from open_r1.models.model_parts import bare_model
-from open_r1.rollout.generation import generate_groups
-from open_r1.rollout.prompts import Prompt
-from open_r1.trainer.checks.rollout_agreement import check_agreement, recorder_for
+from open_r1.rollout.generation import generate_groups, remaining_config
+from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.trajectory import one_turn
+from open_r1.rollout.turns import TurnRollout, TurnSampler
+from open_r1.trainer.checks.rollout_agreement import LogProbRecorder, check_agreement, recorder_for
 from open_r1.trainer.distributed import is_zero3
 from open_r1.trainer.protocols import RolloutTrainer
 
@@ -19,34 +24,79 @@ def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> 
     All ranks call it. After a stop signal a rank's completions are cut off. Raises Disagreement, on all ranks, if the
     log-probs of the first group differ from training's.
     """
-    args = trainer.args
-    independent = not trainer.is_fsdp_enabled and (not is_zero3(trainer.accelerator) or args.ds3_gather_for_generation)
+    with generating(trainer) as model:
+        recorder = recorder_for(trainer, model, prompts)
+        completion_ids = sample_turn(trainer, model, recorder, prompts, range(len(prompts)))
+    if recorder is not None:
+        trainer.refuse_image_tokens(completion_ids)  # before a pass over them fails with another error
+        check_agreement(trainer, recorder, prompts, [one_turn(ids) for ids in completion_ids])
+    return completion_ids
+
+
+def rollout_with_tools(
+    trainer: RolloutTrainer, examples: Sequence[Example], prompts: Sequence[Prompt]
+) -> list[TurnRollout]:
+    """As `transformers_rollout`, of completions in which the run's tools answer calls."""
+    with generating(trainer) as model:
+        recorder = recorder_for(trainer, model, prompts)
+        rollouts = TurnSampler(
+            sample=partial(sample_turn, trainer, model, recorder),
+            toolbox=trainer.toolbox,
+            processor=trainer.processing_class,
+            fields=trainer.fields,
+            template=trainer.loader.template,
+            ends=trainer.eos_token_ids,
+            tokens=trainer.max_completion_length,
+            place=trainer.turns_on_device,
+        ).rollouts(examples, prompts)
+    if recorder is not None:
+        trajectories, turns = [one.trajectory for one in rollouts], [one.tensors for one in rollouts]
+        trainer.refuse_image_tokens([one.sampled_ids for one in trajectories])
+        check_agreement(trainer, recorder, prompts, trajectories, turns)
+    return rollouts
+
+
+@contextmanager
+def generating(trainer: RolloutTrainer) -> Iterator[PreTrainedModel]:
+    """Inside this context a rank's model can generate: the engine's wrapper is off, weights are whole."""
     with (
         profiling_context(trainer, "transformers.generate"),
         unwrap_model_for_generation(
             trainer.model_wrapped,
             trainer.accelerator,
-            gather_deepspeed3_params=args.ds3_gather_for_generation,
+            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
             generation_kwargs=trainer.generation_kwargs,
-            gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ) as model,
         trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
         trainer.accelerator.autocast(),
     ):
-        # independent ranks hold all weights, so finished rows can leave the batch
-        options = {"compact": True, "synced_gpus": False} if independent else {"compact": False}
-        recorder = recorder_for(trainer, model, prompts)
-        completion_ids = generate_groups(
-            model,
-            bare_model(model).base_model,
-            prompts,
-            trainer.generation_config,
-            trainer.eos_token_ids,
-            recorder=recorder,
-            stop=trainer.signals.stop_requested,
-            **options,
-        )
+        yield model
+
+
+def sample_turn(
+    trainer: RolloutTrainer,
+    model: PreTrainedModel,
+    recorder: LogProbRecorder | None,
+    prompts: Sequence[Prompt],
+    rows: Sequence[int],
+    most: int | None = None,
+) -> list[list[int]]:
+    """Token ids of the next turn of each prompt, at most `most`, by default the whole budget; `rows` are the prompts'
+    places in the batch."""
+    args, config = trainer.args, trainer.generation_config
+    independent = not trainer.is_fsdp_enabled and (not is_zero3(trainer.accelerator) or args.ds3_gather_for_generation)
+    # independent ranks hold all weights, so finished rows can leave the batch
+    options = {"compact": True, "synced_gpus": False} if independent else {"compact": False}
     if recorder is not None:
-        trainer.refuse_image_tokens(completion_ids)  # before a pass over them fails with another error
-        check_agreement(trainer, recorder, prompts, completion_ids)
-    return completion_ids
+        recorder.begin_turn(rows)
+    return generate_groups(
+        model,
+        bare_model(model).base_model,
+        prompts,
+        config if most is None else remaining_config(config, config.max_new_tokens - most),
+        trainer.eos_token_ids,
+        recorder=recorder,
+        stop=trainer.signals.stop_requested,
+        **options,
+    )

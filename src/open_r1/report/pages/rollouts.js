@@ -75,7 +75,7 @@ function turn(by) {
 function groupCard(group, f) {
   const noisy = (group.noisy_images || []).map((name, number) => frame(name, number, "under noise, as the completions marked noisy saw it"));
   const frames = [...group.images.map((name, number) => frame(name, number)), ...noisy];
-  const cards = group.completions.map((c) => completionCard(c, completionPasses(c, group, f)));
+  const cards = group.completions.map((c) => completionCard(c, completionPasses(c, group, f), group));
   const choose = (chosen) => {
     cards.forEach((card, i) => card.setAttribute("aria-pressed", i === chosen));
     frames.forEach((one) => one.outline(group, chosen));
@@ -143,14 +143,33 @@ function shaded(dependency) {
   });
 }
 
-function completionCard(c, passes) {
+// A completion with tools: all pictures of the row and of its tools with the boxes that were asked for, then the turns.
+function strip(c, group) {
+  const answers = c.turns.flatMap((turn) => turn.answers);
+  const names = [...group.images, ...answers.flatMap((answer) => answer.images)];
+  const asked = answers.map((answer) => answer.asked).filter(Boolean);
+  if (!answers.length || !names.length) return null;
+  return el("div", { class: "strip" }, ...names.map((name, number) => {
+    const one = frame(name, number);
+    one.outline({ gold: [], completions: [{ outlines: asked }] }, 0);
+    return one.node;
+  }));
+}
+
+function turnsOf(c) {
+  return c.turns.flatMap((turn) => [el("pre", {}, turn.text), ...turn.answers.map((answer) =>
+    el("pre", { class: answer.error ? "answer failed" : "answer" }, el("b", {}, answer.name || "malformed call"), answer.images.length ? ` ${answer.images.length} picture(s) ` : " ", answer.text))]);
+}
+
+function completionCard(c, passes, group) {
   const side = c.advantage > 1e-6 ? "up" : c.advantage < -1e-6 ? "down" : "flat";
   const parts = Object.entries(c.rewards).flatMap(([name, value]) => [el("span", {}, name), el("span", {}, value === null ? "–" : value.toFixed(3))]);
   const tags = [c.noisy ? el("span", { class: "tag" }, "noisy") : null, c.truncated ? el("span", { class: "tag" }, "truncated") : null, isUnparsed(c) ? el("span", { class: "tag" }, "unparsed") : null].filter(Boolean);
   const read = isUnparsed(c) || c.parsed === undefined ? null : el("div", { class: "read" }, "read: " + c.parsed);
   return el("div", { class: passes ? "completion" : "completion dim", role: "button", tabindex: 0 },
     el("div", { class: "score" }, el("span", {}, "reward ", el("b", {}, c.reward.toFixed(3))), el("span", { class: side, title: "advantage" }, signed(c.advantage))),
-    el("div", { class: "parts" }, ...parts), tags.length ? el("div", {}, ...tags) : null, el("pre", {}, ...(c.dependency ? shaded(c.dependency) : [c.text])), read,
+    el("div", { class: "parts" }, ...parts), tags.length ? el("div", {}, ...tags) : null, c.turns ? strip(c, group) : null,
+    ...(c.turns ? turnsOf(c) : [el("pre", {}, ...(c.dependency ? shaded(c.dependency) : [c.text]))]), read,
     c.tokens === undefined ? null : el("div", { class: "soft num" }, c.tokens + " tokens"));
 }
 

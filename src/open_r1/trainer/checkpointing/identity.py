@@ -56,7 +56,7 @@ MAY_DIFFER: dict[str, str] = {
     ),
     "bounds of what is refused or given up": (
         "check_packing max_prompt_length reward_seconds reward_memory_gb rewards_in_process reward_errors "
-        "trust_remote_code"
+        "tool_seconds tool_memory_gb tool_errors trust_remote_code"
     ),
     "how ranks, workers and engines are placed": (
         "use_cpu local_rank ddp_timeout ddp_backend ddp_bucket_cap_mb ddp_find_unused_parameters "
@@ -77,7 +77,7 @@ MAY_DIFFER: dict[str, str] = {
 SHAPING: dict[str, str] = {
     "prompts and rewards": (
         "task_type prompt_mode prompt_template box_space reward_funcs reward_method reward_weights val_split_ratio "
-        "fields columns chat_template_kwargs chat_template_path"
+        "fields columns chat_template_kwargs chat_template_path tools max_tool_turns max_tool_images max_tool_pixels"
     ),
     "the policy": (
         "model_name_or_path model_revision dtype attn_implementation model_init_kwargs freeze_vision_modules "
@@ -144,7 +144,7 @@ def run_facts(
     }
     files = (
         deepspeed_facts(training.deepspeed)
-        | reward_facts((task.task_type, *rewards_of(task)))
+        | reward_facts((task.task_type, *rewards_of(task), *(getattr(training, "tools", None) or ())))
         | processor_facts(processor)
     )
     files |= template_facts(getattr(training, "chat_template_path", None))

@@ -9,6 +9,7 @@ of each group is computed alone too, by the model's own count. Later rollouts ha
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from open_r1.errors import RunEnded
 from open_r1.models.model_parts import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.trajectory import ToolTurns, Trajectory
 from open_r1.trainer.forward.log_probs import computation_bytes
 from open_r1.trainer.forward.shared_prefix import dropout_of
 from open_r1.trainer.protocols import RolloutTrainer
@@ -34,25 +36,38 @@ class Disagreement(RunEnded):
 class LogProbRecorder(StoppingCriteria):
     """Records the log-probs that `generate` gives to the sampled tokens of the `watched` rows; it stops no row.
 
-    `rows` are the numbers of the batch's rows, which `rollout.generation` updates when finished rows leave it.
+    `rows` are places among the rows of the turn in progress, which `rollout.generation` updates when finished rows
+    leave the batch; `turn_rows` are the numbers of the latter. `logps` holds a list for each turn of a watched row.
     """
 
     def __init__(self, model: PreTrainedModel, watched: Sequence[range], temperature: float):
         self.watched, self.temperature = watched, temperature
-        self.rows = torch.arange(0)
-        self.logps: dict[int, list[float]] = {row: [] for rows in watched for row in rows}
+        self.rows, self.turn_rows = torch.arange(0), range(0)
+        self.logps: dict[int, list[list[float]]] = {row: [] for rows in watched for row in rows}
         self.handle = model.register_forward_hook(self._record_logits)
+
+    def begin_turn(self, rows: Sequence[int]) -> None:
+        """What is recorded from now on belongs to the next turn of these rows."""
+        self.turn_rows = rows
+        for row in self.logps.keys() & set(rows):
+            self.logps[row].append([])
+
+    def of(self, row: int, trajectory: Trajectory) -> list[float]:
+        """The log-probs of the sampled tokens of a watched row; a turn goes on behind its end until its row leaves."""
+        lengths = [len(segment.ids) for segment in trajectory.segments if segment.sampled]
+        return [logp for turn, length in zip(self.logps[row], lengths, strict=True) for logp in turn[:length]]
 
     def _record_logits(self, module: torch.nn.Module, args: Any, output: Any) -> None:
         self.logits = output.logits[:, -1]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        at = [(place, row) for place, row in enumerate(self.rows.tolist()) if row in self.logps]
+        numbers = [self.turn_rows[row] for row in self.rows.tolist()]
+        at = [(place, row) for place, row in enumerate(numbers) if row in self.logps]
         places = torch.tensor([place for place, _ in at], dtype=torch.long, device=self.logits.device)
         logps = (self.logits[places].float() / self.temperature).log_softmax(dim=-1)
         sampled = logps.gather(1, input_ids.to(places.device)[places, -1:])[:, 0]
         for (_, row), logp in zip(at, sampled.tolist(), strict=True):
-            self.logps[row].append(logp)
+            self.logps[row][-1].append(logp)
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
@@ -78,7 +93,8 @@ def check_agreement(
     trainer: RolloutTrainer,
     recorder: LogProbRecorder,
     prompts: Sequence[Prompt],
-    completion_ids: Sequence[list[int]],
+    completions: Sequence[Trajectory],
+    turns: Sequence[ToolTurns | None] = (),
 ) -> float:
     """Mean |difference| of the log-probs of a watched group, the largest of all groups and ranks. Raises Disagreement,
     on all ranks."""
@@ -86,9 +102,10 @@ def check_agreement(
     gaps: list[tuple[float, float]] = []  # of each group: rollouts from training, training from rows alone
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
         for rows in recorder.watched:
-            training = logps_of(trainer, prompts, completion_ids, rows)
-            alone = logps_of(trainer, prompts, completion_ids, rows[:1], shared=False, own_positions=True)
-            sampling = [recorder.logps[row][: len(completion_ids[row])] for row in rows]
+            batch = (trainer, prompts, completions, turns)
+            training = logps_of(*batch, rows)
+            alone = logps_of(*batch, rows[:1], shared=False, own_positions=True)
+            sampling = [recorder.of(row, completions[row]) for row in rows]
             gaps.append((mean_gap(sampling, training), mean_gap(training[:1], alone)))
     largest = torch.tensor(gaps, device=trainer.accelerator.device).amax(dim=0)[None]
     from_training, from_alone = trainer.accelerator.gather(largest).amax(dim=0).tolist()
@@ -111,16 +128,19 @@ def check_agreement(
 def logps_of(
     trainer: RolloutTrainer,
     prompts: Sequence[Prompt],
-    completion_ids: Sequence[list[int]],
+    completions: Sequence[Trajectory],
+    turns: Sequence[ToolTurns | None],
     rows: range,
     **options: Any,
 ) -> list[list[float]]:
-    """The trainer's log-probs of these rows' completions; `options` go to `score_completions`."""
-    ids = [completion_ids[row] for row in rows]
-    completions = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
-    batch = ([prompts[row] for row in rows], completions.to(trainer.accelerator.device), list(map(len, ids)))
+    """The trainer's log-probs of the tokens that were sampled in these rows; `options` go to `score_completions`."""
+    ids = [completions[row].ids for row in rows]
+    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True)
+    batch = ([prompts[row] for row in rows], padded.to(trainer.accelerator.device), list(map(len, ids)))
+    if turns:
+        options["turns"] = [turns[row] for row in rows]
     logps = trainer.score_completions(trainer.model, *batch, **options).logps.tolist()
-    return [row[: len(tokens)] for row, tokens in zip(logps, ids, strict=True)]
+    return [list(compress(own, completions[row].scored)) for own, row in zip(logps, rows, strict=True)]
 
 
 def mean_gap(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:

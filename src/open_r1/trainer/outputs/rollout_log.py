@@ -5,7 +5,7 @@ A line of `rollouts.jsonl` is one group:
 "completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
 Completions that `--vision_probe` looked at have a `"dependency"` too: each token's text, and the nats by which the
 pictures make it likelier than blank ones. With `--noisy_rollouts` a group has `"noisy_images"`, and completions that
-were sampled from those `"noisy": true`.
+were sampled from those `"noisy": true`. With tools they have `"turns"` (`turn_log`), and `text` is the last turn's.
 `step` counts the optimizer steps before it; `parsed` is the answer of the accuracy method, as short text, or
 null; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
 `open_r1.rewards.base.Outline`. A picture is stored once, named by its content. A long run keeps its newest groups,
@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,11 @@ from open_r1.errors import UsageError
 from open_r1.report.thinning import thin_rollouts
 from open_r1.rewards.base import Outline
 from open_r1.rewards.drawing import answered_outlines, gold_outlines
+from open_r1.rewards.turns import completion_text
 from open_r1.rollout.prompts import Example
+from open_r1.tools.messages import ModelTurn
 from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
+from open_r1.trainer.outputs.turn_log import logged_turns
 
 SAVED_PICTURE_SIDE = 448  # pixels of a saved picture's longer side
 LOSSLESS = 128 * 128  # pixels up to which a picture is stored as it is
@@ -91,12 +94,16 @@ class RolloutLog:
                     "tokens": scored["tokens"][i],
                     "truncated": scored["truncated"][i],
                     "outlines": self._outlines(scored["completions"][i], record),
+                    **({"turns": self._turns(scored["turns"][i], example)} if "turns" in scored else {}),
                     **({"dependency": shading} if (shading := scored.get("dependency", {i: None})[i]) else {}),
                     **({"noisy": True} if noisy[i] else {}),
                 }
                 for i in rows
             ],
         }
+
+    def _turns(self, turns: Sequence[ModelTurn], example: Example) -> list[dict[str, Any]]:
+        return logged_turns(turns, example.record, example.pictures, self._save_picture)
 
     def _outlines(self, completion: str, record: Record) -> list[dict[str, Any]]:
         return outlines_json(answered_outlines(completion, record) if self.graded else ())
@@ -161,7 +168,7 @@ def newest_completions(logs: Mapping[str, Any], accelerator: Accelerator, count:
         return list(values)[-ranks * count :][rank * count : (rank + 1) * count]
 
     return {
-        "completions": [completion[0]["content"] for completion in of_this_rank(logs["completion"])],
+        "completions": [completion_text(completion) for completion in of_this_rank(logs["completion"])],
         "rewards": {
             name: [None if math.isnan(value) else value for value in of_this_rank(values)]  # NaN: does not apply
             for name, values in logs["rewards"].items()

@@ -1,0 +1,52 @@
+"""Tools in an evaluation: its toolbox, and completions with their turns as chat messages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import ProcessorMixin
+
+from open_r1.evaluation.settings import EvaluationSettings
+from open_r1.rewards.turns import Message
+from open_r1.rollout.turns import TurnRollout
+from open_r1.tools.limits import ToolLimits
+from open_r1.tools.messages import turn_messages
+from open_r1.tools.toolbox import Toolbox, make_toolbox
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A completion: token `ids` (C,), and with tools its `messages`, else None, and whether a limit cut them off."""
+
+    ids: list[int]
+    messages: list[Message] | None = None
+    limited: bool = False
+
+    @property
+    def calls(self) -> int:
+        """The number of answers that tools gave."""
+        return sum(message["role"] == "tool" for message in self.messages or ())
+
+
+def evaluated_toolbox(settings: EvaluationSettings, processor: ProcessorMixin) -> Toolbox | None:
+    """The tools of `--tools`; None without. Raises UsageError and ValueError for those that cannot be loaded."""
+    if not settings.tools:
+        return None
+    limits = ToolLimits(settings.max_tool_turns, settings.max_tool_images, settings.max_tool_pixels)
+    return make_toolbox(settings.tools, processor.chat_template, limits, settings.tool_seconds)
+
+
+def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:
+    """Rollouts with tools as an evaluation scores them."""
+    return [Sampled(one.trajectory.ids, turn_messages(one.turns), one.limit is not None) for one in rollouts]
+
+
+def tool_fields(sampled: Sampled, line: Mapping[str, Any]) -> dict[str, Any]:
+    """What tools add to a line of `predictions.jsonl`: all turns, and the number of calls as a field of `--by`."""
+    if sampled.messages is None:
+        return {}
+    return {
+        "turns": sampled.messages,
+        "by": {**line["by"], "tool_calls": str(sampled.calls)},
+        "truncated": line["truncated"] or sampled.limited,
+    }

@@ -1,0 +1,187 @@
+"""Rollouts with tool turns: a row whose turn calls a tool goes on behind the tool's answer, its pictures in place.
+
+A turn ends at the ordinary end token. The tool's tokens are what the chat template writes between two turns of the
+model, pictures expanded by the processor; what was sampled is never tokenized again. The budget of tokens counts all
+tokens of a completion; an answer for which tokens, turns or pictures do not suffice is left out as a whole, and the
+completion ends with the call.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from transformers import ProcessorMixin
+
+from open_r1.data.control_tokens import ControlTokens, control_tokens
+from open_r1.rollout.batching import merge_images
+from open_r1.rollout.processor_fields import PromptFields, Values
+from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.tool_turns import tool_turns_of
+from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
+from open_r1.rollout.vision_features import join_features
+from open_r1.tools.between import text_between
+from open_r1.tools.listing import OfferedChat, offer_tools
+from open_r1.tools.messages import ModelTurn
+from open_r1.tools.toolbox import ToolAnswer, Toolbox
+
+THOUGHT_TAG = "<think>"  # with which some templates begin the model's turn
+
+
+@dataclass(frozen=True)
+class TurnRollout:
+    """A completion: its tokens, what tools put into it as tensors (None where none acted), and its `turns` as text, of
+    which the last has calls without answers where `limit`, a flag with its value, left these out."""
+
+    trajectory: Trajectory
+    tensors: ToolTurns | None
+    turns: Sequence[ModelTurn]
+    limit: str | None
+
+
+class Sample(Protocol):
+    """Samples one turn: token ids up to and with the end token, for prompts of these rows, of at most so many."""
+
+    def __call__(self, prompts: Sequence[Prompt], rows: Sequence[int], most: int) -> list[list[int]]: ...
+
+
+@dataclass
+class Row:
+    """A row in progress; `made` is what the processor made of each segment of tools."""
+
+    example: Example
+    prompt: Prompt
+    segments: list[Segment] = field(default_factory=list)
+    made: list[Values] = field(default_factory=list)
+    turns: list[ModelTurn] = field(default_factory=list)
+    limit: str | None = None
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """The segments so far."""
+        return Trajectory(tuple(self.segments))
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The row's own pictures, then those of tools."""
+        return [*self.example.pictures, *self.trajectory.pictures]
+
+
+@dataclass(frozen=True)
+class TurnSampler:
+    """How completions with tools are sampled.
+
+    `template` holds options of the chat template; `ends` are the end tokens; `tokens` is the most of a completion;
+    `place` brings a completion's tool turns to the device, with features of a frozen vision tower where prompts have
+    them.
+    """
+
+    sample: Sample
+    toolbox: Toolbox
+    processor: ProcessorMixin
+    fields: PromptFields
+    template: Mapping[str, Any]
+    ends: Sequence[int]
+    tokens: int
+    place: Callable[[ToolTurns], ToolTurns]
+
+    def rollouts(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> list[TurnRollout]:
+        """One completion for each row; rows of a group hold the same Prompt, which their first turns share."""
+        rows = [Row(example, prompt) for example, prompt in zip(examples, prompts, strict=True)]
+        running = list(range(len(rows)))
+        while running:
+            self.sample_turn(rows, running)
+            running = sorted(self.answered(rows, running))
+        return [TurnRollout(row.trajectory, self.tensors(row), tuple(row.turns), row.limit) for row in rows]
+
+    def sample_turn(self, rows: Sequence[Row], running: Sequence[int]) -> None:
+        """Append the next turn of the model to these rows, each within its budget."""
+        left = [self.tokens - len(rows[i].trajectory.ids) for i in running]
+        sampled = self.sample([self.continued(rows[i]) for i in running], running, max(left))
+        for i, ids, budget in zip(running, sampled, left, strict=True):
+            rows[i].segments.append(Segment(ids[:budget], sampled=True))
+            rows[i].turns.append(self.read(rows[i].prompt, ids[:budget]))
+
+    def read(self, prompt: Prompt, ids: Sequence[int]) -> ModelTurn:
+        """A turn as text, with its calls; one that came to no end calls nothing."""
+        ended = bool(ids) and ids[-1] in self.ends
+        text = self.processor.tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False)
+        begun = self.processor.tokenizer.decode(prompt.ids[-2 * len(THOUGHT_TAG) :].tolist())
+        return ModelTurn(text, self.toolbox.read(text, begun.rstrip().endswith(THOUGHT_TAG)) if ended else ())
+
+    def answered(self, rows: Sequence[Row], running: Sequence[int]) -> Iterator[int]:
+        """Answer the calls of these rows' last turns, many at once; the rows that go on."""
+        limits, asking = self.toolbox.limits, []
+        for i in running:
+            row = rows[i]
+            if row.turns[-1].calls:
+                row.limit = limits.reached(len(row.made), len(row.trajectory.pictures), 0)
+                asking += [] if row.limit else [i]
+        asked = [(rows[i].turns[-1].calls, rows[i].pictures, rows[i].example.record) for i in asking]
+        for number, answers in self.toolbox.answer_many(asked):
+            if self.append(rows[asking[number]], answers):
+                yield asking[number]
+
+    def append(self, row: Row, answers: Sequence[ToolAnswer]) -> bool:
+        """Append answers to a row, unless they leave no token for the model, or have too many pictures."""
+        last, end = row.turns[-1], row.segments[-1].ids[-1]
+        ended_by = self.processor.tokenizer.decode([end])
+        text, pictures = text_between(self.processor, answers, self.template, self.control, ended_by)
+        values, so_far = self.processed(text, pictures), row.trajectory
+        segment = Segment(values["input_ids"][0].tolist(), sampled=False, pictures=tuple(pictures))
+        row.limit = self.toolbox.limits.reached(len(row.made), len(so_far.pictures), len(pictures))
+        if row.limit is None and len(so_far.ids) + len(segment.ids) >= self.tokens:
+            row.limit = f"max_completion_length {self.tokens}"
+        if row.limit is None:
+            row.segments.append(segment)
+            row.made.append(values)
+            row.turns[-1] = ModelTurn(last.text, last.calls, answers)
+        return row.limit is None
+
+    @cached_property
+    def control(self) -> ControlTokens:
+        """What must not stand in a tool's text."""
+        return control_tokens(self.processor, self.template)
+
+    def processed(self, text: str, pictures: Sequence[Image.Image]) -> Values:
+        """The processor's fields of a text with its pictures, expanded."""
+        images = {"images": [list(pictures)]} if pictures else {}
+        made = self.processor(text=[text], add_special_tokens=False, return_tensors="pt", **images)
+        return {name: value for name, value in made.items() if torch.is_tensor(value)}
+
+    def tensors(self, row: Row) -> ToolTurns | None:
+        """A row's tool turns on the device, None where it has none."""
+        return self.place(tool_turns_of(row.trajectory, self.fields, row.made)) if row.made else None
+
+    def continued(self, row: Row) -> Prompt:
+        """The prompt of a row's next turn."""
+        turns = self.tensors(row)
+        return row.prompt if turns is None else continued(row.prompt, row.trajectory.ids, turns)
+
+
+def continued(prompt: Prompt, ids: Sequence[int], turns: ToolTurns) -> Prompt:
+    """A prompt and the completion so far, token `ids` (C,), as the prompt of what follows."""
+    positions = torch.cat([prompt.positions, prompt.positions[..., -1:] + 1 + turns.positions], dim=-1)
+    pictured = [part for part in (prompt, turns) if part.images]
+    features = [part.features for part in pictured]
+    known = bool(features) and all(each is not None for each in features)
+    return Prompt(
+        torch.cat([prompt.ids, torch.tensor(ids, device=prompt.ids.device)]),
+        positions,
+        {name: torch.cat([value, turns.types[name]]) for name, value in prompt.types.items()},
+        merge_images(pictured, packed=True),
+        prompt.joins or turns.joins,
+        join_features(features) if known else None,
+    )
+
+
+def with_tool_list(chat: OfferedChat, toolbox: Toolbox | None) -> OfferedChat:
+    """A prompt's messages, with the list of tools where the chat template does not write it."""
+    return chat if toolbox is None else offer_tools(chat, toolbox)[0]
+
+
+def with_tool_options(template: Mapping[str, Any], toolbox: Toolbox | None) -> dict[str, Any]:
+    """Options of the chat template, with the tools where it lists them."""
+    return dict(template) | ({} if toolbox is None else offer_tools([{"role": "system", "content": []}], toolbox)[1])

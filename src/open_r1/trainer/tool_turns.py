@@ -1,0 +1,113 @@
+"""What a run with tools does beside sampling: its tools, which tokens count, what rewards see, metrics."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from transformers import ProcessorMixin
+
+from open_r1.config.training_arguments import GRPOArguments
+from open_r1.data.prompt_length import Limit
+from open_r1.errors import UsageError
+from open_r1.rewards.turns import Message
+from open_r1.rollout.annotation import BoxFrame
+from open_r1.rollout.turns import TurnRollout
+from open_r1.tools.limits import ToolLimits
+from open_r1.tools.listing import offer_tools
+from open_r1.tools.messages import turn_messages
+from open_r1.tools.toolbox import Toolbox, make_toolbox
+from open_r1.trainer.protocols import RolloutTrainer
+
+
+def toolbox_of(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | None:
+    """The run's tools, with their workers started before CUDA starts; None without --tools. Raises UsageError."""
+    if not training.tools:
+        return None
+    limits = ToolLimits(training.max_tool_turns, training.max_tool_images, training.max_tool_pixels)
+    bounds = (training.tool_seconds, training.tool_memory_gb, training.tool_errors)
+    toolbox = make_toolbox(training.tools, processor.chat_template, limits, *bounds)
+    toolbox.start()
+    return toolbox
+
+
+def refuse_unknown_space(toolbox: Toolbox | None, frame: BoxFrame) -> None:
+    """Raises UsageError where a tool reads boxes in a space that is not known."""
+    if toolbox is not None and toolbox.needs_frame and frame.missing:
+        raise UsageError(f"--tools: a tool reads boxes that the model writes; {frame.missing}")
+
+
+def less_listing(limits: Sequence[Limit], toolbox: Toolbox | None, processor: ProcessorMixin) -> list[Limit]:
+    """Limits of a prompt, less the tokens of the list of tools that stands in each."""
+    if toolbox is None:
+        return list(limits)
+    plain = [{"role": "user", "content": [{"type": "text", "text": "."}]}]
+    offered, options = offer_tools(plain, toolbox)
+    texts = [
+        processor.apply_chat_template(chat, tokenize=False, **more) for chat, more in ((offered, options), (plain, {}))
+    ]
+    longer, shorter = (len(ids) for ids in processor.tokenizer(texts, add_special_tokens=False)["input_ids"])
+    listing = longer - shorter
+    return [
+        replace(limit, tokens=limit.tokens - listing, expected=f"{limit.expected}, of which {listing} list the tools")
+        for limit in limits
+    ]
+
+
+def refuse_one_turn(trainer: RolloutTrainer) -> None:
+    """Raises UsageError for a model whose rollouts are one turn."""
+    if reason := trainer.optimizations.off["prefill_once"]:
+        raise UsageError(f"--tools: got a model whose completions cannot go on behind a tool's answer: {reason}")
+
+
+def scored_tokens(rollouts: Sequence[TurnRollout]) -> list[list[int]]:
+    """1 for tokens that the model sampled, 0 for those of tools, as TRL's tool mask."""
+    return [list(map(int, one.trajectory.scored)) for one in rollouts]
+
+
+def messages_of_rollouts(rollouts: Sequence[TurnRollout]) -> list[list[Message]]:
+    """Completions as rewards and logs take them."""
+    return [turn_messages(one.turns) for one in rollouts]
+
+
+def tool_counts(rollout: TurnRollout) -> dict[str, float]:
+    """What is counted of one completion."""
+    answers = [answer for turn in rollout.turns for answer in turn.answers]
+    return {
+        "calls": float(sum(len(turn.calls) for turn in rollout.turns)),
+        "answers": float(len(answers)),
+        "errors": float(sum(answer.error for answer in answers)),
+        "truncated": float(rollout.limit is not None),
+        "used": float(bool(answers)),
+        "sampled": float(sum(rollout.trajectory.scored)),
+        "tokens": float(len(rollout.trajectory.ids)),
+    }
+
+
+def log_tools(trainer: RolloutTrainer, rollouts: Sequence[TurnRollout]) -> None:
+    """Log means over the completions of all ranks; errors are a share of the answers."""
+    counts = [tool_counts(one) for one in rollouts]
+    sums = torch.tensor([[*map(sum, zip(*(each.values() for each in counts), strict=True)), len(counts)]])
+    gathered = trainer.accelerator.gather(sums.to(trainer.accelerator.device)).sum(dim=0).tolist()
+    total = dict(zip([*counts[0], "completions"], gathered, strict=True))
+    values = {
+        "tools/calls": total["calls"] / total["completions"],
+        "tools/errors": total["errors"] / max(total["answers"], 1),
+        "tools/truncated": total["truncated"] / total["completions"],
+        "tools/used_share": total["used"] / total["completions"],
+        "tools/sampled_tokens": total["sampled"] / total["completions"],
+        "tools/answer_tokens": (total["tokens"] - total["sampled"]) / total["completions"],
+    }
+    metrics = trainer._metrics["train" if trainer.model.training else "eval"]
+    for name, value in values.items():
+        metrics[name].append(value)
+
+
+def log_used_advantage(trainer: RolloutTrainer, rollouts: Sequence[TurnRollout], advantages: torch.Tensor) -> None:
+    """Log the mean advantage of completions that use a tool, over groups of all ranks in which others use none."""
+    used = torch.tensor([any(turn.answers for turn in one.turns) for one in rollouts], device=advantages.device)
+    groups = used.view(-1, trainer.num_generations).float()
+    mixed = ((groups.mean(dim=1) % 1) != 0)[:, None] & groups.bool()
+    sums = torch.stack([(advantages.view_as(groups) * mixed).sum(), mixed.sum().float()])
+    total, count = trainer.accelerator.reduce(sums, reduction="sum").tolist()
+    if count:
+        trainer._metrics["train"]["tools/used_advantage"].append(total / count)

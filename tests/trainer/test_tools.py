@@ -1,0 +1,61 @@
+"""Training with tools: what tools wrote bears no loss, rewards see the model's last turn, metrics count both."""
+
+import pytest
+import torch
+from helpers.scripted_tools import Scripted
+from helpers.trainers import batch_of, loss_and_gradients, make_trainer
+
+from open_r1.trainer import transformers_rollout
+
+
+@pytest.fixture
+def differences(monkeypatch) -> list[float]:
+    """What each look at a rollout found."""
+    values, plain = [], transformers_rollout.check_agreement
+    monkeypatch.setattr(transformers_rollout, "check_agreement", lambda *args: values.append(plain(*args)))
+    return values
+
+
+def with_tools(tiny, data, out, *flags):
+    """A trainer whose completions call `Scripted`."""
+    trainer = make_trainer(tiny, data, out, "--max_completion_length", "120", "--beta", "0", *flags)
+    trainer.toolbox = Scripted()
+    return trainer
+
+
+def test_turns_are_sampled_scored_and_learned_from(tiny, mixed, tmp_path, differences):
+    seen = []
+    trainer = with_tools(tiny, mixed, tmp_path, "--max_steps", "1", "--use_cpu", "true")
+    trainer.reward_funcs[0] = lambda completions, **_: (
+        seen.extend(completions) or [float(i) for i in range(len(completions))]
+    )
+    batch = batch_of(trainer, 0, 1, 2)
+    (difference,) = differences
+    assert difference < 1e-5
+    turns, scored = batch["turns"], batch["completion_mask"] * batch["tool_mask"]
+    assert any(one is not None and one.images for one in turns)
+    for row, one in enumerate(turns):
+        expected = one.scored.long() if one is not None else torch.ones(int(batch["completion_mask"][row].sum()))
+        assert batch["tool_mask"][row, : len(expected)].tolist() == expected.long().tolist()
+    assert int(batch["num_items_in_batch"]) == int(scored.sum()) < int(batch["completion_mask"].sum())
+    assert {messages[-1]["role"] for messages in seen} == {"assistant"}
+    assert any(message["role"] == "tool" for messages in seen for message in messages)
+    metrics = trainer._metrics["train"]
+    assert metrics["tools/calls"][-1] > 0 and 0 < metrics["tools/used_share"][-1] <= 1
+    lengths = batch["completion_mask"].sum(dim=1)
+    assert metrics["tools/sampled_tokens"][-1] == pytest.approx(scored.sum().item() / len(lengths))
+    assert metrics["tools/answer_tokens"][-1] == pytest.approx((lengths.sum() - scored.sum()).item() / len(lengths))
+    loss, gradients = loss_and_gradients(trainer, batch)
+    other = dict(batch, old_per_token_logps=torch.where(scored.bool(), 0.0, -9.0) + logps_of(trainer, batch))
+    again, same = loss_and_gradients(trainer, other)
+    torch.testing.assert_close(again, loss, atol=1e-6, rtol=0)
+    for name, gradient in gradients.items():  # what old log-probs say of tools' tokens acts on nothing
+        torch.testing.assert_close(same[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def logps_of(trainer, batch) -> torch.Tensor:
+    """The policy's log-probs of a batch, 0 at tools' tokens."""
+    lengths = batch["completion_mask"].sum(dim=1).tolist()
+    with torch.no_grad():
+        rows = (batch["prompts"], batch["completion_ids"], lengths)
+        return trainer.score_completions(trainer.model, *rows, turns=batch["turns"]).logps
