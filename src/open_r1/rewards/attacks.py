@@ -18,6 +18,7 @@ from open_r1.rewards.gold_table import GoldTable, gold_key, gold_table
 from open_r1.rewards.registry import ABOUT_FORM, is_remote
 from open_r1.rewards.strategies import STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
+from open_r1.rewards.turns import CALLED_ZOOM
 
 RIGHT_ANSWER = "gold"
 ANSWERED_ROWS_AT_ONCE = 8  # at most; each has some thirty completions
@@ -175,11 +176,13 @@ def gold_pairs(count: int, most: int) -> list[tuple[int, int]]:
 
 
 def graded(reward: BatchReward, answers: Sequence[GradedText]) -> list[float | None]:
-    """The reward of each answer, as in training: with prompts and, where the function asks for them, pictures."""
+    """The reward of each answer, as in training: with prompts, and where the function asks for them with pictures, and
+    a tool's answer before it."""
     records = [record for _, record in answers]
     images = load_images(records) if wants_pictures(reward.fn) else None
     prompts = [plain_messages(messages(record)) for record in records] if not reward.is_builtin else records
-    texts = [[{"role": "assistant", "content": text}] for text, _ in answers]
+    before = CALLED_ZOOM if "trajectory" in parameter_names(reward.fn) else ()
+    texts = [[*before, {"role": "assistant", "content": text}] for text, _ in answers]
     return reward(prompts=prompts, completions=texts, record=records, images=images)
 
 

@@ -16,6 +16,11 @@ from open_r1.errors import data_error, shorten
 Message = dict[str, Any]
 CompletionMessages = str | Sequence[Message]
 TURN_ROLES = ("assistant", "tool")
+# a turn that calls a tool, and its answer
+CALLED_ZOOM: tuple[Message, ...] = (
+    {"role": "assistant", "content": "<tool_call>...</tool_call>", "tool_calls": [{"type": "function"}]},
+    {"role": "tool", "name": "zoom", "content": [{"type": "image"}], "error": False},
+)
 
 
 def completion_text(completion: CompletionMessages) -> str:
