@@ -13,28 +13,19 @@ from collections.abc import Sequence
 
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import HubArguments
-from open_r1.data.field_names import renaming_of
-from open_r1.data.hub_dataset import load_hub_records
-from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words
-from open_r1.tasks.find import find_task
 from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
-
-
-def load_split(data: HubArguments, split: str) -> RecordDataset:
-    """The rows of a split. Raises DataError with every problem of them, UsageError for what cannot be read."""
-    method, renaming = data.reward_method or find_task(data.task_type).method, renaming_of(data.columns, "--columns")
-    return load_hub_records(data.dataset_name, data.dataset_config, split, method, renaming, data.image_folders)
+from open_r1.trainer.training_rows import hub_split
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     data, training, model = parse(HubArguments, argv)
     try:
         refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
-        train = load_split(data, data.dataset_train_split)
-        held_out = load_split(data, data.dataset_test_split) if data.dataset_test_split else None
+        train = hub_split(data, data.dataset_train_split)
+        held_out = hub_split(data, data.dataset_test_split) if data.dataset_test_split else None
         exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
         sys.exit(last_words(f"{error}\nNothing was trained."))

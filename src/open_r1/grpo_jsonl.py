@@ -13,27 +13,18 @@ from collections.abc import Sequence
 
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
-from open_r1.data.field_names import renaming_of
-from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.model_place import refuse_no_model
 from open_r1.errors import UsageError, last_words, nothing_trained
-from open_r1.tasks.find import find_task
 from open_r1.trainer.checks.health import exit_if_stopped
 from open_r1.trainer.run import run_grpo
+from open_r1.trainer.training_rows import jsonl_rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     data, training, model = parse(JsonlArguments, argv)
     try:
         refuse_no_model(model.model_name_or_path, "--model_name_or_path", model.model_revision)
-        records = load_records(
-            data.data_file_paths,
-            data.image_folders,
-            reward_methods=data.reward_method or find_task(data.task_type).method,
-            renaming=renaming_of(data.fields),
-        )
-        seed = training.seed if training.data_seed is None else training.data_seed
-        train, held_out = records.split(data.val_split_ratio, seed) if data.val_split_ratio else (records, None)
+        train, held_out = jsonl_rows(data, training)
         exit_if_stopped(run_grpo(train, held_out, data, training, model))
     except UsageError as error:
         sys.exit(last_words(f"{error}\n{nothing_trained(error)}"))

@@ -28,6 +28,7 @@ FLOORS = (
     "evaluation",
     "rehearse",
     "survey",
+    "replay",
     "check convert families score model_card grpo grpo_jsonl grpo_rec sft_jsonl",  # the doors
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

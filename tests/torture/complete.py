@@ -19,7 +19,8 @@ OF_A_GROUP = {"step", "id", "where", "prompt", "images", "solution", "completion
 
 def problems(run: Path, steps: int) -> list[str]:
     """What is wrong with the files of a run of `steps` steps. Raises where one is missing or cannot be read."""
-    return [*of_metrics(read(run / "metrics.jsonl"), steps), *of_rollouts(run, steps), *of_pages(run, steps)]
+    of_lines = of_metrics(read(run / "metrics.jsonl"), steps)
+    return [*of_lines, *of_rollouts(run, steps), *of_whole_steps(run, steps), *of_pages(run, steps)]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -41,6 +42,13 @@ def of_metrics(lines: list[dict[str, Any]], steps: int) -> list[str]:
         if lacks := needed - line.keys():
             wrong.append(f"metrics.jsonl: step {line['step']} lacks {sorted(lacks)}")
     return wrong
+
+
+def of_whole_steps(run: Path, steps: int) -> list[str]:
+    """The generations of the last three steps (--keep_whole_steps), and nothing else."""
+    there = {path.name for path in (run / "whole_steps").iterdir()}
+    kept = {f"step-{step}.0.rank0.pt" for step in range(max(steps - 2, 1), steps + 1)}
+    return [f"whole_steps: {sorted(there ^ kept)} lack or are too many"] if there != kept else []
 
 
 def of_rollouts(run: Path, steps: int) -> list[str]:

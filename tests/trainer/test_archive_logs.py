@@ -49,7 +49,7 @@ def test_three_runs_in_a_folder_are_three_runs_to_the_report(tmp_path, caplog):
 
 
 def test_all_logs_go_and_a_folder_that_a_trainer_has_made_is_there_again(tmp_path):
-    for name in ("rollout_images", "watchdog", "completions", "checkpoint", "wandb"):
+    for name in ("rollout_images", "whole_steps", "watchdog", "completions", "checkpoint", "wandb"):
         (tmp_path / name).mkdir()
     for name in (
         "metrics.jsonl",

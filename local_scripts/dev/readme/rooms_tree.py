@@ -13,7 +13,7 @@ from readme_sections import REPO, Section
 PACKAGE = REPO / "src" / "open_r1"
 BOTTOM_TO_TOP = (
     *("data", "endpoint", "rewards", "tools", "tasks", "report", "config"),
-    *("models", "rollout", "plan", "trainer", "evaluation", "rehearse", "survey"),
+    *("models", "rollout", "plan", "trainer", "evaluation", "rehearse", "survey", "replay"),
 )
 MARGIN, WIDTH = 24, 120  # columns
 

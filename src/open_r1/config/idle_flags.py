@@ -145,6 +145,7 @@ CONDITIONS = (
         "--tools",
         lambda a: a.tools,
     ),
+    Condition("keep_whole_steps", "no --tools: completions of several turns are not replayed", lambda a: not a.tools),
     Condition("check_packing", "--shared_prefix true, whose groups it checks", lambda a: a.shared_prefix),
     Condition("cache_implementation", "--use_vllm false, where transformers samples", lambda a: not a.use_vllm),
     Condition(

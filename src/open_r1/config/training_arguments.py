@@ -111,6 +111,13 @@ class GRPOArguments(ToolArguments, RunArguments, GRPOConfig):
             "all are logged anyway."
         },
     )
+    keep_whole_steps: int = field(
+        default=3,
+        metadata={
+            "help": "Keep the rollouts of so many last steps whole, in OUTPUT_DIR/whole_steps, for python -m "
+            "open_r1.replay; 0 for none."
+        },
+    )
     shared_prefix: bool = field(
         default=True,
         metadata={"help": "Compute a group's prompt and images once in policy, old and reference passes; exact."},

@@ -30,6 +30,7 @@ SET_HERE = {  # flags of a run that a rehearsal sets itself -> its value
     "report_to": "none",
     "disable_tqdm": "true",
     "val_split_ratio": "0",
+    "keep_whole_steps": "0",
 }
 # Flags that a rehearsal does not know -> what one without them leaves out; None: it would be of another run.
 NOT_REHEARSED: dict[str, str | None] = {

@@ -13,17 +13,16 @@ from open_r1.config.generation_fields import check_generation_kwargs, given_kwar
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.config.validation import rewards_of
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.model_place import refuse_no_model
 from open_r1.data.paths import data_files
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, add_engine_flags
+from open_r1.evaluation.training_rewards import refuse_trainers_rewards
 from open_r1.evaluation.vllm_engine import OF_TORCHRUN
 from open_r1.plan.gpus import KNOWN_GPUS
 from open_r1.rehearse.flags import as_pairs, as_words, value_of
 from open_r1.rehearse.ways_round import replaced
-from open_r1.rewards.custom import TRAINER_ARGUMENTS, load_reward, parameter_names, user_file
 from open_r1.tasks.find import find_task
 
 BACKENDS = {"transformers": "hf", "vllm": "vllm"}
@@ -104,7 +103,7 @@ def parse_survey(argv: Sequence[str]) -> SurveyPlan:
     check_generation_kwargs(training)
     refuse_no_model(model.model_name_or_path, "--model", model.model_revision)
     refuse_other_weights(model)
-    refuse_trainers_rewards(task)
+    refuse_trainers_rewards(task, "a survey")
     samples = own.samples or max(LEAST_SAMPLES, training.num_generations)
     check_sampling(samples, training)
     return SurveyPlan(own, task, training, settings_of_survey(own, given, task, training, model, samples), given)
@@ -155,16 +154,6 @@ def refuse_other_weights(model: Any) -> None:
             f"--model_revision: got {model.model_revision}, but a survey reads main; download that revision, and name "
             "its folder by --model"
         )
-
-
-def refuse_trainers_rewards(task: JsonlArguments) -> None:
-    """Raises UsageError for a user's reward that asks for what only a trainer has."""
-    for name in rewards_of(task):
-        if user_file(name)[0] and (needs := parameter_names(load_reward(name)) & TRAINER_ARGUMENTS):
-            raise UsageError(
-                f"--reward_funcs: got {name}, which asks for {min(needs)}, but a survey has no trainer; leave that "
-                "reward out"
-            )
 
 
 def settings_of_survey(

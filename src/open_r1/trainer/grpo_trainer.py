@@ -65,6 +65,7 @@ from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rat
 from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.outputs.rollout_log import RolloutLog, newest_completions
 from open_r1.trainer.outputs.row_rates import RowRates
+from open_r1.trainer.outputs.whole_steps import WholeSteps
 from open_r1.trainer.resampling import resampled
 from open_r1.trainer.rollout_ahead import Ahead
 from open_r1.trainer.row_choice import RowChoice, begin_next_rows, learn_of_rows
@@ -144,6 +145,8 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         rank = self.accelerator.process_index
         self.rollouts = RolloutLog(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
         self.toolbox = toolbox
+        keep = 0 if toolbox else args.keep_whole_steps  # a replay knows completions of one turn
+        self.whole_steps = WholeSteps(args.output_dir, keep, rank, self.accelerator.num_processes)
         template = with_tool_options({"chat_template": self.chat_template, **self.chat_template_kwargs}, toolbox)
         complete_fused_heads(self)
         if self.aux_loss_enabled:
@@ -205,6 +208,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             if probe_is_due(self):
                 logged["dependency"] = probe_vision(self, output["completion_ids"], output["completion_mask"])
             self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
+            self.whole_steps.note(output, logged)
         self.batch = None
         return output
 
@@ -294,6 +298,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         log_noise(self, rewards)
         for name, count in lost_gradings().items():
             self._log_metric(name, count)
+        self.batch.stats |= {"ids": ids, "earned": rewards}
         return rewards
 
     def rewards_of(self, inputs: list[dict[str, Any]], completions: list[Any], ids: list[list[int]]) -> torch.Tensor:
@@ -321,10 +326,16 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             rows = self.row_choice.rows_of_generation(generation_batch, self._step)
             batch = self._generate_and_score_completions(rows)
             begin_next_rows(self, generation_batch)
-            self._buffered_inputs = split_tensor_dict(permute_groups(batch, self.num_generations), steps)
+            self._buffered_inputs = split_tensor_dict(self.in_learned_order(batch), steps)
             self._add_old_logps(self._buffered_inputs)
         self._micro_batch_count += 1
         return self._buffered_inputs[self._step % steps]
+
+    def in_learned_order(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A generation's batch in the order in which micro-batches take its groups; it is kept whole in that order."""
+        batch = permute_groups(batch, self.num_generations)
+        self.whole_steps.add(self, batch)
+        return batch
 
     def _add_old_logps(self, micro_batches: list[dict[str, Any]]) -> None:
         """Add log-probs of the sampling policy to micro-batches that are first used after the policy's update.

@@ -114,8 +114,9 @@ def make_grpo_trainer(
     training: GRPOArguments,
     model_args: VLMConfig,
     toolbox: Toolbox | None = None,
+    kind: type[VLMGRPOTrainer] = VLMGRPOTrainer,
 ) -> VLMGRPOTrainer:
-    """Load the model and make the trainer. Raises DataError, before it loads, for rows that it cannot take."""
+    """Load the model and make a trainer, a `kind`. Raises DataError, before it loads, for rows that it cannot take."""
     instruction = find_task(task.task_type, task.prompt_template).prompts[task.prompt_mode]
     frame = frame_of_run(processor, task, training, model_args)
     refuse_unknown_space(toolbox, frame)
@@ -128,7 +129,7 @@ def make_grpo_trainer(
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)
-    trainer = VLMGRPOTrainer(
+    trainer = kind(
         model=model,
         processor=processor,
         rewards=rewards,

@@ -37,7 +37,7 @@ MAY_DIFFER: dict[str, str] = {
         "logging_strategy logging_steps logging_first_step log_on_each_node logging_nan_inf_filter log_level "
         "log_level_replica include_num_input_tokens_seen disable_tqdm debug skip_memory_metrics "
         "log_completions log_multimodal num_completions_to_print log_unique_prompts log_completions_hub_repo "
-        "rollout_groups rollouts_to_keep vision_probe"
+        "rollout_groups rollouts_to_keep vision_probe keep_whole_steps"
     ),
     "what is saved, and which checkpoint is the final model": (
         "save_only_model save_strategy save_steps save_on_each_node save_total_limit enable_jit_checkpoint "

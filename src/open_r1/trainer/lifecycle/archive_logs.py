@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from open_r1.errors import UsageError
 from open_r1.trainer.distributed import on_all_ranks
+from open_r1.trainer.outputs.whole_steps import WHOLE_STEPS
 
 EARLIER = "earlier"
 COMPLETIONS = "completions"  # TRL's, of --log_completions
@@ -20,6 +21,7 @@ LINES = ("rollouts.jsonl", "metrics.jsonl")  # an earlier run has logged if one 
 LOGS = (
     "rollout_images",
     "row_rates.json",
+    WHOLE_STEPS,
     "reward_curve.png",
     "report.html",
     "resolved_config.yaml",
