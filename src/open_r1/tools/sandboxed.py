@@ -24,7 +24,7 @@ class UnusableAnswer(TypeError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ToolOutcome:
     """What became of a call: `parts`; or the `refusal` of a tool that raised ValueError, whose message is for the
     model; or its `fault`, with the `trace` of the error."""
 
@@ -45,19 +45,19 @@ def run_tool(
     images: Sequence[Image.Image],
     frame: ToolFrame | None,
     max_pixels: int | None,
-) -> Outcome:
+) -> ToolOutcome:
     """The outcome of one call of the tool `source`; `arguments` are as its signature types them."""
     tool, fn = load_tool(source), tool_function(source)
     known = {"images": list(images), "frame": frame}
     given = {name: known[name] for name in tool.signature.given}
     try:
-        return Outcome(parts_returned(fn(**given, **arguments), max_pixels))
+        return ToolOutcome(parts_returned(fn(**given, **arguments), max_pixels))
     except MemoryError:  # ends the worker
         raise
     except ValueError as error:
-        return Outcome(refusal=str(error) or "ValueError")
+        return ToolOutcome(refusal=str(error) or "ValueError")
     except (Exception, SystemExit) as error:
-        return Outcome(fault=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+        return ToolOutcome(fault=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
 
 
 def parts_returned(returned: object, max_pixels: int | None) -> tuple[AnswerPart, ...]:

@@ -18,12 +18,12 @@ from open_r1.tools.call_forms import Json, ToolCall, form_of
 from open_r1.tools.calls import MalformedCall, read_calls
 from open_r1.tools.limits import DEFAULT_LIMITS, ToolLimits
 from open_r1.tools.registry import Tool, load_tools
-from open_r1.tools.sandboxed import AnswerPart, Outcome, check_tool, run_tool
+from open_r1.tools.sandboxed import AnswerPart, ToolOutcome, check_tool, run_tool
 from open_r1.tools.signature import Schema, checked_arguments
 from open_r1.tools.zoom import ToolFrame, tool_frame
 
 Calls = Sequence[ToolCall | MalformedCall]
-Asked = tuple[Calls, Sequence[Image.Image], Record]  # of one row: calls, the pictures so far, its record
+RowCalls = tuple[Calls, Sequence[Image.Image], Record]  # of one row: calls, the pictures so far, its record
 TOOL_START_SECONDS = 60.0
 QWEN_SYSTEM = "You are a helpful assistant."  # what Qwen2-VL's and Qwen2.5-VL's templates write without a system turn
 
@@ -99,7 +99,7 @@ class Toolbox:
             answers.append(self._answer(call, seen, frame, record))
         return tuple(answers)
 
-    def answer_many(self, asked: Sequence[Asked]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
+    def answer_many(self, asked: Sequence[RowCalls]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
         """(index, answers) of each row as it finishes, `WORKERS` at once. Raises as `answer`."""
         with ThreadPoolExecutor(WORKERS) as threads:  # threads only wait for the workers
             started = {threads.submit(self.answer, *row): index for index, row in enumerate(asked)}
@@ -127,7 +127,7 @@ class Toolbox:
 
     def _outcome(
         self, tool: Tool, arguments: Mapping[str, Json], pictures: Sequence[Image.Image], frame: ToolFrame | None
-    ) -> Outcome:
+    ) -> ToolOutcome:
         """What became of a call in a worker, whatever the tool did there."""
         wanted = pictures if "images" in tool.signature.given else ()
         given = (tool.source, arguments, wanted, frame, self.limits.pixels)
@@ -136,11 +136,11 @@ class Toolbox:
         except LostCall as lost:
             died = f"{tool.name} ended its process, or needed more memory than it may use"
             late = f"{tool.name} gave no answer within {self.seconds:g} s"
-            return Outcome(fault=late if lost.reason == "timeouts" else died)
+            return ToolOutcome(fault=late if lost.reason == "timeouts" else died)
         except WorkerError as error:  # what it returned cannot be sent, or its file no longer loads
-            return Outcome(fault=f"{tool.name} failed", trace=str(error))
+            return ToolOutcome(fault=f"{tool.name} failed", trace=str(error))
 
-    def _blame(self, tool: Tool, outcome: Outcome, record: Record) -> None:
+    def _blame(self, tool: Tool, outcome: ToolOutcome, record: Record) -> None:
         """Ends the run for a tool's fault (`errors` "stop"), or logs its first."""
         message = f"{record.where}: tool {tool.source}: {outcome.fault}\n{outcome.trace}".rstrip()
         if self.errors == "stop":
