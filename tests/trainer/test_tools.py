@@ -1,11 +1,21 @@
 """Training with tools: what tools wrote bears no loss, rewards see the model's last turn, metrics count both."""
 
+import json
+
 import pytest
 import torch
 from helpers.scripted_tools import Scripted
 from helpers.trainers import batch_of, loss_and_gradients, make_trainer
+from PIL import Image
 
+from open_r1.data.record import Record
+from open_r1.report.thinning import stored_pictures
+from open_r1.rollout.prompts import Example
+from open_r1.tools.call_forms import ToolCall
+from open_r1.tools.messages import ModelTurn
+from open_r1.tools.toolbox import ToolAnswer, told
 from open_r1.trainer import transformers_rollout
+from open_r1.trainer.outputs.rollout_log import RolloutLog
 
 
 @pytest.fixture
@@ -59,3 +69,24 @@ def logps_of(trainer, batch) -> torch.Tensor:
     with torch.no_grad():
         rows = (batch["prompts"], batch["completion_ids"], lengths)
         return trainer.score_completions(trainer.model, *rows, turns=batch["turns"]).logps
+
+
+def test_turns_are_logged_with_their_pictures_and_boxes(tmp_path):
+    record = Record("r", ("a.png",), "", (), "7", {"image_wh": [80, 40], "box_space": "original"}, "a:1", "digits")
+    example = Example(record, [{"role": "user", "content": "where?"}], [Image.new("RGB", (80, 40))], None)
+    zoomed = ToolAnswer("zoom", (Image.new("RGB", (56, 28), (9, 9, 9)), "there"))
+    boxes = ([0, 10, 40, 30], [70, 0, 99, 9])
+    calls = [ToolCall("zoom", {"bbox_2d": box, "label": "door"}) for box in boxes]
+    turns = [ModelTurn("look", calls, (zoomed, told("zoom", "outside"))), ModelTurn("7")]
+    scored = {"completions": ["7"], "rewards": {"accuracy": [1.0]}, "advantages": [1.0]}
+    scored |= {"parsed": ["7"], "tokens": [9], "truncated": [False], "turns": [turns]}
+    log = RolloutLog(str(tmp_path), 1, rank=0, keep=1)
+    log.add(0, [example], scored, 1)
+    group = json.loads((tmp_path / "rollouts.jsonl").read_text())
+    first, last = group["completions"][0]["turns"]
+    good, bad = first["answers"]
+    corners = [[0.0, 0.25], [0.5, 0.25], [0.5, 0.75], [0.0, 0.75]]
+    assert good["asked"] == {"points": corners, "label": "door", "image": 0}
+    assert (good["text"], good["error"], bad["error"], bad["asked"]) == ("there", False, True, None)
+    assert last == {"text": "7", "answers": []}
+    assert {path.name for path in (tmp_path / "rollout_images").iterdir()} == set(stored_pictures(group))

@@ -72,8 +72,9 @@ def answer_all(
 ) -> None:
     """Answer, score and write batch after batch; meanwhile the next one is loaded and the last one scored."""
     rows = [batch.row_numbers(settings.view) for batch in batches]
-    by_vllm, workers = settings.backend == "vllm", settings.image_workers
-    loading = load_in_threads(engine.loader, rows) if by_vllm else load_in_processes(engine.loader, rows, workers)
+    needs_pictures, workers = settings.backend == "vllm" or settings.tools, settings.image_workers
+    threads = load_in_threads(engine.loader, rows) if needs_pictures else None
+    loading = threads or load_in_processes(engine.loader, rows, workers)
     scorer = Scorer(labels, settings, processor, engine.ends, rewards)
     writing: Future[list[PredictionLine]] | None = None
     with progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as background:
