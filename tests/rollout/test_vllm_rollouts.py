@@ -12,6 +12,7 @@ from helpers.trainers import make_trainer, rows
 from open_r1.rollout.generation import generate_groups
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.lifecycle.preemption import RunStopped
+from open_r1.trainer.noisy_rollouts import seen_rows
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
@@ -57,6 +58,27 @@ def test_log_probs_are_the_trainers(trainer, numbers):
 @pytest.mark.parametrize("numbers", KINDS.values(), ids=KINDS)
 def test_without_bans_they_differ_by_rounding(trainer, unbanned, numbers):
     assert differences(trainer, *numbers).max() < 1e-4
+
+
+def test_rows_with_noise_are_drawn_from_the_noisy_picture(trainer, unbanned, monkeypatch):
+    """Log-probs are the trainer's with what each row saw, and are far from those of clean ones."""
+    monkeypatch.setattr(trainer.args, "noisy_rollouts", 0.5)
+    monkeypatch.setattr(trainer.args, "noise_step", 999)
+    monkeypatch.setattr(trainer.state, "max_steps", 10)
+    trainer.model.train()
+    trainer.batch = batch = trainer.new_batch(rows(0, 1, 2, group=4))
+    seen = seen_rows(trainer)
+    ids, logps = trainer.engine.rollout(seen.examples, step=0)
+    completions = torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, ids)), batch_first=True)
+    lengths = list(map(len, ids))
+    with torch.no_grad():
+        for prompts, places, low, high in (
+            (seen.prompts, range(12), 0, 1e-4),
+            (batch.prompts, seen.noisy, 1e-2, torch.inf),
+        ):
+            ours = trainer.score_completions(trainer.model, prompts, completions, lengths).logps.tolist()
+            gaps = [abs(a - b) for row in places for a, b in zip(logps[row], ours[row], strict=False)]
+            assert seen.noisy == [2, 3, 10, 11] and low <= max(gaps) < high
 
 
 def test_greedy_completions_are_transformers(trainer, monkeypatch):

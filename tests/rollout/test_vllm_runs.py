@@ -1,5 +1,7 @@
 """Whole runs on vLLM, as users start them: ZeRO-3, tensor parallel, LoRA, and a task that is learned."""
 
+import json
+
 import pytest
 from helpers.vllm_runs import DIFFERENCE, ENGINE, LORA, ZERO3, ended, logged, start
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
@@ -34,6 +36,23 @@ def test_each_step_is_sampled_from_the_policy_of_that_step(request, mixed, tmp_p
     ended(start(request.getfixturevalue(model), mixed, out, flags, ranks), out)
     differences = logged(out, DIFFERENCE)
     assert len(differences) == 3 and max(differences) < 1e-3
+
+
+def test_rows_are_replaced_probed_and_seen_under_noise_in_one_run(tiny, digits, tmp_path):
+    """What is compared with the trainer's log-probs are rows without noise, and the engine has each step's weights
+    in the rounds of other rows and in the probe's greedy answers too."""
+    out = tmp_path / "run"
+    flags = "--resample_zero_variance 2 --row_sampling difficulty --vision_probe 1 --noisy_rollouts 0.5"
+    ended(start(tiny, digits / "train.jsonl", out, f"{flags} --rollout_groups 2"), out)
+    differences = logged(out, DIFFERENCE)
+    assert len(differences) == 3 and max(differences) < 1e-3
+    for name in ("vision/dependency", "vision/accuracy", "vision/blind_accuracy", "vision/swapped_accuracy"):
+        assert len(logged(out, name)) == 3
+    assert logged(out, "rollouts/noisy") == [0.5] * 3 and logged(out, "rollouts/noise_step")[0] > 400
+    assert min(logged(out, "rollouts/sampled")) >= 8 and max(logged(out, "rows/seen")) > 0
+    groups = [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
+    marks = [[c.get("noisy", False) for c in group["completions"]] for group in groups]
+    assert marks == [[False, False, True, True]] * 6
 
 
 def test_grpo_on_digits_reaches_the_reward_of_transformers_rollouts(tiny, digits, tmp_path):

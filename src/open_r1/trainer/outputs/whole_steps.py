@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -97,7 +96,7 @@ class WholeSteps:
 
         A disk that takes no more is a warning.
         """
-        if not self.keep:
+        if "whole" not in batch:
             return
         part = self.part_of(trainer, batch)
         path = self.folder / f"step-{part.step}.{part.place}.rank{self.rank}.pt"
@@ -154,10 +153,12 @@ def read_part(path: Path) -> WholePart:
     """The generation of a rank in a file that `WholeSteps` wrote. Raises UsageError for another one."""
     try:
         return WholePart(**torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, UnpicklingError, EOFError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # torch.load raises errors of zip files, of pickles and of its own
         raise UsageError(
             f"{path}: got no rollouts of this version ({type(error).__name__}), expected what a run wrote; delete it"
-        ) from None
+        ) from error
 
 
 def row_digest(record: Record) -> str:
