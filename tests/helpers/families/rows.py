@@ -24,3 +24,9 @@ NO_ROUTER_LOSS = {  # TRL's balancing loss of experts needs what these have not
 NOT_BUILT = {"deepseek_ocr2", "deepseek_vl_hybrid", "minimax_m3_vl", "muse_glimmer", "step3p7"}
 TRAINED = [name for name in BUILDERS if name not in REFUSED]
 PACKED = [name for name in TRAINED if name not in ROW_BY_ROW]
+NO_TOOL_PICTURES = {  # in completions
+    "llava_onevision": "the tokens of a picture depend on the pictures beside it",  # one alone is cut into tiles
+    "minicpmv4_6": "the tokens of a picture depend on the pictures beside it",  # they are numbered
+    "minicpmv4_6_qwen3": "the tokens of a picture depend on the pictures beside it",
+    "hunyuan_vl": "the positions of a picture depend on the pictures before it",
+}

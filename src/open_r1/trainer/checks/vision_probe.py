@@ -3,7 +3,8 @@
 Every `--vision_probe` steps, on the first groups of a generation that have pictures:
 
 - `vision/dependency`: the mean over tokens of log p(token | own pictures) - log p(token | blank pictures), in nats, of
-  the completions that were sampled. Near 0 the completions would have been said without the pictures;
+  the completions that were sampled. Near 0 the completions would have been said without the pictures. Pictures that
+  tools put into a completion stay;
 - `vision/accuracy`, `vision/blind_accuracy`, `vision/swapped_accuracy`: the mean accuracy reward of one greedy answer
   a row with its own pictures, with blank ones, and with those of another row in the row's own sizes. Runs without
   `accuracy` among their rewards have none.
@@ -24,9 +25,11 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.data.images import load_images
 from open_r1.models.generation_defaults import flags_alone
+from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.other_pictures import blank_pictures, donor_of, fitted_pictures, mean_color
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.token_texts import token_texts
+from open_r1.rollout.trajectory import ToolTurns, counted_tokens
 from open_r1.trainer.checkpointing.run_state import own_random_state
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.generation_batch import GenerationBatch
@@ -67,8 +70,10 @@ def probe_vision(trainer: RolloutTrainer, completions: torch.Tensor, mask: torch
     views = on_all_ranks(lambda: views_of(trainer, [examples[head] for head in heads]))
     with own_random_state(), trainer.watch.phase("rollout"):
         places = [h + k for h in heads for k in range(size)]
-        dependency = dependency_of(trainer, views, completions[places], mask[places])
-        log_dependency(trainer, views, dependency, mask[places])
+        turns = [trainer.batch.turns[place] for place in places] if trainer.batch.turns else ()
+        dependency = dependency_of(trainer, views, completions[places], mask[places], turns)
+        counted = counted_tokens(mask[places].sum(dim=1).tolist(), turns, mask.shape[1])
+        log_dependency(trainer, views, dependency, to_device(counted.long(), mask.device))
         log_accuracies(trainer, views)
     shadings: list[Shading | None] = [None] * len(examples)
     for i, place in enumerate(places):
@@ -107,15 +112,20 @@ def views_of(trainer: RolloutTrainer, examples: Sequence[Example]) -> list[Views
 
 
 def dependency_of(
-    trainer: RolloutTrainer, views: Sequence[Views], completions: torch.Tensor, mask: torch.Tensor
+    trainer: RolloutTrainer,
+    views: Sequence[Views],
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+    turns: Sequence[ToolTurns | None] = (),
 ) -> torch.Tensor:
-    """(N, C) the dependency of each token, in nats; `completions` and `mask` (N, C) hold as many rows of each view."""
+    """(N, C) the dependency of each token, in nats; `completions` and `mask` (N, C) hold as many rows of each view,
+    with the `turns` of tools in them, whose pictures stay."""
     size, lengths = len(completions) // len(views), mask.sum(dim=1).tolist()
 
     def logps(examples: list[Example]) -> torch.Tensor:
         prompts: list[Prompt | None] = [p for p in trainer.prompts_on_device(examples) for _ in range(size)]
         rows = trainer.args.per_device_train_batch_size
-        return trainer.score_in_parts(trainer.model, prompts, completions, lengths, rows).logps
+        return trainer.score_in_parts(trainer.model, prompts, completions, lengths, rows, turns).logps
 
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
         return logps([view.own for view in views]) - logps([view.blank or view.own for view in views])

@@ -1,4 +1,4 @@
-"""Prompts whose pictures have a share of their patches painted black, on the tensors that a processor made of them.
+"""Prompts and turns of tools whose pictures have a share of their patches black, on the tensors of a processor.
 
 A field of pixels is one of floating-point numbers: either patches (..., D), each a vector, or pictures (..., C, H, W),
 which are cut into squares of PATCH pixels here. What is black in a field's units is seen on a black picture, so no
@@ -14,7 +14,7 @@ from transformers import ProcessorMixin
 
 from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.processor_fields import PromptFields
-from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.vision_features import Shown
 from open_r1.trainer.forward.dummy_image import dummy_image
 
 PATCH = 14  # pixels of a square's side, as in PAPO and VPPO
@@ -35,8 +35,9 @@ def one_pixel(value: torch.Tensor) -> torch.Tensor:
     return value.reshape(-1, *value.shape[-3:])[0, :, :1, :1]
 
 
-def mask_patches(prompt: Prompt, black: Colors, share: float, seed: list[int]) -> Prompt:
-    """The prompt with each patch of its pictures black with probability `share`, drawn by a generator of `seed`.
+def mask_patches(prompt: Shown, black: Colors, share: float, seed: list[int]) -> Shown:
+    """The prompt, or turns of tools, with each patch of its pictures black with probability `share`, drawn by a
+    generator of `seed`.
 
     It has no precomputed features: they are of the pictures as they were.
     """

@@ -27,7 +27,8 @@ masks of probability 0.5. Without gradient through k.
 Ours: one mask a prompt and step, drawn from (seed, step, row), so that ranks agree and resumed runs repeat it; k of
 the policy that learns, where VPPO's code takes the one that sampled; min, max and mean over the completions of a
 rank's micro-batch whose advantage is not 0, where VPPO's code takes the whole batch for min and max; means as
-`--loss_type` takes them of its tokens; rows without pictures keep the plain loss.
+`--loss_type` takes them of its tokens; rows without pictures keep the plain loss. Pictures that tools put into a
+completion are masked too, each completion's by a mask of its own, and tools' tokens have no k.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ import torch
 from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.config.training_arguments import GRPOArguments
+from open_r1.rollout.batching import Pictured
 from open_r1.rollout.prompts import Prompt, RowNumber
 from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.forward.patch_masks import mask_patches
@@ -64,14 +66,14 @@ def perception_aware_loss(
 ) -> torch.Tensor:
     """The loss of a micro-batch with PAPO's terms, VPPO's weights or both; `policy_loss(model, inputs)` is the plain
     one."""
-    args, mask = trainer.args, inputs["completion_mask"]
-    lengths = mask.sum(dim=1).tolist()
-    masked = masked_prompts(trainer, rows.prompts, inputs["rows"])
-    shown = torch.tensor([prompt is not None for prompt in masked], device=mask.device)
-    masked_logps = score_masked(trainer, masked, rows.prompts, inputs["completion_ids"], lengths)
+    args, mask = trainer.args, inputs["completion_mask"] * inputs.get("tool_mask", 1)
+    lengths = inputs["completion_mask"].sum(dim=1).tolist()
+    masked = masked_pictures(trainer, rows, inputs["rows"])
+    shown = torch.tensor([prompt is not None for prompt in masked.prompts], device=mask.device)
+    masked_logps = score_masked(trainer, masked, rows, inputs["completion_ids"], lengths)
     options = {"output_router_logits": True} if trainer.aux_loss_enabled else {}
     batch = (rows.prompts, inputs["completion_ids"], lengths)
-    rows.scores = trainer.score_in_parts(model, *batch, entropy=True, **options)
+    rows.scores = trainer.score_in_parts(model, *batch, entropy=True, turns=rows.turns, **options)
     logps, counted = rows.scores.logps, mask * shown[:, None]
     kl = token_kl(logps, masked_logps)
     log_token_mean(trainer, "perception/kl", kl.detach(), counted)
@@ -90,22 +92,30 @@ def perception_aware_loss(
 # ----------------------------------------------------------------------------------------------------- the second pass
 
 
-def masked_prompts(
-    trainer: RolloutTrainer, prompts: Sequence[Prompt | None], rows: Sequence[RowNumber]
-) -> list[Prompt | None]:
-    """The prompts with masked pictures, one object a group; None for rows left out and for rows without pictures."""
-    args, made = trainer.args, {}
-    for prompt, row in zip(prompts, rows, strict=True):
-        if prompt is not None and prompt.images and id(prompt) not in made:
-            seed = [args.seed, trainer.state.global_step, row["row"]]
-            made[id(prompt)] = mask_patches(prompt, trainer.black_pixels, mask_share(args), seed)
-    return [None if prompt is None else made.get(id(prompt)) for prompt in prompts]
+def masked_pictures(trainer: RolloutTrainer, rows: LossRows, numbers: Sequence[RowNumber]) -> LossRows:
+    """The rows with masked pictures, one prompt a group; None for rows left out and for rows without pictures."""
+
+    def masked(part: Pictured, *seed: int) -> Pictured:
+        seeds = [trainer.args.seed, trainer.state.global_step, *seed]
+        return mask_patches(part, trainer.black_pixels, mask_share(trainer.args), seeds)
+
+    turns = rows.turns or [None] * len(rows.prompts)
+    made: dict[int, Prompt] = {}
+    for prompt, number in zip(rows.prompts, numbers, strict=True):
+        if prompt is not None and id(prompt) not in made:
+            made[id(prompt)] = masked(prompt, number["row"])
+    prompts = [
+        made[id(prompt)] if prompt is not None and (prompt.images or (turn and turn.images)) else None
+        for prompt, turn in zip(rows.prompts, turns, strict=True)
+    ]
+    numbered = enumerate(zip(turns, numbers, strict=True), start=1)
+    return LossRows(prompts, [turn and masked(turn, number["row"], place) for place, (turn, number) in numbered])
 
 
 def score_masked(
     trainer: RolloutTrainer,
-    masked: Sequence[Prompt | None],
-    prompts: Sequence[Prompt | None],
+    masked: LossRows,
+    rows: LossRows,
     completions: torch.Tensor,
     lengths: Sequence[int],
 ) -> torch.Tensor:
@@ -113,15 +123,15 @@ def score_masked(
 
     Ranks that share weights make as many passes: one without any picture computes its rows as they are.
     """
-    if not any(masked):
+    if not any(masked.prompts):
         if not weights_are_sharded(trainer):
             return torch.zeros(completions.shape, device=completions.device)
-        masked = prompts
+        masked = rows
     inner = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.args.perception_coef and trainer.args.perception_masked_entropy_coef:
-        return trainer.score_in_parts(inner, masked, completions, lengths).logps
+        return trainer.score_in_parts(inner, masked.prompts, completions, lengths, turns=masked.turns).logps
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
-        return trainer.score_in_parts(inner, masked, completions, lengths).logps
+        return trainer.score_in_parts(inner, masked.prompts, completions, lengths, turns=masked.turns).logps
 
 
 # ------------------------------------------------------------------------------------------------------------ formulas
