@@ -44,7 +44,7 @@ def permute_groups(batch: dict[str, Any], group: int) -> dict[str, Any]:
     return {key: permute(value) for key, value in batch.items()}
 
 
-def in_order(prompts: Sequence[Prompt], turns: Sequence[ToolTurns | None], packed: bool) -> list[Pictured]:
+def pictured_in_order(prompts: Sequence[Prompt], turns: Sequence[ToolTurns | None], packed: bool) -> list[Pictured]:
     """What may hold pictures in a pass, in the order of its tokens.
 
     `packed`: the prompts of groups, then the turns of tools row by row; else each row's prompt, then its turns.

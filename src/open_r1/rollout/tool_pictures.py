@@ -18,7 +18,8 @@ from open_r1.rollout.batching import merge_images
 from open_r1.rollout.processor_fields import PromptFields, process
 from open_r1.rollout.prompts import Prompt, prompt_from_fields, rotary_positions
 
-EARLIER, TOOLS = ((96, 64), (40, 112)), ((64, 160), (200, 56))  # (width, height) of pictures before, and of a tool's
+SHOWN_BEFORE = ((96, 64), (40, 112))  # (width, height) of the pictures before a tool's
+SHOWN_BY_TOOL = ((64, 160), (200, 56))
 OPENING, CLOSING = "Look", "seen"  # words around the pictures of a turn
 
 
@@ -30,7 +31,8 @@ def why_no_tool_pictures(
     `template` holds options of the chat template. Tried with one picture and with two before a tool's one and two.
     """
     name = type(processor).__name__
-    for first, tools in ((EARLIER[:1], TOOLS[:1]), (EARLIER, TOOLS)):
+    for count in (1, 2):
+        first, tools = SHOWN_BEFORE[:count], SHOWN_BY_TOOL[:count]
         chats = [[turn_with(first)], [turn_with(tools)], [turn_with(first), answer(), turn_with(tools)]]
         try:
             alone, tool, whole = (process(processor, [chat], template) for chat in chats)

@@ -83,11 +83,11 @@ class ToolTurns:
         return replace(self, positions=positions, types=move(self.types), images=move(self.images))
 
 
-def counted_tokens(lengths: Sequence[int], turns: Sequence[ToolTurns | None], width: int) -> torch.Tensor:
+def counted_places(lengths: Sequence[int], turns: Sequence[ToolTurns | None], width: int) -> torch.Tensor:
     """(N, width) bool, on the host: the tokens of N completions of `lengths` that count, all of a completion without
     tools and those that were sampled of another; `turns` is empty where no tool acted.
 
-    >>> counted_tokens([3, 1], (), 3).tolist()
+    >>> counted_places([3, 1], (), 3).tolist()
     [[True, True, True], [True, False, False]]
     """
     counted = torch.arange(width) < torch.tensor(lengths)[:, None]

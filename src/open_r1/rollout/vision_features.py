@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.rollout.batching import in_order, merge_images
+from open_r1.rollout.batching import merge_images, pictured_in_order
 from open_r1.rollout.processor_fields import PromptFields, user_turn
 from open_r1.rollout.prompts import Prompt, process_chat
 from open_r1.rollout.trajectory import ToolTurns
@@ -65,7 +65,7 @@ def precomputed_vision(
 
     `shared`: rows of a group have one copy of their prompt's images in the forward pass.
     """
-    illustrated = [part for part in in_order(prompts, turns, shared) if part.images]
+    illustrated = [part for part in pictured_in_order(prompts, turns, shared) if part.images]
     if not illustrated or any(part.features is None for part in illustrated):
         yield
         return

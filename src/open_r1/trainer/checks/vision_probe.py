@@ -29,7 +29,7 @@ from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.other_pictures import blank_pictures, donor_of, fitted_pictures, mean_color
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.token_texts import token_texts
-from open_r1.rollout.trajectory import ToolTurns, counted_tokens
+from open_r1.rollout.trajectory import ToolTurns, counted_places
 from open_r1.trainer.checkpointing.run_state import own_random_state
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.generation_batch import GenerationBatch
@@ -72,7 +72,7 @@ def probe_vision(trainer: RolloutTrainer, completions: torch.Tensor, mask: torch
         places = [h + k for h in heads for k in range(size)]
         turns = [trainer.batch.turns[place] for place in places] if trainer.batch.turns else ()
         dependency = dependency_of(trainer, views, completions[places], mask[places], turns)
-        counted = counted_tokens(mask[places].sum(dim=1).tolist(), turns, mask.shape[1])
+        counted = counted_places(mask[places].sum(dim=1).tolist(), turns, mask.shape[1])
         log_dependency(trainer, views, dependency, to_device(counted.long(), mask.device))
         log_accuracies(trainer, views)
     shadings: list[Shading | None] = [None] * len(examples)

@@ -9,10 +9,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from open_r1.models.model_parts import bare_model
-from open_r1.rollout.batching import in_order, merge_images, pad_positions, pad_prompts, rows_with_turns
+from open_r1.rollout.batching import merge_images, pad_positions, pad_prompts, pictured_in_order, rows_with_turns
 from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.prompts import Prompt
-from open_r1.rollout.trajectory import ToolTurns, counted_tokens
+from open_r1.rollout.trajectory import ToolTurns, counted_places
 from open_r1.rollout.vision_features import precomputed_vision
 from open_r1.trainer.forward.image_sight import image_sight
 from open_r1.trainer.forward.packing import pack
@@ -98,7 +98,7 @@ def score_packed(
 ) -> Scores:
     """Scores by packed groups: each prompt once, without padding."""
     packed = pack(prompts, completions, lengths, image_sight(backbone), turns)
-    images = merge_images(in_order(prompts, turns, packed=True), packed=True)
+    images = merge_images(pictured_in_order(prompts, turns, packed=True), packed=True)
     out = model(**packed.inputs, **images, **options, fused_lm_head=True)
 
     def rows(values: torch.Tensor) -> torch.Tensor:
@@ -134,7 +134,7 @@ def score_rows(
     for row, turn in enumerate(turns):
         if turn is not None:
             write_turns(row, turn, following, {name: inputs[name][:, -width:] for name in prompts[0].types})
-    counted = to_device(counted_tokens(lengths, turns, width), ids.device) if any(turns) else there
+    counted = to_device(counted_places(lengths, turns, width), ids.device) if any(turns) else there
     if not own_positions:
         inputs["position_ids"] = torch.cat([positions, following], dim=-1)
     labels = ids.clone()
@@ -218,7 +218,7 @@ class LogProbPasses:
             rows = (prompts[part], completions[part], lengths[part])
             return self.score_completions(network, *rows, turns=turns[part], **options)
 
-        counts = counted_tokens(lengths, turns, width).sum(dim=1).tolist() if any(turns) else lengths
+        counts = counted_places(lengths, turns, width).sum(dim=1).tolist() if any(turns) else lengths
         if len(parts) > 1 and budget and torch.is_grad_enabled():
             return joined([checkpoint(score_part, part, use_reentrant=False) for part in parts], prompts, counts)
         return joined([score_part(part) for part in parts], prompts, counts)

@@ -30,7 +30,7 @@ import torch
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.prompts import Prompt
-from open_r1.rollout.trajectory import ToolTurns, counted_tokens
+from open_r1.rollout.trajectory import ToolTurns, counted_places
 from open_r1.trainer.forward.image_blocks import CAUSAL, NO_IMAGE, ImageSight, blocks_of, blocks_of_suffixes, seen
 from open_r1.trainer.forward.ragged import Lengths, RaggedSuffixes, ragged_suffixes
 
@@ -162,7 +162,7 @@ def pack(
     rows = list(zip(prompts, trimmed, turns or [None] * len(prompts), strict=True))
     ids = [p.ids[:-1] for p in heads] + [torch.cat([p.ids[-1:], c[:-1]]) for p, c, _ in rows]
     positions = [p.positions[..., :-1] for p in heads] + [suffix_positions(p, len(c), turn) for p, c, turn in rows]
-    counted = counted_tokens(lengths, turns, completions.shape[1])
+    counted = counted_places(lengths, turns, completions.shape[1])
     row, column = counted.nonzero(as_tuple=True)
     index = torch.cat([flags[: len(c)] for flags, c in zip(counted, trimmed, strict=True)]).nonzero()[:, 0]
     index, row, column = (to_device(tensor, device) for tensor in (index, row, column))
