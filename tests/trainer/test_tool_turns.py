@@ -4,6 +4,7 @@ A test's tolerance is 1e-5: absolute for log-probs and entropies in nats, relati
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from helpers.families.tool_turns import passed_alone, passed_with_turns, scores_
 from helpers.trainers import take_gradients
 from peft import LoraConfig, get_peft_model
 
+from open_r1.errors import UsageError
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.prompts import rotary_positions
 from open_r1.rollout.tool_pictures import why_no_tool_pictures
 from open_r1.rollout.vision_features import with_features
+from open_r1.trainer.tool_turns import refuse_one_turn
 
 TOLERANCE = 1e-5
 ILL_CONDITIONED = {"granite4_vision": 5e-5}  # as in tests/models/test_families.py
@@ -72,6 +75,15 @@ def test_positions_go_on_inside_a_completion_as_the_model_counts_the_whole_row(n
 def test_a_family_whose_pictures_depend_on_each_other_is_refused_with_the_reason(name):
     reason = why_no_tool_pictures(families.processor_of(name), families.rules_of(families.tiny(name)))
     assert NO_TOOL_PICTURES[name] in str(reason), reason
+
+
+def test_a_run_with_tools_is_refused_for_such_a_family_unless_its_tools_give_text_alone():
+    processor, fields = families.processor_of("hunyuan_vl"), families.rules_of(families.tiny("hunyuan_vl"))
+    optimizations, loader = SimpleNamespace(off={"prefill_once": None}), SimpleNamespace(template={})
+    parts = {"processing_class": processor, "fields": fields, "optimizations": optimizations, "loader": loader}
+    refuse_one_turn(SimpleNamespace(args=SimpleNamespace(max_tool_images=0), **parts))
+    with pytest.raises(UsageError, match=r"HunYuanVLProcessor: the positions .* --max_tool_images 0"):
+        refuse_one_turn(SimpleNamespace(args=SimpleNamespace(max_tool_images=1), **parts))
 
 
 @every(WITH_TOOLS)

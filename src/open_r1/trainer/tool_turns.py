@@ -11,6 +11,7 @@ from open_r1.data.prompt_length import Limit
 from open_r1.errors import UsageError
 from open_r1.rewards.turns import Message
 from open_r1.rollout.annotation import BoxFrame
+from open_r1.rollout.tool_pictures import why_no_tool_pictures
 from open_r1.rollout.turns import TurnRollout
 from open_r1.tools.limits import ToolLimits
 from open_r1.tools.listing import offer_tools
@@ -54,9 +55,16 @@ def less_listing(limits: Sequence[Limit], toolbox: Toolbox | None, processor: Pr
 
 
 def refuse_one_turn(trainer: RolloutTrainer) -> None:
-    """Raises UsageError for a model whose rollouts are one turn."""
+    """Raises UsageError for a model whose rollouts are one turn, or whose completions take no pictures of tools."""
     if reason := trainer.optimizations.off["prefill_once"]:
         raise UsageError(f"--tools: got a model whose completions cannot go on behind a tool's answer: {reason}")
+    if trainer.args.max_tool_images == 0:
+        return
+    if reason := why_no_tool_pictures(trainer.processing_class, trainer.fields, trainer.loader.template):
+        raise UsageError(
+            f"--tools: got a model whose completions take no pictures of tools: {reason}; choose another model, or "
+            "--max_tool_images 0 and tools that return text alone"
+        )
 
 
 def scored_tokens(rollouts: Sequence[TurnRollout]) -> list[list[int]]:
