@@ -105,11 +105,19 @@ def shares_drawn(rows: RowChoice, steps: int = 500, count: int = 8) -> np.ndarra
 
 def test_where_few_rows_teach_those_are_drawn_again_and_the_rest_explores():
     rows = choice(records(*[None] * 1000))
-    rows.difficulty.update(np.arange(100), groups(*[0] * 60 + [8] * 25 + [4] * 15))
+    rows.difficulty.update(np.arange(400), groups(*[0] * 240 + [8] * 100 + [4] * 60))
     drawn = shares_drawn(rows)
-    dead, mixed, new = drawn[:85].sum(), drawn[85:100].sum(), drawn[100:].sum()
+    dead, mixed, new = drawn[:340].sum(), drawn[340:400].sum(), drawn[400:].sum()
     assert mixed > 0.45 and new > 0.2 and dead < 0.15 and mixed + new + dead == pytest.approx(1)
-    assert drawn[:85].max() < drawn[85:100].min()
+    assert drawn[:340].max() < drawn[340:400].min()
+
+
+def test_rows_that_teach_rest_while_others_may_be_found():
+    rows = choice(records(*[None] * 1000))
+    rows.difficulty.update(np.arange(100), groups(*[0] * 60 + [8] * 25 + [4] * 15))
+    assert rows.count_again(np.ones(1000, bool), 8) == 2  # of 15, and of others that may have changed
+    left = np.arange(1000) < 100
+    assert rows.count_again(left, 8) == 8  # nothing new is left
 
 
 def test_where_all_rows_teach_new_ones_are_drawn():

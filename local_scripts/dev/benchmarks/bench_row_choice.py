@@ -4,12 +4,14 @@
     python local_scripts/dev/benchmarks/bench_row_choice.py OUT --tasks digits --variants uniform both --seeds 0
     python local_scripts/dev/benchmarks/bench_row_choice.py OUT --smoke              # whether it runs at all
 
-All completions count, discarded ones too, and the learning rate falls with them, so that each variant gets the same
-budget and schedule. Accuracy is greedy, on the held-out rows that can be learned (mixture: those whose `part` is
-learnable), every `--every` completions. `to` holds the completions until an accuracy, straight between two
-measurements; null where it was not reached. Variant `known` is uniform over the training rows whose `part` is
-learnable, which nobody has: the most that a choice of rows could give. A run is one process; a finished (task,
-variant, seed) of OUT/TASK.json is not run again.
+All completions count, discarded ones too. The learning rate is constant, so that a curve does not depend on the
+budget, and a run ends where it reaches the last target or has used its budget. Accuracy is greedy, on the held-out
+rows that can be learned (mixture: those whose `part` is learnable), every `--every` completions. `to` holds the
+completions until an accuracy, straight between two measurements; null where it was not reached; `live` the share of
+sampled groups with spread. Variants of the mixture alone: `filtered` is uniform over those of `SURVEYED` rows whose
+`SURVEY_SAMPLES` completions of a survey are not all right or all wrong, and begins with the survey's completions;
+`known` is uniform over the training rows whose `part` is learnable, which nobody has: the most that a choice of rows
+could give. A finished (task, variant, seed) of OUT/TASK.json is not run again.
 """
 
 import argparse
@@ -20,15 +22,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[3]
 GROUP, PROMPTS = 8, 8
-TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+MOST_UPDATES = 2  # of a generation
+TARGETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85)
 SHAPES = "assets/tiny-vlm-shapes"
 
 
@@ -53,19 +58,28 @@ VARIANTS = {
     "resample": "--resample_zero_variance 4",
     "difficulty": "--row_sampling difficulty",
     "both": "--resample_zero_variance 4 --row_sampling difficulty",
+    "filtered": "",
     "known": "",
+    "grpo": "--loss_type grpo --num_iterations 2",
+    "dapo": "--loss_type dapo --num_iterations 2",
+    "dr_grpo": "--loss_type dr_grpo --num_iterations 2",
+    "gspo": "--loss_type grpo --importance_sampling_level sequence --num_iterations 2",
+    "cispo": "--loss_type cispo --num_iterations 2",
+    "sapo": "--loss_type sapo --num_iterations 2",
 }
+ROWS = {"filtered": "surveyed-{seed}", "known": "learnable"}  # of the mixture; other variants: all rows
+SURVEYED, SURVEY_SAMPLES = 480, 4
 
 
 @dataclass(frozen=True)
 class Scale:
     """The size of a run: completions sampled in all, and between two measurements."""
 
-    completions: int = 12_800
+    completions: int = 4_800
     every: int = 640
     rows: int = 4_000
     heldout_rows: int = 1_536
-    learning_rate: float = 1e-4
+    learning_rate: float = 1.5e-5
 
 
 # ------------------------------------------------------------------------------------------------------------- one run
@@ -73,17 +87,20 @@ class Scale:
 
 def flags_of(task: str, variant: str, seed: int, scale: Scale, data: Path, out: Path) -> list[str]:
     """The flags of `grpo_jsonl.py` that a run trains by."""
-    rows = "learnable" if variant == "known" and task == "mixture" else "train"
-    flags = f"--model_name_or_path {SETUPS[task].model} --task_type {task} --data_file_paths {data}/{rows}.jsonl "
+    rows = ROWS.get(variant, "train").format(seed=seed)
+    flags = (
+        f"--model_name_or_path {REPO / SETUPS[task].model} --task_type {task} --data_file_paths {data}/{rows}.jsonl "
+    )
     flags += f"--image_folders {data} --output_dir {out} --seed {seed} --num_generations {GROUP} --beta 0 "
     flags += f"--per_device_train_batch_size {GROUP * PROMPTS} --max_completion_length {SETUPS[task].tokens} "
     flags += f"--learning_rate {scale.learning_rate} --lr_scheduler_type constant --gradient_checkpointing false "
-    flags += f"--max_steps {scale.completions // (GROUP * PROMPTS)} --save_strategy no --disable_tqdm true "
+    flags += f"--max_steps {MOST_UPDATES * scale.completions // (GROUP * PROMPTS)} "
+    flags += "--save_strategy no --disable_tqdm true "
     return [*flags.split(), "--report_to", "none", *VARIANTS[variant].split()]
 
 
-def train(task: str, variant: str, seed: int, scale: Scale, data: Path, out: Path) -> list[dict[str, float]]:
-    """Train in this process: [{"completions", "steps", "accuracy"}], the first of the start."""
+def train(task: str, variant: str, seed: int, scale: Scale, data: Path, out: Path) -> dict[str, Any]:
+    """One run: its `points`, [{"completions", "steps", "accuracy"}] with that of the start first, and its `live`."""
     from transformers import TrainerCallback
 
     from open_r1.config.parser import parse
@@ -100,19 +117,19 @@ def train(task: str, variant: str, seed: int, scale: Scale, data: Path, out: Pat
     processor = load_processor(model, arguments)
     trainer = make_grpo_trainer(records, None, start_rewards(arguments), processor, arguments, training, model)
     points = [{"completions": 0, "steps": 0, "accuracy": accuracy(task, REPO / SETUPS[task].model, data, out / "0")}]
+    if variant == "filtered":
+        points.append(points[0] | {"completions": SURVEYED * SURVEY_SAMPLES})
+    dead: list[float] = []
 
     class Budget(TrainerCallback):
-        """Lowers the learning rate with what was sampled, measures, and ends the run where the budget is used."""
+        """Measures, and ends the run at the last target or where the budget is used."""
 
-        sampled = 0
-
-        def on_step_begin(self, *args: Any, optimizer: Any, **kwargs: Any) -> None:
-            for group in optimizer.param_groups:
-                group["lr"] = scale.learning_rate * max(0.0, 1 - self.sampled / scale.completions)
+        sampled = points[-1]["completions"]
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
             if "reward" not in logs:
                 return
+            dead.append(logs.get("rollouts/without_spread", logs["frac_reward_zero_std"]))
             self.sampled += int(logs.get("rollouts/sampled", GROUP * PROMPTS))
             control.should_training_stop |= self.sampled >= scale.completions
             if self.sampled >= points[-1]["completions"] + scale.every or control.should_training_stop:
@@ -120,10 +137,11 @@ def train(task: str, variant: str, seed: int, scale: Scale, data: Path, out: Pat
                     trainer.save_model(str(out / "policy"))
                     reached = accuracy(task, out / "policy", data, out / f"{self.sampled}")
                 points.append({"completions": self.sampled, "steps": state.global_step, "accuracy": reached})
+                control.should_training_stop |= reached >= TARGETS[-1]
 
     trainer.add_callback(Budget())
     trainer.train()
-    return points
+    return {"points": points, "live": round(1 - fmean(dead), 3)}
 
 
 def accuracy(task: str, model: Path, data: Path, out: Path) -> float:
@@ -169,26 +187,35 @@ def completions_to(points: Sequence[dict[str, float]], target: float) -> int | N
     return None
 
 
+def survey(task: str, seed: int, data: Path, out: Path) -> None:
+    """Write `surveyed-SEED.jsonl`: the rows of a survey whose completions are not all right or all wrong."""
+    target = data / f"surveyed-{seed}.jsonl"
+    if target.exists():
+        return
+    flags = f"--model {REPO / SETUPS[task].model} --task_type {task} --data_file_paths {data}/train.jsonl "
+    flags += f"--image_folders {data} "
+    flags += f"--rows {SURVEYED} --samples {SURVEY_SAMPLES} --num_generations {SURVEY_SAMPLES} --picture_samples 0 "
+    flags += f"--seed {seed} --max_completion_length {SETUPS[task].tokens} --batch_size 64 --output_dir {out}"
+    subprocess.run([sys.executable, "-m", "open_r1.survey", *flags.split()], cwd=REPO, check=True)
+    lines = (out / "rows" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    target.write_text("".join(line for line in lines if "survey_rate" in json.loads(line)), encoding="utf-8")
+
+
 def one_run(task: str, variant: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
-    """Run in a process of its own, whose output goes to a log; its entry of `runs`."""
-    folder, began = out / task / f"{variant}-{seed}", time.time()
+    """One run, whose output goes to a log; its entry of `runs`."""
+    folder, data, began = out / task / f"{variant}-{seed}", out / task / "data", time.time()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, str(out), "--worker", task, variant, str(seed), json.dumps(asdict(scale))]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with open(folder / "log", "w", encoding="utf-8") as log:
-        done = subprocess.run(command, cwd=REPO, env=environment, stdout=log, stderr=log)
-    if done.returncode:
-        sys.exit(f"{task} {variant} {seed}: status {done.returncode}; the end of {folder / 'log'}:\n"
-                 + (folder / "log").read_text()[-2000:])  # fmt: skip
-    points = json.loads((folder / "points.json").read_text())
-    flags = flags_of(task, variant, seed, scale, Path("DATA"), Path("OUT"))
+    if variant == "filtered":
+        survey(task, seed, data, folder / "survey")
+    with open(folder / "log", "w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        run = train(task, variant, seed, scale, data, folder)
     return {
         "variant": variant,
         "seed": seed,
         "seconds": round(time.time() - began, 1),
-        "flags": " ".join(flags),
-        "to": {str(target): completions_to(points, target) for target in TARGETS},
-        "points": points,
+        "flags": " ".join(flags_of(task, variant, seed, scale, Path("DATA"), Path("OUT"))),
+        "to": {str(target): completions_to(run["points"], target) for target in TARGETS},
+        **run,
     }
 
 
@@ -214,22 +241,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--tasks", nargs="+", choices=list(SETUPS), default=["mixture"])
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS)[:6])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--completions", type=int, default=Scale.completions, help="budget of a run")
     parser.add_argument("--every", type=int, default=Scale.every, help="completions between two measurements")
+    parser.add_argument("--learning_rate", type=float, default=Scale.learning_rate, help="constant")
     parser.add_argument("--smoke", action="store_true", help="two steps on a few rows")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     out = args.out.resolve()
-    if args.worker:
-        task, variant, seed, scale = *args.worker[:2], int(args.worker[2]), Scale(**json.loads(args.worker[3]))
-        folder = out / task / f"{variant}-{seed}"
-        points = train(task, variant, seed, scale, out / task / "data", folder)
-        (folder / "points.json").write_text(json.dumps(points))
-        return
     small = Scale(completions=256, every=128, rows=96, heldout_rows=64)
-    scale = small if args.smoke else Scale(completions=args.completions, every=args.every)
+    scale = small if args.smoke else Scale(args.completions, args.every, learning_rate=args.learning_rate)
     for seed in args.seeds:
         for task in args.tasks:
             path = out / f"{task}.json"
@@ -240,7 +261,8 @@ def main() -> None:
             for variant in (name for name in args.variants if (name, seed) not in done):
                 results["runs"].append(one_run(task, variant, seed, scale, out))
                 path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-                print(task, variant, f"seed {seed}", results["runs"][-1]["seconds"], "s", results["runs"][-1]["to"])
+                shown = (results["runs"][-1][name] for name in ("seconds", "live", "to"))
+                print(task, variant, f"seed {seed}", *shown, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python local_scripts/dev/benchmarks/bench_vision.py --size 45m --image-tokens 512 --text-tokens 48 --completion 64
 
 One trainer on a model with random weights, whose flags are changed from turn to turn; times are medians of --repeats
-turns after one warm-up, and a method's ratio is that to plain GRPO on the same given completions:
+turns after one warm-up, and a method's ratio is that to plain GRPO on the same given completions. On a CPU they are
+seconds of the processor, all threads, which other programs' load does not lengthen:
   update  forward and backward of `compute_loss`, one micro-batch, no optimizer step;
   step    a whole step with rollout, plain, and with a measurement of the probe; "probe" is the time of a run with
           `--vision_probe` --every to that of one without: 1 + (probed / plain - 1) / every.
@@ -73,17 +74,23 @@ def set_flags(trainer: VLMGRPOTrainer, flags: dict[str, float]) -> None:
         setattr(trainer.args, name, value)
 
 
+def clock() -> float:
+    """Seconds on the wall with all kernels done, or without a GPU of the processor."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def seconds_of(trainer: VLMGRPOTrainer, turns: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
     """Median seconds of each turn, in turn, after a warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(1 + repeats):
         for name, turn in turns.items():
             trainer.model.zero_grad()
-            began = time.perf_counter()
+            began = clock()
             turn()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 

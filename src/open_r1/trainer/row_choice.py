@@ -18,7 +18,7 @@ from open_r1.trainer.row_difficulty import RowDifficulty
 
 ANY_SHARE = 0.1  # share of the draws by difficulty that are of any row alike
 NEW_SHARE = 0.2  # least share of the others that are of rows never seen, while there are any
-REVISITED = 0.5  # most rows that are drawn again, of the number of those seen that are expected to have spread
+REVISITED = 0.1  # most rows that are drawn again, of the number of those seen that are expected to have spread
 SHARPNESS = 2.0  # power of its chance of spread that a row is drawn again by
 
 
@@ -48,7 +48,8 @@ class RowChoice:
         """How many of `count` rows, of those `left` (N,), are rows seen before; the others are new ones.
 
         The more, the likelier a row seen before has spread than a new one: none where all rows teach alike. No more
-        than `REVISITED` of those that are expected to have it, so that a few are not learned over and over.
+        than `REVISITED` of those that are expected to have it: each rests for about ten generations, and a few are not
+        learned over and over while others are never found.
         """
         known = left & self.difficulty.known
         chances = self.difficulty.chances[known]
