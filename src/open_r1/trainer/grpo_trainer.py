@@ -18,11 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from peft import PeftConfig
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOTrainer
-from trl.extras.profiling import profiling_context
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_tensor_dict
 
@@ -31,25 +29,19 @@ from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.chat import messages, with_images
 from open_r1.data.record import Record
 from open_r1.models.banned_tokens import image_token_ids
-from open_r1.models.generation_defaults import flags_alone
 from open_r1.models.model_parts import bare_model
 from open_r1.models.quantization import trained_weights, unround_adapters
-from open_r1.rewards.trl_adapter import lost_gradings
-from open_r1.rollout.batching import Pictured, groups_of, merge_images, permute_groups
-from open_r1.rollout.image_tokens import refuse_image_tokens, with_banned
+from open_r1.rollout.batching import permute_groups
+from open_r1.rollout.image_tokens import with_banned
 from open_r1.rollout.processor_fields import prompt_fields
-from open_r1.rollout.prompts import Example, Prompt, PromptLoader, RowNumber, row_numbers
-from open_r1.rollout.trajectory import ToolTurns
+from open_r1.rollout.prompts import PromptLoader, RowNumber, row_numbers
 from open_r1.rollout.turns import with_tool_list, with_tool_options
-from open_r1.rollout.vision_features import with_features
 from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
-from open_r1.trainer.checks.packing_check import check_packing
-from open_r1.trainer.checks.vision_probe import probe_is_due, probe_vision
 from open_r1.trainer.checks.weight_updates import WeightUpdates
-from open_r1.trainer.distributed import CollectiveReward, networks_of, on_all_ranks
+from open_r1.trainer.distributed import CollectiveReward, networks_of
 from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
 from open_r1.trainer.forward.head_input import complete_fused_heads
 from open_r1.trainer.forward.log_probs import LogProbPasses
@@ -59,44 +51,35 @@ from open_r1.trainer.forward.perception import perception_aware_loss, rewards_lo
 from open_r1.trainer.forward.router_loss import refuse_parts_of_router_loss
 from open_r1.trainer.forward.shared_prefix import share_prefixes
 from open_r1.trainer.generation_batch import GenerationBatch, LossRows
+from open_r1.trainer.generations import Generations
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
-from open_r1.trainer.noisy_rollouts import log_noise, logged_pictures, seen_rows, unknown_at
-from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.hub import HubUploads
-from open_r1.trainer.outputs.rollout_log import RolloutLog, newest_completions
+from open_r1.trainer.outputs.rollout_log import RolloutLog
 from open_r1.trainer.outputs.row_rates import RowRates
 from open_r1.trainer.outputs.whole_steps import WholeSteps
-from open_r1.trainer.resampling import resampled
 from open_r1.trainer.rollout_ahead import Ahead
-from open_r1.trainer.row_choice import RowChoice, begin_next_rows, learn_of_rows
-from open_r1.trainer.tool_turns import (
-    log_tools,
-    log_used_advantage,
-    messages_of_rollouts,
-    refuse_one_turn,
-    scored_tokens,
-)
-from open_r1.trainer.transformers_rollout import rollout_with_tools, transformers_rollout
+from open_r1.trainer.row_choice import RowChoice, begin_next_rows
+from open_r1.trainer.tool_turns import refuse_one_turn
 from open_r1.trainer.vllm_rollout import VLLMRollouts
 
 
-class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogProbPasses, GRPOTrainer):
+class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogProbPasses, Generations, GRPOTrainer):
     """TRL's GRPOTrainer on `Record`s. What is overridden, from the sampler to the loss:
 
     | method | what it does here | room |
     |---|---|---|
     | `_get_train_sampler` | the order of rows depends on (seed, epoch) alone | `checkpointing.resumable` |
     | `_prepare_inputs` | a generation every `steps_per_generation` micro-batches, cut into whole groups | here |
-    | `_generate_and_score_completions` | row numbers become a `GenerationBatch`; rollouts are logged | `outputs` |
-    | `_tokenize_prompts` | the token ids of the prompts of the batch | here |
-    | `_generate_single_turn` | completions: by one prefill a prompt, or by vLLM | `*_rollout`, `rollout` |
-    | `_calculate_rewards` | rewards in worker processes; answers parsed for the log | `rewards`, `outputs` |
+    | `_generate_and_score_completions` | row numbers become a `GenerationBatch`; rollouts are logged | `generations` |
+    | `_tokenize_prompts` | the token ids of the prompts of the batch | `generations` |
+    | `_generate_single_turn` | completions: by one prefill a prompt, or by vLLM | `generations`, `*_rollout` |
+    | `_calculate_rewards` | rewards in worker processes; answers parsed for the log | `generations`, `rewards` |
     | `_get_per_token_logps_and_entropies` | old and reference passes first, the policy pass in the loss | `forward` |
     | `_compute_loss` | TRL's loss over the rows that move the policy | `forward.optimizations` |
 
     Mixins, outermost first: `NonfiniteGuard` checks the loss and the gradient norm of all others; `LifecycleHooks`
     sets the phase around training and saving; `Resumable` saves into a folder that `HubUploads` completes;
-    `LogProbPasses` computes log-probs.
+    `LogProbPasses` computes log-probs; `Generations` samples and rewards.
     """
 
     def __init__(
@@ -181,135 +164,6 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         self.engine = VLLMRollouts(self, self.banned_ids) if use_vllm else None
         if toolbox is not None:
             refuse_one_turn(self)
-
-    # ------------------------------------------------------------------------------------------------- generation
-
-    def _generate_and_score_completions(self, inputs: list[RowNumber]) -> dict[str, Any]:
-        batch = self.batch = self.new_batch(inputs)
-        check_packing(self, batch.prompts)
-        if self.model.training and self.args.resample_zero_variance:
-            batch = self.batch = resampled(self, batch)
-        output = super()._generate_and_score_completions([example.columns() for example in batch.examples])
-        output["prompts"] = batch.prompts
-        if batch.rollouts:
-            output["turns"] = batch.turns
-        if self.engine is not None:
-            self.engine.check(self._metrics["train" if self.model.training else "eval"])
-        if self.log_completions and self.log_multimodal:
-            self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
-        self.refuse_moved()
-        if self.model.training:
-            output["rows"] = batch.rows
-            logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
-            logged["noisy"] = logged_pictures(self)
-            if batch.rollouts:
-                logged["turns"] = [one.turns for one in batch.rollouts]
-                log_used_advantage(self, batch.rollouts, output["advantages"])
-            if probe_is_due(self):
-                logged["dependency"] = probe_vision(self, output["completion_ids"], output["completion_mask"])
-            self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
-            self.whole_steps.note(output, logged)
-        self.batch = None
-        return output
-
-    def new_batch(self, inputs: list[RowNumber], beside: bool = False) -> GenerationBatch:
-        """Load and process rows onto the device, with `beside` those of no data loader. Raises DataError, on all
-        ranks, if one fails to read a picture."""
-        take = self.loader.take_beside if beside else self.loader.take
-        with self.watch.phase("data"):
-            examples = on_all_ranks(lambda: take(inputs))
-        generate_every = self.args.steps_per_generation * self.num_iterations
-        misaligned = self.args.gradient_accumulation_steps % generate_every != 0
-        skip_old_pass = misaligned and not self.use_vllm and self.optimizations["reuse_old_logps"]
-        return GenerationBatch(inputs, examples, self.prompts_on_device(examples), skip_old_pass)
-
-    def prompts_on_device(self, examples: list[Example]) -> list[Prompt]:
-        """One Prompt a row; equal rows share one object."""
-        unique = {id(example.prompt): example.prompt for example in examples}
-        unique = {key: prompt.to(self.accelerator.device) for key, prompt in unique.items()}
-        unique = {key: self.with_vision(prompt) for key, prompt in unique.items()}
-        return [unique[id(example.prompt)] for example in examples]
-
-    def with_vision(self, shown: Pictured) -> Pictured:
-        """A prompt, or turns of tools, with features of its pictures where the vision tower is frozen."""
-        if not self.optimizations["reuse_vision_features"]:
-            return shown
-        with self.accelerator.autocast():
-            return with_features(self.backbone_of(self.model), shown)
-
-    def turns_on_device(self, turns: ToolTurns) -> ToolTurns:
-        """Turns of tools as `prompts_on_device` makes prompts."""
-        return self.with_vision(turns.to(self.accelerator.device))
-
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        heads, group = groups_of(self.batch.prompts)
-        ids = [prompt.ids.tolist() for prompt in heads]
-        return [ids[number] for number in group], None, {}
-
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        if self.batch.sampled is not None:
-            return self.batch.sampled.ids, self.batch.sampled.logps
-        with self.watch.phase("rollout"), flags_alone(self.accelerator.unwrap_model(self.model)):
-            completions = self._completions(*args, **kwargs)
-        self.signals.check(self.accelerator)  # a rollout cut short by a signal ends here
-        sampled = [one.trajectory.sampled_ids for one in self.batch.rollouts]
-        self.refuse_image_tokens(sampled or completions[0])
-        return completions
-
-    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
-        prompt_ids, ids, scored, completions, *others = super()._generate(prompts)
-        if self.batch.rollouts:
-            scored, completions = scored_tokens(self.batch.rollouts), messages_of_rollouts(self.batch.rollouts)
-            log_tools(self, self.batch.rollouts)
-        return prompt_ids, ids, scored, completions, *others
-
-    def refuse_image_tokens(self, ids: list[list[int]]) -> None:
-        """Raises ImageTokenSampled, on all ranks, if a completion of any has an image token."""
-        records, engine = self.batch.records, "vLLM" if self.use_vllm else "transformers"
-        on_all_ranks(lambda: refuse_image_tokens(records, ids, self.banned_ids, engine))
-
-    def _completions(self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **kwargs: Any) -> Any:
-        """(token ids of N completions, their log-probs or None)."""
-        seen = seen_rows(self)
-        prompts = seen.prompts
-        if self.engine is not None:
-            with profiling_context(self, "vLLM.generate"):
-                ids, logps = self.engine.rollout(seen.examples, self._step)
-            return ids, unknown_at(logps, seen.noisy)
-        if not self.optimizations["prefill_once"]:
-            types = {name: [p.types[name].tolist() for p in prompts] for name in prompts[0].types}
-            fields = merge_images(prompts, packed=False) | types
-            return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
-        if self.toolbox is not None:
-            self.batch.rollouts = rollout_with_tools(self, self.batch.examples, prompts)
-            self.batch.turns = [one.tensors for one in self.batch.rollouts]
-            return [one.trajectory.ids for one in self.batch.rollouts], None
-        return transformers_rollout(self, prompts), None
-
-    def _calculate_rewards(
-        self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], ids: list[list[int]]
-    ) -> torch.Tensor:
-        end_ids = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        self.batch.stats = completion_stats([e["record"] for e in inputs], completions, ids, end_ids, self.graded)
-        rate = parse_rate(self.batch.stats["parsed"], self.accelerator)
-        self._metrics["train" if self.model.training else "eval"]["parse_rate"].append(rate)
-        sampled = self.batch.sampled
-        rewards = self.rewards_of(inputs, completions, ids) if sampled is None else sampled.rewards
-        log_noise(self, rewards)
-        for name, count in lost_gradings().items():
-            self._log_metric(name, count)
-        self.batch.stats |= {"ids": ids, "earned": rewards}
-        return rewards
-
-    def rewards_of(self, inputs: list[dict[str, Any]], completions: list[Any], ids: list[list[int]]) -> torch.Tensor:
-        """Grade completions of `inputs`: (rows of all ranks, functions); what a training row earned is counted."""
-        # under this name only here: TRL would put a column `images` into the prompts a second time
-        columns = [{**e, "images": e["pictures"]} for e in inputs]
-        with self.watch.phase("reward"):
-            rewards = super()._calculate_rewards(columns, [e["prompt"] for e in inputs], completions, ids)
-        if self.model.training:
-            learn_of_rows(self, rewards)
-        return rewards
 
     # --------------------------------------------------------------------------------------------------- training
 
