@@ -9,7 +9,7 @@ import torch
 from helpers.families.prompts import picture
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.limits import ToolLimits
-from open_r1.tools.toolbox import Asked, ToolAnswer
+from open_r1.tools.toolbox import RowCalls, ToolAnswer
 
 LIMITS = ToolLimits(3, 3)
 
@@ -26,7 +26,7 @@ class Scripted:
         number = zlib.crc32(text.encode())
         return (ToolCall("look", {"number": number}),) if number % 8 else ()
 
-    def answer_many(self, asked: Sequence[Asked]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
+    def answer_many(self, asked: Sequence[RowCalls]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
         for index, (calls, _, _) in reversed(list(enumerate(asked))):  # as they finish
             number = calls[0].arguments["number"]
             random = torch.Generator().manual_seed(number)
