@@ -94,8 +94,6 @@ def test_turns_are_those_of_generate_on_the_whole_text(model):
         assert said == plain(model, row, config, toolbox)
         assert len(one.trajectory.ids) <= TOKENS
     turns = [len(one.trajectory.segments) // 2 for one in ours]
-    greedy_loops = (
-        model.config.name_or_path not in QUICK
-    )  # words of some models come to no second end in so few tokens
-    assert max(turns) >= (1 if greedy_loops else 2), turns
-    assert greedy_loops or (any(one.trajectory.pictures for one in ours) and any(one.limit for one in ours))
+    loops = model.config.name_or_path not in QUICK  # words of some models come to no second end in so few tokens
+    assert max(turns) >= (1 if loops else 2), turns
+    assert loops or (any(one.trajectory.pictures for one in ours) and any(one.limit for one in ours))

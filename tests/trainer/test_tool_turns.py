@@ -99,7 +99,7 @@ def test_positions_of_one_dimension_would_be_wrong(name):
     with torch.no_grad():
         for shared in (True, False):
             before, after = (scores_of(model, r, shared).logps for r in (rows, replace(rows, turns=flat)))
-            assert (before - after).abs().max() > 0.1
+            assert (before - after).abs().max() > 0.02
 
 
 @pytest.mark.parametrize("name", ["gemma3", pytest.param("gemma4_unified", marks=pytest.mark.slow)])
@@ -164,7 +164,8 @@ def test_features_of_a_frozen_tower_give_the_same_log_probs(name, monkeypatch):
     )
     mixed = replace(kept, turns=rows.turns)  # not all have them: the tower computes all
     towers = []
-    backbone.visual.register_forward_hook(lambda *_: towers.append(1))
+    tower = backbone.vision_tower if name == "gemma3" else backbone.visual
+    tower.register_forward_hook(lambda *_: towers.append(1))
     with torch.no_grad():
         for shared in (True, False):
             expected = scores_of(model, rows, shared).logps
