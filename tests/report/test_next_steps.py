@@ -54,6 +54,13 @@ def test_held_out_rows_beside_the_training_rows_are_evaluated(tmp_path, stem):
     assert args.output_dir == Path("out") and args.task is None  # the checkpoint's recipe has it
 
 
+def test_a_model_trained_with_tools_is_evaluated_with_them():
+    flags = {"data_file_paths": "a.jsonl", "tools": ["zoom", "t.py:look"], "max_tool_turns": 2, "tool_seconds": 5.0}
+    args = parsed(next_evaluation("m", "out", flags))
+    assert (args.tools, args.max_tool_turns, args.tool_seconds) == (["zoom", "t.py:look"], 2, 5.0)
+    assert parsed(next_evaluation("m", "out", {**flags, "tools": None})).max_tool_turns == 4
+
+
 @pytest.mark.parametrize(
     ("present", "expected"),
     [
@@ -181,6 +188,11 @@ OTHER = {  # field -> another value than by default
     "methods": ["iou", "digits"],
     "data_file_paths": ["a:x.jsonl", "b.jsonl"],
     "image_folders": "i:j",
+    "tools": ["zoom", "my tools.py:look"],
+    "max_tool_turns": 2,
+    "max_tool_images": 3,
+    "max_tool_pixels": 9000,
+    "tool_seconds": 5.0,
 }
 FIELDS = [field.name for field in dataclasses.fields(EvaluationSettings)]
 

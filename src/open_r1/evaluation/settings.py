@@ -13,6 +13,7 @@ from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import data_files, split_paths
 from open_r1.errors import UsageError
 from open_r1.evaluation.views import OWN
+from open_r1.report.next_steps import TOOL_FLAGS
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import prepare_methods
 from open_r1.tasks.find import TASK_HELP, find_task, read_template
@@ -29,7 +30,7 @@ WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilizat
 OF_SURVEYS = {"view", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
 # Fields of evaluations with tools, recorded as those of surveys are.
-OF_TOOLS = {"tools", "max_tool_turns", "max_tool_images", "max_tool_pixels", "tool_seconds"}
+OF_TOOLS = set(TOOL_FLAGS)
 
 
 @dataclass(frozen=True)

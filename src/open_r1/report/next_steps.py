@@ -15,6 +15,8 @@ from open_r1.report.run_folder import FINAL_MODEL, flat
 REPOSITORY = Path(open_r1.__file__).resolve().parents[2]
 # Stems of files of held-out rows, beside a training file.
 HELD_OUT_STEMS = ("heldout", "held_out", "val", "valid", "validation", "dev", "eval", "test")
+# Flags of tools that an evaluation shares with the training before it.
+TOOL_FLAGS = ("tools", "max_tool_turns", "max_tool_images", "max_tool_pixels", "tool_seconds")
 
 
 def script_path(name: str) -> str:
@@ -78,11 +80,12 @@ def next_evaluation(model: str | os.PathLike, out: str | os.PathLike, flags: Map
         "fields": flags.get("fields"),
         "reward_method": methods if methods and ":" in methods else None,
     }
-    return command_text("eval/evaluate.py", {**rows, "output_dir": out, **remote})
+    tools = {name: flags.get(name) for name in TOOL_FLAGS} if flags.get("tools") else {}
+    return command_text("eval/evaluate.py", {**rows, **tools, "output_dir": out, **remote})
 
 
 def end_of_training(folder: Path, steps: str, verdict: Sequence[str], flags: Mapping[str, Any]) -> str:
-    """The last lines of a run; `flags` are those of its task, with `use_peft` and `trust_remote_code`."""
+    """The last lines of a run; `flags` are those of its task and TOOL_FLAGS, `use_peft` and `trust_remote_code`."""
     model = folder / FINAL_MODEL
     merged = command_text("local_scripts/merge_lora.py", {"out": folder / "merged"}, model)
     page = folder / "report.html"

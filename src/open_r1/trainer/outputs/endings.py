@@ -10,7 +10,7 @@ from open_r1.config.task_arguments import TaskArguments
 from open_r1.redaction import command_line
 from open_r1.report.diagnoses import findings
 from open_r1.report.history import read_metrics
-from open_r1.report.next_steps import end_of_training
+from open_r1.report.next_steps import TOOL_FLAGS, end_of_training
 from open_r1.report.verdict import verdict
 from open_r1.trainer.checkpointing.required_files import read_object
 from open_r1.trainer.checkpointing.select import Resume
@@ -37,6 +37,7 @@ def say_end(trainer: RunTrainer, task: TaskArguments, training: TrainingArgument
         return
     folder, state = Path(training.output_dir), trainer.state
     flags = vars(task) | {"use_peft": model_args.use_peft, "trust_remote_code": training.trust_remote_code}
+    flags |= {name: value for name, value in vars(training).items() if name in TOOL_FLAGS}
     steps = f"Trained {state.global_step} of {state.max_steps} steps"
     write_below_bar(end_of_training(folder, steps, health_of(folder), flags))
 
