@@ -72,3 +72,30 @@ def test_prompts_are_upstreams_and_messages_are_fresh() -> None:
     assert direct == [t("Q Output the final answer directly in <answer> </answer> tags.")]
     first, second = messages(record(2, ("user", "Q")))[0]["content"][:2]
     assert first is not second  # processors write into the parts
+
+
+CALL = '<tool_call>{"name": "zoom", "arguments": {}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("answers", "content"),
+    [
+        (["3"], [t("<tool_response>\n3\n</tool_response>")]),
+        (["<image>"], [t("<tool_response>\n"), I, t("\n</tool_response>")]),
+        (["a cat<image>"], [t("<tool_response>\na cat"), I, t("\n</tool_response>")]),
+        (["3", "<image>"], [t("<tool_response>\n3\n</tool_response>\n<tool_response>\n"), I, t("\n</tool_response>")]),
+    ],
+)
+def test_answers_of_tools_are_one_turn_of_the_user_and_stay_out_of_the_prompt_template(answers, content) -> None:
+    shown = sum("<image>" in answer for answer in answers)
+    turns = [("user", "<image>Q"), ("assistant", CALL), *(("tool", answer) for answer in answers)]
+    chat = messages(record(1 + shown, *turns), "{question} Be brief.")
+    assert [message["role"] for message in chat] == ["user", "assistant", "user"]
+    assert [message["content"] for message in chat] == [[I, t("Q Be brief.")], [t(CALL)], content]
+
+
+def test_tools_answer_each_call_of_a_longer_dialogue() -> None:
+    turns = [("user", "Q"), ("assistant", CALL), ("tool", "3"), ("assistant", CALL), ("tool", "4"), ("assistant", "x")]
+    chat = messages(record(0, *turns, ("user", "R")), "{question}!")
+    assert [message["role"] for message in chat] == ["user", "assistant"] * 3 + ["user"]
+    assert chat[-1]["content"] == [t("R!")] and chat[0]["content"] == [t("Q")]

@@ -3,6 +3,7 @@ without padding, a run that GRPO goes on with."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from open_r1.rewards.registry import METHODS
 from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
+from open_r1.tools.toolbox import make_toolbox
 from open_r1.trainer.forward.image_blocks import ImageSight
 from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, target_completion
 
@@ -121,6 +123,47 @@ def test_every_turn_of_the_assistant_is_taught_and_nothing_else(dialogues, proce
         assert runs == len(answers)  # each turn is a run of its own
     alone = [collate([{"row": row}])["labels"][0] for row in range(4)]
     assert all(torch.equal(batch["labels"][row][: len(alone[row])], alone[row]) for row in range(4))
+
+
+CALL = '<tool_call>{"name": "zoom", "arguments": {"bbox_2d": [0, 0, 56, 28]}}</tool_call>'
+
+
+def test_a_trajectory_is_taught_by_its_calls_and_answer_and_not_by_what_tools_answered(digits, processor):
+    one, two = (json.loads(line)["image"] for line in (digits / "train.jsonl").read_text().splitlines()[:2])
+    turns = [
+        ("human", "<image>Which digits?"),
+        ("gpt", CALL),
+        ("tool", "<image>"),
+        ("gpt", CALL),
+        ("tool", "Error: no"),
+    ]
+    answer = "<think>I see 7.</think><answer>[7]</answer>"
+    turns = [{"from": speaker, "value": text} for speaker, text in [*turns, ("gpt", answer)]]
+    (digits / "calls.jsonl").write_text(json.dumps({"images": [one, two], "conversations": turns}) + "\n")
+    batch = collator(digits, "calls.jsonl", processor)([{"row": 0}])
+    learned = batch["labels"][0] != IGNORED
+    assert processor.tokenizer.decode(batch["labels"][0][learned]) == "<|im_end|>".join([CALL, CALL, answer, ""])
+    text = processor.tokenizer.decode(batch["input_ids"][0])
+    assert "<|im_start|>user\n<tool_response>\nError: no\n</tool_response><|im_end|>" in text
+    assert text.count("First think in") == 1 and text.index("First think in") < text.index(CALL)
+    assert len(batch["image_grid_thw"]) == 2
+
+
+def test_tools_are_listed_in_the_prompt_and_nothing_else_is_taught(digits, processor):
+    plain = collator(digits, "train.jsonl", processor)
+    listed = replace(plain, toolbox=make_toolbox(["zoom"], processor.chat_template))
+    one, other = plain([{"row": 0}]), listed([{"row": 0}])
+    texts = [processor.tokenizer.decode(batch["input_ids"][0]) for batch in (one, other)]
+    taught = [batch["labels"][0][batch["labels"][0] != IGNORED] for batch in (one, other)]
+    assert torch.equal(*taught) and texts[1].endswith(texts[0])
+    assert texts[1].startswith("<|im_start|>system\n# Tools") and '"name": "zoom"' in texts[1]
+
+
+def test_sft_refuses_a_tool_that_is_not_there(tiny, tmp_path, capsys):
+    flags = f"--model_name_or_path {tiny} --data_file_paths a.jsonl --image_folders a --output_dir {tmp_path}"
+    with pytest.raises(SystemExit):
+        parse_sft([*flags.split(), "--tools", "loupe"])
+    assert "loupe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", ["", "--gradient_checkpointing true", "--use_peft true --lora_vision true"])

@@ -13,6 +13,7 @@ from open_r1.config.validation import (
     check_sources,
     check_task_flags,
 )
+from open_r1.tools.registry import load_tools
 
 NOT_SAMPLED = "nothing is sampled here; remove it"
 ON_ANSWERS = "the loss is always on the assistant's turns alone; remove it"
@@ -63,6 +64,7 @@ def check_sft_values(data: JsonlArguments, training: SFTArguments, model: VLMCon
     check_attention(model, training)
     check_four_bit(model, training)
     check_limit(training)
+    load_tools(training.tools or ())
     if training.eval_strategy != "no":
         raise ValueError(f"--eval_strategy: got {training.eval_strategy}, expected no: {NOT_EVALUATED}")
     if training.train_sampling_strategy not in ("random", "sequential"):

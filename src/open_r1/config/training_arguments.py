@@ -260,3 +260,10 @@ class SFTArguments(RunArguments, SFTConfig):
     padding_free: bool = field(
         default=False, metadata={"help": "Compute the rows of a batch as one sequence, without padding; exact."}
     )
+    tools: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Tools whose list stands in each prompt, as GRPO with --tools writes it: for rows in which tools "
+            "are called and answer."
+        },
+    )

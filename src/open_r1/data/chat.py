@@ -1,6 +1,7 @@
 """Turns a `Record` into chat messages with each image at its tag; the prompt templates. (torch-free)"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from open_r1.data.record import Record
@@ -13,6 +14,7 @@ PROMPTS = {
     "direct": "{question} Output the final answer directly in <answer> </answer> tags.",
 }
 _SLOT = "{question}"
+TOOL_ANSWER = ("<tool_response>\n", "\n</tool_response>")  # around what a tool answers, as Qwen's templates write it
 
 
 def messages(record: Record, instruction: str | None = None) -> list[dict[str, Any]]:
@@ -20,7 +22,7 @@ def messages(record: Record, instruction: str | None = None) -> list[dict[str, A
 
     The k-th image part belongs to `record.images[k]`. Without any tag the images come first in the first user turn.
     `instruction` is a template around the last user turn, tags included: `"{question} Answer in one word."`; only
-    `{question}` is replaced, so other braces are safe on both sides.
+    `{question}` is replaced, so other braces are safe on both sides. Tools' turns are a user's, within TOOL_ANSWER.
 
     Raises ValueError for a template that does not hold `{question}` once, or that holds an image tag.
 
@@ -34,8 +36,21 @@ def messages(record: Record, instruction: str | None = None) -> list[dict[str, A
     leading = 0 if tagged else len(record.images)
     return [
         {"role": turn.role, "content": _parts(turn.text, leading if i == first_user else 0)}
-        for i, turn in enumerate(turns)
+        for i, turn in enumerate(_tools_as_users(turns))
     ]
+
+
+def _tools_as_users(turns: tuple[Turn, ...]) -> Iterator[Turn]:
+    """The turns with one user's turn for the answers of tools in sequence.
+
+    >>> list(_tools_as_users((Turn("assistant", "call"), Turn("tool", "3"), Turn("tool", "4"))))[1].text
+    '<tool_response>\\n3\\n</tool_response>\\n<tool_response>\\n4\\n</tool_response>'
+    """
+    for by_tool, group in groupby(turns, key=lambda turn: turn.role == "tool"):
+        if by_tool:
+            yield Turn("user", "\n".join(turn.text.join(TOOL_ANSWER) for turn in group))
+        else:
+            yield from group
 
 
 def with_images(conversation: list[dict[str, Any]], images: Sequence[Any]) -> list[dict[str, Any]]:

@@ -6,11 +6,12 @@
 
 A question and its answer may also stand under the names of QUESTION_NAMES and ANSWER_NAMES, where a row has one of
 each, and the gold answer of a conversation that ends with the user under one of ANSWER_NAMES. Turns may be in either
-form.
+form. A turn by "tool" answers the call with which the assistant's turn before it ends.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from open_r1.data.gold_answers import ANSWER_NAMES, CONVERT, is_text, only_answer, shown_json, solution_text
@@ -29,13 +30,14 @@ QUESTION_NAMES = (
 OPTION_NAMES = ("options", "choices")  # what a question of another project may keep beside its text
 TURN_KEYS = ("from", "value"), ("role", "content")  # of the speaker and the text
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ROLES |= dict.fromkeys(("tool", "tool_response", "observation"), "tool")  # chat, ms-swift, LLaMA-Factory
 
 
 @dataclass(frozen=True)
 class Turn:
     """One message of a conversation; `text` keeps its `<image>` tags where the images belong."""
 
-    role: str  # "system" | "user" | "assistant"
+    role: str  # "system" | "user" | "assistant" | "tool", which answers a call of the assistant
     text: str
 
 
@@ -211,7 +213,7 @@ def _prompt_text(value: object, name: str, where: str) -> str:
 
 
 def _check_order(roles: list[str], name: str, where: str) -> None:
-    """Raises DataError where the roles are not [system,] user, ..., user, assistant."""
+    """Raises DataError where the roles are not [system,] user, ..., user or tool, assistant."""
     if roles in (["user", "assistant"], ["system", "user", "assistant"]):
         return
     got = shorten(roles)
@@ -221,8 +223,12 @@ def _check_order(roles: list[str], name: str, where: str) -> None:
         raise data_error(where, name, got, "a human (user) turn", "add the question")
     if roles[-1] != "assistant":
         raise data_error(where, name, got, "a final gpt (assistant) turn", "add the answer: it becomes the solution")
-    if roles[-2] != "user":
+    if roles[-2] not in ("user", "tool"):
         raise data_error(where, name, got, "a human (user) turn before the final answer", "join the last two answers")
+    for before, role in pairwise(roles):
+        if role == "tool" and before not in ("assistant", "tool"):
+            remedy = "add the call that it answers"
+            raise data_error(where, name, got, "a tool turn behind a gpt (assistant) turn only", remedy)
 
 
 ROW_FORMATS: dict[str, Callable[[dict, str], Dialogue]] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from open_r1.data.chat import TOOL_ANSWER
 from open_r1.data.control_tokens import ControlTokens
 from open_r1.errors import UsageError
 from open_r1.tools.toolbox import ToolAnswer
@@ -46,13 +47,13 @@ def text_between(
 
 def answer_parts(answers: Sequence[ToolAnswer], control: ControlTokens) -> list[dict[str, Any]]:
     """The content parts of the user turn of these answers, their texts without control tokens."""
-    parts: list[dict[str, Any]] = []
+    (opening, closing), parts = TOOL_ANSWER, []
     for number, answer in enumerate(answers):
-        _add_text(parts, "\n" * (number > 0) + "<tool_response>\n")
+        _add_text(parts, "\n" * (number > 0) + opening)
         for text, picture in _runs(answer):
             _add_text(parts, broken_up(text, control))
             parts += [{"type": "image"}] if picture else []
-        _add_text(parts, "\n</tool_response>")
+        _add_text(parts, closing)
     return parts
 
 

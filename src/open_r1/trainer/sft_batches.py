@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
+from open_r1.tools.listing import offer_tools
+from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.forward.image_blocks import ImageSight, blocks_of
 from open_r1.trainer.forward.packing import lay_out
 
@@ -48,8 +50,8 @@ class Collator:
     """Turns rows `{"row": i}` of `records` into inputs (B, T), padded on the right, with `labels` and `rows` (B,).
 
     Images are opened here, so in the data loader's workers if there are any. Rows are never truncated. `fields`: how
-    the model takes what the processor makes. Raises DataError for rows that cannot be read or hold control tokens,
-    RowFailed for every other error.
+    the model takes what the processor makes. `toolbox`: the tools whose list stands in each prompt. Raises DataError
+    for rows that cannot be read or hold control tokens, RowFailed for every other error.
     """
 
     records: Sequence[Record]
@@ -58,6 +60,7 @@ class Collator:
     annotate: Callable[[Record], Record]
     image_workers: int = 4
     fields: PromptFields | None = None
+    toolbox: Toolbox | None = None
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [self.record(row["row"]) for row in rows]
@@ -110,12 +113,14 @@ class Collator:
         self.control_tokens.refuse([record], with_answer=True)
         chat = with_images(messages(record, self.instruction), images)
         chat.append({"role": "assistant", "content": [{"type": "text", "text": target_completion(record)}]})
-        text, pieces, next_turn = self.processor.apply_chat_template(chat).rstrip(), [], 0
-        self.control_tokens.refuse_made(record, text, self.processor.apply_chat_template(plain_twin(chat)))
+        chat, options = offer_tools(chat, self.toolbox) if self.toolbox else (chat, {})
+        template = partial(self.processor.apply_chat_template, **options)
+        text, pieces, next_turn = template(chat).rstrip(), [], 0
+        self.control_tokens.refuse_made(record, text, template(plain_twin(chat)))
         for turn, message in enumerate(chat):
             if message["role"] == "assistant":
-                prompt = self.processor.apply_chat_template(chat[:turn], add_generation_prompt=True)
-                dialogue = self.processor.apply_chat_template(chat[: turn + 1]).rstrip()
+                prompt = template(chat[:turn], add_generation_prompt=True)
+                dialogue = template(chat[: turn + 1]).rstrip()
                 if not (text.startswith(dialogue) and dialogue.startswith(prompt)):
                     got = f"a chat template that writes an answered prompt in another way: {shorten(text)}"
                     raise UsageError(f"--model_name_or_path: got {got}, expected {shorten(prompt)} and the answer")
