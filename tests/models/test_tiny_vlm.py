@@ -9,6 +9,7 @@ import pytest
 import shape_lessons
 import teaching
 import torch
+import zoom_lessons
 from helpers.repository import REPO
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -24,7 +25,7 @@ TEXTS = [
 ]
 
 
-BOTH = pytest.mark.parametrize("asset", ["tiny-vlm", "tiny-vlm-shapes"])
+ALL = pytest.mark.parametrize("asset", ["tiny-vlm", "tiny-vlm-shapes", "tiny-vlm-zoom"])
 
 
 def load(asset):
@@ -33,7 +34,7 @@ def load(asset):
     return model, AutoProcessor.from_pretrained(folder, padding_side="left")
 
 
-@BOTH
+@ALL
 def test_it_is_small(asset):
     model, _ = load(asset)
     assert sum(path.stat().st_size for path in (REPO / "assets" / asset).rglob("*")) < 6_000_000
@@ -41,12 +42,12 @@ def test_it_is_small(asset):
     assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
 
 
-@BOTH
+@ALL
 def test_weights_are_safetensors_only(asset):
     assert {p.suffix for p in (REPO / "assets" / asset).iterdir()} <= {".safetensors", ".json", ".jinja", ".md"}
 
 
-@BOTH
+@ALL
 def test_tokens_are_the_same_after_save_and_reload(asset, tmp_path):
     _, processor = load(asset)
     processor.save_pretrained(tmp_path)
@@ -113,3 +114,10 @@ def test_it_sees_well_and_answers_as_asked_some_of_the_time(task):
     least, low, high = SEEN_AND_RIGHT[task]
     assert sum(sees_well) / len(sees_well) >= least
     assert low <= sum(right) / len(right) <= high
+
+
+def test_the_zoom_model_calls_some_of_the_time_and_finds_the_right_frame_in_a_part_of_its_calls():
+    torch.manual_seed(0)
+    figures = zoom_lessons.figures(*load("tiny-vlm-zoom"), "habits", rows=128)
+    assert 0.3 <= figures["calls"] <= 0.6
+    assert 0.2 <= figures["right of calls"] <= 0.6

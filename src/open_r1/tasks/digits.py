@@ -108,7 +108,7 @@ class DigitImages:
     mnist: str | None = field(default=None, metadata={"help": "Folder with MNIST idx files instead of UCI's digits."})
 
     def example(self, seed: int, split: str, index: int) -> DrawnExample:
-        rng, source = example_rng(seed, self.splits, split, index), _source(self.mnist, split == "heldout")
+        rng, source = example_rng(seed, self.splits, split, index), source_of(self.mnist, split == "heldout")
         places = rng.integers(len(source.labels), size=rng.integers(1, 4))
         digits = source.labels[places].tolist()
         questions = (
@@ -119,7 +119,8 @@ class DigitImages:
 
 
 @cache
-def _source(mnist: str | None, held_out: bool) -> HandwrittenDigits:
+def source_of(mnist: str | None, held_out: bool) -> HandwrittenDigits:
+    """The digits of a split, from a folder of MNIST's where one is given."""
     return (mnist_source(Path(mnist)) if mnist else uci_source()).split(held_out)
 
 

@@ -18,6 +18,7 @@ from open_r1.tasks.mixture import MIXTURE
 from open_r1.tasks.rec import REC
 from open_r1.tasks.seg import SEG
 from open_r1.tasks.task import Task
+from open_r1.tasks.zoom_digits import ZOOM_DIGITS
 
 TASKS: dict[str, Task] = {
     "area": AREA,
@@ -33,4 +34,5 @@ TASKS: dict[str, Task] = {
     "od": OD,
     "rec": REC,
     "seg": SEG,
+    "zoom_digits": ZOOM_DIGITS,
 }
