@@ -113,6 +113,17 @@ def greedy_completions(trainer: VLMGRPOTrainer) -> list[list[int]]:
     return gather_object(completion_ids)  # rows and ranks end at different steps
 
 
+def noisy_completions(trainer: VLMGRPOTrainer) -> list[list[int]]:
+    """As `greedy_completions`, of a group of an image row, half of which sees it under noise, on one rank, and
+    of a text row on the other."""
+    ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+    rows = [{"split": "train", "row": n} for n in (3, 4)[rank * 2 // ranks : (rank + 1) * 2 // ranks]]
+    trainer.args.noisy_rollouts, trainer.args.noise_step, trainer.state.global_step = 0.5, 999, 0
+    trainer.batch = trainer.new_batch([row for row in rows for _ in range(GROUP)])
+    ids = [prompt.ids.tolist() for prompt in trainer.batch.prompts]
+    return gather_object(VLMGRPOTrainer._generate_single_turn(trainer, ids, None, {}, 1)[0])
+
+
 def sft(engine: str, out: Path, data: Path) -> None:
     """Two steps of supervised fine-tuning on the same rows, so at first on text alone on one of two ranks."""
     AcceleratorState._reset_state()
@@ -134,7 +145,7 @@ def main(engine: str, out: Path, data: Path) -> None:
     assert (type(next(trainer.model.parameters()).data) is DTensor) == (engine == "fsdp2")
     trainer.save_model(str(out / "final"))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    results = {"losses": losses, "rollouts": greedy_completions(trainer)}
+    results = {"losses": losses, "rollouts": greedy_completions(trainer), "noisy": noisy_completions(trainer)}
 
     if engine in RESUMED:
         resumed = trainer_for(engine, out / "resumed", data)

@@ -1,8 +1,11 @@
 """Whole runs on vLLM, as users start them: ZeRO-3, tensor parallel, LoRA, and a task that is learned."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from helpers.repository import REPO
 from helpers.vllm_runs import DIFFERENCE, ENGINE, LORA, ZERO3, ended, logged, start
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
@@ -53,6 +56,29 @@ def test_rows_are_replaced_probed_and_seen_under_noise_in_one_run(tiny, digits, 
     groups = [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
     marks = [[c.get("noisy", False) for c in group["completions"]] for group in groups]
     assert marks == [[False, False, True, True]] * 6
+
+
+def test_a_survey_on_vllm_is_that_of_transformers(tiny, mixed, tmp_path):
+    """Next to greedy, so that both draw the same, with own pictures, with blank ones and with another row's."""
+    said = {}
+    for backend, more in (("transformers", ""), ("vllm", "--max_model_len 256")):
+        out = tmp_path / backend
+        flags = f"--backend {backend} {more} --rows 9 --samples 2 --num_generations 2 --picture_samples 1 --device cpu"
+        flags += " --per_device_train_batch_size 8 --max_completion_length 24 --task_type digits --dtype float32"
+        flags += " --temperature 0.001"
+        places = ["--model", tiny, "--data_file_paths", mixed, "--image_folders", mixed.parent, "--output_dir", out]
+        command = [sys.executable, "-m", "open_r1.survey", *flags.split(), *map(str, places)]
+        done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-6000:]
+        said[backend] = {
+            look: [
+                json.loads(line)["completion"] for line in (out / look / "predictions.jsonl").read_text().splitlines()
+            ]
+            for look in ("answers", "answers-blank", "answers-other")
+        }
+    assert said["vllm"] == said["transformers"]
+    assert [len(texts) for texts in said["vllm"].values()] == [18, 8, 8]  # one of the nine rows drawn is text alone
+    assert said["vllm"]["answers-blank"] != said["vllm"]["answers-other"] and len({*said["vllm"]["answers"]}) > 1
 
 
 def test_grpo_on_digits_reaches_the_reward_of_transformers_rollouts(tiny, digits, tmp_path):

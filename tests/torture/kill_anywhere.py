@@ -30,7 +30,8 @@ FLAGS = (
     f"--save_steps {SAVE_EVERY} --save_total_limit 2 --disable_tqdm true --bf16 false --resume_from_checkpoint auto"
 )
 
-MORE = "--resample_zero_variance 2 --row_sampling difficulty"
+MORE = "--resample_zero_variance 2 --row_sampling difficulty --vision_probe 3 --perception_coef 0.01 "
+MORE += "--visual_token_share 0.4 --noisy_rollouts 0.5"
 
 
 def start(out: Path, data: Path, more: str) -> subprocess.Popen[bytes]:
@@ -142,7 +143,12 @@ def main() -> None:
     figure_more, different_more = trial(folder, "_chosen", MORE, args.kills // 2, args.seed)
     happens = "checkpoints appear whole or not at all; --resume_from_checkpoint auto goes on from the newest, exactly"
     fault, test = "SIGKILL at any moment, also while a checkpoint is written", "tests/torture/kill_anywhere.py"
-    more = Row(f"the same with {MORE}", f"{happens}, with what was learned of rows", test, figure_more)
+    more = Row(
+        f"the same with {MORE}",
+        f"{happens}, with what was learned of rows, the same masks and noise",
+        test,
+        figure_more,
+    )
     write(args.out, "kill_anywhere", [Row(fault, happens, test, figure), more])
     if different or different_more:
         sys.exit(f"different: {different[:10]} {different_more[:10]}")

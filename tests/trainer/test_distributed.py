@@ -91,6 +91,11 @@ def test_ranks_generate_what_one_process_generates(one, two):
     assert results(two)["rollouts"] == results(one)["rollouts"]
 
 
+def test_ranks_see_the_noise_that_one_process_sees(one, two):
+    expected = results(one)["noisy"]
+    assert results(two)["noisy"] == expected and expected[0] == expected[1] != expected[2] == expected[3]
+
+
 def test_a_resumed_run_ends_like_one_that_went_through(two):
     if not (two / "resumed.pt").exists():
         pytest.skip("see RESUMED in ranks.py")

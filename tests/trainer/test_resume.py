@@ -27,6 +27,8 @@ from open_r1.trainer.sft_trainer import run_sft
 
 SAVED = ["--save_strategy", "steps", "--save_steps", "1"]
 
+LOOKING = "--vision_probe 2 --perception_coef 0.01 --visual_token_share 0.4 --noisy_rollouts 0.5"
+
 
 def test_a_run_resumed_inside_a_window_of_the_second_epoch_ends_as_the_undisturbed_one(tiny, few, tmp_path):
     whole = train(tiny, few, tmp_path, "used twice", "--save_strategy", "steps", "--save_steps", "5")
@@ -128,7 +130,9 @@ def test_sft_from_every_step(tiny, few, tmp_path):
 
 @pytest.mark.distributed
 @pytest.mark.parametrize(
-    ("engine", "flags"), [("zero3", ""), ("zero2", "--resample_zero_variance 2 --row_sampling difficulty")]
+    ("engine", "flags"),
+    [("zero3", ""), ("zero3", LOOKING), ("zero2", f"--resample_zero_variance 2 --row_sampling difficulty {LOOKING}")],
+    ids=["zero3", "zero3 looking", "zero2 rows and looking"],
 )
 def test_two_ranks(tiny, digits, tmp_path, engine, flags):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
