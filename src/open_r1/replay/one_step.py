@@ -158,7 +158,7 @@ def gradient_of(
         graders = [BatchReward(name) for name in rewards_of(task)]  # for their names: what they gave is given
         refuse_other_files(kept, rows, model_facts(model, training.beta) | processor_facts(processor))
         chosen = rows_of_step(kept, rows).select(kept.groups_in_order())
-        trainer = make_grpo_trainer(chosen, None, graders, processor, task, training, model, ReplayedTrainer)
+        trainer = make_grpo_trainer(chosen, None, graders, processor, task, training, model, kind=ReplayedTrainer)
         given = given_rollouts(kept, rewards, saved_window(kept, checkpoint) if kept.offset else None)
         return replayed(trainer, given, kept, checkpoint, sections)
 
