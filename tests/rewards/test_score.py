@@ -97,7 +97,7 @@ def test_the_command_and_its_wrong_arguments(tmp_path: Path) -> None:
     for how, message in (
         (["--reward_method", "mqc"], "did you mean 'mcq'"),
         ([], "required"),
-        (["--task", "x"], "rec, seg, or path/to/task.py:TASK; correct the name"),
+        (["--task", "x"], "seg, zoom_digits, or path/to/task.py:TASK; correct the name"),
     ):
         process = subprocess.run([*command, *how], capture_output=True, text=True)
         assert process.returncode == 2

@@ -101,9 +101,9 @@ def watched_rollouts(trainer, monkeypatch) -> list:
 
 
 def trainer_module():
-    from open_r1.trainer import grpo_trainer
+    from open_r1.trainer import generations
 
-    return grpo_trainer
+    return generations
 
 
 def test_the_last_half_of_each_group_with_pictures_is_sampled_from_the_noisy_picture(trainer, monkeypatch):

@@ -42,8 +42,8 @@ def main() -> None:
 
 
 def load(folder: str | Path) -> tuple[ProcessorMixin, Qwen2_5_VLForConditionalGeneration]:
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    return AutoProcessor.from_pretrained(folder), model
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    return AutoProcessor.from_pretrained(folder, trust_remote_code=False), model
 
 
 def save(model: Qwen2_5_VLForConditionalGeneration, processor: ProcessorMixin, folder: Path) -> None:

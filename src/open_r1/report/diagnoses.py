@@ -178,7 +178,7 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "A tool is used where none is needed",
         "tools/used_advantage",
         tool_without_need,
-        "Pay tool_bonus for right answers alone, or take rows that need the tool",
+        "Add tool_bonus to --reward_funcs, which pays for right answers alone, or take rows that need the tool",
     ),
     "gradings_lost": Diagnosis(
         "Answers are not graded",

@@ -8,6 +8,7 @@ from trl.extras.profiling import profiling_context
 
 from open_r1.models.generation_defaults import flags_alone
 from open_r1.rewards.trl_adapter import lost_gradings
+from open_r1.rewards.turns import completion_text
 from open_r1.rollout.batching import Pictured, groups_of, merge_images
 from open_r1.rollout.image_tokens import refuse_image_tokens
 from open_r1.rollout.prompts import Example, Prompt, RowNumber
@@ -53,7 +54,7 @@ class Generations:
             if probe_is_due(self):
                 logged["dependency"] = probe_vision(self, output["completion_ids"], output["completion_mask"])
             self.rollouts.add(self.state.global_step, batch.examples, logged, self.num_generations)
-            self.whole_steps.note(output, logged)
+            self.whole_steps.note(output, batch.stats)
         self.batch = None
         return output
 
@@ -143,7 +144,7 @@ class Generations:
         log_noise(self, rewards)
         for name, count in lost_gradings().items():
             self._log_metric(name, count)
-        self.batch.stats |= {"ids": ids, "earned": rewards}
+        self.batch.stats |= {"texts": list(map(completion_text, completions)), "ids": ids, "earned": rewards}
         return rewards
 
     def rewards_of(self, inputs: list[dict[str, Any]], completions: list[Any], ids: list[list[int]]) -> torch.Tensor:

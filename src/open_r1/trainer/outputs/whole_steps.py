@@ -80,15 +80,14 @@ class WholeSteps:
     def note(self, output: dict[str, Any], scored: Mapping[str, Any]) -> None:
         """Add what was sampled to a generation's batch, one entry a completion, so that it is shuffled with it.
 
-        `scored` has the parallel lists `completions`, `ids` and `advantages`, and the tensor `earned` (rows of all
-        ranks, functions).
+        `scored` has the parallel lists `texts` and `ids`, and the tensor `earned` (rows of all ranks, functions).
         """
         if not self.keep:
             return
         count, logps = len(scored["ids"]), output.get("sampling_per_token_logps")
         earned = scored["earned"][self.rank * count :][:count].tolist()
         logps = [None] * count if logps is None else logps.tolist()
-        columns = (scored["completions"], scored["ids"], logps, earned, scored["advantages"])
+        columns = (scored["texts"], scored["ids"], logps, earned, output["advantages"].tolist())
         output["whole"] = list(zip(*columns, strict=True))
 
     def add(self, trainer: RolloutTrainer, batch: dict[str, Any]) -> None:
