@@ -26,7 +26,7 @@ from open_r1.data.control_tokens import control_tokens, plain_twin
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.errors import row_errors
-from open_r1.rollout.device_copies import to_device
+from open_r1.rollout.device_copies import fields_to_device, to_device
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.processor_fields import Join, PromptFields, Values, process
 from open_r1.rollout.vllm.types import Request
@@ -52,12 +52,9 @@ class Prompt:
 
     def to(self, device: torch.device) -> "Prompt":
         """A copy on a device."""
-
-        def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return {name: to_device(value, device) for name, value in fields.items()}
-
+        types, images = fields_to_device(self.types, device), fields_to_device(self.images, device)
         ids, positions = to_device(self.ids, device), to_device(self.positions, device)
-        return replace(self, ids=ids, positions=positions, types=move(self.types), images=move(self.images))
+        return replace(self, ids=ids, positions=positions, types=types, images=images)
 
 
 @dataclass(frozen=True)

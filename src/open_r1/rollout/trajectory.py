@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from open_r1.rollout.device_copies import to_device
+from open_r1.rollout.device_copies import fields_to_device, to_device
 from open_r1.rollout.processor_fields import Join
 
 
@@ -75,12 +75,9 @@ class ToolTurns:
 
     def to(self, device: torch.device) -> "ToolTurns":
         """A copy on a device."""
-
-        def move(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return {name: to_device(value, device) for name, value in fields.items()}
-
+        types, images = fields_to_device(self.types, device), fields_to_device(self.images, device)
         positions = to_device(self.positions, device)
-        return replace(self, positions=positions, types=move(self.types), images=move(self.images))
+        return replace(self, positions=positions, types=types, images=images)
 
 
 def counted_places(lengths: Sequence[int], turns: Sequence[ToolTurns | None], width: int) -> torch.Tensor:
