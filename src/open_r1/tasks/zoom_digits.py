@@ -30,7 +30,7 @@ def frame_boxes(rng: np.random.Generator, number: int) -> list[PixelBox]:
     """So many boxes of FRAME_WH in a scene, none on another. Raises ValueError for more than MOST_FRAMES.
 
     >>> frame_boxes(np.random.default_rng(0), 2)
-    [(56, 84, 112, 112), (28, 0, 84, 28)]
+    [(56, 56, 112, 84), (28, 28, 84, 56)]
     """
     if not 1 <= number <= MOST_FRAMES:
         raise ValueError(f"frames: got {number}, expected 1 to {MOST_FRAMES}, which a scene has room for")
