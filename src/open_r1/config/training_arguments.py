@@ -114,8 +114,8 @@ class GRPOArguments(ToolArguments, RunArguments, GRPOConfig):
     keep_whole_steps: int = field(
         default=3,
         metadata={
-            "help": "Keep the rollouts of so many last steps whole, in OUTPUT_DIR/whole_steps, for python -m "
-            "open_r1.replay; 0 for none."
+            "help": "Keep the rollouts of so many last steps whole, and those of step 1 and of the step after each "
+            "checkpoint, in OUTPUT_DIR/whole_steps, for python -m open_r1.replay; 0 for none."
         },
     )
     shared_prefix: bool = field(

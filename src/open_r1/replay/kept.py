@@ -120,7 +120,10 @@ def kept_steps(generations: Sequence[Generation]) -> list[int]:
 
 
 def read_step(folder: Path, step: int | None) -> KeptStep:
-    """A kept step of a run, by default the newest. Raises UsageError, with the steps that there are, for no such."""
+    """A kept step of a run, by default the newest with a checkpoint of its policy, else the newest.
+
+    Raises UsageError, with the steps that there are, for no such.
+    """
     generations = generations_in(folder)
     steps = kept_steps(generations)
     if not steps:
@@ -128,7 +131,8 @@ def read_step(folder: Path, step: int | None) -> KeptStep:
             f"{folder}: got no whole rollouts ({WHOLE_STEPS}/), expected those of its last steps; a run keeps them "
             "with --keep_whole_steps 3, the default, and without --tools: go on with this one, or start one"
         )
-    number = max(part.step for part, *_ in generations) if step is None else step
+    newest = max((n for n in steps if has_weights(folder / f"checkpoint-{n - 1}")), default=generations[-1][0].step)
+    number = newest if step is None else step
     if number not in steps:
         raise UsageError(
             f"--step: got {number}, but {folder} has whole rollouts of {steps_text(steps)}; choose one of them, or "
@@ -166,8 +170,7 @@ def checkpoint_of(folder: Path, kept: KeptStep) -> Path:
         there = f"checkpoints of {steps_text(saved)}" if saved else "no checkpoint"
         raise UsageError(
             f"--step: got {kept.step}, whose losses and gradients need the weights of {path}, and there are {there}; "
-            f"{others}; leave flags of the loss out, for rewards and advantages alone, which need none; a run with "
-            "--save_steps 1 has a checkpoint for each step"
+            f"{others}; choose such a step, or leave flags of the loss out, for rewards and advantages alone"
         )
     if differences := resume_differences(read_state(path).get("facts", {}), kept.first.facts):
         raise UsageError(

@@ -2,7 +2,8 @@
 
 A generation is a file a rank, `whole_steps/step-N.K.rankR.pt`: it was sampled before micro-batch K of optimizer step
 N, counted as in metrics.jsonl, from 1; so by the policy of `checkpoint-(N-1)`. The file holds the rank's groups in the
-order in which micro-batches take them. It appears whole, by renaming; what none of the last steps learns from goes.
+order in which micro-batches take them. It appears whole, by renaming. What none of the last steps learns from goes,
+but for generations whose policy is still there: step 1's, and those of the first step after a checkpoint.
 """
 
 import hashlib
@@ -133,13 +134,17 @@ class WholeSteps:
         )
 
     def forget(self, newest: WholePart) -> None:
-        """Delete this rank's generations from which none of the last steps learns, and those of later steps, which a
-        run left that was resumed from before them."""
+        """Delete this rank's generations from which none of the last steps learns and whose policy is not kept, and
+        those of later steps, which a run left that was resumed from before them."""
         uses = newest.parts * newest.iterations
         for path, (step, place, rank) in kept_files(self.folder).items():
-            last = last_step(step, place, uses, newest.micro_batches)
-            if rank == self.rank and (last <= newest.step - self.keep or step > newest.step):
+            old = last_step(step, place, uses, newest.micro_batches) <= newest.step - self.keep
+            if rank == self.rank and (step > newest.step or (old and not self.has_policy(step))):
                 path.unlink(missing_ok=True)
+
+    def has_policy(self, step: int) -> bool:
+        """Whether the weights that a step was sampled with are kept: the start's, or those of a checkpoint."""
+        return step == 1 or (self.folder.parent / f"checkpoint-{step - 1}").is_dir()
 
 
 def kept_files(folder: Path) -> dict[Path, tuple[int, int, int]]:
