@@ -78,7 +78,7 @@ def files_that_run(script: str) -> list[Path]:
     files = [trl / "trainer" / f"{name}.py" for name in (f"{script}_trainer", "base_trainer", "callbacks", "utils")]
     files += [*transformers.glob("trainer*.py"), *transformers.glob("integrations/*.py")]
     checks = {"arguments.py", "idle_flags.py", "batches.py", "validation.py", "sft_validation.py", "identity.py"}
-    checks.add("tool_flags.py")
+    checks |= {"tool_flags.py", "environment_flags.py"}
     files += [path for path in (REPO / "src" / "open_r1").rglob("*.py") if path.name not in checks]
     return [path for path in files if path.is_file()]
 

@@ -11,7 +11,7 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--max_tool_turns 2", "--max_tool_turns: acts only with --tools; add it, or remove --max_tool_turns"),
+        ("--max_tool_turns 2", "--max_tool_turns: acts only with --tools or --environment; add it, or remove"),
         ("--tools zoom --max_tool_turns 0", "--max_tool_turns: got 0, expected at least 1"),
         ("--tools zoom --max_tool_pixels 0", "--max_tool_pixels: got 0, expected at least 1"),
         ("--tools zoom --max_tool_images -1", "--max_tool_images: got -1, expected 0 or more"),
@@ -35,6 +35,44 @@ def test_what_cannot_act_is_refused(capsys, flags, message):
         parse(JsonlArguments, [*NEEDED, *flags.split()])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+GAME = '''
+class Game:
+    def reset(self, record): ...
+    def zoom(self, to: str):
+        """Moves."""
+class Paid(Game):
+    def reward(self): ...
+'''
+OWN_REWARD = "--environment FILE:Paid --reward_funcs environment"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--reward_funcs environment", "--reward_funcs: got environment, which acts only with --environment path/to"),
+        ("--environment FILE:Game --reward_funcs environment", "has no method reward; write it, or leave environment"),
+        ("--environment FILE:Paid", "whose reward() no name in --reward_funcs asks for; add environment to them"),
+        ("--environment FILE:Gone", "has no class 'Gone', expected one of Game, Paid"),
+        ("--environment FILE:Game --tools zoom", "expected each name once; rename one"),
+        ("--environment FILE:Game --vision_probe 5", "FILE:Game with --vision_probe, whose passes take pictures"),
+        (f"{OWN_REWARD} --per_device_train_batch_size 600 --num_generations 8", "got 600 completions a generation of"),
+        (f"{OWN_REWARD} --reward_seconds 5", "--reward_seconds: acts only on your own --reward_funcs"),
+    ],
+)
+def test_an_environment_that_cannot_act_is_refused(capsys, tmp_path, flags, message):
+    (tmp_path / "game.py").write_text(GAME)
+    with pytest.raises(SystemExit):
+        parse(JsonlArguments, [*NEEDED, *flags.replace("FILE", str(tmp_path / "game.py")).split()])
+    assert message in capsys.readouterr().err.replace(str(tmp_path / "game.py"), "FILE")
+
+
+def test_an_environment_is_taken_with_its_reward_and_bounds(tmp_path):
+    (tmp_path / "game.py").write_text(GAME)
+    flags = f"{OWN_REWARD} --tool_seconds 5 --reward_errors skip".replace("FILE", str(tmp_path / "game.py"))
+    task, training, _ = parse(JsonlArguments, [*NEEDED, *flags.split()])
+    assert (task.reward_funcs, training.environment.rpartition(":")[2]) == (["environment"], "Paid")
 
 
 def test_tools_with_their_limits_are_taken():

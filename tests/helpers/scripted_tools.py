@@ -21,12 +21,15 @@ class Scripted:
     limits: ToolLimits = LIMITS
     native: bool = True
     schemas: Sequence[dict] = ()
+    arena: None = None
 
     def read(self, text: str, in_thinking: bool = False) -> tuple[ToolCall, ...]:
         number = zlib.crc32(text.encode())
         return (ToolCall("look", {"number": number}),) if number % 8 else ()
 
-    def answer_many(self, asked: Sequence[RowCalls]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
+    def answer_many(
+        self, asked: Sequence[RowCalls], episodes: Sequence[None] = ()
+    ) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
         for index, (calls, _, _) in reversed(list(enumerate(asked))):  # as they finish
             number = calls[0].arguments["number"]
             random = torch.Generator().manual_seed(number)

@@ -1,6 +1,7 @@
 """Training with tools: what tools wrote bears no loss, rewards see the model's last turn, metrics count both."""
 
 import json
+import zlib
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.report.thinning import stored_pictures
+from open_r1.rewards.tool_use import environment
 from open_r1.rollout.prompts import Example
 from open_r1.tools.call_forms import ToolCall
+from open_r1.tools.limits import ToolLimits
 from open_r1.tools.messages import ModelTurn
-from open_r1.tools.toolbox import ToolAnswer, told
+from open_r1.tools.toolbox import ToolAnswer, Toolbox, make_toolbox, told
 from open_r1.trainer import transformers_rollout
 from open_r1.trainer.outputs.rollout_log import RolloutLog
 
@@ -61,6 +64,51 @@ def test_turns_are_sampled_scored_and_learned_from(tiny, mixed, tmp_path, differ
     torch.testing.assert_close(again, loss, atol=1e-6, rtol=0)
     for name, gradient in gradients.items():  # what old log-probs say of tools' tokens acts on nothing
         torch.testing.assert_close(same[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+GAME = '''
+class Game:
+    def reset(self, record, images):
+        self.moves = 0
+        return ["Begin.", *images[:1]]
+    def move(self, to: int) -> str:
+        """Moves."""
+        self.moves += 1
+        return f"moved {self.moves} times <|im_end|>"
+    def reward(self):
+        return {"reward": self.moves, "moves": 2 * self.moves}
+'''
+
+
+class Moving(Toolbox):
+    """Moves in every turn but those of one in eight words."""
+
+    def read(self, text, in_thinking=False):
+        return (ToolCall("move", {"to": 1}),) if zlib.crc32(text.encode()) % 8 else ()
+
+
+def test_an_environment_begins_the_prompt_keeps_its_state_and_pays(tiny, mixed, tmp_path, differences):
+    (tmp_path / "game.py").write_text(GAME)
+    flags = ["--environment", f"{tmp_path / 'game.py'}:Game", "--reward_funcs", "environment", "--max_tool_turns", "3"]
+    trainer = make_trainer(tiny, mixed, tmp_path, "--max_completion_length", "120", "--use_cpu", "true", *flags)
+    trainer.toolbox = Moving(**vars(make_toolbox([], "", ToolLimits(3, 0), environment=flags[1])))
+    trainer.loader.opening = trainer.toolbox.arena.opening
+    seen = []
+    trainer.reward_funcs[0] = lambda completions, **_: seen.extend(completions) or [float(i) for i in range(12)]
+    batch = batch_of(trainer, 0, 1, 2)
+    assert len(differences) == 1 and max(differences) < 1e-5
+    (example,) = trainer.loader.take([{"split": "train", "row": 0}])
+    assert example.conversation[-1]["content"].endswith("\nBegin.<image>")
+    assert len(example.pictures) == len(example.own_pictures) + 1
+    moves = [sum(message["role"] == "tool" for message in messages) for messages in seen]
+    assert max(moves) > 1 and len(moves) == 12
+    paid = [environment("", example.record, messages) for messages in seen]
+    for messages, count, reward in zip(seen, moves, paid, strict=True):
+        left_out = "tool_calls" in messages[-1]  # a call that acted, whose answer is over the limit of tokens
+        assert reward in (count, count + left_out)
+        assert messages[-1]["environment"] == {"reward": reward, "measures": {"moves": 2 * reward}}
+    assert trainer._metrics["train"]["environment/moves"][-1] == pytest.approx(2 * sum(paid) / 12)
+    assert 0 < batch["tool_mask"].sum() < batch["completion_mask"].sum()
 
 
 def logps_of(trainer, batch) -> torch.Tensor:

@@ -142,10 +142,14 @@ CONDITIONS = (
     Condition("noise_step", "--noisy_rollouts above 0", lambda a: a.noisy_rollouts),
     Condition(
         "max_tool_turns max_tool_images max_tool_pixels tool_seconds tool_memory_gb tool_errors",
-        "--tools",
-        lambda a: a.tools,
+        "--tools or --environment",
+        lambda a: a.tools or a.environment,
     ),
-    Condition("keep_whole_steps", "no --tools: completions of several turns are not replayed", lambda a: not a.tools),
+    Condition(
+        "keep_whole_steps",
+        "no --tools and no --environment: completions of several turns are not replayed",
+        lambda a: not (a.tools or a.environment),
+    ),
     Condition("check_packing", "--shared_prefix true, whose groups it checks", lambda a: a.shared_prefix),
     Condition("cache_implementation", "--use_vllm false, where transformers samples", lambda a: not a.use_vllm),
     Condition(

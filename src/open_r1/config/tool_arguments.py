@@ -14,6 +14,13 @@ class ToolArguments:
             "pictures, stands behind the call, and the completion goes on."
         },
     )
+    environment: str | None = field(
+        default=None,
+        metadata={
+            "help": "Environment of each completion: path/to/file.py:Class with reset(record). Its public methods are "
+            "tools with a state between calls; its own reward is `environment` in --reward_funcs."
+        },
+    )
     max_tool_turns: int = field(default=4, metadata={"help": "Most calls that a completion gets an answer to."})
     max_tool_images: int = field(default=4, metadata={"help": "Most pictures that tools give to a completion."})
     max_tool_pixels: int | None = field(

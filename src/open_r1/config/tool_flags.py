@@ -9,7 +9,7 @@ from open_r1.tools.registry import load_tools
 
 def check_tools(training: GRPOArguments) -> None:
     """Refuse limits without a meaning, tools that cannot be loaded, and runs that know no turns. Raises ValueError."""
-    if not training.tools:
+    if not (training.tools or training.environment):
         return
     for name in ("max_tool_turns", "max_tool_pixels"):
         if (value := getattr(training, name)) is not None and value < 1:
@@ -19,10 +19,11 @@ def check_tools(training: GRPOArguments) -> None:
     for name in ("tool_seconds", "tool_memory_gb"):
         if not 0 < (value := getattr(training, name)) < math.inf:
             raise ValueError(f"--{name}: got {value:g}, expected a positive number")
-    load_tools(training.tools)
+    load_tools(training.tools or ())
     if reasons := reasons_against(training):
         flag, reason = next(iter(reasons.items()))
-        raise ValueError(f"--tools: got {' '.join(training.tools)} with {flag}, {reason}; leave one of the two out")
+        name, got = ("tools", " ".join(training.tools)) if training.tools else ("environment", training.environment)
+        raise ValueError(f"--{name}: got {got} with {flag}, {reason}; leave one of the two out")
 
 
 def reasons_against(training: GRPOArguments) -> dict[str, str]:

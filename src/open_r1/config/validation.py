@@ -10,6 +10,7 @@ from accelerate.utils import is_cuda_available
 from transformers import TrainingArguments
 
 from open_r1.config.batches import check_batches, ranks_here
+from open_r1.config.environment_flags import check_environment
 from open_r1.config.generation_fields import check_generation_kwargs
 from open_r1.config.idle_flags import is_stage_3
 from open_r1.config.loss_types import check_loss_level
@@ -61,6 +62,7 @@ def check_values(data: Any, training: GRPOArguments, model: VLMConfig, typed: se
     check_perception(training)
     check_noisy_rollouts(training)
     check_tools(training)
+    check_environment(training, rewards_of(data))
     if training.use_vllm:
         check_vllm(training)
         check_adapter_sync(training, model)
@@ -164,7 +166,8 @@ def check_rewards(data: Any, typed: set[str]) -> None:
             raise ValueError(f"--{name}: got {value:g}, expected a positive number")
     set_here = [f.name for f in fields(TaskArguments) if f.name in typed or getattr(data, f.name) != f.default]
     bounds = [name for name in set_here if name in USER_REWARD_FLAGS]
-    if bounds and not any(user_file(name)[0] for name in rewards_of(data)):
+    own = [name for name in rewards_of(data) if user_file(name)[0]]
+    if bounds and not own and (bounds != ["reward_errors"] or "environment" not in rewards_of(data)):
         raise ValueError(f"--{bounds[0]}: acts only on your own --reward_funcs path/to/file.py:function; remove it")
     if data.rewards_in_process and (idle := [name for name in bounds if name in USER_REWARD_FLAGS[:2]]):
         raise ValueError(f"--{idle[0]}: does not act with --rewards_in_process true; remove one of the two")

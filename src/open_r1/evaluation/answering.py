@@ -33,7 +33,7 @@ from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
 from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
-from open_r1.rollout.turns import with_tool_list, with_tool_options
+from open_r1.rollout.turns import opening_of, with_tool_list, with_tool_options
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def answer_all(
 ) -> None:
     """Answer, score and write batch after batch; meanwhile the next one is loaded and the last one scored."""
     rows = [batch.row_numbers(settings.view) for batch in batches]
-    needs_pictures, workers = settings.backend == "vllm" or settings.tools, settings.image_workers
+    needs_pictures, workers = settings.backend == "vllm" or settings.has_tools, settings.image_workers
     threads = load_in_threads(engine.loader, rows) if needs_pictures else None
     loading = threads or load_in_processes(engine.loader, rows, workers)
     scorer = Scorer(labels, settings, processor, engine.ends, rewards)
@@ -130,7 +130,8 @@ def loader_of(
     def loader(model: PreTrainedModel | None) -> PromptLoader:
         template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
         fields, color = prompt_fields(processor, model, template), mean_color(processor)
-        return PromptLoader(record_of, conversation, processor, fields, workers, template, viewer(donors, color))
+        shown, opening = viewer(donors, color), opening_of(toolbox)
+        return PromptLoader(record_of, conversation, processor, fields, workers, template, shown, opening)
 
     return loader
 

@@ -56,6 +56,7 @@ class EvaluationSettings:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     view: str = OWN
     tools: list[str] | None = None
+    environment: str | None = None
     max_tool_turns: int = 4
     max_tool_images: int = 4
     max_tool_pixels: int | None = None
@@ -83,6 +84,11 @@ class EvaluationSettings:
     @property
     def modes(self) -> tuple[str, ...]:
         return MODES[self.prompt_mode]
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether completions may call tools."""
+        return bool(self.tools or self.environment)
 
     def answer_settings(self) -> dict[str, Any]:
         """The settings that change an answer or its score: predictions with other values are not continued."""
@@ -115,6 +121,7 @@ def add_tool_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of tools that completions may call."""
     add = parser.add_argument
     add("--tools", nargs="+", metavar="TOOL", help="zoom, or path/to/file.py:function, which completions may call")
+    add("--environment", metavar="FILE.py:CLASS", help="environment of each completion, whose methods are tools too")
     add("--max_tool_turns", type=int, default=4, help="most calls that a completion gets an answer to")
     add("--max_tool_images", type=int, default=4, help="most pictures that tools give to a completion")
     add("--max_tool_pixels", type=int, help="largest area of a tool's picture (default: no limit)")
@@ -232,8 +239,9 @@ def check_settings(settings: EvaluationSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, expected at least 1")
-    if settings.tools and settings.backend == "vllm":
-        raise UsageError("--tools: acts with --backend hf alone, as vLLM's completions are one turn; leave one out")
+    if settings.has_tools and settings.backend == "vllm":
+        flag = "--tools" if settings.tools else "--environment"
+        raise UsageError(f"{flag}: acts with --backend hf alone, as vLLM's completions are one turn; leave one out")
     if settings.backend != "vllm" and (settings.tensor_parallel_size > 1 or settings.max_model_len):
         raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
 

@@ -29,23 +29,30 @@ class Sampled:
 
 
 def evaluated_toolbox(settings: EvaluationSettings, processor: ProcessorMixin) -> Toolbox | None:
-    """The tools of `--tools`; None without. Raises UsageError and ValueError for those that cannot be loaded."""
-    if not settings.tools:
+    """The tools of `--tools` and `--environment`; None without. Raises UsageError and ValueError for those that cannot
+    be loaded."""
+    if not settings.has_tools:
         return None
     limits = ToolLimits(settings.max_tool_turns, settings.max_tool_images, settings.max_tool_pixels)
-    return make_toolbox(settings.tools, processor.chat_template, limits, settings.tool_seconds)
+    tools, template, seconds = settings.tools or (), processor.chat_template, settings.tool_seconds
+    return make_toolbox(tools, template, limits, seconds, environment=settings.environment)
 
 
 def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:
     """Rollouts with tools as an evaluation scores them."""
-    return [Sampled(one.trajectory.ids, turn_messages(one.turns), one.limit is not None) for one in rollouts]
+    return [
+        Sampled(one.trajectory.ids, turn_messages(one.turns, one.earned), one.limit is not None) for one in rollouts
+    ]
 
 
 def tool_fields(sampled: Sampled, line: Mapping[str, Any]) -> dict[str, Any]:
     """What tools add to a line of `predictions.jsonl`: all turns, and the number of calls as a field of `--by`."""
     if sampled.messages is None:
         return {}
+    earned = sampled.messages[-1].get("environment", {})
+    reward = {} if earned.get("reward") is None else {"environment": earned["reward"]}
     return {
+        "measures": line["measures"] | earned.get("measures", {}) | reward,
         "turns": sampled.messages,
         "by": {**line["by"], "tool_calls": str(sampled.calls)},
         "truncated": line["truncated"] or sampled.limited,

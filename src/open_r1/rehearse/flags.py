@@ -44,6 +44,7 @@ NOT_REHEARSED: dict[str, str | None] = {
     "visual_token_share": "passes with masked pictures",
     "noisy_rollouts": "prefills of noisy pictures",
     "tools": None,
+    "environment": None,
 }
 OF_THOSE = (  # flags that act only with one of those that can be left out, or cost nothing
     *("perception_mask_share", "perception_entropy_coef", "perception_masked_entropy_coef", "visual_advantage_min"),

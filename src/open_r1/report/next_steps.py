@@ -16,7 +16,7 @@ REPOSITORY = Path(open_r1.__file__).resolve().parents[2]
 # Stems of files of held-out rows, beside a training file.
 HELD_OUT_STEMS = ("heldout", "held_out", "val", "valid", "validation", "dev", "eval", "test")
 # Flags of tools that an evaluation shares with the training before it.
-TOOL_FLAGS = ("tools", "max_tool_turns", "max_tool_images", "max_tool_pixels", "tool_seconds")
+TOOL_FLAGS = ("tools", "environment", "max_tool_turns", "max_tool_images", "max_tool_pixels", "tool_seconds")
 
 
 def script_path(name: str) -> str:
@@ -80,7 +80,8 @@ def next_evaluation(model: str | os.PathLike, out: str | os.PathLike, flags: Map
         "fields": flags.get("fields"),
         "reward_method": methods if methods and ":" in methods else None,
     }
-    tools = {name: flags.get(name) for name in TOOL_FLAGS} if flags.get("tools") else {}
+    has_tools = flags.get("tools") or flags.get("environment")
+    tools = {name: flags.get(name) for name in TOOL_FLAGS} if has_tools else {}
     return command_text("eval/evaluate.py", {**rows, **tools, "output_dir": out, **remote})
 
 

@@ -54,7 +54,7 @@ from open_r1.rewards.short_answers import (
     yes_no,
 )
 from open_r1.rewards.text_distance import anls, cer, first_accepted
-from open_r1.rewards.tool_use import tool_errors, used_a_tool
+from open_r1.rewards.tool_use import environment, tool_errors, used_a_tool
 from open_r1.rewards.turns import Message
 
 _boxes = partial(Method, parse=answered_box, answer=box_answer, places=box_places, outlines=rec_outlines)
@@ -147,6 +147,7 @@ REWARDS: dict[str, Reward] = {
     "area_format": area_format,
     "tool_bonus": tool_bonus,
     "tool_errors": tool_errors,
+    "environment": environment,
 }
 
 # The rewards of a completion's form: any answer earns them, a wrong one too.

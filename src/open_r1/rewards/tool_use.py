@@ -1,8 +1,9 @@
-"""Rewards of how a completion used tools: `tool_errors`, and what `tool_bonus` asks. (torch-free)"""
+"""Rewards of how a completion used tools: `tool_errors`, `environment`, and what `tool_bonus` asks. (torch-free)"""
 
 from collections.abc import Sequence
 
 from open_r1.data.record import Record
+from open_r1.errors import UsageError
 from open_r1.rewards.turns import Message, tool_messages
 
 
@@ -23,3 +24,18 @@ def tool_errors(completion: str, record: Record, trajectory: Sequence[Message] =
     """
     failed = sum(message["error"] for message in tool_messages(trajectory))
     return 0.5 ** min(failed, 60) - 1.0
+
+
+def environment(completion: str, record: Record, trajectory: Sequence[Message] = ()) -> float | None:
+    """What the completion earned by its environment's own reward; None of a completion without an environment.
+
+    Raises UsageError for an environment whose reward raised, or is no number.
+
+    >>> row, last = Record("1", (), "", (), ""), {"role": "assistant", "content": "7"}
+    >>> environment("7", row, [last | {"environment": {"reward": 0.5}}]), environment("7", row, [last])
+    (0.5, None)
+    """
+    earned = trajectory[-1].get("environment", {}) if trajectory else {}
+    if "error" in earned:
+        raise UsageError(earned["error"])
+    return earned.get("reward")

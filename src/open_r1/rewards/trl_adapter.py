@@ -159,7 +159,7 @@ class BatchReward:
         if grade.error is None:
             return grade.value
         message = f"{place}: reward {self.name}: {grade.error}"
-        if self.is_builtin or self.bounds.errors == "stop":
+        if self.bounds.errors == "stop" or (self.is_builtin and self.name != "environment"):  # it is the user's too
             raise RewardError(message)
         workers.count_lost("errors")
         if self.name not in _warned:

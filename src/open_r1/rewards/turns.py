@@ -5,7 +5,9 @@
      {"role": "assistant", "content": "<answer>7</answer>"}]
 
 `tool_calls` are there where a turn ends with calls; each is answered by a message of role `tool`, whose `error` says
-whether the call was malformed, refused or failed. Where a limit kept the answers out, the last turn still calls.
+whether the call was malformed, refused or failed. Where a limit kept the answers out, the last turn still calls. With
+an environment, the last message has `environment`: the `reward` that the completion earned by it (null: no verdict)
+and its `measures`, or the `error` of an environment that gave none.
 """
 
 from collections.abc import Sequence

@@ -30,7 +30,10 @@ from open_r1.rollout.device_copies import fields_to_device, to_device
 from open_r1.rollout.image_tokens import refuse_missing_images
 from open_r1.rollout.processor_fields import Join, PromptFields, Values, process
 from open_r1.rollout.vllm.types import Request
+from open_r1.tools.between import pictures_of_parts, with_opening
+from open_r1.tools.sandboxed import AnswerPart
 
+Opening = Callable[[Record, Sequence[Image.Image]], Sequence[AnswerPart]]
 RowNumber = dict[str, Any]  # {"split": "train" | "eval", "row": int}
 
 
@@ -59,12 +62,21 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Example:
-    """A row with its pictures and prompt; `conversation` is text, with `<image>` for each picture."""
+    """A row with its pictures and prompt; `conversation` is text, with `<image>` for each picture.
+
+    `opening`: what an environment put at the end of the prompt, whose pictures stand behind the row's own.
+    """
 
     record: Record
     conversation: list[dict[str, str]]
     pictures: list[Image.Image]
     prompt: Prompt
+    opening: Sequence[AnswerPart] = ()
+
+    @property
+    def own_pictures(self) -> list[Image.Image]:
+        """The row's own pictures."""
+        return self.pictures[: len(self.pictures) - len(pictures_of_parts(self.opening))]
 
     def columns(self) -> dict[str, Any]:
         """The columns that TRL passes to rewards."""
@@ -76,7 +88,8 @@ class PromptLoader:
 
     `conversation(record, pictures)` returns chat messages with the pictures in place; `fields`: how the model takes
     what the processor makes; `template` holds options of the chat template; `view(row, pictures)` returns the pictures
-    that are shown in place of a row's own.
+    that are shown in place of a row's own; `opening(record, pictures)`, what an environment puts at the end of the
+    prompt.
     """
 
     def __init__(
@@ -88,7 +101,9 @@ class PromptLoader:
         workers: int,
         template: dict[str, Any],
         view: Callable[[RowNumber, list[Image.Image]], list[Image.Image]] | None = None,
+        opening: Opening | None = None,
     ):
+        self.opening = opening
         self.record_of, self.conversation, self.processor, self.view = record_of, conversation, processor, view
         self.fields, self.workers, self.template, self.thread = fields, workers, template, threading.local()
         self.control_tokens = control_tokens(processor, template)
@@ -140,7 +155,7 @@ class PromptLoader:
 
     def request(self, example: Example, count: int, seed: int) -> Request:
         """The request to an engine with its own processor, with one token for each image."""
-        chat = self.conversation(example.record, example.pictures)
+        chat = self._chat(example.record, example.own_pictures, example.opening)
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
@@ -180,13 +195,21 @@ class PromptLoader:
     def _processed(self, record: Record, pictures: list[Image.Image]) -> Example:
         processor = self._own_processor()
         self.control_tokens.refuse([record])
-        chat = self.conversation(record, pictures)
+        opening = self.opening(record, pictures) if self.opening else ()
+        chat = self._chat(record, pictures, opening)
         render = partial(processor.apply_chat_template, tokenize=False, **self.template)
         rendered = render(chat)
         self.control_tokens.refuse_made(record, rendered, render(plain_twin(chat)))
         prompt = process_chat(processor, chat, self.fields, self.template)
-        refuse_missing_images(record, prompt.ids, len(pictures), self.fields, rendered)
-        return Example(record, plain_messages(chat), pictures, prompt)
+        shown = [*pictures, *pictures_of_parts(opening)]
+        refuse_missing_images(record, prompt.ids, len(shown), self.fields, rendered)
+        return Example(record, plain_messages(chat), shown, prompt, opening)
+
+    def _chat(
+        self, record: Record, pictures: Sequence[Image.Image], opening: Sequence[AnswerPart]
+    ) -> list[dict[str, Any]]:
+        """A row's chat messages with its pictures, and what an environment puts at the end of them."""
+        return with_opening(self.conversation(record, pictures), opening, self.control_tokens)
 
 
 def row_numbers(records: Sequence[Record], split: str) -> Dataset:

@@ -18,11 +18,13 @@ from transformers import ProcessorMixin
 from open_r1.data.control_tokens import ControlTokens, control_tokens
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.processor_fields import PromptFields, Values
-from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.prompts import Example, Opening, Prompt
 from open_r1.rollout.tool_turns import tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
 from open_r1.rollout.vision_features import join_features
 from open_r1.tools.between import text_between
+from open_r1.tools.environment_state import Earned
+from open_r1.tools.episodes import Episode, conclude, opened
 from open_r1.tools.listing import OfferedChat, offer_tools
 from open_r1.tools.messages import ModelTurn
 from open_r1.tools.toolbox import ToolAnswer, Toolbox
@@ -33,12 +35,14 @@ THOUGHT_TAG = "<think>"  # with which some templates begin the model's turn
 @dataclass(frozen=True)
 class TurnRollout:
     """A completion: its tokens, what tools put into it as tensors (None where none acted), and its `turns` as text, of
-    which the last has calls without answers where `limit`, a flag with its value, left these out."""
+    which the last has calls without answers where `limit`, a flag with its value, left these out; what it `earned` by
+    its environment, None without one."""
 
     trajectory: Trajectory
     tensors: ToolTurns | None
     turns: Sequence[ModelTurn]
     limit: str | None
+    earned: Earned | None = None
 
 
 class Sample(Protocol):
@@ -49,10 +53,11 @@ class Sample(Protocol):
 
 @dataclass
 class Row:
-    """A row in progress; `made` is what the processor made of each segment of tools."""
+    """A row in progress; `made` is what the processor made of each segment of tools, `episode` its environment."""
 
     example: Example
     prompt: Prompt
+    episode: Episode | None = None
     segments: list[Segment] = field(default_factory=list)
     made: list[Values] = field(default_factory=list)
     turns: list[ModelTurn] = field(default_factory=list)
@@ -89,12 +94,21 @@ class TurnSampler:
 
     def rollouts(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> list[TurnRollout]:
         """One completion for each row; rows of a group hold the same Prompt, which their first turns share."""
-        rows = [Row(example, prompt) for example, prompt in zip(examples, prompts, strict=True)]
-        running = list(range(len(rows)))
-        while running:
-            self.sample_turn(rows, running)
-            running = sorted(self.answered(rows, running))
-        return [TurnRollout(row.trajectory, self.tensors(row), tuple(row.turns), row.limit) for row in rows]
+        shown = [(example.record, example.own_pictures, example.opening) for example in examples]
+        with opened(self.toolbox.arena, shown) as episodes:
+            rows = [Row(*row) for row in zip(examples, prompts, episodes, strict=True)]
+            running = list(range(len(rows)))
+            while running:
+                self.sample_turn(rows, running)
+                going_on = sorted(self.answered(rows, running))
+                conclude([rows[i].episode for i in running if i not in going_on])
+                running = going_on
+            return [self.ended(row) for row in rows]
+
+    def ended(self, row: Row) -> TurnRollout:
+        """The completion of a row that has ended."""
+        earned = row.episode and row.episode.earned
+        return TurnRollout(row.trajectory, self.tensors(row), tuple(row.turns), row.limit, earned)
 
     def sample_turn(self, rows: Sequence[Row], running: Sequence[int]) -> None:
         """Append the next turn of the model to these rows, each within its budget."""
@@ -120,7 +134,8 @@ class TurnSampler:
                 row.limit = limits.reached(len(row.made), len(row.trajectory.pictures), 0)
                 asking += [] if row.limit else [i]
         asked = [(rows[i].turns[-1].calls, rows[i].pictures, rows[i].example.record) for i in asking]
-        for number, answers in self.toolbox.answer_many(asked):
+        episodes = [rows[i].episode for i in asking]
+        for number, answers in self.toolbox.answer_many(asked, episodes):
             if self.append(rows[asking[number]], answers):
                 yield asking[number]
 
@@ -185,3 +200,8 @@ def with_tool_list(chat: OfferedChat, toolbox: Toolbox | None) -> OfferedChat:
 def with_tool_options(template: Mapping[str, Any], toolbox: Toolbox | None) -> dict[str, Any]:
     """Options of the chat template, with the tools where it lists them."""
     return dict(template) | ({} if toolbox is None else offer_tools([{"role": "system", "content": []}], toolbox)[1])
+
+
+def opening_of(toolbox: Toolbox | None) -> Opening | None:
+    """What puts the beginning of the run's environment at the end of a prompt; None without one."""
+    return toolbox.arena.opening if toolbox is not None and toolbox.arena is not None else None

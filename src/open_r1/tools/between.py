@@ -13,6 +13,7 @@ from PIL import Image
 from open_r1.data.chat import TOOL_ANSWER
 from open_r1.data.control_tokens import ControlTokens
 from open_r1.errors import UsageError
+from open_r1.tools.sandboxed import AnswerPart
 from open_r1.tools.toolbox import ToolAnswer
 
 _MARK = "mark7e1d"  # stands for the model's words
@@ -50,17 +51,38 @@ def answer_parts(answers: Sequence[ToolAnswer], control: ControlTokens) -> list[
     (opening, closing), parts = TOOL_ANSWER, []
     for number, answer in enumerate(answers):
         _add_text(parts, "\n" * (number > 0) + opening)
-        for text, picture in _runs(answer):
+        for text, picture in _runs(answer.parts):
             _add_text(parts, broken_up(text, control))
             parts += [{"type": "image"}] if picture else []
         _add_text(parts, closing)
     return parts
 
 
-def _runs(answer: ToolAnswer) -> list[tuple[str, bool]]:
+def with_opening(
+    chat: list[dict[str, Any]], opening: Sequence[AnswerPart], control: ControlTokens
+) -> list[dict[str, Any]]:
+    """Chat messages with what an environment begins with, behind the text of the last turn; the list is changed.
+
+    Control tokens in its text are broken up, as in tools' answers.
+    """
+    content, shown = chat[-1]["content"], iter(pictures_of_parts(opening))
+    if opening:
+        _add_text(content, "\n")
+    for text, picture in _runs(opening):
+        _add_text(content, broken_up(text, control))
+        content += [{"type": "image", "image": next(shown)}] if picture else []
+    return chat
+
+
+def pictures_of_parts(parts: Sequence[AnswerPart]) -> list[Image.Image]:
+    """The pictures among parts, in order."""
+    return [part for part in parts if isinstance(part, Image.Image)]
+
+
+def _runs(parts: Sequence[AnswerPart]) -> list[tuple[str, bool]]:
     """The texts of an answer, those without a picture between as one; whether a picture follows each."""
     runs = [("", False)]
-    for part in answer.parts:
+    for part in parts:
         text, _ = runs[-1]
         runs[-1:] = [(text + part, False)] if isinstance(part, str) else [(text, True), ("", False)]
     return runs

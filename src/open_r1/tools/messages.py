@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from open_r1.rewards.turns import Message
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.calls import MalformedCall
+from open_r1.tools.environment_state import Earned
 from open_r1.tools.toolbox import Calls, ToolAnswer
 
 
@@ -19,13 +20,18 @@ class ModelTurn:
     answers: Sequence[ToolAnswer] = ()
 
 
-def turn_messages(turns: Sequence[ModelTurn]) -> list[Message]:
-    """The chat messages of a completion, in order; `open_r1.rewards.turns` says what they hold.
+def turn_messages(turns: Sequence[ModelTurn], earned: Earned | None = None) -> list[Message]:
+    """The chat messages of a completion, in order; `open_r1.rewards.turns` says what they hold. `earned`: by its
+    environment, which the last message tells.
 
     >>> [message["role"] for message in turn_messages([ModelTurn("7")])]
     ['assistant']
     """
-    return [message for turn in turns for message in (_of_model(turn), *map(_of_tool, turn.answers))]
+    messages = [message for turn in turns for message in (_of_model(turn), *map(_of_tool, turn.answers))]
+    if earned is not None:
+        values = {"reward": earned.reward, "measures": dict(earned.measures)}
+        messages[-1] = {**messages[-1], "environment": {"error": earned.error} if earned.error else values}
+    return messages
 
 
 def _of_model(turn: ModelTurn) -> Message:

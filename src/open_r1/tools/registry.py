@@ -4,13 +4,15 @@ To add one, write its function in a file of this folder and a line in TOOLS. Its
 model reads; `images` (the pictures so far) and `frame` (how the model writes boxes) are given by the run.
 """
 
+import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-from open_r1.errors import UsageError, look_up
+from open_r1.errors import UsageError, look_up, nearest_hint
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.sandbox.user_module import import_file
 from open_r1.rewards.sandbox.worker_pool import OWN_REWARDS, WorkerKind
@@ -23,11 +25,15 @@ TOOLS: dict[str, ToolFunction] = {"zoom": zoom}
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as the model calls it: by `name`; `source`, as `--tools` names it, is how a worker loads it."""
+    """A tool as the model calls it: by `name`; `source`, as `--tools` names it, is how a worker loads it.
+
+    `keeps_state`: it is a method of the environment `source`, whose instance answers.
+    """
 
     name: str
     source: str
     signature: ToolSignature
+    keeps_state: bool = False
 
     @property
     def schema(self) -> Schema:
@@ -50,16 +56,40 @@ def tool_function(source: str) -> ToolFunction:
         if source.endswith(".py"):
             raise ValueError(f"tool: got {source!r}, expected {source}:function")
         return look_up(source, TOOLS, "tool")
+    fn = named_in_file(source, "tool", "function")
+    if inspect.isclass(fn):
+        got = f"the class {function}, expected a function"
+        raise UsageError(f"tool {source}: got {got}; a class with reset is an --environment")
+    return fn
+
+
+def named_in_file(source: str, kind: str, what: str) -> Callable[..., Any]:
+    """What a user's `path/to/file.py:name` names; `kind` and `what` are words for messages: a "tool" is a "function".
+
+    Raises UsageError for a file that is not there or cannot be imported, and for a name that it does not define, with
+    those that it does.
+    """
+    path, name = user_file(source)
     if not Path(path).is_file():
-        raise UsageError(f"tool {source}: got {path}, expected a Python file; correct the path")
+        raise UsageError(f"{kind} {source}: got {path}, expected a Python file; correct the path")
     try:
-        fn = getattr(import_file(path), function, None)
+        module = import_file(path)
     except (Exception, SystemExit) as error:  # whatever the user's file raises
         got = f"{path}, which cannot be imported: {type(error).__name__}: {error}"
-        raise UsageError(f"tool {source}: got {got}, expected a module; mend the file") from error
-    if not callable(fn):
-        raise ValueError(f"tool {source}: {path} has no function {function!r}")
-    return fn
+        raise UsageError(f"{kind} {source}: got {got}, expected a module; mend the file") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        defined = defined_in(module, inspect.isclass if what == "class" else inspect.isfunction)
+        expected = f"one of {', '.join(defined)}" if defined else f"a {what}, of which it has none"
+        remedy = nearest_hint(name, dict.fromkeys(defined)) if defined else "write it there"
+        raise UsageError(f"{kind} {source}: {path} has no {what} {name!r}, expected {expected}; {remedy}")
+    return found
+
+
+def defined_in(module: ModuleType, is_kind: Callable[[object], bool]) -> list[str]:
+    """The public names of what a module itself defines."""
+    mine = [name for name, value in vars(module).items() if is_kind(value) and value.__module__ == module.__name__]
+    return [name for name in mine if not name.startswith("_")]
 
 
 def load_tool(source: str) -> Tool:
@@ -78,9 +108,9 @@ def load_tool(source: str) -> Tool:
     return Tool(name, source, read_signature(fn, name, where))
 
 
-def load_tools(sources: Sequence[str]) -> dict[str, Tool]:
-    """Name -> tool. Raises ValueError for two of one name, and as `load_tool`."""
-    tools: dict[str, Tool] = {}
+def load_tools(sources: Sequence[str], further: Mapping[str, Tool] = MappingProxyType({})) -> dict[str, Tool]:
+    """Name -> tool, with `further` ones. Raises ValueError for two of one name, and as `load_tool`."""
+    tools = dict(further)
     for source in sources:
         tool = load_tool(source)
         if tool.name in tools:

@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -50,8 +50,13 @@ def run_tool(
     tool, fn = load_tool(source), tool_function(source)
     known = {"images": list(images), "frame": frame}
     given = {name: known[name] for name in tool.signature.given}
+    return outcome_of(lambda: fn(**given, **arguments), max_pixels)
+
+
+def outcome_of(call: Callable[[], object], max_pixels: int | None) -> ToolOutcome:
+    """The outcome of a call that returns text and pictures; it ends a worker that is out of memory."""
     try:
-        return ToolOutcome(parts_returned(fn(**given, **arguments), max_pixels))
+        return ToolOutcome(parts_returned(call(), max_pixels))
     except MemoryError:  # ends the worker
         raise
     except ValueError as error:

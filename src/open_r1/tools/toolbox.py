@@ -16,6 +16,8 @@ from open_r1.errors import RunEnded, UsageError, nearest_hint, shorten
 from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerError, call_in_worker
 from open_r1.tools.call_forms import Json, ToolCall, form_of
 from open_r1.tools.calls import MalformedCall, read_calls
+from open_r1.tools.environment import load_environment
+from open_r1.tools.episodes import Arena, Episode
 from open_r1.tools.limits import DEFAULT_LIMITS, ToolLimits
 from open_r1.tools.registry import Tool, load_tools
 from open_r1.tools.sandboxed import AnswerPart, ToolOutcome, check_tool, run_tool
@@ -53,7 +55,8 @@ class Toolbox:
 
     `form`: how the model writes calls, a key of `FORMS`; `native`: whether its chat template lists tools itself;
     `system`: the system text that the template writes by default. `seconds` are for one call, `memory_gb` (10^9 bytes)
-    for a worker of a user's file. `errors`: "tell" or "stop", of faults.
+    for a worker of a user's file. `errors`: "tell" or "stop", of faults. `arena`: the environment, whose tools are
+    among them, None without.
     """
 
     tools: Mapping[str, Tool]
@@ -64,6 +67,7 @@ class Toolbox:
     seconds: float = 30.0
     memory_gb: float = 4.0
     errors: str = "tell"
+    arena: Arena | None = None
 
     @property
     def schemas(self) -> list[Schema]:
@@ -77,7 +81,11 @@ class Toolbox:
 
     def start(self) -> None:
         """Starts the workers, before CUDA starts. Raises UsageError where they cannot load a user's file."""
+        if self.arena is not None:
+            self.arena.host  # noqa: B018  (it starts)
         for tool in self.tools.values():
+            if tool.keeps_state:
+                continue
             try:
                 call_in_worker(tool.workers(self.memory_gb), TOOL_START_SECONDS, check_tool, tool.source)
             except (RuntimeError, LostCall) as error:
@@ -87,27 +95,44 @@ class Toolbox:
         """`read_calls` in the model's form."""
         return read_calls(text, self.form, in_thinking)
 
-    def answer(self, calls: Calls, pictures: Sequence[Image.Image], record: Record) -> tuple[ToolAnswer, ...]:
+    def answer(
+        self,
+        calls: Calls,
+        pictures: Sequence[Image.Image],
+        record: Record,
+        episode: Episode | None = None,
+    ) -> tuple[ToolAnswer, ...]:
         """An answer for each call of a turn, one after the other; each tool gets the pictures of those before it too.
 
-        `pictures`: the row's at original resolution, then those of tools so far. Safe to call from many threads.
-        Raises RunEnded, which names the row, for a tool's fault under `errors` "stop".
+        `pictures`: the row's at original resolution, then those of tools so far; `episode`: the completion's of the
+        environment. Safe to call from many threads. Raises RunEnded, which names the row, for a tool's fault under
+        `errors` "stop".
         """
         frame, answers = tool_frame(record) if self.needs_frame else None, []
         for call in calls:
             seen = [*pictures, *(picture for answer in answers for picture in answer.pictures)]
-            answers.append(self._answer(call, seen, frame, record))
+            answers.append(self._answer(call, seen, frame, record, episode))
         return tuple(answers)
 
-    def answer_many(self, asked: Sequence[RowCalls]) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
-        """(index, answers) of each row as it finishes, `WORKERS` at once. Raises as `answer`."""
+    def answer_many(
+        self, asked: Sequence[RowCalls], episodes: Sequence[Episode | None] = ()
+    ) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
+        """(index, answers) of each row as it finishes, `WORKERS` at once; `episodes`: their environments, if any.
+        Raises as `answer`."""
+        own = episodes or [None] * len(asked)
+        rows = [(*row, episode) for row, episode in zip(asked, own, strict=True)]
         with ThreadPoolExecutor(WORKERS) as threads:  # threads only wait for the workers
-            started = {threads.submit(self.answer, *row): index for index, row in enumerate(asked)}
+            started = {threads.submit(self.answer, *row): index for index, row in enumerate(rows)}
             for done in as_completed(started):
                 yield started[done], done.result()
 
     def _answer(
-        self, call: ToolCall | MalformedCall, pictures: Sequence[Image.Image], frame: ToolFrame | None, record: Record
+        self,
+        call: ToolCall | MalformedCall,
+        pictures: Sequence[Image.Image],
+        frame: ToolFrame | None,
+        record: Record,
+        episode: Episode | None,
     ) -> ToolAnswer:
         if isinstance(call, MalformedCall):
             return told("", call.reason)
@@ -119,7 +144,10 @@ class Toolbox:
             arguments = checked_arguments(tool.signature, call)
         except ValueError as error:
             return told(tool.name, str(error))
-        outcome = self._outcome(tool, arguments, pictures, frame)
+        if tool.keeps_state:
+            outcome = episode.call(tool.name, arguments, pictures, frame)
+        else:
+            outcome = self._outcome(tool, arguments, pictures, frame)
         if outcome.fault is not None:
             self._blame(tool, outcome, record)
             return told(tool.name, outcome.fault, outcome.fault)
@@ -168,9 +196,13 @@ def make_toolbox(
     seconds: float = 30.0,
     memory_gb: float = 4.0,
     errors: str = "tell",
+    environment: str | None = None,
 ) -> Toolbox:
-    """The toolbox of `--tools` for a model with this chat template. Raises ValueError as `load_tools`."""
+    """The toolbox of `--tools` and `--environment` for a model with this chat template. Raises ValueError as
+    `load_tools` and `load_environment`."""
     form = form_of(chat_template)
     system = QWEN_SYSTEM if QWEN_SYSTEM in chat_template else ""
-    tools = load_tools(sources)
-    return Toolbox(tools, form or "hermes", form is not None, system, limits, seconds, memory_gb, errors)
+    found = load_environment(environment) if environment else None
+    arena = found and Arena(found, seconds, memory_gb, limits.pixels, errors == "stop")
+    tools = load_tools(sources, found.tools if found else {})
+    return Toolbox(tools, form or "hermes", form is not None, system, limits, seconds, memory_gb, errors, arena)

@@ -35,7 +35,7 @@ from open_r1.rollout.batching import permute_groups
 from open_r1.rollout.image_tokens import with_banned
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import PromptLoader, RowNumber, row_numbers
-from open_r1.rollout.turns import with_tool_list, with_tool_options
+from open_r1.rollout.turns import opening_of, with_tool_list, with_tool_options
 from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable
 from open_r1.trainer.checks.health import Health
@@ -150,6 +150,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             fields=self.fields,
             workers=task.image_workers,
             template=template,
+            opening=opening_of(toolbox),
         )
         self.row_choice = RowChoice(records, args, self.accelerator.process_index, self.accelerator.num_processes)
         by_difficulty = self.row_choice.difficulty is not None

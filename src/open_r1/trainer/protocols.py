@@ -82,6 +82,7 @@ class RolloutTrainer(RunTrainer, Protocol):
     black_pixels: Any  # forward.patch_masks.Colors
     loss_type: str
     optimizations: Any  # forward.optimizations.Optimizations
+    toolbox: Any  # tools.toolbox.Toolbox or None
     agreement_checked: bool
     packing_checked: bool
     banned_ids: Sequence[int]

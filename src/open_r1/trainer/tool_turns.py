@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from accelerate.utils import gather_object
 from transformers import ProcessorMixin
 
 from open_r1.config.training_arguments import GRPOArguments
@@ -21,12 +22,13 @@ from open_r1.trainer.protocols import RolloutTrainer
 
 
 def toolbox_of(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | None:
-    """The run's tools, with their workers started before CUDA starts; None without --tools. Raises UsageError."""
-    if not training.tools:
+    """The run's tools, with their workers started before CUDA starts; None without --tools and --environment. Raises
+    UsageError."""
+    if not (training.tools or training.environment):
         return None
     limits = ToolLimits(training.max_tool_turns, training.max_tool_images, training.max_tool_pixels)
     bounds = (training.tool_seconds, training.tool_memory_gb, training.tool_errors)
-    toolbox = make_toolbox(training.tools, processor.chat_template, limits, *bounds)
+    toolbox = make_toolbox(training.tools or (), processor.chat_template, limits, *bounds, training.environment)
     toolbox.start()
     return toolbox
 
@@ -74,7 +76,7 @@ def scored_tokens(rollouts: Sequence[TurnRollout]) -> list[list[int]]:
 
 def messages_of_rollouts(rollouts: Sequence[TurnRollout]) -> list[list[Message]]:
     """Completions as rewards and logs take them."""
-    return [turn_messages(one.turns) for one in rollouts]
+    return [turn_messages(one.turns, one.earned) for one in rollouts]
 
 
 def tool_counts(rollout: TurnRollout) -> dict[str, float]:
@@ -106,8 +108,18 @@ def log_tools(trainer: RolloutTrainer, rollouts: Sequence[TurnRollout]) -> None:
         "tools/answer_tokens": (total["tokens"] - total["sampled"]) / total["completions"],
     }
     metrics = trainer._metrics["train" if trainer.model.training else "eval"]
-    for name, value in values.items():
+    for name, value in (values | measures_of_all(trainer, rollouts)).items():
         metrics[name].append(value)
+
+
+def measures_of_all(trainer: RolloutTrainer, rollouts: Sequence[TurnRollout]) -> dict[str, float]:
+    """The means of what an environment's reward shows beside it, over the completions of all ranks that have it."""
+    if trainer.toolbox.arena is None:
+        return {}
+    gathered = gather_object([dict(one.earned.measures) for one in rollouts])
+    names = dict.fromkeys(name for measures in gathered for name in measures)
+    known = {name: [measures[name] for measures in gathered if name in measures] for name in names}
+    return {f"environment/{name}": sum(values) / len(values) for name, values in known.items()}
 
 
 def log_used_advantage(trainer: RolloutTrainer, rollouts: Sequence[TurnRollout], advantages: torch.Tensor) -> None:

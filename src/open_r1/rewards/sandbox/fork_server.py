@@ -72,16 +72,17 @@ def ignore_sigterm() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def lead_group() -> None:
+def lead_group(pipe: int | None = None) -> None:
     """Makes this process lead a process group, so that the programs it starts end with it.
 
     Where it is killed or crashes, its parent's `poll` kills the group; where it exits, it does so itself. Where its
-    parent dies, Linux sends SIGKILL to the group as soon as the parent's pipe closes.
+    parent dies, Linux sends SIGKILL to the group as soon as the parent's pipe closes: `pipe`, a file descriptor for
+    reading, by default that of multiprocessing.
     """
     os.setsid()
     util.Finalize(None, os.killpg, (0, signal.SIGKILL), exitpriority=0)
     if sys.platform == "linux":
-        pipe = multiprocessing.parent_process().sentinel
+        pipe = multiprocessing.parent_process().sentinel if pipe is None else pipe
         fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpid())
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)

@@ -139,15 +139,21 @@ def _discard(kind: WorkerKind, pool: ProcessPool) -> None:
         pool.join()
 
 
+def worker_context() -> Context:
+    """The context of all workers; its fork server loads the rewards first."""
+    context = Context()
+    context.set_forkserver_preload(["math_verify", "open_r1.rewards.grading"])
+    return context
+
+
 def _pool(kind: WorkerKind) -> ProcessPool:
     """The pool of this process for a kind of workers; starts it on the first call."""
     key = os.getpid(), kind
     with _lock:
         if key not in _pools:
             CONSTS.term_timeout = 0  # workers ignore SIGTERM, so SIGKILL follows at once
-            context = Context()
-            context.set_forkserver_preload(["math_verify", "open_r1.rewards.grading"])
-            _pools[key] = ProcessPool(WORKERS, initializer=_start_worker, initargs=(kind,), context=context)
+            context = worker_context()
+            _pools[key] = ProcessPool(WORKERS, initializer=start_worker, initargs=(kind,), context=context)
             atexit.register(shutdown)
         return _pools[key]
 
@@ -155,8 +161,9 @@ def _pool(kind: WorkerKind) -> ProcessPool:
 # What follows runs in workers only.
 
 
-def _start_worker(kind: WorkerKind) -> None:
-    """Prepares a new worker: signals, the user's file or the parsers, the memory limit."""
+def start_worker(kind: WorkerKind) -> str:
+    """Prepares a new worker: signals, the user's file or the parsers, the memory limit. The traceback of a file that
+    cannot be loaded, else ""."""
     global _is_worker, _load_error
     _is_worker = True
     ignore_sigterm()
@@ -178,6 +185,7 @@ def _start_worker(kind: WorkerKind) -> None:
     except BaseException:
         _load_error = traceback.format_exc()
     _limit_memory(kind.memory_bytes)
+    return _load_error
 
 
 def _limit_memory(extra: float) -> None:

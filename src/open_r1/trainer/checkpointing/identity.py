@@ -77,7 +77,8 @@ MAY_DIFFER: dict[str, str] = {
 SHAPING: dict[str, str] = {
     "prompts and rewards": (
         "task_type prompt_mode prompt_template box_space reward_funcs reward_method reward_weights val_split_ratio "
-        "fields columns chat_template_kwargs chat_template_path tools max_tool_turns max_tool_images max_tool_pixels"
+        "fields columns chat_template_kwargs chat_template_path tools environment max_tool_turns max_tool_images "
+        "max_tool_pixels"
     ),
     "the policy": (
         "model_name_or_path model_revision dtype attn_implementation model_init_kwargs freeze_vision_modules "
@@ -144,13 +145,19 @@ def run_facts(
     }
     files = (
         deepspeed_facts(training.deepspeed)
-        | reward_facts((task.task_type, *rewards_of(task), *(getattr(training, "tools", None) or ())))
+        | reward_facts((task.task_type, *rewards_of(task), *code_files(training)))
         | processor_facts(processor)
     )
     files |= template_facts(getattr(training, "chat_template_path", None))
     files |= model_facts(model_args, getattr(training, "beta", 0.0))
     facts = run | shaping_flags(task, training, model_args) | files
     return redacted_values(json.loads(json.dumps(facts, default=_plain)))
+
+
+def code_files(training: TrainingArguments) -> list[str]:
+    """The user's tools and environment, as their flags name them."""
+    environment = getattr(training, "environment", None)
+    return [*(getattr(training, "tools", None) or ()), *filter(None, [environment])]
 
 
 def shaping_flags(*arguments: Any) -> dict[str, Any]:
