@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from helpers.demo_site import PLAIN, Caller, serving, session_of
 from helpers.page_layout import unseen
+from helpers.preloaded import python
 from helpers.repository import REPO, free_port
 from PIL import Image, ImageColor
 
@@ -198,7 +199,7 @@ def test_the_command_says_what_cannot_act(site, monkeypatch, tiny, task, message
 
 @pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted(tiny):
-    command = [sys.executable, str(REPO / "eval" / "demo.py"), "--model", tiny, "--task", "digits"]
+    command = [python(), str(REPO / "eval" / "demo.py"), "--model", tiny, "--task", "digits"]
     with subprocess.Popen([*command, "--port", str(free_port())], stdout=subprocess.PIPE, text=True) as running:
         address = running.stdout.readline().split()[0]
         assert httpx.get(address).status_code == 200 and address.startswith("http://127.0.0.1:")

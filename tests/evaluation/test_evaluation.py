@@ -1,16 +1,15 @@
 """The evaluator: the same figures batched, killed and continued, shared out to ranks, and by vLLM."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.preloaded import python, ranked
 from helpers.repository import REPO, run_script
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -131,7 +130,7 @@ def test_what_is_there_is_not_asked_again_and_the_end_is_the_same(tiny, digits, 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on(tiny, digits, whole, tmp_path):
-    command = [sys.executable, str(REPO / "eval/evaluate.py"), *flags(tiny, digits, tmp_path, "--batch_size", 4)]
+    command = [python(), str(REPO / "eval/evaluate.py"), *flags(tiny, digits, tmp_path, "--batch_size", 4)]
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     file = tmp_path / "predictions.jsonl"
     while process.poll() is None and not (file.exists() and file.read_bytes().count(b"\n") >= 8):
@@ -200,9 +199,9 @@ def test_what_three_ranks_left_two_go_on_with(tiny, digits, whole, tmp_path, mon
 
 @pytest.mark.distributed
 def test_under_torchrun(tiny, digits, whole, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(REPO / "eval/evaluate.py"), *flags(tiny, digits, tmp_path, "--batch_size", 16)]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=ranked())
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("accuracy") == 1
     assert figures(json.loads((tmp_path / "summary.json").read_text()))["think"] == whole[1]["think"]

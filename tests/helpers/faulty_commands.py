@@ -4,10 +4,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from helpers.preloaded import python, ranked, venv
 from helpers.repository import REPO, run_script
 
 
@@ -24,9 +24,9 @@ def faulty(fault: str, out: Path, tiny: str, data: Path, *flags: object, ranks: 
         f"--nproc_per_node={ranks}",
     ]
     words = ["tests/helpers/faulty_run.py", fault, "3", *argv.split(), *map(str, flags)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = ranked()
     if ranks > 1 or "--deepspeed" in flags:
-        command = [sys.executable, *agent, *words]
+        command = [python(), *agent, *words]
         done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, timeout=300, env=env)
     else:
         done = run_script(*words, env=env, check=False)
@@ -47,7 +47,7 @@ def signalled(receiver: str, number: int, out: Path, tiny: str, data: Path) -> t
     argv = f"--model_name_or_path {tiny} --task_type digits --data_file_paths {data} --image_folders {data.parent} "
     argv += f"--output_dir {out} --num_generations 4 --per_device_train_batch_size 4 --max_completion_length 120 "
     argv += "--num_train_epochs 1000 --save_strategy no --disable_tqdm true --bf16 false"
-    env = {**os.environ, "NPROC": "2", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    env = {**ranked(), "NPROC": "2", "VENV": venv()}
     slow, evaluates = receiver == RECEIVERS[0], receiver == RECEIVERS[2]
     if evaluates:
         argv += " --val_split_ratio 0.25 --eval_strategy steps --eval_steps 1 --per_device_eval_batch_size 4"

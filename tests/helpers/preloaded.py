@@ -1,95 +1,122 @@
-"""An interpreter that has imported the trainers once and runs each script in a fork of itself: `run_preloaded`.
+"""An interpreter that has imported the trainers once, and runs what tests start in forks of itself.
 
-    python tests/helpers/preloaded.py
-
-reads a JSON object {"argv": [script, flags ...], "cwd": folder, "out": folder of its output} a line, and answers with
-the exit status. A fork begins where an interpreter of its own would begin after seconds of imports, and ends as one.
+A fork begins where an interpreter of its own would begin after seconds of imports, and ends as one: `run_preloaded`
+runs a script, `python` is an executable to start, as torchrun's ranks do under `ranked`, and `venv` is an environment
+in which it is `python`, for scripts of the shell. `preloaded_server.py` forks, asked by `preloaded_client.py`.
 """
 
 import atexit
-import gc
-import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from json import dumps
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+
+from helpers.preloaded_client import begin, read_by_imports, status
 
 REPO = Path(__file__).resolve().parents[2]
-CHANGING = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}  # set by pytest, and by torch at its import
+HELPERS = REPO / "tests" / "helpers"
+ENVIRONMENT = dict(os.environ)  # imports read some, so forks run under these and no other
+SECONDS_TO_START = 300
 
 
-def lasting(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables without those of `CHANGING`."""
-    return {name: value for name, value in environment.items() if name not in CHANGING}
+@dataclass(frozen=True)
+class Interpreter:
+    """The running one, with the folder of its socket, which is an environment too."""
 
+    process: subprocess.Popen[str]
+    folder: Path
 
-ENVIRONMENT = lasting(os.environ)  # imports read some, so forks run under these and no other
+    def end(self) -> None:
+        """Kill it with its forks; the next call starts another."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        _start.cache_clear()
 
 
 @cache
-def _interpreter() -> subprocess.Popen[str]:
+def _start() -> Interpreter:
     """The one of this process, which ends it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    running = subprocess.Popen([sys.executable, __file__], cwd=REPO, env=ENVIRONMENT, **pipes)
-    atexit.register(_end, running)
+    home = TemporaryDirectory(prefix="preloaded-")
+    folder = Path(home.name)
+    (folder / "environment.json").write_text(dumps(read_by_imports(ENVIRONMENT)))
+    make_environment(folder)
+    command = [sys.executable, str(HELPERS / "preloaded_server.py"), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "text": True, "start_new_session": True}
+    running = Interpreter(subprocess.Popen(command, cwd=REPO, env=ENVIRONMENT, **pipes), folder)
+    atexit.register(home.cleanup)
+    atexit.register(running.end)
+    begun = time.monotonic()
+    while not (folder / "socket").exists():
+        assert running.process.poll() is None and time.monotonic() - begun < SECONDS_TO_START, "it does not start"
+        time.sleep(0.05)
     return running
+
+
+def make_environment(folder: Path) -> None:
+    """This interpreter's environment by links, but that `python` and the scripts of Python in it are forks."""
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != "bin":
+            (folder / entry.name).symlink_to(entry)
+    (folder / "bin").mkdir()
+    client = f"exec {sys.executable} -I -S {HELPERS / 'preloaded_client.py'} {folder}"
+    for entry in (Path(sys.prefix) / "bin").iterdir():
+        made = folder / "bin" / entry.name
+        if entry.name in ("python", "python3"):
+            made.write_text(f'#!/bin/sh\n{client} "$@"\n')
+        elif entry.name == "torchrun":
+            made.write_text(f'#!/bin/sh\n{client} -m torch.distributed.run "$@"\n')
+        else:
+            made.symlink_to(entry)
+            continue
+        made.chmod(0o755)
 
 
 def is_preloaded() -> bool:
     """Whether the interpreter has been started."""
-    return bool(_interpreter.cache_info().currsize)
+    return bool(_start.cache_info().currsize)
 
 
-def _end(running: subprocess.Popen[str]) -> None:
-    """Kill it with its forks; the next call starts another."""
-    if running.poll() is None:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    _interpreter.cache_clear()
+def interpreter() -> Interpreter:
+    """The running one; a script's test may have ended the last one."""
+    if _start().process.poll() is not None:
+        _start().end()
+    return _start()
 
 
-def run_preloaded(argv: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """What `python *argv` in `cwd` says under `ENVIRONMENT`."""
-    if (running := _interpreter()).poll() is not None:  # a script's test may have ended it
-        _interpreter.cache_clear()
-        running = _interpreter()
-    with TemporaryDirectory() as out:
-        try:
-            print(json.dumps({"argv": argv, "cwd": str(cwd), "out": out}), file=running.stdin, flush=True)
-            status = int(running.stdout.readline())
-        except BaseException:
-            _end(running)  # a later answer would be taken for the next call's
-            raise
-        said = [Path(out, name).read_text() for name in ("stdout", "stderr")]
-    return subprocess.CompletedProcess([sys.executable, *argv], status, *said)
+def venv() -> str:
+    """An environment whose `python` and `torchrun` are forks: VENV of the scripts of the shell."""
+    return str(interpreter().folder)
 
 
-def _become(argv: list[str], cwd: str, out: str) -> None:
-    """In a fork: the streams, the folder and the command of the script."""
-    for number, name in ((0, os.devnull), (1, f"{out}/stdout"), (2, f"{out}/stderr")):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-    os.chdir(cwd)
-    sys.argv, sys.path[0] = argv, str(Path(argv[0]).resolve().parent)
+def python() -> str:
+    """An executable that is python with its imports done."""
+    return f"{venv()}/bin/python"
 
 
-def _serve() -> str:
-    """Fork for each request; returns, in the fork, the path of its script."""
-    answers = os.fdopen(os.dup(1), "w")
-    while line := sys.stdin.readline():
-        if (child := os.fork()) == 0:
-            _become(**json.loads(line))
-            return sys.argv[0]
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
-    sys.exit()
+def ranked(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables under which torchrun's ranks are forks."""
+    return {**environment, "OMP_NUM_THREADS": "1", "PYTHON_EXEC": python()}
 
 
-if __name__ == "__main__":
-    from open_r1 import grpo_jsonl, sft_jsonl  # noqa: F401
+def can_run(environment: Mapping[str, str]) -> bool:
+    """Whether a fork can have these variables: those that imports read are as they were."""
+    return read_by_imports(environment) == read_by_imports(ENVIRONMENT)
 
-    gc.freeze()
-    runpy.run_path(_serve(), run_name="__main__")
+
+def run_preloaded(words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `python *words` in `cwd` says."""
+    with open(os.devnull) as nothing, TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        streams = (nothing.fileno(), out.fileno(), err.fileno())
+        with begin(str(interpreter().folder), words, str(cwd), environment, streams) as connection:
+            ended = status(connection)
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess([sys.executable, *words], ended, out.read(), err.read())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.preloaded import ENVIRONMENT, is_preloaded, lasting, run_preloaded
+from helpers.preloaded import can_run, is_preloaded, run_preloaded
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -47,15 +47,15 @@ def run_script(
     """Run a script of the repository as a user would; it fails where the script does, unless `check` is false.
 
     It runs in a fork of an interpreter that has imported the trainers, which saves seconds; a script that is not in
-    `src` starts none. Where it needs other environment variables than the tests began with, or is to be `alone`, it
-    has an interpreter of its own.
+    `src` starts none. Where imports would read other environment variables than the tests began with, or it is to be
+    `alone`, it has an interpreter of its own.
     """
     argv = [str(REPO / script), *map(str, args)]
     worthwhile = script.startswith("src/") or is_preloaded()
-    if alone or not worthwhile or lasting(env or os.environ) != ENVIRONMENT:
+    if alone or not worthwhile or not can_run(env or os.environ):
         done = subprocess.run([sys.executable, *argv], cwd=cwd, text=True, capture_output=True, env=env)
     else:
-        done = run_preloaded(argv, cwd)
+        done = run_preloaded(argv, cwd, env or os.environ)
     assert not check or done.returncode == 0, f"{argv}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done
 

@@ -3,11 +3,11 @@
 import inspect
 import re
 import subprocess
-import sys
 
 import pytest
 import torch
 from helpers import families
+from helpers.preloaded import python
 from helpers.repository import REPO
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as IMAGE_TEXT
@@ -146,6 +146,6 @@ def test_transformers_leaves_the_logit_scale_out(name: str, scale: float) -> Non
 @pytest.mark.parametrize("door", ["-m open_r1.plan --model {}", "eval/infer.py --model {} --question hi --device cpu"])
 def test_every_door_says_the_same_sentence(door: str, tmp_path) -> None:
     families.save("mllama", tmp_path / "m")
-    command = [sys.executable, *door.format(tmp_path / "m").split()]
+    command = [python(), *door.format(tmp_path / "m").split()]
     said = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120)
     assert said.returncode and re.search(r"model_type 'mllama': its layers look at pictures by cross", said.stderr)

@@ -1,14 +1,13 @@
 """A kept step replayed through the command: equal to what the run computed, and to what other runs compute."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.preloaded import python, ranked
 from helpers.repository import REPO
 
 from open_r1 import grpo_jsonl
@@ -235,10 +234,9 @@ def test_keeping_none_writes_nothing_and_the_replay_says_so(tiny, digits, tmp_pa
 def test_steps_of_two_ranks_are_replayed_by_one_process(tiny, digits, tmp_path):
     out = tmp_path / "run"
     flags = "--per_device_train_batch_size 8 --gradient_accumulation_steps 2 --beta 0.04"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
+    launch = [python(), "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29613"]
     command = [*launch, str(REPO / "src" / "open_r1" / "grpo_jsonl.py"), *words(tiny, digits, out, flags)]
-    environ = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=environ, timeout=1800)
+    subprocess.run(command, check=True, capture_output=True, env=ranked(), timeout=1800)
     names = {path.name for path in kept_files(out / "whole_steps")}
     assert names == {f"step-{step}.0.rank{rank}.pt" for step in (1, 2, 3) for rank in (0, 1)}
     for step in (1, 3):

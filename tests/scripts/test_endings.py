@@ -3,17 +3,17 @@
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.preloaded import python
 from helpers.repository import REPO, run_script
 
 
 def pasted(text: str, name: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the command in the line of this name."""
     (line,) = re.findall(rf"^ +{name} +(python .*)$", text, re.MULTILINE)
-    words = [sys.executable, *shlex.split(line)[1:], *more]
+    words = [python(), *shlex.split(line)[1:], *more]
     return subprocess.run(words, cwd=REPO, text=True, capture_output=True, timeout=300)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.preloaded import ranked, venv
 from helpers.repository import REPO
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import GRPOConfig, ModelConfig
@@ -157,8 +158,9 @@ def float_of(value: Any) -> Any:
 
 def smoke(script: str, out: Path, *flags: object, **environment: str) -> tuple[Path, dict[str, Any]]:
     """(folder, resolved configuration) of a recipe's small run."""
-    env = {**os.environ, "SMOKE": "1", "SMOKE_DIR": str(out), "OMP_NUM_THREADS": "2", "VENV": sys.prefix}
-    env |= environment
+    own = script == QUANTIZED  # in the environment with vLLM, which no fork has been tried with
+    env = {**os.environ, "VENV": sys.prefix} if own else {**ranked(), "VENV": venv()}
+    env |= {"SMOKE": "1", "SMOKE_DIR": str(out), "OMP_NUM_THREADS": "2", **environment}
     command = ["bash", f"run_scripts/{script}", *map(str, flags)]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]

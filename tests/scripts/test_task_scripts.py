@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset, Features, Image, Value
+from helpers.preloaded import ranked, venv
 from helpers.repository import REPO, free_port, run_script
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -341,7 +342,7 @@ def test_the_recipe_for_own_rows_runs_zero3_on_two_ranks(tiny, digits, tmp_path)
 
 def bash(script: str, *flags: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """A recipe as users start it, with the environment of this interpreter."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port()), "VENV": sys.prefix, **environment}
+    env = {**ranked(), "MASTER_PORT": str(free_port()), "VENV": venv(), **environment}
     command = ["bash", script, *map(str, flags)]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]
@@ -350,7 +351,7 @@ def bash(script: str, *flags: object, **environment: str) -> subprocess.Complete
 
 def test_quickstart_goes_on_where_it_was_stopped(tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
-    env = {**os.environ, "OUT": str(out), "STEPS": "8", "ROWS": "64", "VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OUT": str(out), "STEPS": "8", "ROWS": "64", "VENV": venv(), "OMP_NUM_THREADS": "1"}
     command = ["bash", "run_scripts/quickstart.sh"]
     with open(log, "w") as file:
         run = subprocess.Popen(command, cwd=REPO, env=env, stdout=file, stderr=file, start_new_session=True)

@@ -3,13 +3,12 @@
 import itertools
 import json
 import math
-import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.preloaded import python, ranked
 from helpers.repository import REPO
 from PIL import Image
 
@@ -308,10 +307,9 @@ def test_the_flags_of_a_run_on_gpus_are_those_of_its_survey(tiny, digits, tmp_pa
 def test_two_ranks_under_torchrun_answer_every_row_once(whole, tiny, digits, tmp_path):
     out = tmp_path / "ranks"
     more = ("--rows", 12, "--batch_size", 8)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     command += ["open_r1.survey", *words(tiny, digits, out, *more)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=ranked())
     assert done.returncode == 0, done.stderr[-3000:]
     alone = tmp_path / "alone"
     assert main(words(tiny, digits, alone, *more)) == 0

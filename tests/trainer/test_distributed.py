@@ -5,14 +5,13 @@ first generation rank 1 holds text alone, in the second rank 0 does.
 """
 
 import json
-import os
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.preloaded import python, ranked, venv
 from helpers.ranks import ENGINES
 from helpers.repository import REPO, free_port
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -23,10 +22,9 @@ TOLERANCE = 1e-5  # of a weight, which a step moves by up to the learning rate o
 
 
 def launch(engine: str, out: Path, data: Path) -> Path:
-    alone = [sys.executable]
-    ranks = [f"{sys.prefix}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    command = alone if engine == "one" else [*ranks, "--master_port", str(free_port())]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests"), "PYTHONWARNINGS": "ignore"}
+    ranks = [f"{venv()}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    command = [python()] if engine == "one" else [*ranks, "--master_port", str(free_port())]
+    env = {**ranked(), "PYTHONPATH": str(REPO / "tests"), "PYTHONWARNINGS": "ignore"}
     command = [*command, str(REPO / "tests" / "helpers" / "ranks.py"), engine, str(out), str(data)]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stderr[-8000:]

@@ -1,13 +1,12 @@
 """Under ZeRO-3 on two ranks a model whose layers carry a state packs its groups, and learns as from padded rows."""
 
 import json
-import os
 import subprocess
-import sys
 
 import pytest
 import torch
 from helpers import families
+from helpers.preloaded import ranked, venv
 from helpers.repository import REPO, free_port
 from transformers import AutoModelForImageTextToText
 
@@ -16,10 +15,10 @@ pytestmark = pytest.mark.distributed
 
 def test_a_step_of_packed_groups_is_one_of_padded_rows(digits, tmp_path):
     model = families.save("qwen3_5", tmp_path / "model")
-    ranks = [f"{sys.prefix}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    ranks = [f"{venv()}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
     script = str(REPO / "tests" / "helpers" / "hybrid_on_ranks.py")
     command = [*ranks, "--master_port", str(free_port()), script, str(model), str(tmp_path)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests"), "PYTHONWARNINGS": "ignore"}
+    env = {**ranked(), "PYTHONPATH": str(REPO / "tests"), "PYTHONWARNINGS": "ignore"}
     command.append(str(digits / "train.jsonl"))
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stderr[-8000:]

@@ -3,10 +3,10 @@
 import json
 import os
 import subprocess
-import sys
 from typing import Any
 
 import pytest
+from helpers.preloaded import ranked, venv
 from helpers.repository import REPO, free_port
 
 ALL = pytest.mark.skipif("not os.environ.get('ALL_ENGINES')", reason="set ALL_ENGINES=1 to run every engine")
@@ -24,7 +24,7 @@ def ranks(request, digits, tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
         row["conversations"][0]["value"] = f"What is the sum of {number} and 2?"
     data, out = digits / "texts.jsonl", tmp_path_factory.mktemp(request.param)
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [f"{sys.prefix}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port"]
+    command = [f"{venv()}/bin/torchrun", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port"]
     command += [
         str(free_port()),
         str(REPO / "tests" / "helpers" / "loud_on_ranks.py"),
@@ -32,7 +32,7 @@ def ranks(request, digits, tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
         str(out),
         str(data),
     ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    env = {**ranked(), "PYTHONWARNINGS": "ignore"}
     env["PYTHONPATH"] = os.pathsep.join([str(REPO / "tests"), *filter(None, [env.get("PYTHONPATH")])])
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stderr[-8000:]

@@ -1,15 +1,14 @@
 """A run that stops after any step and is resumed ends as the one that never stopped; what cannot go on says why."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.preloaded import python, ranked
 from helpers.repository import REPO
 from helpers.resumed_runs import PLAIN, SMALL, WINDOWS, assert_same, make_checkpoint, train
 from helpers.trainers import make_trainer
@@ -135,11 +134,11 @@ def test_sft_from_every_step(tiny, few, tmp_path):
     ids=["zero3", "zero3 looking", "zero2 rows and looking"],
 )
 def test_two_ranks(tiny, digits, tmp_path, engine, flags):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     config = REPO / "local_scripts" / f"{engine}.json"
     args = [REPO / "tests" / "helpers" / "resume_on_ranks.py", tiny, digits / "train.jsonl", tmp_path, config]
     args += flags.split()
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests")}
+    env = {**ranked(), "PYTHONPATH": str(REPO / "tests")}
     done = subprocess.run([*command, *map(str, args)], cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     differences = json.loads((tmp_path / "differences.json").read_text())
