@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.cpu_time import slowness
 from PIL import Image
 
 ROWS = 1_000_000
@@ -46,8 +47,10 @@ def measure(folder: Path) -> dict:
 @pytest.mark.slow
 def test_a_million_rows(tmp_path: Path) -> None:
     assert write_rows(tmp_path) >= 300e6
+    before = slowness()
     first, again = measure(tmp_path), measure(tmp_path)
+    slower = (before + slowness()) / 2
     print(f"first {first}, from cache {again}")
     assert first["rows"] == again["rows"] == ROWS
-    assert first["seconds"] <= 60 and first["peak_gb"] <= 1.5
-    assert again["seconds"] <= 6 and again["peak_gb"] <= 1.5
+    assert first["seconds"] <= 60 * slower and first["peak_gb"] <= 1.5
+    assert again["seconds"] <= 6 * slower and again["peak_gb"] <= 1.5

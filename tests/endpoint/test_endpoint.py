@@ -87,7 +87,7 @@ def test_retry_after_is_honoured(monkeypatch):
     with serving(after([Reply(status=429, headers={"Retry-After": "1"})])) as server:
         began = time.monotonic()
         assert endpoint(server, monkeypatch).chat(HI).text == "good"
-    assert 1.0 <= time.monotonic() - began < 10.0 and len(server.requests) == 2
+    assert 1.0 <= time.monotonic() - began < 30.0 and len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("quick")

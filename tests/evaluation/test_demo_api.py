@@ -83,7 +83,7 @@ def test_what_no_page_would_send_is_refused_in_a_sentence(caller, place, value, 
     since = time.monotonic()
     said = caller.said(name(), changed(place, value))
     assert said and message in said and "Traceback" not in said, said
-    assert time.monotonic() - since < 10
+    assert time.monotonic() - since < 30
 
 
 @pytest.mark.parametrize("temperature", [0, 1, 2, 0.5])
@@ -226,7 +226,7 @@ def test_an_answer_ends_after_the_stated_time(monkeypatch):
         monkeypatch.setattr(Stream, "put", slow)
         caller.join("slow", PLAIN)
         end = caller.end_of("slow")
-        assert end["success"] and "cut off" in json.dumps(end["output"]["data"]) and time.monotonic() - since < 5
+        assert end["success"] and "cut off" in json.dumps(end["output"]["data"]) and time.monotonic() - since < 20
 
 
 @pytest.mark.parametrize(("seconds", "tokens"), [(0, 100), (NAN, 100), (60, 0), (60, NAN)])

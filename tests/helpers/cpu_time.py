@@ -36,6 +36,14 @@ def timed(call: Callable[[], object]) -> float:
             gc.enable()
 
 
+def slowness() -> float:
+    """By how much a known piece of work now takes longer than there, in seconds of the clock; at least 1."""
+    begin = time.perf_counter()
+    for _ in range(TRIES):
+        count_words()
+    return max(1.0, (time.perf_counter() - begin) / TRIES / REFERENCE)
+
+
 def count_words() -> int:
     """The known piece of work: strings made, split and counted."""
     counts: dict[str, int] = {}

@@ -1,6 +1,8 @@
-"""Trains on two ranks with a save at each step, and resumes from three of them, for `tests/trainer/test_resume.py`.
+"""Trains on two ranks with a save at each step, and resumes from some, for `tests/trainer/test_resume.py`.
 
-    torchrun --standalone --nproc_per_node 2 tests/helpers/resume_on_ranks.py MODEL DATA OUT DEEPSPEED_CONFIG [FLAGS]
+    torchrun --standalone --nproc_per_node 2 tests/helpers/resume_on_ranks.py MODEL DATA OUT CONFIG STEPS [FLAGS]
+
+CONFIG is DeepSpeed's, STEPS such as 1,7 are those to resume from.
 
 Rank 0 writes OUT/differences.json: step -> largest difference of the final weights to those of the undisturbed run.
 What ranks learned of rows (--row_sampling difficulty) must be equal on both.
@@ -41,14 +43,14 @@ def parity(completions, **_):
     return [float(len(completion[0]["content"]) % 2) for completion in completions]
 
 
-def main(tiny: str, data: str, out: str, config: str, *more: str) -> None:
+def main(tiny: str, data: str, out: str, config: str, steps: str, *more: str) -> None:
     torch.set_num_threads(1)
     trainers.count_characters = parity if more else trainers.count_characters
     few = Path(data).with_name("eight.jsonl")  # 4 prompts a window, so 2 windows and 4 steps an epoch
     few.write_text("".join(Path(data).read_text().splitlines(keepends=True)[:8]))
     undisturbed = train(tiny, few, Path(out), config, *more, "--save_strategy", "steps", "--save_steps", "1")
     differences = {}
-    for step in (1, 4, 7):
+    for step in map(int, steps.split(",")):
         resumed = train(tiny, few, Path(out) / "again", config, *more, checkpoint=Path(out) / f"checkpoint-{step}")
         differences[step] = max((resumed[name] - value).abs().max().item() for name, value in undisturbed.items())
     if torch.distributed.get_rank() == 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.cpu_time import slowness
 from helpers.page_layout import unseen
 from PIL import Image
 
@@ -266,9 +267,9 @@ def test_ten_thousand_rollouts_open_fast(page, tmp_path):
         noise = Image.fromarray(rng.integers(0, 255, (40, 56, 3), np.uint8)).resize((448, 320))
         noise.save(run / "rollout_images" / f"{i}.webp", quality=75, method=0)
     report = write_report([run], run / "report.html")
-    began = time.perf_counter()
+    before, began = slowness(), time.perf_counter()
     open_report(page, report)
-    seconds = time.perf_counter() - began
+    seconds = (time.perf_counter() - began) / ((before + slowness()) / 2)
     print(f"\n10,000 rollouts, {report.stat().st_size / 2**20:.1f} MB: interactive after {seconds:.2f} s")
     assert count(page) == "1–6 of 1,250 groups, 10,000 completions"
     assert seconds < 10  # 3 s promised; a busy machine is given more

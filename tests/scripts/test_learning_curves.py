@@ -2,11 +2,13 @@
 
 import json
 import shlex
+import sys
 
 import learning_curves as curves
 import learning_figures as figures
 import pytest
-from helpers.repository import REPO, run_script
+from helpers.preloaded import python
+from helpers.repository import REPO
 
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
@@ -76,16 +78,19 @@ def test_the_published_results_are_complete():
 
 
 @pytest.mark.slow
-def test_it_runs_and_does_not_repeat_what_is_done(tmp_path):
+def test_it_runs_and_does_not_repeat_what_is_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", python())
     flags = ["--smoke", "--tasks", "counting", "--seeds", "0", "--out", tmp_path / "out", "--work", tmp_path / "work"]
-    done = run_script("local_scripts/dev/figures/learning_curves.py", *flags)
-    assert "counting grpo seed 0" in done.stdout and "counting sft seed 0" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["learning_curves.py", *map(str, flags)])
+    curves.main()
+    said = capsys.readouterr().out
+    assert "counting grpo seed 0" in said and "counting sft seed 0" in said
     found = json.loads((tmp_path / "out/counting.json").read_text())
     assert [(run["method"], run["steps"], len(run["after"])) for run in found["runs"]] == [
         ("grpo", 2, 2),
         ("sft", 2, 2),
     ]
     assert (tmp_path / "out/learning_curves.png").exists() and (tmp_path / "out/grpo_vs_sft.png").exists()
-    again = run_script("local_scripts/dev/figures/learning_curves.py", *flags)
-    assert "seed" not in again.stdout
+    curves.main()
+    assert "seed" not in capsys.readouterr().out
     assert json.loads((tmp_path / "out/counting.json").read_text()) == found

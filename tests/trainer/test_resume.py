@@ -129,20 +129,24 @@ def test_sft_from_every_step(tiny, few, tmp_path):
 
 @pytest.mark.distributed
 @pytest.mark.parametrize(
-    ("engine", "flags"),
-    [("zero3", ""), ("zero3", LOOKING), ("zero2", f"--resample_zero_variance 2 --row_sampling difficulty {LOOKING}")],
+    ("engine", "steps", "flags"),
+    [
+        ("zero3", "7", ""),  # in a window of the second epoch
+        ("zero3", "1,7", LOOKING),  # in one of the first, and of the second
+        ("zero2", "4", f"--resample_zero_variance 2 --row_sampling difficulty {LOOKING}"),  # between them
+    ],
     ids=["zero3", "zero3 looking", "zero2 rows and looking"],
 )
-def test_two_ranks(tiny, digits, tmp_path, engine, flags):
+def test_two_ranks(tiny, digits, tmp_path, engine, steps, flags):
     command = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     config = REPO / "local_scripts" / f"{engine}.json"
-    args = [REPO / "tests" / "helpers" / "resume_on_ranks.py", tiny, digits / "train.jsonl", tmp_path, config]
+    args = [REPO / "tests" / "helpers" / "resume_on_ranks.py", tiny, digits / "train.jsonl", tmp_path, config, steps]
     args += flags.split()
     env = {**ranked(), "PYTHONPATH": str(REPO / "tests")}
     done = subprocess.run([*command, *map(str, args)], cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     differences = json.loads((tmp_path / "differences.json").read_text())
-    assert len(differences) == 3 and max(differences.values()) < 1e-6, differences
+    assert list(differences) == steps.split(",") and max(differences.values()) < 1e-6, differences
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
