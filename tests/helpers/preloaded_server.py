@@ -128,6 +128,7 @@ def listen(folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import deepspeed  # noqa: F401
     import torch.distributed.run  # noqa: F401
 
     from open_r1 import grpo_jsonl, sft_jsonl  # noqa: F401
