@@ -6,7 +6,7 @@
 #
 # HOST and PORT (default 127.0.0.1 and 8000: whoever reaches them can replace the weights, so open them to the
 # trainer's nodes alone) are what the run is given as --vllm_server_host and --vllm_server_port.
-# --enable-lora --max-lora-rank R is for runs with --vllm_lora_sync adapter.
+# --enable-lora --max-lora-rank R is for runs with --vllm_lora_sync adapter, --enable-scale-out for --tools.
 # DTYPE (default: bfloat16 with a CUDA device, else float32) is what the policy computes in.
 set -euo pipefail
 model=${1:?vllm_server.sh: name the model that is trained: bash run_scripts/vllm_server.sh MODEL}
@@ -31,4 +31,4 @@ if [[ " $* " == *" --enable-lora "* ]]; then export VLLM_ALLOW_RUNTIME_LORA_UPDA
 exec python -m vllm.entrypoints.openai.api_server --model "$model" --dtype "${DTYPE:-$dtype}" \
   --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" \
   --worker-extension-cls open_r1.rollout.vllm.worker.WeightSync --logprobs-mode processed_logprobs \
-  --generation-config vllm --enable-prefix-caching --trust-request-mm-kwargs "${flags[@]}" "$@"
+  --generation-config vllm --enable-prefix-caching --trust-request-mm-kwargs --enable-scale-out "${flags[@]}" "$@"

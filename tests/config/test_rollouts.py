@@ -68,7 +68,6 @@ REASONS = [
     ("--fsdp true", GPUS, "--fsdp is given, whose weights vLLM does not get"),
     ("--loss_type vespo", GPUS, "--loss_type vespo needs a token_ mode of --vllm_importance_sampling_mode"),
     ("--load_in_4bit true", GPUS, "--load_in_4bit is given, and its engine would hold all weights in 16 bits"),
-    ("--tools zoom", GPUS, "--tools is given, whose turns transformers samples"),
     ("--cache_implementation static", GPUS, "--cache_implementation is given, whose values are those of transformers"),
 ]
 

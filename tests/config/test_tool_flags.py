@@ -27,6 +27,22 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
         ),
         ("--tools zoom --perception_coef 0.01", "--tools: got zoom with --perception_coef, which masks pictures of"),
         ("--tools zoom --visual_token_share 0.4", "--tools: got zoom with --visual_token_share, which weighs tools'"),
+        (
+            "--tools zoom --use_vllm true --vllm_mode server --rollout_ahead 1",
+            "--tools: got zoom with --rollout_ahead, which begins completions of one turn",
+        ),
+        (
+            "--tools zoom --use_vllm true --vllm_tensor_parallel_size 2",
+            "--tools: got zoom with --vllm_tensor_parallel_size, whose ranks ask one engine together",
+        ),
+        (
+            "--tools zoom --use_vllm true --vllm_structured_outputs_regex a+",
+            "--tools: got zoom with --vllm_structured_outputs_regex, which shapes one turn",
+        ),
+        (
+            """--tools zoom --use_vllm true --generation_kwargs {"min_tokens":9}""",
+            "--tools: got zoom with --generation_kwargs min_tokens, which counts the tokens of one turn",
+        ),
         ("--tools zoom --resample_zero_variance 1", "--tools: got zoom with --resample_zero_variance, which sends"),
     ],
 )

@@ -13,7 +13,7 @@ from open_r1.data.control_tokens import control_tokens
 from open_r1.data.record import Record
 from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.prompts import Example, prompt_from_fields
-from open_r1.rollout.turns import TurnSampler
+from open_r1.rollout.turns import TurnSampler, prefilled
 from open_r1.tools.between import text_between
 
 KINDS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm", "idefics3", "gemma3", "aria", "qwen3_5"]
@@ -48,7 +48,14 @@ def sampler(model: PreTrainedModel, config: GenerationConfig, toolbox: Any) -> T
 
     processor, ends = families.processor_of(model.config.name_or_path), config.eos_token_id
     return TurnSampler(
-        sample, toolbox, processor, rules_of(model), {}, ends, config.max_new_tokens, place=lambda turns: turns
+        prefilled(sample),
+        toolbox,
+        processor,
+        rules_of(model),
+        {},
+        ends,
+        config.max_new_tokens,
+        place=lambda turns: turns,
     )
 
 

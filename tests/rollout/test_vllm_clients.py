@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from open_r1.rollout.vllm.policy_weights import policy_weights, weight_shapes
 from open_r1.rollout.vllm.server_client import ServerEngine
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Sampling, check_prompt
 from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
-from open_r1.rollout.vllm.wire import check_version, data_url, server_messages
+from open_r1.rollout.vllm.wire import IDS_PATH, check_version, data_url, server_messages
 from open_r1.trainer.lifecycle.preemption import RunStopped, StopSignals
 from open_r1.trainer.vllm_rollout import VLLMRollouts
 
@@ -228,14 +229,14 @@ def connect(
     monkeypatch,
     patience: float = 2.0,
     adapter: PolicyAdapter | None = None,
+    tools: list[str] | None = None,
 ) -> ServerEngine:
     """A client whose channel for weights is left out."""
     monkeypatch.setattr(ServerEngine, "open_channel", lambda self: None)
     monkeypatch.setattr(server_module, "check_version", lambda url, server_version: None)
     data, _, model_args = parse(JsonlArguments, f"--model_name_or_path {tiny} --data_file_paths x".split())
-    args = SimpleNamespace(
-        vllm_server_base_url=f"http://127.0.0.1:{fake.http.server_port}", vllm_server_timeout=patience
-    )
+    url = f"http://127.0.0.1:{fake.http.server_port}"
+    args = SimpleNamespace(vllm_server_base_url=url, vllm_server_timeout=patience, tools=tools)
     return ServerEngine(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()), adapter)
 
 
@@ -252,6 +253,26 @@ def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
     assert first.ids == [5] and first.logps == [-0.5] and second == first
     (asked,) = [body for path, body in fake.requests if path == "/v1/chat/completions"]
     assert (asked["n"], asked["seed"], asked["logit_bias"], asked["stop_token_ids"]) == (2, 7, {"7": -100.0}, [2])
+
+
+def test_with_tools_a_server_is_asked_by_token_ids(fake, model, tiny, monkeypatch):
+    fake.describes["pixels"] = {"size": {"shortest_edge": 784, "longest_edge": 12845056}}
+    logprobs = {"content": [{"logprob": -0.5}]}
+    reply = {"choices": [{"index": 0, "token_ids": [5], "logprobs": logprobs}], "prompt_token_ids": [1, 9, 9, 2]}
+    fake.answers[IDS_PATH] = (200, reply)
+    client = connect(fake, model, tiny, monkeypatch, tools=["zoom"])
+    later = replace(request([1, 9, 2], [1, 9, 9, 2]), chat=None, tokens=4, n=1, pictures=[Image.new("RGB", (28, 28))])
+    ((one,),) = client.generate([later], SAMPLING, look)
+    assert (one.ids, one.logps) == ([5], [-0.5])
+    (asked,) = [body for path, body in fake.requests if path == IDS_PATH]
+    assert asked["token_ids"] == [1, 9, 2] and asked["content_parts"][0]["url"].startswith("data:image/png;base64,")
+    assert (asked["sampling_params"]["max_tokens"], asked["sampling_params"]["seed"]) == (4, 7)
+
+
+def test_with_tools_a_server_of_other_pixel_limits_is_refused(fake, model, tiny, monkeypatch):
+    fake.describes["pixels"] = {"size": {"shortest_edge": 784, "longest_edge": 99}}
+    with pytest.raises(EngineError, match=r"resizes pictures by .* 99.*, expected .*; start it by: bash .*-kwargs '"):
+        connect(fake, model, tiny, monkeypatch, tools=["zoom"])
 
 
 def test_another_model_is_refused(fake, model, tiny, monkeypatch):

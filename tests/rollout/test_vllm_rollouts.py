@@ -1,5 +1,6 @@
 """vLLM's rollouts are the policy's: the same prompts, the same log-probs, before and after the weights change."""
 
+import copy
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,12 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.repository import environment_kept
+from helpers.scripted_tools import Scripted
 from helpers.trainers import make_trainer, rows
+from transformers import GenerationConfig
 
 from open_r1.rollout.generation import generate_groups
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.lifecycle.preemption import RunStopped
 from open_r1.trainer.noisy_rollouts import seen_rows
+from open_r1.trainer.transformers_rollout import rollout_with_tools
+from open_r1.trainer.vllm_turns import vllm_rollout_with_tools
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
@@ -163,3 +168,76 @@ def test_the_weights_of_the_next_step_answer(trainer, unbanned):
     assert differences(trainer, 0, 1, 2).max() > 1e-2  # the trainer's own weights are others now: the measure can fail
     trainer.state.global_step += 1
     assert differences(trainer, 0, 1, 2).max() < 1e-4
+
+
+# ------------------------------------------------------------------------------------------------------- with tools
+
+TOKENS = 120  # of a completion
+
+
+@pytest.fixture
+def with_tools(trainer, unbanned, monkeypatch) -> None:
+    """Most turns call `Scripted`."""
+    monkeypatch.setattr(trainer.engine, "sampling", replace(trainer.engine.sampling, max_tokens=TOKENS))
+    monkeypatch.setattr(trainer, "toolbox", Scripted())
+    monkeypatch.setattr(trainer, "max_completion_length", TOKENS)
+
+
+def test_turns_are_drawn_from_the_policy(trainer, with_tools):
+    """Ragged turns, pictures of tools, rows that end early; what tools wrote counts nothing."""
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(rows(0, 1, 2, group=4))
+    sampled = (batch["completion_mask"] * batch["tool_mask"]).bool()
+    gaps = (batch["sampling_per_token_logps"] - batch["old_per_token_logps"]).abs()
+    assert gaps[sampled].max() < 1e-4
+    assert batch["sampling_per_token_logps"][batch["tool_mask"] == 0].isnan().all()
+    ratios = batch["importance_sampling_ratio"]
+    torch.testing.assert_close(ratios, torch.ones_like(ratios), atol=1e-3, rtol=0)
+    pictured = {one is not None and bool(one.images) for one in batch["turns"]}
+    assert pictured == {True, False}
+    assert trainer._metrics["train"]["sampling/sampling_logp_difference/max"][-1] < 1e-4
+
+
+def test_an_engine_that_sleeps_is_awake_until_the_last_turn(trainer, with_tools, monkeypatch):
+    engine, told = trainer.engine.engine, []
+    monkeypatch.setattr(engine, "sleeps", True)
+    monkeypatch.setattr(engine, "asleep", False)
+    monkeypatch.setattr(engine.llm, "sleep", lambda level: told.append("sleep"))
+    enqueue = engine.llm.enqueue
+    monkeypatch.setattr(engine.llm, "enqueue", lambda *args, **k: told.append("turn") or enqueue(*args, **k))
+    rows_of_batch = examples(trainer, 0)
+    vllm_rollout_with_tools(trainer, rows_of_batch, trainer.prompts_on_device(rows_of_batch))
+    assert told == ["turn"] * (len(told) - 1) + ["sleep"] and len(told) > 2 and engine.stale
+
+
+def greedy_config(config: GenerationConfig, tokens: int) -> GenerationConfig:
+    config = copy.deepcopy(config)
+    config.do_sample, config.max_new_tokens, config.suppress_tokens = False, tokens, None
+    return config
+
+
+def test_greedy_turns_are_transformers(trainer, with_tools, monkeypatch):
+    """Also their answers, pictures and limits; each later turn is one request, whose beginning is not read again."""
+    engine, cached = trainer.engine.engine.llm.llm_engine, {}
+    step = engine.step
+
+    def watched():
+        outputs = step()
+        cached.update({one.request_id: one.num_cached_tokens for one in outputs})
+        return outputs
+
+    monkeypatch.setattr(engine, "step", watched)
+    examples_of_batch = examples(trainer, 0, 1, 2, 3, 4, 5, group=1)
+    prompts = trainer.prompts_on_device(examples_of_batch)
+    ours = vllm_rollout_with_tools(trainer, examples_of_batch, prompts, greedy=True)
+    monkeypatch.setattr(trainer, "generation_config", greedy_config(trainer.generation_config, TOKENS))
+    monkeypatch.setattr(trainer, "engine", None)
+    monkeypatch.setattr(trainer, "agreement_checked", True)  # its batch is another
+    trainer.model.eval()
+    theirs = rollout_with_tools(trainer, examples_of_batch, prompts)
+    assert [one.trajectory.ids for one in ours] == [one.trajectory.ids for one in theirs]
+    assert [one.turns for one in ours] == [one.turns for one in theirs]
+    assert [one.limit for one in ours] == [one.limit for one in theirs]
+    asked = sum(len(one.trajectory.segments) // 2 + 1 for one in ours)
+    later = list(cached.values())[len(ours) :]
+    assert len(cached) == asked > len(ours) and max(later) >= 128  # a block of vLLM's cache on a CPU

@@ -170,9 +170,6 @@ def reason_for_transformers(flags: Mapping[str, str], machine: Machine, demanded
     if machine.vllm.for_cpu != on_cpu:
         build, used = ("CPU", "a CUDA device is") if machine.vllm.for_cpu else ("CUDA", "no CUDA device is")
         return f"the vllm installed here is the {build} build, and {used} used: bash setup.sh --vllm"
-    for name in ("tools", "environment"):
-        if is_set(flags, name):
-            return f"--{name} is given, whose turns transformers samples"
     if is_set(flags, "fsdp"):
         return "--fsdp is given, whose weights vLLM does not get; --deepspeed local_scripts/zero3.json shards too"
     if flags.get("loss_type") == "vespo" and "token" not in flags.get("vllm_importance_sampling_mode", ""):

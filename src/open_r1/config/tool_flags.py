@@ -2,6 +2,7 @@
 
 import math
 
+from open_r1.config.generation_fields import given_kwargs
 from open_r1.config.idle_flags import is_stage_3
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.tools.registry import load_tools
@@ -29,7 +30,13 @@ def check_tools(training: GRPOArguments) -> None:
 def reasons_against(training: GRPOArguments) -> dict[str, str]:
     """The flags of a run that do not go with tools -> why."""
     reasons = {
-        "--use_vllm true": training.use_vllm and "whose completions are one turn; transformers samples turns",
+        "--vllm_tensor_parallel_size": training.use_vllm
+        and training.vllm_tensor_parallel_size > 1
+        and "whose ranks ask one engine together, and have different numbers of turns",
+        "--rollout_ahead": training.rollout_ahead and "which begins completions of one turn",
+        "--vllm_structured_outputs_regex": training.vllm_structured_outputs_regex and "which shapes one turn",
+        "--generation_kwargs min_tokens": "min_tokens" in given_kwargs(training.generation_kwargs)
+        and "which counts the tokens of one turn",
         "--fsdp": training.fsdp and "whose ranks generate together, and have different numbers of turns",
         "ZeRO-3": is_stage_3(training.deepspeed)
         and "whose ranks generate together, and have different numbers of turns",

@@ -239,9 +239,6 @@ def check_settings(settings: EvaluationSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, expected at least 1")
-    if settings.has_tools and settings.backend == "vllm":
-        flag = "--tools" if settings.tools else "--environment"
-        raise UsageError(f"{flag}: acts with --backend hf alone, as vLLM's completions are one turn; leave one out")
     if settings.backend != "vllm" and (settings.tensor_parallel_size > 1 or settings.max_model_len):
         raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
 

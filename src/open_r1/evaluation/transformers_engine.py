@@ -20,7 +20,7 @@ from open_r1.rollout.generation import generate_groups, remaining_config, up_to_
 from open_r1.rollout.image_tokens import with_banned
 from open_r1.rollout.prompt_cache import why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
-from open_r1.rollout.turns import TurnSampler
+from open_r1.rollout.turns import TurnSampler, prefilled
 
 
 class TransformersEngine:
@@ -79,7 +79,7 @@ class TransformersEngine:
             return generate_groups(self.model, self.backbone, prompts, config, self.ends, **options)
 
         sampler = TurnSampler(
-            sample=sample,
+            sample=prefilled(sample),
             toolbox=self.toolbox,
             processor=self.processor,
             fields=self.loader.fields,

@@ -16,14 +16,17 @@ from transformers import GenerationConfig, PreTrainedConfig, ProcessorMixin
 
 from open_r1.errors import UsageError
 from open_r1.evaluation.settings import EvaluationSettings
-from open_r1.evaluation.tool_turns import Sampled
+from open_r1.evaluation.tool_turns import Sampled, evaluated_toolbox, sampled_rollouts
 from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.generation_defaults import refuse_generation_config, tell_unused
 from open_r1.models.lora import adapter_config
 from open_r1.models.model_parts import end_tokens
 from open_r1.models.weights import refuse_wrong_weights
 from open_r1.rollout.prompts import Example, PromptLoader
-from open_r1.rollout.vllm.types import Sampling, check_prompt
+from open_r1.rollout.trajectory import Segment
+from open_r1.rollout.turns import Row, TurnSampler
+from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
+from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling, check_prompt
 
 OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables
 
@@ -39,6 +42,9 @@ class VLLMEngine:
         local_rank: int | None = None,
     ):
         refuse_settings(settings)
+        self.toolbox, self.processor = evaluated_toolbox(settings, processor), processor
+        if self.toolbox is not None:
+            self.toolbox.start()  # before CUDA starts
         leave_torchrun(local_rank)
         from open_r1.rollout.vllm.offline import common_options, own_configurations, set_in_process_environment
 
@@ -62,15 +68,46 @@ class VLLMEngine:
 
         Raises EngineError for a prompt that differs from the trainer's.
         """
-        from open_r1.rollout.vllm.offline import sampling_params, vllm_prompt
-
         count = samples or self.samples
+        if self.toolbox is not None:
+            return self._with_tools(examples, seeds, count)
         requests = [self.loader.request(e, count, seed) for e, seed in zip(examples, seeds, strict=True)]
+        return [[Sampled(one.ids) for one in each] for each in self._generate(requests)]
+
+    def _generate(self, requests: Sequence[Request]) -> list[list[SampledCompletion]]:
+        from open_r1.rollout.vllm.offline import sampled_completion, sampling_params, vllm_prompt
+
         params = [sampling_params(self.sampling, request) for request in requests]
         outputs = self.llm.generate([vllm_prompt(request) for request in requests], params, use_tqdm=False)
         for request, output in zip(requests, outputs, strict=True):
             check_prompt(request, output.prompt_token_ids)
-        return [[Sampled(list(c.token_ids)) for c in sorted(out.outputs, key=lambda c: c.index)] for out in outputs]
+        return [[sampled_completion(c) for c in sorted(out.outputs, key=lambda c: c.index)] for out in outputs]
+
+    def _with_tools(self, examples: Sequence[Example], seeds: Sequence[int], count: int) -> list[list[Sampled]]:
+        """`count` completions with tools of each example."""
+        each = [(example, seed + i) for example, seed in zip(examples, seeds, strict=True) for i in range(count)]
+
+        def sample(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]) -> list[Segment]:
+            asked = zip(rows, numbers, budgets, strict=True)
+            return sampled_segments(self._generate([self._request(row, each[n][1], most) for row, n, most in asked]))
+
+        sampler = TurnSampler(
+            sample=sample,
+            toolbox=self.toolbox,
+            processor=self.processor,
+            fields=self.loader.fields,
+            template=self.loader.template,
+            ends=self.ends,
+            tokens=self.sampling.max_tokens,
+            place=lambda turns: turns,
+        )
+        examples = [example for example, _ in each]
+        sampled = sampled_rollouts(sampler.rollouts(examples, [example.prompt for example in examples]))
+        return [sampled[start : start + count] for start in range(0, len(sampled), count)]
+
+    def _request(self, row: Row, seed: int, most: int) -> Request:
+        """The request for the next turn of a row, of at most `most` tokens."""
+        return next_request(self.loader.request(row.example, 1, seed), row, most, self.processor.tokenizer)
 
 
 def refuse_settings(settings: EvaluationSettings) -> None:

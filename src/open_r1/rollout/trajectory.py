@@ -4,6 +4,7 @@ A completion of one segment is what it is without tools. Rollouts make trajector
 forward passes read `ToolTurns`, which hold the same as tensors.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,11 +18,19 @@ from open_r1.rollout.processor_fields import Join
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens of one turn, pictures expanded: `sampled` by the model, or put in by a tool with its `pictures`."""
+    """Tokens of one turn, pictures expanded: `sampled` by the model, or put in by a tool with its `pictures`.
+
+    `logps`: the log-probs that an engine sampled the tokens with, None where it tells none.
+    """
 
     ids: Sequence[int]
     sampled: bool
     pictures: Sequence[Image.Image] = ()
+    logps: Sequence[float] | None = None
+
+    def cut(self, tokens: int) -> "Segment":
+        """Its first `tokens` tokens."""
+        return replace(self, ids=self.ids[:tokens], logps=self.logps and self.logps[:tokens])
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,17 @@ class Trajectory:
     def scored(self) -> list[bool]:
         """(C,) true for tokens that the model sampled."""
         return [segment.sampled for segment in self.segments for _ in segment.ids]
+
+    @property
+    def logps(self) -> list[float] | None:
+        """(C,) the log-probs that an engine sampled with, NaN at tokens of tools; None where it told none.
+
+        >>> Trajectory((Segment([5, 6], True, logps=[-1.0, -2.0]), Segment([7], False))).logps
+        [-1.0, -2.0, nan]
+        """
+        if self.segments[0].logps is None:
+            return None
+        return [logp for s in self.segments for logp in (s.logps if s.sampled else [math.nan] * len(s.ids))]
 
     @property
     def sampled_ids(self) -> list[int]:

@@ -46,20 +46,24 @@ class TurnRollout:
 
 
 class Sample(Protocol):
-    """Samples one turn: token ids up to and with the end token, for prompts of these rows, of at most so many."""
+    """Samples the next turn of rows, whose `numbers` are their places in the batch: a segment of tokens up to and with
+    the end token for each. `budgets` are the most tokens of each; what is over is cut off."""
 
-    def __call__(self, prompts: Sequence[Prompt], rows: Sequence[int], most: int) -> list[list[int]]: ...
+    def __call__(self, rows: Sequence["Row"], numbers: Sequence[int], budgets: Sequence[int]) -> Sequence[Segment]: ...
 
 
 @dataclass
 class Row:
-    """A row in progress; `made` is what the processor made of each segment of tools, `episode` its environment."""
+    """A row in progress; `made` is what the processor made of each segment of tools, whose text is in `between`, one
+    token a picture; `episode` its environment; `tensors_of` makes tensors of a trajectory and what was made."""
 
     example: Example
     prompt: Prompt
+    tensors_of: Callable[[Trajectory, Sequence[Values]], ToolTurns]
     episode: Episode | None = None
     segments: list[Segment] = field(default_factory=list)
     made: list[Values] = field(default_factory=list)
+    between: list[str] = field(default_factory=list)
     turns: list[ModelTurn] = field(default_factory=list)
     limit: str | None = None
 
@@ -72,6 +76,28 @@ class Row:
     def pictures(self) -> list[Image.Image]:
         """The row's own pictures, then those of tools."""
         return [*self.example.pictures, *self.trajectory.pictures]
+
+    @property
+    def tensors(self) -> ToolTurns | None:
+        """Its tool turns on the device, None where it has none."""
+        return self.tensors_of(self.trajectory, self.made) if self.made else None
+
+    @property
+    def continued(self) -> Prompt:
+        """The prompt of its next turn."""
+        turns = self.tensors
+        return self.prompt if turns is None else continued(self.prompt, self.trajectory.ids, turns)
+
+
+def prefilled(sample: Callable[[Sequence[Prompt], Sequence[int], int], list[list[int]]]) -> Sample:
+    """A `Sample` by a function that reads the prompts of these turns anew, for rows of these numbers and at most so
+    many tokens."""
+
+    def turns(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]) -> list[Segment]:
+        ids = sample([row.continued for row in rows], numbers, max(budgets))
+        return [Segment(each, sampled=True) for each in ids]
+
+    return turns
 
 
 @dataclass(frozen=True)
@@ -96,7 +122,8 @@ class TurnSampler:
         """One completion for each row; rows of a group hold the same Prompt, which their first turns share."""
         shown = [(example.record, example.own_pictures, example.opening) for example in examples]
         with opened(self.toolbox.arena, shown) as episodes:
-            rows = [Row(*row) for row in zip(examples, prompts, episodes, strict=True)]
+            given = zip(examples, prompts, episodes, strict=True)
+            rows = [Row(example, prompt, self.tensors_of, episode) for example, prompt, episode in given]
             running = list(range(len(rows)))
             while running:
                 self.sample_turn(rows, running)
@@ -108,15 +135,15 @@ class TurnSampler:
     def ended(self, row: Row) -> TurnRollout:
         """The completion of a row that has ended."""
         earned = row.episode and row.episode.earned
-        return TurnRollout(row.trajectory, self.tensors(row), tuple(row.turns), row.limit, earned)
+        return TurnRollout(row.trajectory, row.tensors, tuple(row.turns), row.limit, earned)
 
     def sample_turn(self, rows: Sequence[Row], running: Sequence[int]) -> None:
         """Append the next turn of the model to these rows, each within its budget."""
         left = [self.tokens - len(rows[i].trajectory.ids) for i in running]
-        sampled = self.sample([self.continued(rows[i]) for i in running], running, max(left))
-        for i, ids, budget in zip(running, sampled, left, strict=True):
-            rows[i].segments.append(Segment(ids[:budget], sampled=True))
-            rows[i].turns.append(self.read(rows[i].prompt, ids[:budget]))
+        sampled = self.sample([rows[i] for i in running], running, left)
+        for i, segment, budget in zip(running, sampled, left, strict=True):
+            rows[i].segments.append(segment.cut(budget))
+            rows[i].turns.append(self.read(rows[i].prompt, rows[i].segments[-1].ids))
 
     def read(self, prompt: Prompt, ids: Sequence[int]) -> ModelTurn:
         """A turn as text, with its calls; one that came to no end calls nothing."""
@@ -152,6 +179,7 @@ class TurnSampler:
         if row.limit is None:
             row.segments.append(segment)
             row.made.append(values)
+            row.between.append(text)
             row.turns[-1] = ModelTurn(last.text, last.calls, answers)
         return row.limit is None
 
@@ -166,14 +194,9 @@ class TurnSampler:
         made = self.processor(text=[text], add_special_tokens=False, return_tensors="pt", **images)
         return {name: value for name, value in made.items() if torch.is_tensor(value)}
 
-    def tensors(self, row: Row) -> ToolTurns | None:
-        """A row's tool turns on the device, None where it has none."""
-        return self.place(tool_turns_of(row.trajectory, self.fields, row.made)) if row.made else None
-
-    def continued(self, row: Row) -> Prompt:
-        """The prompt of a row's next turn."""
-        turns = self.tensors(row)
-        return row.prompt if turns is None else continued(row.prompt, row.trajectory.ids, turns)
+    def tensors_of(self, trajectory: Trajectory, made: Sequence[Values]) -> ToolTurns:
+        """A row's tool turns on the device."""
+        return self.place(tool_turns_of(trajectory, self.fields, made))
 
 
 def continued(prompt: Prompt, ids: Sequence[int], turns: ToolTurns) -> Prompt:

@@ -25,6 +25,7 @@ from open_r1.trainer.resampling import resampled
 from open_r1.trainer.row_choice import learn_of_rows
 from open_r1.trainer.tool_turns import log_tools, log_used_advantage, messages_of_rollouts, scored_tokens
 from open_r1.trainer.transformers_rollout import rollout_with_tools, transformers_rollout
+from open_r1.trainer.vllm_turns import vllm_rollout_with_tools
 
 
 class Generations:
@@ -118,6 +119,12 @@ class Generations:
         """(token ids of N completions, their log-probs or None)."""
         seen = seen_rows(self)
         prompts = seen.prompts
+        if self.toolbox is not None:
+            rollout = rollout_with_tools if self.engine is None else vllm_rollout_with_tools
+            self.batch.rollouts = rollouts = rollout(self, seen.examples, prompts)
+            self.batch.turns = [one.tensors for one in rollouts]
+            logps = None if self.engine is None else [one.trajectory.logps for one in rollouts]
+            return [one.trajectory.ids for one in rollouts], logps and unknown_at(logps, seen.noisy)
         if self.engine is not None:
             with profiling_context(self, "vLLM.generate"):
                 ids, logps = self.engine.rollout(seen.examples, self._step)
@@ -126,10 +133,6 @@ class Generations:
             types = {name: [p.types[name].tolist() for p in prompts] for name in prompts[0].types}
             fields = merge_images(prompts, packed=False) | types
             return super()._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)
-        if self.toolbox is not None:
-            self.batch.rollouts = rollout_with_tools(self, self.batch.examples, prompts)
-            self.batch.turns = [one.tensors for one in self.batch.rollouts]
-            return [one.trajectory.ids for one in self.batch.rollouts], None
         return transformers_rollout(self, prompts), None
 
     def _calculate_rewards(

@@ -13,7 +13,7 @@ from open_r1.errors import UsageError
 from open_r1.rewards.turns import Message
 from open_r1.rollout.annotation import BoxFrame
 from open_r1.rollout.tool_pictures import why_no_tool_pictures
-from open_r1.rollout.turns import TurnRollout
+from open_r1.rollout.turns import Sample, TurnRollout, TurnSampler
 from open_r1.tools.limits import ToolLimits
 from open_r1.tools.listing import offer_tools
 from open_r1.tools.messages import turn_messages
@@ -58,7 +58,7 @@ def less_listing(limits: Sequence[Limit], toolbox: Toolbox | None, processor: Pr
 
 def refuse_one_turn(trainer: RolloutTrainer) -> None:
     """Raises UsageError for a model whose rollouts are one turn, or whose completions take no pictures of tools."""
-    if reason := trainer.optimizations.off["prefill_once"]:
+    if trainer.engine is None and (reason := trainer.optimizations.off["prefill_once"]):
         raise UsageError(f"--tools: got a model whose completions cannot go on behind a tool's answer: {reason}")
     if trainer.args.max_tool_images == 0:
         return
@@ -67,6 +67,20 @@ def refuse_one_turn(trainer: RolloutTrainer) -> None:
             f"--tools: got a model whose completions take no pictures of tools: {reason}; choose another model, or "
             "--max_tool_images 0 and tools that return text alone"
         )
+
+
+def turn_sampler(trainer: RolloutTrainer, sample: Sample) -> TurnSampler:
+    """How completions of the run's rows are sampled with its tools, their turns by `sample`."""
+    return TurnSampler(
+        sample=sample,
+        toolbox=trainer.toolbox,
+        processor=trainer.processing_class,
+        fields=trainer.fields,
+        template=trainer.loader.template,
+        ends=trainer.eos_token_ids,
+        tokens=trainer.max_completion_length,
+        place=trainer.turns_on_device,
+    )
 
 
 def scored_tokens(rollouts: Sequence[TurnRollout]) -> list[list[int]]:

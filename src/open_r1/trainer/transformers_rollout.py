@@ -12,10 +12,11 @@ from open_r1.models.model_parts import bare_model
 from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import one_turn
-from open_r1.rollout.turns import TurnRollout, TurnSampler
+from open_r1.rollout.turns import TurnRollout, prefilled
 from open_r1.trainer.checks.rollout_agreement import LogProbRecorder, check_agreement, recorder_for
 from open_r1.trainer.distributed import is_zero3
 from open_r1.trainer.protocols import RolloutTrainer
+from open_r1.trainer.tool_turns import turn_sampler
 
 
 def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -39,16 +40,8 @@ def rollout_with_tools(
     """As `transformers_rollout`, of completions in which the run's tools answer calls."""
     with generating(trainer) as model:
         recorder = recorder_for(trainer, model, prompts)
-        rollouts = TurnSampler(
-            sample=partial(sample_turn, trainer, model, recorder),
-            toolbox=trainer.toolbox,
-            processor=trainer.processing_class,
-            fields=trainer.fields,
-            template=trainer.loader.template,
-            ends=trainer.eos_token_ids,
-            tokens=trainer.max_completion_length,
-            place=trainer.turns_on_device,
-        ).rollouts(examples, prompts)
+        sample = prefilled(partial(sample_turn, trainer, model, recorder))
+        rollouts = turn_sampler(trainer, sample).rollouts(examples, prompts)
     if recorder is not None:
         trajectories, turns = [one.trajectory for one in rollouts], [one.tensors for one in rollouts]
         trainer.refuse_image_tokens([one.sampled_ids for one in trajectories])

@@ -84,12 +84,16 @@ class VLLMRollouts:
     def requests(self, examples: Sequence[Example], step: int, name: str = "") -> list[Request]:
         """One request a group, or two where a part of it sees other pictures."""
         heads, group = groups_of(examples)
-        name = name or ("train" if self.trainer.model.training else "eval")
-        label = f"{name}/{self.trainer.state.global_step}/{step}"
+        label = self.label(step, name)
         before = [0] + [
             group.count(i) if other.record is head.record else 0 for i, (head, other) in enumerate(pairwise(heads))
         ]
         return [self.request(head, group.count(i), label, before[i]) for i, head in enumerate(heads)]
+
+    def label(self, step: int, name: str = "") -> str:
+        """A generation's name, from which its seeds follow."""
+        name = name or ("train" if self.trainer.model.training else "eval")
+        return f"{name}/{self.trainer.state.global_step}/{step}"
 
     def generate(self, requests: Sequence[Request]) -> list[SampledCompletion]:
         """The completions of all requests, with the policy's weights in the engine."""
@@ -107,13 +111,15 @@ class VLLMRollouts:
         Raises EngineError, on all ranks, and RunStopped.
         """
         requests = [self.request(example, 1, "greedy") for example in examples]
-        extra = {name: value for name, value in self.sampling.extra.items() if name != "temperature"}
-        sampling, check_stop = (
-            replace(self.sampling, temperature=0.0, extra=extra),
-            self.trainer.signals.raise_if_requested,
-        )
+        sampling, check_stop = self.greedy_sampling, self.trainer.signals.raise_if_requested
         answers = self.call_engine(lambda: self.engine.generate(requests, sampling, check_stop))
         return [answer[0].ids for answer in answers]
+
+    @property
+    def greedy_sampling(self) -> Sampling:
+        """The sampling of the run, but always of the likeliest token."""
+        extra = {name: value for name, value in self.sampling.extra.items() if name != "temperature"}
+        return replace(self.sampling, temperature=0.0, extra=extra)
 
     def send_weights(self) -> None:
         """Put the policy's weights into the engine unless it has them; what it still generates is waited for first."""
@@ -160,17 +166,7 @@ class VLLMRollouts:
 
     def call_engine(self, call: Callable[[], _Value]) -> _Value:
         """What `call` returns on this rank. All ranks raise what it raises on any; vLLM's errors as EngineError."""
-
-        def with_engine_errors() -> _Value:
-            try:
-                return call()
-            except RunEnded:
-                raise
-            except Exception as raised:  # vLLM's own
-                logger.exception("vLLM failed")
-                raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
-
-        return on_all_ranks(with_engine_errors)
+        return on_all_ranks(lambda: engine_errors(call))
 
     def check(self, metrics: dict[str, list[float]]) -> None:
         """Raises EngineError if TRL's metric, the mean difference of log-probs, shows rollouts of another policy."""
@@ -187,6 +183,17 @@ class VLLMRollouts:
                 f"average, expected less than {MAX_MEAN_DIFFERENCE}: it does not run the same model; leave "
                 "--use_vllm out, or start a recipe with USE_VLLM=0"
             )
+
+
+def engine_errors(call: Callable[[], _Value]) -> _Value:
+    """What `call` returns. Raises what it raises, vLLM's errors as EngineError."""
+    try:
+        return call()
+    except RunEnded:
+        raise
+    except Exception as raised:  # vLLM's own
+        logger.exception("vLLM failed")
+        raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
 
 
 def engine_class(mode: str) -> Callable[..., Any]:

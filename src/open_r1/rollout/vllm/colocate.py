@@ -9,7 +9,8 @@ also packs them again where a device needs that.
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,9 +121,17 @@ class ColocatedEngine:
             raise
         return sorted(finished, key=lambda output: int(output.request_id))
 
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Inside this context the engine stays awake, and later turns find what earlier ones read."""
+        sleeps, self.sleeps = self.sleeps, False
+        yield
+        self.sleeps = sleeps
+        self.rest()
+
     def rest(self) -> None:
         """With `--vllm_enable_sleep_mode`, free the engine's memory until the next sync."""
-        if self.sleeps:
+        if self.sleeps and not self.asleep:
             self.llm.sleep(level=1 if self.adapter else 2)  # 1: weights that no sync brings wait in main memory
             self.asleep = True
 

@@ -99,7 +99,7 @@ def vllm_prompt(request: Request) -> dict[str, Any]:
 
 def sampling_params(sampling: Sampling, request: Request) -> SamplingParams:
     """vLLM's sampling parameters of a request; the log-prob of each sampled token is returned."""
-    fields = sampling.fields()
+    fields = sampling.fields() | ({} if request.tokens is None else {"max_tokens": request.tokens})
     fields["logit_bias"] = {int(token): bias for token, bias in fields["logit_bias"].items()}
     regex = {"structured_outputs": StructuredOutputsParams(regex=sampling.regex)} if sampling.regex else {}
     return SamplingParams(n=request.n, seed=request.seed, logprobs=0, detokenize=False, **fields, **regex)

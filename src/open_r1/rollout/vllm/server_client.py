@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.pool import ThreadPool
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +31,16 @@ from open_r1.rollout.vllm.types import (
     check_prompt,
 )
 from open_r1.rollout.vllm.weight_channel import address_towards, broadcast, join_channel, open_store
-from open_r1.rollout.vllm.wire import check_adapter_rank, check_model, check_version, pixel_fields, server_messages
+from open_r1.rollout.vllm.wire import (
+    IDS_PATH,
+    chat_body,
+    check_adapter_rank,
+    check_model,
+    check_pixels,
+    check_version,
+    ids_body,
+    pixel_fields,
+)
 
 MAX_CONCURRENT = 64  # requests of a rank at a time
 CHECK_SECONDS = 1.0  # between calls of `check_stop` during a rollout
@@ -56,6 +66,7 @@ class ServerEngine:
         self.model, self.weights, self.args, self.is_rank_0 = model, weights, args, rank[0] == 0
         self.url = (args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}").rstrip("/")
         self.patience, self.pixels = args.vllm_server_timeout, pixel_fields(processor)
+        self.by_ids = bool(args.tools)  # one form for all turns, so that the server knows again what it has read
         self.synced: str | None = None
         self.store: Any = None
         self.session = requests.Session()
@@ -71,6 +82,8 @@ class ServerEngine:
             description = self.rpc("policy_describe")[0]
             check_model(self.url, description, self.model)
             check_adapter_rank(self.url, description, self.model, self.adapter.rank if self.adapter else 0)
+            if self.by_ids:
+                check_pixels(self.url, description, self.pixels)
             self.channel = self.open_channel()
         self.stale = True
 
@@ -175,25 +188,18 @@ class ServerEngine:
 
     def complete(self, request: Request, sampling: Sampling) -> list[SampledCompletion]:
         """The `n` completions of one request."""
-        reply = self.post(
-            "/v1/chat/completions",
-            {
-                "model": ADAPTER_NAME if self.adapter else self.served_models[0],
-                "messages": server_messages(request.chat),
-                "n": request.n,
-                "seed": request.seed,
-                "logprobs": True,
-                "top_logprobs": 0,
-                "return_token_ids": True,
-                "return_tokens_as_token_ids": True,
-                **({"mm_processor_kwargs": self.pixels} if request.pictures and self.pixels else {}),
-                **({"structured_outputs": {"regex": sampling.regex}} if sampling.regex else {}),
-                **sampling.fields(),
-            },
-        )
+        served = {"model": ADAPTER_NAME if self.adapter else self.served_models[0]}
+        if self.by_ids:
+            reply = self.post(IDS_PATH, served | ids_body(request, sampling))
+        else:
+            reply = self.post("/v1/chat/completions", served | chat_body(request, sampling, self.pixels))
         check_prompt(request, reply["prompt_token_ids"])
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         return [SampledCompletion(c["token_ids"], [t["logprob"] for t in c["logprobs"]["content"]]) for c in choices]
+
+    def awake(self) -> AbstractContextManager[None]:
+        """Inside this context later turns find what earlier ones read: a server never sleeps."""
+        return nullcontext()
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
@@ -215,7 +221,7 @@ class ServerEngine:
             raise EngineLost(f"{verb} {path}: {type(error).__name__}: {error}") from error
         if response.status_code in (502, 503, 504):
             raise EngineLost(f"{verb} {path}: status {response.status_code}")
-        if response.status_code == 404 and path in ("/collective_rpc", "/get_world_size"):
+        if response.status_code == 404 and path in ("/collective_rpc", "/get_world_size", IDS_PATH):
             raise EngineError(f"{self.url}: a vLLM server without {path}; start it by run_scripts/vllm_server.sh")
         if not response.ok:
             raise EngineError(f"{self.url}: {verb} {path}: status {response.status_code}: {response.text[:2000]}")

@@ -26,17 +26,19 @@ class Request:
     """One prompt and the number `n` of its completions.
 
     `ids` hold one token for each image, which the engine's processor expands; `expanded` are the trainer's ids of the
-    same prompt, which the engine's must equal. `chat` holds the messages with their pictures. Completion i is sampled
-    with `seed` + i. `where` is FILE:LINE of the row.
+    same prompt, which the engine's must equal. `chat` holds the messages with their pictures, None for a later turn of
+    a completion, whose tokens no text stands for. Completion i is sampled with `seed` + i, and has at most `tokens`,
+    by default those of the sampling. `where` is FILE:LINE of the row.
     """
 
     where: str
     ids: list[int]
     expanded: list[int]
     pictures: Sequence[Image.Image]
-    chat: list[dict[str, Any]]
+    chat: list[dict[str, Any]] | None
     n: int
     seed: int
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """HTTP between a run and a vLLM server: version and model checks, chat messages with pictures."""
 
 import base64
+import json
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -10,7 +11,9 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.data.prompt_tokens import area_limits
-from open_r1.rollout.vllm.types import EngineError
+from open_r1.rollout.vllm.types import EngineError, Request, Sampling
+
+IDS_PATH = "/inference/v1/generate"  # vLLM's way for token ids with pictures
 
 
 def check_version(url: str, server_version: str) -> None:
@@ -64,6 +67,44 @@ def pixel_fields(processor: ProcessorMixin) -> dict[str, Any]:
     """Request fields that make the server resize images as this processor does."""
     limits = area_limits(processor)
     return {} if limits is None else {"size": {"shortest_edge": limits[0], "longest_edge": limits[1]}}
+
+
+def check_pixels(url: str, description: dict[str, Any], pixels: dict[str, Any]) -> None:
+    """Raises EngineError where the server resizes pictures otherwise than the trainer, `pixels` being its fields: a
+    request by token ids brings none."""
+    if (got := description["pixels"]) != pixels:
+        raise EngineError(
+            f"--tools: {url} resizes pictures by {got}, expected {pixels}; start it by: bash "
+            f"run_scripts/vllm_server.sh MODEL --mm-processor-kwargs '{json.dumps(pixels)}'"
+        )
+
+
+def chat_body(request: Request, sampling: Sampling, pixels: dict[str, Any]) -> dict[str, Any]:
+    """A request of `/v1/chat/completions`, less the model's name; `pixels` are of `pixel_fields`."""
+    return {
+        "messages": server_messages(request.chat),
+        "n": request.n,
+        "seed": request.seed,
+        "logprobs": True,
+        "top_logprobs": 0,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+        **({"mm_processor_kwargs": pixels} if request.pictures and pixels else {}),
+        **({"structured_outputs": {"regex": sampling.regex}} if sampling.regex else {}),
+        **sampling.fields(),
+    }
+
+
+def ids_body(request: Request, sampling: Sampling) -> dict[str, Any]:
+    """A request of `IDS_PATH`, less the model's name: tokens as they are, none of them made of text."""
+    fields = sampling.fields() | ({} if request.tokens is None else {"max_tokens": request.tokens})
+    pictures = [{"type": "image_url", "url": data_url(picture)} for picture in request.pictures]
+    return {
+        "token_ids": request.ids,
+        **({"content_parts": pictures} if pictures else {}),
+        "sampling_params": {"n": request.n, "seed": request.seed, "logprobs": 0, "detokenize": False, **fields},
+        "return_token_ids": True,
+    }
 
 
 def server_messages(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

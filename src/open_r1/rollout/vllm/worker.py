@@ -13,9 +13,11 @@ import torch
 from vllm.config import set_current_vllm_config
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.transformers_utils.processor import cached_processor_from_config
 
 from open_r1.rollout.vllm.adapter_engine import apply_adapter
 from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
+from open_r1.rollout.vllm.wire import pixel_fields
 
 
 def reload(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -44,8 +46,15 @@ class WeightSync:
             "vocabulary": text.vocab_size,
             "logprobs_mode": str(config.logprobs_mode),
             "adapter_rank": self.vllm_config.lora_config.max_lora_rank if self.vllm_config.lora_config else 0,
+            "pixels": self._pixels(),
             "synced": getattr(self, "policy_version", None),
         }
+
+    def _pixels(self) -> dict[str, Any]:
+        """`wire.pixel_fields` of pictures that come without fields of their own."""
+        config = self.vllm_config.model_config
+        given = config.multimodal_config.mm_processor_kwargs or {} if config.multimodal_config else {}
+        return {"size": given["size"]} if "size" in given else pixel_fields(cached_processor_from_config(config))
 
     def policy_join(self, host: str, port: str, meeting: str, ranks: str, seconds: str) -> None:
         """Join the process group `meeting` of the trainer that listens on host:port; this worker's rank there is
