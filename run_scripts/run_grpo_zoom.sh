@@ -7,7 +7,8 @@
 # Flags are those of verl's recipe/deepeyes on one node: 128 prompts of 8 a step, learning rate 1e-6, no KL, at most four
 # calls. Rewards are DeepEyes' accuracy, format, and a bonus only where a tool was used and the answer is right, weighted
 # 0.8, 0.2 and 1.2; its judge is `--reward_funcs judge` in place of accuracy. Rows are questions about large pictures
-# with small details (V*, GUI screenshots): open_r1.convert makes such JSONL of most sets, see assets/docs/data.md.
+# with small details: `python -m open_r1.convert FOLDER --out data` makes them of V* bench, DeepEyes-47k and ScreenSpot,
+# each in the form that it has on the hub; see assets/docs/data.md.
 # Where the run is placed, and SMOKE=1, are said in launch.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

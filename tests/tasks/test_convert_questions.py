@@ -308,6 +308,63 @@ def test_clicks_without_a_target_are_left_out(door, box):
     assert len(done.rows) == 20 and sum(done.reasons.values()) == 1
 
 
+SEARCH = {
+    "target_object": ["glove"],
+    "bbox": [[30, 40, 120, 80]],
+    "question": "What is the material of the glove?",
+    "options": ["Rubber.", "Cotton.", "Kevlar.", "Leather."],
+}
+
+
+def searched(done) -> None:
+    (row,) = done.rows
+    assert row["target_boxes"] == [[30, 40, 150, 120]] and row["targets"] == ["glove"]
+    assert row["options"]["ABCD".index(done.golds[0])] == "Rubber." and sorted(row["options"]) == sorted(
+        SEARCH["options"]
+    )
+    assert done.methods == ["mcq"] and "visual search" in done.said
+    assert done.questions[0].startswith("What is the material of the glove?\nA. ")
+
+
+def test_visual_search_by_rows(door):
+    searched(door(vstar__json=[{**SEARCH, "image": "d.jpg"}]))
+    done = door(vstar__json=[{**SEARCH, "question": f"{n}?", "image": "d.jpg"} for n in range(40)])
+    assert len(set(done.golds)) == 4  # the right option stands first in the source
+    done = door(
+        "--overwrite", vstar__json=[{**SEARCH, "image": "d.jpg"}, {**SEARCH, "bbox": [[1, 2]], "image": "d.jpg"}]
+    )
+    assert len(done.rows) == 1 and "boxes of four numbers" in next(iter(done.reasons))
+
+
+def test_visual_search_by_a_folder_with_a_file_beside_each_picture(door):
+    folder = door.folder / "vstar" / "direct_attributes"
+    picture(folder, "sa_1.jpg", (300, 200))
+    (folder / "sa_1.json").write_text(json.dumps(SEARCH))
+    searched(door.convert(folder.parent))
+
+
+def test_visual_search_with_options_in_the_text(door):
+    text = (
+        "What is it made of?\n(A) rubber\n(B) cotton\nAnswer with the option's letter from the given choices directly."
+    )
+    row = {"image": "d.jpg", "text": text, "category": "direct_attributes", "label": "B", "question_id": "3"}
+    done = door(test_questions__jsonl=[row, row])
+    assert done.questions[0] == "What is it made of?\n(A) rubber\n(B) cotton" and done.golds[0] == "B"
+    assert done.methods == ["mcq", "mcq"] and done.rows[0]["category"] == "direct_attributes"
+
+
+def test_rows_that_list_a_tool_of_their_own_leave_it_to_the_flag(door):
+    words = "Think first, call **image_zoom_in_tool** if needed, then answer. Format strictly as: <think>...</think>"
+    prompt = [
+        {"role": "system", "content": "You are a helpful assistant.\n\n# Tools\n<tools>\n{}\n</tools>"},
+        {"role": "user", "content": f"<image>\nIs the leaf red?\n{words}"},
+    ]
+    done = door(deepeyes__json=[{"prompt": prompt, "reward_model": {"ground_truth": "No"}, "images": ["a.png"]}])
+    (row,) = done.rows
+    assert [turn["from"] for turn in row["conversations"]] == ["human", "gpt"]
+    assert done.questions == ["<image>\nIs the leaf red?"] and done.golds == ["No"]
+
+
 def test_rows_by_fields(door):
     rows = [{"q": "n?", "meta": {"gold": 3}, "pic": "a.png", "level": 2, "junk": "x"}]
     done = door("--fields", "problem=q,solution=meta.gold,image=pic", "--keep", "level,absent", r__json=rows)

@@ -35,6 +35,7 @@ from open_r1.tasks.importers.items import ForeignFormat, ImportOptions
 from open_r1.tasks.importers.questions.conversations import is_chat, is_conversation, read_conversations
 from open_r1.tasks.importers.questions.gui import is_gui_set, read_gui_set
 from open_r1.tasks.importers.questions.question_rows import QUESTION_FORMS, question_form, read_questions
+from open_r1.tasks.importers.questions.visual_search import is_visual_search, read_visual_search
 from open_r1.tasks.importers.questions.vqa_files import (
     is_vqa_annotations,
     is_vqa_questions,
@@ -47,7 +48,7 @@ from open_r1.tasks.importers.table import read_table
 
 def _has_form(source: Source, name: str) -> bool:
     """Whether rows are questions of this form, and of no more special format."""
-    special = (is_conversation, is_chat, is_gui_set, is_refcoco)
+    special = (is_conversation, is_chat, is_gui_set, is_refcoco, is_visual_search)
     return question_form(source) == name and not any(matches(source) for matches in special)
 
 
@@ -63,6 +64,7 @@ FOREIGN_FORMATS: dict[str, ForeignFormat] = {
     "vqa_questions": ForeignFormat("VQAv2 questions", is_vqa_questions, read_vqa_questions),
     "vqa_annotations": ForeignFormat("VQAv2 annotations", is_vqa_annotations, read_vqa_annotations),
     "gui": ForeignFormat("GUI clicks (ScreenSpot, OS-Atlas)", is_gui_set, read_gui_set),
+    "visual_search": ForeignFormat("visual search (V* bench)", is_visual_search, read_visual_search),
     "imagefolder": ForeignFormat("folder of pictures with metadata", is_metadata_folder, read_metadata_folder),
     "classfolder": ForeignFormat("folder of pictures for each label", is_class_folder, read_class_folder),
     "table": ForeignFormat("rows by --fields", lambda source: False, read_table),

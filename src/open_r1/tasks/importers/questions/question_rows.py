@@ -25,6 +25,7 @@ from open_r1.tasks.importers.questions.options import (
     with_options,
 )
 from open_r1.tasks.importers.questions.swift_objects import fill_objects
+from open_r1.tasks.importers.questions.visual_search import without_tool_prompt
 from open_r1.tasks.importers.sources import Source, Unusable
 
 AGREEING = 3  # of ten people, whose answer then counts in full (VQAv2)
@@ -162,7 +163,7 @@ def _asked(row: Mapping[str, Any], form: QuestionForm) -> tuple[Turns, tuple[Sou
         and all(isinstance(item, Mapping) and ("role" in item or "from" in item) for item in value)
     ):
         turns, pictures = read_turns([*value, {"role": "assistant", "content": "?"}], row.get("system"))
-        return turns[:-1], pictures
+        return without_tool_prompt(turns[:-1]), pictures
     if value is None:
         raise Unusable(f"a row without a question, in the field {' or '.join(form.question)}")
     text, pictures = read_content(value)
