@@ -31,7 +31,6 @@ HOLDING = {
 CONTRARY = {"sapo_temperature_neg": {"loss_type": "sapo"}, "vespo_k_pos": {"loss_type": "vespo"}}
 CONTRARY |= {"vllm_group_port": {"vllm_mode": "server"}}
 CONTRARY |= {"cache_implementation": {"use_vllm": False}}
-CONTRARY |= {"keep_whole_steps": {"tools": None}}
 
 
 def said(capsys: pytest.CaptureFixture, *flags: str, script=parse) -> str:

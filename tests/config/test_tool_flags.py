@@ -22,12 +22,6 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
         ("--tools nowhere.py:look", "nowhere.py"),
         ("--tools zoom --prefill_once false", "--tools: got zoom with --prefill_once false, which samples one turn"),
         (
-            "--tools zoom --vision_probe 5",
-            "--tools: got zoom with --vision_probe, whose passes take pictures",
-        ),
-        ("--tools zoom --perception_coef 0.01", "--tools: got zoom with --perception_coef, which masks pictures of"),
-        ("--tools zoom --visual_token_share 0.4", "--tools: got zoom with --visual_token_share, which weighs tools'"),
-        (
             "--tools zoom --use_vllm true --vllm_mode server --rollout_ahead 1",
             "--tools: got zoom with --rollout_ahead, which begins completions of one turn",
         ),
@@ -43,7 +37,7 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
             """--tools zoom --use_vllm true --generation_kwargs {"min_tokens":9}""",
             "--tools: got zoom with --generation_kwargs min_tokens, which counts the tokens of one turn",
         ),
-        ("--tools zoom --resample_zero_variance 1", "--tools: got zoom with --resample_zero_variance, which sends"),
+        ("--tools zoom --cache_implementation static", "--tools: got zoom with --cache_implementation, which keeps a"),
     ],
 )
 def test_what_cannot_act_is_refused(capsys, flags, message):
@@ -95,3 +89,15 @@ def test_tools_with_their_limits_are_taken():
     flags = "--tools zoom --max_tool_turns 2 --max_tool_images 3 --max_tool_pixels 9999 --tool_seconds 5"
     _, training, _ = parse(JsonlArguments, [*NEEDED, *flags.split()])
     assert (training.tools, training.max_tool_turns, training.max_tool_pixels) == (["zoom"], 2, 9999)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--resample_zero_variance 1 --noisy_rollouts 0.5 --vision_probe 5",
+        "--perception_coef 0.01 --visual_token_share 0.4 --keep_whole_steps 1",
+    ],
+)
+def test_flags_that_act_on_completions_with_tool_turns_are_taken(flags):
+    _, training, _ = parse(JsonlArguments, [*NEEDED, "--tools", "zoom", *flags.split()])
+    assert training.tools == ["zoom"]

@@ -8,9 +8,11 @@ completions depend on the row, the step and the place in the group alone, not on
 
 import json
 import sys
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from accelerate.state import AcceleratorState, PartialState
@@ -19,9 +21,13 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
 from helpers.repository import REPO
+from helpers.scripted_tools import Scripted
 from helpers.trainers import make_trainer
 from open_r1 import sft_jsonl
 from open_r1.config import hardware
+from open_r1.rollout.prompts import Prompt
+from open_r1.tools.call_forms import ToolCall
+from open_r1.trainer import transformers_rollout
 from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.sft_trainer import run_sft
@@ -43,6 +49,7 @@ ENGINES = {
 }
 
 IN_PARTS = ("ddp", "zero2")
+WITH_TOOLS = ("one", "zero3")  # where ranks generate together
 RESUMED = ("zero1", "zero2", "zero3")  # transformers' own loader finds no name of a Qwen2.5-VL in the files it saved
 
 
@@ -67,6 +74,51 @@ def generate_by_key(trainer: VLMGRPOTrainer) -> Any:
         return completion_ids, None
 
     return generate
+
+
+def turns_by_key(trainer: VLMGRPOTrainer) -> None:
+    """Replace what turns say by seeded words, of which some call a tool; ranks still generate together, one of them
+    for longer. In the first step rows of text call nothing: rank 1 has no call."""
+    words = trainer.processing_class.tokenizer("I0123456789 see", add_special_tokens=False)["input_ids"]
+    plain, steps = transformers_rollout.sample_turn, 6 - 3 * trainer.accelerator.process_index
+
+    def sample(*args: Any) -> list[list[int]]:
+        *_, prompts, rows, _ = args
+        plain(*args[:-1], steps)
+        return [keyed(prompt, row) for prompt, row in zip(prompts, rows, strict=bool(rows))]
+
+    def keyed(prompt: Prompt, row: int) -> list[int]:
+        key = f"{prompt.ids.tolist()} {row % GROUP} {trainer.state.global_step}"
+        random = torch.Generator().manual_seed(int(sha256(key.encode()).hexdigest()[:8], 16))
+        said = torch.randint(1, len(words), (int(torch.randint(1, 5, (), generator=random)),), generator=random)
+        calls = (prompt.images or trainer.state.global_step) and int(torch.randint(3, (), generator=random))
+        return [words[i] for i in ([0] * bool(calls) + said.tolist())] + [trainer.eos_token_ids[0]]
+
+    transformers_rollout.sample_turn = sample
+
+
+@dataclass(frozen=True)
+class CalledByI(Scripted):
+    """Tools that turns call which begin with I."""
+
+    def read(self, text: str, in_thinking: bool = False) -> tuple[ToolCall, ...]:
+        return (ToolCall("look", {"number": crc32(text.encode())}),) if text.startswith("I") else ()
+
+
+def with_tools(engine: str, out: Path, data: Path) -> dict[str, Any]:
+    """Two steps whose completions have tool turns: weights in a file, and what was measured. Then greedy completions,
+    of text rows on one rank and image rows on the other."""
+    flags = ("--max_completion_length", "160", "--max_steps", "2", "--num_iterations", "1")
+    trainer, plain = trainer_for(engine, out / "tools", data, *flags), transformers_rollout.sample_turn
+    trainer.toolbox, trainer.agreement_checked = CalledByI(), True
+    turns_by_key(trainer)
+    trainer.train()
+    transformers_rollout.sample_turn = plain
+    save_weights(trainer, out / "tools.pt")
+    trainer.toolbox, trainer.agreement_checked = Scripted(), False
+    measured = ("tools/calls", "tools/answer_tokens", "vision/dependency")
+    lines = [{name: line[name] for name in measured if name in line} for line in trainer.state.log_history]
+    return {"logs": lines, "greedy": greedy_completions(trainer, 100)}
 
 
 def trainer_for(engine: str, out: Path, data: Path, *flags: str, model: str = TINY) -> VLMGRPOTrainer:
@@ -101,10 +153,10 @@ def save_weights(trainer: VLMGRPOTrainer, path: Path) -> None:
         torch.save({name: value.detach().float().clone() for name, value in state.items()}, path)
 
 
-def greedy_completions(trainer: VLMGRPOTrainer) -> list[list[int]]:
+def greedy_completions(trainer: VLMGRPOTrainer, most: int = 40) -> list[list[int]]:
     """Completions of all ranks by the trainer's own greedy generation, for text rows on one and image rows on the
     other."""
-    trainer.generation_config.do_sample, trainer.generation_config.max_new_tokens = False, 40
+    trainer.generation_config.do_sample, trainer.generation_config.max_new_tokens = False, most
     ranks, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     rows = [{"split": "train", "row": n} for n in range(2, 6)][rank * 4 // ranks : (rank + 1) * 4 // ranks]
     trainer.batch = trainer.new_batch(rows)
@@ -160,6 +212,8 @@ def main(engine: str, out: Path, data: Path) -> None:
     quiet.train()
     results["probes"] = [entry for run in (trainer, quiet) for entry in probes(run)]
     save_weights(quiet, out / "quiet.pt")
+    if engine in WITH_TOOLS:
+        results["tools"] = with_tools(engine, out, data)
     sft(engine, out, data)
     if trainer.accelerator.is_main_process:
         (out / "results.json").write_text(json.dumps(results))

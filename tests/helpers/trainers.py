@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
+from helpers.scripted_tools import Scripted
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.data.jsonl_dataset import load_records
@@ -25,14 +26,15 @@ def count_characters(completions, **_):
 
 
 def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTrainer:
-    """The trainer of a command line of `grpo_jsonl.py`, with `count_characters` as its reward."""
+    """The trainer of a command line of `grpo_jsonl.py`, with `count_characters` as its reward; with `--tools` those of
+    `Scripted` answer, whatever their names, and digits end a turn, so that turns are short."""
     argv = f"--model_name_or_path {tiny} --data_file_paths {data} --image_folders {data.parent} --output_dir {out}"
     argv += " --num_generations 4 --per_device_train_batch_size 8 --gradient_accumulation_steps 3 --bf16 false"
     argv += " --max_completion_length 8 --learning_rate 1e-3 --gradient_checkpointing false --save_strategy no"
     task, training, model_args = parse(JsonlArguments, [*argv.split(), "--disable_tqdm", "true", *flags])
     records = load_records(task.data_file_paths, task.image_folders)
     model = load_model(model_args, training)
-    return VLMGRPOTrainer(
+    trainer = VLMGRPOTrainer(
         model=model,
         processor=load_processor(model_args, task),
         rewards=[count_characters],
@@ -44,6 +46,11 @@ def make_trainer(tiny: str, data: Path, out: Path, *flags: str) -> VLMGRPOTraine
         task=task,
         peft_config=lora_config(model_args, model, vision_parts(model)),
     )
+    if training.tools:
+        trainer.toolbox = Scripted()
+        ends = trainer.processing_class.tokenizer.convert_tokens_to_ids(list("0123456789"))
+        trainer.eos_token_ids = trainer.generation_config.eos_token_id = [*trainer.eos_token_ids, *ends]
+    return trainer
 
 
 def sft_trainer(argv: Sequence[str]) -> VLMSFTTrainer:

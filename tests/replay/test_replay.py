@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.preloaded import python, ranked
-from helpers.repository import REPO
+from helpers.repository import REPO, make_dataset
 
 from open_r1 import grpo_jsonl
 from open_r1.errors import UsageError
@@ -96,6 +96,31 @@ def test_a_step_replayed_with_the_flags_of_its_run_is_what_the_run_computed(tiny
     settings = AdvantageSettings(torch.ones(2), 4, flags["scale_rewards"], flags["multi_objective_aggregation"])
     found = generation_advantages(kept, torch.tensor(kept.rewards), settings)
     assert torch.allclose(found, torch.tensor(kept.advantages), atol=EXACT)
+    shutil.rmtree(run)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("scenes")
+    make_dataset("zoom_digits", out, "--rows", 16, "--heldout_rows", 2)
+    return out
+
+
+@pytest.mark.slow
+def test_a_step_whose_completions_have_tool_turns_is_replayed_and_graded_as_the_run_did(scenes, tmp_path):
+    """Step 2 learns from the completions that were sampled for step 1."""
+    run, tools = tmp_path / "run", "--task_type zoom_digits --tools zoom --max_tool_turns 1 --num_iterations 2"
+    rewards = "--reward_funcs accuracy tool_bonus tool_errors"
+    more = (tools, rewards, "--max_completion_length 128 --beta 0.04 --max_steps 2")
+    grpo_jsonl.main(words(str(REPO / "assets" / "tiny-vlm-zoom"), scenes, run, *more))
+    (part,) = read_step(run, 1).parts
+    assert any(len(one) == 3 and one[1]["pictures"] for one in part.trajectories)
+    assert [[token for segment in one for token in segment["ids"]] for one in part.trajectories] == part.ids
+    for step in (1, 2):
+        assert_as_logged(replayed(run, f"--step {step}"), logged(run, step))
+    figures = replayed(run, "--step 1", rewards, "--loss_type dr_grpo")
+    assert figures["settings"]["tried"]["reward"] == pytest.approx(logged(run, 1)["reward"], abs=EXACT)
+    assert len({row[1] for row in part.rewards}) == 2  # some earn the bonus of a call
     shutil.rmtree(run)
 
 

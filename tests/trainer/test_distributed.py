@@ -89,6 +89,16 @@ def test_ranks_generate_what_one_process_generates(one, two):
     assert results(two)["rollouts"] == results(one)["rollouts"]
 
 
+def test_ranks_with_different_numbers_of_tool_turns_learn_what_one_process_learns(one, two, tiny):
+    if not (two / "tools.pt").exists():
+        pytest.skip("see WITH_TOOLS in ranks.py")
+    expected, got = (torch.load(folder / "tools.pt") for folder in (one, two))
+    assert difference(expected, got) < TOLERANCE < 0.1 * difference(expected, reloaded(Path(tiny)))
+    (logs, greedy), (seen, same) = (results(folder)["tools"].values() for folder in (one, two))
+    assert [line["tools/calls"] > 0 for line in logs[:2]] == [True, True] and same == greedy
+    assert all(one == pytest.approx(other, abs=1e-4) for one, other in zip(logs, seen, strict=True))
+
+
 def test_ranks_see_the_noise_that_one_process_sees(one, two):
     expected = results(one)["noisy"]
     assert results(two)["noisy"] == expected and expected[0] == expected[1] != expected[2] == expected[3]

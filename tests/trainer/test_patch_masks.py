@@ -9,7 +9,7 @@ from PIL import Image
 
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import process_chat
-from open_r1.trainer.forward.patch_masks import black_pixels, mask_patches
+from open_r1.trainer.forward.patch_masks import mask_patches, pixels_of_color
 
 
 @pytest.mark.parametrize("name", families.PROCESSORS)
@@ -22,7 +22,7 @@ def test_a_picture_masked_whole_is_a_black_one(name):
         if part["type"] == "image":
             part["image"] = Image.new("RGB", part["image"].size)
     black = process_chat(processor, chat, fields, {})
-    masked = mask_patches(prompt, black_pixels(processor, fields), 1.0, [0])
+    masked = mask_patches(prompt, pixels_of_color(processor, fields), 1.0, [0])
     assert masked.ids is prompt.ids and masked.images.keys() == prompt.images.keys()
     pixels = 0
     for field, value in prompt.images.items():

@@ -8,7 +8,7 @@ from helpers.trainers import batch_of, make_trainer, rows, take_gradients
 from PIL import Image
 
 from open_r1.rollout.prompts import process_chat
-from open_r1.trainer.forward.patch_masks import black_pixels, mask_patches
+from open_r1.trainer.forward.patch_masks import mask_patches, pixels_of_color
 from open_r1.trainer.forward.perception import mean_of_tokens
 
 STEP = ["--max_steps", "1", "--gradient_accumulation_steps", "1"]
@@ -167,7 +167,7 @@ def test_a_resumed_run_masks_what_the_undisturbed_one_did(tiny, few, tmp_path, f
 def test_masks_differ_by_step_and_row_and_have_their_share(tiny, mixed, tmp_path):
     trainer = make_trainer(tiny, mixed, tmp_path, *STEP)
     (prompt,) = trainer.prompts_on_device(trainer.loader.take(rows(2)))
-    black = black_pixels(trainer.processing_class, trainer.fields)
+    black = pixels_of_color(trainer.processing_class, trainer.fields)
     masked = [mask_patches(prompt, black, 0.6, [7, step, row]) for step in range(20) for row in range(20)]
     drawn = torch.stack([(m.images["pixel_values"] != prompt.images["pixel_values"]).any(dim=1) for m in masked])
     assert len({tuple(one.tolist()) for one in drawn}) == len(masked)

@@ -26,6 +26,7 @@ from open_r1.trainer.sft_trainer import run_sft
 
 SAVED = ["--save_strategy", "steps", "--save_steps", "1"]
 
+TOOLS = "--tools zoom --max_completion_length 100"
 LOOKING = "--vision_probe 2 --perception_coef 0.01 --visual_token_share 0.4 --noisy_rollouts 0.5"
 
 
@@ -132,8 +133,8 @@ def test_sft_from_every_step(tiny, few, tmp_path):
     ("engine", "steps", "flags"),
     [
         ("zero3", "7", ""),  # in a window of the second epoch
-        ("zero3", "1,7", LOOKING),  # in one of the first, and of the second
-        ("zero2", "4", f"--resample_zero_variance 2 --row_sampling difficulty {LOOKING}"),  # between them
+        ("zero3", "1,7", f"{LOOKING} {TOOLS}"),  # in one of the first, and of the second
+        ("zero2", "4", f"--resample_zero_variance 2 --row_sampling difficulty {LOOKING} {TOOLS}"),  # between them
     ],
     ids=["zero3", "zero3 looking", "zero2 rows and looking"],
 )

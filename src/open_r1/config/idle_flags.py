@@ -147,8 +147,8 @@ CONDITIONS = (
     ),
     Condition(
         "keep_whole_steps",
-        "no --tools and no --environment: completions of several turns are not replayed",
-        lambda a: not (a.tools or a.environment),
+        "no --environment: what one shows first is part of prompts, and a replay asks none",
+        lambda a: not a.environment,
     ),
     Condition("check_packing", "--shared_prefix true, whose groups it checks", lambda a: a.shared_prefix),
     Condition("cache_implementation", "--use_vllm false, where transformers samples", lambda a: not a.use_vllm),

@@ -3,7 +3,6 @@
 import math
 
 from open_r1.config.generation_fields import given_kwargs
-from open_r1.config.idle_flags import is_stage_3
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.tools.registry import load_tools
 
@@ -37,16 +36,8 @@ def reasons_against(training: GRPOArguments) -> dict[str, str]:
         "--vllm_structured_outputs_regex": training.vllm_structured_outputs_regex and "which shapes one turn",
         "--generation_kwargs min_tokens": "min_tokens" in given_kwargs(training.generation_kwargs)
         and "which counts the tokens of one turn",
-        "--fsdp": training.fsdp and "whose ranks generate together, and have different numbers of turns",
-        "ZeRO-3": is_stage_3(training.deepspeed)
-        and "whose ranks generate together, and have different numbers of turns",
+        "--fsdp": training.fsdp and "whose ranks generate in whole calls of the model, one turn a completion",
         "--prefill_once false": not training.prefill_once and "which samples one turn a completion",
         "--cache_implementation": training.cache_implementation and "which keeps a cache of one turn",
-        "--resample_zero_variance": training.resample_zero_variance
-        and "which sends completions between ranks without their pictures",
-        "--vision_probe": training.vision_probe and "whose passes take pictures of prompts alone",
-        "--noisy_rollouts": training.noisy_rollouts and "whose pictures are not those that tools would be given",
-        "--perception_coef": training.perception_coef and "which masks pictures of prompts alone",
-        "--visual_token_share": training.visual_token_share < 1 and "which weighs tools' tokens as the model's",
     }
     return {flag: reason for flag, reason in reasons.items() if reason}

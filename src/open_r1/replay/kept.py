@@ -9,6 +9,7 @@ from pathlib import Path
 from open_r1.data.fingerprint import picture_digest, picture_sizes
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.errors import UsageError
+from open_r1.rewards.turns import CompletionMessages
 from open_r1.trainer.checkpointing.changes import resume_differences
 from open_r1.trainer.checkpointing.required_files import read_state, weight_files
 from open_r1.trainer.checkpointing.select import checkpoints_in, step_of
@@ -93,6 +94,11 @@ class KeptStep:
         )
 
 
+def completions_of(part: WholePart) -> Sequence[CompletionMessages]:
+    """The completions of a part as rewards take them."""
+    return part.texts if part.messages is None else part.messages
+
+
 # --------------------------------------------------------------------------------------------------------------- files
 
 
@@ -129,7 +135,7 @@ def read_step(folder: Path, step: int | None) -> KeptStep:
     if not steps:
         raise UsageError(
             f"{folder}: got no whole rollouts ({WHOLE_STEPS}/), expected those of its last steps; a run keeps them "
-            "with --keep_whole_steps 3, the default, and without --tools: go on with this one, or start one"
+            "with --keep_whole_steps 3, the default, and without --environment: go on with this one, or start one"
         )
     newest = max((n for n in steps if has_weights(folder / f"checkpoint-{n - 1}")), default=generations[-1][0].step)
     number = newest if step is None else step

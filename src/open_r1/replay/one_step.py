@@ -6,7 +6,7 @@ changed; where step N learns from a generation of a step before it, the log-prob
 those that the run saved in that checkpoint.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,12 +24,14 @@ from open_r1.replay.flags import Sections, Words, parsed_settings
 from open_r1.replay.kept import KeptStep, refuse_other_files, rows_of_step
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rollout.prompts import RowNumber
+from open_r1.rollout.turns import TurnRollout
 from open_r1.trainer.checkpointing.file_facts import model_facts, processor_facts
 from open_r1.trainer.checkpointing.run_state import load_reference
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.generation_batch import GenerationBatch, SampledBatch
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.run import make_grpo_trainer, reward_weights_of
+from open_r1.trainer.tool_turns import kept_rollouts, listed_tools
 
 OF_SAMPLING_POLICY = ("old_per_token_logps", "importance_sampling_ratio", "ref_per_token_logps")  # (N, C) or (N, 1)
 
@@ -63,6 +65,7 @@ class GivenRollouts:
     ids: list[list[list[int]]]
     logps: list[list[list[float]]] | None
     rewards: torch.Tensor  # (groups, group, functions)
+    rollouts: list[list[TurnRollout]] | None = None  # with tools, without tensors
     window: list[dict[str, Any]] | None = None
 
 
@@ -77,9 +80,15 @@ class ReplayedTrainer(VLMGRPOTrainer):
         ids = [row for group in groups for row in self.given.ids[group]]
         logps = None if self.given.logps is None else [row for group in groups for row in self.given.logps[group]]
         batch.sampled = SampledBatch(ids, logps, self.given.rewards[groups].flatten(0, 1).to(self.accelerator.device))
+        if self.given.rollouts is not None:
+            batch.take_rollouts([self.rollout_again(one) for group in groups for one in self.given.rollouts[group]])
         # masks of pictures depend on the row's number in the data
         batch.rows = [{**row, "row": self.given.rows[row["row"]]} for row in inputs]
         return batch
+
+    def rollout_again(self, one: TurnRollout) -> TurnRollout:
+        """A completion with tool turns, with its tensors."""
+        return replace(one, tensors=self.turns_again(one.trajectory))
 
     def in_learned_order(self, batch: dict[str, Any]) -> dict[str, Any]:
         return batch  # its rows are in that order
@@ -158,7 +167,8 @@ def gradient_of(
         graders = [BatchReward(name) for name in rewards_of(task)]  # for their names: what they gave is given
         refuse_other_files(kept, rows, model_facts(model, training.beta) | processor_facts(processor))
         chosen = rows_of_step(kept, rows).select(kept.groups_in_order())
-        trainer = make_grpo_trainer(chosen, None, graders, processor, task, training, model, kind=ReplayedTrainer)
+        made_of = (chosen, None, graders, processor, task, training, model, listed_tools(training, processor))
+        trainer = make_grpo_trainer(*made_of, kind=ReplayedTrainer)
         given = given_rollouts(kept, rewards, saved_window(kept, checkpoint) if kept.offset else None)
         return replayed(trainer, given, kept, checkpoint, sections)
 
@@ -195,7 +205,7 @@ def given_rollouts(kept: KeptStep, rewards: torch.Tensor, window: list[dict[str,
     """The completions of a kept step with these rewards (completions, functions), groups as one process takes them."""
     size, parts, order = kept.first.group, kept.parts, kept.groups_in_order()
     rows, where = ([value for part in parts for value in getattr(part, name)] for name in ("rows", "where"))
-    ids = [row for part in parts for row in part.ids]
+    ids, rollouts = [row for part in parts for row in part.ids], [one for part in parts for one in kept_rollouts(part)]
     logps = None if parts[0].logps is None else [row for part in parts for row in part.logps or ()]
     return GivenRollouts(
         [rows[group] for group in order],
@@ -203,6 +213,7 @@ def given_rollouts(kept: KeptStep, rewards: torch.Tensor, window: list[dict[str,
         [ids[group * size :][:size] for group in order],
         None if logps is None else [logps[group * size :][:size] for group in order],
         rewards.view(-1, size, rewards.shape[1])[order],
+        [rollouts[group * size :][:size] for group in order] if rollouts else None,
         window,
     )
 

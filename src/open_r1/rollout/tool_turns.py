@@ -4,11 +4,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from PIL import Image
+from transformers import ProcessorMixin
 
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.processor_fields import PromptFields, Values
 from open_r1.rollout.prompts import prompt_from_fields, rotary_positions
 from open_r1.rollout.trajectory import ToolTurns, Trajectory
+
+
+def processed_answer(processor: ProcessorMixin, text: str, pictures: Sequence[Image.Image]) -> Values:
+    """The processor's fields of a text with its pictures, expanded."""
+    images = {"images": [list(pictures)]} if pictures else {}
+    made = processor(text=[text], add_special_tokens=False, return_tensors="pt", **images)
+    return {name: value for name, value in made.items() if torch.is_tensor(value)}
+
+
+def turns_again(trajectory: Trajectory, fields: PromptFields, processor: ProcessorMixin) -> ToolTurns | None:
+    """The tool turns of a completion that was saved or sent, as they were made; on the CPU, None where it has none."""
+    tools = [segment for segment in trajectory.segments if not segment.sampled]
+    made = [processed_answer(processor, segment.text, segment.pictures) for segment in tools]
+    return tool_turns_of(trajectory, fields, made) if made else None
 
 
 def tool_turns_of(trajectory: Trajectory, fields: PromptFields, made: Sequence[Values]) -> ToolTurns:

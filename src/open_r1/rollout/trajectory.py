@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -18,7 +19,8 @@ from open_r1.rollout.processor_fields import Join
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens of one turn, pictures expanded: `sampled` by the model, or put in by a tool with its `pictures`.
+    """Tokens of one turn, pictures expanded: `sampled` by the model, or put in by a tool with its `pictures`, from the
+    `text` that the processor was given with them.
 
     `logps`: the log-probs that an engine sampled the tokens with, None where it tells none.
     """
@@ -27,10 +29,16 @@ class Segment:
     sampled: bool
     pictures: Sequence[Image.Image] = ()
     logps: Sequence[float] | None = None
+    text: str = ""
 
     def cut(self, tokens: int) -> "Segment":
         """Its first `tokens` tokens."""
         return replace(self, ids=self.ids[:tokens], logps=self.logps and self.logps[:tokens])
+
+    def saved(self) -> dict[str, Any]:
+        """It as plain values, for `torch.save`, without log-probs; pictures as (height, width, 3) bytes."""
+        pictures = [torch.from_numpy(np.array(picture.convert("RGB"))) for picture in self.pictures]
+        return {"ids": list(self.ids), "sampled": self.sampled, "pictures": pictures, "text": self.text}
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,20 @@ class Trajectory:
     def pictures(self) -> list[Image.Image]:
         """The pictures of tools, in order."""
         return [picture for segment in self.segments for picture in segment.pictures]
+
+    def saved(self) -> list[dict[str, Any]]:
+        """Its segments as plain values, for `torch.save`."""
+        return [segment.saved() for segment in self.segments]
+
+
+def loaded_trajectory(saved: Sequence[Mapping[str, Any]]) -> Trajectory:
+    """What `Trajectory.saved` returned, as it was, without log-probs."""
+    return Trajectory(
+        tuple(
+            Segment(**{**segment, "pictures": tuple(Image.fromarray(one.numpy()) for one in segment["pictures"])})
+            for segment in saved
+        )
+    )
 
 
 def one_turn(ids: Sequence[int]) -> Trajectory:

@@ -6,9 +6,9 @@ tokens of a completion; an answer for which tokens, turns or pictures do not suf
 completion ends with the call.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +19,7 @@ from open_r1.data.control_tokens import ControlTokens, control_tokens
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.processor_fields import PromptFields, Values
 from open_r1.rollout.prompts import Example, Opening, Prompt
-from open_r1.rollout.tool_turns import tool_turns_of
+from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
 from open_r1.rollout.vision_features import join_features
 from open_r1.tools.between import text_between
@@ -47,15 +47,16 @@ class TurnRollout:
 
 class Sample(Protocol):
     """Samples the next turn of rows, whose `numbers` are their places in the batch: a segment of tokens up to and with
-    the end token for each. `budgets` are the most tokens of each; what is over is cut off."""
+    the end token for each. `budgets` are the most tokens of each; what is over is cut off. For no rows it steps with
+    ranks that sample together."""
 
     def __call__(self, rows: Sequence["Row"], numbers: Sequence[int], budgets: Sequence[int]) -> Sequence[Segment]: ...
 
 
 @dataclass
 class Row:
-    """A row in progress; `made` is what the processor made of each segment of tools, whose text is in `between`, one
-    token a picture; `episode` its environment; `tensors_of` makes tensors of a trajectory and what was made."""
+    """A row in progress; `made` is what the processor made of each segment of tools; `episode` its environment;
+    `tensors_of` makes tensors of a trajectory and what was made."""
 
     example: Example
     prompt: Prompt
@@ -63,7 +64,6 @@ class Row:
     episode: Episode | None = None
     segments: list[Segment] = field(default_factory=list)
     made: list[Values] = field(default_factory=list)
-    between: list[str] = field(default_factory=list)
     turns: list[ModelTurn] = field(default_factory=list)
     limit: str | None = None
 
@@ -71,6 +71,11 @@ class Row:
     def trajectory(self) -> Trajectory:
         """The segments so far."""
         return Trajectory(tuple(self.segments))
+
+    @property
+    def between(self) -> list[str]:
+        """The text of each segment of tools, one token a picture."""
+        return [segment.text for segment in self.segments if not segment.sampled]
 
     @property
     def pictures(self) -> list[Image.Image]:
@@ -94,10 +99,23 @@ def prefilled(sample: Callable[[Sequence[Prompt], Sequence[int], int], list[list
     many tokens."""
 
     def turns(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]) -> list[Segment]:
-        ids = sample([row.continued for row in rows], numbers, max(budgets))
+        ids = sample([row.continued for row in rows], numbers, max(budgets, default=1))
         return [Segment(each, sampled=True) for each in ids]
 
     return turns
+
+
+RowsGoingOn = Callable[[], Iterable[int]]  # answers the calls of a round: the rows that go on
+
+
+def by_itself(answer: RowsGoingOn) -> tuple[list[int], bool]:
+    """What `answer` gives, sorted, and whether there is another round: where no rank waits for another.
+
+    >>> by_itself(lambda: [2, 1]), by_itself(list)
+    (([1, 2], True), ([], False))
+    """
+    rows = sorted(answer())
+    return rows, bool(rows)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,8 @@ class TurnSampler:
 
     `template` holds options of the chat template; `ends` are the end tokens; `tokens` is the most of a completion;
     `place` brings a completion's tool turns to the device, with features of a frozen vision tower where prompts have
-    them.
+    them. `in_step`, as `by_itself`, agrees with ranks that sample together on another round; a rank whose rows have
+    all ended then samples for no rows.
     """
 
     sample: Sample
@@ -117,6 +136,7 @@ class TurnSampler:
     ends: Sequence[int]
     tokens: int
     place: Callable[[ToolTurns], ToolTurns]
+    in_step: Callable[[RowsGoingOn], tuple[list[int], bool]] = by_itself
 
     def rollouts(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> list[TurnRollout]:
         """One completion for each row; rows of a group hold the same Prompt, which their first turns share."""
@@ -124,10 +144,10 @@ class TurnSampler:
         with opened(self.toolbox.arena, shown) as episodes:
             given = zip(examples, prompts, episodes, strict=True)
             rows = [Row(example, prompt, self.tensors_of, episode) for example, prompt, episode in given]
-            running = list(range(len(rows)))
-            while running:
+            running, another = list(range(len(rows))), True
+            while another:
                 self.sample_turn(rows, running)
-                going_on = sorted(self.answered(rows, running))
+                going_on, another = self.in_step(partial(self.answered, rows, running))
                 conclude([rows[i].episode for i in running if i not in going_on])
                 running = going_on
             return [self.ended(row) for row in rows]
@@ -138,7 +158,10 @@ class TurnSampler:
         return TurnRollout(row.trajectory, row.tensors, tuple(row.turns), row.limit, earned)
 
     def sample_turn(self, rows: Sequence[Row], running: Sequence[int]) -> None:
-        """Append the next turn of the model to these rows, each within its budget."""
+        """Append the next turn of the model to these rows, each within its budget; without rows, step with others."""
+        if not running:
+            self.sample([], [], [])
+            return
         left = [self.tokens - len(rows[i].trajectory.ids) for i in running]
         sampled = self.sample([rows[i] for i in running], running, left)
         for i, segment, budget in zip(running, sampled, left, strict=True):
@@ -171,15 +194,14 @@ class TurnSampler:
         last, end = row.turns[-1], row.segments[-1].ids[-1]
         ended_by = self.processor.tokenizer.decode([end])
         text, pictures = text_between(self.processor, answers, self.template, self.control, ended_by)
-        values, so_far = self.processed(text, pictures), row.trajectory
-        segment = Segment(values["input_ids"][0].tolist(), sampled=False, pictures=tuple(pictures))
+        values, so_far = processed_answer(self.processor, text, pictures), row.trajectory
+        segment = Segment(values["input_ids"][0].tolist(), sampled=False, pictures=tuple(pictures), text=text)
         row.limit = self.toolbox.limits.reached(len(row.made), len(so_far.pictures), len(pictures))
         if row.limit is None and len(so_far.ids) + len(segment.ids) >= self.tokens:
             row.limit = f"max_completion_length {self.tokens}"
         if row.limit is None:
             row.segments.append(segment)
             row.made.append(values)
-            row.between.append(text)
             row.turns[-1] = ModelTurn(last.text, last.calls, answers)
         return row.limit is None
 
@@ -187,12 +209,6 @@ class TurnSampler:
     def control(self) -> ControlTokens:
         """What must not stand in a tool's text."""
         return control_tokens(self.processor, self.template)
-
-    def processed(self, text: str, pictures: Sequence[Image.Image]) -> Values:
-        """The processor's fields of a text with its pictures, expanded."""
-        images = {"images": [list(pictures)]} if pictures else {}
-        made = self.processor(text=[text], add_special_tokens=False, return_tensors="pt", **images)
-        return {name: value for name, value in made.items() if torch.is_tensor(value)}
 
     def tensors_of(self, trajectory: Trajectory, made: Sequence[Values]) -> ToolTurns:
         """A row's tool turns on the device."""

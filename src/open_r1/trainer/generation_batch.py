@@ -42,6 +42,10 @@ class GenerationBatch:
     rollouts: Sequence[TurnRollout] = ()
     stats: dict[str, list[Any]] = field(default_factory=dict)
 
+    def take_rollouts(self, rollouts: Sequence[TurnRollout]) -> None:
+        """Hold the completions of a run with tools, one a row."""
+        self.rollouts, self.turns = rollouts, [one.tensors for one in rollouts]
+
     @property
     def records(self) -> list[Record]:
         """The record of each row."""

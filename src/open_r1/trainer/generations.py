@@ -12,7 +12,8 @@ from open_r1.rewards.turns import completion_text
 from open_r1.rollout.batching import Pictured, groups_of, merge_images
 from open_r1.rollout.image_tokens import refuse_image_tokens
 from open_r1.rollout.prompts import Example, Prompt, RowNumber
-from open_r1.rollout.trajectory import ToolTurns
+from open_r1.rollout.tool_turns import turns_again
+from open_r1.rollout.trajectory import ToolTurns, Trajectory
 from open_r1.rollout.vision_features import with_features
 from open_r1.trainer.checks.packing_check import check_packing
 from open_r1.trainer.checks.vision_probe import probe_is_due, probe_vision
@@ -39,7 +40,7 @@ class Generations:
         output = super()._generate_and_score_completions([example.columns() for example in batch.examples])
         output["prompts"] = batch.prompts
         if batch.rollouts:
-            output["turns"] = batch.turns
+            output |= {"turns": batch.turns, "trajectories": [one.trajectory for one in batch.rollouts]}
         if self.engine is not None:
             self.engine.check(self._metrics["train" if self.model.training else "eval"])
         if self.log_completions and self.log_multimodal:
@@ -88,6 +89,11 @@ class Generations:
         """Turns of tools as `prompts_on_device` makes prompts."""
         return self.with_vision(turns.to(self.accelerator.device))
 
+    def turns_again(self, trajectory: Trajectory) -> ToolTurns | None:
+        """What tools put into a completion that was saved or sent, on the device."""
+        turns = turns_again(trajectory, self.fields, self.processing_class)
+        return turns and self.turns_on_device(turns)
+
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
         heads, group = groups_of(self.batch.prompts)
         ids = [prompt.ids.tolist() for prompt in heads]
@@ -121,8 +127,8 @@ class Generations:
         prompts = seen.prompts
         if self.toolbox is not None:
             rollout = rollout_with_tools if self.engine is None else vllm_rollout_with_tools
-            self.batch.rollouts = rollouts = rollout(self, seen.examples, prompts)
-            self.batch.turns = [one.tensors for one in rollouts]
+            rollouts = rollout(self, seen.examples, prompts)
+            self.batch.take_rollouts(rollouts)
             logps = None if self.engine is None else [one.trajectory.logps for one in rollouts]
             return [one.trajectory.ids for one in rollouts], logps and unknown_at(logps, seen.noisy)
         if self.engine is not None:
@@ -147,7 +153,9 @@ class Generations:
         log_noise(self, rewards)
         for name, count in lost_gradings().items():
             self._log_metric(name, count)
-        self.batch.stats |= {"texts": list(map(completion_text, completions)), "ids": ids, "earned": rewards}
+        said = completions if self.batch.rollouts else [None] * len(ids)
+        texts = list(map(completion_text, completions))
+        self.batch.stats |= {"texts": texts, "ids": ids, "earned": rewards, "messages": said}
         return rewards
 
     def rewards_of(self, inputs: list[dict[str, Any]], completions: list[Any], ids: list[list[int]]) -> torch.Tensor:

@@ -46,7 +46,7 @@ from open_r1.trainer.forward.dummy_image import run_vision_on_all_ranks
 from open_r1.trainer.forward.head_input import complete_fused_heads
 from open_r1.trainer.forward.log_probs import LogProbPasses
 from open_r1.trainer.forward.optimizations import optimizations_of, rows_with_signal
-from open_r1.trainer.forward.patch_masks import black_pixels
+from open_r1.trainer.forward.patch_masks import pixels_of_color
 from open_r1.trainer.forward.perception import perception_aware_loss, rewards_looking
 from open_r1.trainer.forward.router_loss import refuse_parts_of_router_loss
 from open_r1.trainer.forward.shared_prefix import share_prefixes
@@ -128,14 +128,14 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         rank = self.accelerator.process_index
         self.rollouts = RolloutLog(args.output_dir, task.rollout_groups, rank, task.rollouts_to_keep, self.graded)
         self.toolbox = toolbox
-        keep = 0 if toolbox else args.keep_whole_steps  # a replay knows completions of one turn
+        keep = 0 if toolbox and toolbox.arena else args.keep_whole_steps  # a replay asks no environment
         self.whole_steps = WholeSteps(args.output_dir, keep, rank, self.accelerator.num_processes)
         template = with_tool_options({"chat_template": self.chat_template, **self.chat_template_kwargs}, toolbox)
         complete_fused_heads(self)
         if self.aux_loss_enabled:
             refuse_parts_of_router_loss(self.router_aux_loss_coef, args.tokens_per_forward)
         self.fields = prompt_fields(processor, bare_model(self.model), template)
-        self.black_pixels = black_pixels(processor, self.fields) if rewards_looking(args) else {}
+        self.black_pixels = pixels_of_color(processor, self.fields) if rewards_looking(args) else {}
         self.optimizations = optimizations_of(self, bare_model(self.model))
         if self.optimizations["shared_prefix"]:
             for network in networks_of(self):

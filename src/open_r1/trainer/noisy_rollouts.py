@@ -5,6 +5,9 @@ by the policy with a distorted picture (`rollout.noisy_pictures`); rewards of al
 update takes all of them as completions of the clean picture, old log-probs too (the authors' `ray_trainer.py`). So
 rollouts alone see two prefixes a group, whose rows with noise are its last; rows of text alone have no noise.
 
+Tools of a completion with noise get the noisy pictures, which are what its model saw; their answers are part of the
+completion, which is learned as it is, behind the clean picture.
+
 The noise depends on (seed, step, row, picture), so that a resumed run and any number of ranks sample the same. A vLLM
 engine is sent the noisy pictures. What it reports of these completions are log-probs of another picture: they correct
 nothing, as in the paper, and say nothing of the engine.

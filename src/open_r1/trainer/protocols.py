@@ -78,6 +78,7 @@ class RolloutTrainer(RunTrainer, Protocol):
     rollouts: Any  # outputs.rollout_log.RolloutLog
     engine: Any  # vllm_rollout.VLLMRollouts or None
     reward_funcs: Sequence[Callable[..., Any]]
+    toolbox: Any  # tools.toolbox.Toolbox or None
     fields: Any  # rollout.processor_fields.PromptFields
     black_pixels: Any  # forward.patch_masks.Colors
     loss_type: str
@@ -91,6 +92,7 @@ class RolloutTrainer(RunTrainer, Protocol):
     row_choice: Any  # row_choice.RowChoice
     new_batch: Callable[..., Any]
     prompts_on_device: Callable[..., Any]
+    turns_again: Callable[..., Any]
     rewards_of: Callable[..., torch.Tensor]
     health: Any  # checks.health.Health
     _metrics: dict[str, dict[str, list[float]]]

@@ -4,11 +4,13 @@ DAPO's dynamic sampling (arXiv 2503.14476, section 3.2) samples whole batches un
 many groups as lack it are sampled anew, up to N times, and the step keeps its size. What is left without spread after
 that stays. All ranks hold all groups of a generation (texts and token ids, no pictures), so that each round is shared
 out evenly, whichever ranks the groups without spread lie on: every rank makes the same calls of engine and rewards.
+What tools put into completions stays on the rank that sampled them, until the groups of the step are known; then that
+of groups that another rank learns from is sent there.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isnan
 from typing import Any
 
@@ -17,6 +19,7 @@ from accelerate.utils import gather_object
 
 from open_r1.rewards.spread import RewardSum, has_spread
 from open_r1.rollout.prompts import Example, Prompt, RowNumber
+from open_r1.rollout.turns import TurnRollout
 from open_r1.trainer.generation_batch import GenerationBatch, SampledBatch
 from open_r1.trainer.protocols import RolloutTrainer
 from open_r1.trainer.row_choice import slice_of_rank
@@ -41,7 +44,7 @@ def resampled(trainer: RolloutTrainer, batch: GenerationBatch) -> GenerationBatc
     """The batch with its completions and rewards, groups without spread replaced where other rows gave some."""
     ranks, choice = trainer.accelerator.num_processes, trainer.row_choice
     slots = sample_groups(trainer, batch)  # of all ranks, in the order of ranks
-    sampled, loaded = list(slots), loaded_rows(batch)
+    sampled, loaded, held = list(slots), loaded_rows(batch), held_rollouts(trainer, batch)
     for attempt in range(1, trainer.args.resample_zero_variance + 1):
         lacking = [slot for slot, group in enumerate(slots) if not spreads(trainer, group)]
         tried = {group.row["row"] for group in sampled}
@@ -57,13 +60,41 @@ def resampled(trainer: RolloutTrainer, batch: GenerationBatch) -> GenerationBatc
         sampled += fresh
         kept = {group.row["row"] for group in slots}  # pixels of the others leave the device
         loaded = {row: pair for row, pair in (loaded | loaded_rows(round_batch)).items() if row in kept}
+        held = {row: own for row, own in (held | held_rollouts(trainer, round_batch)).items() if row in kept}
     log_resampling(trainer, slots, sampled)
-    return joined_batch(trainer, slots, loaded, batch.skip_old_pass)
+    joined = joined_batch(trainer, slots, loaded, batch.skip_old_pass)
+    if trainer.toolbox is not None:
+        held = held | arriving_rollouts(trainer, slots, held)
+        joined.take_rollouts([one for row in joined.rows[:: trainer.num_generations] for one in held[row["row"]]])
+    return joined
 
 
 def loaded_rows(batch: GenerationBatch) -> dict[int, LoadedRow]:
     """Number of each row of a batch -> what was loaded of it."""
     return {row["row"]: pair for row, *pair in zip(batch.rows, batch.examples, batch.prompts, strict=True)}
+
+
+def held_rollouts(trainer: RolloutTrainer, batch: GenerationBatch) -> dict[int, Sequence[TurnRollout]]:
+    """Number of each row of a batch -> its G completions with tool turns; empty without tools."""
+    size = trainer.num_generations
+    starts = range(0, len(batch.rollouts), size)
+    return {batch.rows[start]["row"]: batch.rollouts[start : start + size] for start in starts}
+
+
+def arriving_rollouts(
+    trainer: RolloutTrainer, slots: Sequence[SampledGroup], held: dict[int, Sequence[TurnRollout]]
+) -> dict[int, Sequence[TurnRollout]]:
+    """The completions of this rank's slots that other ranks `held`, with their tool turns. All ranks call it."""
+    rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    own = {group.row["row"] for group in slice_of_rank(slots, rank, ranks)}
+    wanted = {group.row["row"] for group in slots} - own
+    sent = gather_object([{row: [replace(one, tensors=None) for one in held[row]] for row in wanted & held.keys()}])
+    return {
+        row: [replace(one, tensors=trainer.turns_again(one.trajectory)) for one in rollouts]
+        for part in sent
+        for row, rollouts in part.items()
+        if row in own
+    }
 
 
 def spreads(trainer: RolloutTrainer, group: SampledGroup) -> bool:

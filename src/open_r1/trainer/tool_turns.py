@@ -1,6 +1,6 @@
 """What a run with tools does beside sampling: its tools, which tokens count, what rewards see, metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,11 +13,13 @@ from open_r1.errors import UsageError
 from open_r1.rewards.turns import Message
 from open_r1.rollout.annotation import BoxFrame
 from open_r1.rollout.tool_pictures import why_no_tool_pictures
-from open_r1.rollout.turns import Sample, TurnRollout, TurnSampler
+from open_r1.rollout.trajectory import loaded_trajectory
+from open_r1.rollout.turns import RowsGoingOn, Sample, TurnRollout, TurnSampler, by_itself
 from open_r1.tools.limits import ToolLimits
 from open_r1.tools.listing import offer_tools
-from open_r1.tools.messages import turn_messages
+from open_r1.tools.messages import ModelTurn, turn_messages
 from open_r1.tools.toolbox import Toolbox, make_toolbox
+from open_r1.trainer.outputs.whole_steps import WholePart
 from open_r1.trainer.protocols import RolloutTrainer
 
 
@@ -31,6 +33,11 @@ def toolbox_of(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | 
     toolbox = make_toolbox(training.tools or (), processor.chat_template, limits, *bounds, training.environment)
     toolbox.start()
     return toolbox
+
+
+def listed_tools(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | None:
+    """The run's tools as prompts list them, which answer no calls; None without --tools."""
+    return make_toolbox(training.tools, processor.chat_template) if training.tools else None
 
 
 def refuse_unknown_space(toolbox: Toolbox | None, frame: BoxFrame) -> None:
@@ -69,8 +76,10 @@ def refuse_one_turn(trainer: RolloutTrainer) -> None:
         )
 
 
-def turn_sampler(trainer: RolloutTrainer, sample: Sample) -> TurnSampler:
-    """How completions of the run's rows are sampled with its tools, their turns by `sample`."""
+def turn_sampler(
+    trainer: RolloutTrainer, sample: Sample, in_step: Callable[[RowsGoingOn], tuple[list[int], bool]] = by_itself
+) -> TurnSampler:
+    """How completions of the run's rows are sampled with its tools, their turns by `sample`, ranks by `in_step`."""
     return TurnSampler(
         sample=sample,
         toolbox=trainer.toolbox,
@@ -80,6 +89,7 @@ def turn_sampler(trainer: RolloutTrainer, sample: Sample) -> TurnSampler:
         ends=trainer.eos_token_ids,
         tokens=trainer.max_completion_length,
         place=trainer.turns_on_device,
+        in_step=in_step,
     )
 
 
@@ -91,6 +101,12 @@ def scored_tokens(rollouts: Sequence[TurnRollout]) -> list[list[int]]:
 def messages_of_rollouts(rollouts: Sequence[TurnRollout]) -> list[list[Message]]:
     """Completions as rewards and logs take them."""
     return [turn_messages(one.turns, one.earned) for one in rollouts]
+
+
+def kept_rollouts(part: WholePart) -> list[TurnRollout]:
+    """The completions of a part that was kept, without tensors, calls and answers; empty without tools."""
+    kept = zip(part.trajectories or (), part.texts, strict=part.trajectories is not None)
+    return [TurnRollout(loaded_trajectory(saved), None, (ModelTurn(text),), None) for saved, text in kept]
 
 
 def tool_counts(rollout: TurnRollout) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
@@ -12,9 +13,9 @@ from open_r1.models.model_parts import bare_model
 from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import one_turn
-from open_r1.rollout.turns import TurnRollout, prefilled
+from open_r1.rollout.turns import RowsGoingOn, TurnRollout, by_itself, prefilled
 from open_r1.trainer.checks.rollout_agreement import LogProbRecorder, check_agreement, recorder_for
-from open_r1.trainer.distributed import is_zero3
+from open_r1.trainer.distributed import is_zero3, on_all_ranks
 from open_r1.trainer.protocols import RolloutTrainer
 from open_r1.trainer.tool_turns import turn_sampler
 
@@ -41,12 +42,26 @@ def rollout_with_tools(
     with generating(trainer) as model:
         recorder = recorder_for(trainer, model, prompts)
         sample = prefilled(partial(sample_turn, trainer, model, recorder))
-        rollouts = turn_sampler(trainer, sample).rollouts(examples, prompts)
+        in_step = by_itself if samples_alone(trainer) else ranks_in_step
+        rollouts = turn_sampler(trainer, sample, in_step).rollouts(examples, prompts)
     if recorder is not None:
         trajectories, turns = [one.trajectory for one in rollouts], [one.tensors for one in rollouts]
         trainer.refuse_image_tokens([one.sampled_ids for one in trajectories])
         check_agreement(trainer, recorder, prompts, trajectories, turns)
     return rollouts
+
+
+def samples_alone(trainer: RolloutTrainer) -> bool:
+    """Whether this rank holds all weights while it generates, so that it needs no other."""
+    whole = not is_zero3(trainer.accelerator) or trainer.args.ds3_gather_for_generation
+    return whole and not trainer.is_fsdp_enabled
+
+
+def ranks_in_step(answer: RowsGoingOn) -> tuple[list[int], bool]:
+    """What `answer` gives on this rank, sorted, and whether it gives a row on any. All ranks call it. Raises, on all
+    ranks, what it raises on one."""
+    rows = on_all_ranks(lambda: sorted(answer()))
+    return rows, any(gather_object([bool(rows)]))
 
 
 @contextmanager
@@ -76,11 +91,11 @@ def sample_turn(
     most: int | None = None,
 ) -> list[list[int]]:
     """Token ids of the next turn of each prompt, at most `most`, by default the whole budget; `rows` are the prompts'
-    places in the batch."""
-    args, config = trainer.args, trainer.generation_config
-    independent = not trainer.is_fsdp_enabled and (not is_zero3(trainer.accelerator) or args.ds3_gather_for_generation)
-    # independent ranks hold all weights, so finished rows can leave the batch
-    options = {"compact": True, "synced_gpus": False} if independent else {"compact": False}
+    places in the batch, none for a turn that is dropped."""
+    config = trainer.generation_config
+    # where a rank samples alone, finished rows can leave the batch
+    options = {"compact": True, "synced_gpus": False} if samples_alone(trainer) else {"compact": False}
+    prompts, recorder = (prompts, recorder) if rows else (trainer.batch.prompts[:1], None)
     if recorder is not None:
         recorder.begin_turn(rows)
     return generate_groups(

@@ -1,7 +1,8 @@
 """Copies, restores, saves and loads a rank's state beside weights, optimizer and scheduler, after an optimizer step.
 
-`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, completions that were
-generated ahead, what was learned of rows, and the metrics for the next log; prompts are processed from the rows again.
+`run_state_{rank}.pt` holds row numbers, completions and scores of the open generation window, what tools put into
+them, completions that were generated ahead, what was learned of rows, and the metrics for the next log; prompts are
+processed from the rows again.
 transformers saves the random state.
 """
 
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from open_r1.rollout.trajectory import loaded_trajectory
 from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
 from open_r1.trainer.distributed import is_zero3
-from open_r1.trainer.protocols import RunTrainer
+from open_r1.trainer.protocols import RolloutTrainer, RunTrainer
 from open_r1.trainer.rollout_ahead import Ahead, loaded
 from open_r1.trainer.row_difficulty import RowDifficulty
 
@@ -36,6 +38,7 @@ COUNTERS = (
     "_total_train_tokens",
     "_current_train_step_time",
 )
+MADE = ("prompts", "turns")  # of micro-batches, from rows and trajectories
 NONFINITE_COUNTERS = ("nonfinite_steps", "nonfinite_in_a_row")
 
 
@@ -200,17 +203,20 @@ def load_difficulty(difficulty: RowDifficulty, saved: dict[str, Any], new_prompt
 
 
 def without_prompts(window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The micro-batches without their prompts; copied, since a view would be saved with all of its base tensor."""
+    """The micro-batches without what is made again; copied, as a view would be saved with all of its base tensor."""
     if window is None:
         return None
+
     return [
-        {name: v.detach().cpu().clone() if torch.is_tensor(v) else v for name, v in part.items() if name != "prompts"}
+        {name: v.detach().cpu().clone() if torch.is_tensor(v) else v for name, v in part.items() if name not in MADE}
+        | ({"trajectories": [one.saved() for one in part["trajectories"]]} if "trajectories" in part else {})
         for part in window
     ]
 
 
 def with_prompts(trainer: RunTrainer, window: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The micro-batches with their prompts, processed from their `rows` again, on the device."""
+    """The micro-batches with their prompts, processed from their `rows` again, and what tools put into completions, on
+    the device."""
     if window is None:
         return None
     rows = [row for part in window for row in part["rows"]]
@@ -219,8 +225,17 @@ def with_prompts(trainer: RunTrainer, window: list[dict[str, Any]] | None) -> li
     return [
         {name: v.to(device) if torch.is_tensor(v) else v for name, v in part.items()}
         | {"prompts": list(islice(prompts, len(part["rows"])))}
+        | with_turns(trainer, part.get("trajectories"))
         for part in window
     ]
+
+
+def with_turns(trainer: RolloutTrainer, saved: list[list[dict[str, Any]]] | None) -> dict[str, list[Any]]:
+    """The completions of a run with tools as its batches hold them; nothing without tools."""
+    if saved is None:
+        return {}
+    trajectories = [loaded_trajectory(one) for one in saved]
+    return {"trajectories": trajectories, "turns": [trainer.turns_again(one) for one in trajectories]}
 
 
 def save_reference(trainer: RunTrainer, folder: Path) -> None:

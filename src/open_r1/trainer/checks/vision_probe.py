@@ -4,10 +4,10 @@ Every `--vision_probe` steps, on the first groups of a generation that have pict
 
 - `vision/dependency`: the mean over tokens of log p(token | own pictures) - log p(token | blank pictures), in nats, of
   the completions that were sampled. Near 0 the completions would have been said without the pictures. Pictures that
-  tools put into a completion stay;
+  tools put into a completion are blank too, their texts stay, and their tokens count nowhere;
 - `vision/accuracy`, `vision/blind_accuracy`, `vision/swapped_accuracy`: the mean accuracy reward of one greedy answer
   a row with its own pictures, with blank ones, and with those of another row in the row's own sizes. Runs without
-  `accuracy` among their rewards have none.
+  `accuracy` among their rewards have none. Tools get the pictures that the row is shown.
 
 Blank pictures have the processor's mean colour and the same sizes, so that prompts keep their tokens. Two passes
 without gradient and one greedy rollout; all ranks make as many, groups of text alone included, which no metric counts.
@@ -25,6 +25,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.data.images import load_images
 from open_r1.models.generation_defaults import flags_alone
+from open_r1.rewards.turns import Message
 from open_r1.rollout.device_copies import to_device
 from open_r1.rollout.other_pictures import blank_pictures, donor_of, fitted_pictures, mean_color
 from open_r1.rollout.prompts import Example, Prompt
@@ -32,8 +33,11 @@ from open_r1.rollout.token_texts import token_texts
 from open_r1.rollout.trajectory import ToolTurns, counted_places
 from open_r1.trainer.checkpointing.run_state import own_random_state
 from open_r1.trainer.distributed import on_all_ranks
+from open_r1.trainer.forward.patch_masks import mask_patches, pixels_of_color
 from open_r1.trainer.generation_batch import GenerationBatch
 from open_r1.trainer.protocols import RolloutTrainer
+from open_r1.trainer.tool_turns import messages_of_rollouts
+from open_r1.trainer.vllm_turns import vllm_rollout_with_tools
 
 PROBED_GROUPS = 6  # of a rank, at most
 ANSWERS = ("accuracy", "blind_accuracy", "swapped_accuracy")
@@ -119,16 +123,27 @@ def dependency_of(
     turns: Sequence[ToolTurns | None] = (),
 ) -> torch.Tensor:
     """(N, C) the dependency of each token, in nats; `completions` and `mask` (N, C) hold as many rows of each view,
-    with the `turns` of tools in them, whose pictures stay."""
+    with the `turns` of tools in them."""
     size, lengths = len(completions) // len(views), mask.sum(dim=1).tolist()
+    of_blank = [view.blank is not None for view in views for _ in range(size)]
+    blank = blank_turns(trainer, [turn if shown else None for turn, shown in zip(turns, of_blank, strict=bool(turns))])
+    unseen = [blank_turn or turn for blank_turn, turn in zip(blank, turns, strict=True)]
 
-    def logps(examples: list[Example]) -> torch.Tensor:
+    def logps(examples: list[Example], turns: Sequence[ToolTurns | None]) -> torch.Tensor:
         prompts: list[Prompt | None] = [p for p in trainer.prompts_on_device(examples) for _ in range(size)]
         rows = trainer.args.per_device_train_batch_size
         return trainer.score_in_parts(trainer.model, prompts, completions, lengths, rows, turns).logps
 
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
-        return logps([view.own for view in views]) - logps([view.blank or view.own for view in views])
+        return logps([view.own for view in views], turns) - logps([view.blank or view.own for view in views], unseen)
+
+
+def blank_turns(trainer: RolloutTrainer, turns: Sequence[ToolTurns | None]) -> list[ToolTurns | None]:
+    """Turns of tools whose pictures have the processor's mean colour."""
+    if not any(turns):
+        return [*turns]
+    blank = pixels_of_color(trainer.processing_class, trainer.fields, mean_color(trainer.processing_class))
+    return [turn and mask_patches(turn, blank, 1.0, [0]) for turn in turns]
 
 
 def log_dependency(
@@ -161,11 +176,10 @@ def log_accuracies(trainer: RolloutTrainer, views: Sequence[Views]) -> None:
     shown = [view[kind] for kind in range(len(ANSWERS)) for view in views]
     examples = [example or view.own for example, view in zip(shown, [*views] * len(ANSWERS), strict=True)]
     counted = [example is not None and bool(example.pictures) for example in shown]
-    ids = greedy_completions(trainer, examples)
-    texts = trainer.processing_class.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    ids, completions = greedy_completions(trainer, examples)
     scores = reward(
         prompts=[example.conversation for example in examples],
-        completions=[[{"role": "assistant", "content": text}] for text in texts],
+        completions=completions,
         completion_ids=ids,
         record=[example.record for example in examples],
         images=[example.pictures for example in examples],
@@ -177,14 +191,27 @@ def log_accuracies(trainer: RolloutTrainer, views: Sequence[Views]) -> None:
         log_mean(trainer, f"vision/{name}", sum(values), len(values))
 
 
-def greedy_completions(trainer: RolloutTrainer, examples: list[Example]) -> list[list[int]]:
-    """Token ids of one greedy completion a row, by the run's engine. Raises RunStopped, on all ranks."""
+def greedy_completions(
+    trainer: RolloutTrainer, examples: list[Example]
+) -> tuple[list[list[int]], list[list[Message]]]:
+    """Token ids and messages of one greedy completion a row, by the run's engine. Raises RunStopped, on all ranks."""
+    if trainer.engine is not None and trainer.toolbox is None:
+        ids = trainer.engine.greedy(examples)
+        return ids, one_message_each(trainer, ids)
     if trainer.engine is not None:
-        return trainer.engine.greedy(examples)
+        rollouts = vllm_rollout_with_tools(trainer, examples, trainer.prompts_on_device(examples), greedy=True)
+        return [one.trajectory.ids for one in rollouts], messages_of_rollouts(rollouts)
     with flags_alone(trainer.accelerator.unwrap_model(trainer.model)), generating_greedily(trainer, examples):
         ids, _ = trainer._completions(trainer._tokenize_prompts([])[0], None, {}, 1)
+        rollouts = trainer.batch.rollouts
     trainer.signals.check(trainer.accelerator)
-    return ids
+    return ids, messages_of_rollouts(rollouts) if rollouts else one_message_each(trainer, ids)
+
+
+def one_message_each(trainer: RolloutTrainer, ids: list[list[int]]) -> list[list[Message]]:
+    """Completions without tools as rewards take them."""
+    texts = trainer.processing_class.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [[{"role": "assistant", "content": text}] for text in texts]
 
 
 @contextmanager

@@ -23,9 +23,13 @@ from open_r1.trainer.distributed import networks_of, weights_are_sharded
 DUMMY_SIDE = 56  # pixels; processors enlarge it to their minimum
 
 
-def dummy_image(processor: ProcessorMixin, fields: PromptFields) -> dict[str, torch.Tensor]:
-    """The fields of one black image of the processor's smallest size; one tile of fields with a row a prompt."""
-    parts = [{"type": "image", "image": Image.new("RGB", (DUMMY_SIDE, DUMMY_SIDE))}, {"type": "text", "text": "."}]
+def dummy_image(
+    processor: ProcessorMixin, fields: PromptFields, color: tuple[int, int, int] = (0, 0, 0)
+) -> dict[str, torch.Tensor]:
+    """The fields of one image of the processor's smallest size, black or of another RGB `color`; one tile of fields
+    with a row a prompt."""
+    shown = Image.new("RGB", (DUMMY_SIDE, DUMMY_SIDE), color)
+    parts = [{"type": "image", "image": shown}, {"type": "text", "text": "."}]
     prompt = process_chat(processor, [{"role": "user", "content": parts}], replace(fields, rope=None), template={})
     joins = prompt.joins
     return {n: v.narrow(joins[n].row, 0, 1) if joins[n].by_rows else v for n, v in prompt.images.items()}

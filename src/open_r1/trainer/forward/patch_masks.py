@@ -19,12 +19,13 @@ from open_r1.trainer.forward.dummy_image import dummy_image
 
 PATCH = 14  # pixels of a square's side, as in PAPO and VPPO
 
-Colors = Mapping[str, torch.Tensor]  # field of pixels -> black in its units: (D,) of a patch, or (C, 1, 1) of a pixel
+Colors = Mapping[str, torch.Tensor]  # field of pixels -> a color in its units: (D,) of a patch, (C, 1, 1) of a pixel
+BLACK = (0, 0, 0)
 
 
-def black_pixels(processor: ProcessorMixin, fields: PromptFields) -> Colors:
-    """What the processor makes of a black picture; the picture is square, so that nothing pads it."""
-    images = dummy_image(processor, fields)
+def pixels_of_color(processor: ProcessorMixin, fields: PromptFields, color: tuple[int, int, int] = BLACK) -> Colors:
+    """What the processor makes of a picture of one RGB color; the picture is square, so that nothing pads it."""
+    images = dummy_image(processor, fields, color)
     return {name: one_pixel(value) for name, value in images.items() if value.is_floating_point()}
 
 

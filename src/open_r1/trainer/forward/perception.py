@@ -28,7 +28,8 @@ Ours: one mask a prompt and step, drawn from (seed, step, row), so that ranks ag
 the policy that learns, where VPPO's code takes the one that sampled; min, max and mean over the completions of a
 rank's micro-batch whose advantage is not 0, where VPPO's code takes the whole batch for min and max; means as
 `--loss_type` takes them of its tokens; rows without pictures keep the plain loss. Pictures that tools put into a
-completion are masked too, each completion's by a mask of its own, and tools' tokens have no k.
+completion are masked too, each completion's by a mask of its own, drawn from its place in the group as well, and
+tools' tokens have no k.
 """
 
 from collections.abc import Callable, Sequence
@@ -108,8 +109,9 @@ def masked_pictures(trainer: RolloutTrainer, rows: LossRows, numbers: Sequence[R
         made[id(prompt)] if prompt is not None and (prompt.images or (turn and turn.images)) else None
         for prompt, turn in zip(rows.prompts, turns, strict=True)
     ]
-    numbered = enumerate(zip(turns, numbers, strict=True), start=1)
-    return LossRows(prompts, [turn and masked(turn, number["row"], place) for place, (turn, number) in numbered])
+    places = (1 + place % trainer.num_generations for place in range(len(turns)))  # in its group: on any rank the same
+    numbered = zip(turns, numbers, places, strict=True)
+    return LossRows(prompts, [turn and masked(turn, number["row"], place) for turn, number, place in numbered])
 
 
 def score_masked(

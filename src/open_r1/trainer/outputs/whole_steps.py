@@ -19,6 +19,7 @@ import torch
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
+from open_r1.rewards.turns import Message
 from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
 from open_r1.trainer.protocols import RolloutTrainer
 
@@ -33,7 +34,8 @@ class WholePart:
     That step has `micro_batches` on each of `ranks` ranks; the generation is cut into `parts` micro-batches, each used
     `iterations` times. Of each group: the `rows` number among the training rows, its `where` and `digest`
     (`row_digest`). Of each completion, groups of `group` in a row: `texts`, token `ids`, the engine's `logps` in nats
-    (None without vLLM), `rewards` of the functions `names` (NaN: does not apply), `advantages`. `facts` are those of
+    (None without vLLM), `rewards` of the functions `names` (NaN: does not apply), `advantages`; of a run with tools
+    `trajectories` (`Trajectory.saved`) and `messages` (`rewards.turns`), else None. `facts` are those of
     `checkpointing.identity.run_facts`.
     """
 
@@ -55,6 +57,8 @@ class WholePart:
     rewards: list[list[float]]
     advantages: list[float]
     facts: dict[str, Any]
+    trajectories: list[list[dict[str, Any]]] | None = None
+    messages: list[list[Message]] | None = None
 
     @property
     def last_step(self) -> int:
@@ -81,14 +85,15 @@ class WholeSteps:
     def note(self, output: dict[str, Any], scored: Mapping[str, Any]) -> None:
         """Add what was sampled to a generation's batch, one entry a completion, so that it is shuffled with it.
 
-        `scored` has the parallel lists `texts` and `ids`, and the tensor `earned` (rows of all ranks, functions).
+        `scored` has the parallel lists `texts`, `ids` and `messages`, and the tensor `earned` (rows of all ranks,
+        functions).
         """
         if not self.keep:
             return
         count, logps = len(scored["ids"]), output.get("sampling_per_token_logps")
         earned = scored["earned"][self.rank * count :][:count].tolist()
         logps = [None] * count if logps is None else logps.tolist()
-        columns = (scored["texts"], scored["ids"], logps, earned, output["advantages"].tolist())
+        columns = (scored["texts"], scored["ids"], logps, earned, output["advantages"].tolist(), scored["messages"])
         output["whole"] = list(zip(*columns, strict=True))
 
     def add(self, trainer: RolloutTrainer, batch: dict[str, Any]) -> None:
@@ -109,7 +114,7 @@ class WholeSteps:
     def part_of(self, trainer: RolloutTrainer, batch: dict[str, Any]) -> WholePart:
         """The batch as it is kept."""
         args, group = trainer.args, trainer.num_generations
-        texts, ids, logps, rewards, advantages = zip(*batch.pop("whole"), strict=True)
+        texts, ids, logps, rewards, advantages, messages = zip(*batch.pop("whole"), strict=True)
         heads = [row["row"] for row in batch["rows"][::group]]
         records = [trainer.records["train"][row] for row in heads]
         return WholePart(
@@ -131,6 +136,8 @@ class WholeSteps:
             rewards=list(rewards),
             advantages=list(advantages),
             facts=trainer.facts,
+            trajectories=[one.saved() for one in batch["trajectories"]] if "trajectories" in batch else None,
+            messages=list(messages) if "trajectories" in batch else None,
         )
 
     def forget(self, newest: WholePart) -> None:
