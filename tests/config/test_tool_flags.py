@@ -66,7 +66,7 @@ OWN_REWARD = "--environment FILE:Paid --reward_funcs environment"
         ("--environment FILE:Paid", "whose reward() no name in --reward_funcs asks for; add environment to them"),
         ("--environment FILE:Gone", "has no class 'Gone', expected one of Game, Paid"),
         ("--environment FILE:Game --tools zoom", "expected each name once; rename one"),
-        ("--environment FILE:Game --vision_probe 5", "FILE:Game with --vision_probe, whose passes take pictures"),
+        ("--environment FILE:Game --vision_probe 5", "FILE:Game with --vision_probe, whose blank pictures"),
         (f"{OWN_REWARD} --per_device_train_batch_size 600 --num_generations 8", "got 600 completions a generation of"),
         (f"{OWN_REWARD} --reward_seconds 5", "--reward_seconds: acts only on your own --reward_funcs"),
     ],

@@ -38,6 +38,12 @@ def reasons_against(training: GRPOArguments) -> dict[str, str]:
         and "which counts the tokens of one turn",
         "--fsdp": training.fsdp and "whose ranks generate in whole calls of the model, one turn a completion",
         "--prefill_once false": not training.prefill_once and "which samples one turn a completion",
+        "--vision_probe": training.environment
+        and training.vision_probe
+        and "whose blank pictures an environment knows nothing of",
+        "--noisy_rollouts": training.environment
+        and training.noisy_rollouts
+        and "whose noise an environment's pictures would not have",
         "--cache_implementation": training.cache_implementation and "which keeps a cache of one turn",
     }
     return {flag: reason for flag, reason in reasons.items() if reason}
