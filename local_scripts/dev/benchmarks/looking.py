@@ -37,6 +37,7 @@ BLIND = 0.25  # share of right answers to a blank picture from which a row is le
 METHODS: dict[str, dict[str, float]] = {
     "plain": {},
     "papo": {"perception_coef": 0.01},
+    "papo_strong": {"perception_coef": 0.1},
     "vppo": {"visual_token_share": 0.4},
     "both": {"perception_coef": 0.01, "visual_token_share": 0.4},
     "filtered": {},

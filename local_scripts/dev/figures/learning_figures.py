@@ -37,7 +37,7 @@ def draw_curves(all_results: Sequence[Results], path: Path) -> None:
     _accuracy_panel(axes[len(all_results)], all_results)
     for axis in axes[len(all_results) + 1 :]:
         axis.set_axis_off()
-    _save(figure, path)
+    save(figure, path)
 
 
 def _reward_panel(axis: Axes, results: Results) -> None:
@@ -84,7 +84,7 @@ def draw_methods(all_results: Sequence[Results], path: Path) -> None:
         axis.set_title(f"{results['task']}: {results['metric']} (seeds: {seeds})", fontsize=11)
         axis.grid(alpha=0.3, axis="y")
     figure.axes[0].legend(figure.axes[0].patches[: len(NAMES)], list(NAMES.values()), loc="upper left", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _bar(
@@ -96,7 +96,7 @@ def _bar(
     axis.text(x, ends[1] + 0.015, f"{mean:.2f}", ha="center", fontsize=8)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=110)
