@@ -25,8 +25,8 @@ if [ -n "$all" ]; then
   # TRL and peft import vLLM and bitsandbytes wherever they are installed, which costs every process seconds: an
   # environment of their own
   VENV=$VENV-vllm bash setup.sh --dev --quant --vllm
-  # of all files those alone that name these markers: to import and collect the others takes a worker half a minute
+  # of all files those alone that name these markers: a worker takes 15 s to collect the others
   if [ $# = 0 ]; then mapfile -t marked < <(grep -rlE 'mark\.(vllm|quant)\b' tests --include='*.py'); set -- "${marked[@]}"; fi
-  exec "$VENV-vllm/bin/python" -m pytest "${both[@]}" -m "(vllm or quant) and not gpu" --durations=15 "$@"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$VENV-vllm/bin/python" -m pytest "${both[@]}" -m "(vllm or quant) and not gpu" --durations=15 "$@"
 fi
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec python -m pytest "${both[@]}" "$@"
