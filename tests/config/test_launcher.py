@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.preloaded import ranked, venv
 from helpers.repository import REPO, free_port
 
 from open_r1.config.launcher import (
@@ -262,7 +263,7 @@ def test_slurm_refuses_what_is_no_recipe(fake, tmp_path):
 
 @pytest.mark.distributed
 def test_two_nodes_on_loopback_finish_a_recipe(tmp_path):
-    env = {**os.environ, "SMOKE": "1", "VENV": sys.prefix, "OMP_NUM_THREADS": "1", "NNODES": "2"}
+    env = {**ranked(), "SMOKE": "1", "VENV": venv(), "NNODES": "2"}
     env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NPROC": "1"}
     nodes = [
         subprocess.Popen(
