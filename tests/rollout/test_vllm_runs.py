@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
 
+ZOOM = "--task_type zoom_digits --tools zoom --max_completion_length 100 --vllm_max_model_length 512"
+
 
 @pytest.fixture(scope="module")
 def even(tiny, tmp_path_factory) -> str:
@@ -24,14 +26,21 @@ def even(tiny, tmp_path_factory) -> str:
     return str(out)
 
 
+@pytest.fixture(scope="module")
+def zooming(repo) -> str:
+    """The tiny VLM that knows the tool `zoom`."""
+    return str(repo / "assets" / "tiny-vlm-zoom")
+
+
 @pytest.mark.parametrize(
     ("model", "ranks", "flags"),
     [
         ("tiny", 2, f"{ZERO3} {LORA}"),
         ("even", 2, f"{ZERO3} --vllm_tensor_parallel_size 2"),
         ("tiny", 1, f"{LORA} --vllm_lora_sync adapter"),
+        ("zooming", 2, f"{LORA} --vllm_lora_sync adapter {ZOOM}"),
     ],
-    ids=["lora under zero3", "tensor parallel", "adapter alone"],
+    ids=["lora under zero3", "tensor parallel", "adapter alone", "turns with tools"],
 )
 def test_each_step_is_sampled_from_the_policy_of_that_step(request, mixed, tmp_path, model, ranks, flags):
     """The learning rate moves the policy far in a step: under LoRA, weights of the step before differ by 0.39 nats."""
@@ -39,6 +48,7 @@ def test_each_step_is_sampled_from_the_policy_of_that_step(request, mixed, tmp_p
     ended(start(request.getfixturevalue(model), mixed, out, flags, ranks), out)
     differences = logged(out, DIFFERENCE)
     assert len(differences) == 3 and max(differences) < 1e-3
+    assert (max(logged(out, "tools/calls"), default=0) > 0) == ("--tools" in flags)
 
 
 def test_rows_are_replaced_probed_and_seen_under_noise_in_one_run(tiny, digits, tmp_path):
