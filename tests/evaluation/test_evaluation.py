@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.preloaded import python, ranked
 from helpers.repository import REPO, run_script
+from helpers.scripted_tools import Scripted
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from open_r1.data.chat import messages, with_images
@@ -300,3 +301,28 @@ def test_vllm_answers_as_transformers_does(tiny, mixed, tmp_path):
     theirs = evaluate(tiny, mixed.parent, tmp_path / "vllm", *more, "--backend", "vllm", data="mixed.jsonl")
     assert completions(tmp_path / "vllm") == completions(tmp_path / "hf")
     assert theirs["think"] == ours["think"]
+
+
+@pytest.mark.vllm
+def test_vllm_answers_with_tools_as_transformers_does(tiny, mixed, tmp_path, monkeypatch):
+    """Greedy, float32; whatever is said calls a tool, whose pictures come into the next turn."""
+    pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
+    for module in ("answering", "transformers_engine", "vllm_engine"):
+        monkeypatch.setattr(f"open_r1.evaluation.{module}.evaluated_toolbox", lambda *args: Evaluated())
+    turns = {}
+    for backend in ("hf", "vllm"):
+        more = ("--dtype", "float32", "--limit", 12, "--tools", "zoom", "--max_completion_length", 160)
+        more += ("--backend", backend, *(("--max_model_len", 400) if backend == "vllm" else ()))
+        evaluate(tiny, mixed.parent, tmp_path / backend, *more, data="mixed.jsonl")
+        turns[backend] = [line["turns"] for line in read_lines(tmp_path / backend / "predictions.jsonl")]
+    assert turns["vllm"] == turns["hf"]
+    assert any(part == {"type": "image"} for row in turns["vllm"] for turn in row[1:2] for part in turn["content"])
+
+
+class Evaluated(Scripted):
+    """`Scripted` as an evaluation starts it."""
+
+    needs_frame = False
+
+    def start(self) -> None:
+        """It has no workers."""

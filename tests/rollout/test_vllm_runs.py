@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers.repository import REPO
@@ -15,21 +16,24 @@ pytestmark = pytest.mark.vllm
 ZOOM = "--task_type zoom_digits --tools zoom --max_completion_length 100 --vllm_max_model_length 512"
 
 
-@pytest.fixture(scope="module")
-def even(tiny, tmp_path_factory) -> str:
-    """The tiny VLM with attention heads that two ranks can share: its weights with 4 heads in the eye instead of 3."""
-    out = tmp_path_factory.mktemp("even")
-    config = AutoConfig.from_pretrained(tiny)
+def with_even_heads(model: str, out: Path) -> str:
+    """A tiny VLM with attention heads that two ranks can share: its weights with 4 heads in the eye instead of 3."""
+    config = AutoConfig.from_pretrained(model)
     config.vision_config.num_heads = 4
-    AutoModelForImageTextToText.from_pretrained(tiny, config=config).save_pretrained(out)
-    AutoProcessor.from_pretrained(tiny).save_pretrained(out)
+    AutoModelForImageTextToText.from_pretrained(model, config=config).save_pretrained(out)
+    AutoProcessor.from_pretrained(model).save_pretrained(out)
     return str(out)
 
 
 @pytest.fixture(scope="module")
-def zooming(repo) -> str:
-    """The tiny VLM that knows the tool `zoom`."""
-    return str(repo / "assets" / "tiny-vlm-zoom")
+def even(tiny, tmp_path_factory) -> str:
+    return with_even_heads(tiny, tmp_path_factory.mktemp("even"))
+
+
+@pytest.fixture(scope="module")
+def zooming(repo, tmp_path_factory) -> str:
+    """The tiny VLM that knows the tool `zoom`, with such heads."""
+    return with_even_heads(str(repo / "assets" / "tiny-vlm-zoom"), tmp_path_factory.mktemp("zooming"))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +43,9 @@ def zooming(repo) -> str:
         ("even", 2, f"{ZERO3} --vllm_tensor_parallel_size 2"),
         ("tiny", 1, f"{LORA} --vllm_lora_sync adapter"),
         ("zooming", 2, f"{LORA} --vllm_lora_sync adapter {ZOOM}"),
+        ("zooming", 2, f"{ZERO3} --vllm_tensor_parallel_size 2 {ZOOM}"),
     ],
-    ids=["lora under zero3", "tensor parallel", "adapter alone", "turns with tools"],
+    ids=["lora under zero3", "tensor parallel", "adapter alone", "tools", "tools, tensor parallel"],
 )
 def test_each_step_is_sampled_from_the_policy_of_that_step(request, mixed, tmp_path, model, ranks, flags):
     """The learning rate moves the policy far in a step: under LoRA, weights of the step before differ by 0.39 nats."""
