@@ -1,13 +1,11 @@
 """Rollouts with tools on vLLM: each rank asks for the next turns of its own rows, as many rounds as they need.
 
-The first turn of a group is one request, as without tools; each later turn of a row is one of its own. Where each rank
-has an engine, or all ask a server, none waits for another between the rounds; ranks that share an engine by tensor
-parallel make as many rounds as the one that needs most.
+The first turn of a group is one request, as without tools; each later turn of a row is one of its own. What ranks have
+in common (weights, errors) comes before and after the rounds, so that none waits for another within them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 from trl.extras.profiling import profiling_context
 
@@ -15,15 +13,11 @@ from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import Segment
 from open_r1.rollout.turns import Row, TurnRollout
 from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
-from open_r1.rollout.vllm.types import EngineLost, Request, SampledCompletion, Sampling
+from open_r1.rollout.vllm.types import EngineLost, Request, Sampling
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.protocols import RolloutTrainer
 from open_r1.trainer.tool_turns import turn_sampler
-from open_r1.trainer.transformers_rollout import ranks_in_step
 from open_r1.trainer.vllm_rollout import engine_errors
-
-Answers = list[list[SampledCompletion]]  # of each request
-_Value = TypeVar("Value")
 
 
 def vllm_rollout_with_tools(
@@ -50,35 +44,18 @@ def rollouts_of_ranks(
     engine.send_weights()
     sampling = engine.greedy_sampling if greedy else engine.sampling
     with profiling_context(trainer, "vLLM.generate"), engine.engine.awake():
-        if trainer.args.vllm_tensor_parallel_size > 1:
-            turn = partial(vllm_turn, trainer, sampling, on_all_ranks)
-            return turn_sampler(trainer, turn, ranks_in_step).rollouts(examples, prompts)
-        sampler = turn_sampler(trainer, partial(vllm_turn, trainer, sampling, by_this_rank))
+        sampler = turn_sampler(trainer, partial(vllm_turn, trainer, sampling))
         return on_all_ranks(lambda: sampler.rollouts(examples, prompts))
 
 
-def by_this_rank(call: Callable[[], _Value]) -> _Value:
-    """What `call` returns, where no other rank asks the same engine."""
-    return call()
-
-
 def vllm_turn(
-    trainer: RolloutTrainer,
-    sampling: Sampling,
-    call_engine: Callable[[Callable[[], Answers]], Answers],
-    rows: Sequence[Row],
-    numbers: Sequence[int],
-    budgets: Sequence[int],
+    trainer: RolloutTrainer, sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]
 ) -> list[Segment]:
-    """The next turn of rows, all in the same round; none where other ranks of the same engine have some. Raises
-    EngineError and RunStopped."""
+    """The next turn of rows, all in the same round. Raises EngineError and RunStopped, on this rank alone."""
     engine, check_stop = trainer.engine, trainer.signals.raise_if_requested
-
-    def answers() -> Answers:
-        requests = turn_requests(trainer, rows, numbers, budgets)
-        return engine_errors(lambda: engine.engine.generate(requests, sampling, check_stop))
-
-    return sampled_segments(call_engine(answers))
+    requests = turn_requests(trainer, rows, numbers, budgets)
+    answers = engine_errors(lambda: engine.engine.generate(requests, sampling, check_stop))
+    return sampled_segments(answers)
 
 
 def turn_requests(
