@@ -37,7 +37,7 @@ MORE = "--resample_zero_variance 2 --row_sampling difficulty --vision_probe 3 --
 MORE += "--visual_token_share 0.4 --noisy_rollouts 0.5"
 TOOLS = "--tools tests/torture/slow_zoom.py:zoom --max_tool_turns 2"
 WITH_TOOLS = f"--model_name_or_path assets/tiny-vlm-zoom --task_type zoom_digits {TOOLS} --max_steps {{steps}} "
-WITH_TOOLS += "--max_completion_length 160 --num_iterations 2"
+WITH_TOOLS += f"--max_completion_length 160 --num_iterations 2 {MORE}"
 TOOL_STEPS, TOOL_KILLS, END_SECONDS = 12, 4, 5.0
 
 
@@ -205,7 +205,7 @@ def main() -> None:
         figure_more,
     )
     tools = Row(
-        "SIGKILL while a tool works, of a run whose completions have tool turns",
+        f"SIGKILL while a tool works, of a run with {TOOLS} and the same flags",
         "the tool's process ends with the run; a resumed run samples the turns again, and ends as one never killed",
         test,
         figure_tools,

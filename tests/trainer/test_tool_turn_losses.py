@@ -1,11 +1,12 @@
 """A training step over completions with tool turns: packed, padded and in parts alike; tools' tokens count nowhere."""
 
 import dataclasses
+import math
 from collections import defaultdict
 
 import pytest
 import torch
-from helpers.trainers import batch_of, loss_and_gradients, make_trainer
+from helpers.trainers import batch_of, loss_and_gradients, make_trainer, take_gradients
 from PIL import Image
 
 from open_r1.rollout.tool_turns import tool_turns_of
@@ -135,3 +136,48 @@ def test_pictures_of_tools_are_masked_where_looking_is_rewarded(trainer, batch, 
     assert expected > 1e-3
     metrics = computed(trainer, batch)[2]
     assert metrics["perception/kl"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_losses_that_reward_looking_are_those_of_sampled_tokens_by_hand(trainer, batch, monkeypatch):
+    """PAPO's terms and VPPO's weights, completion by completion, on padded rows."""
+    flags = {"perception_coef": 0.2, "perception_entropy_coef": 0.03, "visual_token_share": 0.4}
+    for name, value in (flags | {"visual_advantage_min": 0.7}).items():
+        monkeypatch.setattr(trainer.args, name, value)
+    monkeypatch.setattr(trainer, "black_pixels", {"pixel_values": torch.full((1176,), -1.5)})
+    monkeypatch.setattr(trainer, "beta", 0.0)
+    monkeypatch.setattr(trainer, "loss_type", "grpo")
+    given = {name: value for name, value in batch.items() if name != "old_per_token_logps"}
+    rows, lengths = LossRows(batch["prompts"], batch["turns"]), batch["completion_mask"].sum(dim=1).tolist()
+    masked = masked_pictures(trainer, rows, batch["rows"])
+    batch_of_rows = (batch["completion_ids"], lengths)
+    options = {"shared": False, "turns": rows.turns}
+    clean = trainer.score_completions(trainer.model, rows.prompts, *batch_of_rows, **options).logps
+    with torch.no_grad():
+        options = {"shared": False, "turns": masked.turns}
+        hidden = trainer.score_completions(trainer.model, masked.prompts, *batch_of_rows, **options).logps
+    said = [batch["tool_mask"][row].bool() for row in range(len(PLANS))]
+    tokens = [(clean[row][at], hidden[row][at]) for row, at in enumerate(said)]
+    assert [len(logps) for logps, _ in tokens] == [sum(plan[::2]) for plan in PLANS]
+    kls = [((m - c).exp() - (m - c) - 1).clamp(max=10) for c, m in tokens]
+    looks = [prompt is not None for prompt in masked.prompts]
+    means = [kl.mean().item() for kl in kls]
+    compared = [mean for mean, shown in zip(means, looks, strict=True) if shown]
+    scaled = [(mean - min(compared)) / (max(compared) - min(compared)) for mean in means]
+    most = 0.7 + 0.3 / (sum(share for share, shown in zip(scaled, looks, strict=True) if shown) / len(compared))
+    loss = torch.zeros(())
+    for row, (c, _) in enumerate(tokens):
+        advantage, kept = batch["advantages"][row], torch.ones(len(c))
+        if looks[row]:
+            advantage, kept = advantage * (0.7 + (most - 0.7) * scaled[row]), torch.zeros(len(c))
+            kept[kls[row].argsort(descending=True, stable=True)[: math.ceil(0.4 * len(c))]] = 1
+            loss = loss - (0.2 * kls[row].mean() + 0.03 * c.mean()) / len(PLANS)
+        loss = loss - (kept * advantage * (c - c.detach()).exp()).mean() / len(PLANS)
+    trainer.model.zero_grad()
+    loss.backward()
+    expected = take_gradients(trainer.model)
+    got, gradients, _ = computed(trainer, given)
+    torch.testing.assert_close(got, loss.detach(), atol=1e-5, rtol=1e-5)
+    largest = max(gradient.norm() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert (gradients[name] - gradient).norm() <= 2e-5 * max(gradient.norm(), 1e-2 * largest), name
+    assert largest > 1e-3
