@@ -32,6 +32,7 @@ from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.record import Record
 from open_r1.rewards.custom import parameter_names
+from open_r1.rewards.judge import judge_metrics
 from open_r1.rewards.registry import METHODS, REWARDS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved, saved_completion
@@ -149,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{method}: {summary}")
+    if judged := judge_metrics():
+        print("judge: " + ", ".join(f"{name.removeprefix('judge/')} {value:.6g}" for name, value in judged.items()))
     failures = {name: int(count) for name, count in lost_gradings().items() if count and name != "judge/asked"}
     if summary.errors or failures:
         gradings = "".join(f", {count} {name} (scored as wrong)" for name, count in failures.items())

@@ -179,7 +179,10 @@ def test_a_judge_is_asked_only_on_request(
     monkeypatch.delenv("JUDGE_MODEL", raising=False)
     rows = [*NUMBERS, row(99, "a red car", accu_reward_method="llm")]
     assert run(rows, "--reward_funcs", "accuracy") == 0
-    assert "1 of 22 rows are graded by a judge: not tried; --ask_judge asks it" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 of 22 rows are graded by a judge, which is not asked" in out and "; --ask_judge asks it" in out
+    stood_in = [line.split("│")[-2].split() for line in out.splitlines() if "judge_" in line]
+    assert len(stood_in) == 9 and all(cells[-2:] == ["0.00", "0%"] for cells in stood_in)
     with pytest.raises(SystemExit) as caught:
         run(rows, "--ask_judge")
     assert caught.value.code == 2 and "JUDGE_MODEL: not set" in capsys.readouterr().err
@@ -190,7 +193,7 @@ def test_a_judge_that_is_fooled_is_found(
 ) -> None:
     def fooled(request: dict, served: int) -> Reply:
         text = text_of(request["messages"][-1])
-        is_fooled = "grade this" in text or "What is 1 + 1?" in text
+        is_fooled = " or " in text or "What is 1 + 1?" in text
         return Reply(json.dumps({"nonce": text.split()[1], "equal": is_fooled}))
 
     rows = [row(n, f"a {color} car", accu_reward_method="llm") for n, color in enumerate(("red", "blue", "green"))]
@@ -198,7 +201,7 @@ def test_a_judge_that_is_fooled_is_found(
         for name, value in (server.environment() | {"JUDGE_MODEL": "judge"}).items():
             monkeypatch.setenv(name, value)
         assert run(rows, "--reward_funcs", "accuracy", "--ask_judge") == 1
-    assert "earns for: to_judge\n" in capsys.readouterr().out
+    assert "earns for: hedge, hedge_gold_last\n" in capsys.readouterr().out
     assert 0 < len(server.requests) < 100
 
 

@@ -25,6 +25,7 @@ class Reply:
     after: float = 0.0  # seconds of waiting before it
     finish: str = "stop"
     seconds_a_byte: float = 0.0
+    usage: tuple[int, int] | None = None  # tokens in and out
 
     def content(self) -> bytes:
         if self.body is not None:
@@ -34,7 +35,11 @@ class Reply:
         message = {"role": "assistant", "content": self.text}
         message |= {"reasoning_content": self.reasoning} if self.reasoning is not None else {}
         choice = {"index": 0, "finish_reason": self.finish, "message": message}
-        return json.dumps({"id": "x", "object": "chat.completion", "created": 0, "choices": [choice]}).encode()
+        whole = {"id": "x", "object": "chat.completion", "created": 0, "choices": [choice]}
+        if self.usage:
+            tokens = dict(zip(("prompt_tokens", "completion_tokens"), self.usage, strict=True))
+            whole["usage"] = tokens | {"total_tokens": sum(self.usage)}
+        return json.dumps(whole).encode()
 
 
 Script = Callable[[dict[str, Any], int], Reply]  # (request, how many were served before) -> reply
@@ -129,12 +134,20 @@ def serving(script: Script) -> Iterator[FakeEndpoint]:
 
 def judge_prompt(request: dict) -> tuple[str, dict]:
     """(nonce, data) of a judge's prompt, parsed strictly."""
-    nonce, data = DELIMITED.fullmatch(text_of(request["messages"][1])).groups()
+    nonce, data = DELIMITED.fullmatch(text_of(request["messages"][-1])).groups()
     return nonce, json.loads(data)
 
 
 def verdict(request: dict, equal: object) -> Reply:
-    return Reply(json.dumps({"nonce": judge_prompt(request)[0], "equal": equal}))
+    """A verdict as an honest judge gives it: a reference of random letters is equal to nothing."""
+    nonce, data = judge_prompt(request)
+    return Reply(json.dumps({"nonce": nonce, "equal": equal if not is_decoy(data["reference"]) else False}))
 
 
+def is_decoy(text: str) -> bool:
+    """Whether a text is random letters, as the judge's decoys are."""
+    return RANDOM_WORDS.search(text) is not None
+
+
+RANDOM_WORDS = re.compile(r"\b[0-9a-f]{8} [0-9a-f]{8} [0-9a-f]{8}\b")
 DELIMITED = re.compile(r"----- ([0-9a-f]{32})\n(.*)\n----- \1")

@@ -42,6 +42,9 @@ NAMES = {
     "own": "vision/accuracy",
     "blind": "vision/blind_accuracy",
     "dependency": "vision/dependency",
+    "agreement": "judge/agreement",
+    "compared": "judge/compared",
+    "addressed": "judge/addressed",
     "used": "tools/used_share",
     "failed": "tools/errors",
     "gain": "tools/used_advantage",
@@ -71,6 +74,8 @@ SICK = {  # diagnosis -> a series that has it, and what its evidence says
         lines(used=0.8, gain=-0.2),
         "0.8 of the completions use a tool over steps 91 to 100, and their mean advantage is -0.2",
     ),
+    "judge_disagrees": (lines(agreement=0.8, compared=50.0), "judge/agreement is 0.8 over 50 verdicts, below 0.9"),
+    "judge_addressed": (lines(addressed=200 * RISE), "judge/addressed grew by 18 over steps 91 to 100"),
     "engine_differs": (lines(logp=0.1), "above 0.05"),
     "not_finite": ([{"step": 7, "not_finite": ["grad_norm"]}], "grad_norm: not a finite number in steps 7 to 7"),
 }

@@ -8,6 +8,7 @@ from open_r1.data.gold_answers import gold_problems, shown_json
 from open_r1.data.media_keys import media_problems
 from open_r1.data.near_paths import relative_below
 from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Dialogue, Turn, row_format
+from open_r1.data.rubric import rubric_problems
 from open_r1.data.text_marks import mark_problems, unfilled
 from open_r1.data.written_pictures import written_pictures
 from open_r1.errors import DataError, Problem, data_error, shorten
@@ -68,6 +69,8 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     identity = _attempt(problems, _identity, row, line, where)
     row_method = _attempt(problems, _method, row, where)
     problems += _survey_problems(row, where)
+    if (row_method or method) == "llm":  # other methods leave the field alone
+        problems += rubric_problems(row, where)
     images = _attempt(problems, _images, row, where)
     shape = _attempt(problems, row_format, row, where)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None

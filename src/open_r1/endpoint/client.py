@@ -45,11 +45,14 @@ class EndpointAnswer:
     """A reply: its text, the reasoning that the server returned beside it ("" for none), and why it ended.
 
     `finish` is the server's finish_reason: "stop", "length" for a reply cut by its token limit, "content_filter".
+    `tokens_in` and `tokens_out` are those of its `usage`: prompt and reply; 0 where the server names none.
     """
 
     text: str
     reasoning: str = ""
     finish: str = "stop"
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class Endpoint:
@@ -205,10 +208,13 @@ def read_reply(reply: Any) -> EndpointAnswer:
         raise RequestFailed(f"got {shorten(str(reply), 200)}, expected a chat completion with a choice")
     message = choices[0].message
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    usage = getattr(reply, "usage", None)
     return EndpointAnswer(
         _without_surrogates(message.content or ""),
         _without_surrogates(reasoning or ""),
         choices[0].finish_reason or "",
+        getattr(usage, "prompt_tokens", None) or 0,
+        getattr(usage, "completion_tokens", None) or 0,
     )
 
 

@@ -1,6 +1,7 @@
 """Tries cheap strategies on rows, and prints what they earn, what it means and what to do. (torch-free)"""
 
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ from open_r1.rewards.attacks import (
     other_golds,
     try_strategies,
 )
+from open_r1.rewards.judge import judged_by
+from open_r1.rewards.judge_stand_in import ObedientJudge
 from open_r1.rewards.registry import is_remote
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
 
@@ -62,7 +65,8 @@ class TriedStrategies:
     def lines(self, limit: float) -> list[str]:
         """All that is to be said beside the table."""
         lines = [false_pay_text(result) for result in self.pairs if result.pairs]
-        lines += [f"{name}: {count:g} gradings without a verdict" for name, count in lost_gradings().items()]
+        lost = {name: count for name, count in lost_gradings().items() if count and name != "judge/asked"}
+        lines += [f"{name}: {count:g} gradings without a verdict" for name, count in lost.items()]
         lines += self.errors + finding_lines(self.findings, limit)
         if self.earnings and not self.findings:
             lines.append(f"no cheap strategy earns more than luck or {limit:g} of what the right answer earns")
@@ -79,9 +83,11 @@ def tried_strategies(
     targets = attacked(here, records, settings.ask_judge)
     earnings, pairs, errors = [], [], []
     for target in targets:
+        judge = judged_by(ObedientJudge()) if target.stand_in else nullcontext()
         try:
-            earnings += try_strategies(target, progress)
-            judged = target.is_judged and target.reward.__name__ not in settings.allowed
+            with judge:
+                earnings += try_strategies(target, progress)
+            judged = target.is_judged and not target.stand_in and target.reward.__name__ not in settings.allowed
             pairs += [other_golds(target, progress)] if judged else []
         except (RewardError, DataError) as error:  # a reward that raises, or a picture that it asks for is damaged
             errors.append(str(error))
@@ -119,5 +125,8 @@ def _left_out(rewards: Sequence[BatchReward], records: Sequence[Record], setting
     ]
     remote = sum(is_remote("accuracy", record) for record in records)
     if remote and not settings.ask_judge:
-        lines.append(f"{remote} of {len(records)} rows are graded by a judge: not tried; --ask_judge asks it")
+        lines.append(
+            f"{remote} of {len(records)} rows are graded by a judge, which is not asked: answers that address it are "
+            "tried on a stand-in that obeys them; --ask_judge asks it"
+        )
     return lines

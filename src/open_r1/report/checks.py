@@ -14,6 +14,7 @@ from typing import Any
 from open_r1.report.curves import series
 
 WINDOW, FIRST = 10, 3
+COMPARED, AGREEMENT = 20, 0.9  # verdicts of a judge beside which a verifiable method has its own; the healthy share
 MetricLines = Sequence[Mapping[str, Any]]
 Check = Callable[[MetricLines], str | None]  # the evidence, or None where all is well
 MetricPoints = Sequence[tuple[int, float]]  # (step, value)
@@ -242,6 +243,21 @@ def gradings_lost(lines: MetricLines) -> str | None:
         return None
     worst = max(growth, key=growth.__getitem__)
     return f"{worst} grew by {growth[worst]:.0f} over {span(newest[worst])}"
+
+
+def judge_disagrees(lines: MetricLines) -> str | None:
+    """Under nine tenths of `COMPARED` verdicts or more of the judge are those of a verifiable method."""
+    agreement, compared = points(lines, "judge/agreement"), points(lines, "judge/compared")
+    if len(agreement) < WINDOW or not compared or compared[-1][1] < COMPARED or agreement[-1][1] >= AGREEMENT:
+        return None
+    return f"judge/agreement is {agreement[-1][1]:.3g} over {compared[-1][1]:.0f} verdicts, below {AGREEMENT:g}"
+
+
+def judge_addressed(lines: MetricLines) -> str | None:
+    """At least one answer a step addressed the judge over the newest window."""
+    newest = points(lines[-WINDOW:], "judge/addressed")
+    growth = newest[-1][1] - newest[0][1] if len(newest) == WINDOW else 0
+    return f"judge/addressed grew by {growth:.0f} over {span(newest)}" if growth >= WINDOW else None
 
 
 def not_finite(lines: MetricLines) -> str | None:

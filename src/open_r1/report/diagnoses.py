@@ -16,6 +16,8 @@ from open_r1.report.checks import (
     entropy_collapse,
     falling,
     gradings_lost,
+    judge_addressed,
+    judge_disagrees,
     kl_exploding,
     not_finite,
     nothing_earned,
@@ -186,6 +188,19 @@ DIAGNOSES: dict[str, Diagnosis] = {
         gradings_lost,
         "They pay the least. Raise $OPEN_R1_GRADE_SECONDS (our rewards), --reward_seconds or --reward_memory_gb "
         "(yours) or $JUDGE_SECONDS (judge), or lower --max_completion_length",
+    ),
+    "judge_disagrees": Diagnosis(
+        "The judge contradicts a verifiable method",
+        "judge/agreement",
+        judge_disagrees,
+        "Name that method for these rows, as their accu_reward_method or --reward_method default; else another "
+        "$JUDGE_MODEL",
+    ),
+    "judge_addressed": Diagnosis(
+        "Answers address the judge",
+        "judge/addressed",
+        judge_addressed,
+        "They pay nothing. Read them; raise --beta, shorten --max_completion_length, or name another $JUDGE_MODEL",
     ),
     "engine_differs": Diagnosis(
         "vLLM samples from another policy",

@@ -18,6 +18,7 @@ from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
+from open_r1.rewards.judge_gold import JudgedRows
 from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
 
 
@@ -59,13 +60,15 @@ def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Prob
             defects += result.problems
         else:
             stats.longest_sides[size_class(max(result))] += 1
-    lying = PlaceStatistics()
+    lying, judged = PlaceStatistics(), JudgedRows()
     for record in shown_progress(data, "scoring gold answers"):
         sized = (with_sizes(record) if has_places(record) else None) or record
         found = check_gold(sized)
         defects += found
         lying.add(sized, is_sound=not found)
-    stats.hints = lying.hints()
+        if not found:
+            judged.add(sized)
+    stats.hints = (*lying.hints(), *judged.hints())
     return in_file_order(defects), stats
 
 

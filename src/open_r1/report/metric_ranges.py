@@ -265,6 +265,29 @@ HEALTH: dict[str, Metric] = {
         "Try the endpoint by hand; raise `$JUDGE_SECONDS`, lower `$JUDGE_CONCURRENCY`.",
         exact=True,
     ),
+    "judge/addressed": Metric(
+        "Answers that address the judge",
+        "since the start",
+        "does not grow; none is paid: in the form of a verdict, or accepted with random letters as the reference too",
+        "Read them in the report; the policy learns to talk to the judge where it can: a stronger `$JUDGE_MODEL`.",
+        exact=True,
+    ),
+    "judge/agreement": Metric(
+        "Agreement of the judge",
+        "share of its verdicts",
+        "0.9 or more, of verdicts on golds that `--reward_method default` can grade (`judge/compared`)",
+        "Read its verdicts; name the verifiable method for these rows, or another `$JUDGE_MODEL`.",
+        low=0.9,
+        high=1.0,
+        exact=True,
+    ),
+    "judge/cost": Metric(
+        "Cost of the judge",
+        "since the start",
+        "tokens times `$JUDGE_PRICE_IN` and `$JUDGE_PRICE_OUT`, of one rank",
+        "High: `JUDGE_GROUP=true`, `JUDGE_CACHE=file`, or a verifiable method where one fits.",
+        exact=True,
+    ),
     "loss": Metric(
         "Loss",
         "",
@@ -293,7 +316,8 @@ HEALTH: dict[str, Metric] = {
 }
 
 # Metrics without an entry above that are exact too.
-EXACT = ("epoch", "num_tokens", "nonfinite_steps", "judge/too_long", "total_flos")
+_SPENT = ("asked", "too_long", "calls", "tokens_in", "tokens_out", "seconds", "cache_hits", "compared")
+EXACT = ("epoch", "num_tokens", "nonfinite_steps", *(f"judge/{name}" for name in _SPENT), "total_flos")
 
 
 def exact_metrics() -> list[str]:

@@ -7,6 +7,7 @@ from open_r1.report.checks import WINDOW, MetricLines
 from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import Finding
 from open_r1.report.metric_ranges import HEALTH, Metric
+from open_r1.rewards.judge_tally import SPENT
 
 SMOOTHING = 0.8  # of curves, until a reader chooses another
 
@@ -47,6 +48,25 @@ def range_text(metric: Metric) -> str:
     return f"{metric.low:g} to {metric.high:g}"
 
 
+def judge_sentences(lines: MetricLines) -> list[str]:
+    """What a judge cost so far, and how often verifiable methods say the same; [] for a run without one.
+
+    >>> line = {"judge/calls": 12.0, "judge/tokens_in": 4100.0, "judge/tokens_out": 300.0, "judge/seconds": 9.1}
+    >>> judge_sentences([{"step": 1}, {"step": 2, "judge/cache_hits": 4.0, "judge/cost": 0.0123, **line}])
+    ['The judge: 12 calls, 4,100 tokens in, 300 out, 9 s, 4 verdicts known before; cost 0.0123.']
+    """
+    line = next((line for line in reversed(lines) if "judge/calls" in line), None)
+    if line is None:
+        return []
+    calls, tokens_in, out, seconds, hits = (line[f"judge/{name}"] for name in SPENT)
+    text = f"The judge: {calls:,.0f} calls, {tokens_in:,.0f} tokens in, {out:,.0f} out, {seconds:,.0f} s, "
+    text += f"{hits:,.0f} verdicts known before"
+    text += f"; cost {line['judge/cost']:.3g}" if "judge/cost" in line else ""
+    if "judge/agreement" in line:
+        text += f"; it agrees with verifiable methods in {line['judge/agreement']:.0%} of {line['judge/compared']:.0f}"
+    return [f"{text}."]
+
+
 def verdict(lines: MetricLines, found: Sequence[Finding]) -> list[str]:
     """Sentences about a run beside its findings. "Nothing looks wrong" is said of none that is too young, that has a
     finding, or that has a value outside its healthy range.
@@ -68,4 +88,5 @@ def verdict(lines: MetricLines, found: Sequence[Finding]) -> list[str]:
         said.append(f"{count} too few to judge{' the rest' if found else ''}: most checks need {WINDOW}.")
     if outside:
         said.append(f"Outside its healthy range: {', '.join(outside)}.")
-    return said if said or found else [f"Nothing looks wrong in {lines[-1]['step']} steps."]
+    said = said if said or found else [f"Nothing looks wrong in {lines[-1]['step']} steps."]
+    return said + judge_sentences(lines)

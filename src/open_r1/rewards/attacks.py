@@ -16,7 +16,7 @@ from open_r1.rewards.custom import TRAINER_ARGUMENTS, parameter_names, wants_pic
 from open_r1.rewards.gold import gold_answer, gold_completion, in_format
 from open_r1.rewards.gold_table import GoldTable, gold_key, gold_table
 from open_r1.rewards.registry import ABOUT_FORM, is_remote
-from open_r1.rewards.strategies import STRATEGIES
+from open_r1.rewards.strategies import STRATEGIES, TO_ANY_JUDGE
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import CALLED_ZOOM
 
@@ -32,12 +32,16 @@ ProgressBar = Callable[[Iterable, str, int], Iterable]
 
 @dataclass(frozen=True)
 class AttackedReward:
-    """One reward on the rows of one accuracy method; `title` names both where the data has several methods."""
+    """One reward on the rows of one accuracy method; `title` names both where the data has several methods.
+
+    `stand_in`: the rows' judge is not asked but a stand-in that obeys, so only what speaks to a judge is tried.
+    """
 
     reward: BatchReward
     title: str
     records: tuple[Record, ...]
     golds: GoldTable
+    stand_in: bool = False
 
     @property
     def is_judged(self) -> bool:
@@ -75,7 +79,8 @@ class FalsePay:
 
 
 def attacked(rewards: Sequence[BatchReward], records: Sequence[Record], ask_judge: bool) -> list[AttackedReward]:
-    """Every reward with the rows of every accuracy method that it can grade here, in a random but fixed order."""
+    """Every reward with the rows of every accuracy method, in a random but fixed order; rows of a judge that is not to
+    be asked are a stand-in's."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for index in np.random.default_rng(0).permutation(len(records)):
         groups[records[index].accu_reward_method or "default"].append(records[index])
@@ -85,8 +90,9 @@ def attacked(rewards: Sequence[BatchReward], records: Sequence[Record], ask_judg
             remote = is_remote(reward.name, rows[0])
             kept = rows[:MAX_JUDGED_ROWS] if remote else rows
             title = f"{reward.__name__} ({method})" if len(groups) > 1 else reward.__name__
-            if ask_judge or not remote:
-                result.append(AttackedReward(reward, title, tuple(kept), gold_table(rows)))
+            stand_in = remote and not ask_judge
+            title += ", by a stand-in" if stand_in else ""
+            result.append(AttackedReward(reward, title, tuple(kept), gold_table(rows), stand_in))
     return result
 
 
@@ -96,9 +102,9 @@ def only_in_training(reward: BatchReward) -> str | None:
     return min(needs) if needs and not reward.is_builtin else None
 
 
-def strategy_completions(record: Record, golds: GoldTable) -> dict[str, str]:
-    """Strategy -> its completion, of all that apply to a row, and the gold's own."""
-    found = {name: strategy.complete(record, golds) for name, strategy in STRATEGIES.items()}
+def strategy_completions(record: Record, golds: GoldTable, names: Iterable[str] = STRATEGIES) -> dict[str, str]:
+    """Strategy -> its completion, of all of `names` that apply to a row, and the gold's own."""
+    found = {name: STRATEGIES[name].complete(record, golds) for name in names}
     return {RIGHT_ANSWER: right_completion(record), **{name: text for name, text in found.items() if text is not None}}
 
 
@@ -112,9 +118,11 @@ def try_strategies(target: AttackedReward, progress: ProgressBar) -> list[Earnin
     """The Earning of each strategy; raises RewardError as the reward does."""
     values: dict[str, list[tuple[float, float | None, Record, str]]] = defaultdict(list)
     until = time.monotonic() + STRATEGY_SECONDS
+    names = TO_ANY_JUDGE if target.stand_in else STRATEGIES
     parts = growing(target.records, ANSWERED_ROWS_AT_ONCE)
     for part in progress(parts, f"trying cheap strategies on {target.title}", len(parts)):
-        answers = [(name, text, row) for row in part for name, text in strategy_completions(row, target.golds).items()]
+        completions = [(row, strategy_completions(row, target.golds, names)) for row in part]
+        answers = [(name, text, row) for row, texts in completions for name, text in texts.items()]
         grades = graded(target.reward, [(text, row) for _, text, row in answers])
         best = {id(row): value for (name, _, row), value in zip(answers, grades, strict=True) if name == RIGHT_ANSWER}
         for (name, text, row), value in zip(answers, grades, strict=True):

@@ -1,11 +1,13 @@
 """Reads saved completions for grading: the completion and its record. (torch-free)"""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from open_r1.data.gold_answers import solution_text
 from open_r1.data.record import Record
+from open_r1.data.row_formats import Turn
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
 from open_r1.rewards.turns import CompletionMessages, checked_messages, completion_text
@@ -46,9 +48,18 @@ def decode_saved(line: bytes, where: str) -> dict[str, Any]:
 def _record(row: dict[str, Any], where: str) -> Record:
     gold = solution_text(_gold(row, where), "gold", where)
     extra = {key: value for key, value in row.items() if key not in ("completion", "gold", "accu_reward_method")}
-    return Record(
-        where, (), "", (), gold, extra, where, row.get("accu_reward_method") and str(row["accu_reward_method"])
-    )
+    method = row.get("accu_reward_method") and str(row["accu_reward_method"])
+    turns = (Turn("user", row["question"]),) if isinstance(row.get("question"), str) else ()
+    return Record(where, _images(row, where), str(Path(where).parent), turns, gold, extra, where, method)
+
+
+def _images(row: dict[str, Any], where: str) -> tuple[str, ...]:
+    """The pictures of a row, which a judge may see: paths beside the file of the rows."""
+    value = row.get("images", row.get("image"))
+    paths = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(path, str) and path for path in paths):
+        raise data_error(where, "image", shorten(value), "a path or a list of paths", "write them as text")
+    return tuple(paths)
 
 
 def _gold(row: dict[str, Any], where: str) -> Any:

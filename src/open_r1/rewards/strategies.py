@@ -15,6 +15,17 @@ from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
+from open_r1.rewards.judge_strategies import (
+    judge_command,
+    judge_delimiter,
+    judge_encoded,
+    judge_languages,
+    judge_reference,
+    judge_roles,
+    judge_speech,
+    judge_verdict,
+    judge_wide,
+)
 from open_r1.rewards.place_strategies import box_grid, centre_box, centre_circle, centre_point, point_grid, whole_image
 from open_r1.rewards.resemblance import (
     Resemblance,
@@ -246,7 +257,18 @@ STRATEGIES: dict[str, Strategy] = {
     "loop": Strategy(loop, resembles=repeats_itself),
     "long_text": Strategy(long_text, resembles=goes_on),
     "to_judge": Strategy(to_judge, resembles=speaks_to_judge),
+    "judge_command": Strategy(judge_command),
+    "judge_verdict": Strategy(judge_verdict),
+    "judge_delimiter": Strategy(judge_delimiter),
+    "judge_reference": Strategy(judge_reference),
+    "judge_roles": Strategy(judge_roles),
+    "judge_languages": Strategy(judge_languages),
+    "judge_encoded": Strategy(judge_encoded),
+    "judge_wide": Strategy(judge_wide),
+    "judge_speech": Strategy(judge_speech),
 }
+# Those that say nothing about the question: what any judge must refuse.
+TO_ANY_JUDGE = ("empty", "no_content", "dots", "to_judge", *(name for name in STRATEGIES if name.startswith("judge_")))
 
 
 def letters(options: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from open_r1.rewards.grading import (
     grade_in_threads,
     grade_in_workers,
 )
+from open_r1.rewards.judge_group import asked_together
 from open_r1.rewards.registry import MINIMA, is_remote
 from open_r1.rewards.sandbox import math_verify as verifier
 from open_r1.rewards.sandbox import worker_pool as workers
@@ -143,7 +144,8 @@ class BatchReward:
         remote = {key: row for key, row in unique.items() if is_remote(self.name, row[1])}
         local = {key: row for key, row in unique.items() if key not in remote}
         grades = dict(zip(local, grade_in_workers(self._job, list(local.values())), strict=True))
-        grades |= zip(remote, grade_in_threads(self.fn, list(remote.values())), strict=True)
+        with asked_together([(text, record) for text, record, _ in remote.values()]):
+            grades |= zip(remote, grade_in_threads(self.fn, list(remote.values())), strict=True)
         return [grades[key] for key in keys]
 
     def _grade_batch(self, columns: dict[str, Any], record: Sequence[Record], parameters: set[str]) -> list[Grade]:

@@ -7,6 +7,7 @@ from accelerate.utils import gather_object
 from trl.extras.profiling import profiling_context
 
 from open_r1.models.generation_defaults import flags_alone
+from open_r1.rewards.judge import judge_metrics
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rewards.turns import completion_text
 from open_r1.rollout.batching import Pictured, groups_of, merge_images
@@ -151,7 +152,7 @@ class Generations:
         sampled = self.batch.sampled
         rewards = self.rewards_of(inputs, completions, ids) if sampled is None else sampled.rewards
         log_noise(self, rewards)
-        for name, count in lost_gradings().items():
+        for name, count in {**lost_gradings(), **judge_metrics()}.items():
             self._log_metric(name, count)
         said = completions if self.batch.rollouts else [None] * len(ids)
         texts = list(map(completion_text, completions))

@@ -5,7 +5,6 @@ fields outside `MAY_DIFFER` are compared, so a flag that a new release of TRL ad
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -18,6 +17,7 @@ from open_r1.config.validation import rewards_of
 from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.record import Record
 from open_r1.redaction import redacted_values
+from open_r1.rewards.judge_settings import judge_facts
 from open_r1.trainer.checkpointing.file_facts import (
     deepspeed_facts,
     model_facts,
@@ -141,7 +141,7 @@ def run_facts(
         "sha256 of the data": digest(records),
         "sizes of sampled pictures": picture_sizes(records),
         "sha256 of sampled pictures": picture_digest(records),
-        "$JUDGE_MODEL": os.environ.get("JUDGE_MODEL"),
+        **judge_facts(),
     }
     files = (
         deepspeed_facts(training.deepspeed)

@@ -1,0 +1,126 @@
+"""One call of the judge: what it is asked about a row and sees of it, what a verdict depends on, what a call costs."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+from PIL import Image
+
+from open_r1.data.images import load_images
+from open_r1.data.record import Record
+from open_r1.data.rubric import FIELD, Rubric, read_rubric
+from open_r1.endpoint.client import EndpointAnswer, RequestFailed, scaled_down
+from open_r1.endpoint.verdict_cache import VerdictCache
+from open_r1.rewards.base import gold_text
+from open_r1.rewards.judge_prompt import (
+    Marks,
+    NoVerdict,
+    Persuaded,
+    Question,
+    Request,
+    decoy_question,
+    single_request,
+)
+from open_r1.rewards.judge_screen import may_persuade
+from open_r1.rewards.judge_settings import JudgeSettings
+from open_r1.rewards.judge_tally import TALLY, Tally
+
+FORM = 2  # of prompts and verdicts; another one's cached verdicts do not count
+
+
+class Asked(Protocol):
+    """What answers the judge's prompts: an `Endpoint`, or a stand-in."""
+
+    def chat(self, messages: Sequence[dict], images: Sequence[Image.Image] = (), **options: object) -> EndpointAnswer:
+        """The reply, as of `Endpoint.chat`."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a row as they are sent, and a digest of their pixels."""
+
+    images: tuple[Image.Image, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who is asked, how, the verdicts so far, and what they cost.
+
+    `in_group`: key of each answer that a call about its group was made for -> why that gave no verdict, or None; while
+    the group is graded.
+    """
+
+    endpoint: Asked
+    settings: JudgeSettings
+    cache: VerdictCache = field(default_factory=VerdictCache)
+    tally: Tally = TALLY
+    in_group: dict[str, NoVerdict | RequestFailed | None] = field(default_factory=dict)
+
+    def question(self, record: Record) -> tuple[Question, Pictures]:
+        """What the answers of a row are judged by. Raises DataError for a rubric, gold or picture that is unusable."""
+        pictures = row_pictures(record, self.settings.max_pixels) if self.settings.images else Pictures()
+        rubric = own_rubric(record) or self.settings.rubric
+        return Question(asked_text(record), gold_text(record), rubric, len(pictures.images)), pictures
+
+    def key(self, question: Question, pictures: Pictures, answer: str) -> str:
+        """SHA-256 of all that a verdict depends on: model and settings, pixels, rubric, question, gold, answer."""
+        settings = (self.settings.model, self.settings.images, self.settings.group, self.settings.schema)
+        criteria = [(each.text, each.points) for each in question.criteria]
+        rubric = [question.rubric.text if question.rubric else None, criteria]
+        parts = [FORM, settings, pictures.digest, rubric, question.text, question.reference, answer]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def marks(self, question: Question, pictures: Pictures, answer: str) -> Marks:
+        """The judge's marks of one answer. Raises NoVerdict for a reply without them, Persuaded where the judge also
+        accepts what no answer can be right about, and as `Endpoint.chat` does."""
+        (marks,) = self.send(single_request(question, answer), pictures)
+        if marks[0] and not question.criteria and may_persuade(answer, question.reference):
+            (again,) = self.send(single_request(decoy_question(question), answer), pictures)
+            if any(again):
+                raise Persuaded("the judge called the answer equal to random letters too")
+        return marks
+
+    def send(self, request: Request, pictures: Pictures) -> list[Marks]:
+        """The marks in the reply to one call, whose cost is counted."""
+        began = time.monotonic()
+        schema = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": request.schema, "strict": True}}
+        reply = self.endpoint.chat(
+            request.messages,
+            pictures.images,
+            temperature=0,
+            max_tokens=request.max_tokens,
+            response_format=schema if self.settings.schema else None,
+        )
+        self.tally.spent(reply, time.monotonic() - began)
+        return request.read(reply.text)
+
+
+def own_rubric(record: Record) -> Rubric | None:
+    """The rubric of the row itself. Raises DataError (field `rubric`) for one that is none."""
+    value = record.extra.get(FIELD)
+    return None if value is None else read_rubric(value, record.where)
+
+
+def asked_text(record: Record) -> str:
+    """The text of the last user turn; "" without one."""
+    return next((turn.text for turn in reversed(record.turns) if turn.role == "user"), "")
+
+
+def row_pictures(record: Record, max_pixels: int) -> Pictures:
+    """The row's pictures in its order, of at most `max_pixels` each. Raises DataError as `load_images`."""
+    return _pictures_of(record.folder, record.images, max_pixels, record.where) if record.images else Pictures()
+
+
+@lru_cache(maxsize=64)
+def _pictures_of(folder: str, paths: tuple[str, ...], max_pixels: int, where: str) -> Pictures:
+    (images,) = load_images([Record("", paths, folder, (), "", where=where)])
+    small = tuple(scaled_down(image, max_pixels) for image in images)
+    digest = hashlib.sha256()
+    for image in small:
+        digest.update(repr(image.size).encode() + image.tobytes())
+    return Pictures(small, digest.hexdigest())

@@ -1,0 +1,130 @@
+"""The settings of the judge, from the environment: each is checked, and an unknown name is refused. (torch-free)"""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_r1.data.rubric import Rubric, read_rubric
+from open_r1.endpoint.client import EndpointError
+from open_r1.errors import nearest_hint
+
+DEFAULTS = {
+    "JUDGE_MODEL": "",
+    "JUDGE_SECONDS": "60",
+    "JUDGE_CONCURRENCY": "8",
+    "JUDGE_RUBRIC": "",
+    "JUDGE_IMAGES": "false",
+    "JUDGE_MAX_PIXELS": "1000000",
+    "JUDGE_GROUP": "false",
+    "JUDGE_SCHEMA": "false",
+    "JUDGE_CACHE": "",
+    "JUDGE_CACHE_ENTRIES": "500000",
+    "JUDGE_PRICE_IN": "0",
+    "JUDGE_PRICE_OUT": "0",
+}
+# What changes verdicts: facts of a run, and part of a verdict's key.
+SHAPING = ("JUDGE_MODEL", "JUDGE_IMAGES", "JUDGE_MAX_PIXELS", "JUDGE_GROUP", "JUDGE_SCHEMA")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What judges and how; see judge.md for each.
+
+    `seconds`: deadline of one verdict with its retries; `max_pixels`: of a picture that is sent; `price_in`,
+    `price_out`: of a million tokens, in any currency.
+    """
+
+    model: str
+    seconds: float = 60.0
+    concurrency: int = 8
+    rubric: Rubric | None = None
+    images: bool = False
+    max_pixels: int = 1_000_000
+    group: bool = False
+    schema: bool = False
+    cache: Path | None = None
+    cache_entries: int = 500_000
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+
+def read_settings() -> JudgeSettings:
+    """The settings of $JUDGE_*. Raises EndpointError for a value or a name that is none, DataError for a rubric file
+    that holds no rubric."""
+    refuse_unknown()
+    if not (model := _text("JUDGE_MODEL")):
+        remedy = "export the name of a model behind $OPENAI_BASE_URL, or choose another --reward_method"
+        raise EndpointError(f"JUDGE_MODEL: not set, expected the model that judges for --reward_method llm; {remedy}")
+    return JudgeSettings(
+        model,
+        _number("JUDGE_SECONDS"),
+        max(1, int(_number("JUDGE_CONCURRENCY"))),
+        _rubric_file(_text("JUDGE_RUBRIC")),
+        _flag("JUDGE_IMAGES"),
+        max(1, int(_number("JUDGE_MAX_PIXELS"))),
+        _flag("JUDGE_GROUP"),
+        _flag("JUDGE_SCHEMA"),
+        Path(_text("JUDGE_CACHE")) if _text("JUDGE_CACHE") else None,
+        max(1, int(_number("JUDGE_CACHE_ENTRIES"))),
+        _number("JUDGE_PRICE_IN", least=0.0),
+        _number("JUDGE_PRICE_OUT", least=0.0),
+    )
+
+
+def asks_in_groups() -> bool:
+    """Whether $JUDGE_GROUP is true. Raises EndpointError for neither true nor false."""
+    return _flag("JUDGE_GROUP")
+
+
+def judge_facts() -> dict[str, str | None]:
+    """The settings that change verdicts, for the facts of a run; None where one is not set."""
+    path = Path(_text("JUDGE_RUBRIC"))
+    rubric = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return {f"${name}": os.environ.get(name) for name in SHAPING} | {"$JUDGE_RUBRIC": rubric}
+
+
+def refuse_unknown() -> None:
+    """Raises EndpointError for a variable that begins as a setting of the judge and is none, such as JUDGE_IMAGE."""
+    for name in sorted(os.environ):
+        if name.startswith("JUDGE_") and name not in DEFAULTS:
+            hint = nearest_hint(name, DEFAULTS)
+            raise EndpointError(f"{name}: no setting of the judge, expected one of {', '.join(DEFAULTS)}; {hint}")
+
+
+def _text(name: str) -> str:
+    return (os.environ.get(name) or DEFAULTS[name]).strip()
+
+
+def _flag(name: str) -> bool:
+    if (text := _text(name).casefold()) not in ("true", "false"):
+        raise EndpointError(f"{name}: got {text!r}, expected true or false; correct it, or unset it")
+    return text == "true"
+
+
+def _number(name: str, least: float | None = None) -> float:
+    """A positive number, or one of at least `least`; raises EndpointError for anything else."""
+    text = _text(name)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    is_good = value > 0 if least is None else value >= least
+    if not is_good or not value < math.inf:
+        expected = "a positive number" if least is None else f"a number of at least {least:g}"
+        raise EndpointError(f"{name}: got {text!r}, expected {expected}; correct it, or unset it")
+    return value
+
+
+def _rubric_file(name: str) -> Rubric | None:
+    """The rubric of a file: criteria of a `.json`, else the whole text. Raises EndpointError and DataError."""
+    if not name:
+        return None
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+        return read_rubric(json.loads(text) if name.endswith(".json") else text, name, "JUDGE_RUBRIC")
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        remedy = "name a file of UTF-8 text, or a .json of criteria"
+        raise EndpointError(f"JUDGE_RUBRIC: got {name} ({error}), expected a rubric; {remedy}") from error

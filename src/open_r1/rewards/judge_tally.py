@@ -1,0 +1,75 @@
+"""What the judge did and cost in this process, as counts and as metrics. (torch-free)"""
+
+import threading
+from collections import Counter
+
+from open_r1.endpoint.client import EndpointAnswer
+
+LOST = ("asked", "failures", "too_long", "addressed")
+SPENT = ("calls", "tokens_in", "tokens_out", "seconds", "cache_hits")
+MILLION = 1e6
+MOST_COMPARED = 262_144  # keys that are remembered
+
+
+class Tally:
+    """Counts since the start, from many threads.
+
+    - `asked`: answers that a verdict was asked for; `failures`: those without one; `too_long`, `addressed`: not paid
+      for their length, or for addressing the judge.
+    - `calls`, `tokens_in`, `tokens_out`, `seconds` (of waiting, calls at the same time added), `cache_hits`.
+    - `compared`: verdicts beside which a verifiable method has its own; `agreed`: those that say the same.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._compared: set[str] = set()
+        self._lock = threading.Lock()
+
+    def add(self, name: str, number: float = 1) -> None:
+        """Adds to a count."""
+        with self._lock:
+            self._counts[name] += number
+
+    def spent(self, answer: EndpointAnswer, seconds: float) -> None:
+        """Adds one call."""
+        with self._lock:
+            self._counts.update(calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, seconds=seconds)
+
+    def is_new(self, key: str) -> bool:
+        """Whether the verdict of this key is not compared yet; it then counts as compared."""
+        with self._lock:
+            known = key in self._compared
+            if len(self._compared) >= MOST_COMPARED:
+                self._compared.clear()
+            self._compared.add(key)
+            return not known
+
+    def lost(self) -> dict[str, int]:
+        """The counts of `LOST`."""
+        with self._lock:
+            return {name: self._counts[name] for name in LOST}
+
+    def metrics(self, price_in: float = 0.0, price_out: float = 0.0) -> dict[str, float]:
+        """What it cost, as `judge/...`, and `judge/agreement` in [0, 1]; {} where no verdict was needed. The prices
+        are of a million tokens."""
+        with self._lock:
+            counts = self._counts.copy()
+        if not counts["calls"] and not counts["cache_hits"]:
+            return {}
+        found = {f"judge/{name}": round(float(counts[name]), 3) for name in SPENT}
+        if price_in or price_out:
+            money = (counts["tokens_in"] * price_in + counts["tokens_out"] * price_out) / MILLION
+            found["judge/cost"] = round(money, 6)
+        if counts["compared"]:
+            found["judge/compared"] = float(counts["compared"])
+            found["judge/agreement"] = counts["agreed"] / counts["compared"]
+        return found
+
+    def clear(self) -> None:
+        """Begins again."""
+        with self._lock:
+            self._counts.clear()
+            self._compared.clear()
+
+
+TALLY = Tally()
