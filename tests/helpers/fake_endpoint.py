@@ -139,9 +139,13 @@ def judge_prompt(request: dict) -> tuple[str, dict]:
 
 
 def verdict(request: dict, equal: object) -> Reply:
-    """A verdict as an honest judge gives it: a reference of random letters is equal to nothing."""
+    """The verdict `equal` on each answer, as an honest judge gives it: random letters are equal to nothing."""
     nonce, data = judge_prompt(request)
-    return Reply(json.dumps({"nonce": nonce, "equal": equal if not is_decoy(data["reference"]) else False}))
+    if "candidates" in data:
+        found = {name: not is_decoy(text) and equal for name, text in data["candidates"].items()}
+        return Reply(json.dumps({"nonce": nonce, "verdicts": found}), usage=(100, 10))
+    equal = not is_decoy(data["reference"]) and equal
+    return Reply(json.dumps({"nonce": nonce, "equal": equal}), usage=(100, 10))
 
 
 def is_decoy(text: str) -> bool:

@@ -102,7 +102,8 @@ def leaks(folder: Path, *texts: str) -> list[str]:
 def environment(server) -> dict[str, str]:
     """Secrets where a run finds them, and every way of writing down what happens."""
     url = server.url.replace("http://", f"http://me:{PASSWORD}@")
-    return {**os.environ, **SECRETS, "OPENAI_BASE_URL": url, "JUDGE_MODEL": "m", "JUDGE_SECONDS": "20"}
+    judge = {"JUDGE_MODEL": "m", "JUDGE_SECONDS": "20", "JUDGE_IMAGES": "true", "JUDGE_GROUP": "true"}
+    return {**os.environ, **SECRETS, **judge, "OPENAI_BASE_URL": url, "JUDGE_PRICE_IN": "1"}
 
 
 @pytest.mark.slow
@@ -125,6 +126,9 @@ def test_nothing_that_a_run_writes_or_says_holds_a_secret(tiny, digits, tmp_path
             env=environment(server) | logs,
         )
         assert server.requests, "the judge was not asked"
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["judge/tokens_in"] == 100 * last["judge/calls"] == 1e6 * last["judge/cost"] > 0
+    assert sum("image_url" in str(request) for request in server.requests) == last["judge/calls"]
     run_script("src/open_r1/report/__main__.py", out)
     wanted = (
         "checkpoint-2/optimizer.pt",

@@ -14,7 +14,7 @@ from open_r1.data.row_formats import Turn
 from open_r1.rewards import judge
 from open_r1.rewards.gold_table import gold_table
 from open_r1.rewards.judge_prompt import RULES, Question, group_request, single_request
-from open_r1.rewards.judge_screen import may_persuade
+from open_r1.rewards.judge_screen import may_persuade, speaks_up
 from open_r1.rewards.judge_stand_in import ObedientJudge, commands
 from open_r1.rewards.judge_tally import TALLY
 from open_r1.rewards.strategies import STRATEGIES, TO_ANY_JUDGE
@@ -132,6 +132,17 @@ def test_what_is_sent_is_one_line_of_data(text: str) -> None:
         assert not re.search(r"<[|/a-z_<]|<0x|\[/?[A-Z]{2,}", line)
         data = json.loads(line)
         assert text in (data.get("candidate"), *data.get("candidates", {}).values())
+
+
+@pytest.mark.parametrize("text", SPOKEN)
+def test_a_command_is_kept_out_of_groups_and_moves_no_other_answer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_GROUP", "true")
+    assert speaks_up(text, "a red car") or (
+        text.isascii() and text.split()[0] in ("Antworte", "Ignoriere", "Responde")
+    )
+    answers = [text, "a bus", "a tram"]
+    with judge.judged_by(ObedientJudge()):
+        assert BatchReward("accuracy")([""] * 3, answers, record=[record()] * 3) == [0.0] * 3
 
 
 def test_a_group_is_invalid_where_its_decoy_is_accepted() -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -173,6 +174,26 @@ def test_a_picture_that_is_damaged_names_the_row(use, tmp_path):
         use(server, JUDGE_IMAGES="true")
         with pytest.raises(DataError, match=r"a\.jsonl:7: image"):
             judge.llm("red car, a", record(folder=tmp_path, images=("a.png",)))
+
+
+def test_pictures_that_are_no_paths_are_not_left_out(use):
+    with serving(honest("red")) as server:
+        use(server, JUDGE_IMAGES="true")
+        with pytest.raises(DataError, match=r"a\.jsonl:7: image: got .*, expected paths of pictures"):
+            judge.llm("red car, a", record(image={"bytes": "..."}))
+    assert not server.requests
+
+
+def test_a_judge_that_takes_no_pictures_is_refused_before_training(use):
+    def blind(request: dict, served: int) -> Reply:
+        return Reply(status=400) if pictures_of(request) else verdict(request, True)
+
+    with serving(blind) as server:
+        use(server)
+        judge.check_judge()
+        use(server, JUDGE_IMAGES="true")
+        with pytest.raises(ValueError, match=r"got no verdict on a trial question.*status 400"):
+            judge.check_judge()
 
 
 # Groups.
@@ -359,7 +380,7 @@ def test_cost_and_agreement_are_counted_and_shown_by_score(use, tmp_path, capsys
     assert [row["score"] for row in scored] == [1.0, 1.0, 0.0, 1.0, 0.75, 1.0, 0.0]
     assert [row["reward_values"]["accuracy"] for row in scored] == [row["score"] for row in scored]
     asked = [judge_prompt(request)[1]["question"] for request in server.requests if pictures_of(request)]
-    assert asked == ["How many?"] * 2  # the answer and its decoy
+    assert asked == ["What is 1 + 1?", *["How many?"] * 2]  # the trial, the answer and its decoy
     assert metrics["judge/compared"] == 3 and metrics["judge/agreement"] == pytest.approx(2 / 3)
     calls = len(server.requests)  # the trial question too
     assert metrics["judge/calls"] == calls and metrics["judge/cache_hits"] == 5
@@ -383,7 +404,7 @@ def test_the_doctor_names_verifiable_methods():
 
 
 def test_no_verdict_is_paid_by_a_judge_without_usage(use):
-    with serving(lambda request, served: verdict(request, True)) as server:
+    with serving(lambda request, served: replace(verdict(request, True), usage=None)) as server:
         use(server)
         assert judge.llm("a red automobile", record()) == 1.0
         assert judge.judge_metrics()["judge/tokens_in"] == 0.0 and "judge/cost" not in judge.judge_metrics()

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal
 
+from PIL import Image
+
 from open_r1.data.record import Record
 from open_r1.endpoint.client import Endpoint, RequestFailed
 from open_r1.endpoint.verdict_cache import VerdictCache
@@ -85,10 +87,14 @@ def without_judge(completion: str, record: Record) -> Known | None:
 
 
 def check_judge() -> None:
-    """Tries the judge on a trivial pair. Raises ValueError where it is not set up or gives no verdict."""
+    """Tries the judge on a trivial pair, with a blank picture where it is to see pictures.
+
+    Raises ValueError where it is not set up or gives no verdict.
+    """
     judge = current_judge()
+    shown = Pictures((Image.new("RGB", (56, 56), "white"),)) if judge.settings.images else Pictures()
     try:
-        judge.send(single_request(Question("What is 1 + 1?", "2"), "two"), Pictures())
+        judge.send(single_request(Question("What is 1 + 1?", "2", pictures=len(shown.images)), "two"), shown)
     except (RequestFailed, NoVerdict) as error:
         remedy = "try the endpoint by hand, name another $JUDGE_MODEL, or export JUDGE_SCHEMA=true"
         raise ValueError(f"judge: got no verdict on a trial question ({error}); {remedy}") from error

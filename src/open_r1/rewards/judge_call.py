@@ -15,6 +15,7 @@ from open_r1.data.record import Record
 from open_r1.data.rubric import FIELD, Rubric, read_rubric
 from open_r1.endpoint.client import EndpointAnswer, RequestFailed, scaled_down
 from open_r1.endpoint.verdict_cache import VerdictCache
+from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.judge_prompt import (
     Marks,
@@ -64,6 +65,9 @@ class Judge:
     def question(self, record: Record) -> tuple[Question, Pictures]:
         """What the answers of a row are judged by. Raises DataError for a rubric, gold or picture that is unusable."""
         pictures = row_pictures(record, self.settings.max_pixels) if self.settings.images else Pictures()
+        if self.settings.images and not record.images and (field := shown_field(record)):
+            expected = "paths of pictures, as JUDGE_IMAGES=true asks"
+            raise data_error(record.where, field, shorten(record.extra[field]), expected, "write them as text")
         rubric = own_rubric(record) or self.settings.rubric
         return Question(asked_text(record), gold_text(record), rubric, len(pictures.images)), pictures
 
@@ -79,11 +83,16 @@ class Judge:
         """The judge's marks of one answer. Raises NoVerdict for a reply without them, Persuaded where the judge also
         accepts what no answer can be right about, and as `Endpoint.chat` does."""
         (marks,) = self.send(single_request(question, answer), pictures)
+        self.confirm(question, pictures, answer, marks)
+        return marks
+
+    def confirm(self, question: Question, pictures: Pictures, answer: str, marks: Marks) -> None:
+        """Asks again, with a reference of random letters, where the judge accepted an answer that may have persuaded
+        it. Raises Persuaded where it accepts that too. Criteria have their decoy among them."""
         if marks[0] and not question.criteria and may_persuade(answer, question.reference):
             (again,) = self.send(single_request(decoy_question(question), answer), pictures)
             if any(again):
                 raise Persuaded("the judge called the answer equal to random letters too")
-        return marks
 
     def send(self, request: Request, pictures: Pictures) -> list[Marks]:
         """The marks in the reply to one call, whose cost is counted."""
@@ -109,6 +118,11 @@ def own_rubric(record: Record) -> Rubric | None:
 def asked_text(record: Record) -> str:
     """The text of the last user turn; "" without one."""
     return next((turn.text for turn in reversed(record.turns) if turn.role == "user"), "")
+
+
+def shown_field(record: Record) -> str | None:
+    """The field of a saved completion that names its pictures in another form than paths; None without one."""
+    return next((name for name in ("images", "image") if record.extra.get(name)), None)
 
 
 def row_pictures(record: Record, max_pixels: int) -> Pictures:

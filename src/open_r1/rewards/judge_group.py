@@ -10,8 +10,8 @@ from open_r1.data.record import Record
 from open_r1.endpoint.client import RequestFailed
 from open_r1.rewards.judge import current_judge, without_judge
 from open_r1.rewards.judge_call import Judge, Pictures
-from open_r1.rewards.judge_prompt import NoVerdict, Question, group_request
-from open_r1.rewards.judge_screen import may_persuade
+from open_r1.rewards.judge_prompt import Marks, NoVerdict, Question, group_request
+from open_r1.rewards.judge_screen import speaks_up
 from open_r1.rewards.judge_settings import asks_in_groups
 from open_r1.rewards.parsing.answer import final_text
 
@@ -23,7 +23,7 @@ def asked_together(completions: Sequence[tuple[str, Record]]) -> Iterator[None]:
     """With $JUDGE_GROUP: asks about the answers of each row in one call, so that `llm` finds their verdicts within.
 
     Equal answers are asked about once; their order is drawn from digests of their texts, so that none gains by its
-    place. Answers that may persuade a judge are left to calls of their own, where they speak for themselves alone.
+    place. Answers that speak up are left to calls of their own, where they speak for themselves alone.
     """
     if not completions or not asks_in_groups():
         yield
@@ -48,7 +48,7 @@ def _calls(
         if without_judge(completion, record) is None:
             (question, pictures), answer = judge.question(record), final_text(completion)
             row, key = (judge.key(question, pictures, text) for text in ("", answer))
-            if not may_persuade(answer, question.reference) and judge.cache.get(key) is None:
+            if not speaks_up(answer, question.reference) and judge.cache.get(key) is None:
                 rows[row] = question, pictures
                 answers[row][key] = answer
     yield from ((*rows[row], part) for row, members in answers.items() for part in _parts(members) if len(part) > 1)
@@ -74,6 +74,18 @@ def _ask(judge: Judge, question: Question, pictures: Pictures, answers: dict[str
     except (RequestFailed, NoVerdict) as error:
         judge.in_group.update(dict.fromkeys(answers, NoVerdict(str(error))))
         return
-    for key, of_answer in zip(answers, marks, strict=True):
-        judge.in_group[key] = None
-        judge.cache.put(key, of_answer)
+    for (key, answer), of_answer in zip(answers.items(), marks, strict=True):
+        judge.in_group[key] = _confirmed(judge, question, pictures, answer, of_answer)
+        if judge.in_group[key] is None:
+            judge.cache.put(key, of_answer)
+
+
+def _confirmed(
+    judge: Judge, question: Question, pictures: Pictures, answer: str, marks: Marks
+) -> NoVerdict | RequestFailed | None:
+    """Why an answer that the judge accepted in a group has no verdict; None where it has one."""
+    try:
+        judge.confirm(question, pictures, answer, marks)
+    except (RequestFailed, NoVerdict) as error:
+        return error
+    return None

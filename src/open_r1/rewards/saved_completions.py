@@ -50,16 +50,14 @@ def _record(row: dict[str, Any], where: str) -> Record:
     extra = {key: value for key, value in row.items() if key not in ("completion", "gold", "accu_reward_method")}
     method = row.get("accu_reward_method") and str(row["accu_reward_method"])
     turns = (Turn("user", row["question"]),) if isinstance(row.get("question"), str) else ()
-    return Record(where, _images(row, where), str(Path(where).parent), turns, gold, extra, where, method)
+    return Record(where, _images(row), str(Path(where).parent), turns, gold, extra, where, method)
 
 
-def _images(row: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The pictures of a row, which a judge may see: paths beside the file of the rows."""
+def _images(row: dict[str, Any]) -> tuple[str, ...]:
+    """The pictures of a row, which a judge may see: paths beside the file of the rows; () for any other value."""
     value = row.get("images", row.get("image"))
-    paths = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(path, str) and path for path in paths):
-        raise data_error(where, "image", shorten(value), "a path or a list of paths", "write them as text")
-    return tuple(paths)
+    paths = value if isinstance(value, list) else [value]
+    return tuple(paths) if all(isinstance(path, str) and path for path in paths) else ()
 
 
 def _gold(row: dict[str, Any], where: str) -> Any:
