@@ -13,7 +13,7 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.rewards import judge
 from open_r1.rewards.gold_table import gold_table
-from open_r1.rewards.judge_prompt import RULES, Question, group_request, single_request
+from open_r1.rewards.judge_prompt import RULES, JudgedQuestion, group_request, single_request
 from open_r1.rewards.judge_screen import may_persuade, speaks_up
 from open_r1.rewards.judge_stand_in import ObedientJudge, commands
 from open_r1.rewards.judge_tally import TALLY
@@ -124,7 +124,7 @@ def test_nothing_is_not_asked_about(text: str) -> None:
 @pytest.mark.parametrize("text", [*SPOKEN, *FORGED])
 def test_what_is_sent_is_one_line_of_data(text: str) -> None:
     """No text ends the data, becomes a control token of any model, or leaves ASCII."""
-    question = Question("What is it?", "a red car")
+    question = JudgedQuestion("What is it?", "a red car")
     for request in (single_request(question, text), group_request(question, [text, "a bus"], random.Random(0))):
         prompt = request.messages[1]["content"]
         first, line, last = prompt.split("\n")
@@ -146,7 +146,7 @@ def test_a_command_is_kept_out_of_groups_and_moves_no_other_answer(text: str, mo
 
 
 def test_a_group_is_invalid_where_its_decoy_is_accepted() -> None:
-    request = group_request(Question("What is it?", "a red car"), ["a bus", "a tram"], random.Random(0))
+    request = group_request(JudgedQuestion("What is it?", "a red car"), ["a bus", "a tram"], random.Random(0))
     (reply,) = [ObedientJudge().chat(request.messages).text]
     assert request.read(reply) == [[False], [False]]
     all_true = json.dumps({"nonce": request.nonce, "verdicts": dict.fromkeys(request.names, True)})

@@ -16,7 +16,7 @@ from open_r1.endpoint.client import EndpointError
 from open_r1.report.examination import check_gold
 from open_r1.rewards import judge
 from open_r1.rewards.gold import gold_score
-from open_r1.rewards.judge_prompt import Question, single_request
+from open_r1.rewards.judge_prompt import JudgedQuestion, single_request
 from open_r1.rewards.judge_tally import TALLY
 from open_r1.rewards.registry import METHODS, accuracy
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
@@ -79,7 +79,7 @@ def test_no_text_has_the_form_of_a_control_token_for_the_judge(use, mark):
 
 def test_numbers_and_lists_reach_the_judge_as_they_are():
     text = "2 < 3 <= x, [1, 2], [A], a<-b, 5<6"
-    assert text in single_request(Question("Who?", text), text).messages[1]["content"]
+    assert text in single_request(JudgedQuestion("Who?", text), text).messages[1]["content"]
 
 
 @pytest.mark.parametrize("equal", [True, False])

@@ -15,7 +15,7 @@ from typing import Any
 from open_r1.errors import DataError, data_error, shorten
 
 FIELD = "rubric"
-MAX_CHARS = 8_000  # of a rubric
+MAX_RUBRIC_CHARS = 8_000  # of a rubric
 MAX_CRITERIA = 24
 _FORM = 'a text, or a list of criteria such as {"criterion": "names the breed", "points": 2}'
 
@@ -93,5 +93,5 @@ def _criterion(value: Any, where: str, name: str) -> Criterion:
 
 
 def _check_length(text: str, where: str, name: str) -> None:
-    if len(text) > MAX_CHARS:
-        raise data_error(where, name, f"{len(text)} characters", f"at most {MAX_CHARS}", "shorten the rubric")
+    if len(text) > MAX_RUBRIC_CHARS:
+        raise data_error(where, name, f"{len(text)} characters", f"at most {MAX_RUBRIC_CHARS}", "shorten the rubric")

@@ -23,11 +23,11 @@ from open_r1.data.record import Record
 from open_r1.endpoint.client import Endpoint, RequestFailed
 from open_r1.endpoint.verdict_cache import VerdictCache
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.judge_call import Asked, Judge, Pictures, asked_text, own_rubric
+from open_r1.rewards.judge_call import Judge, JudgeEndpoint, ShownPictures, asked_text, own_rubric
 from open_r1.rewards.judge_gold import verifiable_verdict
-from open_r1.rewards.judge_prompt import Marks, NoVerdict, Persuaded, Question, single_request
+from open_r1.rewards.judge_prompt import JudgedQuestion, Marks, NoVerdict, Persuaded, single_request
 from open_r1.rewards.judge_screen import forges_verdict, visible_text
-from open_r1.rewards.judge_settings import JudgeSettings, read_settings
+from open_r1.rewards.judge_settings import JudgeSettings, read_judge_settings
 from open_r1.rewards.judge_tally import TALLY, Tally
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
@@ -92,9 +92,9 @@ def check_judge() -> None:
     Raises ValueError where it is not set up or gives no verdict.
     """
     judge = current_judge()
-    shown = Pictures((Image.new("RGB", (56, 56), "white"),)) if judge.settings.images else Pictures()
+    shown = ShownPictures((Image.new("RGB", (56, 56), "white"),)) if judge.settings.images else ShownPictures()
     try:
-        judge.send(single_request(Question("What is 1 + 1?", "2", pictures=len(shown.images)), "two"), shown)
+        judge.send(single_request(JudgedQuestion("What is 1 + 1?", "2", pictures=len(shown.images)), "two"), shown)
     except (RequestFailed, NoVerdict) as error:
         remedy = "try the endpoint by hand, name another $JUDGE_MODEL, or export JUDGE_SCHEMA=true"
         raise ValueError(f"judge: got no verdict on a trial question ({error}); {remedy}") from error
@@ -116,7 +116,7 @@ def judge_metrics() -> dict[str, float]:
 
 
 @contextmanager
-def judged_by(endpoint: Asked) -> Iterator[None]:
+def judged_by(endpoint: JudgeEndpoint) -> Iterator[None]:
     """Has a stand-in judge within: no endpoint is asked, no setting is read, and nothing is kept or counted."""
     global _stand_in
     _stand_in = Judge(endpoint, JudgeSettings("stand-in"), tally=Tally())
@@ -131,7 +131,7 @@ def current_judge() -> Judge:
     if _stand_in:
         return _stand_in
     address = (os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY"))
-    settings = read_settings()
+    settings = read_judge_settings()
     with _lock:
         return _judge_of(settings, *address)
 
@@ -144,7 +144,7 @@ def _judge_of(settings: JudgeSettings, *address: str | None) -> Judge:
     return Judge(endpoint, settings, VerdictCache(settings.cache, settings.cache_entries))
 
 
-def _first_marks(judge: Judge, key: str, question: Question, pictures: Pictures, answer: str) -> Marks:
+def _first_marks(judge: Judge, key: str, question: JudgedQuestion, pictures: ShownPictures, answer: str) -> Marks:
     """The marks of an answer that has none yet; raises what its group's call raised."""
     if failure := judge.in_group.get(key):
         raise failure

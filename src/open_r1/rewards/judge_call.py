@@ -18,11 +18,11 @@ from open_r1.endpoint.verdict_cache import VerdictCache
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.judge_prompt import (
+    JudgedQuestion,
+    JudgeRequest,
     Marks,
     NoVerdict,
     Persuaded,
-    Question,
-    Request,
     decoy_question,
     single_request,
 )
@@ -30,10 +30,10 @@ from open_r1.rewards.judge_screen import may_persuade
 from open_r1.rewards.judge_settings import JudgeSettings
 from open_r1.rewards.judge_tally import TALLY, Tally
 
-FORM = 2  # of prompts and verdicts; another one's cached verdicts do not count
+VERDICT_FORM = 2  # of prompts and verdicts; another one's cached verdicts do not count
 
 
-class Asked(Protocol):
+class JudgeEndpoint(Protocol):
     """What answers the judge's prompts: an `Endpoint`, or a stand-in."""
 
     def chat(self, messages: Sequence[dict], images: Sequence[Image.Image] = (), **options: object) -> EndpointAnswer:
@@ -41,7 +41,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ShownPictures:
     """The pictures of a row as they are sent, and a digest of their pixels."""
 
     images: tuple[Image.Image, ...] = ()
@@ -56,37 +56,37 @@ class Judge:
     the group is graded.
     """
 
-    endpoint: Asked
+    endpoint: JudgeEndpoint
     settings: JudgeSettings
     cache: VerdictCache = field(default_factory=VerdictCache)
     tally: Tally = TALLY
     in_group: dict[str, NoVerdict | RequestFailed | None] = field(default_factory=dict)
 
-    def question(self, record: Record) -> tuple[Question, Pictures]:
+    def question(self, record: Record) -> tuple[JudgedQuestion, ShownPictures]:
         """What the answers of a row are judged by. Raises DataError for a rubric, gold or picture that is unusable."""
-        pictures = row_pictures(record, self.settings.max_pixels) if self.settings.images else Pictures()
+        pictures = row_pictures(record, self.settings.max_pixels) if self.settings.images else ShownPictures()
         if self.settings.images and not record.images and (field := shown_field(record)):
             expected = "paths of pictures, as JUDGE_IMAGES=true asks"
             raise data_error(record.where, field, shorten(record.extra[field]), expected, "write them as text")
         rubric = own_rubric(record) or self.settings.rubric
-        return Question(asked_text(record), gold_text(record), rubric, len(pictures.images)), pictures
+        return JudgedQuestion(asked_text(record), gold_text(record), rubric, len(pictures.images)), pictures
 
-    def key(self, question: Question, pictures: Pictures, answer: str) -> str:
+    def key(self, question: JudgedQuestion, pictures: ShownPictures, answer: str) -> str:
         """SHA-256 of all that a verdict depends on: model and settings, pixels, rubric, question, gold, answer."""
         settings = (self.settings.model, self.settings.images, self.settings.group, self.settings.schema)
         criteria = [(each.text, each.points) for each in question.criteria]
         rubric = [question.rubric.text if question.rubric else None, criteria]
-        parts = [FORM, settings, pictures.digest, rubric, question.text, question.reference, answer]
+        parts = [VERDICT_FORM, settings, pictures.digest, rubric, question.text, question.reference, answer]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def marks(self, question: Question, pictures: Pictures, answer: str) -> Marks:
+    def marks(self, question: JudgedQuestion, pictures: ShownPictures, answer: str) -> Marks:
         """The judge's marks of one answer. Raises NoVerdict for a reply without them, Persuaded where the judge also
         accepts what no answer can be right about, and as `Endpoint.chat` does."""
         (marks,) = self.send(single_request(question, answer), pictures)
         self.confirm(question, pictures, answer, marks)
         return marks
 
-    def confirm(self, question: Question, pictures: Pictures, answer: str, marks: Marks) -> None:
+    def confirm(self, question: JudgedQuestion, pictures: ShownPictures, answer: str, marks: Marks) -> None:
         """Asks again, with a reference of random letters, where the judge accepted an answer that may have persuaded
         it. Raises Persuaded where it accepts that too. Criteria have their decoy among them."""
         if marks[0] and not question.criteria and may_persuade(answer, question.reference):
@@ -94,7 +94,7 @@ class Judge:
             if any(again):
                 raise Persuaded("the judge called the answer equal to random letters too")
 
-    def send(self, request: Request, pictures: Pictures) -> list[Marks]:
+    def send(self, request: JudgeRequest, pictures: ShownPictures) -> list[Marks]:
         """The marks in the reply to one call, whose cost is counted."""
         began = time.monotonic()
         schema = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": request.schema, "strict": True}}
@@ -125,16 +125,16 @@ def shown_field(record: Record) -> str | None:
     return next((name for name in ("images", "image") if record.extra.get(name)), None)
 
 
-def row_pictures(record: Record, max_pixels: int) -> Pictures:
+def row_pictures(record: Record, max_pixels: int) -> ShownPictures:
     """The row's pictures in its order, of at most `max_pixels` each. Raises DataError as `load_images`."""
-    return _pictures_of(record.folder, record.images, max_pixels, record.where) if record.images else Pictures()
+    return _pictures_of(record.folder, record.images, max_pixels, record.where) if record.images else ShownPictures()
 
 
 @lru_cache(maxsize=64)
-def _pictures_of(folder: str, paths: tuple[str, ...], max_pixels: int, where: str) -> Pictures:
+def _pictures_of(folder: str, paths: tuple[str, ...], max_pixels: int, where: str) -> ShownPictures:
     (images,) = load_images([Record("", paths, folder, (), "", where=where)])
     small = tuple(scaled_down(image, max_pixels) for image in images)
     digest = hashlib.sha256()
     for image in small:
         digest.update(repr(image.size).encode() + image.tobytes())
-    return Pictures(small, digest.hexdigest())
+    return ShownPictures(small, digest.hexdigest())

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from open_r1.data.record import Record
 from open_r1.endpoint.client import RequestFailed
 from open_r1.rewards.judge import current_judge, without_judge
-from open_r1.rewards.judge_call import Judge, Pictures
-from open_r1.rewards.judge_prompt import Marks, NoVerdict, Question, group_request
+from open_r1.rewards.judge_call import Judge, ShownPictures
+from open_r1.rewards.judge_prompt import JudgedQuestion, Marks, NoVerdict, group_request
 from open_r1.rewards.judge_screen import speaks_up
 from open_r1.rewards.judge_settings import asks_in_groups
 from open_r1.rewards.parsing.answer import final_text
@@ -40,9 +40,9 @@ def asked_together(completions: Sequence[tuple[str, Record]]) -> Iterator[None]:
 
 def _calls(
     judge: Judge, completions: Sequence[tuple[str, Record]]
-) -> Iterator[tuple[Question, Pictures, dict[str, str]]]:
+) -> Iterator[tuple[JudgedQuestion, ShownPictures, dict[str, str]]]:
     """What each call asks about: a question, its pictures, and two answers or more by their keys."""
-    rows: dict[str, tuple[Question, Pictures]] = {}
+    rows: dict[str, tuple[JudgedQuestion, ShownPictures]] = {}
     answers: dict[str, dict[str, str]] = defaultdict(dict)
     for completion, record in completions:
         if without_judge(completion, record) is None:
@@ -65,7 +65,7 @@ def _parts(answers: dict[str, str]) -> Iterator[dict[str, str]]:
     yield part
 
 
-def _ask(judge: Judge, question: Question, pictures: Pictures, answers: dict[str, str]) -> None:
+def _ask(judge: Judge, question: JudgedQuestion, pictures: ShownPictures, answers: dict[str, str]) -> None:
     """Keeps the marks of each answer (by key), or why the call gave none."""
     judge.tally.add("asked", len(answers))
     order = random.Random("".join(answers))
@@ -81,7 +81,7 @@ def _ask(judge: Judge, question: Question, pictures: Pictures, answers: dict[str
 
 
 def _confirmed(
-    judge: Judge, question: Question, pictures: Pictures, answer: str, marks: Marks
+    judge: Judge, question: JudgedQuestion, pictures: ShownPictures, answer: str, marks: Marks
 ) -> NoVerdict | RequestFailed | None:
     """Why an answer that the judge accepted in a group has no verdict; None where it has one."""
     try:

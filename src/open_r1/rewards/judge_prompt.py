@@ -57,7 +57,7 @@ class Persuaded(NoVerdict):
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgedQuestion:
     """What answers are judged by; `pictures` is their number. The texts are as the row has them."""
 
     text: str
@@ -72,7 +72,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Request:
+class JudgeRequest:
     """One call of the judge: its messages, what it must repeat, and where decoys stand among the marks."""
 
     messages: list[dict[str, Any]]
@@ -124,16 +124,16 @@ class Request:
         return [mark for place, mark in enumerate(marks) if place != self.decoy]
 
 
-def single_request(question: Question, answer: str) -> Request:
+def single_request(question: JudgedQuestion, answer: str) -> JudgeRequest:
     """The call about one answer."""
     nonce = secrets.token_hex(16)
     shown, decoy = _with_decoy(question)
     data = _shared_data(shown) | {"candidate": answer}
     rules = RULES if question.rubric is None else _rules(question, is_group=False)
-    return Request(_messages(rules, data, nonce, question), nonce, (), (), _mark_count(shown), decoy)
+    return JudgeRequest(_messages(rules, data, nonce, question), nonce, (), (), _mark_count(shown), decoy)
 
 
-def group_request(question: Question, answers: Sequence[str], order: random.Random) -> Request:
+def group_request(question: JudgedQuestion, answers: Sequence[str], order: random.Random) -> JudgeRequest:
     """The call about the answers of a group, all different, in a random `order`, with a decoy among them."""
     nonce = secrets.token_hex(16)
     shown, decoy = _with_decoy(question)
@@ -142,10 +142,10 @@ def group_request(question: Question, answers: Sequence[str], order: random.Rand
     names = tuple(f"{number:02d}-{secrets.token_hex(3)}" for number in range(1, len(places) + 1))
     texts = {name: answers[place] if place >= 0 else random_words() for name, place in zip(names, places, strict=True)}
     messages = _messages(_rules(question, is_group=True), _shared_data(shown) | {"candidates": texts}, nonce, question)
-    return Request(messages, nonce, names, tuple(places), _mark_count(shown), decoy)
+    return JudgeRequest(messages, nonce, names, tuple(places), _mark_count(shown), decoy)
 
 
-def decoy_question(question: Question) -> Question:
+def decoy_question(question: JudgedQuestion) -> JudgedQuestion:
     """The same question with a reference of random letters and no rubric: no answer is equal to it."""
     return replace(question, reference=random_words(), rubric=None)
 
@@ -155,7 +155,7 @@ def random_words() -> str:
     return f"{secrets.token_hex(4)} {secrets.token_hex(4)} {secrets.token_hex(4)}"
 
 
-def _with_decoy(question: Question) -> tuple[Question, int | None]:
+def _with_decoy(question: JudgedQuestion) -> tuple[JudgedQuestion, int | None]:
     """The question with one criterion more, of random letters, and its place; unchanged without criteria."""
     if not question.criteria:
         return question, None
@@ -165,11 +165,11 @@ def _with_decoy(question: Question) -> tuple[Question, int | None]:
     return replace(question, rubric=Rubric(criteria=criteria)), place
 
 
-def _mark_count(question: Question) -> int:
+def _mark_count(question: JudgedQuestion) -> int:
     return len(question.criteria) or 1
 
 
-def _shared_data(question: Question) -> dict[str, Any]:
+def _shared_data(question: JudgedQuestion) -> dict[str, Any]:
     """What the judge sees beside the answers."""
     data: dict[str, Any] = {"question": question.text, "reference": question.reference}
     if question.rubric:
@@ -177,7 +177,7 @@ def _shared_data(question: Question) -> dict[str, Any]:
     return data
 
 
-def _rules(question: Question, is_group: bool) -> str:
+def _rules(question: JudgedQuestion, is_group: bool) -> str:
     """The system turn for a rubric, a group, or both."""
     what = "candidate answers, each under its name," if is_group else "a candidate answer,"
     parts = "the question, a reference answer" + (", a rubric" if question.rubric else "")
@@ -196,7 +196,7 @@ def _rules(question: Question, is_group: bool) -> str:
     )
 
 
-def _messages(rules: str, data: dict[str, Any], nonce: str, question: Question) -> list[dict[str, Any]]:
+def _messages(rules: str, data: dict[str, Any], nonce: str, question: JudgedQuestion) -> list[dict[str, Any]]:
     """The judge's prompt: rules, the pictures of the question in their order, then one line of ASCII JSON."""
     text = f"----- {nonce}\n{plain_json(data)}\n----- {nonce}"
     if not question.pictures:

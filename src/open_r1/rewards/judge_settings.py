@@ -26,7 +26,7 @@ DEFAULTS = {
     "JUDGE_PRICE_OUT": "0",
 }
 # What changes verdicts: facts of a run, and part of a verdict's key.
-SHAPING = ("JUDGE_MODEL", "JUDGE_IMAGES", "JUDGE_MAX_PIXELS", "JUDGE_GROUP", "JUDGE_SCHEMA")
+SHAPING_SETTINGS = ("JUDGE_MODEL", "JUDGE_IMAGES", "JUDGE_MAX_PIXELS", "JUDGE_GROUP", "JUDGE_SCHEMA")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class JudgeSettings:
     price_out: float = 0.0
 
 
-def read_settings() -> JudgeSettings:
+def read_judge_settings() -> JudgeSettings:
     """The settings of $JUDGE_*. Raises EndpointError for a value or a name that is none, DataError for a rubric file
     that holds no rubric."""
     refuse_unknown()
@@ -83,7 +83,7 @@ def judge_facts() -> dict[str, str | None]:
     """The settings that change verdicts, for the facts of a run; None where one is not set."""
     path = Path(_text("JUDGE_RUBRIC"))
     rubric = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-    return {f"${name}": os.environ.get(name) for name in SHAPING} | {"$JUDGE_RUBRIC": rubric}
+    return {f"${name}": os.environ.get(name) for name in SHAPING_SETTINGS} | {"$JUDGE_RUBRIC": rubric}
 
 
 def refuse_unknown() -> None:
