@@ -41,12 +41,18 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--mp4", type=Path, help="also an MP4 (needs ffmpeg)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ...")
+    parser.add_argument("--tools", nargs="+", help="refused: maps are of the prompt's pictures, and one turn")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     return parser
 
 
 def write_attention(args: argparse.Namespace) -> None:
     """Answer the question, or take --completion as the answer; write the page, the GIF and the MP4."""
+    if args.tools:
+        raise UsageError(
+            "--tools: got tools, but maps are of the prompt's pictures, and of one turn; eval/infer.py --tools shows "
+            "what tools returned; leave --tools out"
+        )
     if args.mp4:
         require_ffmpeg()
     settings = attention_settings(args)

@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 
 from open_r1.evaluation.session import ModelSession, printable, session_settings
-from open_r1.evaluation.settings import add_answer_flags
+from open_r1.evaluation.settings import add_answer_flags, add_tool_flags
 from open_r1.tasks.find import find_task
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--answer_seconds", type=float, default=60, help="longest generation of one answer")
     parser.add_argument("--most_tokens", type=int, default=16_384, help="of prompt, pictures included, and answer")
     add_answer_flags(parser)
+    add_tool_flags(parser)
     args = parser.parse_args()
     if find_spec("gradio") is None:
         sys.exit("eval/demo.py: gradio is not installed; run bash setup.sh --demo")

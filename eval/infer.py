@@ -33,10 +33,13 @@ from open_r1.evaluation.drawing import draw_predictions
 from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
 from open_r1.evaluation.run import evaluate
 from open_r1.evaluation.session import Answer, ModelSession, Question, printable, session_settings
-from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, add_answer_flags, settings_of
+from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, add_answer_flags, add_tool_flags, settings_of
 from open_r1.report.next_steps import command_text
 from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thinking_text
+from open_r1.tools.asked_boxes import strip_of
+from open_r1.tools.messages import ModelTurn
+from open_r1.tools.sandboxed import AnswerPart
 
 ONE, ROWS = ("image", "question", "gold"), ("image_folders", "fields", "limit", "backend", "batch_size", "overwrite")
 WIDE = 100_000  # columns of a file: no line is broken
@@ -60,6 +63,7 @@ def options() -> argparse.ArgumentParser:
     add("--batch_size", type=int, help="rows answered together (default: 32, with vLLM 256)")
     add("--overwrite", action="store_true", help="drop other predictions in the same folder")
     add_answer_flags(parser)
+    add_tool_flags(parser)
     return parser
 
 
@@ -114,8 +118,19 @@ def follow(stream: Iterator[str | Answer], console: Console) -> Answer:
         for now in stream:
             if isinstance(now, str):
                 live.update(talk(now))
-    console.print(talk(now.completion), facts(now), sep="")
+    console.print(*map(called, now.turns[:-1]), talk(now.completion), facts(now), sep="")
     return now
+
+
+def called(turn: ModelTurn) -> Group:
+    """A turn that calls tools, with their answers, as rows."""
+    answers = [line(answer.name or "error", "".join(map(told_part, answer.parts)), "") for answer in turn.answers]
+    return Group(line("turn", turn.text, ""), *answers)
+
+
+def told_part(part: AnswerPart) -> str:
+    """A part of a tool's answer in words."""
+    return part if isinstance(part, str) else f"[picture {part.width}x{part.height}]"
 
 
 def talk(completion: str) -> Group:
@@ -151,7 +166,12 @@ def line(name: str, text: str, style: str) -> Table:
 
 
 def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> None:
-    """Write `OUT/NUMBER_NAME_MODE.png` of each picture, where the answer has outlines."""
+    """Write `OUT/NUMBER_NAME_MODE.png` of each picture, where the answer has outlines, and with tools
+    `OUT/strip_MODE.png` of all pictures that were seen, with the boxes that were asked for."""
+    if seen := answer.strip():
+        out.mkdir(parents=True, exist_ok=True)
+        strip_of(seen).save(out / f"strip_{mode}.png")
+        console.print(grid({"seen": str(out / f"strip_{mode}.png")}))
     if not has_outlines(answer.record):
         return
     out.mkdir(parents=True, exist_ok=True)

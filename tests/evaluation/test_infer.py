@@ -24,6 +24,7 @@ from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.session import Answer, ModelSession, Question, session_settings
 from open_r1.rewards.drawing import ANSWERED, GOLD
 from open_r1.tasks.registry import TASKS
+from open_r1.tools.asked_boxes import strip_of
 
 SCRIPT = REPO / "eval" / "infer.py"
 FLAGS = runpy.run_path(str(SCRIPT))["options"]()
@@ -72,6 +73,31 @@ def test_text_streams_token_by_token_and_grows_into_the_answer(session, digits):
     *texts, answer = session.ask(questions(digits, 1)[0])
     assert len(texts) > 3 and all(later.startswith(text) for text, later in pairwise(texts))
     assert texts[-1] == answer.completion and answer.seconds > 0
+
+
+def test_an_answer_with_tools_has_its_turns_and_a_strip_of_what_was_seen(tmp_path):
+    make_dataset("zoom_digits", tmp_path, "--rows", 4, "--heldout_rows", 4)
+    model, words = REPO / "assets" / "tiny-vlm-zoom", ("--task", "zoom_digits", "--max_completion_length", 128)
+    asking = ModelSession(settings_for("--model", model, *words, "--tools", "zoom", "--temperature", 1.0))
+    (first, *_) = questions(tmp_path, 4)
+    answers = (last(asking.ask(first, replace(asking.settings, seed=seed))) for seed in range(40))
+    answer = next(one for one in answers if any(a.pictures for turn in one.turns for a in turn.answers))
+    texts = [turn.text for turn in answer.turns]
+    assert "<tool_call>" in texts[0] and answer.completion == texts[-1] and answer.final in texts[-1]
+    strip = answer.strip()
+    assert len(strip) == 1 + sum(len(a.pictures) for turn in answer.turns for a in turn.answers)
+    assert strip[0].size == answer.example.pictures[0].size and strip_of(strip).width > strip[0].width
+    red = np.array(ImageColor.getrgb(ANSWERED))
+    assert (np.abs(np.array(strip[0]).astype(int) - red).sum(axis=-1) < 60).any()  # the box that was asked for
+    assert [name for name, *_ in answer.rewards()] == list(TASKS["zoom_digits"].rewards)
+    with pytest.raises(UsageError, match="attention: got an answer with turns of tools, expected one turn"):
+        asking.attention(answer)
+    attention = run_script(
+        "eval/attention.py", "--model", model, "--image", "a.png", "--question", "?", "--tools", "zoom", check=False
+    )
+    assert (
+        attention.returncode == 1 and "--tools: got tools, but maps are of the prompt's pictures" in attention.stderr
+    )
 
 
 @pytest.mark.parametrize("leave", [False, True])

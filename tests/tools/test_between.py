@@ -60,6 +60,25 @@ def test_words_and_the_text_between_are_what_the_template_writes_of_the_whole_ch
     assert pictures == [PICTURE] and text.count("<tool_response>") == text.count("</tool_response>") == 1
 
 
+OWN_TURNS = {  # what the templates that list tools make of an answer with a picture in a turn of role `tool`
+    "the same text": ("qwen3_vl", "qwen3_5_think", "qwen3_5_nothink"),
+    "another turn, with all parts": ("lfm2_2_5_vl",),
+    "no place for a picture": ("gemma4", "glm4moe"),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in OWN_TURNS.items() for name in names])
+def test_the_turn_of_a_user_is_the_templates_own_tool_turn_where_that_takes_pictures(kind: str, name: str) -> None:
+    processor, control = family(name)
+    ours, _ = text_between(processor, [SEEN], {}, control)
+    turns = [{"role": "user", "content": said("a")}, {"role": "assistant", "content": said("look")}]
+    turns += [{"role": "tool", "name": "zoom", "content": [*said("here:"), {"type": "image"}]}]
+    own = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True).partition("look")[2]
+    eye = ours.partition("here:")[2].partition("\n</tool_response>")[0]
+    assert (own == ours) == (kind == "the same text")
+    assert bool(eye and f"here:{eye}" in own) == (kind != "no place for a picture")
+
+
 QWEN = "\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 EYE = "<|vision_start|><|image_pad|><|vision_end|>"
 IN_QWENS_FORM = {

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from open_r1.evaluation.answering import loader_of
 from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
+from open_r1.evaluation.tool_turns import Sampled
 from open_r1.evaluation.transformers_engine import TransformersEngine, generation_config
 from open_r1.models.banned_tokens import image_token_ids
 from open_r1.models.loading import load_processor
@@ -40,9 +41,12 @@ from open_r1.rewards.parsing.answer import final_text, thinking_text
 from open_r1.rewards.places import refuse_misplaced
 from open_r1.rewards.registry import parsed
 from open_r1.rewards.trl_adapter import BatchReward
+from open_r1.rewards.turns import Message, completion_text
 from open_r1.rollout.prompts import Example
 from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
+from open_r1.tools.asked_boxes import shown_pictures
+from open_r1.tools.messages import ModelTurn
 
 SOURCE = "question"  # in messages, in place of an evaluation's data file
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -88,7 +92,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A completion and its example; `truncated`: its tokens `ids` have no end token."""
+    """A completion and its example; `truncated`: its tokens `ids` have no end token, or a limit of tools cut it off.
+
+    With tools `completion` is the last turn's text, `messages` are those of all turns, `turns` hold their pictures.
+    """
 
     completion: str
     ids: tuple[int, ...]
@@ -96,6 +103,8 @@ class Answer:
     seconds: float
     example: Example
     task: Task
+    messages: Sequence[Message] = ()
+    turns: Sequence[ModelTurn] = ()
 
     @property
     def record(self) -> Record:
@@ -122,8 +131,14 @@ class Answer:
             return []
         shown = {"record": [self.record], "images": [list(self.example.pictures)]}
         named = zip(map(BatchReward, self.task.rewards), self.task.weights, strict=True)
-        values = [(reward.__name__, weight, reward([""], [self.completion], **shown)[0]) for reward, weight in named]
+        said = list(self.messages) or self.completion
+        values = [(reward.__name__, weight, reward([""], [said], **shown)[0]) for reward, weight in named]
         return [(name, weight, value) for name, weight, value in values if value is not None]
+
+    def strip(self, factor: int = 1) -> list[Image.Image]:
+        """The pictures of the question, then those of tools, with the boxes that were asked for; [] without tools."""
+        called = any(turn.answers for turn in self.turns)
+        return shown_pictures(self.turns, self.record, self.example.pictures, factor) if called else []
 
     def drawings(self, factor: int = 1) -> list[Image.Image]:
         """The pictures, `factor` times as large, with the outlines of the answer and of the gold answer."""
@@ -158,23 +173,23 @@ class ModelSession:
                 work = background.submit(self._generate, example, settings, stream)
                 for ids in stream:
                     yield tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd")
-                work.result()
+                sampled = work.result()
             finally:
                 stop.set()  # a caller that stops iterating ends the generation
-        seconds, ids = time.monotonic() - since, stream.ids
-        yield self._answer(example, settings, ids, seconds)
+        yield self._answer(example, settings, sampled or Sampled(stream.ids), time.monotonic() - since)
 
     def teacher_forced(self, question: Question, completion: str) -> Answer:
         """A given completion as the Answer to a question; nothing is generated."""
         ids = self.processor.tokenizer(completion, add_special_tokens=False)["input_ids"]
-        return self._answer(self._example(question, self.settings), self.settings, ids, seconds=0.0)
+        return self._answer(self._example(question, self.settings), self.settings, Sampled(ids), seconds=0.0)
 
-    def _answer(self, example: Example, settings: EvaluationSettings, ids: list[int], seconds: float) -> Answer:
-        text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
-        truncated = not ids or ids[-1] not in self.engine.ends
-        return Answer(
-            text, tuple(ids), truncated, seconds, example, find_task(settings.tasks[0], settings.prompt_template)
-        )
+    def _answer(self, example: Example, settings: EvaluationSettings, sampled: Sampled, seconds: float) -> Answer:
+        ids, messages = sampled.ids, sampled.messages or ()
+        text = self.processor.tokenizer.decode(ids, skip_special_tokens=True) if not messages else None
+        truncated = not ids or ids[-1] not in self.engine.ends or sampled.limited
+        task = find_task(settings.tasks[0], settings.prompt_template)
+        said = completion_text(messages) if text is None else text
+        return Answer(said, tuple(ids), truncated, seconds, example, task, messages, sampled.turns)
 
     def _example(self, question: Question, settings: EvaluationSettings) -> Example:
         record = question.record(settings.methods[0])
@@ -184,19 +199,23 @@ class ModelSession:
             self.rows[number] = record
             return self.engine.loader.take([{"split": settings.modes[0], "row": number}])[0]
 
-    def _generate(self, example: Example, settings: EvaluationSettings, stream: "Stream") -> None:
+    def _generate(self, example: Example, settings: EvaluationSettings, stream: "Stream") -> Sampled | None:
+        """The completion; None where it was stopped."""
         banned = image_token_ids(self.engine.model.config, self.processor)
         try:
             with self.turn:
                 self.engine.config = generation_config(settings, self.processor, self.engine.ends, banned)
-                self.engine.answer([example], [settings.seed], streamer=stream)
+                return self.engine.answer([example], [settings.seed], streamer=stream)[0][0]
         except AnswerStopped:
-            return
+            return None
         finally:
             stream.end_of_work()
 
     def attention(self, answer: Answer, layer: int | None = None, head: int | None = None) -> Attention:
-        """The attention of each token of an answer. Raises UsageError for an unknown layer, head or family."""
+        """The attention of each token of an answer. Raises UsageError for an unknown layer, head or family, and for an
+        answer with tools, whose later turns read pictures that the prompt has not."""
+        if any(turn.answers for turn in answer.turns):
+            raise UsageError("attention: got an answer with turns of tools, expected one turn; ask without --tools")
         model, prompt = bare_model(self.engine.model), answer.example.prompt.to(self.engine.model.device)
         layer = chosen_layer(model, layer, head)
         rows = {"input_ids": prompt.ids, "attention_mask": torch.ones_like(prompt.ids), **prompt.types}
@@ -214,15 +233,14 @@ class Stream(BaseStreamer):
     """A streamer of one completion: iterating yields all ids so far, while another thread generates."""
 
     def __init__(self, stop: threading.Event):
-        self.stop, self.ids, self.has_prompt = stop, list[int](), False
+        self.stop, self.ids = stop, list[int]()
         self.queue: Queue[int | None] = Queue()
 
     def put(self, value: torch.Tensor) -> None:
-        """Called by `generate`: with the prompt first, then with each token."""
-        if self.has_prompt:
+        """Called by `generate`: with the prompt of each turn, (1, P), and with each token, (1,)."""
+        if value.dim() == 1:
             self.ids.append(int(value))
             self.queue.put(self.ids[-1])
-        self.has_prompt = True
         if self.stop.is_set():
             raise AnswerStopped
 

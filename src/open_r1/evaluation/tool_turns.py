@@ -10,17 +10,19 @@ from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.rewards.turns import Message
 from open_r1.rollout.turns import TurnRollout
 from open_r1.tools.limits import ToolLimits
-from open_r1.tools.messages import turn_messages
+from open_r1.tools.messages import ModelTurn, turn_messages
 from open_r1.tools.toolbox import Toolbox, make_toolbox
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A completion: token `ids` (C,), and with tools its `messages`, else None, and whether a limit cut them off."""
+    """A completion: token `ids` (C,), and with tools its `messages`, else None, whether a limit cut them off, and its
+    `turns` with pictures."""
 
     ids: list[int]
     messages: list[Message] | None = None
     limited: bool = False
+    turns: Sequence[ModelTurn] = ()
 
     @property
     def calls(self) -> int:
@@ -41,7 +43,8 @@ def evaluated_toolbox(settings: EvaluationSettings, processor: ProcessorMixin) -
 def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:
     """Rollouts with tools as an evaluation scores them."""
     return [
-        Sampled(one.trajectory.ids, turn_messages(one.turns, one.earned), one.limit is not None) for one in rollouts
+        Sampled(one.trajectory.ids, turn_messages(one.turns, one.earned), one.limit is not None, one.turns)
+        for one in rollouts
     ]
 
 

@@ -112,9 +112,11 @@ def answer_outputs(answer: Answer) -> tuple[Any, ...]:
     rows = [
         [name, f"{weight:g}", "-" if value is None else f"{value:.3f}"] for name, weight, value in answer.rewards()
     ]
-    pictures = answer.drawings(factor(answer.example.pictures)) if has_outlines(answer.record) else []
+    times = factor(answer.example.pictures)
+    pictures = answer.strip(times) or (answer.drawings(times) if has_outlines(answer.record) else [])
     rewards = gr.Dataframe(rows, visible=bool(rows))
-    return printable(answer.completion), printable(parsed), length, gallery(pictures), rewards, answer
+    said = "\n".join(turn.text for turn in answer.turns) or answer.completion
+    return printable(said), printable(parsed), length, gallery(pictures), rewards, answer
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
