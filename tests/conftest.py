@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from helpers.repository import REPO, SHARED, environment_kept, make_dataset
 
+from open_r1.rewards.judge_tally import TALLY
+
 HERE = ("http://127.0.0.1", "file:", "data:", "blob:")  # what a page may ask for
 LONG = ("slow", "distributed", "vllm")  # markers of tests that take seconds to minutes
 
@@ -38,9 +40,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def same_environment() -> Iterator[None]:
-    """Placing an engine writes into the environment."""
+    """Placing an engine writes into the environment, and what judges cost is counted for a process."""
     with environment_kept():
         yield
+    TALLY.clear()
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,9 @@ def record(method: str, family: str = "qwen2_5_vl") -> Record:
 
 
 def rewards_of(method: str) -> list[str]:
-    """All rewards, those of messages for a gold that is one."""
-    return [name for name in REWARDS if method == "decode" or not name.startswith("decode_")]
+    """All rewards that a text can earn, those of messages for a gold that is one."""
+    of_texts = [name for name in REWARDS if name != "environment"]
+    return [name for name in of_texts if method == "decode" or not name.startswith("decode_")]
 
 
 def range_of(reward: str, method: str) -> tuple[float, float]:

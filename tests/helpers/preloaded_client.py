@@ -57,9 +57,11 @@ def main(folder: str, words: list[str]) -> None:
         began_with = json.load(file)
     if not can_fork(words) or read_by_imports(os.environ) != began_with:
         os.execv(sys.executable, [sys.executable, *words])
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until they can be passed on
     connection = begin(folder, words, os.getcwd(), os.environ, (0, 1, 2))  # noqa: PTH109 # pathlib takes long
     for number in PASSED_ON:
         signal.signal(number, lambda number, frame: connection.send(bytes([number])))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     ended = status(connection)
     if ended < 0:
         if -ended in PASSED_ON:

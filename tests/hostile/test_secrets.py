@@ -168,5 +168,5 @@ def test_an_endpoint_that_cannot_be_asked_is_named_without_its_password(monkeypa
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     with pytest.raises((UsageError, RuntimeError)) as caught:
-        judge._endpoint().chat([{"role": "user", "content": "hi"}])
+        judge.current_judge().endpoint.chat([{"role": "user", "content": "hi"}])
     assert WORD not in str(caught.value) and json.dumps(str(caught.value))

@@ -189,6 +189,7 @@ OTHER = {  # field -> another value than by default
     "data_file_paths": ["a:x.jsonl", "b.jsonl"],
     "image_folders": "i:j",
     "tools": ["zoom", "my tools.py:look"],
+    "environment": "my games.py:Box",
     "max_tool_turns": 2,
     "max_tool_images": 3,
     "max_tool_pixels": 9000,

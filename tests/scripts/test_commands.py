@@ -11,10 +11,12 @@ from helpers.repository import REPO
 
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import HubArguments, JsonlArguments
+from open_r1.rewards.registry import get_method
 from open_r1.sft_jsonl import parse_sft
 
 RECIPES = sorted((REPO / "run_scripts").glob("run_*.sh"))
 PAGES = [REPO / "README.md", *sorted((REPO / "assets" / "docs").glob("*.md"))]
+PAGE_OF_TOOLS, PYTHON = REPO / "assets" / "docs" / "tools.md", re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 BLOCK, COMMENT = re.compile(r"^```bash\n(.*?)^```", re.M | re.S), re.compile(r"\s+#\s.*$", re.M)
 STARTS_TRAINING = re.compile(r"(?:grpo|grpo_jsonl|grpo_rec|sft_jsonl|run_(?:grpo_)?\w+)\.(?:py|sh)$")
 GRPO = ["src/open_r1/grpo_jsonl.py", "--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output_dir", "o"]
@@ -28,14 +30,20 @@ READERS_OWN = {
 
 
 @pytest.fixture
-def accepted(monkeypatch):
-    """Parses a command line as its script does on a machine with GPUs and vLLM."""
+def accepted(monkeypatch, tmp_path):
+    """Parses a command line as on a machine with GPUs, vLLM and a judge, beside the environment of a page."""
+    (game,) = (code for code in PYTHON.findall(PAGE_OF_TOOLS.read_text(encoding="utf-8")) if "class HiddenBox" in code)
+    (tmp_path / "games.py").write_text(game, encoding="utf-8")
+    own = READERS_OWN | {"games.py:HiddenBox": f"{tmp_path}/games.py:HiddenBox"}
+    monkeypatch.setattr(
+        "open_r1.config.validation.prepare_methods", lambda names: [get_method(name) for name in names]
+    )
     monkeypatch.setattr("open_r1.config.parser.prepare", lambda training: None)
     monkeypatch.setattr("open_r1.config.validation.find_spec", lambda name: True)
     monkeypatch.setattr("open_r1.config.validation.is_cuda_available", lambda: True)
 
     def accept(script: str, *flags: str) -> None:
-        flags = [READERS_OWN.get(flag, flag) for flag in flags]
+        flags = [own.get(flag, flag) for flag in flags]
         if script.endswith("sft_jsonl.py"):
             parse_sft(flags)
         else:

@@ -13,7 +13,7 @@ from helpers.repository import REPO
 
 pytestmark = pytest.mark.slow
 SEEN = "import json, os, sys; print(json.dumps([sys.argv, os.getcwd(), os.environ.get('MINE'), sys.stdin.read()]))"
-WAIT = "import os, time\nprint(os.getpid(), flush=True)\ntry: time.sleep(600)\nexcept KeyboardInterrupt: os._exit(5)"
+WAIT = "import os, time\ntry:\n print(os.getpid(), flush=True)\n time.sleep(600)\nexcept BaseException: os._exit(5)"
 
 
 def said(executable: str, *words: str, **environment: str) -> tuple[int, str, str]:

@@ -46,7 +46,7 @@ def test_the_try_out_of_the_page_runs(
 def test_the_saved_completion_of_the_page_is_scored_by_its_command(tmp_path: Path) -> None:
     rows, out = tmp_path / "completions.jsonl", tmp_path / "scored.jsonl"
     rows.write_text(json.dumps(json.loads(block("json"))))
-    command = block("bash").split("open_r1.score ")[1].split()
+    command = block("bash", 1).split("open_r1.score ")[1].split()
     places = {"completions.jsonl": str(rows), "scored.jsonl": str(out)}
     assert main([places.get(word, word) for word in command]) == 0
     assert json.loads(out.read_text())["reward_values"] == {"accuracy": 1.0, "tool_bonus": 1.0, "tool_errors": 0.0}

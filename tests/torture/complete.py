@@ -45,9 +45,10 @@ def of_metrics(lines: list[dict[str, Any]], steps: int) -> list[str]:
 
 
 def of_whole_steps(run: Path, steps: int) -> list[str]:
-    """The generations of the last three steps (--keep_whole_steps), and nothing else."""
+    """The generations of the last three steps (--keep_whole_steps), of the first, and of those after a checkpoint."""
     there = {path.name for path in (run / "whole_steps").iterdir()}
-    kept = {f"step-{step}.0.rank0.pt" for step in range(max(steps - 2, 1), steps + 1)}
+    after = {int(path.name.split("-")[1]) + 1 for path in run.glob("checkpoint-*")} & set(range(1, steps + 1))
+    kept = {f"step-{step}.0.rank0.pt" for step in {1, *after, *range(max(steps - 2, 1), steps + 1)}}
     return [f"whole_steps: {sorted(there ^ kept)} lack or are too many"] if there != kept else []
 
 

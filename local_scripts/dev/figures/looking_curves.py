@@ -1,6 +1,6 @@
 """Draw what `looking.py` measured: how much the policy looks by step, and what it gets right before and after.
 
-    python local_scripts/dev/figures/looking_curves.py assets/learning/looking.json assets/figures/looking_curves.png
+    python local_scripts/dev/figures/looking_curves.py assets/benchmarks/looking.json assets/figures/looking_curves.png
 
 Lines are means over seeds, bands their range.
 """

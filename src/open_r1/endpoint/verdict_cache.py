@@ -52,8 +52,9 @@ class VerdictCache:
                 self._file.execute(
                     "INSERT OR REPLACE INTO verdicts (key, value) VALUES (?, ?)", (key, json.dumps(value))
                 )
-                newest = "(SELECT max(number) FROM verdicts)"
-                self._file.execute(f"DELETE FROM verdicts WHERE number <= {newest} - ?", (self.most,))
+                self._file.execute(
+                    "DELETE FROM verdicts WHERE number <= (SELECT max(number) FROM verdicts) - ?", (self.most,)
+                )
 
     def get_or_ask(self, key: str, ask: Callable[[], Any]) -> tuple[Any, bool]:
         """(value, whether it was known); threads with one key call `ask` once. What it raises is not kept."""

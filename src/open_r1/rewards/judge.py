@@ -27,7 +27,7 @@ from open_r1.rewards.judge_call import Judge, JudgeEndpoint, ShownPictures, aske
 from open_r1.rewards.judge_gold import verifiable_verdict
 from open_r1.rewards.judge_prompt import JudgedQuestion, Marks, NoVerdict, Persuaded, single_request
 from open_r1.rewards.judge_screen import forges_verdict, visible_text
-from open_r1.rewards.judge_settings import JudgeSettings, read_judge_settings
+from open_r1.rewards.judge_settings import JudgeSettings, judge_prices, read_judge_settings
 from open_r1.rewards.judge_tally import TALLY, Tally
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
@@ -108,11 +108,7 @@ def judge_counts() -> dict[str, int]:
 
 def judge_metrics() -> dict[str, float]:
     """What the judge cost in this process and how often it agrees with verifiable methods; {} where none was asked."""
-    found = TALLY.metrics()
-    if not found:
-        return {}
-    settings = current_judge().settings
-    return TALLY.metrics(settings.price_in, settings.price_out)
+    return TALLY.metrics(*judge_prices()) if TALLY.metrics() else {}
 
 
 @contextmanager

@@ -69,14 +69,18 @@ def read_judge_settings() -> JudgeSettings:
         _flag("JUDGE_SCHEMA"),
         Path(_text("JUDGE_CACHE")) if _text("JUDGE_CACHE") else None,
         max(1, int(_number("JUDGE_CACHE_ENTRIES"))),
-        _number("JUDGE_PRICE_IN", least=0.0),
-        _number("JUDGE_PRICE_OUT", least=0.0),
+        *judge_prices(),
     )
 
 
 def asks_in_groups() -> bool:
     """Whether $JUDGE_GROUP is true. Raises EndpointError for neither true nor false."""
     return _flag("JUDGE_GROUP")
+
+
+def judge_prices() -> tuple[float, float]:
+    """The prices of a million tokens in and out. Raises EndpointError for one that is none."""
+    return _number("JUDGE_PRICE_IN", least=0.0), _number("JUDGE_PRICE_OUT", least=0.0)
 
 
 def judge_facts() -> dict[str, str | None]:
