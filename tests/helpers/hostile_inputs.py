@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from helpers.cpu_time import slowness
 
 from open_r1.data.geometry import masks, polygons
 from open_r1.data.geometry.coordinates import from_original, to_original
@@ -318,8 +319,8 @@ def is_ours(error: Exception) -> bool:
 
 
 def is_slow(name: str, data: bytes, again: int = 5) -> bool:
-    """Whether a call takes over `SLOW_SECONDS` each time; on a busy machine any call is slow once."""
-    return all(attempt(name, data) > SLOW_SECONDS for _ in range(again))
+    """Whether a call takes over `SLOW_SECONDS` each time, as the machine is now; on a busy one any call is slow once."""
+    return all(attempt(name, data) > SLOW_SECONDS * slowness() for _ in range(again))
 
 
 @contextmanager
