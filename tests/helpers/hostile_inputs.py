@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import orjson
-from helpers.cpu_time import slowness
 
+from helpers.cpu_time import slowness
 from open_r1.data.geometry import masks, polygons
 from open_r1.data.geometry.coordinates import from_original, to_original
 from open_r1.data.jsonl_index import decode_row, index_file
@@ -319,7 +319,7 @@ def is_ours(error: Exception) -> bool:
 
 
 def is_slow(name: str, data: bytes, again: int = 5) -> bool:
-    """Whether a call takes over `SLOW_SECONDS` each time, as the machine is now; on a busy one any call is slow once."""
+    """Whether a call takes over `SLOW_SECONDS` each time, as the machine is now, on which any call is slow once."""
     return all(attempt(name, data) > SLOW_SECONDS * slowness() for _ in range(again))
 
 
