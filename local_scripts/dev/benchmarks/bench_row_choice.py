@@ -213,7 +213,7 @@ def one_run(task: str, variant: str, seed: int, scale: Scale, out: Path) -> dict
         "variant": variant,
         "seed": seed,
         "seconds": round(time.time() - began, 1),
-        "flags": " ".join(flags_of(task, variant, seed, scale, Path("DATA"), Path("OUT"))),
+        "flags": " ".join(flags_of(task, variant, seed, scale, Path("DATA"), Path("OUT"))).replace(f"{REPO}/", ""),
         "to": {str(target): completions_to(run["points"], target) for target in TARGETS},
         **run,
     }
