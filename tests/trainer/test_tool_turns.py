@@ -81,7 +81,7 @@ def test_a_run_with_tools_is_refused_for_such_a_family_unless_its_tools_give_tex
     processor, fields = families.processor_of("hunyuan_vl"), families.rules_of(families.tiny("hunyuan_vl"))
     optimizations, loader = SimpleNamespace(off={"prefill_once": None}), SimpleNamespace(template={})
     parts = {"processing_class": processor, "fields": fields, "optimizations": optimizations, "loader": loader}
-    parts["engine"] = None
+    parts |= {"engine": None}  # transformers samples
     refuse_one_turn(SimpleNamespace(args=SimpleNamespace(max_tool_images=0), **parts))
     with pytest.raises(UsageError, match=r"HunYuanVLProcessor: the positions .* --max_tool_images 0"):
         refuse_one_turn(SimpleNamespace(args=SimpleNamespace(max_tool_images=1), **parts))

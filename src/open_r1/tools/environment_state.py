@@ -18,7 +18,7 @@ from open_r1.rewards.grading import grade_of
 from open_r1.tools.call_forms import Json
 from open_r1.tools.environment import Environment, environment_class, load_environment
 from open_r1.tools.environment_host import answer_calls
-from open_r1.tools.sandboxed import ToolOutcome, outcome_of
+from open_r1.tools.sandboxed import ToolOutcome, outcome_of, outcome_of_tool
 from open_r1.tools.zoom import ToolFrame
 
 IS_TOTAL = "reward"  # the key of a dict that is learned from; the others are shown
@@ -73,9 +73,8 @@ class State:
         max_pixels: int | None,
     ) -> ToolOutcome:
         """The outcome of a call of one of its tools."""
-        known = {"images": list(images), "frame": frame}
-        given = {key: known[key] for key in self.environment.tools[name].signature.given}
-        return outcome_of(lambda: getattr(self.own, name)(**given, **arguments), max_pixels)
+        tool, method = self.environment.tools[name], getattr(self.own, name)
+        return outcome_of_tool(tool, method, arguments, images, frame, max_pixels)
 
     def reward(self) -> Earned:
         """What the completion earned, as it stands."""

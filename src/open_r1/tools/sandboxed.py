@@ -12,7 +12,7 @@ from open_r1.data.images import MAX_PIXELS_DECODED, as_shown
 from open_r1.errors import shorten
 from open_r1.tools.call_forms import Json
 from open_r1.tools.limits import MAX_ANSWER_PICTURES, MAX_TOOL_TEXT
-from open_r1.tools.registry import load_tool, tool_function
+from open_r1.tools.registry import Tool, load_tool, tool_function
 from open_r1.tools.zoom import ToolFrame
 
 AnswerPart = str | Image.Image
@@ -47,7 +47,18 @@ def run_tool(
     max_pixels: int | None,
 ) -> ToolOutcome:
     """The outcome of one call of the tool `source`; `arguments` are as its signature types them."""
-    tool, fn = load_tool(source), tool_function(source)
+    return outcome_of_tool(load_tool(source), tool_function(source), arguments, images, frame, max_pixels)
+
+
+def outcome_of_tool(
+    tool: Tool,
+    fn: Callable[..., object],
+    arguments: Mapping[str, Json],
+    images: Sequence[Image.Image],
+    frame: ToolFrame | None,
+    max_pixels: int | None,
+) -> ToolOutcome:
+    """The outcome of one call of a tool's function, which is given of pictures and frame what it takes."""
     known = {"images": list(images), "frame": frame}
     given = {name: known[name] for name in tool.signature.given}
     return outcome_of(lambda: fn(**given, **arguments), max_pixels)

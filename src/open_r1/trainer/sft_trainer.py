@@ -26,7 +26,6 @@ from open_r1.rewards.places import place_check
 from open_r1.rollout.annotation import annotator
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.tasks.find import find_task
-from open_r1.tools.toolbox import make_toolbox
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import plan_resume
 from open_r1.trainer.checks.nonfinite import NonfiniteGuard
@@ -41,7 +40,7 @@ from open_r1.trainer.outputs.callbacks import Curves
 from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.run import frame_of_run, train_and_save
 from open_r1.trainer.sft_batches import Collator, PackingCollator, target_completion
-from open_r1.trainer.tool_turns import less_listing
+from open_r1.trainer.tool_turns import less_listing, listed_tools
 
 
 class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTrainer):
@@ -121,7 +120,7 @@ def make_sft_trainer(
     instruction = find_task(data.task_type, data.prompt_template).prompts[data.prompt_mode]
     frame = frame_of_run(processor, data, training, model_args)
     annotate = annotator(frame, data.prompt_mode)
-    toolbox = make_toolbox(training.tools, processor.chat_template) if training.tools else None
+    toolbox = listed_tools(training, processor)
     limits = less_listing(row_limits(data, training, model_args), toolbox, processor)
     answer = lambda record: target_completion(annotate(record))  # noqa: E731
     refuse_unusable_prompts(records, processor, instruction, limits, answer, check=place_check(frame.missing))

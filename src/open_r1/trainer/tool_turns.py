@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import ProcessorMixin
 
-from open_r1.config.training_arguments import GRPOArguments
+from open_r1.config.training_arguments import GRPOArguments, SFTArguments
 from open_r1.data.prompt_length import Limit
 from open_r1.errors import UsageError
 from open_r1.rewards.turns import Message
@@ -35,7 +35,7 @@ def toolbox_of(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | 
     return toolbox
 
 
-def listed_tools(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | None:
+def listed_tools(training: GRPOArguments | SFTArguments, processor: ProcessorMixin) -> Toolbox | None:
     """The run's tools as prompts list them, which answer no calls; None without --tools."""
     return make_toolbox(training.tools, processor.chat_template) if training.tools else None
 

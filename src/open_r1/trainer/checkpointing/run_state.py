@@ -206,7 +206,6 @@ def without_prompts(window: list[dict[str, Any]] | None) -> list[dict[str, Any]]
     """The micro-batches without what is made again; copied, as a view would be saved with all of its base tensor."""
     if window is None:
         return None
-
     return [
         {name: v.detach().cpu().clone() if torch.is_tensor(v) else v for name, v in part.items() if name not in MADE}
         | ({"trajectories": [one.saved() for one in part["trajectories"]]} if "trajectories" in part else {})
