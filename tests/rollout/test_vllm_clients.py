@@ -230,13 +230,16 @@ def connect(
     patience: float = 2.0,
     adapter: PolicyAdapter | None = None,
     tools: list[str] | None = None,
+    environment: str | None = None,
 ) -> ServerEngine:
     """A client whose channel for weights is left out."""
     monkeypatch.setattr(ServerEngine, "open_channel", lambda self: None)
     monkeypatch.setattr(server_module, "check_version", lambda url, server_version: None)
     data, _, model_args = parse(JsonlArguments, f"--model_name_or_path {tiny} --data_file_paths x".split())
     url = f"http://127.0.0.1:{fake.http.server_port}"
-    args = SimpleNamespace(vllm_server_base_url=url, vllm_server_timeout=patience, tools=tools)
+    args = SimpleNamespace(
+        vllm_server_base_url=url, vllm_server_timeout=patience, tools=tools, environment=environment
+    )
     return ServerEngine(model, load_processor(model_args, data), args, (0, 0, 1), lambda: iter(()), adapter)
 
 
@@ -255,12 +258,13 @@ def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
     assert (asked["n"], asked["seed"], asked["logit_bias"], asked["stop_token_ids"]) == (2, 7, {"7": -100.0}, [2])
 
 
-def test_with_tools_a_server_is_asked_by_token_ids(fake, model, tiny, monkeypatch):
+@pytest.mark.parametrize("turns", [{"tools": ["zoom"]}, {"environment": "games.py:Box"}], ids=["tools", "environment"])
+def test_with_turns_a_server_is_asked_by_token_ids(fake, model, tiny, monkeypatch, turns):
     fake.describes["pixels"] = {"size": {"shortest_edge": 784, "longest_edge": 12845056}}
     logprobs = {"content": [{"logprob": -0.5}]}
     reply = {"choices": [{"index": 0, "token_ids": [5], "logprobs": logprobs}], "prompt_token_ids": [1, 9, 9, 2]}
     fake.answers[IDS_PATH] = (200, reply)
-    client = connect(fake, model, tiny, monkeypatch, tools=["zoom"])
+    client = connect(fake, model, tiny, monkeypatch, **turns)
     later = replace(request([1, 9, 2], [1, 9, 9, 2]), chat=None, tokens=4, n=1, pictures=[Image.new("RGB", (28, 28))])
     ((one,),) = client.generate([later], SAMPLING, look)
     assert (one.ids, one.logps) == ([5], [-0.5])

@@ -125,8 +125,10 @@ class ColocatedEngine:
     def awake(self) -> Iterator[None]:
         """Inside this context the engine stays awake, and later turns find what earlier ones read."""
         sleeps, self.sleeps = self.sleeps, False
-        yield
-        self.sleeps = sleeps
+        try:
+            yield
+        finally:
+            self.sleeps = sleeps
         self.rest()
 
     def rest(self) -> None:

@@ -66,7 +66,8 @@ class ServerEngine:
         self.model, self.weights, self.args, self.is_rank_0 = model, weights, args, rank[0] == 0
         self.url = (args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}").rstrip("/")
         self.patience, self.pixels = args.vllm_server_timeout, pixel_fields(processor)
-        self.by_ids = bool(args.tools)  # one form for all turns, so that the server knows again what it has read
+        # one form for all turns, so that the server knows again what it has read
+        self.by_ids = bool(args.tools or args.environment)
         self.synced: str | None = None
         self.store: Any = None
         self.session = requests.Session()
