@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers.repository import REPO, SHARED, environment_kept, make_dataset
 
-from open_r1.rewards.judge_tally import TALLY
+from open_r1.rewards.judge.tally import TALLY
 
 HERE = ("http://127.0.0.1", "file:", "data:", "blob:")  # what a page may ask for
 LONG = ("slow", "distributed", "vllm")  # markers of tests that take seconds to minutes

@@ -32,7 +32,7 @@ from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.record import Record
 from open_r1.rewards.custom import parameter_names
-from open_r1.rewards.judge import judge_metrics
+from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.registry import METHODS, REWARDS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, read_saved, saved_completion

@@ -14,7 +14,7 @@ from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.errors import UsageError
 from open_r1.redaction import TOKEN_FLAGS, command_line, redacted
-from open_r1.rewards import judge
+from open_r1.rewards.judge import method as judge
 from open_r1.sft_jsonl import parse_sft
 
 NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "a.jsonl", "--bf16", "false"]

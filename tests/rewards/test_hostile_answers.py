@@ -11,12 +11,12 @@ from helpers.fake_endpoint import Reply, judge_prompt, serving, text_of
 
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
-from open_r1.rewards import judge
 from open_r1.rewards.gold_table import gold_table
-from open_r1.rewards.judge_prompt import RULES, JudgedQuestion, group_request, single_request
-from open_r1.rewards.judge_screen import may_persuade, speaks_up
-from open_r1.rewards.judge_stand_in import ObedientJudge, commands
-from open_r1.rewards.judge_tally import TALLY
+from open_r1.rewards.judge import method as judge
+from open_r1.rewards.judge.prompt import RULES, JudgedQuestion, group_request, single_request
+from open_r1.rewards.judge.screen import may_persuade, speaks_up
+from open_r1.rewards.judge.stand_in import ObedientJudge, commands
+from open_r1.rewards.judge.tally import TALLY
 from open_r1.rewards.strategies import STRATEGIES, TO_ANY_JUDGE
 from open_r1.rewards.trl_adapter import BatchReward
 

@@ -14,10 +14,10 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.endpoint.client import EndpointError
 from open_r1.report.examination import check_gold
-from open_r1.rewards import judge
 from open_r1.rewards.gold import gold_score
-from open_r1.rewards.judge_prompt import JudgedQuestion, single_request
-from open_r1.rewards.judge_tally import TALLY
+from open_r1.rewards.judge import method as judge
+from open_r1.rewards.judge.prompt import JudgedQuestion, single_request
+from open_r1.rewards.judge.tally import TALLY
 from open_r1.rewards.registry import METHODS, accuracy
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
 

@@ -21,10 +21,11 @@ from open_r1.endpoint.client import EndpointError
 from open_r1.endpoint.verdict_cache import VerdictCache
 from open_r1.errors import DataError, UsageError
 from open_r1.report.examination import check_gold
-from open_r1.rewards import judge, judge_call
-from open_r1.rewards.judge_gold import JudgedRows
-from open_r1.rewards.judge_settings import DEFAULTS, judge_facts
-from open_r1.rewards.judge_tally import TALLY
+from open_r1.rewards.judge import call as judge_call
+from open_r1.rewards.judge import method as judge
+from open_r1.rewards.judge.gold import JudgedRows
+from open_r1.rewards.judge.settings import DEFAULTS, judge_facts
+from open_r1.rewards.judge.tally import TALLY
 from open_r1.rewards.trl_adapter import BatchReward
 
 CRITERIA = [

@@ -33,7 +33,7 @@ from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.custom import user_file
-from open_r1.rewards.judge import judge_metrics
+from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.places import place_check, refuse_problems
 from open_r1.rewards.trl_adapter import BatchReward, lost_gradings
 

@@ -21,8 +21,8 @@ from open_r1.rewards.attacks import (
     other_golds,
     try_strategies,
 )
-from open_r1.rewards.judge import judged_by
-from open_r1.rewards.judge_stand_in import ObedientJudge
+from open_r1.rewards.judge.method import judged_by
+from open_r1.rewards.judge.stand_in import ObedientJudge
 from open_r1.rewards.registry import is_remote
 from open_r1.rewards.trl_adapter import BatchReward, RewardError, lost_gradings
 

@@ -18,7 +18,7 @@ from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, count_records, size_class
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
-from open_r1.rewards.judge_gold import JudgedRows
+from open_r1.rewards.judge.gold import JudgedRows
 from open_r1.rewards.places import PlaceStatistics, has_places, place_problems
 
 

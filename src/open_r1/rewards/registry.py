@@ -25,7 +25,7 @@ from open_r1.rewards.detection import (
     weighted_sum,
 )
 from open_r1.rewards.format import format_reward
-from open_r1.rewards.judge import check_judge, llm
+from open_r1.rewards.judge.method import check_judge, llm
 from open_r1.rewards.length import WRONG, length_reward
 from open_r1.rewards.math import parse_math, score_math
 from open_r1.rewards.multiple_choice import mcq, mcq_partial, parse_mcq

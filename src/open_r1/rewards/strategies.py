@@ -15,7 +15,7 @@ from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
-from open_r1.rewards.judge_strategies import (
+from open_r1.rewards.judge.strategies import (
     judge_command,
     judge_delimiter,
     judge_encoded,

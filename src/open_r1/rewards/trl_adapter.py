@@ -11,7 +11,6 @@ from typing import Any
 
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError
-from open_r1.rewards import judge
 from open_r1.rewards.custom import TRAINER_ARGUMENTS, check_reward, load_reward, parameter_names, user_file
 from open_r1.rewards.grading import (
     Grade,
@@ -22,7 +21,8 @@ from open_r1.rewards.grading import (
     grade_in_threads,
     grade_in_workers,
 )
-from open_r1.rewards.judge_group import asked_together
+from open_r1.rewards.judge.group import asked_together
+from open_r1.rewards.judge.method import judge_counts
 from open_r1.rewards.registry import MINIMA, is_remote
 from open_r1.rewards.sandbox import math_verify as verifier
 from open_r1.rewards.sandbox import worker_pool as workers
@@ -172,7 +172,7 @@ class BatchReward:
 
 def lost_gradings() -> dict[str, float]:
     """Numbers of gradings without a verdict in this process, as metrics; leaves out a kind without any."""
-    counts = {"grading": workers.grading_counts(), "judge": judge.judge_counts()}
+    counts = {"grading": workers.grading_counts(), "judge": judge_counts()}
     return {
         f"{kind}/{name}": float(count)
         for kind, stats in counts.items()

@@ -7,7 +7,7 @@ from accelerate.utils import gather_object
 from trl.extras.profiling import profiling_context
 
 from open_r1.models.generation_defaults import flags_alone
-from open_r1.rewards.judge import judge_metrics
+from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rewards.turns import completion_text
 from open_r1.rollout.batching import Pictured, groups_of, merge_images

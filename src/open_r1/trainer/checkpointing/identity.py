@@ -17,7 +17,7 @@ from open_r1.config.validation import rewards_of
 from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.record import Record
 from open_r1.redaction import redacted_values
-from open_r1.rewards.judge_settings import judge_facts
+from open_r1.rewards.judge.settings import judge_facts
 from open_r1.trainer.checkpointing.file_facts import (
     deepspeed_facts,
     model_facts,

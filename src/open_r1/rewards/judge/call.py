@@ -17,7 +17,7 @@ from open_r1.endpoint.client import EndpointAnswer, RequestFailed, scaled_down
 from open_r1.endpoint.verdict_cache import VerdictCache
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.judge_prompt import (
+from open_r1.rewards.judge.prompt import (
     JudgedQuestion,
     JudgeRequest,
     Marks,
@@ -26,9 +26,9 @@ from open_r1.rewards.judge_prompt import (
     decoy_question,
     single_request,
 )
-from open_r1.rewards.judge_screen import may_persuade
-from open_r1.rewards.judge_settings import JudgeSettings
-from open_r1.rewards.judge_tally import TALLY, Tally
+from open_r1.rewards.judge.screen import may_persuade
+from open_r1.rewards.judge.settings import JudgeSettings
+from open_r1.rewards.judge.tally import TALLY, Tally
 
 VERDICT_FORM = 2  # of prompts and verdicts; another one's cached verdicts do not count
 

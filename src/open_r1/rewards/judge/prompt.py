@@ -226,7 +226,7 @@ def read_verdict(reply: str, nonce: str, key: str = "equal") -> Any:
     True
     >>> read_verdict('{"nonce": "beef", "equal": true}', "c0de")
     Traceback (most recent call last):
-    open_r1.rewards.judge_prompt.NoVerdict: the judge replied with another nonce
+    open_r1.rewards.judge.prompt.NoVerdict: the judge replied with another nonce
     """
     try:
         verdict = parse_object(split_reasoning(reply)[1])

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from open_r1.data.record import Record
 from open_r1.endpoint.client import RequestFailed
-from open_r1.rewards.judge import current_judge, without_judge
-from open_r1.rewards.judge_call import Judge, ShownPictures
-from open_r1.rewards.judge_prompt import JudgedQuestion, Marks, NoVerdict, group_request
-from open_r1.rewards.judge_screen import speaks_up
-from open_r1.rewards.judge_settings import asks_in_groups
+from open_r1.rewards.judge.call import Judge, ShownPictures
+from open_r1.rewards.judge.method import current_judge, without_judge
+from open_r1.rewards.judge.prompt import JudgedQuestion, Marks, NoVerdict, group_request
+from open_r1.rewards.judge.screen import speaks_up
+from open_r1.rewards.judge.settings import asks_in_groups
 from open_r1.rewards.parsing.answer import final_text
 
 GROUP_ANSWERS, GROUP_CHARS = 16, 16_000  # of one call

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from open_r1.endpoint.client import EndpointAnswer
-from open_r1.rewards.judge_screen import visible_text
+from open_r1.rewards.judge.screen import visible_text
 
 _COMMAND = re.compile(
     r"ignore|equal|correct|grade|verdict|reply|reference|true|full (?:marks|points)|system|assistant"

@@ -1,13 +1,13 @@
 """The accuracy method `llm`: a model judges an answer by the gold answer or a rubric, and may see pictures. (VLM-R1)
 
-$OPENAI_BASE_URL, $OPENAI_API_KEY and $JUDGE_MODEL name the judge, $JUDGE_* how it is asked (`judge_settings`). It is
+$OPENAI_BASE_URL, $OPENAI_API_KEY and $JUDGE_MODEL name the judge, $JUDGE_* how it is asked (`settings`). It is
 the only method with I/O, and only for answers that are not the gold text.
 
 The model that writes a completion is rewarded by the verdict, so completions are treated as hostile. An answer in the
-form of a verdict is never asked about (`judge_screen`); what is asked about stands as data beside a random code that a
-verdict repeats, with a decoy that no answer can be right about (`judge_prompt`); an answer that the judge accepts and
+form of a verdict is never asked about (`screen`); what is asked about stands as data beside a random code that a
+verdict repeats, with a decoy that no answer can be right about (`prompt`); an answer that the judge accepts and
 that may have talked it into that is shown once more, with a reference of random letters, and paid only where the judge
-then refuses it. An answer without a valid verdict scores 0.0 and is counted (`judge_tally`).
+then refuses it. An answer without a valid verdict scores 0.0 and is counted (`tally`).
 """
 
 import os
@@ -23,12 +23,12 @@ from open_r1.data.record import Record
 from open_r1.endpoint.client import Endpoint, RequestFailed
 from open_r1.endpoint.verdict_cache import VerdictCache
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.judge_call import Judge, JudgeEndpoint, ShownPictures, asked_text, own_rubric
-from open_r1.rewards.judge_gold import verifiable_verdict
-from open_r1.rewards.judge_prompt import JudgedQuestion, Marks, NoVerdict, Persuaded, single_request
-from open_r1.rewards.judge_screen import forges_verdict, visible_text
-from open_r1.rewards.judge_settings import JudgeSettings, judge_prices, read_judge_settings
-from open_r1.rewards.judge_tally import TALLY, Tally
+from open_r1.rewards.judge.call import Judge, JudgeEndpoint, ShownPictures, asked_text, own_rubric
+from open_r1.rewards.judge.gold import verifiable_verdict
+from open_r1.rewards.judge.prompt import JudgedQuestion, Marks, NoVerdict, Persuaded, single_request
+from open_r1.rewards.judge.screen import forges_verdict, visible_text
+from open_r1.rewards.judge.settings import JudgeSettings, judge_prices, read_judge_settings
+from open_r1.rewards.judge.tally import TALLY, Tally
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
 

@@ -1,0 +1,1 @@
+"""The accuracy method `llm`: a model judges an answer."""
