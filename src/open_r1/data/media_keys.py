@@ -101,7 +101,7 @@ def media_problems(
             continue
         if not pictures or isinstance(value, (dict, list)) or key_kind(key) or _is_data_uri(value):
             for problem in _problems_at(key, key, value, where, pictures, folder, 0):
-                if not (pictures and "video" in key_words(key) and _names_frame(row)):
+                if not (pictures and "video" in key_words(key) and names_frame(row)):
                     yield problem
 
 
@@ -119,7 +119,7 @@ def _is_data_uri(value: object) -> bool:
     return isinstance(value, str) and value.startswith("data:")
 
 
-def _names_frame(row: Mapping[str, object]) -> bool:
+def names_frame(row: Mapping[str, object]) -> bool:
     """Whether a row says which frame of a video its picture is."""
     return any(isinstance(row[key], (int, float, str)) and key_words(key) & {"frame", "timestamp"} for key in row)
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from open_r1.data.gold_answers import gold_problems, shown_json
-from open_r1.data.media_keys import media_problems
+from open_r1.data.media_keys import media_problems, names_frame
 from open_r1.data.near_paths import relative_below
 from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Dialogue, Turn, row_format
 from open_r1.data.rubric import rubric_problems
 from open_r1.data.text_marks import mark_problems, unfilled
+from open_r1.data.videos import VIDEO_KEYS, Video, videos_of
 from open_r1.data.written_pictures import written_pictures
 from open_r1.errors import DataError, Problem, data_error, shorten
 
@@ -36,6 +37,7 @@ class Record:
     extra: Mapping[str, Any] = field(default_factory=dict)  # every other field of the row, for the rewards
     where: str = ""  # "train.jsonl:17"
     accu_reward_method: str | None = None
+    videos: tuple[Video, ...] = ()  # in the order of their `<video>` tags
 
     def with_extra(self, **fields: Any) -> "Record":
         """A copy whose `extra` also holds `fields` (such as image sizes, which need the open images)."""
@@ -59,7 +61,7 @@ def parse_row(
 
     >>> parse_row({"problem": "1+1?", "solution": 2, "level": "easy"}, "a.jsonl:3", 3)
     Record(id='3', images=(), folder='', turns=(Turn(role='user', text='1+1?'),), solution='2', \
-extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
+extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None, videos=())
     """
     if not isinstance(row, dict):
         raise data_error(
@@ -72,6 +74,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
     if (row_method or method) == "llm":  # other methods leave the field alone
         problems += rubric_problems(row, where)
     images = _attempt(problems, _images, row, where)
+    videos = () if images and names_frame(row) else _attempt(problems, videos_of, row, where)
     shape = _attempt(problems, row_format, row, where)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
     dialogue = _attempt(problems, _with_system, dialogue, row, where) if dialogue else None
@@ -82,20 +85,24 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None)
         if any(path[0] in "/f" for path in images):
             images = tuple(relative_below(path, folder) for path in images)
     if images is not None:
-        problems += media_problems(row, where, images, folder)
+        others = {key: value for key, value in row.items() if not (videos and key in VIDEO_KEYS)}
+        problems += media_problems(others, where, images, folder)
         problems += _turn_media(row, where)
     if dialogue is not None:
         if images == ():
             problems += written_pictures(dialogue.turns, where)
-        problems += mark_problems(dialogue.turns, where, len(images or ()))
+        problems += mark_problems(dialogue.turns, where, len(images or ()), len(videos or ()))
         if unfilled_gold := unfilled(dialogue.solution):
             problems.append(Problem(where, "solution", *unfilled_gold))
     if check_image is not None:
         problems += [problem for path in images or () if (problem := check_image(path, where))]
     if problems:
         raise DataError(problems)
-    extra = {key: value for key, value in row.items() if key not in _COMMON and key not in dialogue.fields}
-    return Record(identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method)
+    read = {*_COMMON, *dialogue.fields, *(VIDEO_KEYS if videos else ())}
+    extra = {key: value for key, value in row.items() if key not in read}
+    return Record(
+        identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method, videos
+    )
 
 
 def _with_system(dialogue: Dialogue, row: dict, where: str) -> Dialogue:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from open_r1.data.gold_answers import ANSWER_NAMES, CONVERT, is_text, only_answer, shown_json, solution_text
 from open_r1.errors import data_error, shorten
 
-IMAGE_TAG = "<image>"
+IMAGE_TAG, VIDEO_TAG = "<image>", "<video>"
 EXTERNAL_FIELDS = {"url", "path", "base64", "image_url"}  # of an image part: chat templates would fetch or read them
 QUESTION_NAMES = (
     "problem",
@@ -35,7 +35,7 @@ ROLES |= dict.fromkeys(("tool", "tool_response", "observation"), "tool")  # chat
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation; `text` keeps its `<image>` tags where the images belong."""
+    """One message of a conversation; `text` keeps its `<image>` and `<video>` tags where these belong."""
 
     role: str  # "system" | "user" | "assistant" | "tool", which answers a call of the assistant
     text: str

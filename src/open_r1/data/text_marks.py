@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from open_r1.data.gold_answers import CONVERT
 from open_r1.data.near_tags import NEAR_TAG, is_alone, marks_picture, tag_number
-from open_r1.data.row_formats import IMAGE_TAG, Turn
+from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG, Turn
 from open_r1.errors import Problem
 
 _NAMED = re.compile(r"<img>[^<>\n]{1,1000}</img>", re.I)  # Qwen-VL: the name of a picture in the text
@@ -29,10 +29,11 @@ _UNFILLED = re.compile(r"<ref-object>|<bbox>|<im_(?:start|end|patch)>")  # ms-sw
 _SURE = re.compile(r"<\||<\|?(?:image_?(?:pad|token|placeholder)|imagehere|img_context|start_of_image)", re.I)
 
 
-def mark_problems(turns: Sequence[Turn], where: str, pictures: int) -> Iterator[Problem]:
-    """The problem of each turn that holds a mark of another project; `pictures`: how many the row has."""
+def mark_problems(turns: Sequence[Turn], where: str, pictures: int, videos: int = 0) -> Iterator[Problem]:
+    """The problem of each turn that holds a mark of another project; `pictures` and `videos`: how many the row has."""
     for number, turn in enumerate(turns, 1):
         text = turn.text.replace(IMAGE_TAG, "")
+        text = text.replace(VIDEO_TAG, "") if videos else text
         if _SIGN.search(text):
             open_places = pictures > 0 and not any(IMAGE_TAG in other.text for other in turns)
             if found := _wrapped(turn.text, pictures) or _mark(text, pictures, open_places):

@@ -18,6 +18,7 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.errors import UsageError
+from open_r1.rollout.video_inputs import video_options, with_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +105,14 @@ def user_turn(text: str, pictures: int) -> Chat:
 
 
 def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None = None) -> Values:
-    """The processor's tensors for conversations with pictures."""
+    """The processor's tensors for conversations with pictures and videos."""
     fields = processor.apply_chat_template(
-        list(chats),
+        list(map(with_pixels, chats)),
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
+        processor_kwargs=video_options(chats),
         **(template or {}),
     )
     return {name: value for name, value in fields.items() if torch.is_tensor(value)}

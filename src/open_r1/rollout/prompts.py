@@ -21,10 +21,12 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 from transformers import ProcessorMixin
 
-from open_r1.data.chat import plain_messages
+from open_r1.data.chat import plain_messages, with_videos
 from open_r1.data.control_tokens import control_tokens, plain_twin
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
+from open_r1.data.video_files import load_videos
+from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import row_errors
 from open_r1.rollout.device_copies import fields_to_device, to_device
 from open_r1.rollout.image_tokens import refuse_missing_images
@@ -64,7 +66,8 @@ class Prompt:
 class Example:
     """A row with its pictures and prompt; `conversation` is text, with `<image>` for each picture.
 
-    `opening`: what an environment put at the end of the prompt, whose pictures stand behind the row's own.
+    `opening`: what an environment put at the end of the prompt, whose pictures stand behind the row's own; `videos`:
+    the sampled frames of each of the row's videos.
     """
 
     record: Record
@@ -72,6 +75,7 @@ class Example:
     pictures: list[Image.Image]
     prompt: Prompt
     opening: Sequence[AnswerPart] = ()
+    videos: Sequence[VideoFrames] = ()
 
     @property
     def own_pictures(self) -> list[Image.Image]:
@@ -89,7 +93,7 @@ class PromptLoader:
     `conversation(record, pictures)` returns chat messages with the pictures in place; `fields`: how the model takes
     what the processor makes; `template` holds options of the chat template; `view(row, pictures)` returns the pictures
     that are shown in place of a row's own; `opening(record, pictures)`, what an environment puts at the end of the
-    prompt.
+    prompt; `frames`: how videos are sampled.
     """
 
     def __init__(
@@ -102,8 +106,9 @@ class PromptLoader:
         template: dict[str, Any],
         view: Callable[[RowNumber, list[Image.Image]], list[Image.Image]] | None = None,
         opening: Opening | None = None,
+        frames: FrameSampling | None = None,
     ):
-        self.opening = opening
+        self.opening, self.frames = opening, frames or FrameSampling()
         self.record_of, self.conversation, self.processor, self.view = record_of, conversation, processor, view
         self.fields, self.workers, self.template, self.thread = fields, workers, template, threading.local()
         self.control_tokens = control_tokens(processor, template)
@@ -155,7 +160,7 @@ class PromptLoader:
 
     def request(self, example: Example, count: int, seed: int) -> Request:
         """The request to an engine with its own processor, with one token for each image."""
-        chat = self._chat(example.record, example.own_pictures, example.opening)
+        chat = self._chat(example.record, example.own_pictures, example.videos, example.opening)
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
@@ -168,19 +173,20 @@ class PromptLoader:
             pictures = load_images(records, workers=self.workers)
             if self.view is not None:
                 pictures = [self.view(row, own) for row, own in zip(unique.values(), pictures, strict=True)]
-        return dict(zip(unique, self.pool.map(self._example, records, pictures), strict=True))
+            videos = load_videos(records, self.frames, workers=self.workers)
+        return dict(zip(unique, self.pool.map(self._example, records, pictures, videos), strict=True))
 
     def _record(self, row: RowNumber) -> Record:
         with row_errors([f"row {row['row']} of the {row['split']} rows"], "row"):
             return self.record_of(row)
 
-    def _example(self, record: Record, pictures: list[Image.Image]) -> Example:
+    def _example(self, record: Record, pictures: list[Image.Image], videos: list[VideoFrames]) -> Example:
         with row_errors([record.where], "prompt"):
-            return self._processed(record, pictures)
+            return self._processed(record, pictures, videos)
 
     def _with_pictures(self, example: Example, pictures: Sequence[Image.Image]) -> Example:
         with row_errors([example.record.where], "prompt"):
-            chat = self.conversation(example.record, pictures)
+            chat = with_videos(self.conversation(example.record, pictures), example.videos)
             prompt = process_chat(self._own_processor(), chat, self.fields, self.template)
             if not torch.equal(prompt.ids, example.prompt.ids):
                 raise ValueError("another picture of the same size has other tokens in this processor")
@@ -192,24 +198,28 @@ class PromptLoader:
             self.thread.processor = copy.deepcopy(self.processor)
         return self.thread.processor
 
-    def _processed(self, record: Record, pictures: list[Image.Image]) -> Example:
+    def _processed(self, record: Record, pictures: list[Image.Image], videos: list[VideoFrames]) -> Example:
         processor = self._own_processor()
         self.control_tokens.refuse([record])
         opening = self.opening(record, pictures) if self.opening else ()
-        chat = self._chat(record, pictures, opening)
+        chat = self._chat(record, pictures, videos, opening)
         render = partial(processor.apply_chat_template, tokenize=False, **self.template)
         rendered = render(chat)
         self.control_tokens.refuse_made(record, rendered, render(plain_twin(chat)))
         prompt = process_chat(processor, chat, self.fields, self.template)
         shown = [*pictures, *pictures_of_parts(opening)]
         refuse_missing_images(record, prompt.ids, len(shown), self.fields, rendered)
-        return Example(record, plain_messages(chat), shown, prompt, opening)
+        return Example(record, plain_messages(chat), shown, prompt, opening, videos)
 
     def _chat(
-        self, record: Record, pictures: Sequence[Image.Image], opening: Sequence[AnswerPart]
+        self,
+        record: Record,
+        pictures: Sequence[Image.Image],
+        videos: Sequence[VideoFrames],
+        opening: Sequence[AnswerPart],
     ) -> list[dict[str, Any]]:
-        """A row's chat messages with its pictures, and what an environment puts at the end of them."""
-        return with_opening(self.conversation(record, pictures), opening, self.control_tokens)
+        """A row's chat messages with its pictures and videos, and what an environment puts at the end of them."""
+        return with_opening(with_videos(self.conversation(record, pictures), videos), opening, self.control_tokens)
 
 
 def row_numbers(records: Sequence[Record], split: str) -> Dataset:

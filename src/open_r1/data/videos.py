@@ -1,0 +1,75 @@
+"""The videos of a row: where their frames come from, and which of them are shown. (torch-free)"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image
+
+from open_r1.data.gold_answers import shown_json
+from open_r1.errors import data_error
+
+VIDEO_KEYS = ("video", "videos")
+FRAME_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of a row, as the row names it.
+
+    `paths`: one video file, or, with `of_frames`, the pictures of its frames in order; relative to the row's folder.
+    `start` and `end`: the seconds of the file between which it is shown, None for its begin and its end. `fps`: frames
+    that are sampled in a second, or, with `of_frames`, the rate at which the pictures were taken; `nframes`: how many
+    are sampled, in place of a rate. None leaves both to the run's flags.
+    """
+
+    paths: tuple[str, ...]
+    of_frames: bool = False
+    start: float | None = None
+    end: float | None = None
+    fps: float | None = None
+    nframes: int | None = None
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """How many frames of a video a run shows: `fps` a second, at most `max_frames`, each of at most `max_pixels`."""
+
+    fps: float = 2.0
+    max_frames: int = 32
+    max_pixels: int = 128 * 28 * 28
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """The sampled frames of a video, T of H x W pixels.
+
+    `pixels`: (T, H, W, 3) uint8, RGB, upright. `seconds`: T times since the begin of the file, ascending. `span`: the
+    seconds that the frames stand for, so that T / span is their rate.
+    """
+
+    pixels: np.ndarray
+    seconds: tuple[float, ...]
+    span: float
+
+    def pictures(self) -> Iterator[Image.Image]:
+        """The frames as RGB pictures, in order."""
+        yield from map(Image.fromarray, self.pixels)
+
+
+def videos_of(row: dict, where: str) -> tuple[Video, ...]:
+    """The videos of a row, in order. Raises DataError for what names none."""
+    value = next((row[key] for key in VIDEO_KEYS if row.get(key) is not None), [])
+    entries = [value] if isinstance(value, str) or _are_frames(value) else value
+    if not isinstance(entries, list) or not all(isinstance(entry, str) or _are_frames(entry) for entry in entries):
+        raise data_error(
+            where, "video", shown_json(value), "a path or a list of paths", "write paths below the folder"
+        )
+    return tuple(Video((e,)) if isinstance(e, str) else Video(tuple(e), of_frames=True) for e in entries)
+
+
+def _are_frames(value: object) -> bool:
+    """Whether a value lists the pictures of one video's frames."""
+    paths = value if isinstance(value, list) and value else [None]
+    return all(isinstance(path, str) and PurePath(path).suffix.lower() in FRAME_ENDINGS for path in paths)
