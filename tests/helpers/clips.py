@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+
 from helpers.repository import REPO
 
 WAYS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
