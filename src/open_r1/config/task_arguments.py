@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from open_r1.data.geometry.coordinates import SPACES
+from open_r1.data.videos import FrameSampling
 from open_r1.tasks.find import TASK_HELP
 
 
@@ -95,7 +96,28 @@ class TaskArguments:
         default=False,
         metadata={"help": "Train the language model only; vision tower and its projector stay as they are."},
     )
-    image_workers: int = field(default=4, metadata={"help": "Threads that open images."})
+    video_fps: float = field(
+        default=FrameSampling.fps,
+        metadata={"help": "Frames a second that are shown of a video; a row's own fps or nframes wins."},
+    )
+    video_max_frames: int = field(
+        default=FrameSampling.max_frames,
+        metadata={"help": "Most frames of a video: from a longer one as many, evenly spaced. An even number."},
+    )
+    video_max_pixels: int = field(
+        default=FrameSampling.max_pixels,
+        metadata={"help": "Largest area in pixels of a video's frame; larger ones are scaled down."},
+    )
+    video_cache_gb: float = field(
+        default=0.0,
+        metadata={
+            "help": "Disk space for the sampled frames of videos, which later epochs and runs then read and do not "
+            "decode, below $OPEN_R1_CACHE or ~/.cache/open_r1; 0 keeps none."
+        },
+    )
+    image_workers: int = field(
+        default=4, metadata={"help": "Threads that open images, and processes that decode videos."}
+    )
     rollout_groups: int = field(
         default=2,
         metadata={"help": "Groups of each generation written to rollouts.jsonl, with their images; 0 for none."},

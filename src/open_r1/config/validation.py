@@ -19,6 +19,7 @@ from open_r1.config.row_flags import check_row_choice
 from open_r1.config.task_arguments import HubArguments, JsonlArguments, TaskArguments
 from open_r1.config.tool_flags import check_tools
 from open_r1.config.training_arguments import GRPOArguments
+from open_r1.config.video_flags import check_videos
 from open_r1.config.vision_flags import check_noisy_rollouts, check_perception, check_vision_probe
 from open_r1.data.paths import split_paths
 from open_r1.errors import look_up
@@ -146,8 +147,10 @@ def check_limit(training: Any) -> None:
 
 
 def check_task_flags(data: TaskArguments) -> None:
-    """Refuse an unknown task and a prompt template of no use; a file's becomes its text. Raises ValueError."""
+    """Refuse an unknown task, a prompt template of no use and videos without frames; a template's file becomes its
+    text. Raises ValueError."""
     find_task(data.task_type, flag="--task_type")
+    check_videos(data)
     if data.prompt_template is not None:
         data.prompt_template = read_template(data.prompt_template)
 

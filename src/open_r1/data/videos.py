@@ -11,6 +11,7 @@ from open_r1.data.gold_answers import shown_json
 from open_r1.errors import data_error
 
 VIDEO_KEYS = ("video", "videos")
+FRAME_FACTOR = 2  # frames are sampled in pairs, which Qwen makes into one step of tokens
 FRAME_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 

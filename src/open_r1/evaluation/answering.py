@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel, ProcessorMixin
 
+from open_r1.config.video_flags import frame_sampling
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
@@ -131,7 +132,8 @@ def loader_of(
         template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
         fields, color = prompt_fields(processor, model, template), mean_color(processor)
         shown, opening = viewer(donors, color), opening_of(toolbox)
-        return PromptLoader(record_of, conversation, processor, fields, workers, template, shown, opening)
+        frames = frame_sampling(settings)
+        return PromptLoader(record_of, conversation, processor, fields, workers, template, shown, opening, frames)
 
     return loader
 

@@ -8,9 +8,11 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from open_r1.config.video_flags import check_videos
 from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import data_files, split_paths
+from open_r1.data.videos import FrameSampling
 from open_r1.errors import UsageError
 from open_r1.evaluation.views import OWN
 from open_r1.report.next_steps import TOOL_FLAGS
@@ -26,11 +28,14 @@ BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
 # Fields that change no answer and no score. All others do, so predictions with other values are not continued.
 WITHOUT_EFFECT = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
 WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
+WITHOUT_EFFECT |= {"video_cache_gb"}
 # Fields that a survey alone sets; recorded where they are not their default: evaluations made without them go on.
 OF_SURVEYS = {"view", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
 # Fields of evaluations with tools, recorded as those of surveys are.
 OF_TOOLS = set(TOOL_FLAGS)
+# Fields of evaluations with videos, recorded likewise.
+OF_VIDEOS = {"video_fps", "video_max_frames", "video_max_pixels"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class EvaluationSettings:
     max_pixels: int | None = None
     min_pixels: int | None = None
     max_anyres_num: int | None = None
+    video_fps: float = FrameSampling.fps
+    video_max_frames: int = FrameSampling.max_frames
+    video_max_pixels: int = FrameSampling.max_pixels
+    video_cache_gb: float = 0.0
     box_space: str | None = None
     fields: str | None = None
     limit: int | None = None
@@ -94,7 +103,7 @@ class EvaluationSettings:
         """The settings that change an answer or its score: predictions with other values are not continued."""
         plain = {f.name: f.default if f.default is not MISSING else {} for f in fields(self)}
         values = {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
-        recorded = {n: v for n, v in values.items() if n not in OF_SURVEYS | OF_TOOLS or v != plain[n]}
+        recorded = {n: v for n, v in values.items() if n not in OF_SURVEYS | OF_TOOLS | OF_VIDEOS or v != plain[n]}
         return json.loads(json.dumps(recorded))
 
 
@@ -156,6 +165,10 @@ def add_answer_flags(parser: argparse.ArgumentParser, task: str | None = None) -
     add("--max_pixels", type=int, help="largest image area after resizing (default: the checkpoint's)")
     add("--min_pixels", type=int, help="smallest image area after resizing (default: the checkpoint's)")
     add("--max_anyres_num", type=int, help="most tiles an image (InternVL; default: the checkpoint's)")
+    add("--video_fps", type=float, help="frames a second of a video (default: the checkpoint's, else 2)")
+    add("--video_max_frames", type=int, help="most frames of a video (default: the checkpoint's, else 32)")
+    add("--video_max_pixels", type=int, help="largest area of a frame (default: the checkpoint's, else 100352)")
+    add("--video_cache_gb", type=float, default=0.0, help="disk space for sampled frames of videos; 0: none kept")
     add("--box_space", choices=SPACES, help="of the model's boxes (default: the checkpoint's, else the family's)")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     add("--device", default="auto", help="auto, cpu, cuda:0, ...")
@@ -190,6 +203,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
             "prompt_mode": args.prompt_mode or recipe.prompt_mode or "think",
             "max_completion_length": args.max_completion_length or recipe.max_completion_length or COMPLETION,
             "max_anyres_num": args.max_anyres_num or recipe.max_anyres_num,
+            **video_settings(args, recipe),
             "box_space": args.box_space or recipe.box_space,
             "temperature": args.temperature if args.temperature is not None else float(args.num_samples > 1),
             "batch_size": args.batch_size or BATCH_SIZES[args.backend],
@@ -197,6 +211,20 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     )
     check_settings(settings)
     return settings
+
+
+def video_settings(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """How videos are sampled: by the flags, else as the checkpoint was trained, else by default."""
+    plain = FrameSampling()
+    return {
+        "video_fps": _first(args.video_fps, recipe.video_fps, plain.fps),
+        "video_max_frames": _first(args.video_max_frames, recipe.video_max_frames, plain.max_frames),
+        "video_max_pixels": _first(args.video_max_pixels, recipe.video_max_pixels, plain.max_pixels),
+    }
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
 
 
 def task_words(args: argparse.Namespace, recipe: Recipe) -> str:
@@ -239,6 +267,7 @@ def check_settings(settings: EvaluationSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, expected at least 1")
+    check_videos(settings)
     if settings.backend != "vllm" and (settings.tensor_parallel_size > 1 or settings.max_model_len):
         raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
 

@@ -5,6 +5,7 @@ and another size. The processor's own file holds the pixel limits. (torch-free)
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.model_place import refuse_no_model
+from open_r1.data.videos import FRAME_FACTOR
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import METHODS
@@ -33,6 +35,9 @@ class Recipe:
     base_model: str | None = None
     prompt_template: str | None = None
     box_space: str | None = None
+    video_fps: float | None = None
+    video_max_frames: int | None = None
+    video_max_pixels: int | None = None
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -91,6 +96,9 @@ VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "base_model": ("a hub name or a folder", lambda value: isinstance(value, str)),
     "prompt_template": ("a text with {question} once", lambda value: str(value).count(SLOT) == 1),
     "box_space": (f"one of {', '.join(SPACES)}", lambda value: value in SPACES),
+    "video_fps": ("frames a second", lambda value: type(value) in (int, float) and 0 < value < math.inf),
+    "video_max_frames": ("an even number of frames", lambda value: _is_count(value) and value % FRAME_FACTOR == 0),
+    "video_max_pixels": ("an area in pixels", _is_count),
 }
 
 

@@ -17,6 +17,7 @@ from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import rewards_of
+from open_r1.config.video_flags import refuse_no_videos
 from open_r1.config.vision_flags import refuse_no_pictures
 from open_r1.data.prompt_length import no_problems, refuse_unusable_prompts
 from open_r1.data.record import Record
@@ -60,6 +61,7 @@ def run_grpo(
     training.reward_weights = reward_weights_of(task, training)
     refuse_too_few_rows(len(records), training)
     refuse_no_pictures(records, training)
+    refuse_no_videos(records, task)
     with only_run(training):
         processor = load_processor(model_args, task, training.trust_remote_code)
         resume = plan_resume(records, task, training, model_args, processor)

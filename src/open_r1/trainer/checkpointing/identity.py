@@ -69,7 +69,7 @@ MAY_DIFFER: dict[str, str] = {
     "what is computed once or again, exact either way": (
         "shared_prefix prefill_once skip_zero_advantages reuse_old_logps reuse_vision_features "
         "tokens_per_forward gradient_checkpointing gradient_checkpointing_kwargs activation_offloading use_cache "
-        "torch_empty_cache_steps ds3_gather_for_generation"
+        "video_cache_gb torch_empty_cache_steps ds3_gather_for_generation"
     ),
 }
 
@@ -88,7 +88,8 @@ SHAPING: dict[str, str] = {
         "router_aux_loss_coef neftune_noise_alpha eos_token pad_token"
     ),
     "pictures and rows": (
-        "min_pixels max_pixels max_anyres_num seed data_seed shuffle_dataset dataloader_drop_last "
+        "min_pixels max_pixels max_anyres_num video_fps video_max_frames video_max_pixels "
+        "seed data_seed shuffle_dataset dataloader_drop_last "
         "dataloader_in_order train_sampling_strategy accelerator_config dataset_text_field dataset_kwargs "
         "dataset_num_proc max_length truncation_mode packing packing_strategy padding_free pad_to_multiple_of"
     ),

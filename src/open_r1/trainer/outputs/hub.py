@@ -106,6 +106,9 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
         max_completion_length=getattr(training, "max_completion_length", None),
         max_anyres_num=task.max_anyres_num,
         box_space=task.box_space,
+        video_fps=task.video_fps,
+        video_max_frames=task.video_max_frames,
+        video_max_pixels=task.video_max_pixels,
         base_model=model_args.model_name_or_path,
     )
 

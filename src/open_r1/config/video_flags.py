@@ -1,0 +1,55 @@
+"""The flags of videos: refused where they could not act, and made into what reads the frames."""
+
+from collections.abc import Iterable
+from math import inf
+from typing import Protocol
+
+from open_r1.data.record import Record
+from open_r1.data.videos import FRAME_FACTOR, FrameSampling
+from open_r1.errors import UsageError
+
+LEAST_PIXELS = 28 * 28  # of a frame: one token of Qwen2-VL
+BY_DEFAULT = FrameSampling()
+
+
+class VideoSettings(Protocol):
+    """What holds the flags of videos: those of a training script, or the settings of an evaluation."""
+
+    video_fps: float
+    video_max_frames: int
+    video_max_pixels: int
+    video_cache_gb: float
+
+
+def frame_sampling(settings: VideoSettings) -> FrameSampling:
+    """How the flags say that videos are sampled."""
+    return FrameSampling(settings.video_fps, settings.video_max_frames, settings.video_max_pixels)
+
+
+def check_videos(settings: VideoSettings) -> None:
+    """Refuse rates, numbers and areas that no video could have. Raises UsageError, a ValueError."""
+    fps, frames, pixels = settings.video_fps, settings.video_max_frames, settings.video_max_pixels
+    if not 0 < fps < inf:
+        raise UsageError(f"--video_fps: got {fps:g}, expected frames a second above 0, such as {BY_DEFAULT.fps:g}")
+    if frames < FRAME_FACTOR or frames % FRAME_FACTOR:
+        raise UsageError(
+            f"--video_max_frames: got {frames}, expected an even number of at least {FRAME_FACTOR}, since frames make "
+            f"tokens in pairs, such as {BY_DEFAULT.max_frames}"
+        )
+    if pixels < LEAST_PIXELS:
+        raise UsageError(f"--video_max_pixels: got {pixels}, expected at least {LEAST_PIXELS}, a frame of 28 x 28")
+    if not 0 <= settings.video_cache_gb < inf:
+        raise UsageError(f"--video_cache_gb: got {settings.video_cache_gb:g}, expected 0 for none, or a disk space")
+
+
+def refuse_no_videos(records: Iterable[Record], settings: VideoSettings) -> None:
+    """Raises UsageError where a flag is about videos and no row has one."""
+    acting = {
+        "video_fps": settings.video_fps != BY_DEFAULT.fps,
+        "video_max_frames": settings.video_max_frames != BY_DEFAULT.max_frames,
+        "video_max_pixels": settings.video_max_pixels != BY_DEFAULT.max_pixels,
+        "video_cache_gb": settings.video_cache_gb > 0,
+    }
+    flags = [f"--{name}" for name, acts in acting.items() if acts]
+    if flags and not any(record.videos for record in records):
+        raise UsageError(f"{flags[0]}: got rows without any video, expected some with videos; leave it out")

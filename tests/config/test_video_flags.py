@@ -1,0 +1,70 @@
+"""The flags of videos: what no video could have is refused, as are flags about videos beside rows without any."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from open_r1 import sft_jsonl
+from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.config.video_flags import frame_sampling, refuse_no_videos
+from open_r1.data.record import Record
+from open_r1.data.videos import FrameSampling, Video
+from open_r1.errors import UsageError
+from open_r1.evaluation.cli import parser_of
+from open_r1.evaluation.settings import settings_of
+from open_r1.tasks.recipe import Recipe
+
+NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output_dir", "/tmp/o", "--use_cpu", "true"]
+ROWS = [Record("1", (), "", (), ""), Record("2", (), "", (), "", videos=(Video(("a.mp4",)),))]
+
+
+@pytest.mark.parametrize("script", [lambda words: parse(JsonlArguments, words), sft_jsonl.parse_sft])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--video_fps 0", "--video_fps: got 0, expected frames a second above 0, such as 2"),
+        ("--video_fps inf", "--video_fps: got inf, expected frames a second"),
+        ("--video_max_frames 7", "--video_max_frames: got 7, expected an even number of at least 2"),
+        ("--video_max_frames 0", "--video_max_frames: got 0, expected an even number of at least 2"),
+        ("--video_max_pixels 100", "--video_max_pixels: got 100, expected at least 784"),
+        ("--video_cache_gb -1", "--video_cache_gb: got -1, expected 0 for none"),
+    ],
+)
+def test_what_no_video_could_have_is_refused_through_the_script(capsys, script, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        script([*NEEDED, *flags.split()])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_the_flags_are_the_sampling_of_a_run():
+    task, _, _ = parse(JsonlArguments, [*NEEDED, "--video_fps", "4", "--video_max_frames", "8"])
+    assert frame_sampling(task) == FrameSampling(fps=4.0, max_frames=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("video_fps", 3.0), ("video_max_frames", 8), ("video_max_pixels", 9_000), ("video_cache_gb", 1.0)],
+)
+def test_a_flag_about_videos_needs_rows_with_some(name, value):
+    plain = {"video_fps": 2.0, "video_max_frames": 32, "video_max_pixels": 100_352, "video_cache_gb": 0.0}
+    refuse_no_videos(ROWS[:1], Namespace(**plain))
+    changed = Namespace(**plain | {name: value})
+    refuse_no_videos(ROWS, changed)
+    with pytest.raises(UsageError, match=f"^--{name}: got rows without any video"):
+        refuse_no_videos(ROWS[:1], changed)
+
+
+def test_an_evaluation_samples_as_the_checkpoint_was_trained_unless_told(tmp_path):
+    model, rows, out = tmp_path / "m", tmp_path / "a.jsonl", tmp_path / "out"
+    model.mkdir()
+    rows.touch()
+    Recipe("digits", video_fps=1.0, video_max_frames=8).save(model)
+    words = ["--model", str(model), "--data_file_paths", str(rows), "--output_dir", str(out)]
+    sampled = lambda *flags: frame_sampling(settings_of(parser_of(None).parse_args([*words, *flags])))  # noqa: E731
+    assert sampled() == FrameSampling(1.0, 8)
+    assert sampled("--video_fps", "2", "--video_max_pixels", "9000") == FrameSampling(2.0, 8, 9000)
+    with pytest.raises(UsageError, match="--video_max_frames: got 3"):
+        sampled("--video_max_frames", "3")
+    assert Path(out).exists() is False
