@@ -15,6 +15,7 @@ from open_r1.tasks.gui import GUI
 from open_r1.tasks.hinted_counting import HINTED_COUNTING
 from open_r1.tasks.math import MATH
 from open_r1.tasks.mixture import MIXTURE
+from open_r1.tasks.motion import MOTION
 from open_r1.tasks.rec import REC
 from open_r1.tasks.seg import SEG
 from open_r1.tasks.task import Task
@@ -31,6 +32,7 @@ TASKS: dict[str, Task] = {
     "hinted_counting": HINTED_COUNTING,
     "math": MATH,
     "mixture": MIXTURE,
+    "motion": MOTION,
     "od": OD,
     "rec": REC,
     "seg": SEG,

@@ -9,13 +9,15 @@ from PIL import Image
 
 from open_r1.data.chat import PROMPTS
 from open_r1.data.record import Record
+from open_r1.data.videos import VideoFrames
 
 
 @dataclass(frozen=True)
 class TaskQuestion:
-    """One question about an example's pictures, and its gold answer.
+    """One question about an example's pictures and videos, and its gold answer.
 
-    Pictures stand at the question's `<image>` tags, or first where it has none. The rewards get the `extra` fields.
+    They stand at the question's `<image>` and `<video>` tags, or first where it has none. The rewards get the `extra`
+    fields.
     """
 
     question: str
@@ -25,10 +27,11 @@ class TaskQuestion:
 
 @dataclass(frozen=True)
 class DrawnExample:
-    """Pictures and the questions about them; each question becomes a row."""
+    """Pictures and videos, and the questions about them; each question becomes a row."""
 
     images: tuple[Image.Image, ...]
     questions: tuple[TaskQuestion, ...]
+    videos: tuple[VideoFrames, ...] = ()
 
 
 class Generator(Protocol):
