@@ -15,7 +15,7 @@ from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError
 from open_r1.models.loading import load_processor
 from open_r1.rollout.annotation import annotator, box_frame
-from open_r1.rollout.image_tokens import ImageTokenSampled, count_runs, refuse_image_tokens, refuse_missing_images
+from open_r1.rollout.image_tokens import ImageTokenSampled, count_runs, refuse_image_tokens, refuse_missing_media
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import PromptLoader
 from open_r1.trainer.sft_batches import Collator
@@ -28,12 +28,12 @@ def test_no_family_raises_a_false_alarm(family):
     for pictures in range(4):
         ids = families.prompt(model, pictures, text=9, seed=pictures)["input_ids"][0]
         assert (count_runs(ids, {families.IMAGE}) == 0) == (pictures == 0)
-        refuse_missing_images(RECORD, ids, pictures, fields, "it need not be looked at")
+        refuse_missing_media(RECORD, ids, pictures, fields, "it need not be looked at")
         if pictures:
             with pytest.raises(DataError, match=r"a\.jsonl:7: images: got image tokens for 0 of"):
-                refuse_missing_images(RECORD, ids[ids != families.IMAGE], pictures, fields, "")
+                refuse_missing_media(RECORD, ids[ids != families.IMAGE], pictures, fields, "")
             with pytest.raises(DataError, match=r"a\.jsonl:7: prompt: got \d+ run"):
-                refuse_missing_images(RECORD, ids, 0, fields, "")
+                refuse_missing_media(RECORD, ids, 0, fields, "")
 
 
 RECORD = Record("7", ("a.png",), "", (Turn("user", "What?"),), "1", where="a.jsonl:7")
@@ -42,9 +42,9 @@ RECORD = Record("7", ("a.png",), "", (Turn("user", "What?"),), "1", where="a.jso
 def test_pictures_side_by_side_are_one_run_and_no_false_alarm():
     fields = PromptFields(image_ids=frozenset({7}), placeholder="<image>")
     ids = torch.tensor([1, 7, 7, 7, 7, 2])
-    refuse_missing_images(RECORD, ids, 2, fields, "a<image><image>b")
+    refuse_missing_media(RECORD, ids, 2, fields, "a<image><image>b")
     with pytest.raises(DataError, match="got image tokens for 1 of 2 picture"):
-        refuse_missing_images(RECORD, ids, 2, fields, "a<image>b")
+        refuse_missing_media(RECORD, ids, 2, fields, "a<image>b")
 
 
 NO_PICTURES = "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}"
@@ -76,7 +76,7 @@ def test_a_look_at_a_prompt_takes_microseconds():
 
     def look() -> None:
         for _ in range(200):
-            refuse_missing_images(RECORD, ids, 1, fields, "")
+            refuse_missing_media(RECORD, ids, 1, fields, "")
 
     assert cpu_seconds(look, 0.2) < 0.2  # a millisecond a prompt
 

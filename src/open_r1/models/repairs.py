@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-Forward = Callable[..., torch.Tensor]
+from open_r1.models.video_positions import count_all_channels
+
+Forward = Callable[..., Any]
 _repaired: set[type[torch.nn.Module]] = set()
 
 
@@ -69,4 +71,7 @@ REPAIRS: dict[str, tuple[str, Callable[[Forward], Forward]]] = {  # class -> its
     "AriaModel": ("get_image_features", take_pixels_in_own_type),
     "Kimi_K25Model": ("get_image_features", take_pixels_in_own_type),
     "Llama4ForConditionalGeneration": ("get_image_features", take_pixels_in_own_type),
+    "Qwen2VLModel": ("get_rope_index", count_all_channels),
+    "Qwen2_5_VLModel": ("get_rope_index", count_all_channels),
+    "Ernie4_5_VLMoeModel": ("get_rope_index", count_all_channels),
 }

@@ -66,18 +66,19 @@ def rows_with_turns(prompts: Sequence[Prompt], turns: Sequence[ToolTurns | None]
 
 
 def merge_images(prompts: Sequence[Pictured], packed: bool) -> dict[str, torch.Tensor]:
-    """Image fields of several prompts, or turns of tools, for one forward pass over rows or over one `packed` row.
+    """Fields of pictures and videos of several prompts, or turns of tools, for one forward pass over rows or over one
+    `packed` row; a prompt has those of what it shows.
 
     They are joined on the dimension that `Prompt.joins` names; the others are padded with zeros, as processors do.
     Fields with a row for each prompt (Idefics3) have rows of zeros for prompts without images, which models drop.
     """
     illustrated = [prompt for prompt in prompts if prompt.images]
     merged: dict[str, torch.Tensor] = {}
-    for name, like in illustrated[0].images.items() if illustrated else ():
+    for name in dict.fromkeys(name for prompt in illustrated for name in prompt.images):
         join = illustrated[0].joins.get(name, Join())
-        of_each = [prompt.images[name] for prompt in illustrated]
+        of_each = [prompt.images[name] for prompt in illustrated if name in prompt.images]
         if join.by_rows and not packed:
-            empty = torch.zeros_like(like.narrow(join.row, 0, 1))
+            empty = torch.zeros_like(of_each[0].narrow(join.row, 0, 1))
             of_each = [prompt.images.get(name, empty) for prompt in prompts]
         merged[name] = pad_cat(of_each, join.row if packed else join.batch)
     return merged

@@ -1,7 +1,7 @@
-"""Check image tokens: each picture of a prompt has a run of them, and completions have none.
+"""Check image tokens: each picture and video of a prompt has a run of them, and completions have none.
 
-A chat template that drops pictures gives a prompt without them and no error; an image token in a completion would be
-scored as if a picture stood there.
+A chat template that drops pictures or videos gives a prompt without them and no error; an image token in a completion
+would be scored as if a picture stood there.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from open_r1.data.record import Record
+from open_r1.data.videos import VideoFrames
 from open_r1.errors import DataError, Problem, RunEnded, UsageError
 from open_r1.rollout.processor_fields import PromptFields
 
@@ -19,6 +20,7 @@ REMEDY = (
     "take the instruct variant of the model, whose chat template writes an image where a message has one, or correct "
     "the template"
 )
+VIDEO_REMEDY = "add --video_form frames, or correct the chat template, which writes no video where a message has one"
 
 # of transformers' models: "Image features and image tokens do not match, tokens: 1152, features: 2048"
 MISMATCH = re.compile(r"features and (?:\w+ )*tokens do not match\D+(\d+)\D+(\d+)")
@@ -34,21 +36,52 @@ def count_runs(ids: torch.Tensor, tokens: Collection[int]) -> int:
     return int(is_token[0]) + int((is_token[1:] & ~is_token[:-1]).sum()) if len(ids) else 0
 
 
-def refuse_missing_images(record: Record, ids: torch.Tensor, pictures: int, fields: PromptFields, text: str) -> None:
-    """Raises DataError where `ids` (P,) have fewer runs of image tokens than `pictures`, or any without pictures.
+def refuse_missing_media(
+    record: Record,
+    ids: torch.Tensor,
+    pictures: int,
+    fields: PromptFields,
+    text: str,
+    videos: Sequence[VideoFrames] = (),
+) -> None:
+    """Raises DataError where `ids` (P,) have fewer runs of image tokens than `pictures`, or of video tokens than
+    `videos`, or any without them.
 
-    A picture may have several runs (tiles). Several pictures may share one, where a template writes them side by side
-    without framing tokens (LLaVA-OneVision): then what it writes for a picture is counted in its `text`.
+    A picture may have several runs (tiles), and a video one for each frame, perhaps of image tokens. Several pictures
+    may share one, where a template writes them side by side without framing tokens (LLaVA-OneVision): then what it
+    writes for a picture is counted in its `text`.
     """
-    runs = count_runs(ids, fields.image_ids)
-    if pictures == 0 and runs:
-        got, remedy = f"{runs} run(s) of the model's image token in a text row", "remove that token from the text"
-        raise DataError([Problem(record.where, "prompt", got, "none", remedy)])
-    if runs >= pictures:
+    if fields.video_form == "frames":
+        pictures, videos = pictures + sum(len(video.pixels) for video in videos), ()
+    if videos and fields.video_ids & fields.image_ids:  # frames are written as pictures are
+        _refuse_missing(record, ids, pictures + len(videos), fields.image_ids, "", text, "picture(s) and video(s)")
         return
-    if runs == 0 or text.count(fields.placeholder) < pictures:
-        got = f"image tokens for {runs} of {pictures} picture(s)"
-        raise DataError([Problem(record.where, "images", got, "some for each: the others are not seen", REMEDY)])
+    _refuse_missing(record, ids, pictures, fields.image_ids, fields.placeholder, text, "picture(s)")
+    _refuse_missing(record, ids, len(videos), fields.video_ids, fields.video_placeholder, text, "video(s)")
+
+
+def _refuse_missing(
+    record: Record, ids: torch.Tensor, shown: int, tokens: Collection[int], placeholder: str, text: str, media: str
+) -> None:
+    """Raises DataError where so many pictures or videos do not have their tokens."""
+    runs = count_runs(ids, tokens)
+    if shown == 0 and runs:
+        medium = "video" if media == "video(s)" else "image"
+        got, remedy = f"{runs} run(s) of the model's {medium} token in a text row", "remove that token from the text"
+        raise DataError([Problem(record.where, "prompt", got, "none", remedy)])
+    if runs >= shown or (runs and placeholder and text.count(placeholder) >= shown):
+        return
+    of_videos = media == "video(s)"
+    field, remedy = ("video", VIDEO_REMEDY) if of_videos else ("images", REMEDY)
+    got = f"{'video' if of_videos else 'image'} tokens for {runs} of {shown} {media}"
+    raise DataError([Problem(record.where, field, got, "some for each: the others are not seen", remedy)])
+
+
+def refuse_mixture(record: Record, pictures: int, videos: int, fields: PromptFields) -> None:
+    """Raises DataError for a row with pictures and videos where the processor does not take both together."""
+    if pictures and videos and fields.why_unmixed:
+        got, remedy = f"{pictures} picture(s) beside {videos} video(s)", "add --video_form frames"
+        raise DataError([Problem(record.where, "video", got, f"no picture: {fields.why_unmixed}", remedy)])
 
 
 @contextmanager

@@ -1,15 +1,15 @@
 """What each field of a processor's output counts, found by trying the processor; no name of a family or a field.
 
-The processor is given conversations that differ in one thing: a longer text, a second picture of the same size, a
-second conversation. A field that grows with the text is one of tokens; the dimension of a field that doubles with the
-pictures is the one on which fields of pictures are joined. Values that the model's `forward` does not name are left
-out, and so are those that training makes itself, such as `labels`.
+The processor is given conversations that differ in one thing: a longer text, a second picture or video of the same
+size, a second conversation. A field that grows with the text is one of tokens; the dimension of a field that doubles
+with the pictures is the one on which fields of pictures are joined. Values that the model's `forward` does not name
+are left out, and so are those that training makes itself, such as `labels`.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
+from open_r1.data.video_inputs import as_frames, grey_video, video_options, with_pixels
 from open_r1.errors import UsageError
-from open_r1.rollout.video_inputs import video_options, with_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +26,23 @@ Values = Mapping[str, torch.Tensor]
 Chat = list[dict[str, Any]]
 # arguments of a forward pass over tokens that training makes, whatever a processor says of them
 OURS = {"input_ids", "attention_mask", "position_ids", "labels", "shift_labels", "inputs_embeds", "past_key_values"}
-SIDES = (96, 64)  # pixels of the pictures that are tried
+SIDES = (96, 64)  # pixels of the pictures and frames that are tried
+TRIED_FRAMES, TRIED_SPAN = 4, 2.0  # of the videos that are tried
+ROPE_NAMES = {"second_per_grids": "video_second_per_grid"}  # what Omni's count of positions calls a processor's field
 
 
 @dataclass(frozen=True)
 class Join:
-    """The dimension on which an image field of two pictures is joined.
+    """The dimension on which a field of two pictures, or of two videos, is joined.
 
     `row`: within one conversation; `batch`: of several conversations. Where both are the same, the field lists images,
-    tiles or patches; where they differ (Idefics3), it holds a row of images for each conversation.
+    tiles or patches; where they differ (Idefics3), it holds a row of images for each conversation. `of_videos`: no
+    picture alone has the field.
     """
 
     row: int = 0
     batch: int = 0
+    of_videos: bool = False
 
     @property
     def by_rows(self) -> bool:
@@ -50,9 +54,11 @@ class Join:
 class PromptFields:
     """How a model takes what its processor makes.
 
-    `tokens`: names of fields with a value for each token; `joins`: those of pictures; `image_ids`: tokens that stand
-    for a picture once the processor has expanded it; `placeholder`: what a chat template writes for one; `rope`: the
-    model's `get_rope_index`, or None; `dtype`: of the model's weights, for pixels.
+    `tokens`: names of fields with a value for each token; `joins`: those of pictures and videos; `image_ids`, and
+    `video_ids`: tokens that stand for a picture, or a video, once the processor has expanded it; `placeholder` and
+    `video_placeholder`: what a chat template writes for one; `rope`: the model's `get_rope_index`, or None; `dtype`:
+    of the model's weights, for pixels. `video_form`: "native", or "frames" for videos shown as pictures;
+    `why_unmixed`: why no conversation may hold both pictures and native videos, or None.
     """
 
     tokens: frozenset[str] = frozenset()
@@ -61,19 +67,30 @@ class PromptFields:
     placeholder: str = ""
     rope: Callable[..., Any] | None = None
     dtype: torch.dtype | None = None
+    video_form: str = "native"
+    video_ids: frozenset[int] = frozenset()
+    video_placeholder: str = ""
+    why_unmixed: str | None = None
 
     def of_tokens(self, values: Values) -> dict[str, torch.Tensor]:
         """The fields with a value for each token that the model takes."""
         return {name: values[name] for name in self.tokens if name in values}
 
     def of_pictures(self, values: Values) -> dict[str, torch.Tensor]:
-        """The fields of pictures that the model takes, pixels in its dtype."""
+        """The fields of pictures and videos that the model takes, pixels in its dtype; times stay as they are."""
         fields = {name: values[name] for name in self.joins if name in values}
-        return {name: v.to(self.dtype) if self.dtype and v.is_floating_point() else v for name, v in fields.items()}
+        return {n: v.to(self.dtype) if self.dtype and is_of_pixels(v) else v for n, v in fields.items()}
+
+    def shown(self, chat: Chat) -> Chat:
+        """A conversation with its videos in the form of this run."""
+        return as_frames(chat) if self.video_form == "frames" else chat
 
 
 def prompt_fields(
-    processor: ProcessorMixin, model: PreTrainedModel | None = None, template: Mapping[str, Any] | None = None
+    processor: ProcessorMixin,
+    model: PreTrainedModel | None = None,
+    template: Mapping[str, Any] | None = None,
+    video_form: str = "native",
 ) -> PromptFields:
     """The fields of a processor for `model`, the bare VLM with its head; None: for an engine that processes itself.
 
@@ -83,25 +100,100 @@ def prompt_fields(
     two = tried(processor, [user_turn("What?", 2)], template)
     batch = tried(processor, [user_turn("What?", 1)] * 2, template)
     tokens = {name for name, value in one.items() if counts_tokens(value, one) and counts_tokens(longer[name], longer)}
-    taken = arguments_of(model) - OURS if model is not None else one.keys() - OURS
-    if left_out := one.keys() - taken - OURS:
+    videos = video_trials(processor, template) if video_form == "native" else None
+    made = one.keys() | (videos[0].keys() if videos else set())
+    taken = arguments_of(model) - OURS if model is not None else made - OURS
+    if left_out := made - taken - OURS:
         logger.info("fields that the model does not take are left out: %s", ", ".join(sorted(left_out)))
-    images = one.keys() & taken - tokens
-    image_ids = image_tokens(processor, None if model is None else model.config, one, two)
-    return PromptFields(
+    joins = joins_of((one, two, batch), one.keys() & taken - tokens)
+    config = None if model is None else model.config
+    fields = PromptFields(
         frozenset(tokens & taken),
-        {name: join_of(name, *(None if f is None else f.get(name) for f in (one, two, batch))) for name in images},
-        image_ids,
-        str(getattr(processor, "image_token", None) or processor.tokenizer.decode(list(image_ids)[:1])),
-        None if model is None else getattr(model.base_model, "get_rope_index", None),
-        None if model is None else model.dtype,
+        joins,
+        media_tokens(processor, config, "image", one, two or one),
+        rope=None if model is None else getattr(model.base_model, "get_rope_index", None),
+        dtype=None if model is None else model.dtype,
+        video_form=video_form,
+    )
+    if videos:
+        of_videos = joins_of(videos, videos[0].keys() & taken - tokens)
+        fields = replace(
+            fields,
+            joins={name: replace(join, of_videos=True) for name, join in of_videos.items()} | joins,
+            video_ids=media_tokens(
+                processor, config, "video", process(processor, [user_turn("What?")], template), videos[0]
+            ),
+            why_unmixed=why_unmixed(processor, template, one, videos[0], joins),
+        )
+    return replace(
+        fields,
+        placeholder=placeholder_of(processor, "image", fields.image_ids),
+        video_placeholder=placeholder_of(processor, "video", fields.video_ids),
     )
 
 
-def user_turn(text: str, pictures: int) -> Chat:
-    """A conversation of one question about some grey pictures."""
+def placeholder_of(processor: ProcessorMixin, medium: str, ids: frozenset[int]) -> str:
+    """What a chat template writes for an image or a video."""
+    return str(getattr(processor, f"{medium}_token", None) or processor.tokenizer.decode(list(ids)[:1]))
+
+
+def is_of_pixels(value: torch.Tensor) -> bool:
+    """Whether a field holds pixels; what is one number a video is a time."""
+    return value.is_floating_point() and value.ndim > 1
+
+
+def video_trials(
+    processor: ProcessorMixin, template: Mapping[str, Any] | None
+) -> tuple[Values, Values | None, Values | None] | None:
+    """What a processor makes of one video, of two, and of two conversations of one; None where it takes no video or
+    its chat template drops it."""
+    if why_no_native_videos(processor, template):
+        return None
+    one = process(processor, [user_turn("What?", videos=1)], template)
+    two = tried(processor, [user_turn("What?", videos=2)], template)
+    return one, two, tried(processor, [user_turn("What?", videos=1)] * 2, template)
+
+
+def why_no_native_videos(processor: ProcessorMixin, template: Mapping[str, Any] | None = None) -> str | None:
+    """Why a model's own processor and chat template do not show a video, or None where they do; they are tried."""
+    name = type(processor).__name__
+    if getattr(processor, "video_processor", None) is None:
+        return f"{name} has no processor of videos"
+    try:
+        shown = process(processor, [user_turn("What?", videos=1)], template)
+    except Exception as error:  # each processor refuses in its own way
+        return f"{name} takes no video: {' '.join(str(error).split())[:120]}"
+    without = process(processor, [user_turn("What?")], template)
+    if not any(map(is_of_pixels, shown.values())) or shown["input_ids"].shape[1] <= without["input_ids"].shape[1] + 1:
+        return "the chat template leaves videos out"
+    return None
+
+
+def why_unmixed(
+    processor: ProcessorMixin,
+    template: Mapping[str, Any] | None,
+    picture: Values,
+    video: Values,
+    joins: Mapping[str, Join],
+) -> str | None:
+    """Why a conversation with a picture and a video is not made of both, or None; `joins` are those of pictures."""
+    try:
+        both = process(processor, [user_turn("What?", 1, 1)], template)
+    except Exception as error:
+        return f"{type(processor).__name__} takes no picture beside a video: {' '.join(str(error).split())[:120]}"
+    shared = [name for name in joins.keys() & picture.keys() & video.keys() if is_of_pixels(picture[name])]
+    for name in shared:
+        row = joins[name].row
+        if both[name].shape[row] < picture[name].shape[row] + video[name].shape[row]:
+            return f"{type(processor).__name__} drops the picture beside a video"
+    return None
+
+
+def user_turn(text: str, pictures: int = 0, videos: int = 0) -> Chat:
+    """A conversation of one question about some grey pictures and videos."""
     picture = {"type": "image", "image": Image.new("RGB", SIDES, (99, 99, 99))}
-    return [{"role": "user", "content": [*[picture] * pictures, {"type": "text", "text": text}]}]
+    video = {"type": "video", "video": grey_video(TRIED_FRAMES, *SIDES, TRIED_SPAN)}
+    return [{"role": "user", "content": [*[picture] * pictures, *[video] * videos, {"type": "text", "text": text}]}]
 
 
 def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None = None) -> Values:
@@ -119,11 +211,11 @@ def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[
 
 
 def tried(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None) -> Values | None:
-    """As `process`; None where the processor takes one picture alone, or one conversation alone."""
+    """As `process`; None where the processor takes one picture or video alone, or one conversation alone."""
     try:
         return process(processor, chats, template)
     except Exception as error:  # each processor refuses in its own way; rows of that kind meet it, with their name
-        logger.info("%s takes no two pictures: %s", type(processor).__name__, error)
+        logger.info("%s takes one picture or video alone: %s", type(processor).__name__, error)
         return None
 
 
@@ -137,6 +229,11 @@ def arguments_of(model: PreTrainedModel) -> set[str]:
     return {name for module in (model, model.base_model) for name in signature(type(module).forward).parameters}
 
 
+def joins_of(trials: tuple[Values, Values | None, Values | None], names: set[str]) -> dict[str, Join]:
+    """The joins of these fields by what the processor made of one, of two, and of two conversations of one."""
+    return {name: join_of(name, *(None if made is None else made.get(name) for made in trials)) for name in names}
+
+
 def join_of(name: str, one: torch.Tensor, two: torch.Tensor | None, batch: torch.Tensor | None) -> Join:
     """The dimensions that double with a second picture and with a second conversation.
 
@@ -146,7 +243,8 @@ def join_of(name: str, one: torch.Tensor, two: torch.Tensor | None, batch: torch
     if row is None and rows is None:
         raise UsageError(
             f"--model_name_or_path: the processor's {name} of shape {tuple(one.shape)} doubles neither with a second "
-            "picture nor with a second conversation, expected one of both; restore the processor's files as they came"
+            "picture or video nor with a second conversation, expected one of both; restore the processor's files as "
+            "they came"
         )
     return Join(rows if row is None else row, row if rows is None else rows)
 
@@ -162,13 +260,13 @@ def doubled_dimension(one: torch.Tensor, two: torch.Tensor) -> int | None:
     return next((d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if b == 2 * a > 0), None)
 
 
-def image_tokens(processor: ProcessorMixin, config: Any, one: Values, two: Values | None) -> frozenset[int]:
-    """The tokens that stand for pictures in prompts with one and with two: those that the configuration names, else
-    those of the processor, else the token that a second picture adds most often."""
-    of_model = {getattr(config, name, None) for name in ("image_token_id", "image_token_index")}
-    of_processor = {getattr(processor, "image_token_id", None)}
-    if token := getattr(processor, "image_token", None):
+def media_tokens(processor: ProcessorMixin, config: Any, medium: str, fewer: Values, more: Values) -> frozenset[int]:
+    """The tokens that stand for images, or videos, in a prompt with `more` of them than another: those that the
+    configuration names, else those of the processor, else the token that comes more often by most."""
+    of_model = {getattr(config, name, None) for name in (f"{medium}_token_id", f"{medium}_token_index")}
+    of_processor = {getattr(processor, f"{medium}_token_id", None)}
+    if token := getattr(processor, f"{medium}_token", None):
         of_processor.add(processor.tokenizer.convert_tokens_to_ids(str(token)))
-    ids, more = (Counter(values["input_ids"].flatten().tolist()) for values in (one, two or one))
-    added = {token for token, _ in (more - ids).most_common(1)}
-    return frozenset(next((found for named in (of_model, of_processor, added) if (found := named & more.keys())), ()))
+    few, many = (Counter(values["input_ids"].flatten().tolist()) for values in (fewer, more))
+    added = {token for token, _ in (many - few).most_common(1)}
+    return frozenset(next((found for named in (of_model, of_processor, added) if (found := named & many.keys())), ()))

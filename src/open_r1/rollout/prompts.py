@@ -29,8 +29,8 @@ from open_r1.data.video_files import load_videos
 from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import row_errors
 from open_r1.rollout.device_copies import fields_to_device, to_device
-from open_r1.rollout.image_tokens import refuse_missing_images
-from open_r1.rollout.processor_fields import Join, PromptFields, Values, process
+from open_r1.rollout.image_tokens import refuse_missing_media, refuse_mixture
+from open_r1.rollout.processor_fields import ROPE_NAMES, Join, PromptFields, Values, process
 from open_r1.rollout.vllm.types import Request
 from open_r1.tools.between import pictures_of_parts, with_opening
 from open_r1.tools.sandboxed import AnswerPart
@@ -160,7 +160,7 @@ class PromptLoader:
 
     def request(self, example: Example, count: int, seed: int) -> Request:
         """The request to an engine with its own processor, with one token for each image."""
-        chat = self._chat(example.record, example.own_pictures, example.videos, example.opening)
+        chat = self.fields.shown(self._chat(example.record, example.own_pictures, example.videos, example.opening))
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
@@ -186,7 +186,7 @@ class PromptLoader:
 
     def _with_pictures(self, example: Example, pictures: Sequence[Image.Image]) -> Example:
         with row_errors([example.record.where], "prompt"):
-            chat = with_videos(self.conversation(example.record, pictures), example.videos)
+            chat = self.fields.shown(with_videos(self.conversation(example.record, pictures), example.videos))
             prompt = process_chat(self._own_processor(), chat, self.fields, self.template)
             if not torch.equal(prompt.ids, example.prompt.ids):
                 raise ValueError("another picture of the same size has other tokens in this processor")
@@ -202,13 +202,14 @@ class PromptLoader:
         processor = self._own_processor()
         self.control_tokens.refuse([record])
         opening = self.opening(record, pictures) if self.opening else ()
-        chat = self._chat(record, pictures, videos, opening)
+        chat, shown = self._chat(record, pictures, videos, opening), [*pictures, *pictures_of_parts(opening)]
+        refuse_mixture(record, len(shown), len(videos), self.fields)
+        expanded = self.fields.shown(chat)
         render = partial(processor.apply_chat_template, tokenize=False, **self.template)
-        rendered = render(chat)
-        self.control_tokens.refuse_made(record, rendered, render(plain_twin(chat)))
-        prompt = process_chat(processor, chat, self.fields, self.template)
-        shown = [*pictures, *pictures_of_parts(opening)]
-        refuse_missing_images(record, prompt.ids, len(shown), self.fields, rendered)
+        rendered = render(expanded)
+        self.control_tokens.refuse_made(record, rendered, render(plain_twin(expanded)))
+        prompt = process_chat(processor, expanded, self.fields, self.template)
+        refuse_missing_media(record, prompt.ids, len(shown), self.fields, rendered, videos)
         return Example(record, plain_messages(chat), shown, prompt, opening, videos)
 
     def _chat(
@@ -257,5 +258,6 @@ def rotary_positions(ids: torch.Tensor, values: Values, rope: Callable[..., Any]
     if rope is None:
         return torch.arange(ids.shape[1])
     known = {**values, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    positions, _ = rope(**{name: known[name] for name in signature(rope).parameters if name in known})
+    named = {name: known.get(ROPE_NAMES.get(name, name)) for name in signature(rope).parameters}
+    positions, _ = rope(**{name: value for name, value in named.items() if value is not None})
     return positions[:, 0]

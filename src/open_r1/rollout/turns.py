@@ -21,7 +21,7 @@ from open_r1.rollout.processor_fields import PromptFields, Values
 from open_r1.rollout.prompts import Example, Opening, Prompt
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
-from open_r1.rollout.vision_features import join_features
+from open_r1.rollout.vision_features import joined_parts
 from open_r1.tools.between import text_between
 from open_r1.tools.environment_state import Earned
 from open_r1.tools.episodes import Episode, conclude, opened
@@ -227,7 +227,7 @@ def continued(prompt: Prompt, ids: Sequence[int], turns: ToolTurns) -> Prompt:
         {name: torch.cat([value, turns.types[name]]) for name, value in prompt.types.items()},
         merge_images(pictured, packed=True),
         prompt.joins or turns.joins,
-        join_features(features) if known else None,
+        joined_parts(features) if known else None,
     )
 
 

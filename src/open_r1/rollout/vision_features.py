@@ -1,8 +1,9 @@
-"""Image features of a frozen vision tower: computed once per prompt, reused in every forward pass."""
+"""Features of pictures and videos by a frozen vision tower: computed once per prompt, reused in every forward pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from inspect import Parameter, signature
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -11,23 +12,54 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.rollout.batching import merge_images, pictured_in_order
-from open_r1.rollout.processor_fields import PromptFields, user_turn
+from open_r1.rollout.processor_fields import Join, PromptFields, user_turn
 from open_r1.rollout.prompts import Prompt, process_chat
 from open_r1.rollout.trajectory import ToolTurns
 
 Shown = TypeVar("Shown", Prompt, ToolTurns)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What a vision tower makes of the pictures and of the videos of a prompt, each None without any."""
+
+    pictures: Any = None
+    videos: Any = None
+
+
+TOWERS = {"pictures": "get_image_features", "videos": "get_video_features"}  # part of Features -> a model's method
+
+
 def with_features(backbone: PreTrainedModel, prompt: Shown) -> Shown:
-    """The prompt, or turns of tools, with its image features, for a frozen vision tower."""
+    """The prompt, or turns of tools, with the features of its pictures and videos, for a frozen vision tower."""
     if not prompt.images:
         return prompt
     with torch.no_grad():
-        return replace(prompt, features=image_features(backbone, prompt.images))
+        return replace(prompt, features=features_of(backbone, prompt.images, prompt.joins))
+
+
+def features_of(backbone: PreTrainedModel, fields: dict[str, torch.Tensor], joins: Mapping[str, Join]) -> Features:
+    """The vision tower's output for a processor's fields of pictures and videos."""
+    of_videos = {name: value for name, value in fields.items() if joins.get(name, Join()).of_videos}
+    pictures = {name: value for name, value in fields.items() if name not in of_videos}
+    return Features(
+        image_features(backbone, pictures) if pictures else None,
+        video_features(backbone, of_videos) if of_videos else None,
+    )
+
+
+def video_features(backbone: PreTrainedModel, fields: dict[str, torch.Tensor]) -> Any:
+    """The vision tower's output for a processor's fields of videos."""
+    parameters = signature(backbone.get_video_features).parameters
+    named = {name: value for name, value in fields.items() if name in parameters}
+    if "pixel_values" in parameters:  # LLaVA's method calls pixels of a video as those of a picture
+        named["pixel_values"] = fields["pixel_values_videos"]
+    takes_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return backbone.get_video_features(**named, **({"return_dict": True} if takes_all else {}))
 
 
 def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -> Any:
-    """The vision tower's output for a processor's image fields."""
+    """The vision tower's output for a processor's fields of pictures."""
     parameters = signature(backbone.get_image_features).parameters
     takes_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
     fields = {name: value for name, value in images.items() if takes_all or name in parameters}
@@ -42,19 +74,42 @@ def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -
 
 
 def why_no_joining(backbone: PreTrainedModel, processor: ProcessorMixin, fields: PromptFields) -> str | None:
-    """Why features of two prompts, each computed alone, are not those of both, or None; tried on a small picture."""
+    """Why features of two prompts, each computed alone, are not those of both, or None; tried on a small picture, and
+    on a small video where the processor takes one."""
     if not hasattr(backbone, "get_image_features"):
         return f"{type(backbone).__name__} has no features of pictures apart from its text"
-    one = process_chat(processor, user_turn("What?", 1), replace(fields, rope=None), {}).to(backbone.device)
+    turns = [user_turn("What?", 1), *([user_turn("What?", videos=1)] if fields.video_ids else [])]
+    reasons = (
+        why_not_joined(backbone, process_chat(processor, turn, replace(fields, rope=None), {})) for turn in turns
+    )
+    return next((reason for reason in reasons if reason), None)
+
+
+def why_not_joined(backbone: PreTrainedModel, prompt: Prompt) -> str | None:
+    """Why features of a prompt, joined with themselves, are not those of the prompt shown twice, or None."""
+    one = prompt.to(backbone.device)
     with torch.no_grad():
-        together = image_features(backbone, merge_images([one, one], packed=True))
-        alone = image_features(backbone, one.images)
+        together = features_of(backbone, merge_images([one, one], packed=True), one.joins)
+        alone = features_of(backbone, one.images, one.joins)
     try:
-        pairs = zip(tensors_in(kept(together)), tensors_in(join_features([alone, alone])), strict=True)
+        pairs = zip(
+            tensors_in(kept_parts(together)), tensors_in(kept_parts(joined_parts([alone, alone]))), strict=True
+        )
         same = all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.02 * float(a.abs().max())) for a, b in pairs)
     except (RuntimeError, ValueError) as error:  # shapes that do not fit
         return f"features of two prompts do not join: {' '.join(str(error).split())[:100]}"
     return None if same else "the features of a prompt depend on the prompts beside it"
+
+
+def joined_parts(parts: Sequence[Features]) -> Features:
+    """The features of several prompts as one."""
+    of_each = {name: [made for part in parts if (made := getattr(part, name)) is not None] for name in TOWERS}
+    return Features(**{name: join_features(made) if made else None for name, made in of_each.items()})
+
+
+def kept_parts(features: Features) -> list[dict[str, Any]]:
+    """What a model reads of its features of pictures, then of videos."""
+    return [kept(made) for made in (features.pictures, features.videos) if made is not None]
 
 
 @contextmanager
@@ -69,12 +124,21 @@ def precomputed_vision(
     if not illustrated or any(part.features is None for part in illustrated):
         yield
         return
-    features = join_features([part.features for part in illustrated])
-    backbone.get_image_features = lambda *args, **kwargs: features
+    whole = joined_parts([part.features for part in illustrated])
+    names = [name for part, name in TOWERS.items() if getattr(whole, part) is not None]
+    for part, name in TOWERS.items():
+        if name in names:
+            setattr(backbone, name, partial(given, getattr(whole, part)))
     try:
         yield
     finally:
-        del backbone.get_image_features
+        for name in names:
+            delattr(backbone, name)
+
+
+def given(features: SimpleNamespace, *args: Any, **kwargs: Any) -> SimpleNamespace:
+    """These features, whatever a vision tower is asked."""
+    return features
 
 
 LEFT_OUT = ("last_hidden_state", "hidden_states", "attentions")  # of a tower's output, where it has something further

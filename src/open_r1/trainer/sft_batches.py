@@ -6,18 +6,22 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import ProcessorMixin
 
-from open_r1.data.chat import image_count, messages, with_images
+from open_r1.data.chat import messages, with_images, with_videos
 from open_r1.data.control_tokens import ControlTokens, control_tokens, plain_twin
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
+from open_r1.data.video_files import load_videos
+from open_r1.data.video_inputs import of_videos
+from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import UsageError, row_errors, shorten
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
 from open_r1.rollout.batching import merge_images
-from open_r1.rollout.image_tokens import refuse_missing_images
+from open_r1.rollout.image_tokens import refuse_missing_media, refuse_mixture
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.tools.listing import offer_tools
@@ -50,8 +54,9 @@ class Collator:
     """Turns rows `{"row": i}` of `records` into inputs (B, T), padded on the right, with `labels` and `rows` (B,).
 
     Images are opened here, so in the data loader's workers if there are any. Rows are never truncated. `fields`: how
-    the model takes what the processor makes. `toolbox`: the tools whose list stands in each prompt. Raises DataError
-    for rows that cannot be read or hold control tokens, RowFailed for every other error.
+    the model takes what the processor makes. `toolbox`: the tools whose list stands in each prompt; `frames`: how
+    videos are sampled. Raises DataError for rows that cannot be read or hold control tokens, RowFailed for every other
+    error.
     """
 
     records: Sequence[Record]
@@ -61,6 +66,7 @@ class Collator:
     image_workers: int = 4
     fields: PromptFields | None = None
     toolbox: Toolbox | None = None
+    frames: FrameSampling = field(default_factory=FrameSampling)
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [self.record(row["row"]) for row in rows]
@@ -75,22 +81,23 @@ class Collator:
     def inputs(self, batch: Sequence[Record]) -> dict[str, torch.Tensor]:
         """Inputs (B, T) with `labels` of B records."""
         pictures = load_images(batch, workers=self.image_workers)
+        videos = load_videos(batch, self.frames, workers=self.image_workers)
         pieces = []
-        for record, row_pictures in zip(batch, pictures, strict=True):
+        for record, row_pictures, row_videos in zip(batch, pictures, videos, strict=True):
             with row_errors([record.where], "conversation"):
-                pieces.append(self.pieces(record, row_pictures))
+                refuse_mixture(record, len(row_pictures), len(row_videos), self.known_fields)
+                pieces.append(self.pieces(record, row_pictures, row_videos))
         texts = ["".join(piece.text for piece in row) for row in pieces]
-        images: Any = {"images": pictures} if any(pictures) else {}
         inputs = self.processor(
             text=texts,
-            **images,
+            **media_of([[part for piece in row for part in piece.media] for row in pieces]),
             padding=True,
             padding_side="right",
             add_special_tokens=False,  # the chat template wrote them
             return_tensors="pt",
         )
-        for record, ids, text, row_pictures in zip(batch, inputs["input_ids"], texts, pictures, strict=True):
-            refuse_missing_images(record, ids, len(row_pictures), self.known_fields, text)
+        for record, ids, text, shown, films in zip(batch, inputs["input_ids"], texts, pictures, videos, strict=True):
+            refuse_missing_media(record, ids, len(shown), self.known_fields, text, films)
         tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         inputs_taken = tokens | self.known_fields.of_tokens(inputs) | self.known_fields.of_pictures(inputs)
         return {**inputs_taken, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
@@ -105,13 +112,14 @@ class Collator:
         """Those of the processor."""
         return control_tokens(self.processor)
 
-    def pieces(self, record: Record, images: Sequence[Any]) -> list["Piece"]:
+    def pieces(self, record: Record, images: Sequence[Any], videos: Sequence[VideoFrames] = ()) -> list["Piece"]:
         """The chat template's text of a conversation, up to the end of the last turn; prompts and answers alternate.
 
         Raises UsageError for a chat template that changes the text of a turn when others follow.
         """
         self.control_tokens.refuse([record], with_answer=True)
-        chat = with_images(messages(record, self.instruction), images)
+        chat = with_videos(with_images(messages(record, self.instruction), images), videos)
+        chat = self.known_fields.shown(chat)
         chat.append({"role": "assistant", "content": [{"type": "text", "text": target_completion(record)}]})
         chat, options = offer_tools(chat, self.toolbox) if self.toolbox else (chat, {})
         template = partial(self.processor.apply_chat_template, **options)
@@ -126,7 +134,7 @@ class Collator:
                     raise UsageError(f"--model_name_or_path: got {got}, expected {shorten(prompt)} and the answer")
                 start = sum(len(piece.text) for piece in pieces)
                 pieces += [
-                    Piece(text[start : len(prompt)], image_parts(chat[next_turn:turn])),
+                    Piece(text[start : len(prompt)], media_parts(chat[next_turn:turn])),
                     Piece(dialogue[len(prompt) :]),
                 ]
                 next_turn = turn
@@ -151,22 +159,33 @@ class Collator:
 
     def tokens(self, piece: "Piece") -> list[int]:
         """Token ids of a piece, its images included."""
-        if not piece.images:
+        if not piece.media:
             return self.processor.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
-        return self.processor(text=[piece.text], images=[list(piece.images)], add_special_tokens=False)["input_ids"][0]
+        return self.processor(text=[piece.text], **media_of([piece.media]), add_special_tokens=False)["input_ids"][0]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a conversation's text, a prompt or an answer, with its images."""
+    """A part of a conversation's text, a prompt or an answer, with its pictures and videos in order."""
 
     text: str
-    images: tuple[Any, ...] = ()
+    media: tuple[Image.Image | VideoFrames, ...] = ()
 
 
-def image_parts(chat: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
-    """The images of a conversation's turns, in order."""
-    return tuple(part["image"] for message in chat for part in message["content"] if part["type"] == "image")
+def media_parts(chat: Sequence[dict[str, Any]]) -> tuple[Image.Image | VideoFrames, ...]:
+    """The pictures and videos of a conversation's turns, in order."""
+    parts = (part for message in chat for part in message["content"])
+    return tuple(part[part["type"]] for part in parts if part["type"] in ("image", "video"))
+
+
+def media_of(rows: Sequence[Sequence[Image.Image | VideoFrames]]) -> dict[str, Any]:
+    """The arguments of a processor's call for the pictures and videos of conversations."""
+    videos = [[each for each in row if isinstance(each, VideoFrames)] for row in rows]
+    pictures = [[each for each in row if not isinstance(each, VideoFrames)] for row in rows]
+    shown: dict[str, Any] = {"images": pictures} if any(pictures) else {}
+    return shown | (
+        {"videos": [[v.pixels for v in row] for row in videos], **of_videos(videos)} if any(videos) else {}
+    )
 
 
 @dataclass(frozen=True)
@@ -185,8 +204,8 @@ class PackingCollator:
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
         # all prefixes precede all suffixes, and a model takes images in the order of their tokens: rows with images
         # after an answer go last, and are suffixes except for their first token
-        rows = sorted(rows, key=self.has_late_image)
-        if self.sight and rows and self.has_late_image(rows[-1]):
+        rows = sorted(rows, key=self.has_late_media)
+        if self.sight and rows and self.has_late_media(rows[-1]):
             where = self.rows.records[rows[-1]["row"]].where
             raise UsageError(f"{where}: --padding_free: got an image behind an answer, which cannot see itself there")
         inputs = [self.rows([row]) for row in rows]
@@ -194,17 +213,17 @@ class PackingCollator:
         numbers = torch.cat([values.pop("rows") for values in inputs])
         prompts = [prompt_from_fields(values, self.fields) for values in inputs]
         starts = [
-            1 if self.has_late_image(row) else first_label(row_labels) - 1
+            1 if self.has_late_media(row) else first_label(row_labels) - 1
             for row, row_labels in zip(rows, labels, strict=True)
         ]
         packed = pack_rows(prompts, labels, starts, self.sight) | merge_images(prompts, packed=True)
         return packed | {"rows": numbers}
 
-    def has_late_image(self, row: dict[str, int]) -> bool:
-        """Whether a row has an image after an answer."""
+    def has_late_media(self, row: dict[str, int]) -> bool:
+        """Whether a row has a picture or a video after an answer."""
         chat = messages(self.rows.records[row["row"]])
         first_answer = next((i for i, message in enumerate(chat) if message["role"] == "assistant"), len(chat))
-        return image_count(chat[first_answer:]) > 0
+        return any(part["type"] != "text" for message in chat[first_answer:] for part in message["content"])
 
 
 def first_label(labels_T: torch.Tensor) -> int:
