@@ -63,6 +63,10 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], data_class: typ
             ["--stop_on", "answers_without_looking"],
             "--stop_on answers_without_looking: acts only with --vision_probe; add --vision_probe 10",
         ),
+        (
+            ["--stop_on", "time_not_used"],
+            "--stop_on time_not_used: acts only with --vision_probe; add --vision_probe 10",
+        ),
         (["--perception_coef", "-1"], "--perception_coef: got -1, expected 0 or more"),
         (["--visual_token_share", "1.5"], "--visual_token_share: got 1.5, expected a share above 0 and at most 1"),
         (

@@ -187,6 +187,7 @@ OTHER = {  # field -> another value than by default
     "attn_implementation": "eager",
     "trust_remote_code": True,
     "limit": 9,
+    "view": "shuffled_frames",
     "tasks": ["rec", "digits"],
     "methods": ["iou", "digits"],
     "data_file_paths": ["a:x.jsonl", "b.jsonl"],

@@ -42,6 +42,8 @@ NAMES = {
     "own": "vision/accuracy",
     "blind": "vision/blind_accuracy",
     "dependency": "vision/dependency",
+    "ordered": "vision/ordered_accuracy",
+    "shuffled": "vision/shuffled_accuracy",
     "agreement": "judge/agreement",
     "compared": "judge/compared",
     "addressed": "judge/addressed",
@@ -67,6 +69,10 @@ SICK = {  # diagnosis -> a series that has it, and what its evidence says
     "answers_without_looking": (
         lines(own=0.6, blind=0.5, dependency=0.01),
         "greedy answers earn 0.5 with blank pictures and 0.6 with the rows' own over steps 91 to 100; vision",
+    ),
+    "time_not_used": (
+        lines(ordered=0.6, shuffled=0.55),
+        "greedy answers earn 0.55 with the frames of videos in another order and 0.6 in the true one over steps 91",
     ),
     "tool_never_used": (lines(used=0.01), "tools/used_share is 0.01 over steps 91 to 100, below 0.02"),
     "tool_always_fails": (lines(used=0.6, failed=0.95), "tools/errors is 0.95 over steps 91 to 100, above 0.9"),

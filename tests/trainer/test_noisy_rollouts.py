@@ -179,8 +179,8 @@ def test_each_way_of_sampling_sees_the_noise(tiny, mixed, tmp_path, flags):
     trainer.generation_config.do_sample = False
     batch = generation(trainer, 0, 2, 3)
     heads = trainer.loader.take(rows(0, 2, 3))
-    pairs = [(e, noisy_rollouts.noisy_pictures(trainer, e, row)) for e, row in zip(heads, rows(0, 2, 3), strict=True)]
-    noisy = trainer.loader.with_pictures(pairs)
+    pairs = [(e, noisy_rollouts.with_noise(trainer, e, row)) for e, row in zip(heads, rows(0, 2, 3), strict=True)]
+    noisy = trainer.loader.with_media(pairs)
     for number, (own, other) in enumerate(zip(heads, noisy, strict=True)):
         rollout = [
             row[: int(m.sum())].tolist()

@@ -12,6 +12,7 @@ from helpers.trainers import make_trainer, rows
 from PIL import Image
 
 from open_r1.rollout.other_pictures import mean_color
+from open_r1.rollout.prompts import RowMedia
 from open_r1.rollout.trajectory import Trajectory
 from open_r1.trainer.checks import vision_probe
 from open_r1.trainer.noisy_rollouts import noisy_pictures
@@ -137,8 +138,8 @@ def test_the_dependency_is_that_of_padded_rows_whose_tools_gave_grey_pictures_to
         return trainer.turns_again(Trajectory(segments))
 
     examples = trainer.loader.take_beside(rows(0, 2))
-    pairs = [(example, [Image.new("RGB", p.size, grey) for p in example.pictures]) for example in examples]
-    greys = [one.prompt for one in trainer.loader.with_pictures(pairs) for _ in range(GROUP)]
+    pairs = [(e, RowMedia([Image.new("RGB", p.size, grey) for p in e.pictures], [])) for e in examples]
+    greys = [one.prompt for one in trainer.loader.with_media(pairs) for _ in range(GROUP)]
 
     def logps(prompts, turns) -> torch.Tensor:
         batch_of_rows = (prompts, batch["completion_ids"][shown], [lengths[place] for place in shown])

@@ -22,8 +22,9 @@ def check_vision_probe(training: GRPOArguments) -> None:
             "--vision_probe, --rollout_ahead: got both, but answers of a probe would wait behind the completions that "
             "are generated ahead; leave one of the two out"
         )
-    if not every and "answers_without_looking" in (training.stop_on or ()):
-        raise ValueError("--stop_on answers_without_looking: acts only with --vision_probe; add --vision_probe 10")
+    probed = [name for name in ("answers_without_looking", "time_not_used") if name in (training.stop_on or ())]
+    if probed and not every:
+        raise ValueError(f"--stop_on {probed[0]}: acts only with --vision_probe; add --vision_probe 10")
 
 
 def check_perception(training: GRPOArguments) -> None:
@@ -72,9 +73,8 @@ def check_noisy_rollouts(training: GRPOArguments) -> None:
 
 
 def refuse_no_pictures(records: Iterable[Record], training: GRPOArguments) -> None:
-    """Raises UsageError where a flag is about pictures and no row has one."""
+    """Raises UsageError where a flag is about pictures and no row has one; a probe is about videos too."""
     acting = {
-        "vision_probe": training.vision_probe,
         "perception_coef": training.perception_coef,
         "visual_token_share": training.visual_token_share < 1,
         "noisy_rollouts": training.noisy_rollouts,
@@ -82,3 +82,6 @@ def refuse_no_pictures(records: Iterable[Record], training: GRPOArguments) -> No
     flags = [f"--{name}" for name, acts in acting.items() if acts]
     if flags and not any(record.images for record in records):
         raise UsageError(f"{flags[0]}: got rows without any picture, expected some with pictures; leave it out")
+    if training.vision_probe and not any(record.images or record.videos for record in records):
+        got = "got rows without any picture or video, expected some with one; leave it out"
+        raise UsageError(f"--vision_probe: {got}")

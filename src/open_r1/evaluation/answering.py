@@ -23,7 +23,7 @@ from open_r1.evaluation.prefetch import load_in_processes, load_in_threads
 from open_r1.evaluation.settings import EvaluationSettings, task_of_files
 from open_r1.evaluation.tool_turns import Sampled, evaluated_toolbox, tool_fields
 from open_r1.evaluation.training_rewards import training_rewards
-from open_r1.evaluation.views import OWN, viewer
+from open_r1.evaluation.views import viewer
 from open_r1.models.configuration import read_config
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.registry import METHODS
@@ -31,6 +31,7 @@ from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import completion_text
 from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
+from open_r1.rollout.other_media import OWN, VIEWS, OtherMedia
 from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
@@ -95,7 +96,7 @@ def answer_all(
 
 def titled(settings: EvaluationSettings) -> str:
     """The model's name, and what it is shown where that is not the rows' own."""
-    return Path(settings.model).name + ("" if settings.view == OWN else f", {settings.view} pictures")
+    return Path(settings.model).name + ("" if settings.view == OWN else f", shown {VIEWS[settings.view]}")
 
 
 def backend_class(backend: str) -> Callable[..., AnswerEngine]:
@@ -130,10 +131,9 @@ def loader_of(
 
     def loader(model: PreTrainedModel | None) -> PromptLoader:
         template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
-        fields, color = prompt_fields(processor, model, template), mean_color(processor)
-        shown, opening = viewer(donors, color), opening_of(toolbox)
-        frames = frame_sampling(settings)
-        return PromptLoader(record_of, conversation, processor, fields, workers, template, shown, opening, frames)
+        fields, frames = prompt_fields(processor, model, template), frame_sampling(settings)
+        view, opening = viewer(donors, OtherMedia(mean_color(processor), frames, settings.seed)), opening_of(toolbox)
+        return PromptLoader(record_of, conversation, processor, fields, workers, template, view, opening, frames)
 
     return loader
 

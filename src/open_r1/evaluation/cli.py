@@ -131,6 +131,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         for name, part in parts(figures):
             table.add_row(name, *cells(part, columns, further, list(pass_columns(figures))))
         console.print(table)
+    if "left_out" in summary:
+        console.print(f"{summary['left_out']} rows that cannot be shown so are left out", highlight=False)
     console.print(time_line(summary), highlight=False)
 
 

@@ -29,7 +29,8 @@ def load_in_threads(loader: PromptLoader, batches: Sequence[list[RowNumber]]) ->
 def load_in_processes(
     loader: PromptLoader, batches: Sequence[list[RowNumber]], workers: int
 ) -> Iterator[list[Example]]:
-    """Examples of each batch without their pictures, of which transformers needs only the processor's tensors.
+    """Examples of each batch without their pictures and videos, of which transformers needs only the processor's
+    tensors.
 
     `loader` must be unused, as its threads would not exist in a forked process.
     """
@@ -119,8 +120,8 @@ def unpack_tensors(
 
 
 def map_tensors(example: Example, change: Callable[[Any], Any]) -> Example:
-    """The example without pictures, with `change` applied to each tensor of its prompt."""
+    """The example without pictures and videos, with `change` applied to each tensor of its prompt."""
     prompt = example.prompt
     fields = {"ids": change(prompt.ids), "positions": change(prompt.positions)}
     fields |= {name: {k: change(v) for k, v in getattr(prompt, name).items()} for name in ("types", "images")}
-    return replace(example, pictures=[], prompt=replace(prompt, **fields))
+    return replace(example, pictures=[], videos=(), prompt=replace(prompt, **fields))

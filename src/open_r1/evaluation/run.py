@@ -28,7 +28,7 @@ from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, 
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
 from open_r1.evaluation.settings import EvaluationSettings, instructions, split_names
-from open_r1.evaluation.views import OWN
+from open_r1.evaluation.views import donors_of, refuse_no_view, rows_with_view
 from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
@@ -36,6 +36,7 @@ from open_r1.rewards.custom import user_file
 from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.places import place_check, refuse_problems
 from open_r1.rewards.trl_adapter import BatchReward, lost_gradings
+from open_r1.rollout.other_media import OTHER, OWN
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
 
@@ -45,9 +46,16 @@ def evaluate(settings: EvaluationSettings) -> tuple[list[PredictionLine], dict[s
 
     Raises UsageError for settings that cannot act, DataError for rows that cannot be used.
     """
-    evaluation = Evaluation(settings, load_rows(settings))
-    lines = evaluation.answers(evaluation.settings)
-    return None if lines is None else (lines, evaluation.summary(lines))
+    records = load_rows(settings)
+    donors = donors_of(records, records, settings.seed) if settings.view == OTHER else []
+    rows = list(rows_with_view(settings.view, records, donors))
+    refuse_no_view(settings.view, rows)
+    evaluation = Evaluation(settings, records, donors=donors)
+    lines = evaluation.answers(evaluation.settings, rows)
+    if lines is None:
+        return None
+    left_out = {"left_out": len(records) - len(rows)} if len(rows) < len(records) else {}
+    return lines, evaluation.summary(lines) | left_out
 
 
 class Evaluation:

@@ -14,14 +14,15 @@ from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.paths import data_files, split_paths
 from open_r1.data.videos import FrameSampling
 from open_r1.errors import UsageError
-from open_r1.evaluation.views import OWN
 from open_r1.report.next_steps import TOOL_FLAGS
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import prepare_methods
+from open_r1.rollout.other_media import OWN, VIEWS
 from open_r1.tasks.find import TASK_HELP, find_task, read_template
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.task import Task
 
+VIEW_HELP = "; ".join(f"{name}, {what}" for name, what in VIEWS.items())
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
 COMPLETION = 2048  # tokens, where the checkpoint has no recipe
 BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
@@ -30,12 +31,11 @@ WITHOUT_EFFECT = {"output_dir", "data_file_paths", "image_folders", "limit", "by
 WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
 WITHOUT_EFFECT |= {"video_cache_gb"}
 # Fields that a survey alone sets; recorded where they are not their default: evaluations made without them go on.
-OF_SURVEYS = {"view", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
+OF_SURVEYS = {"min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
-# Fields of evaluations with tools, recorded as those of surveys are.
-OF_TOOLS = set(TOOL_FLAGS)
-# Fields of evaluations with videos, recorded likewise.
-OF_VIDEOS = {"video_fps", "video_max_frames", "video_max_pixels"}
+# Fields of evaluations with tools, with videos, or with other pictures than the rows' own, recorded likewise.
+OF_TOOLS, OF_VIDEOS = set(TOOL_FLAGS), {"video_fps", "video_max_frames", "video_max_pixels"}
+RECORDED_IF_SET = OF_SURVEYS | OF_TOOLS | OF_VIDEOS | {"view"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class EvaluationSettings:
         """The settings that change an answer or its score: predictions with other values are not continued."""
         plain = {f.name: f.default if f.default is not MISSING else {} for f in fields(self)}
         values = {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
-        recorded = {n: v for n, v in values.items() if n not in OF_SURVEYS | OF_TOOLS | OF_VIDEOS or v != plain[n]}
+        recorded = {n: v for n, v in values.items() if n not in RECORDED_IF_SET or v != plain[n]}
         return json.loads(json.dumps(recorded))
 
 
@@ -120,6 +120,7 @@ def add_options(parser: argparse.ArgumentParser, task: str | None = None, data: 
     add("--num_samples", type=int, default=1, metavar="K", help="completions a row; more than one gives pass@k")
     add("--limit", type=int, help="only the first so many rows of each file")
     add("--by", nargs="+", default=[], metavar="FIELD", help="fields of the rows: figures for each of their values")
+    add("--view", default=OWN, choices=VIEWS, help=f"what is shown: {VIEW_HELP} (default: own)")
     add("--backend", default="hf", choices=sorted(BATCH_SIZES), help="transformers or vLLM")
     add("--image_workers", type=int, default=2, help="processes that open and process images (vLLM: threads)")
     add_tool_flags(parser)

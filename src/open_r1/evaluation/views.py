@@ -1,17 +1,14 @@
-"""Shows rows with their own pictures, with blank ones, or with another row's."""
+"""Shows the rows of an evaluation with their own pictures and videos, or in another view of `rollout.other_media`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
-from PIL import Image
-
-from open_r1.data.images import load_images
 from open_r1.data.record import Record
-from open_r1.rollout.other_pictures import Rgb, blank_pictures, donor_of, fitted_pictures
-from open_r1.rollout.prompts import RowNumber
+from open_r1.errors import UsageError
+from open_r1.rollout.other_media import BLANK, OTHER, OWN, SHUFFLED, STILL, OtherMedia, has_view
+from open_r1.rollout.other_pictures import donor_of
+from open_r1.rollout.prompts import RowMedia, RowNumber, View
 
-OWN, BLANK, OTHER = "own", "blank", "other"
-
-RowPictures = list[Image.Image]
+LACKS = {BLANK: "a picture and a video", OTHER: "another row to show", SHUFFLED: "a video", STILL: "a video"}
 
 
 def donors_of(records: Sequence[Record], rows: Sequence[Record], seed: int) -> list[Record | None]:
@@ -19,17 +16,31 @@ def donors_of(records: Sequence[Record], rows: Sequence[Record], seed: int) -> l
     return [donor_of(record, rows, seed) for record in records]
 
 
-def viewer(donors: Sequence[Record | None], color: Rgb) -> Callable[[RowNumber, RowPictures], RowPictures]:
+def rows_with_view(view: str, records: Sequence[Record], donors: Sequence[Record | None]) -> Iterator[int]:
+    """The numbers of the rows that can be shown so; `donors` are needed for another row's alone."""
+    for number, record in enumerate(records):
+        if has_view(view, record, donors[number] if donors else None):
+            yield number
+
+
+def refuse_no_view(view: str, rows: Sequence[int]) -> None:
+    """Raises UsageError for a view that no row has."""
+    if not rows:
+        remedy = "choose another view, or other rows"
+        raise UsageError(
+            f"--view: got {view}, but all rows are without {LACKS[view]}, expected some with it; {remedy}"
+        )
+
+
+def viewer(donors: Sequence[Record | None], media: OtherMedia) -> View:
     """What a `PromptLoader` calls to show a row number's view (in its `split`, after the prompt mode).
 
-    `donors`: the row whose pictures stand in for those of each row; `color`: of blank pictures. The function raises
-    DataError for another row's picture that is damaged.
+    `donors`: the row whose pictures and videos stand in for those of each row. The function raises DataError for a
+    donor's file that is damaged.
     """
 
-    def view(row: RowNumber, pictures: RowPictures) -> RowPictures:
+    def view(row: RowNumber, record: Record, own: RowMedia) -> RowMedia:
         kind = row["split"].partition(" ")[2] or OWN
-        if kind == OTHER:
-            return fitted_pictures(load_images([donors[row["row"]]])[0], pictures)
-        return blank_pictures(pictures, color) if kind == BLANK else pictures
+        return media.shown(kind, record, own, donors[row["row"]] if kind == OTHER else None)
 
     return view

@@ -224,6 +224,27 @@ def answers_blind(least: int) -> Check:
     return check
 
 
+def time_not_used(least: int) -> Check:
+    """A check of the newest WINDOW measurements, of `least` or more.
+
+    Answers with the frames of videos in another order earn nine tenths of what they earn in the true one or more, and
+    that is at least 0.15.
+    """
+
+    def check(lines: MetricLines) -> str | None:
+        own, shuffled = (points(lines, f"vision/{name}accuracy")[-WINDOW:] for name in ("ordered_", "shuffled_"))
+        if len(shuffled) < least or len(own) != len(shuffled):
+            return None
+        if mean_value(shuffled) < max(0.9 * mean_value(own), 0.15):
+            return None
+        return (
+            f"greedy answers earn {mean_value(shuffled):.3g} with the frames of videos in another order and "
+            f"{mean_value(own):.3g} in the true one over {span(shuffled)}"
+        )
+
+    return check
+
+
 def tool_without_need(lines: MetricLines) -> str | None:
     """More than half of the completions use a tool, and earn less than those of their groups that use none."""
     used, gain = (points(lines, f"tools/{name}")[-WINDOW:] for name in ("used_share", "used_advantage"))

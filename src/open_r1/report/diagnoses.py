@@ -22,6 +22,7 @@ from open_r1.report.checks import (
     not_finite,
     nothing_earned,
     only_format,
+    time_not_used,
     tool_without_need,
     zero_gradient,
     zero_variance,
@@ -161,6 +162,14 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "Look at the rows that blank pictures answer, and drop or reword them; check that --max_pixels leaves enough "
         "to see; reward looking by --perception_coef 0.01",
         answers_blind(FIRST),
+    ),
+    "time_not_used": Diagnosis(
+        "Answers do not need the order of frames",
+        "vision/shuffled_accuracy",
+        time_not_used(WINDOW),
+        "Well, if no question is about what comes first or which way things go. Else look at the rows that shuffled "
+        "frames answer, and drop or reword them; raise --video_fps or --video_max_frames",
+        time_not_used(FIRST),
     ),
     "tool_never_used": Diagnosis(
         "No completion uses a tool",

@@ -140,6 +140,18 @@ HEALTH: dict[str, Metric] = {
         "at or below `vision/blind_accuracy`",
         "As for answers with a blank picture.",
     ),
+    "vision/ordered_accuracy": Metric(
+        "Greedy answers about videos",
+        "accuracy reward",
+        "rises with the accuracy reward; of the rows with videos among those of `vision/accuracy`",
+        "As for the accuracy reward.",
+    ),
+    "vision/shuffled_accuracy": Metric(
+        "Greedy answers, frames out of order",
+        "accuracy reward",
+        "under `vision/ordered_accuracy` where questions are about the order of what happens; only rows with videos",
+        "Look at the rows that shuffled frames answer: their question does not need time.",
+    ),
     "perception/kl": Metric(
         "KL to the masked picture",
         "nats a token",

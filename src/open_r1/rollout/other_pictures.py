@@ -37,7 +37,7 @@ def fitted_pictures(pictures: Sequence[Image.Image], like: Sequence[Image.Image]
 
 
 def donor_of(record: Record, rows: Sequence[Record], seed: int) -> Record | None:
-    """A row whose pictures stand in for this record's; None for a text-only record, and where none was found.
+    """A row whose pictures and videos stand in for this record's; None for a text-only record, or where none is found.
 
     It is drawn by (seed, place of the record) among all `rows`, so that it does not depend on which rows are looked
     at, and no random state is used up.
@@ -47,7 +47,7 @@ def donor_of(record: Record, rows: Sequence[Record], seed: int) -> Record | None
     ('a', None)
     """
     draw = random.Random(f"{seed}/donor/{record.where}")
-    for _ in range(DONOR_TRIES if record.images else 0):
+    for _ in range(DONOR_TRIES if record.images or record.videos else 0):
         donor = rows[draw.randrange(len(rows))]
         if is_donor(donor, record):
             return donor
@@ -55,6 +55,13 @@ def donor_of(record: Record, rows: Sequence[Record], seed: int) -> Record | None
 
 
 def is_donor(other: Record, own: Record) -> bool:
-    """Whether a row has pictures, none of the record's, and another answer than the record's, where that has one."""
-    files, own_files = ({(row.folder, path) for path in row.images} for row in (other, own))
-    return bool(files) and not files & own_files and (not own.solution or other.solution != own.solution)
+    """Whether a row has pictures and videos where the record has some, none of the record's, and another answer than
+    the record's, where that has one."""
+    has_kinds = bool(other.images) >= bool(own.images) and bool(other.videos) >= bool(own.videos)
+    is_other = has_kinds and not files_of(other) & files_of(own)
+    return is_other and (not own.solution or other.solution != own.solution)
+
+
+def files_of(record: Record) -> set[tuple[str, str]]:
+    """(folder, path) of each file of a row's pictures and videos."""
+    return {(record.folder, path) for paths in (record.images, *(v.paths for v in record.videos)) for path in paths}

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -37,6 +37,16 @@ from open_r1.tools.sandboxed import AnswerPart
 
 Opening = Callable[[Record, Sequence[Image.Image]], Sequence[AnswerPart]]
 RowNumber = dict[str, Any]  # {"split": "train" | "eval", "row": int}
+
+
+class RowMedia(NamedTuple):
+    """The pictures of a row, and the sampled frames of its videos."""
+
+    pictures: list[Image.Image]
+    videos: list[VideoFrames]
+
+
+View = Callable[[RowNumber, Record, RowMedia], RowMedia]
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,16 @@ class Example:
     videos: Sequence[VideoFrames] = ()
 
     @property
+    def has_media(self) -> bool:
+        """Whether it shows a picture or a video."""
+        return bool(self.pictures or self.videos)
+
+    @property
+    def media(self) -> RowMedia:
+        """The pictures and the videos that are shown."""
+        return RowMedia(self.pictures, list(self.videos))
+
+    @property
     def own_pictures(self) -> list[Image.Image]:
         """The row's own pictures."""
         return self.pictures[: len(self.pictures) - len(pictures_of_parts(self.opening))]
@@ -91,9 +111,9 @@ class PromptLoader:
     """Loads batches of rows: `prefetch` starts one in the background, `take` waits for it; each unique row once.
 
     `conversation(record, pictures)` returns chat messages with the pictures in place; `fields`: how the model takes
-    what the processor makes; `template` holds options of the chat template; `view(row, pictures)` returns the pictures
-    that are shown in place of a row's own; `opening(record, pictures)`, what an environment puts at the end of the
-    prompt; `frames`: how videos are sampled.
+    what the processor makes; `template` holds options of the chat template; `view(row, record, own)` returns the
+    pictures and videos that are shown in place of a row's own; `opening(record, pictures)`, what an environment puts
+    at the end of the prompt; `frames`: how videos are sampled.
     """
 
     def __init__(
@@ -104,7 +124,7 @@ class PromptLoader:
         fields: PromptFields,
         workers: int,
         template: dict[str, Any],
-        view: Callable[[RowNumber, list[Image.Image]], list[Image.Image]] | None = None,
+        view: View | None = None,
         opening: Opening | None = None,
         frames: FrameSampling | None = None,
     ):
@@ -154,9 +174,9 @@ class PromptLoader:
         keys, taken = unique_keys(self.newest), next(iter(self.batches))
         return self.newest if keys and keys[0][0] == "train" and keys != taken else None
 
-    def with_pictures(self, pairs: Sequence[tuple[Example, Sequence[Image.Image]]]) -> list[Example]:
-        """Rows with other pictures in place of their own, of the same sizes. Raises RowFailed."""
-        return list(self.pool.map(self._with_pictures, *zip(*pairs, strict=True))) if pairs else []
+    def with_media(self, pairs: Sequence[tuple[Example, RowMedia]]) -> list[Example]:
+        """Rows with other pictures and videos in place of their own, of the same sizes. Raises RowFailed."""
+        return list(self.pool.map(self._with_media, *zip(*pairs, strict=True))) if pairs else []
 
     def request(self, example: Example, count: int, seed: int) -> Request:
         """The request to an engine with its own processor, with one token for each image."""
@@ -171,10 +191,10 @@ class PromptLoader:
         records = [self._record(row) for row in unique.values()]
         with row_errors([record.where for record in records], "images"):
             pictures = load_images(records, workers=self.workers)
-            if self.view is not None:
-                pictures = [self.view(row, own) for row, own in zip(unique.values(), pictures, strict=True)]
             videos = load_videos(records, self.frames, workers=self.workers)
-        return dict(zip(unique, self.pool.map(self._example, records, pictures, videos), strict=True))
+            own = list(map(RowMedia, pictures, videos))
+            shown = list(map(self.view, unique.values(), records, own)) if self.view is not None else own
+        return dict(zip(unique, self.pool.map(self._example, records, *zip(*shown, strict=True)), strict=True))
 
     def _record(self, row: RowNumber) -> Record:
         with row_errors([f"row {row['row']} of the {row['split']} rows"], "row"):
@@ -184,13 +204,13 @@ class PromptLoader:
         with row_errors([record.where], "prompt"):
             return self._processed(record, pictures, videos)
 
-    def _with_pictures(self, example: Example, pictures: Sequence[Image.Image]) -> Example:
+    def _with_media(self, example: Example, other: RowMedia) -> Example:
         with row_errors([example.record.where], "prompt"):
-            chat = self.fields.shown(with_videos(self.conversation(example.record, pictures), example.videos))
+            chat = self.fields.shown(with_videos(self.conversation(example.record, other.pictures), other.videos))
             prompt = process_chat(self._own_processor(), chat, self.fields, self.template)
             if not torch.equal(prompt.ids, example.prompt.ids):
-                raise ValueError("another picture of the same size has other tokens in this processor")
-        return replace(example, pictures=list(pictures), prompt=prompt)
+                raise ValueError("another picture or video of the same size has other tokens in this processor")
+        return replace(example, pictures=other.pictures, videos=other.videos, prompt=prompt)
 
     def _own_processor(self) -> ProcessorMixin:
         """This thread's copy of the processor: a fast tokenizer cannot be used by two threads at once."""

@@ -12,13 +12,12 @@ from rich.console import Console
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.data.record import Record
 from open_r1.errors import UsageError, last_words
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import save_summary
 from open_r1.evaluation.run import Evaluation
 from open_r1.evaluation.settings import EvaluationSettings
-from open_r1.evaluation.views import BLANK, OTHER, OWN, donors_of
+from open_r1.evaluation.views import BLANK, OTHER, OWN, donors_of, rows_with_view
 from open_r1.report.attack_report import AttackSettings, TriedStrategies, attacked_rows, tried_strategies
 from open_r1.report.examination import shown_progress
 from open_r1.report.survey_page import write_survey_page
@@ -105,20 +104,11 @@ def view_settings(plan: SurveyPlan, settings: EvaluationSettings, view: str) -> 
 
 def look(evaluation: Evaluation, settings: EvaluationSettings) -> list[PredictionLine]:
     """The lines of the rows that have this view, with a summary beside them; [] on ranks other than 0."""
-    rows = [
-        number for number, record in enumerate(evaluation.records) if has_view(evaluation, number, record, settings)
-    ]
+    rows = list(rows_with_view(settings.view, evaluation.records, evaluation.donors))
     lines = evaluation.answers(settings, rows)
     if lines:
         save_summary(settings.output_dir, evaluation.summary(lines, settings))
     return lines or []
-
-
-def has_view(evaluation: Evaluation, number: int, record: Record, settings: EvaluationSettings) -> bool:
-    """Whether a row can be shown so: it needs pictures to be blanked, and a donor for another row's."""
-    if settings.view == OTHER:
-        return evaluation.donors[number] is not None
-    return settings.view == OWN or bool(record.images)
 
 
 # ------------------------------------------------------------------------------------------------------------- figures

@@ -23,7 +23,7 @@ from PIL import Image
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.models.loading import pixel_limits
 from open_r1.rollout.noisy_pictures import annealed, noisy_picture
-from open_r1.rollout.prompts import Example, Prompt, RowNumber
+from open_r1.rollout.prompts import Example, Prompt, RowMedia, RowNumber
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.generation_batch import GenerationBatch
 from open_r1.trainer.protocols import RolloutTrainer
@@ -64,8 +64,8 @@ def seen_rows(trainer: RolloutTrainer) -> SeenRows:
     places = noisy_places(batch, trainer.args)
     heads = sorted({place - place % group for place in places})
     made = on_all_ranks(
-        lambda: trainer.loader.with_pictures(
-            [(batch.examples[h], noisy_pictures(trainer, batch.examples[h], batch.rows[h])) for h in heads]
+        lambda: trainer.loader.with_media(
+            [(batch.examples[h], with_noise(trainer, batch.examples[h], batch.rows[h])) for h in heads]
         )
     )
     shown = dict(zip(heads, zip(made, trainer.prompts_on_device(made), strict=True), strict=True))
@@ -73,6 +73,11 @@ def seen_rows(trainer: RolloutTrainer) -> SeenRows:
     for place in places:
         own[place] = shown[place - place % group]
     return SeenRows(*zip(*own, strict=True), places)
+
+
+def with_noise(trainer: RolloutTrainer, example: Example, row: RowNumber) -> RowMedia:
+    """What a row's rows with noise see at this step: its videos stay as they are."""
+    return example.media._replace(pictures=noisy_pictures(trainer, example, row))
 
 
 def noisy_pictures(trainer: RolloutTrainer, example: Example, row: RowNumber) -> list[Image.Image]:

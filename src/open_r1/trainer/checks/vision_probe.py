@@ -1,17 +1,20 @@
 """Measures whether the policy looks: log-probs and answers with own pictures, with blank ones, with another row's.
 
-Every `--vision_probe` steps, on the first groups of a generation that have pictures:
+Every `--vision_probe` steps, on the first groups of a generation that have pictures or videos:
 
 - `vision/dependency`: the mean over tokens of log p(token | own pictures) - log p(token | blank pictures), in nats, of
   the completions that were sampled. Near 0 the completions would have been said without the pictures. Pictures that
   tools put into a completion are blank too, their texts stay, and their tokens count nowhere;
 - `vision/accuracy`, `vision/blind_accuracy`, `vision/swapped_accuracy`: the mean accuracy reward of one greedy answer
   a row with its own pictures, with blank ones, and with those of another row in the row's own sizes. Runs without
-  `accuracy` among their rewards have none. Tools get the pictures that the row is shown.
+  `accuracy` among their rewards have none. Tools get the pictures that the row is shown;
+- `vision/shuffled_accuracy`, of rows with videos: the same with the frames of each video in another order, beside
+  `vision/ordered_accuracy`, that of these rows with the frames in order.
 
-Blank pictures have the processor's mean colour and the same sizes, so that prompts keep their tokens. Two passes
-without gradient and one greedy rollout; all ranks make as many, groups of text alone included, which no metric counts.
-No random number is drawn, so that a run with the probe learns what one without it does.
+What is said of pictures holds for videos too. Blank pictures have the processor's mean colour and the same sizes, so
+that prompts keep their tokens. Two passes without gradient and one greedy rollout; all ranks make as many, groups of
+text alone included, which no metric counts. No random number is drawn, so that a run with the probe learns what one
+without it does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,11 +26,11 @@ import torch
 from transformers import GenerationConfig
 from trl.models.utils import disable_gradient_checkpointing
 
-from open_r1.data.images import load_images
 from open_r1.models.generation_defaults import flags_alone
 from open_r1.rewards.turns import Message
 from open_r1.rollout.device_copies import to_device
-from open_r1.rollout.other_pictures import blank_pictures, donor_of, fitted_pictures, mean_color
+from open_r1.rollout.other_media import BLANK, OTHER, SHUFFLED, OtherMedia, has_view
+from open_r1.rollout.other_pictures import donor_of, mean_color
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.token_texts import token_texts
 from open_r1.rollout.trajectory import ToolTurns, counted_places
@@ -40,18 +43,19 @@ from open_r1.trainer.tool_turns import messages_of_rollouts
 from open_r1.trainer.vllm_turns import vllm_rollout_with_tools
 
 PROBED_GROUPS = 6  # of a rank, at most
-ANSWERS = ("accuracy", "blind_accuracy", "swapped_accuracy")
+ANSWERS = ("accuracy", "blind_accuracy", "swapped_accuracy", "shuffled_accuracy")
 
 Shading = list[tuple[str, float]]  # the texts of a completion's tokens, and the dependency of each in nats
 
 
 class Views(NamedTuple):
-    """A row with its own pictures, with blank ones, and with another row's; None: it has no pictures, or there is no
-    other row."""
+    """A row with its own pictures and videos, with blank ones, with another row's, with frames in another order; None:
+    it has none of them, there is no other row, it has no video."""
 
     own: Example
     blank: Example | None
     swapped: Example | None
+    shuffled: Example | None
 
 
 def probe_is_due(trainer: RolloutTrainer) -> bool:
@@ -89,27 +93,24 @@ def probe_vision(trainer: RolloutTrainer, completions: torch.Tensor, mask: torch
 
 
 def probed_heads(examples: Sequence[Example], size: int) -> list[int]:
-    """The first row of each group that is probed: those with pictures first, as many on each rank."""
-    heads = sorted(range(0, len(examples), size), key=lambda head: not examples[head].pictures)
+    """The first row of each group that is probed: those with pictures or videos first, as many on each rank."""
+    heads = sorted(range(0, len(examples), size), key=lambda head: not examples[head].has_media)
     return sorted(heads[:PROBED_GROUPS])
 
 
 def views_of(trainer: RolloutTrainer, examples: Sequence[Example]) -> list[Views]:
-    """The views of rows. Raises DataError for another row's picture that cannot be read."""
-    color, records = mean_color(trainer.processing_class), trainer.records["train"]
-    donors = [donor_of(example.record, records, trainer.args.seed) for example in examples]
-    pictures = iter(load_images([donor for donor in donors if donor is not None]))
-    blank = [(example, blank_pictures(example.pictures, color)) for example in examples if example.pictures]
-    swapped = [
-        (example, fitted_pictures(next(pictures), example.pictures))
-        for example, donor in zip(examples, donors, strict=True)
-        if donor is not None
-    ]
-    blank_views, swapped_views = (iter(trainer.loader.with_pictures(pairs)) for pairs in (blank, swapped))
-    return [
-        Views(example, next(blank_views) if example.pictures else None, next(swapped_views) if donor else None)
-        for example, donor in zip(examples, donors, strict=True)
-    ]
+    """The views of rows. Raises DataError for another row's picture or video that cannot be read."""
+    records, seed = trainer.records["train"], trainer.args.seed
+    media = OtherMedia(mean_color(trainer.processing_class), trainer.loader.frames, seed)
+    donors = [donor_of(example.record, records, seed) for example in examples]
+
+    def view(kind: str) -> list[Example | None]:
+        rows = {n: donor for n, donor in enumerate(donors) if has_view(kind, examples[n].record, donor)}
+        shown = [(e, media.shown(kind, e.record, e.media, rows[n])) for n, e in enumerate(examples) if n in rows]
+        made = dict(zip(rows, trainer.loader.with_media(shown), strict=True))
+        return [made.get(number) for number in range(len(examples))]
+
+    return list(map(Views, examples, *map(view, (BLANK, OTHER, SHUFFLED))))
 
 
 # -------------------------------------------------------------------------------------------------------- log-probs
@@ -168,14 +169,16 @@ def log_mean(trainer: RolloutTrainer, name: str, total: float, count: int) -> No
 
 
 def log_accuracies(trainer: RolloutTrainer, views: Sequence[Views]) -> None:
-    """Log the mean accuracy reward of greedy answers, a metric for each of ANSWERS."""
+    """Log the mean accuracy reward of greedy answers, a metric for each of ANSWERS; of those to shuffled frames where
+    there are videos, beside those of the same rows to frames in order."""
     names = [reward.__name__ for reward in trainer.reward_funcs]
     if "accuracy" not in names:
         return
     reward = trainer.reward_funcs[names.index("accuracy")]
-    shown = [view[kind] for kind in range(len(ANSWERS)) for view in views]
-    examples = [example or view.own for example, view in zip(shown, [*views] * len(ANSWERS), strict=True)]
-    counted = [example is not None and bool(example.pictures) for example in shown]
+    kinds = ANSWERS if any_rank(trainer, any(view.shuffled for view in views)) else ANSWERS[:-1]
+    shown = [view[kind] for kind in range(len(kinds)) for view in views]
+    examples = [example or view.own for example, view in zip(shown, [*views] * len(kinds), strict=True)]
+    counted = [example is not None and example.has_media for example in shown]
     ids, completions = greedy_completions(trainer, examples)
     scores = reward(
         prompts=[example.conversation for example in examples],
@@ -184,11 +187,19 @@ def log_accuracies(trainer: RolloutTrainer, views: Sequence[Views]) -> None:
         record=[example.record for example in examples],
         images=[example.pictures for example in examples],
     )
-    for kind, name in enumerate(ANSWERS):
+    for kind, name in enumerate(kinds):
         place = slice(kind * len(views), (kind + 1) * len(views))
         graded = zip(scores[place], counted[place], strict=True)
         values = [score for score, counts in graded if counts and score is not None]
         log_mean(trainer, f"vision/{name}", sum(values), len(values))
+    if kinds == ANSWERS:
+        values = [score for score, view in zip(scores, views, strict=False) if view.shuffled and score is not None]
+        log_mean(trainer, "vision/ordered_accuracy", sum(values), len(values))
+
+
+def any_rank(trainer: RolloutTrainer, here: bool) -> bool:
+    """Whether something holds on any rank. All ranks call it."""
+    return bool(trainer.accelerator.gather(torch.tensor([here], device=trainer.accelerator.device)).any())
 
 
 def greedy_completions(

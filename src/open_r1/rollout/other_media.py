@@ -1,0 +1,59 @@
+"""Views of a row, of the same sizes: its own pictures and videos, blank ones, another row's, frames out of order."""
+
+from dataclasses import dataclass
+
+from open_r1.data.images import load_images
+from open_r1.data.record import Record
+from open_r1.data.video_files import load_videos
+from open_r1.data.videos import FrameSampling
+from open_r1.rollout.other_pictures import Rgb, blank_pictures, fitted_pictures
+from open_r1.rollout.other_videos import blank_videos, fitted_videos, shuffled_videos, still_videos
+from open_r1.rollout.prompts import RowMedia
+
+OWN, BLANK, OTHER, SHUFFLED, STILL = "own", "blank", "other", "shuffled_frames", "first_frame"
+VIEWS = {
+    OWN: "the rows' own pictures and videos",
+    BLANK: "blank ones of the same sizes",
+    OTHER: "those of another row, which has another answer",
+    SHUFFLED: "the frames of each video in another order, at the times of the true one",
+    STILL: "the first frame of each video all along",
+}
+OF_TIME = (SHUFFLED, STILL)  # of videos alone; pictures stay
+
+
+def has_view(view: str, record: Record, donor: Record | None) -> bool:
+    """Whether a row can be shown so: with pictures or videos to blank, a donor of others, a video for its order."""
+    if view in OF_TIME:
+        return bool(record.videos)
+    if view == OTHER:
+        return donor is not None
+    return view == OWN or bool(record.images or record.videos)
+
+
+@dataclass(frozen=True)
+class OtherMedia:
+    """Makes views of rows: `color` of blank ones; `frames`: how a donor's videos are sampled; `seed`: of orders."""
+
+    color: Rgb
+    frames: FrameSampling
+    seed: int
+
+    def shown(self, view: str, record: Record, own: RowMedia, donor: Record | None) -> RowMedia:
+        """What a row that has this view is shown in place of its `own`; `donor`: the row that others come from.
+
+        Raises DataError for a donor's file that is damaged.
+        """
+        pictures, videos = own
+        if view == BLANK:
+            return RowMedia(blank_pictures(pictures, self.color), blank_videos(videos, self.color))
+        if view == OTHER:
+            return self._of_donor(donor, own)
+        if view == SHUFFLED:
+            return RowMedia(pictures, shuffled_videos(record, videos, self.seed))
+        return RowMedia(pictures, still_videos(videos)) if view == STILL else own
+
+    def _of_donor(self, donor: Record, own: RowMedia) -> RowMedia:
+        """The pictures and videos of another row, in the sizes of the row's own."""
+        pictures = fitted_pictures(load_images([donor])[0], own.pictures) if own.pictures else []
+        videos = fitted_videos(load_videos([donor], self.frames)[0], own.videos) if own.videos else []
+        return RowMedia(pictures, videos)
