@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from open_r1.config.video_flags import frame_sampling
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import RecordDataset
+from open_r1.data.media_views import OWN, VIEWS
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.evaluation.metrics import PredictionLine, grade_completion
@@ -31,7 +32,7 @@ from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import completion_text
 from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
-from open_r1.rollout.other_media import OWN, VIEWS, OtherMedia
+from open_r1.rollout.other_media import OtherMedia
 from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, PromptLoader, RowNumber

@@ -22,6 +22,7 @@ from open_r1.data.control_tokens import control_tokens
 from open_r1.data.field_names import renaming_of
 from open_r1.data.fingerprint import digest
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
+from open_r1.data.media_views import OTHER, OWN
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, backend_class, frame_of, loader_of
@@ -36,7 +37,6 @@ from open_r1.rewards.custom import user_file
 from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.places import place_check, refuse_problems
 from open_r1.rewards.trl_adapter import BatchReward, lost_gradings
-from open_r1.rollout.other_media import OTHER, OWN
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
 

@@ -11,13 +11,13 @@ from typing import Any
 from open_r1.config.video_flags import check_videos
 from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_dataset import per_file
+from open_r1.data.media_views import OWN, VIEWS
 from open_r1.data.paths import data_files, split_paths
 from open_r1.data.videos import FrameSampling
 from open_r1.errors import UsageError
 from open_r1.report.next_steps import TOOL_FLAGS
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import prepare_methods
-from open_r1.rollout.other_media import OWN, VIEWS
 from open_r1.tasks.find import TASK_HELP, find_task, read_template
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.task import Task

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from open_r1.data.media_views import BLANK, OTHER, OWN, SHUFFLED, STILL, has_view
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
-from open_r1.rollout.other_media import BLANK, OTHER, OWN, SHUFFLED, STILL, OtherMedia, has_view
+from open_r1.rollout.other_media import OtherMedia
 from open_r1.rollout.other_pictures import donor_of
 from open_r1.rollout.prompts import RowMedia, RowNumber, View
 

@@ -33,7 +33,7 @@ from open_r1.rewards.drawing import ANSWERED, GOLD
 
 MAX_COMPLETIONS = 10_000  # on a page
 MAX_BYTES = 40 * 2**20  # of texts and pictures on a page, which names the groups left out
-SCRIPTS = ("page.js", "charts.js", "distributions.js", "rollouts.js")
+SCRIPTS = ("page.js", "charts.js", "distributions.js", "film.js", "rollouts.js")
 TYPES = {".webp": "webp", ".png": "png"}
 
 

@@ -40,15 +40,18 @@ def kept_groups(steps: Sequence[int], most: int) -> list[int]:
 
 
 def stored_pictures(group: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files that a group of `rollouts.jsonl` names: its pictures, those under noise, and those of tools.
+    """The files that a group of `rollouts.jsonl` names: its pictures, those under noise, frames, and those of tools.
 
     >>> turns = [{"answers": [{"images": ["c.webp"]}]}]
     >>> stored_pictures({"images": ["a.webp"], "noisy_images": ["b.webp"], "completions": [{"turns": turns}, {}]})
     ('a.webp', 'b.webp', 'c.webp')
+    >>> stored_pictures({"images": [], "videos": [{"frames": ["1.webp", "2.webp"]}], "completions": []})
+    ('1.webp', '2.webp')
     """
     turns = [turn for completion in group["completions"] for turn in completion.get("turns", ())]
     of_tools = [name for turn in turns for answer in turn["answers"] for name in answer["images"]]
-    return (*group["images"], *group.get("noisy_images", ()), *of_tools)
+    frames = [name for video in group.get("videos", ()) for name in video["frames"]]
+    return (*group["images"], *group.get("noisy_images", ()), *frames, *of_tools)
 
 
 def thin_rollouts(folder: Path, groups: int) -> int:

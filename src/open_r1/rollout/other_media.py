@@ -3,31 +3,13 @@
 from dataclasses import dataclass
 
 from open_r1.data.images import load_images
+from open_r1.data.media_views import BLANK, OTHER, SHUFFLED, STILL
 from open_r1.data.record import Record
 from open_r1.data.video_files import load_videos
 from open_r1.data.videos import FrameSampling
 from open_r1.rollout.other_pictures import Rgb, blank_pictures, fitted_pictures
 from open_r1.rollout.other_videos import blank_videos, fitted_videos, shuffled_videos, still_videos
 from open_r1.rollout.prompts import RowMedia
-
-OWN, BLANK, OTHER, SHUFFLED, STILL = "own", "blank", "other", "shuffled_frames", "first_frame"
-VIEWS = {
-    OWN: "the rows' own pictures and videos",
-    BLANK: "blank ones of the same sizes",
-    OTHER: "those of another row, which has another answer",
-    SHUFFLED: "the frames of each video in another order, at the times of the true one",
-    STILL: "the first frame of each video all along",
-}
-OF_TIME = (SHUFFLED, STILL)  # of videos alone; pictures stay
-
-
-def has_view(view: str, record: Record, donor: Record | None) -> bool:
-    """Whether a row can be shown so: with pictures or videos to blank, a donor of others, a video for its order."""
-    if view in OF_TIME:
-        return bool(record.videos)
-    if view == OTHER:
-        return donor is not None
-    return view == OWN or bool(record.images or record.videos)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from rich.console import Console
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.jsonl_io import atomic_write
+from open_r1.data.media_views import BLANK, OTHER, OWN
 from open_r1.errors import UsageError, last_words
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import save_summary
 from open_r1.evaluation.run import Evaluation
 from open_r1.evaluation.settings import EvaluationSettings
-from open_r1.evaluation.views import BLANK, OTHER, OWN, donors_of, rows_with_view
+from open_r1.evaluation.views import donors_of, rows_with_view
 from open_r1.report.attack_report import AttackSettings, TriedStrategies, attacked_rows, tried_strategies
 from open_r1.report.examination import shown_progress
 from open_r1.report.survey_page import write_survey_page

@@ -74,7 +74,7 @@ function turn(by) {
 
 function groupCard(group, f) {
   const noisy = (group.noisy_images || []).map((name, number) => frame(name, number, "under noise, as the completions marked noisy saw it"));
-  const frames = [...group.images.map((name, number) => frame(name, number)), ...noisy];
+  const frames = [...group.images.map((name, number) => frame(name, number)), ...noisy, ...(group.videos || []).map(filmOf)];
   const cards = group.completions.map((c) => completionCard(c, completionPasses(c, group, f), group));
   const choose = (chosen) => {
     cards.forEach((card, i) => card.setAttribute("aria-pressed", i === chosen));
@@ -119,6 +119,19 @@ function frame(name, number, note) {
   };
   const framed = el("div", { class: "frame" }, image, layer, labels);
   return { node: note ? el("div", {}, framed, el("div", { class: "soft" }, note)) : framed, outline };
+}
+
+// A video as a film strip that `film.js` plays; frames that a run has thinned out are left out.
+function filmOf(video, number) {
+  const name = "video " + (number + 1), outline = () => {};
+  const stored = video.frames.map((file, at) => [pictureOf(file), video.seconds[at]]).filter(([uri]) => uri);
+  if (!stored.length) return { node: el("div", { class: "frame missing" }, name + " is no longer stored"), outline };
+  const cells = stored.map(([uri, seconds]) => el("li", { "data-seconds": seconds }, el("img", { src: uri, alt: "", decoding: "async" }), el("span", { class: "num" }, seconds.toFixed(2))));
+  const shown = stored.length < video.sampled ? `${stored.length} of the ${video.sampled} frames` : `${stored.length} frames`;
+  const node = el("div", { class: "film", role: "group", "aria-label": name }, el("div", { class: "frame" }, el("img", { class: "screen" })),
+    el("div", { class: "player" }, el("button", { type: "button" }), el("input", { type: "range", min: 0, max: stored.length - 1, value: 0, "aria-label": "frame of " + name }), el("span", { class: "time num" })),
+    el("ol", { class: "reel", tabindex: 0, "aria-label": "frames of " + name }, ...cells), el("div", { class: "soft" }, `${name}: ${shown} that the model saw of ${short(video.span)} s`));
+  return { node: playable(node), outline };
 }
 
 function polygon(one, kind) {
@@ -180,7 +193,7 @@ byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("previous").addEventListener("click", () => turn(-1));
 byId("next").addEventListener("click", () => turn(1));
 addEventListener("keydown", (event) => {
-  if (event.target.closest("input, select, svg, pre, .scroll") || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.target.closest("input, select, svg, pre, .scroll, .reel") || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "ArrowLeft") turn(-1);
   if (event.key === "ArrowRight") turn(1);
 });

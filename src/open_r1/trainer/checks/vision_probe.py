@@ -26,10 +26,11 @@ import torch
 from transformers import GenerationConfig
 from trl.models.utils import disable_gradient_checkpointing
 
+from open_r1.data.media_views import BLANK, OTHER, SHUFFLED, has_view
 from open_r1.models.generation_defaults import flags_alone
 from open_r1.rewards.turns import Message
 from open_r1.rollout.device_copies import to_device
-from open_r1.rollout.other_media import BLANK, OTHER, SHUFFLED, OtherMedia, has_view
+from open_r1.rollout.other_media import OtherMedia
 from open_r1.rollout.other_pictures import donor_of, mean_color
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.token_texts import token_texts

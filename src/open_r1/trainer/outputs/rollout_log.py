@@ -3,6 +3,7 @@
 A line of `rollouts.jsonl` is one group:
 `{"step", "id", "where", "prompt", "images": [file under rollout_images], "solution", "gold": [outline],
 "completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
+A row with videos has `"videos"` too (`video_log`): small frames with their times.
 Completions that `--vision_probe` looked at have a `"dependency"` too: each token's text, and the nats by which the
 pictures make it likelier than blank ones. With `--noisy_rollouts` a group has `"noisy_images"`, and completions that
 were sampled from those `"noisy": true`. With tools they have `"turns"` (`turn_log`), and `text` is the last turn's.
@@ -36,6 +37,7 @@ from open_r1.rollout.prompts import Example
 from open_r1.tools.messages import ModelTurn
 from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
 from open_r1.trainer.outputs.turn_log import logged_turns
+from open_r1.trainer.outputs.video_log import logged_videos
 
 SAVED_PICTURE_SIDE = 448  # pixels of a saved picture's longer side
 LOSSLESS = 128 * 128  # pixels up to which a picture is stored as it is
@@ -82,6 +84,7 @@ class RolloutLog:
             "where": record.where,
             "prompt": plain_text(example.conversation),
             "images": [self._save_picture(image) for image in example.pictures],
+            **({"videos": logged_videos(example.videos, self._save_picture)} if example.videos else {}),
             **({"noisy_images": [self._save_picture(image) for image in noisy[rows[-1]]]} if noisy[rows[-1]] else {}),
             "solution": record.solution,
             "gold": outlines_json(gold_outlines(record) if self.graded else ()),
@@ -108,10 +111,10 @@ class RolloutLog:
     def _outlines(self, completion: str, record: Record) -> list[dict[str, Any]]:
         return outlines_json(answered_outlines(completion, record) if self.graded else ())
 
-    def _save_picture(self, image: Image.Image) -> str:
-        """Save a small copy below `rollout_images`; its file name."""
+    def _save_picture(self, image: Image.Image, side: int = SAVED_PICTURE_SIDE) -> str:
+        """Save a small copy of at most `side` pixels a side below `rollout_images`; its file name."""
         small = image.copy()
-        small.thumbnail((SAVED_PICTURE_SIDE, SAVED_PICTURE_SIDE))
+        small.thumbnail((side, side))
         name = f"{hashlib.sha256(small.tobytes()).hexdigest()[:16]}.webp"
         path = self.folder / "rollout_images" / name
         if not path.exists():
