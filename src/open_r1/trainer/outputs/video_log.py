@@ -15,16 +15,16 @@ from open_r1.data.videos import VideoFrames
 SAVED_FRAMES = 32  # of a row, shared out to its videos
 SAVED_FRAME_SIDE = 192  # pixels of a saved frame's longer side
 
-Save = Callable[[Image.Image, int], str]
+SaveFrame = Callable[[Image.Image, int], str]
 
 
-def logged_videos(videos: Sequence[VideoFrames], save: Save) -> list[dict[str, Any]]:
+def logged_videos(videos: Sequence[VideoFrames], save: SaveFrame) -> list[dict[str, Any]]:
     """The videos of a row; `save` stores a picture of at most so many pixels a side and returns its file name."""
     most = max(2, SAVED_FRAMES // max(1, len(videos)))
     return [logged_video(video, save, most) for video in videos]
 
 
-def logged_video(video: VideoFrames, save: Save, most: int) -> dict[str, Any]:
+def logged_video(video: VideoFrames, save: SaveFrame, most: int) -> dict[str, Any]:
     """One video with at most `most` frames, the first and the last among them."""
     count = len(video.seconds)
     chosen = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
