@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import Protocol
 
+from open_r1.data.frame_cache import FrameCache
+from open_r1.data.jsonl_dataset import default_cache_dir
 from open_r1.data.record import Record
 from open_r1.data.videos import FRAME_FACTOR, FrameSampling
 from open_r1.errors import UsageError
@@ -24,6 +26,13 @@ class VideoSettings(Protocol):
 def frame_sampling(settings: VideoSettings) -> FrameSampling:
     """How the flags say that videos are sampled."""
     return FrameSampling(settings.video_fps, settings.video_max_frames, settings.video_max_pixels)
+
+
+def frame_cache(settings: VideoSettings) -> FrameCache | None:
+    """What keeps sampled frames on disk, None where the flags say none."""
+    if not settings.video_cache_gb:
+        return None
+    return FrameCache(default_cache_dir() / "frames", int(settings.video_cache_gb * 1e9))
 
 
 def check_videos(settings: VideoSettings) -> None:

@@ -38,6 +38,7 @@ def open_image(
     relative_path: str,
     *,
     where: str = "",
+    field: str = "image",
     max_file_bytes: int = MAX_FILE_BYTES,
     max_pixels_decoded: int = MAX_PIXELS_DECODED,
 ) -> Image.Image:
@@ -46,17 +47,17 @@ def open_image(
     Transparency is laid on white. 16 bits a channel are scaled to 8, not clipped. CMYK and other modes are converted.
     A side under 28 px is scaled up to 28 with its aspect ratio (Qwen's patches need it); nothing is ever scaled down.
 
-    Raises DataError (field `image`) for a path that leaves `folder`, and for files that are missing, no regular file,
-    empty, no image, truncated, or over the limits of bytes, pixels, aspect ratio (200) and scans of a JPEG (100).
+    Raises DataError (`field` of the row) for a path that leaves `folder`, and for files that are missing, no regular
+    file, empty, no image, truncated, or over the limits of bytes, pixels, aspect ratio (200) and JPEG scans (100).
     """
 
-    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, as_shown)
+    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, as_shown, field)
 
 
 def as_shown(image: Image.Image) -> Image.Image:
     """A picture of any mode as processors get it: decoded, RGB, upright, a side under 28 px scaled up to 28."""
     image.load()
-    upright = _as_rgb(image)
+    upright = as_rgb(image)
     ImageOps.exif_transpose(upright, in_place=True)  # without in_place it copies upright pictures too
     size = shown_size(upright.size)
     return upright if size == upright.size else upright.resize(size, Image.Resampling.BICUBIC)
@@ -121,15 +122,21 @@ def load_images(records: Sequence[Record], *, workers: int = 4) -> list[list[Ima
 
 
 def _with_image(
-    folder: str, relative: str, where: str, max_bytes: int, max_pixels: int, use: Callable[[Image.Image], _T]
+    folder: str,
+    relative: str,
+    where: str,
+    max_bytes: int,
+    max_pixels: int,
+    use: Callable[[Image.Image], _T],
+    field: str = "image",
 ) -> _T:
     """`use(image)` on the opened, undecoded image after every check that needs no pixels."""
 
     def refuse(got: str, expected: str, remedy: str) -> DataError:
-        return data_error(where or folder, "image", f"{shorten(relative)}, {got}", expected, remedy)
+        return data_error(where or folder, field, f"{shorten(relative)}, {got}", expected, remedy)
 
-    path = ImageFolder(folder).resolve(relative, where or folder)
-    with os.fdopen(_open(path, refuse), "rb") as file:
+    path = ImageFolder(folder).resolve(relative, where or folder, field)
+    with os.fdopen(open_regular(path, refuse), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise refuse("an empty file (0 bytes)", "an image", "copy the file again, or remove the row")
@@ -170,7 +177,7 @@ class _LimitedFile:
         return getattr(self._file, name)
 
 
-def _open(path: str, refuse: Callable[[str, str, str], DataError]) -> int:
+def open_regular(path: str, refuse: Callable[[str, str, str], Exception]) -> int:
     """A descriptor of a regular file: no link is followed, and a pipe does not block."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -179,7 +186,7 @@ def _open(path: str, refuse: Callable[[str, str, str], DataError]) -> int:
         raise refuse(reason, "a readable file", "correct its permissions") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise refuse("no regular file", "a regular file", "name an image file")
+        raise refuse("no regular file", "a regular file", "name the file itself")
     return handle
 
 
@@ -210,13 +217,13 @@ def exif_of(image: Image.Image) -> Image.Exif:
     return image.getexif()
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
     """RGB pixels of an image of any mode, with its EXIF (orientation)."""
     exif = image.getexif()
     if image.mode.startswith(("I", "F")):
         converted = Image.fromarray(_to_8_bit(np.asarray(image), image.mode)).convert("RGB")
     elif image.has_transparency_data:
-        converted = _on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
+        converted = on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     else:
         converted = image.convert("RGB")
     converted.info = {}
@@ -224,7 +231,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _on_white(layer: Image.Image) -> Image.Image:
+def on_white(layer: Image.Image) -> Image.Image:
     """An RGBA picture laid on white, as RGB; strip by strip, since all at once would take three times its memory."""
     paper = Image.new("RGB", layer.size)
     for top in range(0, layer.height, _STRIP_ROWS):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from open_r1.data.media_keys import is_picture_text
 from open_r1.data.near_paths import near_path, right_folder
+from open_r1.data.videos import VIDEO_ENDINGS
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COLON = re.compile(r"\\?:")
@@ -22,6 +23,8 @@ _UNSAFE = (
     )
 )
 _ENDING = re.compile(r"\.[A-Za-z]{3,4}$")
+_WORDS = {"image": "picture", "video": "video"}  # field -> what stands in its file
+_A_FILE = {"image": "an image file", "video": "a video file"}
 FEW_MISSES = 10  # missing pictures by which a whole folder is judged
 SAMPLED_MISSES = 8
 
@@ -91,6 +94,12 @@ def _no_path(value: str) -> tuple[str, str] | None:
     return None
 
 
+def _is_path(value: str, field: str) -> bool:
+    """Whether a value may be looked for as a path: a picture's may be its content."""
+    names_video = field == "video" and Path(value).suffix.lower() in VIDEO_ENDINGS
+    return "\0" not in value and (names_video or is_picture_text(value))
+
+
 def folder_problem(folder: str) -> Problem | None:
     """The problem of an image folder, or None where it is a directory with reachable files."""
     expected, where = "a readable folder", "--image_folders"
@@ -120,10 +129,11 @@ class ImageFolder:
         self.missing: list[str] = []  # the first of those that are not, and their number
         self.misses = 0
 
-    def problem(self, relative: str, where: str) -> Problem | None:
-        """The problem of an image path (unsafe, missing, outside, not a regular file), or None."""
+    def problem(self, relative: str, where: str, field: str = "image") -> Problem | None:
+        """The problem of the path of an image, or of what else `field` names (unsafe, missing, outside, not a regular
+        file), or None."""
         try:
-            self.resolve(relative, where)
+            self.resolve(relative, where, field)
         except DataError as error:
             self.misses += 1
             if len(self.missing) < SAMPLED_MISSES:
@@ -143,10 +153,11 @@ class ImageFolder:
         got = f"{self.folder!r}, below which none of {self.misses:,} pictures lies, as {shorten(self.missing[0])}"
         return Problem("--image_folders", "folder", got, "the folder of the pictures", remedy)
 
-    def resolve(self, relative: str, where: str) -> str:
-        """The real path of an image. Raises DataError (field `image`) where it is unsafe, missing or not a file."""
+    def resolve(self, relative: str, where: str, field: str = "image") -> str:
+        """The real path of an image, or of what else `field` names. Raises DataError, with that field, where it is
+        unsafe, missing or not a file."""
         if _UNSAFE.match(relative):
-            raise self._unsafe_path_error(relative, where)
+            raise self._unsafe_path_error(relative, where, field)
         head, _, tail = relative.rpartition("/")
         try:
             directory = self._directory(head)
@@ -156,11 +167,11 @@ class ImageFolder:
                 path = self._inside(os.path.realpath(path, strict=True))
                 mode = Path(path).stat().st_mode if path else 0
         except OSError as error:
-            raise self._missing_error(relative, where, error) from error
+            raise self._missing_error(relative, where, error, field) from error
         if not path:
-            raise self._outside_error(relative, where)
+            raise self._outside_error(relative, where, field)
         if not stat.S_ISREG(mode):
-            raise self._file_type_error(relative, where, mode)
+            raise self._file_type_error(relative, where, mode, field)
         return path
 
     def _directory(self, head: str) -> str:
@@ -172,41 +183,42 @@ class ImageFolder:
         """The path where it lies below the folder, else ""."""
         return path if path == self.root or path.startswith(self.root.rstrip("/") + "/") else ""
 
-    def _unsafe_path_error(self, relative: str, where: str) -> DataError:
+    def _unsafe_path_error(self, relative: str, where: str, field: str) -> DataError:
         expected = f"a path relative to {self.folder!r} without '..', drive, URL, NUL or half a character"
-        got, remedy = shorten(relative), "copy the image below the folder and write its relative path"
+        got, remedy = shorten(relative), f"copy the {field} below the folder and write its relative path"
         if _WEB.match(relative):
-            remedy = "download the picture below the folder: nothing is fetched"
+            remedy = f"download the {_WORDS[field]} below the folder: nothing is fetched"
         elif (other := _no_path(relative)) is not None:
             got, remedy = f"{got}, {other[0]}", other[1]
         elif near := near_path(self.root, relative):
             remedy = f"write {near!r}"
         elif relative[:5].lower() == "data:":
             remedy = "write it to a file: python -m open_r1.convert FILE --out DIR"
-        elif relative[0] == "/" and is_picture_text(relative) and "\0" not in relative and Path(relative).is_file():
+        elif relative[0] == "/" and _is_path(relative, field) and Path(relative).is_file():
             remedy = (
                 f"give a folder above it, such as --image_folders {Path(relative).parent}, or copy it below the folder"
             )
-        return data_error(where, "image", got, expected, remedy)
+        return data_error(where, field, got, expected, remedy)
 
-    def _outside_error(self, relative: str, where: str) -> DataError:
+    def _outside_error(self, relative: str, where: str, field: str) -> DataError:
         got = f"{shorten(relative)}, a link that leads outside"
-        remedy = "copy the image below the folder, or give the folder that holds it"
-        return data_error(where, "image", got, f"a file inside {self.folder!r}", remedy)
+        remedy = f"copy the {field} below the folder, or give the folder that holds it"
+        return data_error(where, field, got, f"a file inside {self.folder!r}", remedy)
 
-    def _missing_error(self, relative: str, where: str, error: OSError) -> DataError:
+    def _missing_error(self, relative: str, where: str, error: OSError, field: str) -> DataError:
         if (other := _no_path(relative)) is not None:
-            return data_error(where, "image", f"{shorten(relative)}, {other[0]}", "the path of a picture", other[1])
+            got, expected = f"{shorten(relative)}, {other[0]}", f"the path of a {_WORDS[field]}"
+            return data_error(where, field, got, expected, other[1])
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             expected, remedy = f"an existing file under {self.folder!r}", "correct the path or --image_folders"
             if "\\" in relative:
                 remedy = "write paths with forward slashes, below --image_folders"
             if near := near_path(self.root, relative):
                 remedy = f"write {near!r}"
-            return data_error(where, "image", shorten(relative), expected, remedy)
+            return data_error(where, field, shorten(relative), expected, remedy)
         got, remedy = f"{shorten(relative)} ({error.strerror})", "correct the path or its permissions"
-        return data_error(where, "image", got, f"a reachable file under {self.folder!r}", remedy)
+        return data_error(where, field, got, f"a reachable file under {self.folder!r}", remedy)
 
-    def _file_type_error(self, relative: str, where: str, mode: int) -> DataError:
+    def _file_type_error(self, relative: str, where: str, mode: int, field: str) -> DataError:
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-        return data_error(where, "image", f"{shorten(relative)}, {kind}", "a regular file", "name an image file")
+        return data_error(where, field, f"{shorten(relative)}, {kind}", "a regular file", f"name {_A_FILE[field]}")

@@ -1,33 +1,89 @@
-"""Decodes the sampled frames of video files and of lists of frame pictures. (torch-free)"""
+"""The sampled frames of records' videos: of files, which other processes decode, and of pictures. (torch-free)"""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-import av
 import numpy as np
 
+from open_r1.data.decoding.frame_choice import chosen_pictures
+from open_r1.data.decoding.limits import LIMITS, VideoLimits, VideoRefused, decode_seconds
+from open_r1.data.decoding.pictures import FrameShape
+from open_r1.data.decoding.processes import decode_apart
+from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import open_image
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
 from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.errors import DataError, data_error, shorten
+
+VideoPlace = tuple[str, Video]  # folder, video: rows that show the same share its frames
 
 
-def load_videos(records: Sequence[Record], sampling: FrameSampling, *, workers: int = 4) -> list[list[VideoFrames]]:
-    """The sampled frames of each record's videos. Raises DataError with the problems of all files."""
-    return [[frames_of(record, video, sampling) for video in record.videos] for record in records]
+def load_videos(
+    records: Sequence[Record],
+    sampling: FrameSampling,
+    *,
+    workers: int = 4,
+    cache: FrameCache | None = None,
+    limits: VideoLimits = LIMITS,
+) -> list[list[VideoFrames]]:
+    """The sampled frames of each record's videos, in at most `workers` processes at once; a video that two records
+    name is read once and its frames shared, so do not write to them.
+
+    Raises DataError with the problems of all videos.
+    """
+    places: dict[VideoPlace, str] = {}
+    for record in records:
+        for video in record.videos:
+            places.setdefault((record.folder, video), record.where)
+    if not places:
+        return [[] for _ in records]
+
+    def load(place: VideoPlace) -> VideoFrames | DataError:
+        try:
+            return _read(*place, places[place], sampling, cache, limits)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        loaded = dict(zip(places, pool.map(load, places), strict=True))
+    if errors := [result for result in loaded.values() if isinstance(result, DataError)]:
+        raise DataError([problem for error in errors for problem in error.problems])
+    return [[loaded[record.folder, video] for video in record.videos] for record in records]
 
 
-def frames_of(record: Record, video: Video, sampling: FrameSampling) -> VideoFrames:
-    """The sampled frames of one video of a record."""
-    if video.of_frames:
-        pictures = [open_image(record.folder, path, where=record.where) for path in video.paths]
-        rate = video.fps or sampling.fps
-        times = np.arange(len(pictures)) / rate
-        pixels = np.stack([np.asarray(picture) for picture in pictures])
-        return VideoFrames(pixels, tuple(times.tolist()), len(pictures) / rate)
-    with av.open(ImageFolder(record.folder).resolve(video.paths[0], record.where)) as file:
-        frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
-        rate = float(file.streams.video[0].average_rate)
-    span = len(frames) / rate
-    count = min(len(frames), sampling.max_frames, max(2, round(span * (video.fps or sampling.fps) / 2) * 2))
-    chosen = np.linspace(0, len(frames) - 1, video.nframes or count).round().astype(int)
-    return VideoFrames(np.stack([frames[i][1] for i in chosen]), tuple(float(frames[i][0]) for i in chosen), span)
+def _read(
+    folder: str, video: Video, where: str, sampling: FrameSampling, cache: FrameCache | None, limits: VideoLimits
+) -> VideoFrames:
+    """The sampled frames of one video. Raises DataError (field `video`)."""
+    try:
+        if video.of_frames:
+            return _of_pictures(folder, video, where, sampling)
+        path = ImageFolder(folder).resolve(video.paths[0], where, "video")
+        known = cache.get(path, video, sampling) if cache else None
+        if known is not None:
+            return known
+        frames = decode_apart(path, video, sampling, limits, decode_seconds())
+        if cache:
+            cache.put(path, video, sampling, frames)
+        return frames
+    except VideoRefused as refused:
+        got = f"{shorten(video.paths[0])}, {refused.got}"
+        raise data_error(where, "video", got, refused.expected, refused.remedy) from refused
+
+
+def _of_pictures(folder: str, video: Video, where: str, sampling: FrameSampling) -> VideoFrames:
+    """The sampled frames of a video that is a list of pictures."""
+    places, times, span = chosen_pictures(video, sampling)
+    if not places:
+        held, remedy = f"{len(video.paths)} frames", "correct video_start and video_end, or their rate, fps"
+        raise VideoRefused("no frame between video_start and video_end", f"a part of its {held}", remedy)
+
+    def refuse(got: str) -> VideoRefused:
+        return VideoRefused(f"a list of {got}", "frames of one proportion", "list the pictures of one video")
+
+    shape, pixels = FrameShape(sampling.max_pixels, None, refuse), []
+    for place in places:
+        picture = open_image(folder, video.paths[place], where=where, field="video")
+        pixels.append(shape.fitted(np.asarray(picture), picture.size))
+    return VideoFrames(np.stack(pixels), tuple(times), span)

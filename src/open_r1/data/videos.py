@@ -12,6 +12,7 @@ from open_r1.errors import data_error
 
 VIDEO_KEYS = ("video", "videos")
 FRAME_FACTOR = 2  # frames are sampled in pairs, which Qwen makes into one step of tokens
+VIDEO_ENDINGS = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp"}
 FRAME_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.config.video_flags import frame_sampling
+from open_r1.config.video_flags import frame_cache, frame_sampling
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.media_views import OWN, VIEWS
@@ -134,7 +134,8 @@ def loader_of(
         template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
         fields, frames = prompt_fields(processor, model, template), frame_sampling(settings)
         view, opening = viewer(donors, OtherMedia(mean_color(processor), frames, settings.seed)), opening_of(toolbox)
-        return PromptLoader(record_of, conversation, processor, fields, workers, template, view, opening, frames)
+        kept = frame_cache(settings)
+        return PromptLoader(record_of, conversation, processor, fields, workers, template, view, opening, frames, kept)
 
     return loader
 

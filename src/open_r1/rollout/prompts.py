@@ -23,6 +23,7 @@ from transformers import ProcessorMixin
 
 from open_r1.data.chat import plain_messages, with_videos
 from open_r1.data.control_tokens import control_tokens, plain_twin
+from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.video_files import load_videos
@@ -113,7 +114,7 @@ class PromptLoader:
     `conversation(record, pictures)` returns chat messages with the pictures in place; `fields`: how the model takes
     what the processor makes; `template` holds options of the chat template; `view(row, record, own)` returns the
     pictures and videos that are shown in place of a row's own; `opening(record, pictures)`, what an environment puts
-    at the end of the prompt; `frames`: how videos are sampled.
+    at the end of the prompt; `frames`: how videos are sampled, and `frame_cache`: what keeps their frames on disk.
     """
 
     def __init__(
@@ -127,8 +128,9 @@ class PromptLoader:
         view: View | None = None,
         opening: Opening | None = None,
         frames: FrameSampling | None = None,
+        frame_cache: FrameCache | None = None,
     ):
-        self.opening, self.frames = opening, frames or FrameSampling()
+        self.opening, self.frames, self.frame_cache = opening, frames or FrameSampling(), frame_cache
         self.record_of, self.conversation, self.processor, self.view = record_of, conversation, processor, view
         self.fields, self.workers, self.template, self.thread = fields, workers, template, threading.local()
         self.control_tokens = control_tokens(processor, template)
@@ -189,9 +191,10 @@ class PromptLoader:
         """Key -> Example of each unique row. Raises as `take` does."""
         unique = {row_key(row): row for row in rows}
         records = [self._record(row) for row in unique.values()]
+        decoders = self.workers if get_worker_info() is None else 1  # workers of a data loader are as many themselves
         with row_errors([record.where for record in records], "images"):
             pictures = load_images(records, workers=self.workers)
-            videos = load_videos(records, self.frames, workers=self.workers)
+            videos = load_videos(records, self.frames, workers=decoders, cache=self.frame_cache)
             own = list(map(RowMedia, pictures, videos))
             shown = list(map(self.view, unique.values(), records, own)) if self.view is not None else own
         return dict(zip(unique, self.pool.map(self._example, records, *zip(*shown, strict=True)), strict=True))

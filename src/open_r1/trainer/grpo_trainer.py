@@ -26,7 +26,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.config.video_flags import frame_sampling
+from open_r1.config.video_flags import frame_cache, frame_sampling
 from open_r1.data.chat import messages, with_images
 from open_r1.data.record import Record
 from open_r1.models.banned_tokens import image_token_ids
@@ -153,6 +153,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
             template=template,
             opening=opening_of(toolbox),
             frames=frame_sampling(task),
+            frame_cache=frame_cache(task),
         )
         self.row_choice = RowChoice(records, args, self.accelerator.process_index, self.accelerator.num_processes)
         by_difficulty = self.row_choice.difficulty is not None
