@@ -1,5 +1,6 @@
 """Completions with tool turns are those of `generate` on the whole text, for ragged turns, pictures and budgets."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +13,15 @@ from transformers import GenerationConfig, PreTrainedModel
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.record import Record
 from open_r1.rollout.generation import generate_groups, remaining_config
+from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompts import Example, prompt_from_fields
 from open_r1.rollout.turns import TurnSampler, prefilled
+from open_r1.rollout.vision_features import with_features
 from open_r1.tools.between import text_between
 
 KINDS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm", "idefics3", "gemma3", "aria", "qwen3_5"]
 QUICK = {"qwen2_5_vl"}
+READS_ANEW = {"gemma3", "qwen3_5"}  # tests/rollout/test_kept_rows.py says of every family why
 GROUPS = [(1, 9, 3), (0, 7, 2), (2, 12, 2)]  # images, text tokens, completions
 TOKENS = 300
 
@@ -41,21 +45,28 @@ def examples_of(model: PreTrainedModel) -> list[Example]:
     return rows
 
 
-def sampler(model: PreTrainedModel, config: GenerationConfig, toolbox: Any) -> TurnSampler:
-    def sample(prompts, rows, most):
+def sampler(
+    model: PreTrainedModel,
+    config: GenerationConfig,
+    toolbox: Any,
+    way: Any = KeptTurns,
+    place: Any = lambda turns: turns,
+) -> TurnSampler:
+    def sample(prompts, rows, most, tell=None, going_on=()):
         left = remaining_config(config, config.max_new_tokens - most)
-        return generate_groups(model, model.base_model, prompts, left, config.eos_token_id)
+        hooks = {"tell": tell, "going_on": going_on}
+        return generate_groups(model, model.base_model, prompts, left, config.eos_token_id, **hooks)
 
     processor, ends = families.processor_of(model.config.name_or_path), config.eos_token_id
     return TurnSampler(
-        prefilled(sample),
+        way(sample),
         toolbox,
         processor,
         rules_of(model),
         {},
         ends,
         config.max_new_tokens,
-        place=lambda turns: turns,
+        place=place,
     )
 
 
@@ -104,3 +115,40 @@ def test_turns_are_those_of_generate_on_the_whole_text(model):
     loops = model.config.name_or_path not in QUICK  # words of some models come to no second end in so few tokens
     assert max(turns) >= (1 if loops else 2), turns
     assert loops or (any(one.trajectory.pictures for one in ours) and any(one.limit for one in ours))
+
+
+def tokens_of(model, config, way) -> tuple[list[list[list[int]]], list[int]]:
+    """The segments of all rows, and how many tokens each call of the model read of each row."""
+    read, rows = [], examples_of(model)
+    handle = model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    torch.manual_seed(0)
+    rollouts = sampler(model, config, Scripted(), way).rollouts(rows, [row.prompt for row in rows])
+    handle.remove()
+    return [[segment.ids for segment in one.trajectory.segments] for one in rollouts], read
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS], indirect=True
+)
+@pytest.mark.parametrize("greedy", [True, False], ids=["greedy", "sampled"])
+def test_turns_from_the_kept_cache_are_those_that_read_all_anew(model, greedy):
+    config = sampling(repetition_penalty=1.3) if greedy else sampling(do_sample=True, temperature=2.0)
+    (anew, long), (kept, short) = (tokens_of(model, config, way) for way in (prefilled, KeptTurns))
+    assert kept == anew
+    assert len(short) == len(long) and (sum(short) < sum(long)) == (model.config.name_or_path not in READS_ANEW)
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
+def test_pictures_of_a_frozen_tower_are_looked_at_once(model):
+    config, rows, seen = sampling(repetition_penalty=1.3), examples_of(model), partial(with_features, model.base_model)
+    plain = sampler(model, config, Scripted()).rollouts(rows, [row.prompt for row in rows])
+    prompts, towers = {id(row.prompt): seen(row.prompt) for row in rows}, []
+    handle = model.base_model.visual.register_forward_hook(lambda *_: towers.append(1))
+    ours = sampler(model, config, Scripted(), place=seen).rollouts(rows, [prompts[id(row.prompt)] for row in rows])
+    handle.remove()
+    assert [one.trajectory.ids for one in ours] == [one.trajectory.ids for one in plain]
+    answers = [segment for one in ours for segment in one.trajectory.segments if segment.pictures]
+    whole = [one for one in ours if one.trajectory.pictures]  # their tensors at the end
+    assert len(towers) == len(answers) + len(whole)

@@ -16,11 +16,13 @@ from open_r1.models.loading import load_pretrained
 from open_r1.models.model_parts import bare_model, end_tokens
 from open_r1.models.quantization import recorded_four_bit
 from open_r1.rollout.batching import merge_images, pad_prompts
-from open_r1.rollout.generation import generate_groups, remaining_config, up_to_end
+from open_r1.rollout.generation import RowEnded, generate_groups, remaining_config, up_to_end
 from open_r1.rollout.image_tokens import with_banned
+from open_r1.rollout.kept_rows import Continuation
+from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompt_cache import why_no_prefill
 from open_r1.rollout.prompts import Example, Prompt, PromptLoader
-from open_r1.rollout.turns import TurnSampler, prefilled
+from open_r1.rollout.turns import TurnSampler
 
 
 class TransformersEngine:
@@ -74,12 +76,19 @@ class TransformersEngine:
         if self.toolbox is None:
             return [Sampled(ids) for ids in self._generate(prompts, **options)]
 
-        def sample(prompts: Sequence[Prompt], rows: Sequence[int], most: int) -> list[list[int]]:
+        def sample(
+            prompts: Sequence[Prompt],
+            numbers: Sequence[int],
+            most: int,
+            tell: RowEnded,
+            going_on: Sequence[Continuation],
+        ) -> list[list[int]]:
             config = remaining_config(self.config, self.config.max_new_tokens - most)
-            return generate_groups(self.model, self.backbone, prompts, config, self.ends, **options)
+            hooks = {**options, "tell": tell, "going_on": going_on}
+            return generate_groups(self.model, self.backbone, prompts, config, self.ends, **hooks)
 
         sampler = TurnSampler(
-            sample=prefilled(sample),
+            sample=KeptTurns(sample),
             toolbox=self.toolbox,
             processor=self.processor,
             fields=self.loader.fields,

@@ -24,7 +24,7 @@ from open_r1.models.model_parts import end_tokens
 from open_r1.models.weights import refuse_wrong_weights
 from open_r1.rollout.prompts import Example, PromptLoader
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import Row, TurnSampler
+from open_r1.rollout.turns import Row, TurnEnded, TurnSampler
 from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling, check_prompt
 
@@ -87,7 +87,9 @@ class VLLMEngine:
         """`count` completions with tools of each example."""
         each = [(example, seed + i) for example, seed in zip(examples, seeds, strict=True) for i in range(count)]
 
-        def sample(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]) -> list[Segment]:
+        def sample(
+            rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
+        ) -> list[Segment]:
             asked = zip(rows, numbers, budgets, strict=True)
             return sampled_segments(self._generate([self._request(row, each[n][1], most) for row, n, most in asked]))
 

@@ -7,13 +7,15 @@ long completion does not cost a whole batch.
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from open_r1.rollout.batching import groups_of, merge_images, pad_positions, pad_prompts
+from open_r1.rollout.kept_rows import Continuation, KeptRow, kept_row, masks_handed, prefill_rest, why_read_anew
 from open_r1.rollout.packed_linears import packed_linears
 from open_r1.rollout.prompt_cache import growing_cache, select_rows
 from open_r1.rollout.prompts import Prompt
@@ -45,6 +47,39 @@ class StopOnRequest(StoppingCriteria):
         return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
 
 
+Keep = Callable[[], KeptRow]
+RowEnded = Callable[[int, list[int], Keep | None], None]  # its place, what was sampled, what keeps its cache if it can
+
+
+class TellEnded(StoppingCriteria):
+    """Tells of each row whose end token was sampled, before the next token is; it stops no row.
+
+    `rows` are the places of the batch's rows, whose `lengths` are the tokens of their prompts, which end at column
+    `begin`; `cache`: theirs, where it can be kept.
+    """
+
+    def __init__(
+        self,
+        tell: RowEnded,
+        ends: Sequence[int],
+        rows: Sequence[int],
+        lengths: Sequence[int],
+        begin: int,
+        cache: DynamicCache | None,
+    ):
+        self.tell, self.ends, self.running = tell, torch.tensor(ends), set(range(len(rows)))
+        self.rows, self.lengths, self.begin, self.cache = rows, lengths, begin, cache
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        at_end = torch.isin(input_ids[:, -1], self.ends.to(input_ids.device)).nonzero()[:, 0]
+        for place in [place for place in at_end.tolist() if place in self.running]:
+            self.running.remove(place)
+            first, end = self.begin - self.lengths[self.rows[place]], input_ids.shape[1] - 1
+            keep = None if self.cache is None else partial(kept_row, self.cache, place, first, end)
+            self.tell(self.rows[place], input_ids[place, self.begin :].tolist(), keep)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 @torch.no_grad()
 def generate_groups(
     model: PreTrainedModel,
@@ -55,13 +90,16 @@ def generate_groups(
     compact: bool = True,
     recorder: Any = None,
     stop: Callable[[], bool] = lambda: False,
+    tell: RowEnded | None = None,
+    going_on: Sequence[Continuation] = (),
     **options: Any,
 ) -> list[list[int]]:
     """Token ids of one completion a row, up to and with its end token; rows of a group hold the same Prompt object.
 
     `backbone` is the bare VLM inside `model`, without its head; `ends` are the end tokens; `recorder` is a
     `LogProbRecorder` (trainer.checks.rollout_agreement) or None; `options` go to `generate`. Once `stop()` is true,
-    generation ends, and completions are cut off.
+    generation ends, and completions are cut off. `tell` is called of each row at its end token, if it comes to one;
+    `going_on`: what rows kept of earlier turns, whose prompts are the wholes.
     """
     unique_prompts, prompt_of_row = groups_of(prompts)
     inputs = pad_prompts(unique_prompts, config.pad_token_id)  # a repetition penalty counts padding too
@@ -70,22 +108,26 @@ def generate_groups(
     begin, rows, completions = ids.shape[1], torch.arange(len(ids)), {}
     shifts = torch.stack([p.positions[..., -1] + 1 - begin for p in unique_prompts], dim=-1)[..., prompt_index]
     criteria = [StopOnRequest(stop), *([] if recorder is None else [recorder])]
+    lengths = [len(prompt.ids) for prompt in prompts]
     with packed_linears(model):
-        cache = prefill(backbone, unique_prompts)
+        with nullcontext([]) if tell is None else masks_handed(backbone) as handed:
+            cache = prefill_rest(backbone, going_on) if going_on else prefill(backbone, unique_prompts)
+        kept = None if why_read_anew(cache, any(handed)) else cache
         if why_prompts_are_repeated(backbone, cache, len(rows)) is None:
             share_prompts(cache, prompt_of_row, inputs["attention_mask"][:, :-1])
-        else:
+        elif len(rows) > len(unique_prompts):
             select_rows(cache, prompt_index)
         while len(rows):
             if recorder is not None:
                 recorder.rows = rows
+            telling = [] if tell is None else [TellEnded(tell, ends, rows.tolist(), lengths, begin, kept)]
             with shifted_positions(backbone, shifts), attention_to_prompts(backbone, cache):
                 ids = model.generate(
                     input_ids=ids,
                     attention_mask=mask,
                     past_key_values=cache,
                     generation_config=remaining_config(config, generated=ids.shape[1] - begin),
-                    stopping_criteria=StoppingCriteriaList([StopAtHalf(ends)] * compact + criteria),
+                    stopping_criteria=StoppingCriteriaList([StopAtHalf(ends)] * compact + criteria + telling),
                     **options,
                 )
             completion_ids = ids[:, begin:]

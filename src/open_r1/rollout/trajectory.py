@@ -115,6 +115,11 @@ class ToolTurns:
     joins: Mapping[str, Join] = field(default_factory=dict)
     features: Any = None
 
+    def behind(self, token: int) -> "ToolTurns":
+        """The part from a token of the completion on, whose pictures are those of the whole."""
+        types = {name: values[token:] for name, values in self.types.items()}
+        return replace(self, scored=self.scored[token:], positions=self.positions[..., token:], types=types)
+
     def to(self, device: torch.device) -> "ToolTurns":
         """A copy on a device."""
         types, images = fields_to_device(self.types, device), fields_to_device(self.images, device)

@@ -7,7 +7,7 @@ completion ends with the call.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from transformers import ProcessorMixin
 
 from open_r1.data.control_tokens import ControlTokens, control_tokens
 from open_r1.rollout.batching import merge_images
+from open_r1.rollout.kept_rows import Continuation, KeptRow
 from open_r1.rollout.processor_fields import PromptFields, Values
 from open_r1.rollout.prompts import Example, Opening, Prompt
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
@@ -45,22 +46,28 @@ class TurnRollout:
     earned: Earned | None = None
 
 
+TurnEnded = Callable[[int, Sequence[int]], bool]  # which row came to its end token with these; whether it goes on
+
+
 class Sample(Protocol):
     """Samples the next turn of rows, whose `numbers` are their places in the batch: a segment of tokens up to and with
-    the end token for each. `budgets` are the most tokens of each; what is over is cut off. For no rows it steps with
-    ranks that sample together."""
+    the end token for each. `budgets` are the most tokens of each; what is over is cut off. `tell` may be called of a
+    row as soon as it has ended, while others are sampled. For no rows it steps with ranks that sample together."""
 
-    def __call__(self, rows: Sequence["Row"], numbers: Sequence[int], budgets: Sequence[int]) -> Sequence[Segment]: ...
+    def __call__(
+        self, rows: Sequence["Row"], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
+    ) -> Sequence[Segment]: ...
 
 
 @dataclass
 class Row:
     """A row in progress; `made` is what the processor made of each segment of tools; `episode` its environment;
-    `tensors_of` makes tensors of a trajectory and what was made."""
+    `tensors_of` makes tensors of a trajectory and what was made, `place` brings them to the device."""
 
     example: Example
     prompt: Prompt
     tensors_of: Callable[[Trajectory, Sequence[Values]], ToolTurns]
+    place: Callable[[ToolTurns], ToolTurns]
     episode: Episode | None = None
     segments: list[Segment] = field(default_factory=list)
     made: list[Values] = field(default_factory=list)
@@ -85,7 +92,7 @@ class Row:
     @property
     def tensors(self) -> ToolTurns | None:
         """Its tool turns on the device, None where it has none."""
-        return self.tensors_of(self.trajectory, self.made) if self.made else None
+        return self.place(self.tensors_of(self.trajectory, self.made)) if self.made else None
 
     @property
     def continued(self) -> Prompt:
@@ -93,12 +100,31 @@ class Row:
         turns = self.tensors
         return self.prompt if turns is None else continued(self.prompt, self.trajectory.ids, turns)
 
+    def behind(self, kept: KeptRow) -> Continuation:
+        """What its next turn begins with, of which the last turn's cache is kept: what a tool answered is new."""
+        begin, ids = kept.tokens - len(self.prompt.ids), self.trajectory.ids
+        turns = self.tensors_of(self.trajectory, self.made)
+        answer = self.tensors_of(Trajectory(self.segments[-1:]), self.made[-1:])
+        whole = continued(
+            replace(self.prompt, images={}, features=None), ids, replace(turns, images={}).to(self.prompt.ids.device)
+        )
+        new = self.place(replace(turns.behind(begin), images=answer.images))
+        rest = Prompt(
+            whole.ids[kept.tokens :],
+            whole.positions[..., kept.tokens :],
+            new.types,
+            new.images,
+            new.joins,
+            new.features,
+        )
+        return Continuation(kept, rest, whole)
+
 
 def prefilled(sample: Callable[[Sequence[Prompt], Sequence[int], int], list[list[int]]]) -> Sample:
     """A `Sample` by a function that reads the prompts of these turns anew, for rows of these numbers and at most so
     many tokens."""
 
-    def turns(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]) -> list[Segment]:
+    def turns(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded) -> list[Segment]:
         ids = sample([row.continued for row in rows], numbers, max(budgets, default=1))
         return [Segment(each, sampled=True) for each in ids]
 
@@ -143,7 +169,7 @@ class TurnSampler:
         shown = [(example.record, example.own_pictures, example.opening) for example in examples]
         with opened(self.toolbox.arena, shown) as episodes:
             given = zip(examples, prompts, episodes, strict=True)
-            rows = [Row(example, prompt, self.tensors_of, episode) for example, prompt, episode in given]
+            rows = [Row(example, prompt, self.tensors_of, self.place, episode) for example, prompt, episode in given]
             running, another = list(range(len(rows))), True
             while another:
                 self.sample_turn(rows, running)
@@ -159,14 +185,25 @@ class TurnSampler:
 
     def sample_turn(self, rows: Sequence[Row], running: Sequence[int]) -> None:
         """Append the next turn of the model to these rows, each within its budget; without rows, step with others."""
-        if not running:
-            self.sample([], [], [])
-            return
         left = [self.tokens - len(rows[i].trajectory.ids) for i in running]
-        sampled = self.sample([rows[i] for i in running], running, left)
-        for i, segment, budget in zip(running, sampled, left, strict=True):
-            rows[i].segments.append(segment.cut(budget))
-            rows[i].turns.append(self.read(rows[i].prompt, rows[i].segments[-1].ids))
+        ended: set[int] = set()
+
+        def tell(place: int, ids: Sequence[int]) -> bool:
+            ended.add(place)
+            return self.end_turn(rows[running[place]], Segment(ids, sampled=True), left[place])
+
+        sampled = self.sample([rows[i] for i in running], running, left, tell)
+        for place, segment in enumerate(sampled if running else ()):
+            if place not in ended:
+                self.end_turn(rows[running[place]], segment, left[place])
+
+    def end_turn(self, row: Row, segment: Segment, budget: int) -> bool:
+        """Append a turn of the model to a row; whether its calls may be answered."""
+        row.segments.append(segment.cut(budget))
+        row.turns.append(self.read(row.prompt, row.segments[-1].ids))
+        if row.turns[-1].calls:
+            row.limit = self.toolbox.limits.reached(len(row.made), len(row.trajectory.pictures), 0)
+        return bool(row.turns[-1].calls) and row.limit is None
 
     def read(self, prompt: Prompt, ids: Sequence[int]) -> ModelTurn:
         """A turn as text, with its calls; one that came to no end calls nothing."""
@@ -177,12 +214,7 @@ class TurnSampler:
 
     def answered(self, rows: Sequence[Row], running: Sequence[int]) -> Iterator[int]:
         """Answer the calls of these rows' last turns, many at once; the rows that go on."""
-        limits, asking = self.toolbox.limits, []
-        for i in running:
-            row = rows[i]
-            if row.turns[-1].calls:
-                row.limit = limits.reached(len(row.made), len(row.trajectory.pictures), 0)
-                asking += [] if row.limit else [i]
+        asking = [i for i in running if rows[i].turns[-1].calls and rows[i].limit is None]
         asked = [(rows[i].turns[-1].calls, rows[i].pictures, rows[i].example.record) for i in asking]
         episodes = [rows[i].episode for i in asking]
         for number, answers in self.toolbox.answer_many(asked, episodes):
@@ -211,8 +243,8 @@ class TurnSampler:
         return control_tokens(self.processor, self.template)
 
     def tensors_of(self, trajectory: Trajectory, made: Sequence[Values]) -> ToolTurns:
-        """A row's tool turns on the device."""
-        return self.place(tool_turns_of(trajectory, self.fields, made))
+        """A row's tool turns, on the CPU."""
+        return tool_turns_of(trajectory, self.fields, made)
 
 
 def continued(prompt: Prompt, ids: Sequence[int], turns: ToolTurns) -> Prompt:

@@ -10,7 +10,9 @@ from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
 from open_r1.models.model_parts import bare_model
-from open_r1.rollout.generation import generate_groups, remaining_config
+from open_r1.rollout.generation import RowEnded, generate_groups, remaining_config
+from open_r1.rollout.kept_rows import Continuation
+from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import one_turn
 from open_r1.rollout.turns import RowsGoingOn, TurnRollout, by_itself, prefilled
@@ -41,8 +43,10 @@ def rollout_with_tools(
     """As `transformers_rollout`, of completions in which the run's tools answer calls."""
     with generating(trainer) as model:
         recorder = recorder_for(trainer, model, prompts)
-        sample = prefilled(partial(sample_turn, trainer, model, recorder))
-        in_step = by_itself if samples_alone(trainer) else ranks_in_step
+        turn = partial(sample_turn, trainer, model, recorder)
+        # ranks that step together call the same parts of a model, its vision tower too
+        alone = samples_alone(trainer)
+        sample, in_step = (KeptTurns(turn), by_itself) if alone else (prefilled(turn), ranks_in_step)
         rollouts = turn_sampler(trainer, sample, in_step).rollouts(examples, prompts)
     if recorder is not None:
         trajectories, turns = [one.trajectory for one in rollouts], [one.tensors for one in rollouts]
@@ -89,9 +93,11 @@ def sample_turn(
     prompts: Sequence[Prompt],
     rows: Sequence[int],
     most: int | None = None,
+    tell: RowEnded | None = None,
+    going_on: Sequence[Continuation] = (),
 ) -> list[list[int]]:
     """Token ids of the next turn of each prompt, at most `most`, by default the whole budget; `rows` are the prompts'
-    places in the batch, none for a turn that is dropped."""
+    places in the batch, none for a turn that is dropped. The others are `generate_groups`'."""
     config = trainer.generation_config
     # where a rank samples alone, finished rows can leave the batch
     options = {"compact": True, "synced_gpus": False} if samples_alone(trainer) else {"compact": False}
@@ -106,5 +112,7 @@ def sample_turn(
         trainer.eos_token_ids,
         recorder=recorder,
         stop=trainer.signals.stop_requested,
+        tell=tell,
+        going_on=going_on,
         **options,
     )

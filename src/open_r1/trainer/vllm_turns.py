@@ -11,7 +11,7 @@ from trl.extras.profiling import profiling_context
 
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import Row, TurnRollout
+from open_r1.rollout.turns import Row, TurnEnded, TurnRollout
 from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
 from open_r1.rollout.vllm.types import EngineLost, Request, Sampling
 from open_r1.trainer.distributed import on_all_ranks
@@ -49,7 +49,12 @@ def rollouts_of_ranks(
 
 
 def vllm_turn(
-    trainer: RolloutTrainer, sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int]
+    trainer: RolloutTrainer,
+    sampling: Sampling,
+    rows: Sequence[Row],
+    numbers: Sequence[int],
+    budgets: Sequence[int],
+    tell: TurnEnded,
 ) -> list[Segment]:
     """The next turn of rows, all in the same round. Raises EngineError and RunStopped, on this rank alone."""
     engine, check_stop = trainer.engine, trainer.signals.raise_if_requested

@@ -1,0 +1,133 @@
+"""Measure a rollout of `zoom_digits` with tools: turns from the kept cache and turns that read all anew, in turns.
+
+    OMP_NUM_THREADS=1 taskset -c 0 python local_scripts/dev/benchmarks/bench_turns.py [--turns 3 --json turns.json]
+
+A batch of --prompts x --group completions is sampled by the rollouts of training (`rollout_with_tools`) with the real
+`zoom`; a stand-in reads a call of it from each turn, whatever the model wrote, so that every row goes through all.
+Measured: CPU seconds of this process (the tools' workers are others), those within the model's calls that read prompts
+and answers, and the highest resident bytes above those before (`bench_parts.PEAK`). One warm-up each, then in turn
+--repeats times, both from the same seed; medians. The tokens of both ways are compared: they are the same.
+"""
+
+import argparse
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import bench_parts as bench
+import torch
+
+from open_r1.config.parser import parse
+from open_r1.config.task_arguments import JsonlArguments
+from open_r1.data.jsonl_dataset import load_records
+from open_r1.models.loading import load_processor
+from open_r1.rollout import generation
+from open_r1.rollout.kept_turns import KeptTurns
+from open_r1.rollout.turns import TurnRollout, prefilled
+from open_r1.tasks.export import write_split
+from open_r1.tasks.find import find_task
+from open_r1.tools.call_forms import ToolCall
+from open_r1.tools.toolbox import Toolbox
+from open_r1.trainer import transformers_rollout
+from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
+from open_r1.trainer.run import make_grpo_trainer, start_rewards
+from open_r1.trainer.tool_turns import toolbox_of
+
+WAYS = {"anew": prefilled, "kept": KeptTurns}
+CORNERS = ((0, 0), (56, 0), (0, 28), (56, 28))
+
+
+class Looking(Toolbox):
+    """Reads a call of `zoom` from every turn that has ended, for a quarter of the scene that its words choose."""
+
+    def read(self, text: str, in_thinking: bool = False) -> tuple[ToolCall, ...]:
+        x, y = CORNERS[zlib.crc32(text.encode()) % 4]
+        return (ToolCall("zoom", {"bbox_2d": [x, y, x + 56, y + 28]}),)
+
+
+def make_trainer(args: argparse.Namespace, folder: Path) -> VLMGRPOTrainer:
+    """The trainer of a command line of `grpo_jsonl.py`, whose tools are `Looking`."""
+    generator = find_task("zoom_digits").generator
+    write_split(folder, "train", generator(), args.prompts, 0)
+    flags = f"--model_name_or_path {args.model} --task_type zoom_digits --data_file_paths {folder / 'train.jsonl'}"
+    flags += f" --image_folders {folder} --output_dir {folder / 'out'} --num_generations {args.group}"
+    flags += f" --per_device_train_batch_size {args.group * args.prompts} --max_completion_length {args.tokens}"
+    flags += (
+        f" --tools zoom --max_tool_turns {args.turns - 1} --max_tool_images {args.turns - 1} --beta 0 --bf16 false"
+    )
+    flags += " --use_cpu true --disable_tqdm true --save_strategy no --gradient_checkpointing false --report_to none"
+    task, training, model_args = parse(JsonlArguments, flags.split())
+    records, processor = load_records(task.data_file_paths, task.image_folders), load_processor(model_args, task)
+    toolbox = Looking(**vars(toolbox_of(training, processor)))
+    trainer = make_grpo_trainer(records, None, start_rewards(task), processor, task, training, model_args, toolbox)
+    trainer.agreement_checked = True
+    trainer.batch = trainer.new_batch(next(bench.rows_of(trainer)))
+    return trainer
+
+
+@contextmanager
+def reading(seconds: list[float]) -> Iterator[None]:
+    """Inside this context the CPU seconds of passes over prompts and answers are noted."""
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            began = time.process_time()
+            result = function(*args)
+            seconds.append(time.process_time() - began)
+            return result
+
+        return call
+
+    with (
+        patch.object(generation, "prefill", timed(generation.prefill)),
+        patch.object(generation, "prefill_rest", timed(generation.prefill_rest)),
+    ):
+        yield
+
+
+def rollout(trainer: VLMGRPOTrainer, way: str) -> tuple[list[TurnRollout], dict[str, float]]:
+    """A rollout, and its figures."""
+    torch.manual_seed(0)
+    passes: list[float] = []
+    start, began = bench.start_of_peak("cpu"), time.process_time()
+    with patch.object(transformers_rollout, "KeptTurns", WAYS[way]), reading(passes):
+        rollouts = transformers_rollout.rollout_with_tools(trainer, trainer.batch.examples, trainer.batch.prompts)
+    figures = {"cpu_seconds": time.process_time() - began, "later_reading_seconds": sum(passes[1:])}
+    return rollouts, figures | {"first_reading_seconds": passes[0], "peak_bytes": bench.end_of_peak("cpu") - start}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="assets/tiny-vlm-zoom")
+    for name, default in (("prompts", 8), ("group", 8), ("turns", 3), ("tokens", 400), ("repeats", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        trainer, figures, ids = make_trainer(args, Path(folder)), {way: [] for way in WAYS}, {}
+        for _ in range(1 + args.repeats):
+            for way in WAYS:
+                rollouts, found = rollout(trainer, way)
+                figures[way].append(found)
+                ids[way] = [one.trajectory.ids for one in rollouts]
+    assert ids["anew"] == ids["kept"]
+    turns = [sum(segment.sampled for segment in one.trajectory.segments) for one in rollouts]
+    result: dict[str, Any] = {"turns": sum(turns) / len(turns), "tokens": sum(map(len, ids["kept"])) / len(turns)}
+    for way, runs in figures.items():
+        result[way] = {name: median(run[name] for run in runs[1:]) for name in runs[0]}
+    names = result["kept"]
+    result["ratio"] = {name: result["kept"][name] / result["anew"][name] for name in names}
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
