@@ -89,7 +89,7 @@ def plain(model: PreTrainedModel, example: Example, config: GenerationConfig, to
         calls = toolbox.read(said[:-1]) if turns[-1][-1] in end else ()
         if not calls or toolbox.limits.reached(len(turns) - 1, len(shown) - len(example.pictures), 0):
             return turns
-        ((_, answers),) = toolbox.answer_many([(calls, (), None)])
+        answers = toolbox.answer(calls, (), None)
         between, new = text_between(processor, answers, {}, control, said[-1])
         if toolbox.limits.reached(len(turns) - 1, len(shown) - len(example.pictures), len(new)):
             return turns

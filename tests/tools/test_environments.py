@@ -14,6 +14,7 @@ from PIL import Image
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError
 from open_r1.rewards.registry import REWARDS
+from open_r1.tools.answering import answering
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.environment import load_environment
 from open_r1.tools.environment_state import earned_by
@@ -128,8 +129,10 @@ def test_state_is_kept_between_calls_and_apart_from_other_completions(box: Toolb
         asked = [
             ([ToolCall("add", {"number": n}), ToolCall("add", {"number": 1})], [], row(log)) for n in (1, 10, 100)
         ]
-        got = {index: [said(answer)[0] for answer in answers] for index, answers in box.answer_many(asked, made)}
-        assert got == {0: ["1", "2"], 1: ["10", "11"], 2: ["100", "101"]}
+        with answering(box) as begin:
+            answers = [begin(*of_row, episode) for of_row, episode in zip(asked, made, strict=True)]
+            got = [[said(answer)[0] for answer in each.result()] for each in answers]
+        assert got == [["1", "2"], ["10", "11"], ["100", "101"]]
         assert said(ask(box, made[1], "add", number=5)) == ["16"]
         conclude(made[:2])
         assert [one.earned.reward for one in made[:2]] == [1.0, 8.0]

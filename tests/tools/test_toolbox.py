@@ -10,6 +10,7 @@ from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError
+from open_r1.tools.answering import answering
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.calls import MalformedCall
 from open_r1.tools.limits import ToolLimits
@@ -252,19 +253,28 @@ def test_later_calls_of_a_turn_see_the_pictures_of_earlier_ones(box: Toolbox) ->
     assert [said(answer)[0] for answer in answers] == ["640x480", "first", "Error: no", "640x480 30x40 50x60"]
 
 
-def test_rows_are_answered_at_once_and_come_as_they_finish(box: Toolbox) -> None:
+def test_rows_are_answered_at_once(box: Toolbox) -> None:
     ask(box, "nap")
     begun = time.monotonic()
-    asked = [([ToolCall("nap", {})], [PICTURE], row())] * 2 + [([ToolCall("hello", {})], [PICTURE], row())]
-    finished = [(index, said(answers[0])) for index, answers in box.answer_many(asked)]
-    assert sorted(finished) == [(0, ["awake"]), (1, ["awake"]), (2, ["hello you"])]
+    with answering(box) as begin:
+        asked = [begin([ToolCall(name, {})], [PICTURE], row()) for name in ("nap", "nap", "hello")]
+        assert [said(one.result()[0]) for one in asked] == [["awake"], ["awake"], ["hello you"]]
     assert time.monotonic() - begun < 60  # 0.8 s on two idle cores
 
 
 def test_one_row_that_hangs_does_not_keep_others(box: Toolbox) -> None:
     names = ["hangs", "hello", "exits", "hello", "raises", "hello"]
-    answers = dict(box.answer_many([([ToolCall(name, {})], [PICTURE], row()) for name in names]))
-    assert [answers[index][0].error for index in range(6)] == [True, False] * 3
+    with answering(box) as begin:
+        asked = [begin([ToolCall(name, {})], [PICTURE], row()) for name in names]
+        assert [one.result()[0].error for one in asked] == [True, False] * 3
+
+
+def test_what_waits_for_a_worker_is_dropped_when_a_rollout_fails(box: Toolbox) -> None:
+    ask(box, "hello")
+    with pytest.raises(ZeroDivisionError), answering(box) as begin:
+        asked = [begin([ToolCall("nap", {})], [PICTURE], row()) for _ in range(20)]
+        raise ZeroDivisionError
+    assert all(one.done() for one in asked) and sum(one.cancelled() for one in asked) >= 10
 
 
 def test_a_file_that_no_worker_can_load_is_refused_at_the_start(tmp_path: Path) -> None:

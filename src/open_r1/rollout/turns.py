@@ -7,6 +7,7 @@ completion ends with the call.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from open_r1.rollout.prompts import Example, Opening, Prompt
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
 from open_r1.rollout.vision_features import joined_parts
+from open_r1.tools.answering import Answers, Ask, answering
 from open_r1.tools.between import text_between
 from open_r1.tools.environment_state import Earned
 from open_r1.tools.episodes import Episode, conclude, opened
@@ -62,6 +64,7 @@ class Sample(Protocol):
 @dataclass
 class Row:
     """A row in progress; `made` is what the processor made of each segment of tools; `episode` its environment;
+    `answers` those to come to its last turn, None where it calls nothing that may be answered.
     `tensors_of` makes tensors of a trajectory and what was made, `place` brings them to the device."""
 
     example: Example
@@ -73,6 +76,7 @@ class Row:
     made: list[Values] = field(default_factory=list)
     turns: list[ModelTurn] = field(default_factory=list)
     limit: str | None = None
+    answers: Future[Answers] | None = None
 
     @property
     def trajectory(self) -> Trajectory:
@@ -167,12 +171,12 @@ class TurnSampler:
     def rollouts(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> list[TurnRollout]:
         """One completion for each row; rows of a group hold the same Prompt, which their first turns share."""
         shown = [(example.record, example.own_pictures, example.opening) for example in examples]
-        with opened(self.toolbox.arena, shown) as episodes:
+        with opened(self.toolbox.arena, shown) as episodes, answering(self.toolbox) as ask:
             given = zip(examples, prompts, episodes, strict=True)
             rows = [Row(example, prompt, self.tensors_of, self.place, episode) for example, prompt, episode in given]
             running, another = list(range(len(rows))), True
             while another:
-                self.sample_turn(rows, running)
+                self.sample_turn(rows, running, ask)
                 going_on, another = self.in_step(partial(self.answered, rows, running))
                 conclude([rows[i].episode for i in running if i not in going_on])
                 running = going_on
@@ -183,27 +187,32 @@ class TurnSampler:
         earned = row.episode and row.episode.earned
         return TurnRollout(row.trajectory, row.tensors, tuple(row.turns), row.limit, earned)
 
-    def sample_turn(self, rows: Sequence[Row], running: Sequence[int]) -> None:
-        """Append the next turn of the model to these rows, each within its budget; without rows, step with others."""
+    def sample_turn(self, rows: Sequence[Row], running: Sequence[int], ask: Ask) -> None:
+        """Append the next turn of the model to these rows, each within its budget, and begin to answer its calls;
+        without rows, step with others."""
         left = [self.tokens - len(rows[i].trajectory.ids) for i in running]
         ended: set[int] = set()
 
         def tell(place: int, ids: Sequence[int]) -> bool:
             ended.add(place)
-            return self.end_turn(rows[running[place]], Segment(ids, sampled=True), left[place])
+            return self.end_turn(rows[running[place]], Segment(ids, sampled=True), left[place], ask)
 
         sampled = self.sample([rows[i] for i in running], running, left, tell)
         for place, segment in enumerate(sampled if running else ()):
             if place not in ended:
-                self.end_turn(rows[running[place]], segment, left[place])
+                self.end_turn(rows[running[place]], segment, left[place], ask)
 
-    def end_turn(self, row: Row, segment: Segment, budget: int) -> bool:
-        """Append a turn of the model to a row; whether its calls may be answered."""
+    def end_turn(self, row: Row, segment: Segment, budget: int, ask: Ask) -> bool:
+        """Append a turn of the model to a row; whether its calls are being answered."""
+        pictures = row.pictures
         row.segments.append(segment.cut(budget))
         row.turns.append(self.read(row.prompt, row.segments[-1].ids))
-        if row.turns[-1].calls:
+        calls, row.answers = row.turns[-1].calls, None
+        if calls:
             row.limit = self.toolbox.limits.reached(len(row.made), len(row.trajectory.pictures), 0)
-        return bool(row.turns[-1].calls) and row.limit is None
+        if calls and row.limit is None:
+            row.answers = ask(calls, pictures, row.example.record, row.episode)
+        return row.answers is not None
 
     def read(self, prompt: Prompt, ids: Sequence[int]) -> ModelTurn:
         """A turn as text, with its calls; one that came to no end calls nothing."""
@@ -213,13 +222,11 @@ class TurnSampler:
         return ModelTurn(text, self.toolbox.read(text, begun.rstrip().endswith(THOUGHT_TAG)) if ended else ())
 
     def answered(self, rows: Sequence[Row], running: Sequence[int]) -> Iterator[int]:
-        """Answer the calls of these rows' last turns, many at once; the rows that go on."""
-        asking = [i for i in running if rows[i].turns[-1].calls and rows[i].limit is None]
-        asked = [(rows[i].turns[-1].calls, rows[i].pictures, rows[i].example.record) for i in asking]
-        episodes = [rows[i].episode for i in asking]
-        for number, answers in self.toolbox.answer_many(asked, episodes):
-            if self.append(rows[asking[number]], answers):
-                yield asking[number]
+        """Append the answers to these rows' last turns, as they come; the rows that go on."""
+        asking = {rows[i].answers: i for i in running if rows[i].answers is not None}
+        for answers in as_completed(asking):
+            if self.append(rows[asking[answers]], answers.result()):
+                yield asking[answers]
 
     def append(self, row: Row, answers: Sequence[ToolAnswer]) -> bool:
         """Append answers to a row, unless they leave no token for the model, or have too many pictures."""

@@ -1,19 +1,18 @@
-"""The tools of a run: reads a turn's calls, answers them in worker processes, many rows at once. (torch-free)
+"""The tools of a run: reads a turn's calls, answers them in worker processes. (torch-free)
 
 A tool has a deadline and a memory limit; whatever it does, the model is told and the run goes on (`--tool_errors
 tell`), or the run ends where the tool itself is at fault (`stop`).
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError, nearest_hint, shorten
-from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerError, call_in_worker
+from open_r1.rewards.sandbox.worker_pool import LostCall, WorkerError, call_in_worker
 from open_r1.tools.call_forms import Json, ToolCall, form_of
 from open_r1.tools.calls import MalformedCall, read_calls
 from open_r1.tools.environment import load_environment
@@ -25,7 +24,6 @@ from open_r1.tools.signature import Schema, checked_arguments
 from open_r1.tools.zoom import ToolFrame, tool_frame
 
 Calls = Sequence[ToolCall | MalformedCall]
-RowCalls = tuple[Calls, Sequence[Image.Image], Record]  # of one row: calls, the pictures so far, its record
 TOOL_START_SECONDS = 60.0
 QWEN_SYSTEM = "You are a helpful assistant."  # what Qwen2-VL's and Qwen2.5-VL's templates write without a system turn
 
@@ -113,18 +111,6 @@ class Toolbox:
             seen = [*pictures, *(picture for answer in answers for picture in answer.pictures)]
             answers.append(self._answer(call, seen, frame, record, episode))
         return tuple(answers)
-
-    def answer_many(
-        self, asked: Sequence[RowCalls], episodes: Sequence[Episode | None] = ()
-    ) -> Iterator[tuple[int, tuple[ToolAnswer, ...]]]:
-        """(index, answers) of each row as it finishes, `WORKERS` at once; `episodes`: their environments, if any.
-        Raises as `answer`."""
-        own = episodes or [None] * len(asked)
-        rows = [(*row, episode) for row, episode in zip(asked, own, strict=True)]
-        with ThreadPoolExecutor(WORKERS) as threads:  # threads only wait for the workers
-            started = {threads.submit(self.answer, *row): index for index, row in enumerate(rows)}
-            for done in as_completed(started):
-                yield started[done], done.result()
 
     def _answer(
         self,
