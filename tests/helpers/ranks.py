@@ -83,8 +83,8 @@ def turns_by_key(trainer: VLMGRPOTrainer) -> None:
     plain, steps = transformers_rollout.sample_turn, 6 - 3 * trainer.accelerator.process_index
 
     def sample(*args: Any) -> list[list[int]]:
-        *_, prompts, rows, _ = args
-        plain(*args[:-1], steps)
+        *_, prompts, rows = args[:5]
+        plain(*args[:5], steps)  # of which nothing is told, so that no cache is kept
         return [keyed(prompt, row) for prompt, row in zip(prompts, rows, strict=bool(rows))]
 
     def keyed(prompt: Prompt, row: int) -> list[int]:

@@ -1,12 +1,16 @@
 """Measure a rollout of `zoom_digits` with tools: turns from the kept cache and turns that read all anew, in turns.
 
     OMP_NUM_THREADS=1 taskset -c 0 python local_scripts/dev/benchmarks/bench_turns.py [--turns 3 --json turns.json]
+    OMP_NUM_THREADS=1 python local_scripts/dev/benchmarks/bench_turns.py --seconds 0.1     # a slow tool
 
 A batch of --prompts x --group completions is sampled by the rollouts of training (`rollout_with_tools`) with the real
 `zoom`; a stand-in reads a call of it from each turn, whatever the model wrote, so that every row goes through all.
 Measured: CPU seconds of this process (the tools' workers are others), those within the model's calls that read prompts
 and answers, and the highest resident bytes above those before (`bench_parts.PEAK`). One warm-up each, then in turn
 --repeats times, both from the same seed; medians. The tokens of both ways are compared: they are the same.
+
+With --seconds the tool sleeps that long before it zooms, and the ways are tools that begin when a round of turns has
+ended, and tools that begin as each row ends; seconds are those of the clock.
 """
 
 import argparse
@@ -30,6 +34,7 @@ from open_r1.data.jsonl_dataset import load_records
 from open_r1.models.loading import load_processor
 from open_r1.rollout import generation
 from open_r1.rollout.kept_turns import KeptTurns
+from open_r1.rollout.trajectory import Segment
 from open_r1.rollout.turns import TurnRollout, prefilled
 from open_r1.tasks.export import write_split
 from open_r1.tasks.find import find_task
@@ -40,7 +45,26 @@ from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.run import make_grpo_trainer, start_rewards
 from open_r1.trainer.tool_turns import toolbox_of
 
+SLOW = '''
+import time
+from PIL import Image
+
+def zoom(images: list, bbox_2d: list[int]) -> Image.Image:
+    """Zooms."""
+    time.sleep({seconds})
+    return images[0].crop(bbox_2d).resize((112, 56))
+'''
+
+
+class InRounds(KeptTurns):
+    """Turns of which nothing is told before all have ended."""
+
+    def __call__(self, rows: Any, numbers: Any, budgets: Any, tell: Any) -> list[Segment]:
+        return super().__call__(rows, numbers, budgets, lambda place, ids: True)
+
+
 WAYS = {"anew": prefilled, "kept": KeptTurns}
+SLOW_WAYS = {"rounds": InRounds, "at_once": KeptTurns}
 CORNERS = ((0, 0), (56, 0), (0, 28), (56, 28))
 
 
@@ -92,15 +116,16 @@ def reading(seconds: list[float]) -> Iterator[None]:
         yield
 
 
-def rollout(trainer: VLMGRPOTrainer, way: str) -> tuple[list[TurnRollout], dict[str, float]]:
+def rollout(trainer: VLMGRPOTrainer, way: Any) -> tuple[list[TurnRollout], dict[str, float]]:
     """A rollout, and its figures."""
     torch.manual_seed(0)
     passes: list[float] = []
-    start, began = bench.start_of_peak("cpu"), time.process_time()
-    with patch.object(transformers_rollout, "KeptTurns", WAYS[way]), reading(passes):
+    start, began, clock = bench.start_of_peak("cpu"), time.process_time(), time.perf_counter()
+    with patch.object(transformers_rollout, "KeptTurns", way), reading(passes):
         rollouts = transformers_rollout.rollout_with_tools(trainer, trainer.batch.examples, trainer.batch.prompts)
     figures = {"cpu_seconds": time.process_time() - began, "later_reading_seconds": sum(passes[1:])}
-    return rollouts, figures | {"first_reading_seconds": passes[0], "peak_bytes": bench.end_of_peak("cpu") - start}
+    figures |= {"seconds": time.perf_counter() - clock, "first_reading_seconds": passes[0]}
+    return rollouts, figures | {"peak_bytes": bench.end_of_peak("cpu") - start}
 
 
 def main() -> None:
@@ -108,22 +133,24 @@ def main() -> None:
     parser.add_argument("--model", default="assets/tiny-vlm-zoom")
     for name, default in (("prompts", 8), ("group", 8), ("turns", 3), ("tokens", 400), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seconds", type=float, default=0.0, help="of a tool that sleeps")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    ways = SLOW_WAYS if args.seconds else WAYS
     with TemporaryDirectory() as folder:
-        trainer, figures, ids = make_trainer(args, Path(folder)), {way: [] for way in WAYS}, {}
+        trainer, figures, ids = make_trainer(args, Path(folder)), {way: [] for way in ways}, {}
         for _ in range(1 + args.repeats):
-            for way in WAYS:
-                rollouts, found = rollout(trainer, way)
+            for way, sample in ways.items():
+                rollouts, found = rollout(trainer, sample)
                 figures[way].append(found)
                 ids[way] = [one.trajectory.ids for one in rollouts]
-    assert ids["anew"] == ids["kept"]
+    before, now = ways
+    assert ids[before] == ids[now]
     turns = [sum(segment.sampled for segment in one.trajectory.segments) for one in rollouts]
-    result: dict[str, Any] = {"turns": sum(turns) / len(turns), "tokens": sum(map(len, ids["kept"])) / len(turns)}
+    result: dict[str, Any] = {"turns": sum(turns) / len(turns), "tokens": sum(map(len, ids[now])) / len(turns)}
     for way, runs in figures.items():
         result[way] = {name: median(run[name] for run in runs[1:]) for name in runs[0]}
-    names = result["kept"]
-    result["ratio"] = {name: result["kept"][name] / result["anew"][name] for name in names}
+    result["ratio"] = {name: value / result[before][name] for name, value in result[now].items()}
     print(json.dumps(result, indent=1))
     if args.json:
         args.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
