@@ -3,6 +3,7 @@
     python eval/attention.py --model assets/tiny-vlm --task digits --image digits.png \\
         --question "What is the sum of the digits in this image?" --out output/attention.html
 
+With --tools the pictures of tools follow those of the question, and tokens are those that the model sampled.
 The page steps with the arrow keys and plays with the space bar. Attention is the softmax of one layer (--layer, the
 middle one by default), the mean of its heads (or --head), of the query that predicts the token.
 """
@@ -41,18 +42,14 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--mp4", type=Path, help="also an MP4 (needs ffmpeg)")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ...")
-    parser.add_argument("--tools", nargs="+", help="refused: maps are of the prompt's pictures, and one turn")
+    parser.add_argument("--tools", nargs="+", help="zoom, or path/to/file.py:function, which the completion may call")
+    parser.add_argument("--max_tool_turns", type=int, default=4, help="most calls that get an answer")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     return parser
 
 
 def write_attention(args: argparse.Namespace) -> None:
     """Answer the question, or take --completion as the answer; write the page, the GIF and the MP4."""
-    if args.tools:
-        raise UsageError(
-            "--tools: got tools, but maps are of the prompt's pictures, and of one turn; eval/infer.py --tools shows "
-            "what tools returned; leave --tools out"
-        )
     if args.mp4:
         require_ffmpeg()
     settings = attention_settings(args)
@@ -68,7 +65,7 @@ def write_attention(args: argparse.Namespace) -> None:
         *_, answer = session.ask(question)
     else:
         answer = session.teacher_forced(question, args.completion)
-    attention, pictures = session.attention(answer, args.layer, args.head), answer.example.pictures
+    attention, pictures = session.attention(answer, args.layer, args.head), answer.pictures
 
     facts = {"model": args.model, "question": args.question, "pictures": ", ".join(path.name for path in args.image)}
     write_attention_page(args.out, attention, pictures, facts)
@@ -98,6 +95,8 @@ def attention_settings(args: argparse.Namespace) -> EvaluationSettings:
         tasks=[args.task],
         methods=[find_task(args.task).method],
         batch_size=1,
+        tools=args.tools,
+        max_tool_turns=args.max_tool_turns,
     )
 
 

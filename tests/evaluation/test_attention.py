@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import families
 from helpers.families.rows import TRAINED
+from helpers.families.tool_turns import tool_rows
 from helpers.page_layout import unseen
 from helpers.repository import REPO, run_script
 from PIL import Image
@@ -21,17 +22,23 @@ from open_r1.data.images import open_image
 from open_r1.data.record import parse_row
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.layout import locate
-from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, keeps_keys
+from open_r1.evaluation.attention.maps import attend, attention_rows, chosen_layer, keeps_keys, with_completion
 from open_r1.evaluation.attention.tiles import project_onto_picture
 from open_r1.models.model_parts import image_token_of
 from open_r1.report.attention_film import FRAME_WIDTH, HEIGHT, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat
 from open_r1.rollout.token_texts import token_texts
+from open_r1.rollout.turns import continued
 from open_r1.tasks.registry import TASKS
 
 SAID = [20, 30, 40, 50, 21]
 HOSTILE = '</script><script>alert("x")</script> \ud800 \u2028 {{ 7 * 7 }} \x00 <style>'
+
+
+def rows_of(model, fields, said, *layer, **head):
+    """(C, P + C - 1) of the queries that predict these tokens behind a prompt."""
+    return attention_rows(model, with_completion(fields, said), fields["input_ids"].shape[1], *layer, **head)
 
 
 def eager_attentions(model, fields):
@@ -50,11 +57,9 @@ def test_rows_are_those_of_eager_attention(family):
     model = families.ready(family)
     fields = families.prompt(model, 2, 9, seed=0)
     before = model.config.get_text_config()._attn_implementation
-    ours = [
-        attention_rows(model, fields, SAID, layer) for layer in range(model.config.get_text_config().num_hidden_layers)
-    ]
-    third = attention_rows(model, fields, SAID, 1, head=3)
-    torch.testing.assert_close(attention_rows(model, fields, SAID[:1], 0), ours[0][:1, : 1 - len(SAID)])
+    ours = [rows_of(model, fields, SAID, layer) for layer in range(model.config.get_text_config().num_hidden_layers)]
+    third = rows_of(model, fields, SAID, 1, head=3)
+    torch.testing.assert_close(rows_of(model, fields, SAID[:1], 0), ours[0][:1, : 1 - len(SAID)])
     assert model.config.get_text_config()._attn_implementation == before
     eager = eager_attentions(model, fields)
     for mine, theirs in zip(ours, eager, strict=True):
@@ -75,7 +80,7 @@ def test_what_is_kept_does_not_grow_with_layers():
             alive[layers] = sum(thing.numel() for thing in gc.get_objects() if type(thing) is torch.Tensor)
 
         model.base_model.language_model.layers[-1].register_forward_pre_hook(count)
-        attention_rows(model, families.prompt(model, 1, 9, seed=0), SAID, 0)
+        rows_of(model, families.prompt(model, 1, 9, seed=0), SAID, 0)
         del model
     assert alive[2] == alive[6]
 
@@ -162,7 +167,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="--head: got -1, expected 0 to 3"):
         chosen_layer(model, None, -1)
     with pytest.raises(UsageError, match="completion: got no token"):
-        attention_rows(model, fields, [], 0)
+        with_completion(fields, [])
     assert chosen_layer(model, None, None) == 3
     model.config.text_config.layer_types = ["full_attention", *["sliding_attention"] * 3]
     assert chosen_layer(model, None, None) == 0 and chosen_layer(model, 2, 3) == 2
@@ -182,7 +187,7 @@ def test_a_layer_that_carries_a_state_has_no_map():
 def test_an_attention_that_is_of_no_layer_is_refused():
     model = families.tiny("llava_zamba2")
     with pytest.raises(UsageError, match="--layer: got 1, which has no attention to show; choose another"):
-        attention_rows(model, families.prompt(model, 1, 9, seed=0), SAID, 1)
+        rows_of(model, families.prompt(model, 1, 9, seed=0), SAID, 1)
 
 
 SAMPLES = ["qwen3_5", "lfm2_vl", "gemma4_kvshare", "kimi_k25", "glm4v"]  # a state, dropped arguments, shared keys, MLA
@@ -199,7 +204,7 @@ def test_every_family_has_a_map_of_eagers_rows(family):
     model, chat = families.tiny(family).eval(), families.chat(pictures, 12, seed=0)
     fields = families.fields_of(model, chat)
     layer = chosen_layer(model, None, None)
-    ours = attention_rows(model, fields, SAID, layer)
+    ours = rows_of(model, fields, SAID, layer)
     sizes = [part["image"].size for message in chat for part in message["content"] if part["type"] == "image"]
     tiles = locate(model, fields, sizes, families.processor_of(family))
     at = np.sort(np.concatenate([tile.at for picture in tiles for tile in picture]))
@@ -234,13 +239,46 @@ def test_parts_are_all_of_the_attention(processor):
     np.testing.assert_allclose(attention.rest, 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "smolvlm", pytest.param("gemma3", marks=pytest.mark.slow)])
+def test_what_a_model_sampled_after_a_tool_answered_looks_at_the_tools_picture_too(family, processor):
+    model = families.ready(family)
+    rows, row = tool_rows(model), 3  # two answers, with two pictures and with none
+    prompt, turns, ids = rows.prompts[row], rows.turns[row], rows.completion_ids[row, : rows.lengths[row]].tolist()
+    whole = continued(prompt, ids, turns)
+    fields = {name: value[None] for name, value in ({"input_ids": whole.ids} | whole.types).items()} | whole.images
+    sizes = [(28, 28)] * 3  # their places are of the fields
+    attention = attend(model, processor, fields, sizes, ids, scored=turns.scored.tolist())
+    model.set_attn_implementation("eager")
+    inputs = {
+        name: value[:, :-1] if value.shape[:2] == (1, len(whole.ids)) else value for name, value in fields.items()
+    }
+    with torch.no_grad():
+        weights = model.base_model(**inputs, output_attentions=True, use_cache=False).attentions[attention.layer][0]
+    said = len(prompt.ids) + turns.scored.nonzero()[:, 0]
+    expected = torch.nn.functional.pad(weights.mean(0), (0, 1))[said - 1]
+    np.testing.assert_allclose(attention.completion, expected[:, said], atol=1e-5)
+    at = (whole.ids == image_token_of(model.config)).nonzero()[:, 0]
+    own, tools = at[at < len(prompt.ids)], at[at >= len(prompt.ids)]
+    for index, places in ((slice(1), own), (slice(1, None), tools)):
+        share = attention.on_images[:, index].sum(axis=1)
+        np.testing.assert_allclose(share, expected[:, places].sum(1), atol=1e-5)
+    before = int((said < tools[0]).sum())
+    assert 0 < before < len(said) and not attention.on_images[:before, 1:].any()
+    assert (attention.on_images[before:, 1:] > 0).all()
+    given = (whole.ids != image_token_of(model.config)).index_fill(0, said, False).nonzero()[:, 0]
+    assert len(given) == len(attention.prompt_tokens) and len(said) == len(attention.tokens)
+    places = torch.cat([given, said])[torch.tensor(attention.order)]
+    assert torch.equal(places, places.sort().values)  # in the order of the conversation
+
+
 def random_attention(count, pictures=((2, 3), (1, 1)), tokens=None):
     """An `Attention` drawn at random, a quarter on each of two pictures, prompt and completion."""
     random = np.random.default_rng(0)
     images = [random.dirichlet(np.ones(r * c), count).reshape(count, r, c) / 4 for r, c in pictures]
     prompt, completion = random.dirichlet(np.ones(100), count) / 4, np.tril(random.random((count, count)), -1)
     completion /= 4 * completion.sum(1, keepdims=True).clip(min=1e-9)
-    return Attention(tokens or ["ab "] * count, ["cd"] * 100, images, prompt, completion, 2, 4, None)
+    order = range(100 + count)
+    return Attention(tokens or ["ab "] * count, ["cd"] * 100, images, prompt, completion, 2, 4, None, [*order])
 
 
 PICTURES = [Image.new("RGB", (30, 20), "white"), Image.new("RGB", (10, 40), "blue")]

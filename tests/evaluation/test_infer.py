@@ -90,14 +90,10 @@ def test_an_answer_with_tools_has_its_turns_and_a_strip_of_what_was_seen(tmp_pat
     red = np.array(ImageColor.getrgb(ANSWERED))
     assert (np.abs(np.array(strip[0]).astype(int) - red).sum(axis=-1) < 60).any()  # the box that was asked for
     assert [name for name, *_ in answer.rewards()] == list(TASKS["zoom_digits"].rewards)
-    with pytest.raises(UsageError, match="attention: got an answer with turns of tools, expected one turn"):
-        asking.attention(answer)
-    attention = run_script(
-        "eval/attention.py", "--model", model, "--image", "a.png", "--question", "?", "--tools", "zoom", check=False
-    )
-    assert (
-        attention.returncode == 1 and "--tools: got tools, but maps are of the prompt's pictures" in attention.stderr
-    )
+    attention, before = asking.attention(answer), len(answer.trajectory.segments[0].ids)
+    assert len(attention.images) == len(answer.pictures) == len(strip)
+    assert not attention.on_images[:before, 1:].any() and (attention.on_images[before:, 1] > 0).all()
+    assert "<tool_response>" in "".join(attention.prompt_tokens)
 
 
 @pytest.mark.parametrize("leave", [False, True])

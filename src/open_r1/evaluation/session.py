@@ -43,6 +43,9 @@ from open_r1.rewards.registry import parsed
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import Message, completion_text
 from open_r1.rollout.prompts import Example
+from open_r1.rollout.tool_turns import turns_again
+from open_r1.rollout.trajectory import Trajectory
+from open_r1.rollout.turns import continued
 from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
 from open_r1.tools.asked_boxes import shown_pictures
@@ -94,7 +97,8 @@ class Question:
 class Answer:
     """A completion and its example; `truncated`: its tokens `ids` have no end token, or a limit of tools cut it off.
 
-    With tools `completion` is the last turn's text, `messages` are those of all turns, `turns` hold their pictures.
+    With tools `completion` is the last turn's text, `messages` are those of all turns, `turns` hold their pictures,
+    `trajectory` their tokens.
     """
 
     completion: str
@@ -105,6 +109,12 @@ class Answer:
     task: Task
     messages: Sequence[Message] = ()
     turns: Sequence[ModelTurn] = ()
+    trajectory: Trajectory | None = None
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The pictures of the question, then those of tools."""
+        return [*self.example.pictures, *(self.trajectory.pictures if self.trajectory else ())]
 
     @property
     def record(self) -> Record:
@@ -189,7 +199,8 @@ class ModelSession:
         truncated = not ids or ids[-1] not in self.engine.ends or sampled.limited
         task = find_task(settings.tasks[0], settings.prompt_template)
         said = completion_text(messages) if text is None else text
-        return Answer(said, tuple(ids), truncated, seconds, example, task, messages, sampled.turns)
+        more = (messages, sampled.turns, sampled.trajectory)
+        return Answer(said, tuple(ids), truncated, seconds, example, task, *more)
 
     def _example(self, question: Question, settings: EvaluationSettings) -> Example:
         record = question.record(settings.methods[0])
@@ -212,17 +223,18 @@ class ModelSession:
             stream.end_of_work()
 
     def attention(self, answer: Answer, layer: int | None = None, head: int | None = None) -> Attention:
-        """The attention of each token of an answer. Raises UsageError for an unknown layer, head or family, and for an
-        answer with tools, whose later turns read pictures that the prompt has not."""
-        if any(turn.answers for turn in answer.turns):
-            raise UsageError("attention: got an answer with turns of tools, expected one turn; ask without --tools")
-        model, prompt = bare_model(self.engine.model), answer.example.prompt.to(self.engine.model.device)
-        layer = chosen_layer(model, layer, head)
+        """The attention of each token of an answer that was sampled. Raises UsageError for an unknown layer, head or
+        family."""
+        model, prompt = bare_model(self.engine.model), answer.example.prompt
+        layer, trajectory, scored = chosen_layer(model, layer, head), answer.trajectory, None
+        if trajectory and (turns := turns_again(trajectory, self.engine.loader.fields, self.processor)):
+            prompt, scored = continued(prompt, trajectory.ids, turns), trajectory.scored
+        prompt = prompt.to(self.engine.model.device)
         rows = {"input_ids": prompt.ids, "attention_mask": torch.ones_like(prompt.ids), **prompt.types}
         fields = {name: value[None] for name, value in rows.items()} | prompt.images
-        shapes = [picture.size for picture in answer.example.pictures]
+        shapes = [picture.size for picture in answer.pictures]
         with self.turn:
-            return attend(model, self.processor, fields, shapes, answer.ids, layer, head)
+            return attend(model, self.processor, fields, shapes, answer.ids, layer, head, scored)
 
 
 class AnswerStopped(Exception):

@@ -8,6 +8,7 @@ from transformers import ProcessorMixin
 
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.rewards.turns import Message
+from open_r1.rollout.trajectory import Trajectory
 from open_r1.rollout.turns import TurnRollout
 from open_r1.tools.limits import ToolLimits
 from open_r1.tools.messages import ModelTurn, turn_messages
@@ -16,13 +17,14 @@ from open_r1.tools.toolbox import Toolbox, make_toolbox
 
 @dataclass(frozen=True)
 class Sampled:
-    """A completion: token `ids` (C,), and with tools its `messages`, else None, whether a limit cut them off, and its
-    `turns` with pictures."""
+    """A completion: token `ids` (C,), and with tools its `messages`, else None, whether a limit cut them off, its
+    `turns` with pictures, and its `trajectory`."""
 
     ids: list[int]
     messages: list[Message] | None = None
     limited: bool = False
     turns: Sequence[ModelTurn] = ()
+    trajectory: Trajectory | None = None
 
     @property
     def calls(self) -> int:
@@ -43,7 +45,9 @@ def evaluated_toolbox(settings: EvaluationSettings, processor: ProcessorMixin) -
 def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:
     """Rollouts with tools as an evaluation scores them."""
     return [
-        Sampled(one.trajectory.ids, turn_messages(one.turns, one.earned), one.limit is not None, one.turns)
+        Sampled(
+            one.trajectory.ids, turn_messages(one.turns, one.earned), one.limit is not None, one.turns, one.trajectory
+        )
         for one in rollouts
     ]
 

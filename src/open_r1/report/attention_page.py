@@ -30,6 +30,7 @@ def write_attention_page(
         "facts": [*facts.items(), ("attention", attention.source)],
         "tokens": attention.tokens,
         "asked": attention.prompt_tokens,
+        "order": attention.order,
         "pictures": [attention_picture(*pair) for pair in zip(pictures, attention.images, strict=True)],
         "shares": shares(attention),
         "text": [strongest(row) for row in np.concatenate([attention.prompt, attention.completion], axis=1)],

@@ -1,5 +1,6 @@
 """Attention weights of a completion, and their heat map: red is least attention, green most. (torch-free)"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ class Attention:
     Row t is of the query that predicts token t, one place before it. `images[k][t]` (rows, columns) are the weights on
     picture k; `prompt[t]` (T,) on the prompt's other tokens `prompt_tokens`, special ones too; `completion[t]` (C,) on
     the completion, zero from token t on. They sum to 1 with `rest[t]`: image tokens that end a row or are padding.
+
+    With tools the completion is what the model sampled; what tools wrote is among the prompt's tokens, their pictures
+    among the pictures. `order` (T + C,): the indices of `prompt_tokens` and, behind them, `tokens`, as they came.
     """
 
     tokens: list[str]
@@ -26,6 +30,7 @@ class Attention:
     layer: int
     layers: int
     head: int | None  # None: the mean of all
+    order: Sequence[int]
 
     @property
     def on_images(self) -> np.ndarray:

@@ -43,28 +43,37 @@ def attend(
     completion: Sequence[int],
     layer: int | None = None,
     head: int | None = None,
+    scored: Sequence[bool] | None = None,
 ) -> Attention:
     """Attention of `completion` (C token ids) to one prompt.
 
     `fields`: the processor's, a batch of one; `shapes`: (width, height) of its pictures; `layer` and `head` as in
-    `chosen_layer`, where no head is the mean of all.
+    `chosen_layer`, where no head is the mean of all. `scored` (C,) is true for tokens that the model sampled, where
+    others are of tools: `fields` are then of prompt and completion together, `shapes` of all pictures.
 
     Raises UsageError as `chosen_layer` does, and for an empty completion.
     """
     layer = chosen_layer(model, layer, head)
     pictures = locate(model, fields, shapes, processor)
-    rows = attention_rows(model, fields, completion, layer, head).numpy()
-    ids = fields["input_ids"][0]
-    text = (ids != image_token_of(model.config)).nonzero()[:, 0].cpu().numpy()
+    whole = fields if scored is not None else with_completion(fields, completion)
+    ids, begin = whole["input_ids"][0].cpu().numpy(), whole["input_ids"].shape[1] - len(completion)
+    rows = attention_rows(model, whole, begin, layer, head).numpy()
+    rows = np.pad(rows, ((0, 0), (0, 1)))  # the last token predicts nothing
+    said = begin + np.flatnonzero(np.ones(len(completion)) if scored is None else scored)
+    text = ids != image_token_of(model.config)
+    text[said] = False
+    told = np.flatnonzero(text)
+    rows = rows[said - begin]
     return Attention(
-        tokens=token_texts(processor, completion),
-        prompt_tokens=token_texts(processor, ids[text].tolist()),
+        tokens=token_texts(processor, ids[said].tolist()),
+        prompt_tokens=token_texts(processor, ids[told].tolist()),
         images=[project_onto_picture(rows, tiles) for tiles in pictures],
-        prompt=rows[:, text],
-        completion=np.pad(rows[:, len(ids) :], ((0, 0), (0, 1))),  # the last token predicts nothing
+        prompt=rows[:, told],
+        completion=rows[:, said],
         layer=layer,
         layers=model.config.get_text_config().num_hidden_layers,
         head=head,
+        order=np.argsort(np.concatenate([told, said])).tolist(),
     )
 
 
@@ -96,25 +105,31 @@ def keeps_keys(kind: str) -> bool:
     return issubclass(DYNAMIC_LAYER_TYPE_MAPPING.get(kind, DynamicLayer), CacheLayerMixin)
 
 
-@torch.no_grad()
-def attention_rows(
-    model: PreTrainedModel, fields: Fields, completion: Sequence[int], layer: int, head: int | None = None
-) -> torch.Tensor:
-    """(C, P + C - 1) float32 on the CPU: weights of the queries that predict the completion's tokens. They sum to 1.
-
-    Raises UsageError for an empty completion, and for a layer without attention.
-    """
+def with_completion(fields: Fields, completion: Sequence[int]) -> Fields:
+    """The fields of a prompt with a completion of text behind it. Raises UsageError for an empty one."""
     if not len(completion):
         raise UsageError("completion: got no token, expected one or more; ask something else, or give --completion")
+    ids = fields["input_ids"]
+    said = torch.tensor([completion], dtype=ids.dtype, device=ids.device)
+    of_tokens = {name: values for name, values in fields.items() if values.shape == ids.shape}
+    longer = {name: torch.cat([values, values[:, -1:].expand_as(said)], dim=1) for name, values in of_tokens.items()}
+    return {**fields, **longer, "input_ids": torch.cat([ids, said], dim=1)}
+
+
+@torch.no_grad()
+def attention_rows(
+    model: PreTrainedModel, fields: Fields, begin: int, layer: int, head: int | None = None
+) -> torch.Tensor:
+    """(C, L - 1) float32 on the CPU: weights of the queries that predict the last C tokens, from `begin` on, of a
+    conversation of L tokens, whose `fields` these are. They sum to 1. Raises UsageError for a layer without attention.
+    """
     ids, taken = fields["input_ids"], signature(model.base_model.forward).parameters
-    said = torch.tensor([completion[:-1]], dtype=ids.dtype, device=ids.device)
-    inputs = {name: values for name, values in fields.items() if name in taken} | {
-        "input_ids": torch.cat([ids, said], 1)
+    inputs = {
+        name: values[:, :-1] if values.shape == ids.shape else values
+        for name, values in fields.items()
+        if name in taken
     }
-    for name, values in fields.items():
-        if name in inputs and name != "input_ids" and values.shape == ids.shape:  # a field of tokens
-            inputs[name] = torch.cat([values, values[:, -1:].expand_as(said)], dim=1)
-    recorder = AttentionRecorder(layer, head, ids.shape[1] - 1)
+    recorder = AttentionRecorder(layer, head, begin - 1)
     with recording_attention(model, recorder):
         model.base_model(**inputs, use_cache=False)
     if recorder.rows is None:

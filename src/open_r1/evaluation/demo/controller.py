@@ -136,8 +136,8 @@ def step(attention: Attention | None, answer: Answer | None, number: int) -> tup
     token = gr.HighlightedText(
         [(before, None), (printable(attention.tokens[at]), "token"), (after, None)], visible=True
     )
-    times = factor(answer.example.pictures)
-    large = [p.resize((p.width * times, p.height * times), Image.Resampling.NEAREST) for p in answer.example.pictures]
+    times = factor(answer.pictures)
+    large = [p.resize((p.width * times, p.height * times), Image.Resampling.NEAREST) for p in answer.pictures]
     pictures = [heat(picture, weights[at]) for picture, weights in zip(large, attention.images, strict=True)]
     shares = " and ".join(f"{share:.0%}" for share in attention.on_images[at])
     return token, gallery(pictures, label=f"Green: looked at most; {shares} on pictures")
