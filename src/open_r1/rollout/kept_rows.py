@@ -20,7 +20,7 @@ from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.shared_prompt import SharedPromptLayer
 from open_r1.rollout.vision_features import precomputed_vision
 
-Parts = list[torch.Tensor]  # (K, t, D) each, one behind the other
+StateParts = list[torch.Tensor]  # (K, t, D) each, one behind the other
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class KeptRow:
     """Keys and values of the first `tokens` tokens of a row, in each layer; `join_rows` takes the layers out."""
 
     tokens: int
-    layers: list[tuple[Parts, Parts]]
+    layers: list[tuple[StateParts, StateParts]]
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def masks_handed(backbone: PreTrainedModel) -> Iterator[list[bool]]:
 
 def kept_row(cache: DynamicCache, row: int, begin: int, end: int) -> KeptRow:
     """Columns `begin` to `end` of a row of the cache, copied but for the prompt's that a group shares."""
-    return KeptRow(end - begin, [parts_of(layer, row, begin, end) for layer in cache.layers])
+    return KeptRow(end - begin, [states_of(layer, row, begin, end) for layer in cache.layers])
 
 
-def parts_of(layer: PreallocatedLayer, row: int, begin: int, end: int) -> tuple[Parts, Parts]:
+def states_of(layer: PreallocatedLayer, row: int, begin: int, end: int) -> tuple[StateParts, StateParts]:
     """Keys and values of these columns of a row."""
     if not isinstance(layer, SharedPromptLayer):
         return [layer.keys[row, :, begin:end].clone()], [layer.values[row, :, begin:end].clone()]
@@ -112,11 +112,11 @@ def join_rows(cache: DynamicCache, rows: Sequence[KeptRow], width: int) -> None:
     for layer in cache.layers:
         of_rows = [row.layers.pop(0) for row in rows]
         layer.lazy_initialization(of_rows[0][0][0], of_rows[0][1][0])
-        layer.room = [side_by_side(parts, longest, width) for parts in zip(*of_rows, strict=True)]
+        layer.room = [padded_rows(parts, longest, width) for parts in zip(*of_rows, strict=True)]
         layer.keys, layer.values = (room[:, :, :longest] for room in layer.room)
 
 
-def side_by_side(rows: Sequence[Parts], end: int, width: int) -> torch.Tensor:
+def padded_rows(rows: Sequence[StateParts], end: int, width: int) -> torch.Tensor:
     """(R, K, width, D): the parts of each row one behind the other, up to column `end`."""
     heads, _, size = rows[0][0].shape
     result = rows[0][0].new_zeros(len(rows), heads, width, size)
