@@ -71,11 +71,18 @@ def test_a_picture_under_another_key_is_named(key: str) -> None:
     assert f"--fields images={key}" in message
 
 
-@pytest.mark.parametrize("key", ["Video", "video_path", "videoUrl", "audio", "audios", "audio_file", "movie"])
+@pytest.mark.parametrize("key", ["audio", "audios", "audio_file"])
 @pytest.mark.parametrize("row", [TALK, WITH_IMAGE])
-def test_video_and_sound_are_refused(key: str, row: dict) -> None:
+def test_sound_is_refused(key: str, row: dict) -> None:
     (message,) = problems({**row, key: "a.mp4"})
     assert "cannot be trained on yet" in message
+
+
+@pytest.mark.parametrize("key", ["Video", "video_path", "videoUrl", "movie"])
+@pytest.mark.parametrize("row", [TALK, WITH_IMAGE])
+def test_a_video_under_another_key_is_named(key: str, row: dict) -> None:
+    (message,) = problems({**row, key: "a.mp4"})
+    assert f": {key}: got a video, 'a.mp4'" in message and f"--fields video={key}" in message
 
 
 @pytest.mark.parametrize(

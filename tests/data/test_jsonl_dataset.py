@@ -239,7 +239,7 @@ BAD_ROWS = [
     (talk(("human", 5), ("gpt", "A")), ["conversations[0].value: got 5, " + NO_TEXT]),
     (
         chat((U, [TEXT, {"type": "video"}]), (A, "A")),
-        ["messages[0].content[1]: got {'type': 'video'}, expected {", "rewrite the part"],
+        ["<video>: got 1 <video> tag(s) for 0 video(s)", "add or remove tags or videos"],
     ),
     (
         chat((U, [{"type": "text", "text": None}]), (A, "A")),

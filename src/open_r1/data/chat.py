@@ -105,8 +105,9 @@ def image_count(messages: Sequence[dict[str, Any]]) -> int:
 
 def _with_instruction(turns: tuple[Turn, ...], instruction: str) -> tuple[Turn, ...]:
     """The turns with the template around the last user turn."""
-    if instruction.count(_SLOT) != 1 or IMAGE_TAG in instruction:
-        raise ValueError(f"prompt: got {instruction!r}, expected text with {_SLOT} once and without {IMAGE_TAG}")
+    if instruction.count(_SLOT) != 1 or IMAGE_TAG in instruction or VIDEO_TAG in instruction:
+        tags = f"{IMAGE_TAG} and {VIDEO_TAG}"
+        raise ValueError(f"prompt: got {instruction!r}, expected text with {_SLOT} once and without {tags}")
     last = max(i for i, turn in enumerate(turns) if turn.role == "user")
     question = Turn("user", instruction.replace(_SLOT, turns[last].text))
     return (*turns[:last], question, *turns[last + 1 :])

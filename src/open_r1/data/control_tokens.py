@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from open_r1.data.record import Record
-from open_r1.data.row_formats import IMAGE_TAG
+from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG
 from open_r1.errors import DataError, Problem
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ class ControlTokens:
     def problems(self, record: Record, with_answer: bool) -> Iterator[Problem]:
         """The defects of a row's prompt, and of its solution `with_answer`, at most one for each text."""
         # joined, as a template that shows pictures first joins what stands around them
-        texts = [turn.text.replace(IMAGE_TAG, "") for turn in record.turns]
+        tags = (IMAGE_TAG, VIDEO_TAG) if record.videos else (IMAGE_TAG,)
+        texts = [_without(turn.text, tags) for turn in record.turns]
         answer = record.solution if with_answer else ""
         if not (self.found("".join(texts)) or (answer and self.found(answer))):
             return
@@ -113,6 +114,13 @@ class ControlTokens:
         conversation of `plain` texts has not: made of a text and what the template writes beside it."""
         if more := Counter(self.found(rendered)) - Counter(self.found(plain)):
             raise DataError([self.problem(record, "prompt", next(iter(more)))])
+
+
+def _without(text: str, tags: Sequence[str]) -> str:
+    """A text without its tags of pictures and videos."""
+    for tag in tags:
+        text = text.replace(tag, "")
+    return text
 
 
 def plain_twin(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

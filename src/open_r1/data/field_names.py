@@ -6,9 +6,10 @@ from typing import Any
 
 from open_r1.errors import Problem, UsageError, nearest_hint
 
+IMAGE_FIELDS, VIDEO_FIELDS = ("image", "images"), ("video", "videos")  # a row has one of each
 # our fields that a mapping may name
-ROW_FIELDS = ("id", "image", "images", "problem", "solution", "conversations", "messages", "options")
-IMAGE_FIELDS = ("image", "images")
+ROW_FIELDS = ("id", *IMAGE_FIELDS, *VIDEO_FIELDS, "problem", "solution", "conversations", "messages", "options")
+MEDIA_FIELDS = (IMAGE_FIELDS, VIDEO_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def renaming_of(text: str | None, flag: str = "--fields") -> Renaming:
         if ours not in ROW_FIELDS:
             hint = f"write {theirs}={ours}" if theirs in ROW_FIELDS else nearest_hint(ours, dict.fromkeys(ROW_FIELDS))
             raise UsageError(f"{flag}: got {ours!r} before '=', expected one of {', '.join(ROW_FIELDS)}; {hint}")
-        if ours in names or {ours, *names} >= set(IMAGE_FIELDS):
+        if ours in names or any({ours, *names} >= set(fields) for fields in MEDIA_FIELDS):
             raise UsageError(f"{flag}: got {ours} beside {', '.join(names)}, expected each field once; remove one")
         names[ours] = theirs
     return Renaming(names, flag)
@@ -57,7 +58,7 @@ def renamed(row: Any, fields: Mapping[str, str]) -> Any:
         return row
     taken = {ours: value_at(row, theirs) for ours, theirs in fields.items() if has_field(row, theirs)}
     replaced = {*taken, *(fields[ours] for ours in taken)}
-    replaced |= {*IMAGE_FIELDS} if taken.keys() & {*IMAGE_FIELDS} else set()
+    replaced |= {name for names in MEDIA_FIELDS if taken.keys() & {*names} for name in names}
     return {key: value for key, value in row.items() if key not in replaced} | taken
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.record import Record
+from open_r1.data.video_fields import video_paths
 
 SAMPLED = 256  # rows whose pictures are looked at
 HASHED_FRONT, HASHED_BACK = 1 << 20, 1 << 16  # bytes of a picture that are hashed
@@ -45,7 +46,8 @@ def picture_digest(records: Sequence[Record]) -> str:
 
 
 def sampled_pictures(records: Sequence[Record]) -> Iterator[tuple[str, Path]]:
-    """(name, path) of the pictures of about `SAMPLED` evenly spaced rows."""
+    """(name, path) of the pictures and videos of about `SAMPLED` evenly spaced rows."""
     for index in range(0, len(records), max(1, len(records) // SAMPLED)):
         record = records[index]
-        yield from ((name, Path(record.folder, name)) for name in record.images)
+        names = (*record.images, *video_paths(record.videos))
+        yield from ((name, Path(record.folder, name)) for name in names)

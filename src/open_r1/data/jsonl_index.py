@@ -146,9 +146,9 @@ def _lines(file: BinaryIO, report: Callable[[int], object]) -> Iterator[tuple[in
     report(offset)
 
 
-def _missing_folder(path: str, where: str) -> Problem:
-    """The problem of a row with images where no image folder is set."""
-    return Problem(where, "image", shorten(path), "an image folder for rows with images", "give --image_folders")
+def _missing_folder(path: str, where: str, field: str) -> Problem:
+    """The problem of a row with images or videos where no image folder is set."""
+    return Problem(where, field, shorten(path), f"an image folder for rows with {field}s", "give --image_folders")
 
 
 def _duplicates(path: str, table_N5: np.ndarray, fields: Mapping[str, str]) -> tuple[tuple[int, str], ...]:

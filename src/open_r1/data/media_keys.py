@@ -92,7 +92,8 @@ def key_kind(key: str) -> str:
 def media_problems(
     row: Mapping[str, object], where: str, pictures: tuple[str, ...], folder: str = ""
 ) -> Iterator[Problem]:
-    """The problem of each key of a row that holds a picture, video or sound which the row's `pictures` do not.
+    """The problem of each key of a row that holds a picture, video or sound which the row's `pictures` do not, of
+    which the files of its videos are some.
 
     In a row without pictures, a text that is the name of a file below `folder` is one too.
     """
@@ -154,8 +155,11 @@ def _held(key: str, value: object, pictures: tuple[str, ...]) -> str:
     kind = key_kind(key)
     if not kind or all(_is_words(key, text) for text in texts):
         return ""
-    if kind in ("video", "audio"):
+    if kind == "audio":
         return kind
+    if kind == "video":
+        names = {_stem(name) for name in pictures if _MOVING_FILE.fullmatch(name)}
+        return "" if names and all(_stem(text) in names or not _is_moving(text) for text in texts) else kind
     if not pictures and any(map(_MOVING_FILE.fullmatch, texts)):
         return "video"
     if pictures:
@@ -165,6 +169,11 @@ def _held(key: str, value: object, pictures: tuple[str, ...]) -> str:
     if kind == "image":
         return kind
     return "image" if any(is_picture_text(text) for text in texts) else ""
+
+
+def _is_moving(text: str) -> bool:
+    """Whether a text looks like the file or the URL of a video or sound."""
+    return bool(_MOVING_FILE.fullmatch(text) or _DATA_URI.match(text))
 
 
 def _is_words(key: str, text: str) -> bool:
@@ -227,14 +236,15 @@ def _stem(name: str) -> str:
 
 
 def _problem(path: str, kind: str, value: object, where: str, has_pictures: bool) -> Problem:
-    if kind != "image":
-        expected, remedy = (
-            "pictures, under 'image'",
-            f"rows with {kind} cannot be trained on yet: remove the field or row",
-        )
-        return Problem(
-            where, path, f"{'an' if kind == 'audio' else 'a'} {kind}, {shorten(value, 60)}", expected, remedy
-        )
+    if kind == "audio":
+        remedy = "rows with audio cannot be trained on yet: remove the field or row"
+        return Problem(where, path, f"an audio, {shorten(value, 60)}", "pictures and videos", remedy)
+    if kind == "video":
+        ours = "videos" if isinstance(value, list) else "video"
+        remedy = f"rename the field to {ours!r}, or give --fields {ours}={path}"
+        if has_pictures:
+            remedy = f"{remedy}; remove it where it is only the source of what the row shows"
+        return Problem(where, path, f"a video, {shorten(value, 60)}", "videos under 'video' or 'videos'", remedy)
     if any(_DATA_URI.match(text) or _BASE64.match(text) for text in _texts(value)):
         remedy = "write it to a file: python -m open_r1.convert FILE --out DIR"
     elif any(map(_URL.match, _texts(value))):

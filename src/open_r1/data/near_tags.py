@@ -18,6 +18,11 @@ NEAR_TAG = re.compile(
     rf"|%{_WORD}%|\${_WORD}\$|__{_WORD}__|!\[\]\({_WORD}\)",
     re.IGNORECASE,
 )
+NEAR_VIDEO = re.compile(
+    r"\\?<\|?\s?(?:videos?|vid|clip|movie)[\s_:#-]?(?:\d{1,3})?\s?/?\|?\\?>|&lt;video&gt;"
+    r"|\{\{?\s?videos?(?:[\s_]?\d{1,3}|\[\d{1,3}\])?\s?\}?\}|\[(?:video|vid)(?:[\s_]?\d{1,3})?\]",
+    re.IGNORECASE,
+)
 _WEAK = "%", "$", "__", "!["  # places only at an end of the text or alone on a line
 _CODE_BEFORE = re.compile(r"[A-Za-z0-9_]\Z|::\Z")
 _WORD_BEFORE = re.compile(r"\b(?:the|an?|set)\s\Z", re.I)  # "the [picture]", "the set {image}"

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from open_r1.data.field_names import VIDEO_FIELDS
 from open_r1.data.gold_answers import gold_problems, shown_json
 from open_r1.data.media_keys import media_problems, names_frame
+from open_r1.data.media_slots import images_in_order, videos_in_order
 from open_r1.data.near_paths import relative_below
-from open_r1.data.row_formats import IMAGE_TAG, ROW_FORMATS, Dialogue, Turn, row_format
+from open_r1.data.row_formats import ROW_FORMATS, VIDEO_TAG, Dialogue, Turn, row_format, slots_of
 from open_r1.data.rubric import rubric_problems
 from open_r1.data.text_marks import mark_problems, unfilled
-from open_r1.data.videos import VIDEO_KEYS, Video, videos_of
+from open_r1.data.video_fields import VIDEO_OPTIONS, video_paths, videos_of
+from open_r1.data.videos import Video
 from open_r1.data.written_pictures import written_pictures
 from open_r1.errors import DataError, Problem, data_error, shorten
 
@@ -50,14 +53,14 @@ def parse_row(
     line: int,
     folder: str = "",
     method: str | None = None,
-    check_image: Callable[[str, str], Problem | None] | None = None,
+    check_file: Callable[[str, str, str], Problem | None] | None = None,
     gold_named: bool = False,
 ) -> Record:
     """Makes a Record of one decoded JSON line; raises DataError with every problem of the row.
 
     `line` becomes the id of a row without one, `method` the reward method of a row without its own;
-    `check_image(path, where)` returns the problem of an image path, or None; `gold_named`: `solution` is the user's
-    choice among several gold answers.
+    `check_file(path, where, field)` returns the problem of the path of an image or video, or None; `gold_named`:
+    `solution` is the user's choice among several gold answers.
 
     >>> parse_row({"problem": "1+1?", "solution": 2, "level": "easy"}, "a.jsonl:3", 3)
     Record(id='3', images=(), folder='', turns=(Turn(role='user', text='1+1?'),), solution='2', \
@@ -74,31 +77,35 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None, videos=())
     if (row_method or method) == "llm":  # other methods leave the field alone
         problems += rubric_problems(row, where)
     images = _attempt(problems, _images, row, where)
-    videos = () if images and names_frame(row) else _attempt(problems, videos_of, row, where)
     shape = _attempt(problems, row_format, row, where)
     dialogue = _attempt(problems, ROW_FORMATS[shape], row, where) if shape else None
     dialogue = _attempt(problems, _with_system, dialogue, row, where) if dialogue else None
+    videos = () if _names_source(row, images, dialogue) else _attempt(problems, videos_of, row, where)
     if dialogue is not None and not gold_named:
         problems += gold_problems(row, dialogue.fields, where)
-    if dialogue is not None and images is not None:
-        images = _attempt(problems, _in_tag_order, images, dialogue.slots, where) or images
+    if dialogue is not None and images is not None and videos is not None:
+        videos = _attempt(problems, videos_in_order, videos, dialogue.slots, where) or videos
+        images = _attempt(problems, images_in_order, images, dialogue.slots, len(videos), where) or images
         if any(path[0] in "/f" for path in images):
             images = tuple(relative_below(path, folder) for path in images)
-    if images is not None:
-        others = {key: value for key, value in row.items() if not (videos and key in VIDEO_KEYS)}
-        problems += media_problems(others, where, images, folder)
+        videos = tuple(_below(video, folder) for video in videos)
+    if images is not None and videos is not None:
+        problems += media_problems(_others(row, images, videos), where, images + video_paths(videos), folder)
         problems += _turn_media(row, where)
     if dialogue is not None:
         if images == ():
             problems += written_pictures(dialogue.turns, where)
-        problems += mark_problems(dialogue.turns, where, len(images or ()), len(videos or ()))
+        shown = len(videos or ()) or sum(slot.is_part for slot in dialogue.slots)
+        problems += mark_problems(dialogue.turns, where, len(images or ()), shown)
         if unfilled_gold := unfilled(dialogue.solution):
             problems.append(Problem(where, "solution", *unfilled_gold))
-    if check_image is not None:
-        problems += [problem for path in images or () if (problem := check_image(path, where))]
+    if check_file is not None:
+        files = {"image": images or (), "video": video_paths(videos or ())}
+        checks = (check_file(path, where, field) for field, paths in files.items() for path in paths)
+        problems += filter(None, checks)
     if problems:
         raise DataError(problems)
-    read = {*_COMMON, *dialogue.fields, *(VIDEO_KEYS if videos else ())}
+    read = {*_COMMON, *dialogue.fields, *((*VIDEO_FIELDS, *VIDEO_OPTIONS) if videos else ())}
     extra = {key: value for key, value in row.items() if key not in read}
     return Record(
         identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method, videos
@@ -118,7 +125,7 @@ def _with_system(dialogue: Dialogue, row: dict, where: str) -> Dialogue:
     fields = ("system", *dialogue.fields)
     if turns[0].role == "system":
         return dialogue._replace(fields=fields)
-    slots = [None] * text.count(IMAGE_TAG) + dialogue.slots
+    slots = slots_of(text) + dialogue.slots
     return dialogue._replace(turns=(Turn("system", text), *turns), slots=slots, fields=fields)
 
 
@@ -193,13 +200,19 @@ def _images(row: dict, where: str) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _in_tag_order(images: tuple[str, ...], slots: list[str | None], where: str) -> tuple[str, ...]:
-    """Images in the order of their tags; a row without tags keeps the order of its `image` field."""
-    if not slots:
-        return images
-    if (tags := slots.count(None)) != len(images):
-        got = f"{tags} {IMAGE_TAG} tag(s) for {len(images)} image(s)"
-        remedy = "add or remove tags or images, or remove all tags to show the images first"
-        raise data_error(where, IMAGE_TAG, got, "as many tags as images, or no tag at all", remedy)
-    queue = iter(images)
-    return tuple(next(queue) if slot is None else slot for slot in slots)
+def _names_source(row: dict, images: tuple[str, ...] | None, dialogue: Dialogue | None) -> bool:
+    """Whether a row's video is where its picture comes from: it says which frame that is, and shows no video."""
+    shown = dialogue is not None and any(slot.tag == VIDEO_TAG for slot in dialogue.slots)
+    return bool(images) and not shown and names_frame(row)
+
+
+def _below(video: Video, folder: str) -> Video:
+    """The video with paths relative to the folder, where they lie below it."""
+    if not any(path[0] in "/f" for path in video.paths):
+        return video
+    return replace(video, paths=tuple(relative_below(path, folder) for path in video.paths))
+
+
+def _others(row: dict, images: tuple[str, ...], videos: tuple[Video, ...]) -> dict:
+    """The fields of a row beside those that name its videos."""
+    return {key: value for key, value in row.items() if key not in VIDEO_FIELDS or (not videos and images)}

@@ -2,22 +2,26 @@
 
 - VLM-R1: {"image": str | [str], "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}
 - R1-V:   {"image" or "images": ..., "problem": str, "solution": ...}
-- chat:   {"messages": [{"role": "user", "content": str | [{"type": "text" | "image", ...}]}, ...]}
+- chat:   {"messages": [{"role": "user", "content": str | [{"type": "text" | "image" | "video", ...}]}, ...]}
 
 A question and its answer may also stand under the names of QUESTION_NAMES and ANSWER_NAMES, where a row has one of
 each, and the gold answer of a conversation that ends with the user under one of ANSWER_NAMES. Turns may be in either
 form. A turn by "tool" answers the call with which the assistant's turn before it ends.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 from open_r1.data.gold_answers import ANSWER_NAMES, CONVERT, is_text, only_answer, shown_json, solution_text
+from open_r1.data.video_fields import part_video
+from open_r1.data.videos import Video
 from open_r1.errors import data_error, shorten
 
 IMAGE_TAG, VIDEO_TAG = "<image>", "<video>"
+_TAG = re.compile(f"{IMAGE_TAG}|{VIDEO_TAG}")
 EXTERNAL_FIELDS = {"url", "path", "base64", "image_url"}  # of an image part: chat templates would fetch or read them
 QUESTION_NAMES = (
     "problem",
@@ -41,16 +45,34 @@ class Turn:
     text: str
 
 
+class Slot(NamedTuple):
+    """A tag in a turn; `file`: what its content part names, None where it is one of the row's own, in order;
+    `is_part`: whether a content part says that it is no text."""
+
+    tag: str
+    file: str | Video | None = None
+    is_part: bool = False
+
+
 class Dialogue(NamedTuple):
-    """The turns and gold answer of a row; `slots` holds for each image tag the path of its image part, or None.
+    """The turns and gold answer of a row; `slots`: the tags of the turns, in order, with what their parts name.
 
     `fields` are those of the row that it was read from.
     """
 
     turns: tuple[Turn, ...]
     solution: str
-    slots: list[str | None]
+    slots: list[Slot]
     fields: tuple[str, ...]
+
+
+def slots_of(text: str) -> list[Slot]:
+    """The slots of a text's tags.
+
+    >>> [slot.tag for slot in slots_of("<video>Is it <image>?")]
+    ['<video>', '<image>']
+    """
+    return [Slot(tag) for tag in _TAG.findall(text)]
 
 
 def row_format(row: dict, where: str) -> str:
@@ -98,7 +120,7 @@ def _problem(row: dict, where: str) -> Dialogue:
     if (question, answer) != (QUESTION_NAMES[0], ANSWER_NAMES[0]):
         _check_options(row, text, where)
     solution = solution_text(only_answer(row.get(answer), answer, where), answer, where)
-    return Dialogue((Turn("user", text),), solution, [None] * text.count(IMAGE_TAG), (question, extra, answer))
+    return Dialogue((Turn("user", text),), solution, slots_of(text), (question, extra, answer))
 
 
 def _question(row: dict, where: str) -> tuple[str, str]:
@@ -138,7 +160,7 @@ def _dialogue(row: dict, name: str, where: str) -> Dialogue:
     for i, item in enumerate(items):
         turn, turn_slots = _turn(item, f"{name}[{i}]", keys, where)
         turns.append(turn)
-        if i + 1 < len(items) or turn.role != "assistant":  # image tags in the gold answer do not count
+        if i + 1 < len(items) or turn.role != "assistant":  # tags in the gold answer do not count
             slots += turn_slots
     fields: tuple[str, ...] = (name,)
     if turns[-1].role == "user" and (answer := named_field(row, ANSWER_NAMES, where)):
@@ -163,8 +185,8 @@ def _check_one_gold(row: dict, gold: str, name: str, where: str) -> None:
             raise data_error(where, field, got, "one gold answer", remedy)
 
 
-def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[str | None]]:
-    """(turn, slots of its image tags) of one entry; raises DataError for an entry that is no turn."""
+def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[Slot]]:
+    """(turn, slots of its tags) of one entry; raises DataError for an entry that is no turn."""
     if isinstance(item, dict) and keys[0] not in item:
         keys = next((other for other in TURN_KEYS if other[0] in item), keys)
     role_key, text_key = keys
@@ -186,22 +208,26 @@ def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[T
         text = solution_text(text, name, where)
     else:
         text = _prompt_text(text, name, where)
-    return Turn(ROLES[role], text), [None] * text.count(IMAGE_TAG) if slots is None else slots
+    return Turn(ROLES[role], text), slots_of(text) if slots is None else slots
 
 
-def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[str | None]]:
-    """(text, slots) of chat content parts: the text has a tag for each image part, the slots its path or None."""
-    texts, slots = [], []
+def _join_parts(parts: list[dict], name: str, where: str) -> tuple[str, list[Slot]]:
+    """(text, slots) of chat content parts: the text has a tag for each part of a picture or video."""
+    texts: list[str] = []
+    slots: list[Slot] = []
     for i, part in enumerate(parts):
         kind, text, path = part["type"], part.get("text"), part.get("image")
         if kind == "text" and isinstance(text, str):
             texts.append(text)
-            slots += [None] * text.count(IMAGE_TAG)
+            slots += slots_of(text)
         elif kind == "image" and not EXTERNAL_FIELDS & part.keys() and (path is None or is_text(path)):
             texts.append(IMAGE_TAG)
-            slots.append(path)
+            slots.append(Slot(IMAGE_TAG, path))
+        elif kind == "video":
+            texts.append(VIDEO_TAG)
+            slots.append(Slot(VIDEO_TAG, part_video(part, f"{name}[{i}]", where), is_part=True))
         else:
-            expected = '{"type": "text", "text": str} or {"type": "image"[, "image": path]}'
+            expected = '{"type": "text", "text": str} or {"type": "image" or "video"[, "image" or "video": path]}'
             raise data_error(where, f"{name}[{i}]", shorten(part), expected, "rewrite the part")
     return "".join(texts), slots
 

@@ -1,4 +1,4 @@
-"""Finds marks of other projects in prompts: places of pictures that are no `<image>`, and unfilled ones. (torch-free)
+"""Finds marks of other projects in prompts: places that are no `<image>` or `<video>`, and unfilled ones. (torch-free)
 
 `near_tags.NEAR_TAG` lists the places that are nearly `<image>`. Some of them are also words of HTML or mathematics
 (`<img>`, `[image]`, `{image}`): those are refused where the row has pictures that no `<image>` places, and in a row
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from open_r1.data.gold_answers import CONVERT
-from open_r1.data.near_tags import NEAR_TAG, is_alone, marks_picture, tag_number
+from open_r1.data.near_tags import NEAR_TAG, NEAR_VIDEO, is_alone, marks_picture, tag_number
 from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG, Turn
 from open_r1.errors import Problem
 
@@ -21,8 +21,9 @@ _ABOUT_CODE = re.compile(
     r"html|svg|xml|jsx|\btags?\b|element|markup|code|function|variable|template|docker|python|java|c\+\+|\bset\b", re.I
 )
 _MOVING = re.compile(
-    r"<\|?(?:video|audio)(?:_?(?:pad|token|placeholder)|[\s_]?\d{1,3})\|?>|<\|(?:video|audio)\|>"
-    r"|\A\s*<(?:video|audio)>|^<(?:video|audio)>$|<(?:video|audio)>\s*\Z",
+    r"<\|vision_start\|>\s?<\|video_pad\|>\s?<\|vision_end\|>"
+    r"|<\|?(?:video|audio)(?:_?(?:pad|token|placeholder)|[\s_]?\d{1,3})\|?>|<\|(?:video|audio)\|>"
+    r"|\A\s*<(?:video|audio|vid)>|^<(?:video|audio|vid)>$|<(?:video|audio|vid)>\s*\Z",
     re.I | re.M,
 )
 _UNFILLED = re.compile(r"<ref-object>|<bbox>|<im_(?:start|end|patch)>")  # ms-swift's, LLaVA's
@@ -36,7 +37,9 @@ def mark_problems(turns: Sequence[Turn], where: str, pictures: int, videos: int 
         text = text.replace(VIDEO_TAG, "") if videos else text
         if _SIGN.search(text):
             open_places = pictures > 0 and not any(IMAGE_TAG in other.text for other in turns)
-            if found := _wrapped(turn.text, pictures) or _mark(text, pictures, open_places):
+            untagged = videos > 0 and not any(VIDEO_TAG in other.text for other in turns)
+            found = _wrapped(turn.text, pictures) or _moving(text, videos, untagged)
+            if found := found or _mark(text, pictures, open_places):
                 yield Problem(where, f"turn {number} ({turn.role})", *found)
 
 
@@ -49,8 +52,6 @@ def _mark(text: str, pictures: int, open_places: bool) -> tuple[str, str, str] |
     """(got, expected, remedy) of the first mark of a text without its `<image>` tags, None where it has none."""
     if found := _NAMED.search(text):
         return f"{found[0]!r}, a picture named in the text", f"{IMAGE_TAG} there, and the name under 'image'", CONVERT
-    if found := _MOVING.search(text):
-        return f"{found[0].strip()!r}, the place of a video or sound", "pictures alone", "remove the row"
     if found := unfilled(text):
         return found
     if open_places and (found := _HTML.search(text)):
@@ -59,6 +60,22 @@ def _mark(text: str, pictures: int, open_places: bool) -> tuple[str, str, str] |
         if open_places or _is_sure(found, pictures) or (not pictures and _is_lone(found)):
             return _near(found[0]) if pictures else _without_picture(found[0])
     return None
+
+
+def _moving(text: str, videos: int, untagged: bool) -> tuple[str, str, str] | None:
+    """(got, expected, remedy) of the first mark of a video or sound in a text without its `<video>` tags; `untagged`:
+    the row has videos that no tag places, so that what is nearly one is no text."""
+    found = _MOVING.search(text) or (NEAR_VIDEO.search(text) if untagged else None)
+    if found is None:
+        return None
+    mark = found[0].strip()
+    if "audio" in mark.lower():
+        return f"{mark!r}, the place of a sound", "pictures and videos", "remove the row: it is about what is heard"
+    if videos:
+        remedy = f"write {VIDEO_TAG} (videos in the order of their tags), or convert the file: {CONVERT}"
+        return f"{mark!r}, which is no place of a video", VIDEO_TAG, remedy
+    remedy = "name the video under 'video' or 'videos', or remove the mark"
+    return f"{mark!r}, the place of a video, in a row without one", "the place of a file of the row", remedy
 
 
 def unfilled(text: str) -> tuple[str, str, str] | None:

@@ -2,18 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import numpy as np
 from PIL import Image
 
-from open_r1.data.gold_answers import shown_json
-from open_r1.errors import data_error
-
-VIDEO_KEYS = ("video", "videos")
 FRAME_FACTOR = 2  # frames are sampled in pairs, which Qwen makes into one step of tokens
 VIDEO_ENDINGS = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp"}
-FRAME_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+FRAME_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # of pictures; a GIF is a video itself
 
 
 @dataclass(frozen=True)
@@ -58,20 +53,3 @@ class VideoFrames:
     def pictures(self) -> Iterator[Image.Image]:
         """The frames as RGB pictures, in order."""
         yield from map(Image.fromarray, self.pixels)
-
-
-def videos_of(row: dict, where: str) -> tuple[Video, ...]:
-    """The videos of a row, in order. Raises DataError for what names none."""
-    value = next((row[key] for key in VIDEO_KEYS if row.get(key) is not None), [])
-    entries = [value] if isinstance(value, str) or _are_frames(value) else value
-    if not isinstance(entries, list) or not all(isinstance(entry, str) or _are_frames(entry) for entry in entries):
-        raise data_error(
-            where, "video", shown_json(value), "a path or a list of paths", "write paths below the folder"
-        )
-    return tuple(Video((e,)) if isinstance(e, str) else Video(tuple(e), of_frames=True) for e in entries)
-
-
-def _are_frames(value: object) -> bool:
-    """Whether a value lists the pictures of one video's frames."""
-    paths = value if isinstance(value, list) and value else [None]
-    return all(isinstance(path, str) and PurePath(path).suffix.lower() in FRAME_ENDINGS for path in paths)

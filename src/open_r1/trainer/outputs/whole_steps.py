@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def read_part(path: Path) -> WholePart:
 
 
 def row_digest(record: Record) -> str:
-    """sha256 of what a row asks and expects: turns, paths of pictures, gold, other fields; not of how it is graded.
+    """sha256 of what a row asks and expects: turns, pictures, videos, gold, other fields; not of how it is graded.
 
     >>> from open_r1.data.record import Turn
     >>> row = Record("1", (), "", (Turn("user", "1+1?"),), "2", where="a.jsonl:1")
@@ -182,4 +182,5 @@ def row_digest(record: Record) -> str:
     """
     turns = [[turn.role, turn.text] for turn in record.turns]
     fields = [record.id, record.images, turns, record.solution, dict(record.extra)]
+    fields += [[asdict(video) for video in record.videos]] if record.videos else []
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()
