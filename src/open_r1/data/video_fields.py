@@ -38,7 +38,7 @@ def videos_of(row: Mapping[str, Any], where: str) -> tuple[Video, ...]:
     videos = [one_video(entry, given[0], where) for entry in entries]
     options = {name: _for_each(row, name, len(videos), where) for name in VIDEO_OPTIONS}
     return tuple(
-        with_options(video, {name: values[place] for name, values in options.items()}, where)
+        with_shown_part(video, {name: values[place] for name, values in options.items()}, where)
         for place, video in enumerate(videos)
     )
 
@@ -86,7 +86,7 @@ def _for_each(row: Mapping[str, Any], name: str, videos: int, where: str) -> lis
     return value
 
 
-def with_options(video: Video, options: Mapping[str, Any], where: str) -> Video:
+def with_shown_part(video: Video, options: Mapping[str, Any], where: str) -> Video:
     """The video with what a row's options say of it. Raises DataError for values that no video could have."""
     read: dict[str, Any] = {}
     for name, value in options.items():
@@ -131,7 +131,7 @@ def part_video(part: Mapping[str, Any], name: str, where: str) -> Video | None:
             remedy = f"write {key!r} beside the row's 'video', or the path into the part"
             raise data_error(where, f"{name}.{key}", shown_json(options[key]), "the path of a video beside it", remedy)
         return None
-    return with_options(one_video(part["video"], f"{name}.video", where), options, where)
+    return with_shown_part(one_video(part["video"], f"{name}.video", where), options, where)
 
 
 def video_paths(videos: tuple[Video, ...]) -> tuple[str, ...]:
