@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.clips import moving_square
+from helpers.clips import clip_rows, moving_square
 from helpers.page_layout import unseen
 from PIL import Image
 
+from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
 from open_r1.data.videos import Video, VideoFrames
 from open_r1.report.page import write_report
+from open_r1.report.preview import write_preview
 from open_r1.report.thinning import thin_rollouts
 from open_r1.rollout.prompts import Example
 from open_r1.trainer.outputs.rollout_log import RolloutLog
@@ -148,3 +150,29 @@ def test_frames_that_are_no_longer_stored_are_left_out(page, tmp_path):
     assert strip.locator("li").count() == 5
     assert strip.locator(".soft").inner_text() == "video 1: 5 of the 8 frames that the model saw of 2 s"
     assert page.locator(".missing").inner_text() == "video 1 is no longer stored"
+
+
+def clips_page(folder: Path, count: int = 4) -> Path:
+    data = load_records(str(clip_rows(folder, count)), str(folder))
+    return write_preview(data, folder / "preview.html")
+
+
+def test_the_doctors_page_shows_the_frames_of_clips_and_names_one_that_cannot_be_read(tmp_path):
+    data = load_records(str(clip_rows(tmp_path, 4)), str(tmp_path))
+    (tmp_path / "clips" / "1.mp4").write_bytes(b"no clip")
+    text = write_preview(data, tmp_path / "preview.html").read_text()
+    assert text.count('class="film"') == 3 and text.count("data-seconds=") == 3 * 4
+    assert "1.mp4" in text.partition('class="finding"')[2].partition("</p>")[0]
+    assert "frames of 2 s" in text and "script-src 'sha256-" in text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_doctors_page_plays_clips(page, tmp_path, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(clips_page(tmp_path).as_uri())
+    assert page.locator(".film").count() == 4 and page.locator(".film .time").first.inner_text() == "0.00 s, 1/4"
+    page.locator(".film button").nth(1).click()
+    page.wait_for_function("() => document.querySelectorAll('.film .time')[1].textContent.includes('3/4')")
+    assert page.locator(".film.playing").count() == 1
+    assert unseen(page, ".reel, .reel *") == []

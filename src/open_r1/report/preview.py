@@ -1,6 +1,6 @@
 """Write a page of some rows as a person should see them: pictures with their gold places drawn, questions, answers.
 
-The page fetches nothing and has no script; texts are escaped by jinja2. (torch-free)
+The page fetches nothing, and only the script that plays film strips runs; texts are escaped by jinja2. (torch-free)
 """
 
 import base64
@@ -17,7 +17,9 @@ from PIL import Image
 from open_r1.data.images import open_image, size_fields
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.record import Record
+from open_r1.data.videos import FrameSampling
 from open_r1.errors import DataError, UsageError, data_error
+from open_r1.report.films import STRIP_VIDEOS, film_strips, script_of
 from open_r1.report.page import script_and_style, script_hash
 from open_r1.report.templates import PAGES
 from open_r1.rewards.base import Outline
@@ -44,10 +46,12 @@ class ShownPicture:
 def write_preview(data: Sequence[Record], out: Path) -> Path:
     """Write the page of PREVIEW_ROWS rows, evenly spread over the data; returns `out`. Raises DataError where the file
     cannot be written."""
-    records = sample_records(data)
-    style = preview_style()
+    style, cards = preview_style(), [row_card(record) for record in sample_records(data)]
+    script = script_of(cards)
     page = PAGES.get_template("preview.html").render(
-        cards=[row_card(record) for record in records],
+        cards=cards,
+        script=script,
+        script_hash=script_hash(script),
         rows=len(data),
         style=Markup(style),  # nosec B704 # files of this package
         style_hash=script_hash(style),
@@ -68,15 +72,16 @@ def sample_records(data: Sequence[Record], count: int = PREVIEW_ROWS) -> list[Re
     if not places:
         return []
     chosen: dict[int, Record] = {}
-    shown: set[tuple[str, ...]] = set()
+    shown: set[tuple] = set()
     for place, following in zip(places, [*places[1:], len(data)], strict=True):
         for at in range(place, min(following, place + NEAR)):
             record = data[at]
-            if at == place or record.images not in shown:
+            media = (record.images, record.videos)
+            if at == place or media not in shown:
                 chosen[place] = record
-            if record.images not in shown:
+            if media not in shown:
                 break
-        shown.add(chosen[place].images)
+        shown.add((chosen[place].images, chosen[place].videos))
     return list(chosen.values())
 
 
@@ -96,12 +101,20 @@ def row_card(record: Record) -> dict[str, object]:
             pictures.append(_picture(record, number, here))
         except DataError:  # a note of `_gold_places` already, for every picture of the row
             continue
+    try:
+        films = film_strips(record, FrameSampling())
+    except DataError as error:
+        films = []
+        notes += [f"{one.field}: got {one.got}, expected {one.expected}; {one.remedy}" for one in error.problems]
+    if len(record.videos) > STRIP_VIDEOS:
+        notes.append(f"{len(record.videos) - STRIP_VIDEOS} more videos are not shown")
     if len(record.images) > PREVIEW_PICTURES:
         notes.append(f"{len(record.images) - PREVIEW_PICTURES} more pictures are not shown")
     return {
         "where": record.where,
         "method": record.accu_reward_method or "default",
         "pictures": pictures,
+        "films": films,
         "question": _cut("\n\n".join(turn.text for turn in record.turns)),
         "answer": _cut(record.solution),
         "notes": notes,

@@ -1,6 +1,6 @@
 """Write a survey as one HTML page: what would teach, how hard rows are, lengths, sight, cheap answers. (torch-free)
 
-The page fetches nothing and has no script; texts are escaped by jinja2.
+The page fetches nothing, and only the script that plays film strips runs; texts are escaped by jinja2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from open_r1.data.record import Record
 from open_r1.report.attack_report import TriedStrategies
 from open_r1.report.attack_table import GOLD_TITLE
 from open_r1.report.diagnoses import Finding
+from open_r1.report.films import script_of
 from open_r1.report.page import script_and_style, script_hash
 from open_r1.report.preview import row_card
 from open_r1.report.templates import PAGES
@@ -49,7 +50,8 @@ def write_survey_page(
     hopeless: Sequence[tuple[Record, str]],
 ) -> None:
     """Write the page; `figures` are those of `survey.json`, `hopeless` rows that no completion answered, with one."""
-    style = survey_style()
+    style, cards = survey_style(), [{**row_card(record), "completion": text} for record, text in hopeless]
+    script = script_of(cards)
     page = PAGES.get_template("survey.html").render(
         figures=figures,
         findings=findings,
@@ -63,7 +65,9 @@ def write_survey_page(
         gold_title=GOLD_TITLE,
         teaching=teaching_line(figures),
         hours=hours_lines(figures),
-        cards=[{**row_card(record), "completion": text} for record, text in hopeless],
+        cards=cards,
+        script=script,
+        script_hash=script_hash(script),
         interval=interval_text,
         wide=CHART_WIDE,
         high=CHART_HIGH,
