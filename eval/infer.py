@@ -1,10 +1,12 @@
-"""Ask a model about pictures: prints thinking, answer and parsed answer, and draws its boxes and polygons.
+"""Ask a model about pictures and videos: prints thinking, answer and parsed answer, draws its boxes and polygons.
 
     python eval/infer.py --model output/rec/checkpoint --image street.jpg --question "Where is the red car?" --task rec
     python eval/infer.py --model M --image a.jpg b.jpg --question "Before: <image> After: <image> What changed?"
+    python eval/infer.py --model M --video clip.mp4 --question "What comes first?" --video_fps 4
     python eval/infer.py --model M --data_file_paths rows.jsonl --image_folders images --out output/answers
 
-Pictures stand at the `<image>` tags of the question, or before it where it has none. With `--gold` the answer is
+Pictures stand at the `<image>` tags of the question, videos at its `<video>` tags, or before it where it has none; a
+folder is a video of the pictures in it, by name, at --video_fps. With `--gold` the answer is
 scored too. Drawings go to `--out`, as large as the pictures: green is gold, red and dashed what was answered. A
 checkpoint of ours says which task, prompt mode and token budget it was trained with; flags win over that.
 
@@ -24,16 +26,26 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from open_r1.config.video_flags import frame_sampling
 from open_r1.data.field_names import renaming_of
 from open_r1.data.paths import data_files
 from open_r1.data.unlabeled import files_with_placeholders
+from open_r1.data.video_files import load_videos
+from open_r1.data.videos import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary, stopped_text
 from open_r1.evaluation.drawing import draw_predictions
 from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
 from open_r1.evaluation.run import evaluate
 from open_r1.evaluation.session import Answer, ModelSession, Question, printable, session_settings
-from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, add_answer_flags, add_tool_flags, settings_of
+from open_r1.evaluation.settings import (
+    BATCH_SIZES,
+    EvaluationSettings,
+    add_answer_flags,
+    add_tool_flags,
+    refuse_idle_video_flags,
+    settings_of,
+)
 from open_r1.report.next_steps import command_text
 from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thinking_text
@@ -41,7 +53,8 @@ from open_r1.tools.asked_boxes import strip_of
 from open_r1.tools.messages import ModelTurn
 from open_r1.tools.sandboxed import AnswerPart
 
-ONE, ROWS = ("image", "question", "gold"), ("image_folders", "fields", "limit", "backend", "batch_size", "overwrite")
+ONE = ("image", "video", "question", "gold")
+ROWS = ("image_folders", "fields", "limit", "backend", "batch_size", "overwrite", "video_cache_gb")
 WIDE = 100_000  # columns of a file: no line is broken
 
 
@@ -49,7 +62,8 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--image", type=Path, nargs="+", help="one picture or several")
-    add("--question", help="<image> where each picture stands, or pictures come first")
+    add("--video", type=Path, nargs="+", help="one video or several: files, or folders of their frames")
+    add("--question", help="<image>, <video> where each picture and video stands, or they come first")
     add("--gold", help="the right answer: the task's rewards are shown, and its outlines drawn")
     add(
         "--data_file_paths",
@@ -92,24 +106,35 @@ def answer_one(args: argparse.Namespace) -> None:
     """Answer one question, in each prompt mode."""
     if not args.question:
         raise UsageError("--question: got nothing, expected one, or rows with --data_file_paths; see --help")
-    question, settings = Question(args.question, tuple(args.image or ()), args.gold), session_settings(args)
-    question.record(settings.methods[0])  # an invalid question is refused before a model is loaded
+    refuse_idle_video_flags(args)
+    question = Question(args.question, tuple(args.image or ()), args.gold, videos=tuple(args.video or ()))
+    settings = session_settings(args)
+    load_videos([question.record(settings.methods[0])], frame_sampling(settings))  # refused before a model is loaded
     session, console = ModelSession(settings), Console(width=None if sys.stdout.isatty() else WIDE)
     for mode in settings.modes:
         stream = session.ask(question, replace(settings, prompt_mode=mode))
         if len(settings.modes) > 1:
             console.print(grid({"mode": mode}))
-        save_drawings(follow(stream, console), args.out, mode, console)
+        answer = follow(stream, console)
+        save_drawings(answer, args.out, mode, console)
+    for video, path in zip(answer.example.videos, question.videos, strict=True):
+        console.print(grid({"video": f"{path.name}: {seen_of(video)}"}))
     console.print(grid({"next": next_look(args, settings)}))
 
 
 def next_look(args: argparse.Namespace, settings: EvaluationSettings) -> str:
     """The command that shows what the answer looked at; without a picture, the one that opens the demo."""
     flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
-    if not args.image:
+    if not args.image and not args.video:
         return command_text("eval/demo.py", flags)
-    asked = {"image": args.image, "question": args.question, "prompt_mode": settings.modes[0]}
+    asked = {"image": args.image, "video": args.video, "question": args.question, "prompt_mode": settings.modes[0]}
     return command_text("eval/attention.py", {**flags, **asked, "out": args.out / "attention.html"})
+
+
+def seen_of(video: VideoFrames) -> str:
+    """What the model saw of a video, in words."""
+    frames, height, width, _ = video.pixels.shape
+    return f"{frames} frames of {width}x{height} from {video.seconds[0]:.2f} to {video.seconds[-1]:.2f} s"
 
 
 def follow(stream: Iterator[str | Answer], console: Console) -> Answer:

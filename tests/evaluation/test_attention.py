@@ -27,7 +27,7 @@ from open_r1.evaluation.attention.tiles import project_onto_picture
 from open_r1.models.model_parts import image_token_of
 from open_r1.report.attention_film import FRAME_WIDTH, HEIGHT, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
-from open_r1.report.heat import HIGH, LOW, Attention, heat
+from open_r1.report.heat import HIGH, LOW, Attention, heat, levels
 from open_r1.rollout.token_texts import token_texts
 from open_r1.rollout.turns import continued
 from open_r1.tasks.registry import TASKS
@@ -324,7 +324,7 @@ def test_the_page_grows_with_tokens_alone(tmp_path):
 
 
 def test_heat_is_red_where_least_and_green_where_most():
-    picture = heat(Image.new("RGB", (40, 20), "black"), np.array([[0.0, 0.5]]))
+    picture = heat(Image.new("RGB", (40, 20), "black"), levels(np.array([[0.0, 0.5]])))
     assert picture.getpixel((5, 5)) == tuple(c // 2 for c in LOW)
     assert picture.getpixel((35, 5)) == pytest.approx([c / 2 for c in HIGH], abs=1)
 

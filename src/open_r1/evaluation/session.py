@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -24,8 +25,10 @@ from open_r1.config.model_arguments import VLMConfig
 from open_r1.data.images import with_sizes
 from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
+from open_r1.data.videos import FRAME_ENDINGS
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import loader_of
+from open_r1.evaluation.attention.films import Films
 from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
@@ -66,7 +69,8 @@ def session_settings(args: Namespace) -> EvaluationSettings:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about `images`, which go to the text's `<image>` tags, or before it where it has none.
+    """A question about `images`, which go to the text's `<image>` tags, or before it where it has none; and about
+    `videos`, files of videos or folders of their frames, which go to its `<video>` tags likewise.
 
     Without a `gold` answer nothing is scored; `extra` are further fields of the row, for the rewards.
     """
@@ -75,22 +79,35 @@ class Question:
     images: tuple[Path, ...] = ()
     gold: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    videos: tuple[Path, ...] = ()
 
     def record(self, method: str) -> Record:
         """The question as a row. Raises UsageError for one without words; DataError where tags and images differ in
         number, and for a gold answer that `method` cannot use."""
-        if not self.text.replace("<image>", "").strip():
+        if not self.text.replace("<image>", "").replace("<video>", "").strip():
             raise UsageError("question: got none, expected what you want to know; write it in words")
-        paths = [path.resolve() for path in self.images]
+        paths = [path.resolve() for path in (*self.images, *self.videos)]
         folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
-        names = [str(path.relative_to(folder)) for path in paths]
+        names = [str(path.relative_to(folder)) for path in paths[: len(self.images)]]
         row = {**self.extra, "problem": self.text, "solution": self.gold, "images": names}
+        if self.videos:
+            row["videos"] = [video_named(path, folder) for path in paths[len(self.images) :]]
         record = parse_row(with_placeholder(row, SOURCE), f"{SOURCE}:1", 1, folder, method)
         if has_gold(record):
             sized = with_sizes(record) or record
             gold_score(sized)
             refuse_misplaced([sized])
         return record
+
+
+def video_named(path: Path, folder: str) -> str | list[str]:
+    """A video as a row names it: its file, or the pictures in a folder of frames, by name. Raises UsageError."""
+    if not path.is_dir():
+        return str(path.relative_to(folder))
+    frames = sorted(one for one in path.iterdir() if one.suffix.lower() in FRAME_ENDINGS)
+    if not frames:
+        raise UsageError(f"video: got {path}, a folder without a picture, expected a file, or a folder of frames")
+    return [str(frame.relative_to(folder)) for frame in frames]
 
 
 @dataclass(frozen=True)
@@ -234,7 +251,21 @@ class ModelSession:
         fields = {name: value[None] for name, value in rows.items()} | prompt.images
         shapes = [picture.size for picture in answer.pictures]
         with self.turn:
-            return attend(model, self.processor, fields, shapes, answer.ids, layer, head, scored)
+            films = self._films(answer.example)
+            return attend(model, self.processor, fields, shapes, answer.ids, layer, head, scored, films)
+
+    def _films(self, example: Example) -> Films:
+        """The videos of a prompt, as it shows them."""
+        loader = self.engine.loader
+        if loader.fields.video_form == "native":
+            return Films(example.videos, loader.fields.video_ids)
+        chat = loader.conversation(example.record, example.own_pictures)
+        kinds = [part["type"] for message in chat for part in message["content"] if part["type"] != "text"]
+        numbers, order = count(), []
+        for kind in kinds:
+            number = next(numbers) if kind == "video" else None
+            order += [None] if number is None else [number] * len(example.videos[number].pixels)
+        return Films(example.videos, order=order)
 
 
 class AnswerStopped(Exception):

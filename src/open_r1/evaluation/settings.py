@@ -166,15 +166,28 @@ def add_answer_flags(parser: argparse.ArgumentParser, task: str | None = None) -
     add("--max_pixels", type=int, help="largest image area after resizing (default: the checkpoint's)")
     add("--min_pixels", type=int, help="smallest image area after resizing (default: the checkpoint's)")
     add("--max_anyres_num", type=int, help="most tiles an image (InternVL; default: the checkpoint's)")
-    add("--video_fps", type=float, help="frames a second of a video (default: the checkpoint's, else 2)")
-    add("--video_max_frames", type=int, help="most frames of a video (default: the checkpoint's, else 32)")
-    add("--video_max_pixels", type=int, help="largest area of a frame (default: the checkpoint's, else 100352)")
+    add_video_flags(parser)
     add("--video_cache_gb", type=float, default=0.0, help="disk space for sampled frames of videos; 0: none kept")
     add("--box_space", choices=SPACES, help="of the model's boxes (default: the checkpoint's, else the family's)")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     add("--device", default="auto", help="auto, cpu, cuda:0, ...")
     add("--attn_implementation", default="sdpa", help="sdpa, flash_attention_2, eager, ...")
     add("--trust_remote_code", action="store_true", help="run code that comes with the model")
+
+
+def add_video_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of how videos are sampled."""
+    add = parser.add_argument
+    add("--video_fps", type=float, help="frames a second of a video (default: the checkpoint's, else 2)")
+    add("--video_max_frames", type=int, help="most frames of a video (default: the checkpoint's, else 32)")
+    add("--video_max_pixels", type=int, help="largest area of a frame (default: the checkpoint's, else 100352)")
+
+
+def refuse_idle_video_flags(args: argparse.Namespace) -> None:
+    """Raises UsageError for flags of videos where a question has none."""
+    given = [f"--{name}" for name in sorted(OF_VIDEOS) if getattr(args, name) is not None]
+    if given and not args.video:
+        raise UsageError(f"{', '.join(given)}: got a value, but no --video, which it acts on; remove it")
 
 
 def settings_of(args: argparse.Namespace) -> EvaluationSettings:

@@ -20,16 +20,16 @@ SECONDS = 0.4  # of a token
 
 
 def frames(attention: Attention, pictures: Sequence[Image.Image]) -> Iterator[Image.Image]:
-    """One RGB image per token, all of one size with even sides."""
+    """One RGB image per token, all of one size with even sides; a picture for each of the attention's maps."""
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 18)
     words = [token.replace("\n", "↵ ") for token in attention.tokens]
     places = flow([font.getlength(word) for word in words], FRAME_WIDTH - 20)
-    boxes = side_by_side([picture.size for picture in pictures])
+    boxes, maps = side_by_side([picture.size for picture in pictures]), [one.levels() for one in attention.maps]
     for step in range(len(words)):
         frame = Image.new("RGB", (FRAME_WIDTH, HEIGHT), "black")
-        for picture, weights, (x, width, height) in zip(pictures, attention.images, boxes, strict=True):
+        for picture, level, (x, width, height) in zip(pictures, maps, boxes, strict=True):
             resized = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-            frame.paste(heat(resized, weights[step]), (x, (PICTURES - height) // 2))
+            frame.paste(heat(resized, level[step]), (x, (PICTURES - height) // 2))
         _write(ImageDraw.Draw(frame), words, places, step, font)
         yield frame
 

@@ -1,4 +1,4 @@
-"""Write `Attention` as one HTML page to step through: pictures under heat maps, coloured tokens. (torch-free)
+"""Write `Attention` as one HTML page to step through: pictures, frames under heat maps, coloured tokens. (torch-free)
 
 The page fetches nothing, and only its own style and script run. Its size is linear in the number of completion tokens:
 a byte for each cell of a picture, and the text tokens with most attention.
@@ -15,23 +15,32 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from open_r1.report.heat import HIGH, LOW, Attention, levels
+from open_r1.data.videos import VideoFrames
+from open_r1.report.heat import HIGH, LOW, Attention, HeatMap, levels, mapped_pictures, step_frames
 from open_r1.report.templates import PAGES
 
 MOST_TEXT = 64  # tokens of text that are coloured for each completion token
 LONGEST_SIDE = 1024  # pixels of a picture in the page
+FRAME_SIDE = 320  # pixels of a video's frame
 
 
 def write_attention_page(
-    path: Path, attention: Attention, pictures: Sequence[Image.Image], facts: Mapping[str, str]
+    path: Path,
+    attention: Attention,
+    pictures: Sequence[Image.Image],
+    facts: Mapping[str, str],
+    videos: Sequence[VideoFrames] = (),
 ) -> None:
     """Write the page, with `facts` (model, question, ...) at its top. All text is shown as plain text."""
+    seen = zip(mapped_pictures(attention, pictures, videos), attention.maps, strict=True)
+    sides = [LONGEST_SIDE] * len(pictures) + [FRAME_SIDE] * (len(attention.maps) - len(pictures))
     content = {
         "facts": [*facts.items(), ("attention", attention.source)],
         "tokens": attention.tokens,
         "asked": attention.prompt_tokens,
         "order": attention.order,
-        "pictures": [attention_picture(*pair) for pair in zip(pictures, attention.images, strict=True)],
+        "pictures": [attention_picture(*pair, side) for pair, side in zip(seen, sides, strict=True)],
+        "films": films(attention, videos),
         "shares": shares(attention),
         "text": [strongest(row) for row in np.concatenate([attention.prompt, attention.completion], axis=1)],
         "colours": [LOW, HIGH],
@@ -41,12 +50,23 @@ def write_attention_page(
     path.write_text(with_content_hashes(page), encoding="utf-8")
 
 
-def attention_picture(image: Image.Image, weights: np.ndarray) -> dict[str, Any]:
-    """An image and its heat maps (C, rows, columns), one byte a cell, for the page."""
-    count, rows, columns = weights.shape
-    cells = (255 * levels(weights.reshape(count, -1))).round().astype(np.uint8)
+def films(attention: Attention, videos: Sequence[VideoFrames]) -> list[dict[str, Any]]:
+    """Of each video the number of its first map, and the times that each of its steps shows."""
+    first, made = len(attention.images), []
+    for video, weights in zip(videos, attention.videos, strict=True):
+        steps = step_frames(len(video.seconds), weights.shape[1])
+        times = [", ".join(f"{video.seconds[at]:.2f}" for at in frames) + " s" for frames in steps]
+        made.append({"first": first, "times": times})
+        first += len(times)
+    return made
+
+
+def attention_picture(image: Image.Image, heat_map: HeatMap, side: int) -> dict[str, Any]:
+    """An image of at most `side` pixels a side and its heat maps, one byte a cell, for the page."""
+    _, rows, columns = heat_map.weights.shape
+    cells = (255 * heat_map.levels()).round().astype(np.uint8)
     small, file = image.convert("RGB"), io.BytesIO()
-    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    small.thumbnail((side, side))
     small.save(file, "WEBP", quality=90)
     return {
         "source": f"data:image/webp;base64,{_base64(file.getvalue())}",

@@ -24,8 +24,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from open_r1.errors import UsageError
+from open_r1.evaluation.attention.films import NO_FILMS, Films
 from open_r1.evaluation.attention.grids import Fields, PictureSize
-from open_r1.evaluation.attention.layout import locate
 from open_r1.evaluation.attention.tiles import project_onto_picture
 from open_r1.models.model_parts import image_token_of
 from open_r1.models.text_attention import set_text_attention
@@ -44,23 +44,25 @@ def attend(
     layer: int | None = None,
     head: int | None = None,
     scored: Sequence[bool] | None = None,
+    films: Films = NO_FILMS,
 ) -> Attention:
     """Attention of `completion` (C token ids) to one prompt.
 
     `fields`: the processor's, a batch of one; `shapes`: (width, height) of its pictures; `layer` and `head` as in
     `chosen_layer`, where no head is the mean of all. `scored` (C,) is true for tokens that the model sampled, where
-    others are of tools: `fields` are then of prompt and completion together, `shapes` of all pictures.
+    others are of tools: `fields` are then of prompt and completion together, `shapes` of all pictures. `films`: the
+    prompt's videos.
 
-    Raises UsageError as `chosen_layer` does, and for an empty completion.
+    Raises UsageError as `chosen_layer` and `locate_videos` do, and for an empty completion.
     """
     layer = chosen_layer(model, layer, head)
-    pictures = locate(model, fields, shapes, processor)
+    pictures, videos = films.places(model, fields, shapes, processor)
     whole = fields if scored is not None else with_completion(fields, completion)
     ids, begin = whole["input_ids"][0].cpu().numpy(), whole["input_ids"].shape[1] - len(completion)
     rows = attention_rows(model, whole, begin, layer, head).numpy()
     rows = np.pad(rows, ((0, 0), (0, 1)))  # the last token predicts nothing
     said = begin + np.flatnonzero(np.ones(len(completion)) if scored is None else scored)
-    text = ids != image_token_of(model.config)
+    text = ~np.isin(ids, [image_token_of(model.config), *films.tokens])
     text[said] = False
     told = np.flatnonzero(text)
     rows = rows[said - begin]
@@ -74,6 +76,7 @@ def attend(
         layers=model.config.get_text_config().num_hidden_layers,
         head=head,
         order=np.argsort(np.concatenate([told, said])).tolist(),
+        videos=[np.stack([project_onto_picture(rows, step) for step in video], axis=1) for video in videos],
     )
 
 

@@ -21,7 +21,7 @@ from open_r1.evaluation.demo.limits import (
     settings_of_visitor,
 )
 from open_r1.evaluation.session import Answer, ModelSession, enlargement, printable
-from open_r1.report.heat import Attention, heat
+from open_r1.report.heat import Attention, heat, mapped_pictures
 from open_r1.rewards.drawing import has_outlines
 from open_r1.tasks.task import Generator
 
@@ -136,9 +136,10 @@ def step(attention: Attention | None, answer: Answer | None, number: int) -> tup
     token = gr.HighlightedText(
         [(before, None), (printable(attention.tokens[at]), "token"), (after, None)], visible=True
     )
-    times = factor(answer.pictures)
-    large = [p.resize((p.width * times, p.height * times), Image.Resampling.NEAREST) for p in answer.pictures]
-    pictures = [heat(picture, weights[at]) for picture, weights in zip(large, attention.images, strict=True)]
+    seen = list(mapped_pictures(attention, answer.pictures, answer.example.videos))
+    times = factor(seen)
+    large = [p.resize((p.width * times, p.height * times), Image.Resampling.NEAREST) for p in seen]
+    pictures = [heat(picture, one.levels()[at]) for picture, one in zip(large, attention.maps, strict=True)]
     shares = " and ".join(f"{share:.0%}" for share in attention.on_images[at])
     return token, gallery(pictures, label=f"Green: looked at most; {shares} on pictures")
 
