@@ -1,10 +1,10 @@
-"""A page to ask a model about pictures: tokens as they come, what is read, boxes drawn, rewards, attention.
+"""A page to ask a model about pictures and videos: tokens as they come, what is read, boxes, rewards, attention.
 
     python eval/demo.py --model assets/tiny-vlm --task digits          # then open http://127.0.0.1:7860
 
-Upload pictures, or draw an example of the task, which brings its question and gold answer. The page is served to this
-machine alone unless `--host` says otherwise, keeps what it was shown for an hour, and loads nothing from elsewhere.
-Needs `bash setup.sh --demo`.
+Upload pictures and a video, or draw an example of the task, which brings its question and gold answer. The page is
+served to this machine alone unless `--host` says otherwise, keeps what it was shown for an hour, and loads nothing
+from elsewhere. Needs `bash setup.sh --demo`.
 """
 
 import argparse

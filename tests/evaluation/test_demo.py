@@ -48,9 +48,9 @@ def controller(session) -> Any:
 
 def question(controller, number: int, folder) -> list[Any]:
     """What the page would send for a drawn example, asked greedily."""
-    pictures, text, gold, extra = controller.draw(number)
+    pictures, text, gold, extra, video = controller.draw(number)
     pictures[0].save(folder / "drawn.png")
-    return [[(str(folder / "drawn.png"), None)], text, gold, extra, "think", 0.0, 64, 0]
+    return [[(str(folder / "drawn.png"), None)], text, gold, extra, "think", 0.0, 64, 0, video]
 
 
 def test_the_stream_of_an_answer_ends_with_all_of_its_tokens():

@@ -12,7 +12,7 @@ from open_r1.evaluation.session import ModelSession, session_settings
 from open_r1.evaluation.settings import add_answer_flags
 from open_r1.tasks.registry import TASKS
 
-PLAIN = [[], "What is 1 + 1?", "", {}, "think", 0.0, 16, 0]  # what the page sends with a question
+PLAIN = [[], "What is 1 + 1?", "", {}, "think", 0.0, 16, 0, None]  # what the page sends with a question
 
 
 def session_of(model: str, task: str) -> ModelSession:
@@ -40,7 +40,7 @@ class Caller:
         headers = {"content-type": "application/json", "x-forwarded-for": address}
         self.client = httpx.Client(base_url=site, headers=headers, timeout=60)
         actions = self.client.get("config").json()["dependencies"]
-        self.ask = next(a["id"] for a in actions if len(a["inputs"]) == 8 and len(a["outputs"]) == 6)
+        self.ask = next(a["id"] for a in actions if len(a["inputs"]) == 9 and len(a["outputs"]) == 6)
         self.actions = {action["id"]: len(action["inputs"]) for action in actions}
         self.stop = next(a["id"] for a in actions if not a["inputs"] and not a["outputs"] and not a["queue"])
 

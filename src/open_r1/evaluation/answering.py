@@ -132,9 +132,9 @@ def loader_of(
 
     def loader(model: PreTrainedModel | None) -> PromptLoader:
         template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
-        fields, frames = prompt_fields(processor, model, template), frame_sampling(settings)
-        view, opening = viewer(donors, OtherMedia(mean_color(processor), frames, settings.seed)), opening_of(toolbox)
-        kept = frame_cache(settings)
+        fields, opening = prompt_fields(processor, model, template), opening_of(toolbox)
+        frames, kept = frame_sampling(settings), frame_cache(settings)
+        view = viewer(donors, OtherMedia(mean_color(processor), frames, settings.seed, kept))
         return PromptLoader(record_of, conversation, processor, fields, workers, template, view, opening, frames, kept)
 
     return loader

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.media_views import BLANK, OTHER, SHUFFLED, STILL
 from open_r1.data.record import Record
@@ -14,11 +15,13 @@ from open_r1.rollout.prompts import RowMedia
 
 @dataclass(frozen=True)
 class OtherMedia:
-    """Makes views of rows: `color` of blank ones; `frames`: how a donor's videos are sampled; `seed`: of orders."""
+    """Makes views of rows: `color` of blank ones; `frames`: how a donor's videos are sampled; `seed`: of orders;
+    `frame_cache`: what keeps sampled frames on disk."""
 
     color: Rgb
     frames: FrameSampling
     seed: int
+    frame_cache: FrameCache | None = None
 
     def shown(self, view: str, record: Record, own: RowMedia, donor: Record | None) -> RowMedia:
         """What a row that has this view is shown in place of its `own`; `donor`: the row that others come from.
@@ -37,5 +40,7 @@ class OtherMedia:
     def _of_donor(self, donor: Record, own: RowMedia) -> RowMedia:
         """The pictures and videos of another row, in the sizes of the row's own."""
         pictures = fitted_pictures(load_images([donor])[0], own.pictures) if own.pictures else []
-        videos = fitted_videos(load_videos([donor], self.frames)[0], own.videos) if own.videos else []
-        return RowMedia(pictures, videos)
+        if not own.videos:
+            return RowMedia(pictures, [])
+        (videos,) = load_videos([donor], self.frames, cache=self.frame_cache)
+        return RowMedia(pictures, fitted_videos(videos, own.videos))

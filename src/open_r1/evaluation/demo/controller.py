@@ -6,11 +6,14 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from open_r1.data.videos import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.demo.limits import (
     MOST_ATTENDED,
@@ -23,12 +26,28 @@ from open_r1.evaluation.demo.limits import (
 from open_r1.evaluation.session import Answer, ModelSession, enlargement, printable
 from open_r1.report.heat import Attention, heat, mapped_pictures
 from open_r1.rewards.drawing import has_outlines
+from open_r1.tasks.export import save_video
 from open_r1.tasks.task import Generator
 
 ENLARGED_SIDE = 640  # pixels: small pictures are shown enlarged up to it
 MOST_NUMBER = 10**6  # of an example
 NOT_OF_THE_PAGE = "This cannot be answered: an input is not of the kind that the page sends; reload it and ask again."
 logger = logging.getLogger(__name__)
+
+
+class DrawnClips:
+    """The videos of drawn examples as files, in a folder that goes with the demo; one for each example."""
+
+    def __init__(self) -> None:
+        self.folder, self.lock = TemporaryDirectory(prefix="open_r1_demo_"), threading.Lock()
+
+    def file_of(self, video: VideoFrames, number: int) -> str:
+        """The file of example `number`."""
+        path = Path(self.folder.name) / f"{number}.mp4"
+        with self.lock:
+            if not path.exists():
+                save_video(path, video)
+        return str(path)
 
 
 @dataclass(frozen=True)
@@ -39,9 +58,10 @@ class DemoController:
     generator: Generator | None
     limits: Limits = field(default_factory=Limits)
     stops: dict[str, threading.Event] = field(default_factory=dict)
+    clips: DrawnClips = field(default_factory=DrawnClips)
 
-    def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any]]:
-        """Held-out example `number` of the task: pictures, question, gold answer, further fields of its row."""
+    def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any], str | None]:
+        """Held-out example `number` of the task: pictures, question, gold answer, further fields of its row, video."""
         if self.generator is None:
             raise page_error(UsageError("example: got a task without a generator, expected a question of your own"))
         number = whole("Number of the example", number or 0, 0, MOST_NUMBER)  # an emptied field is None
@@ -49,7 +69,10 @@ class DemoController:
         questions = len(self.generator.example(0, split, 0).questions)
         example = self.generator.example(0, split, number // questions)
         question = example.questions[number % questions]
-        return list(example.images), question.question, question.answer, question.extra
+        if len(example.videos) > 1:
+            raise page_error(UsageError(f"example: got {len(example.videos)} videos, but the page takes one"))
+        video = self.clips.file_of(example.videos[0], number // questions) if example.videos else None
+        return list(example.images), question.question, question.answer, question.extra, video
 
     def ask(
         self,
@@ -61,6 +84,7 @@ class DemoController:
         temperature: float | None,
         tokens: int | None,
         seed: int | None,
+        video: str | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the outputs of `answer_outputs`: empty ones, then with the text so far, last all of them."""
@@ -70,7 +94,7 @@ class DemoController:
         yield "", "", "", hidden(), hidden(), None
         try:
             settings = settings_of_visitor(self.session.settings, mode, temperature, tokens, seed)
-            question = question_of(pictures, text, gold, extra)
+            question = question_of(pictures, text, gold, extra, video)
             refuse_long(self.session, question, settings, self.limits)
             end.start()
             for now in self.session.ask(question, settings, stop):
@@ -89,8 +113,8 @@ class DemoController:
     def show_attention(self, answer: Answer | None) -> tuple[Any, ...]:
         """(attention, a slider over tokens, the token, heat maps) at the token with most attention on pictures."""
         try:
-            if answer is None or not answer.example.pictures:
-                raise UsageError("attention: got no answer about a picture, expected one; ask first")
+            if answer is None or not answer.example.has_media:
+                raise UsageError("attention: got no answer about a picture or video, expected one; ask first")
             length = len(answer.example.prompt.ids) + len(answer.ids)
             if length > MOST_ATTENDED:
                 raise UsageError(f"attention: got {length:,} tokens, expected at most {MOST_ATTENDED:,}; ask for less")
@@ -108,7 +132,9 @@ def answer_outputs(answer: Answer) -> tuple[Any, ...]:
     """(text, parsed answer, length, pictures with outlines, rewards, answer) for the page's components."""
     parsed = "nothing" if answer.parsed is None else json.dumps(answer.parsed, ensure_ascii=False)
     cut = ", cut off" if answer.truncated else ""
-    length = f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{cut}"
+    frames = sum(len(video.seconds) for video in answer.example.videos)
+    seen = f", {frames} frames seen" if frames else ""
+    length = f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{seen}{cut}"
     rows = [
         [name, f"{weight:g}", "-" if value is None else f"{value:.3f}"] for name, weight, value in answer.rewards()
     ]
@@ -141,7 +167,7 @@ def step(attention: Attention | None, answer: Answer | None, number: int) -> tup
     large = [p.resize((p.width * times, p.height * times), Image.Resampling.NEAREST) for p in seen]
     pictures = [heat(picture, one.levels()[at]) for picture, one in zip(large, attention.maps, strict=True)]
     shares = " and ".join(f"{share:.0%}" for share in attention.on_images[at])
-    return token, gallery(pictures, label=f"Green: looked at most; {shares} on pictures")
+    return token, gallery(pictures, label=f"Green: looked at most; {shares} on what was shown")
 
 
 def factor(pictures: list[Image.Image]) -> int:

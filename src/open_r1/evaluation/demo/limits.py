@@ -60,8 +60,12 @@ def typed_text(name: str, value: object) -> str:
     return text
 
 
-def question_of(pictures: Sequence[tuple[str, Any]] | None, text: str, gold: str, extra: Mapping | None) -> Question:
+def question_of(
+    pictures: Sequence[tuple[str, Any]] | None, text: str, gold: str, extra: Mapping | None, video: object = None
+) -> Question:
     """The question of these inputs. Raises UsageError for inputs that are not of the page, or over a limit."""
+    if not isinstance(video, str | None):
+        raise UsageError(f"video: got {shorten(video)}, expected a file")
     if len(pictures or ()) > MOST_PICTURES:
         raise UsageError(f"pictures: got {len(pictures)}, expected at most {MOST_PICTURES}; remove some")
     text, gold = typed_text("question", text), typed_text("gold answer", gold)
@@ -70,7 +74,10 @@ def question_of(pictures: Sequence[tuple[str, Any]] | None, text: str, gold: str
     pixels = sum(width * height for width, height in sizes)
     if pixels > MOST_PIXELS:
         raise UsageError(f"pictures: got {pixels:,} pixels together, expected at most {MOST_PIXELS:,}; shrink them")
-    return Question(text, paths, gold.strip() or None, extra or {})
+    videos = (Path(video),) if video else ()
+    if videos and not videos[0].is_file():
+        raise UsageError("video: got no file, expected one that was uploaded; upload it again")
+    return Question(text, paths, gold.strip() or None, extra or {}, videos)
 
 
 def settings_of_visitor(

@@ -17,6 +17,7 @@ STYLE = """
 .gradio-container {max-width: 1120px !important; margin: 0 auto !important}
 #said textarea, #read textarea, #token {font-family: var(--font-mono)}
 #pictures img {image-rendering: pixelated}
+#video video {max-height: 320px}
 #drawn img, #heat img, #pictures img {max-height: 320px; object-fit: contain !important}
 #drawn .grid-wrap, #heat .grid-wrap, #pictures .grid-wrap {
   min-height: 0 !important; max-height: none !important; padding-top: 34px}
@@ -68,6 +69,15 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         buttons=[],
         elem_id="pictures",
     )
+    parts["video"] = gr.Video(
+        label="Video",
+        sources=["upload"],
+        include_audio=True,  # what is uploaded stays as it is
+        interactive=True,
+        buttons=[],
+        visible=takes_videos(session),
+        elem_id="video",
+    )
     with gr.Row(visible=generator is not None):
         parts["draw"] = gr.Button("Draw an example", scale=3, min_width=180, elem_id="draw")
         parts["number"] = gr.Number(
@@ -95,6 +105,12 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         parts["ask"] = gr.Button("Ask", variant="primary", scale=3, min_width=180, elem_id="ask")
         parts["stop"] = gr.Button("Stop", interactive=False, scale=1, min_width=80, elem_id="stop")
     return parts
+
+
+def takes_videos(session: ModelSession) -> bool:
+    """Whether the model is shown videos, in whichever form."""
+    fields = session.engine.loader.fields
+    return bool(fields.video_ids) or fields.video_form == "frames"
 
 
 def answer_column() -> dict[str, Any]:
@@ -148,15 +164,17 @@ def connect_events(
     model = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
     example = [question[name] for name in ("pictures", "text", "gold", "extra")]
     for event in (question["draw"].click, question["number"].input):
-        event(controller.draw, question["number"], example, **quiet)
+        event(controller.draw, question["number"], [*example, question["video"]], **quiet)
     for event in (
         question["pictures"].upload,
         question["pictures"].delete,
+        question["video"].upload,
+        question["video"].clear,
         question["text"].input,
         question["gold"].input,
     ):
         event(dict, None, question["extra"], queue=False, **quiet)  # the question is no longer the generated example
-    inputs = [*example, *(question[name] for name in ("mode", "temperature", "tokens", "seed"))]
+    inputs = [*example, *(question[name] for name in ("mode", "temperature", "tokens", "seed", "video"))]
     outputs = [answer[name] for name in ("said", "read", "length", "drawn", "rewards", "answer")]
     traces = [answer[name] for name in ("attention", "slider", "token", "heat")]
     buttons = [question["ask"], question["stop"], answer["look"]]
@@ -190,5 +208,5 @@ def waiting_state() -> tuple[Any, ...]:
 
 def ready_state(answer: Answer | None) -> tuple[Any, ...]:
     """The three buttons after an answer or an error."""
-    has_pictures = answer is not None and bool(answer.example.pictures)
-    return gr.update(interactive=True), gr.update(interactive=False), gr.update(interactive=has_pictures)
+    was_shown = answer is not None and answer.example.has_media
+    return gr.update(interactive=True), gr.update(interactive=False), gr.update(interactive=was_shown)

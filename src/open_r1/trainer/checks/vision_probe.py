@@ -102,13 +102,14 @@ def probed_heads(examples: Sequence[Example], size: int) -> list[int]:
 def views_of(trainer: RolloutTrainer, examples: Sequence[Example]) -> list[Views]:
     """The views of rows. Raises DataError for another row's picture or video that cannot be read."""
     records, seed = trainer.records["train"], trainer.args.seed
-    media = OtherMedia(mean_color(trainer.processing_class), trainer.loader.frames, seed)
+    loader = trainer.loader
+    media = OtherMedia(mean_color(trainer.processing_class), loader.frames, seed, loader.frame_cache)
     donors = [donor_of(example.record, records, seed) for example in examples]
 
     def view(kind: str) -> list[Example | None]:
         rows = {n: donor for n, donor in enumerate(donors) if has_view(kind, examples[n].record, donor)}
         shown = [(e, media.shown(kind, e.record, e.media, rows[n])) for n, e in enumerate(examples) if n in rows]
-        made = dict(zip(rows, trainer.loader.with_media(shown), strict=True))
+        made = dict(zip(rows, loader.with_media(shown), strict=True))
         return [made.get(number) for number in range(len(examples))]
 
     return list(map(Views, examples, *map(view, (BLANK, OTHER, SHUFFLED))))

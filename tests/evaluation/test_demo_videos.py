@@ -1,0 +1,78 @@
+"""The demo with videos: an example's clip, an uploaded one, limits, attention over frames; in a browser too."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers.clips import moving_square, tiny_with_videos, write_clip
+from helpers.demo_site import serving, session_of
+
+from open_r1.evaluation.session import ModelSession
+from open_r1.tasks.registry import TASKS
+
+SOMEBODY = SimpleNamespace(session_hash="somebody")
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory) -> ModelSession:
+    return session_of(tiny_with_videos(tmp_path_factory.mktemp("model")), "motion")
+
+
+@pytest.fixture(scope="module")
+def controller(session) -> Any:
+    from open_r1.evaluation.demo.controller import DemoController
+
+    return DemoController(session, TASKS["motion"].generator())
+
+
+def asked(controller: Any, video: object, text: str = "Which way?") -> Any:
+    *_, last = controller.ask([], text, "", {}, "direct", 0.0, 6, 0, video, SOMEBODY)
+    return last
+
+
+def test_an_examples_clip_is_drawn_asked_and_attended_to(controller):
+    pictures, text, gold, _, video = controller.draw(1)
+    assert pictures == [] and gold and Path(video).stat().st_size > 500
+    assert controller.draw(1)[4] == video and controller.draw(2)[4] != video
+    *_, length, _, _, answer = asked(controller, video, text)
+    assert "8 frames seen" in length and len(answer.example.videos[0].seconds) == 8
+    attention, slider, _, heat = controller.show_attention(answer)
+    assert len(heat.value) == 4 and attention.videos[0].shape[1] == 4 and slider.maximum == len(answer.ids)
+    assert heat.label.endswith("on what was shown") and heat.label.count("%") == 4
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (3, "video: got 3, expected a file"),
+        ("/etc", "video: got no file"),
+        ("none.mp4", "video: got no file"),
+        ("{folder}/text.mp4", "text.mp4"),
+    ],
+)
+def test_what_is_no_video_and_what_is_too_much_is_said(controller, tmp_path, video, message):
+    import gradio
+
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(gradio.Error) as caught:
+        asked(controller, video.format(folder=tmp_path) if isinstance(video, str) else video)
+    assert message in caught.value.message and not controller.stops
+
+
+@pytest.fixture(scope="module")
+def site(session) -> Iterator[str]:
+    yield from serving(session)
+
+
+@pytest.mark.browser
+def test_a_clip_is_uploaded_and_asked_about_in_the_page(page, site, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(frames=16))
+    page.goto(site)
+    page.locator("#video input[type=file]").set_input_files(clip)
+    page.locator("#video video").wait_for()
+    page.locator("#question textarea").fill("Which way does it move?")
+    page.locator("#ask").click()
+    page.wait_for_function("() => document.querySelector('#look:not([disabled])')")
+    assert "4 frames seen" in page.get_by_label("Length").input_value()
