@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.clips import clip_rows, tiny_with_videos
 from helpers.preloaded import python, ranked
 from helpers.repository import REPO
 from PIL import Image
@@ -111,10 +112,12 @@ def test_findings_are_about_what_is_wrong_alone(whole):
         "dead": {"none_right": 9, "all_right": 1, "others": 0},
         "budgets": [{"tokens": 40, "truncated": 0.5}],
         "parse_rate": 0.1,
-        "sight": {"blank": blind},
+        "sight": {"blank": blind, "shuffled_frames": blind},
     }
     names = [finding.name for finding in survey_findings(sound | wrong)]
-    assert names == ["few_groups_teach", "truncated", "unread", "answers_without_looking"]
+    assert names == ["few_groups_teach", "truncated", "unread", "answers_without_looking", "time_not_used"]
+    needs_time = blind | {"shown": {"share": 0.4}, "gain": {"low": 0.02}}
+    assert survey_findings(sound | {"sight": {"shuffled_frames": needs_time}}) == []
 
 
 # ------------------------------------------------------------------------------------------------------------- command
@@ -361,3 +364,22 @@ def test_hours_and_price_are_a_rehearsals(tiny, digits, tmp_path):
         "passes with masked pictures",
         "prefills of noisy pictures",
     ]
+
+
+def test_rows_with_videos_are_surveyed_with_frames_out_of_order_too(tmp_path, capsys):
+    model, clips = tiny_with_videos(tmp_path / "model"), clip_rows(tmp_path, 4)
+    with open(clips, "a") as file:
+        file.write(json.dumps({"problem": "1 + 1?", "solution": "2"}) + "\n")
+    flags = ("--task_type", "default", "--max_completion_length", "4", "--num_generations", "2", "--samples", "2")
+    assert main(words(str(model), tmp_path, tmp_path / "out", *flags, data=clips.name)) == 0
+    found = figures(tmp_path / "out")
+    assert (found["with_videos"], found["text_only"], found["no_other"]) == (4, 1, 0)
+    assert {view: part["own"]["rows"] for view, part in found["sight"].items()} == {
+        "blank": 4,
+        "other": 4,
+        "shuffled_frames": 4,
+    }
+    page = (tmp_path / "out" / "survey.html").read_text()
+    assert "Frames out of order: 0.000" in page and "1 rows without a picture or video are left out" in page
+    assert page.count('class="film"') == 4  # no completion is right
+    assert "accuracy with frames out of order" in capsys.readouterr().out

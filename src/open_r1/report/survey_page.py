@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from open_r1.data.jsonl_io import atomic_write
+from open_r1.data.media_views import BLANK, OTHER, SHUFFLED
 from open_r1.data.record import Record
 from open_r1.report.attack_report import TriedStrategies
 from open_r1.report.attack_table import GOLD_TITLE
@@ -26,6 +27,7 @@ from open_r1.rewards.strategies import STRATEGIES
 
 CHART_WIDE, CHART_HIGH = 420.0, 150.0  # of a chart, in its own units
 PHASE_NAMES = {"mean": "completions of the mean length", "longest": "completions all of the longest length"}
+VIEW_NAMES = {BLANK: "a blank picture", OTHER: "another row's picture", SHUFFLED: "frames out of order"}
 ATTACK_LIMIT = 0.5  # share of the right answer's earnings that a finding names, as the doctor's default
 
 
@@ -60,6 +62,7 @@ def write_survey_page(
         groups=group_bars(figures),
         cuts=cut_bars(figures),
         views=view_bars(figures),
+        view_names=VIEW_NAMES,
         strategies=strategy_rows(tried),
         said=[*tried.left_out, *tried.lines(ATTACK_LIMIT)],
         gold_title=GOLD_TITLE,
@@ -130,14 +133,14 @@ def cut_bars(figures: Mapping[str, Any]) -> list[Bar]:
 
 
 def view_bars(figures: Mapping[str, Any]) -> list[Bar]:
-    """Accuracy with the rows' own pictures, a blank one, another row's."""
+    """Accuracy with the rows' own pictures, and in the other views."""
     found = figures["sight"]
     if not found:
         return []
     parts = {"own": next(iter(found.values()))["own"]} | {view: part["shown"] for view, part in found.items()}
     shares = [part["share"] for part in parts.values()]
-    titles = [f"{view} picture: {interval_text(part)}" for view, part in parts.items()]
-    return bars(shares, list(parts), [f"{share:.3f}" for share in shares], titles)
+    titles = [f"{VIEW_NAMES.get(view, 'own picture')}: {interval_text(part)}" for view, part in parts.items()]
+    return bars(shares, [view.replace("_", " ") for view in parts], [f"{share:.3f}" for share in shares], titles)
 
 
 def strategy_rows(tried: TriedStrategies) -> tuple[list[str], list[dict[str, Any]]]:

@@ -10,12 +10,13 @@ MOSTLY = 0.5  # of the rows that teach nothing are of one kind
 CUT = 0.05  # share of truncated completions
 READ = 0.8  # share of completions whose answer is read, or whose format is right
 BLIND = 0.8  # share of the accuracy that stays without the picture
-SEEN_ROWS = 30  # with pictures, for a finding about them
+TIMELESS = 0.9  # share of the accuracy that stays with frames out of order
+SEEN_ROWS = 30  # with pictures or videos, for a finding about them
 
 
 def survey_findings(figures: Mapping[str, Any]) -> list[Finding]:
     """All findings about the figures of a survey, as `survey.json` holds them."""
-    checks = (few_teach, cut_off, unread, unseen)
+    checks = (few_teach, cut_off, unread, unseen, timeless)
     return [finding for check in checks for finding in check(figures)]
 
 
@@ -77,3 +78,18 @@ def unseen(figures: Mapping[str, Any]) -> Iterator[Finding]:
         evidence = f"Accuracy is {seen:.3f} with the picture and {blind:.3f} with a blank one"
         remedy = "Either the model does not look, or the questions do not ask it to: balance the golds, drop such rows"
         yield Finding("answers_without_looking", "The picture makes no difference", "", evidence, remedy)
+
+
+def timeless(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    """Rows with videos that are answered as well with their frames out of order."""
+    shuffled = figures["sight"].get("shuffled_frames")
+    if not shuffled or shuffled["own"]["rows"] < SEEN_ROWS or not shuffled["own"]["share"]:
+        return
+    ordered, out_of_order = shuffled["own"]["share"], shuffled["shown"]["share"]
+    if out_of_order >= TIMELESS * ordered and shuffled["gain"]["low"] <= 0:
+        evidence = f"Accuracy is {ordered:.3f} with the frames in order and {out_of_order:.3f} out of it"
+        remedy = (
+            "Well, if no question is about what comes first or which way things go; else drop or reword such rows, or "
+            "raise --video_fps"
+        )
+        yield Finding("time_not_used", "The order of frames makes no difference", "", evidence, remedy)

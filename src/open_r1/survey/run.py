@@ -1,4 +1,4 @@
-"""Runs a survey, top to bottom: rows, rewards, three looks by the evaluator, figures, files, page, summary."""
+"""Runs a survey, top to bottom: rows, rewards, looks by the evaluator, figures, files, page, summary."""
 
 import json
 import math
@@ -12,7 +12,8 @@ from rich.console import Console
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.data.media_views import BLANK, OTHER, OWN
+from open_r1.data.media_views import BLANK, OTHER, OWN, SHUFFLED
+from open_r1.data.record import Record
 from open_r1.errors import UsageError, last_words
 from open_r1.evaluation.metrics import PredictionLine, summarize
 from open_r1.evaluation.predictions_file import save_summary
@@ -44,7 +45,7 @@ from open_r1.survey.summary import end_of_survey, show_survey
 from open_r1.trainer.run import reward_weights_of, start_rewards
 
 FIGURES, PAGE, FILTERED = "survey.json", "survey.html", "rows"
-FOLDERS = {OWN: "answers", BLANK: "answers-blank", OTHER: "answers-other"}
+FOLDERS = {OWN: "answers", BLANK: "answers-blank", OTHER: "answers-other", SHUFFLED: "answers-shuffled"}
 SHOWN_ROWS = 6  # hopeless rows on the page
 
 Looks = dict[str, list[PredictionLine]]
@@ -76,7 +77,7 @@ def survey(plan: SurveyPlan) -> int:
     rewards = start_rewards(plan.task)
     donors = donors_of(records, data, plan.training.seed) if plan.own.picture_samples else []
     evaluation = Evaluation(plan.settings, records, rewards, donors)
-    views = [view_settings(plan, evaluation.settings, view) for view in ((OWN, BLANK, OTHER) if donors else (OWN,))]
+    views = [view_settings(plan, evaluation.settings, view) for view in looks_at(records, bool(donors))]
     for settings in views:
         evaluation.predictions_of(settings)  # refuses what cannot be continued, before a model is loaded
     is_first = evaluation.rank == 0
@@ -95,6 +96,13 @@ def survey(plan: SurveyPlan) -> int:
 
 
 # --------------------------------------------------------------------------------------------------------------- looks
+
+
+def looks_at(records: Sequence[Record], others: bool) -> tuple[str, ...]:
+    """The views of a survey: with `others` those of other pictures, and of shuffled frames where rows have videos."""
+    if not others:
+        return (OWN,)
+    return (OWN, BLANK, OTHER, SHUFFLED) if any(record.videos for record in records) else (OWN, BLANK, OTHER)
 
 
 def view_settings(plan: SurveyPlan, settings: EvaluationSettings, view: str) -> EvaluationSettings:
@@ -140,8 +148,9 @@ def figures_of(
         "dead": dead_kinds(rows),
         "tokens": token_quantiles(lines),
         "budgets": budgets(lines, plan.training.max_completion_length),
-        "sight": {view: found for view in (BLANK, OTHER) if (found := sight(lines, looks.get(view, ())))},
-        "text_only": sum(not record.images for record in records),
+        "sight": {view: found for view in (BLANK, OTHER, SHUFFLED) if (found := sight(lines, looks.get(view, ())))},
+        "text_only": sum(not (record.images or record.videos) for record in records),
+        "with_videos": sum(bool(record.videos) for record in records),
         "no_other": len(labels_of(looks, BLANK) - labels_of(looks, OTHER)),
         "step": {
             "completions": step,

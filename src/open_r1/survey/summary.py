@@ -11,12 +11,11 @@ from open_r1.report.attack_report import TriedStrategies
 from open_r1.report.attack_table import attack_table
 from open_r1.report.diagnoses import Finding
 from open_r1.report.next_steps import command_text, ending
-from open_r1.report.survey_page import ATTACK_LIMIT, hours_lines, interval_text, teaching_line
+from open_r1.report.survey_page import ATTACK_LIMIT, VIEW_NAMES, hours_lines, interval_text, teaching_line
 from open_r1.survey.filtered import FilteredFile
 from open_r1.survey.flags import SurveyPlan
 
 FILTER_FROM = 0.5  # share of groups that teach, below which the filtered files are the next step
-VIEW_NAMES = {"blank": "a blank picture", "other": "another row's picture"}
 
 
 def show_survey(
@@ -51,8 +50,7 @@ def figure_lines(figures: Mapping[str, Any]) -> dict[str, str]:
     lines["tokens, mean"] = f"{figures['tokens']['mean']:.1f}"
     for view, found in figures["sight"].items():
         lines[f"accuracy with {VIEW_NAMES[view]}"] = interval_text(found["shown"])
-    if figures["sight"]:
-        lines["  on the same rows with their own"] = interval_text(next(iter(figures["sight"].values()))["own"])
+        lines["  on the same rows with their own"] = interval_text(found["own"])
     return lines
 
 

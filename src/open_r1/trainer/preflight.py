@@ -50,6 +50,7 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
         + (f" and {evaluated:,} for evaluation" if evaluated else "")
         + rows_text(args.row_sampling, left_out, prompts),
         "images per row": value_range([len(record.images) for record in sample]),
+        **({"videos per row": value_range(videos)} if any(videos := [len(row.videos) for row in sample]) else {}),
         "prompt": shorten(trainer.instruction, 200),
         "model": f"{kind}, {trainer.model.config._name_or_path}{base_text(trainer.model)}",
         "family": f"{'listed' if kind in CONVENTIONS else 'unlisted: rules decide what acts'}; boxes in "
