@@ -56,6 +56,7 @@ def test_clips_folders_of_frames_and_pictures_are_asked_about_together(monkeypat
         (["--question", "<video> <video>", "--video", "{media}/clip.mp4"], "question: got none"),
         (["--question", "a", "--video", "{media}/none"], "a folder without a picture"),
         (["--question", "a", "--video", "{media}/frames/notes.txt"], "notes.txt"),
+        (["--question", "<video> or <video>?", "--video", "{media}/clip.mp4"], "<video>"),
         (["--data_file_paths", "a.jsonl", "--video", "a.mp4"], "--video: got a value, which acts without --data_file"),
     ],
 )
