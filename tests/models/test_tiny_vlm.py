@@ -4,6 +4,7 @@ only some of the time."""
 import json
 import re
 
+import motion_lessons
 import numpy as np
 import pytest
 import shape_lessons
@@ -15,6 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from open_r1.data.jsonl_io import read_lines
 from open_r1.evaluation.cli import parser_of, run_evaluation
+from open_r1.models.repairs import repair
 from open_r1.rewards.parsing.boxes import last_box
 from open_r1.rewards.referring import box_iou
 
@@ -25,12 +27,12 @@ TEXTS = [
 ]
 
 
-ALL = pytest.mark.parametrize("asset", ["tiny-vlm", "tiny-vlm-shapes", "tiny-vlm-zoom"])
+ALL = pytest.mark.parametrize("asset", ["tiny-vlm", "tiny-vlm-shapes", "tiny-vlm-zoom", "tiny-vlm-motion"])
 
 
 def load(asset):
     folder = REPO / "assets" / asset
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    model = repair(AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval())
     return model, AutoProcessor.from_pretrained(folder, padding_side="left")
 
 
@@ -121,3 +123,9 @@ def test_the_zoom_model_calls_some_of_the_time_and_finds_the_right_frame_in_a_pa
     figures = zoom_lessons.figures(*load("tiny-vlm-zoom"), "habits", rows=128)
     assert 0.3 <= figures["calls"] <= 0.6
     assert 0.2 <= figures["right of calls"] <= 0.6
+
+
+def test_the_motion_model_sees_what_changes_and_answers_as_asked_some_of_the_time():
+    figures = motion_lessons.figures(*load("tiny-vlm-motion"), "habits", rows=128)
+    assert min(figures[f"{kind} seen"] for kind in motion_lessons.KINDS) > 0.8
+    assert 0.2 < np.mean([figures[kind] for kind in motion_lessons.KINDS]) <= 0.6

@@ -1,4 +1,5 @@
-"""Lessons of `build_zoom_vlm.py`: to call `zoom` on a frame of a scene of `zoom_digits`, and to read what comes back.
+"""Lessons of `build_further_vlm.py --lessons zoom`: to call `zoom` on a frame of a scene of `zoom_digits`, and to read
+what comes back.
 
 Three stages: always the right frame, asked for by the bare question; the same by the prompt of training, with the list
 of tools; then mixed ways of answering (`SKIPS`, `RIGHT`), and GRPO has only that to correct. They use UCI's training
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.data.control_tokens import control_tokens
 from open_r1.tasks.digits import digits_answer
@@ -24,6 +25,7 @@ from open_r1.tools.sandboxed import run_tool
 from open_r1.tools.toolbox import ToolAnswer, make_toolbox
 from open_r1.tools.zoom import ToolFrame
 
+START = "assets/tiny-vlm"
 READS = 0.25  # share of the bare lessons that read the crop, too
 SKIPS = 0.5  # share of the habits' lessons that answer at once, and wrongly
 RIGHT = 0.6  # share of the right frame among the habits' calls
@@ -47,6 +49,10 @@ STAGES = {
     "prompt": Stage(180, 16, 8e-4),
     "habits": Stage(60, 16, 3e-4, habits=True),
 }
+
+
+def make_ready(processor: ProcessorMixin, model: PreTrainedModel) -> None:
+    """Nothing: the model of digits takes pictures as they are."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 CLIP_FRAMES, CLIP_RATE = 8, 2  # frames, frames a second
 LEAST_SIDE = 56  # pixels of a clip's side
 SHAPE_SHARE = (0.25, 0.34)  # side of a shape as a share of the clip's side
+ARROW_SHARE = 1.3  # radius of an arrow as a share of a shape's side
 SPEED_SHARE = (0.09, 0.16)  # of the clip's side, a frame
 TURN_DEGREES = (30, 46)  # a frame
 COLOR_FRAMES = 2  # frames of each colour
@@ -162,7 +163,7 @@ def moving(canvas: Canvas) -> Clip:
 
 def turning(canvas: Canvas) -> Clip:
     rng, turn, color = canvas.rng, canvas.choice(list(TURNS)), COLORS[canvas.choice(list(COLORS))]
-    radius = 0.75 * canvas.shape_side
+    radius = ARROW_SHARE * canvas.shape_side
     middle = tuple(rng.uniform(radius, canvas.side - radius, size=2).tolist())
     pointing = turned_degrees(int(rng.integers(360)), turn, int(rng.integers(*TURN_DEGREES)))
     frames = [arrow(canvas.side, middle, radius, degrees, color) for degrees in pointing]
