@@ -304,3 +304,38 @@ def test_what_is_no_environment_is_refused_in_a_sentence(source: str, message: s
     with pytest.raises(UsageError) as error:
         load_environment(f"{path}:Game" if "\n" in source else source.replace("FILE", str(path)))
     assert message in str(error.value)
+
+
+ENDING = '''
+class Countdown:
+    def reset(self, record):
+        self.left, self.record = 2, record
+    def step(self) -> str:
+        """Steps."""
+        self.left -= 1
+        return f"{self.left} left"
+    def is_over(self):
+        return self.record.extra.get("says", self.left == 0)
+    def reward(self):
+        return -self.left
+'''
+
+
+def test_an_environment_ends_its_completion_and_leaves_further_calls_out(tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    box, step = make_toolbox([], "", environment=f"{tmp_path / 'ending.py'}:Countdown"), ToolCall("step", {})
+    assert "is_over" not in box.tools
+    with opened(box.arena, [(row(tmp_path), [], ()), (row(tmp_path, says=None), [], ())]) as (whole, odd):
+        (first,) = box.answer([step], [], whole.record, whole)
+        (last,) = box.answer([step, step, step], [], whole.record, whole)
+        assert (first.parts, first.over, last.parts, last.over) == (("1 left",), False, ("0 left",), True)
+        conclude([whole])
+        assert whole.earned.reward == 0
+        (answer,) = box.answer([step], [], odd.record, odd)
+        assert answer.fault == "is_over: returned None, expected true or false" and not answer.over
+
+
+def test_the_end_of_an_episode_takes_no_arguments(tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING.replace("is_over(self)", "is_over(self, by)"))
+    with pytest.raises(UsageError, match=r"got is_over\(by\), expected no arguments; a tool has another name"):
+        load_environment(f"{tmp_path / 'ending.py'}:Countdown")

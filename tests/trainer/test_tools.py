@@ -111,6 +111,22 @@ def test_an_environment_begins_the_prompt_keeps_its_state_and_pays(tiny, mixed, 
     assert 0 < batch["tool_mask"].sum() < batch["completion_mask"].sum()
 
 
+def test_an_environment_ends_completions_with_a_call(tiny, mixed, tmp_path, differences):
+    (tmp_path / "game.py").write_text(GAME + "    def is_over(self):\n        return self.moves == 1\n")
+    flags = ["--environment", f"{tmp_path / 'game.py'}:Game", "--reward_funcs", "environment", "--max_tool_turns", "3"]
+    trainer = make_trainer(tiny, mixed, tmp_path, "--max_completion_length", "120", "--use_cpu", "true", *flags)
+    trainer.toolbox = Moving(**vars(make_toolbox([], "", ToolLimits(3, 0), environment=flags[1])))
+    trainer.loader.opening = trainer.toolbox.arena.opening
+    seen = []
+    trainer.reward_funcs[0] = lambda completions, **_: seen.extend(completions) or [float(i) for i in range(12)]
+    batch = batch_of(trainer, 0, 1, 2)
+    ended = [messages for messages in seen if messages[-1]["role"] == "tool"]
+    assert ended and all([message["role"] for message in messages] == ["assistant", "tool"] for messages in ended)
+    assert all(messages[-1]["environment"]["reward"] == 1 for messages in ended)
+    assert not any(batch["turns"]) and trainer._metrics["train"]["tools/truncated"][-1] == 0
+    assert trainer._metrics["train"]["tools/answer_tokens"][-1] == 0 < trainer._metrics["train"]["tools/calls"][-1]
+
+
 def logps_of(trainer, batch) -> torch.Tensor:
     """The policy's log-probs of a batch, 0 at tools' tokens."""
     lengths = batch["completion_mask"].sum(dim=1).tolist()

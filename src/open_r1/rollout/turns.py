@@ -229,8 +229,12 @@ class TurnSampler:
                 yield asking[answers]
 
     def append(self, row: Row, answers: Sequence[ToolAnswer]) -> bool:
-        """Append answers to a row, unless they leave no token for the model, or have too many pictures."""
+        """Append answers to a row, unless they leave no token for the model, or have too many pictures. Of those that
+        end its episode the model sees nothing: nothing is sampled behind them."""
         last, end = row.turns[-1], row.segments[-1].ids[-1]
+        if answers[-1].over:
+            row.turns[-1] = ModelTurn(last.text, last.calls, answers)
+            return False
         ended_by = self.processor.tokenizer.decode([end])
         text, pictures = text_between(self.processor, answers, self.template, self.control, ended_by)
         values, so_far = processed_answer(self.processor, text, pictures), row.trajectory

@@ -3,6 +3,7 @@
     class Game:
         def reset(self, record) -> str | None: ...      # begins; what it returns stands at the end of the prompt
         def guess(self, number: int) -> str: ...        # a tool, by the rules of `signature`
+        def is_over(self) -> bool: ...                  # after each call: whether the completion ends with it
         def reward(self) -> float | dict: ...           # of one completion, from the state; `reward` of a dict
         def close(self): ...                            # gives back what it holds
 
@@ -24,7 +25,7 @@ from open_r1.tools.registry import Tool, named_in_file
 from open_r1.tools.signature import read_signature
 
 REWARD_NAMES = ("reward", "get_reward")  # the second is TRL's
-OWN_METHODS = ("reset", *REWARD_NAMES, "close")
+OWN_METHODS = ("reset", "is_over", *REWARD_NAMES, "close")
 RESET = "reset(self, record), which begins for a row, and returns text and pictures for the prompt, or None"
 
 
@@ -32,7 +33,7 @@ RESET = "reset(self, record), which begins for a row, and returns text and pictu
 class Environment:
     """A class of `source`, path/to/file.py:Class: its `tools` by name; `reset_takes`: the names of what `reset` takes,
     "**" for all columns; `reward_method`: the name of the method of its own reward, "" without; `minimum`: what that
-    pays where it gives no verdict in time; `closes`: whether it has `close`."""
+    pays where it gives no verdict in time; `closes` and `ends`: whether it has `close` and `is_over`."""
 
     source: str
     tools: Mapping[str, Tool] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Environment:
     reward_method: str = ""
     minimum: float = 0.0
     closes: bool = False
+    ends: bool = False
 
     def workers(self, memory_gb: float) -> WorkerKind:
         """The workers that its instances live in, with this memory limit in 10^9 bytes."""
@@ -63,15 +65,19 @@ def load_environment(source: str) -> Environment:
     rewards = [each for each in REWARD_NAMES if each in methods]
     if len(rewards) > 1:
         raise UsageError(f"environment {source}: {name} has reward and get_reward, expected one of them; remove one")
-    for each in ("reset", *rewards, *({"close"} & methods.keys())):
+    for each in ("reset", *rewards, *(other for other in ("close", "is_over") if other in methods)):
         _refuse_async(source, each, methods[each])
+    if "is_over" in methods and len(taken := inspect.signature(methods["is_over"]).parameters) > 1:
+        got = ", ".join(list(taken)[1:])
+        raise UsageError(f"environment {source}: got is_over({got}), expected no arguments; a tool has another name")
     tools = {n: _tool(source, path, n, fn) for n, fn in methods.items() if n not in OWN_METHODS and n[0] != "_"}
     if not tools:
         expected = "a public method with type hints and a docstring, which the model calls"
         raise UsageError(f"environment {source}: {name} has no tool, expected {expected}; write it")
     taken = list(inspect.signature(methods["reset"]).parameters.values())[1:]
     names = frozenset("**" if each.kind is each.VAR_KEYWORD else each.name for each in taken)
-    return Environment(source, tools, names, *rewards or [""], _minimum(source, cls), "close" in methods)
+    has = ("close" in methods, "is_over" in methods)
+    return Environment(source, tools, names, *rewards or [""], _minimum(source, cls), *has)
 
 
 def environment_class(source: str) -> type:

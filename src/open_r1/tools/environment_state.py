@@ -5,7 +5,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -72,9 +72,22 @@ class State:
         frame: ToolFrame | None,
         max_pixels: int | None,
     ) -> ToolOutcome:
-        """The outcome of a call of one of its tools."""
+        """The outcome of a call of one of its tools, and whether the episode is over."""
         tool, method = self.environment.tools[name], getattr(self.own, name)
-        return outcome_of_tool(tool, method, arguments, images, frame, max_pixels)
+        outcome = outcome_of_tool(tool, method, arguments, images, frame, max_pixels)
+        return self._ended(outcome) if self.environment.ends else outcome
+
+    def _ended(self, outcome: ToolOutcome) -> ToolOutcome:
+        """The outcome with what `is_over` says; its fault where that raises, or says neither true nor false."""
+        try:
+            over = self.own.is_over()
+        except MemoryError:  # ends the process
+            raise
+        except (Exception, SystemExit) as error:
+            return ToolOutcome(fault=f"is_over: {type(error).__name__}: {error}", trace=traceback.format_exc())
+        if over not in (True, False):
+            return ToolOutcome(fault=f"is_over: returned {shorten(over)}, expected true or false")
+        return replace(outcome, over=bool(over))
 
     def reward(self) -> Earned:
         """What the completion earned, as it stands."""

@@ -26,12 +26,13 @@ class UnusableAnswer(TypeError):
 @dataclass(frozen=True)
 class ToolOutcome:
     """What became of a call: `parts`; or the `refusal` of a tool that raised ValueError, whose message is for the
-    model; or its `fault`, with the `trace` of the error."""
+    model; or its `fault`, with the `trace` of the error. `over`: it was the last of its environment's episode."""
 
     parts: tuple[AnswerPart, ...] = ()
     refusal: str | None = None
     fault: str | None = None
     trace: str = ""
+    over: bool = False
 
 
 def check_tool(source: str) -> None:

@@ -6,7 +6,7 @@ tell`), or the run ends where the tool itself is at fault (`stop`).
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -34,12 +34,13 @@ _warned: set[str] = set()
 @dataclass(frozen=True)
 class ToolAnswer:
     """The answer to one call: `parts` for the model. `error`: the call was malformed, refused or failed; `fault`: why,
-    where the tool itself is to blame. `name`: the tool's, "" for a malformed call."""
+    where the tool itself is to blame. `name`: the tool's, "" for a malformed call. `over`: it ends the completion."""
 
     name: str
     parts: tuple[AnswerPart, ...]
     error: bool = False
     fault: str | None = None
+    over: bool = False
 
     @property
     def pictures(self) -> list[Image.Image]:
@@ -100,7 +101,8 @@ class Toolbox:
         record: Record,
         episode: Episode | None = None,
     ) -> tuple[ToolAnswer, ...]:
-        """An answer for each call of a turn, one after the other; each tool gets the pictures of those before it too.
+        """An answer for each call of a turn, one after the other, up to one that ends the completion; each tool gets
+        the pictures of those before it too.
 
         `pictures`: the row's at original resolution, then those of tools so far; `episode`: the completion's of the
         environment. Safe to call from many threads. Raises RunEnded, which names the row, for a tool's fault under
@@ -110,6 +112,8 @@ class Toolbox:
         for call in calls:
             seen = [*pictures, *(picture for answer in answers for picture in answer.pictures)]
             answers.append(self._answer(call, seen, frame, record, episode))
+            if answers[-1].over:
+                break
         return tuple(answers)
 
     def _answer(
@@ -137,7 +141,8 @@ class Toolbox:
         if outcome.fault is not None:
             self._blame(tool, outcome, record)
             return told(tool.name, outcome.fault, outcome.fault)
-        return ToolAnswer(tool.name, outcome.parts) if outcome.refusal is None else told(tool.name, outcome.refusal)
+        answer = ToolAnswer(tool.name, outcome.parts) if outcome.refusal is None else told(tool.name, outcome.refusal)
+        return replace(answer, over=outcome.over)
 
     def _outcome(
         self, tool: Tool, arguments: Mapping[str, Json], pictures: Sequence[Image.Image], frame: ToolFrame | None
