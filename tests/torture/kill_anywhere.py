@@ -76,11 +76,12 @@ def processes_of(out: Path) -> Iterator[int]:
                 yield int(environment.parent.name)
 
 
-def wait_for_a_tool(run: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
-    """Until a tool works, up to some seconds after the first new line of metrics."""
+def wait_for_a_tool(run: subprocess.Popen[bytes], out: Path, rng: random.Random, first: bool) -> None:
+    """Until a tool works: in the `first` generation of the process, or after a new line of metrics, in a later one."""
     before = size(out / "metrics.jsonl")
-    wait(run, lambda: size(out / "metrics.jsonl") > before)
-    end = time.monotonic() + rng.uniform(0, 2)
+    wait(run, lambda: first or size(out / "metrics.jsonl") > before)
+    wait(run, lambda: is_at_work(out))
+    end = time.monotonic() + rng.uniform(0, 0.5)
     wait(run, lambda: time.monotonic() > end and is_at_work(out))
 
 
@@ -124,7 +125,7 @@ def kills(out: Path, data: Path, more: str, count: int, rng: random.Random, pace
                 sys.exit(f"the last process ended with {run.returncode}: {out.with_suffix('.log')}")
             return struck
         if "--tools" in more:
-            wait_for_a_tool(run, out, rng)
+            wait_for_a_tool(run, out, rng, first=len(struck) % 2 == 1)
         elif len(struck) % 2:
             wait_for_a_save(run, out, rng)
         else:
