@@ -1,4 +1,4 @@
-"""The dataset doctor: checks every row, every image and every gold answer of a dataset before training.
+"""The dataset doctor: checks every row, image, video and gold answer of a dataset before training.
 
     python -m open_r1.check --data_file_paths a.jsonl:b.jsonl --image_folders x:y [--reward_method M]
         [--task_type T] [--reward_funcs R ...] [--model PATH] [--max_rows N]
@@ -20,13 +20,16 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from open_r1.config.video_flags import add_video_flags, check_videos, frame_sampling
 from open_r1.data.chat import PROMPTS
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
-from open_r1.data.prompt_tokens import prompt_tokens
+from open_r1.data.prompt_tokens import prompt_tokens, video_tokens
 from open_r1.data.summary import summary_table
+from open_r1.data.video_files import video_shapes
+from open_r1.data.videos import FrameSampling
 from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, summarized
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
 from open_r1.report.examination import examine, in_file_order, problem_table, shown_progress, write_defects
@@ -66,6 +69,7 @@ def check_parser() -> argparse.ArgumentParser:
         "--model",
         help="model folder or name: looks for its control tokens, counts tokens of clean data",
     )
+    add_video_flags(parser)
     parser.add_argument("--max_rows", type=int, help="check images and answers of the first N good rows only")
     parser.add_argument(
         "--preview",
@@ -119,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         template = None if args.prompt_template is None else read_template(args.prompt_template)
         task = find_task(args.task_type or "default", template, "--task_type") if args.task_type or template else None
+        check_videos(args)
         settings, rewards = _attack_settings(args), _rewards(args, task)
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -164,7 +169,8 @@ def _run(
     renaming = renaming_of(args.fields)
     data, problems = scan_records(args.data_file_paths, args.image_folders, reward_methods=methods, renaming=renaming)
     selection = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
-    problems, stats = examine(selection, problems)
+    frames = frame_sampling(args)
+    problems, stats = examine(selection, problems, frames)
     processor = _processor(args.model) if args.model else None
     if processor:
         tokens, rows = control_tokens(processor), shown_progress(selection, "looking for control tokens")
@@ -173,8 +179,7 @@ def _run(
         )
     if processor and not problems:
         instruction = (task.prompts if task else PROMPTS)[args.prompt_mode]
-        sample = shown_progress(_sample(selection), "counting tokens")
-        stats.tokens = tuple(prompt_tokens(record, processor, instruction) for record in sample)
+        stats.tokens, stats.video_tokens = _token_counts(_sample(selection), processor, instruction, frames)
     console.print(summary_table(stats))
     for warning in (*data.warnings, *stats.hints):
         console.print("warning: " + escape(warning))
@@ -187,6 +192,17 @@ def _run(
     if args.all_defects is not None:
         write_defects(problems, args.all_defects)
     return max(_report(problems, console), _report_findings(findings, console))
+
+
+def _token_counts(
+    sample: RecordDataset, processor: Any, instruction: str, frames: FrameSampling
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens of each row's prompt, and of each video in them."""
+    of_prompts, of_videos = [], []
+    for record in shown_progress(sample, "counting tokens"):
+        of_prompts.append(prompt_tokens(record, processor, instruction, frames=frames))
+        of_videos += [video_tokens(processor, shape.grey()) for shape in video_shapes(record, frames)]
+    return tuple(of_prompts), tuple(of_videos)
 
 
 def _report_findings(findings: int, console: Console) -> int:

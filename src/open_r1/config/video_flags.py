@@ -1,5 +1,6 @@
 """The flags of videos: refused where they could not act, and made into what reads the frames."""
 
+import argparse
 from collections.abc import Iterable
 from math import inf
 from typing import Protocol
@@ -21,6 +22,17 @@ class VideoSettings(Protocol):
     video_max_frames: int
     video_max_pixels: int
     video_cache_gb: float
+
+
+def add_video_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of sampling to a tool's own, with the defaults of training."""
+    plain = BY_DEFAULT
+    parser.add_argument(
+        "--video_fps", type=float, default=plain.fps, help="frames a second of a video, as in training"
+    )
+    parser.add_argument("--video_max_frames", type=int, default=plain.max_frames, help="most frames of a video")
+    parser.add_argument("--video_max_pixels", type=int, default=plain.max_pixels, help="largest area of a frame")
+    parser.set_defaults(video_cache_gb=0.0)
 
 
 def frame_sampling(settings: VideoSettings) -> FrameSampling:

@@ -68,6 +68,7 @@ def original_size(
     relative_path: str,
     *,
     where: str = "",
+    field: str = "image",
     max_file_bytes: int = MAX_FILE_BYTES,
     max_pixels_decoded: int = MAX_PIXELS_DECODED,
 ) -> tuple[int, int]:
@@ -80,7 +81,7 @@ def original_size(
         width, height = image.size
         return (height, width) if exif_of(image).get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
 
-    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, size)
+    return _with_image(folder, relative_path, where, max_file_bytes, max_pixels_decoded, size, field)
 
 
 def size_fields(record: Record) -> dict[str, Any]:

@@ -12,14 +12,18 @@ from typing import Any
 
 from PIL import Image
 
-from open_r1.data.chat import messages, with_images
+from open_r1.data.chat import messages, with_images, with_videos
 from open_r1.data.geometry.coordinates import shown_size
 from open_r1.data.images import original_size
 from open_r1.data.record import Record
+from open_r1.data.video_files import video_shapes
+from open_r1.data.video_inputs import as_frames, video_options, with_pixels
+from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import data_error
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_SAMPLING = FrameSampling()
 # (width, height) of the pictures on which a processor's count is held against what it makes
 COUNTED_SIZES = ([], [(64, 64)], [(300, 20)], [(20, 300)], [(640, 480)], [(64, 64), (200, 90)])
 
@@ -49,12 +53,25 @@ def readable_rows(record: Record, expected: str) -> Iterator[None]:
         raise data_error(record.where, "prompt", got, expected, "remove the row") from error
 
 
-def prompt_tokens(record: Record, processor: Any, instruction: str | None, answer: str | None = None) -> int:
-    """Tokens of the prompt and its answer, pictures expanded as the (transformers) processor does.
+def prompt_tokens(
+    record: Record,
+    processor: Any,
+    instruction: str | None,
+    answer: str | None = None,
+    frames: FrameSampling = DEFAULT_SAMPLING,
+    video_form: str = "native",
+) -> int:
+    """Tokens of the prompt and its answer, pictures and videos expanded as the (transformers) processor does.
 
     No picture is decoded: its size decides how many tokens it takes. A processor whose own count of a size is not what
-    it makes is given grey pictures of these sizes.
+    it makes is given grey pictures of these sizes. Of a video, which is sampled as `frames` says and shown in a
+    `video_form` ("native" or "frames"), one frame is decoded, and the processor is given a grey one of its shape.
     """
+    if record.videos:
+        videos = [shape.grey() for shape in video_shapes(record, frames)]
+        with readable_rows(record, "a conversation that the processor takes"):
+            chat = conversation(record, instruction, answer)
+            return tokens_with_videos(processor, chat, image_sizes(record), videos, video_form, answer is None)
     text, sizes = prompt_text(record, processor, instruction, answer), image_sizes(record)
     if counts_by_size(processor):
         return tokens_by_size(processor, text, sizes)
@@ -75,6 +92,37 @@ def tokens_by_size(processor: Any, text: str, sizes: Sequence[tuple[int, int]]) 
 def made_tokens(processor: Any, chat: list[dict[str, Any]], sizes: Sequence[tuple[int, int]], prompts: bool) -> int:
     """Tokens that the processor makes of a conversation with grey pictures of these (width, height)."""
     return len(made_fields(processor, chat, sizes, prompts)["input_ids"][0])
+
+
+def tokens_with_videos(
+    processor: Any,
+    chat: list[dict[str, Any]],
+    sizes: Sequence[tuple[int, int]],
+    videos: Sequence[VideoFrames],
+    video_form: str,
+    prompts: bool,
+) -> int:
+    """Tokens that the processor makes of a conversation with these videos, and grey pictures of these (width, height);
+    `prompts`: for the next turn."""
+    shown = with_videos(with_images(chat, [Image.new("RGB", size, (99, 99, 99)) for size in sizes]), videos)
+    shown = as_frames(shown) if video_form == "frames" else shown
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": prompts}
+    made = processor.apply_chat_template([with_pixels(shown)], processor_kwargs=video_options([shown]), **options)
+    return len(made["input_ids"][0])
+
+
+def video_tokens(processor: Any, video: VideoFrames, video_form: str = "native") -> int:
+    """Tokens that a video of this shape adds to a prompt."""
+    text = {"type": "text", "text": "."}
+    count = lambda videos: tokens_with_videos(  # noqa: E731
+        processor,
+        [{"role": "user", "content": [*({"type": "video"} for _ in videos), text]}],
+        [],
+        videos,
+        video_form,
+        True,
+    )
+    return count([video]) - count([])
 
 
 def made_fields(processor: Any, chat: list[dict[str, Any]], sizes: Sequence[tuple[int, int]], prompts: bool) -> Any:
@@ -111,7 +159,7 @@ def image_sizes(record: Record) -> list[tuple[int, int]]:
 def positions_saved(record: Record, processor: Any) -> int:
     """Tokens minus positions of a prompt with M-RoPE, where a picture takes as many positions as its longer side."""
     sizes, merge = image_sizes(record), getattr(processor.image_processor, "merge_size", 1)
-    if not sizes:
+    if not sizes or record.videos:  # positions of a video depend on its seconds: its tokens, which are more, count
         return 0
     with readable_rows(record, "a conversation that the processor takes"):
         fields = made_fields(processor, messages(record), sizes, True)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from open_r1.data.record import Record
+from open_r1.data.videos import VideoShape
 
+_SECONDS = (1, 5, 10, 30, 60, 180, 600)  # bounds of the histogram of seconds
 _SIDES = (28, 112, 224, 448, 896, 1792)  # px, bounds of the size histogram
 
 
@@ -25,6 +27,11 @@ class Statistics:
     methods: Counter[str] = field(default_factory=Counter)
     longest_sides: Counter[str] = field(default_factory=Counter)  # of unique images
     unique_images: int = 0
+    videos_per_row: Counter[int] = field(default_factory=Counter)
+    video_seconds: Counter[str] = field(default_factory=Counter)  # of unique videos, as shown
+    video_frames: Counter[int] = field(default_factory=Counter)
+    unique_videos: int = 0
+    video_tokens: tuple[int, ...] = ()  # of the videos of the measured rows, each
     tokens: tuple[int, ...] = ()  # prompt tokens of the measured rows
     hints: tuple[str, ...] = ()  # what looks wrong over all rows, as sentences
 
@@ -35,6 +42,7 @@ def count_records(records: Iterable[Record], stats: Statistics) -> dict[tuple[st
     for record in records:
         stats.rows += 1
         stats.images_per_row[len(record.images)] += 1
+        stats.videos_per_row[len(record.videos)] += 1
         stats.turns_per_row[len(record.turns)] += 1
         stats.extra_fields.update(record.extra.keys())
         stats.methods[record.accu_reward_method or "(none named)"] += 1
@@ -56,6 +64,24 @@ def size_class(side: int) -> str:
     return f">= {_SIDES[-1]}" if place else f"< {_SIDES[0]}"
 
 
+def seconds_class(seconds: float) -> str:
+    """Histogram class of a video by the seconds that it shows.
+
+    >>> seconds_class(0.5), seconds_class(30), seconds_class(4000)
+    ('< 1 s', '30-59 s', '>= 600 s')
+    """
+    place = bisect_right(_SECONDS, seconds)
+    if 0 < place < len(_SECONDS):
+        return f"{_SECONDS[place - 1]}-{_SECONDS[place] - 1} s"
+    return f">= {_SECONDS[-1]} s" if place else f"< {_SECONDS[0]} s"
+
+
+def add_shape(stats: Statistics, shape: VideoShape) -> None:
+    """Counts the sampled frames and seconds of a video."""
+    stats.video_frames[len(shape.seconds)] += 1
+    stats.video_seconds[seconds_class(shape.span)] += 1
+
+
 def summary_table(stats: Statistics) -> Table:
     """The statistics, one line each."""
     table = Table(title="dataset", show_header=False)
@@ -68,11 +94,23 @@ def summary_table(stats: Statistics) -> Table:
         "method of the row": stats.methods,
         "extra fields": stats.extra_fields,
     }
+    if stats.unique_videos:
+        table.add_row("unique videos", str(stats.unique_videos))
+        counters |= {
+            "videos a row": stats.videos_per_row,
+            "seconds of a video": stats.video_seconds,
+            "frames of a video": stats.video_frames,
+        }
     for name, counter in counters.items():
         shares = (f"{key}: {count}" for key, count in counter.most_common(12))
         table.add_row(name, escape(", ".join(shares)) or "none")
     if stats.tokens:
-        levels = np.percentile(stats.tokens, (50, 90, 99, 100)).round().astype(int)
-        shares = ", ".join(f"{name} {level}" for name, level in zip(("50%", "90%", "99%", "max"), levels, strict=True))
-        table.add_row("prompt tokens", f"{shares} (of {len(stats.tokens)} rows)")
+        table.add_row("prompt tokens", f"{_levels(stats.tokens)} (of {len(stats.tokens)} rows)")
+    if stats.video_tokens:
+        table.add_row("tokens a video", f"{_levels(stats.video_tokens)} (of {len(stats.video_tokens)} videos)")
     return table
+
+
+def _levels(numbers: Sequence[int]) -> str:
+    levels = np.percentile(numbers, (50, 90, 99, 100)).round().astype(int)
+    return ", ".join(f"{name} {level}" for name, level in zip(("50%", "90%", "99%", "max"), levels, strict=True))

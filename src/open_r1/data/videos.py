@@ -53,3 +53,19 @@ class VideoFrames:
     def pictures(self) -> Iterator[Image.Image]:
         """The frames as RGB pictures, in order."""
         yield from map(Image.fromarray, self.pixels)
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """What is known of the sampled frames of a video without their pixels: sides in pixels, `seconds` and `span` as of
+    `VideoFrames`."""
+
+    width: int
+    height: int
+    seconds: tuple[float, ...]
+    span: float
+
+    def grey(self) -> VideoFrames:
+        """A grey video of this shape, of which a processor makes as many tokens."""
+        pixels = np.full((len(self.seconds), self.height, self.width, 3), 99, np.uint8)
+        return VideoFrames(pixels, self.seconds, self.span)

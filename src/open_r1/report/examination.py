@@ -1,4 +1,4 @@
-"""Examines a dataset: opens every picture, scores every gold answer, and lists the defects. (torch-free)"""
+"""Examines a dataset: opens every picture and video, scores every gold answer, and lists the defects. (torch-free)"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,9 @@ from rich.table import Column, Table
 from open_r1.data.images import open_image, original_size, with_sizes
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
-from open_r1.data.summary import Statistics, count_records, size_class
+from open_r1.data.summary import Statistics, add_shape, count_records, size_class
+from open_r1.data.video_files import load_videos
+from open_r1.data.videos import FrameSampling, Video, VideoShape
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.judge.gold import JudgedRows
@@ -51,8 +53,21 @@ def _gold_problem(record: Record, got: str, expected: str) -> Problem:
     return Problem(record.where, "solution", got, expected, "correct the answer, or choose another reward method")
 
 
-def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Problem], Statistics]:
-    """(problems, statistics): `problems` of the scan and those of images and gold answers, by file and line."""
+def check_video(folder: str, video: Video, where: str, frames: FrameSampling) -> VideoShape | DataError:
+    """The shape of the sampled frames of a video that decodes, else its DataError."""
+    try:
+        ((read,),) = load_videos([Record("", (), folder, (), "", where=where, videos=(video,))], frames, workers=1)
+    except DataError as error:
+        return error
+    height, width = read.pixels.shape[1:3]
+    return VideoShape(width, height, read.seconds, read.span)
+
+
+def examine(
+    data: RecordDataset, problems: Sequence[Problem], frames: FrameSampling | None = None
+) -> tuple[list[Problem], Statistics]:
+    """(problems, statistics): `problems` of the scan and those of images, videos and gold answers, by file and line;
+    `frames`: how videos are sampled."""
     stats, defects = Statistics(), list(problems)
     places = count_records(shown_progress(data, "reading rows"), stats)
     for result in shown_progress(_check_images(places), "opening images", len(places)):
@@ -60,6 +75,7 @@ def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Prob
             defects += result.problems
         else:
             stats.longest_sides[size_class(max(result))] += 1
+    defects += examine_videos(data, stats, frames or FrameSampling())
     lying, judged = PlaceStatistics(), JudgedRows()
     for record in shown_progress(data, "scoring gold answers"):
         sized = (with_sizes(record) if has_places(record) else None) or record
@@ -70,6 +86,32 @@ def examine(data: RecordDataset, problems: Sequence[Problem]) -> tuple[list[Prob
             judged.add(sized)
     stats.hints = (*lying.hints(), *judged.hints())
     return in_file_order(defects), stats
+
+
+def examine_videos(data: Iterable[Record], stats: Statistics, frames: FrameSampling) -> list[Problem]:
+    """Opens every video, and counts it; the defects of those that cannot be shown."""
+    if not stats.videos_per_row.keys() - {0}:
+        return []
+    defects: list[Problem] = []
+    places: dict[tuple[str, Video], str] = {}
+    for record in data:
+        for video in record.videos:
+            places.setdefault((record.folder, video), record.where)
+    stats.unique_videos = len(places)
+    for result in shown_progress(_check_videos(places, frames), "opening videos", len(places)):
+        if isinstance(result, DataError):
+            defects += result.problems
+        else:
+            add_shape(stats, result)
+    return defects
+
+
+def _check_videos(places: Mapping[tuple[str, Video], str], frames: FrameSampling) -> Iterator[VideoShape | DataError]:
+    """`check_video` of all videos, in threads that each ask a process of their own."""
+    items = iter(places.items())
+    with ThreadPoolExecutor(4) as pool:
+        while batch := list(islice(items, 256)):
+            yield from pool.map(lambda item: check_video(*item[0], item[1], frames), batch)
 
 
 def _check_images(places: Mapping[tuple[str, str], str]) -> Iterator[tuple[int, int] | DataError]:

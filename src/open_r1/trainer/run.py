@@ -17,7 +17,7 @@ from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import rewards_of
-from open_r1.config.video_flags import refuse_no_videos
+from open_r1.config.video_flags import frame_sampling, refuse_no_videos
 from open_r1.config.vision_flags import refuse_no_pictures
 from open_r1.data.prompt_length import no_problems, refuse_unusable_prompts
 from open_r1.data.record import Record
@@ -126,7 +126,9 @@ def make_grpo_trainer(
     limits = less_listing(row_limits(task, training, model_args), toolbox, processor)
     for rows in (records, eval_records or ()):
         template = training.chat_template_kwargs
-        refuse_unusable_prompts(rows, processor, instruction, limits, template=template, check=check)
+        refuse_unusable_prompts(
+            rows, processor, instruction, limits, template=template, check=check, frames=frame_sampling(task)
+        )
     refuse_unknown_to_vllm(training, model_args)
     model = load_model(model_args, training)
     if task.freeze_vision_modules:

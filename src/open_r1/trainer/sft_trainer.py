@@ -13,7 +13,7 @@ from open_r1.config.batches import refuse_dropped_rows
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.config.training_arguments import SFTArguments
-from open_r1.config.video_flags import refuse_no_videos
+from open_r1.config.video_flags import frame_sampling, refuse_no_videos
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.prompt_length import refuse_unusable_prompts
@@ -125,7 +125,8 @@ def make_sft_trainer(
     toolbox = listed_tools(training, processor)
     limits = less_listing(row_limits(data, training, model_args), toolbox, processor)
     answer = lambda record: target_completion(annotate(record))  # noqa: E731
-    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=place_check(frame.missing))
+    places = place_check(frame.missing)
+    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=places, frames=frame_sampling(data))
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)

@@ -25,8 +25,11 @@ def is_animation(head: bytes) -> bool:
     return head.startswith((b"GIF8", b"\x89PNG\r\n\x1a\n")) or webp
 
 
-def read_animation(file: BinaryIO, video: Video, sampling: FrameSampling, limits: VideoLimits) -> VideoFrames:
-    """The sampled frames of an animated picture. Raises VideoRefused for a still one, and for damaged files."""
+def read_animation(
+    file: BinaryIO, video: Video, sampling: FrameSampling, limits: VideoLimits, only_first: bool = False
+) -> VideoFrames:
+    """The sampled frames of an animated picture; `only_first`: with the pixels of the first one alone. Raises
+    VideoRefused for a still one, and for damaged files."""
     try:
         with Image.open(file, formats=ANIMATED_FORMATS) as image:
             check_size(*image.size, limits)
@@ -35,7 +38,7 @@ def read_animation(file: BinaryIO, video: Video, sampling: FrameSampling, limits
                 remedy = "name it under 'image', or list the pictures of the frames under 'video'"
                 raise VideoRefused(f"a still picture ({image.format})", "a video", remedy)
             check_decoded(count, count * image.width * image.height, limits)
-            return _sampled(image, count, video, sampling)
+            return _sampled(image, count, video, sampling, only_first)
     except VideoRefused:
         raise
     except Exception as error:  # decoders raise many types for a damaged file
@@ -43,7 +46,7 @@ def read_animation(file: BinaryIO, video: Video, sampling: FrameSampling, limits
         raise VideoRefused(got, "one that decodes to its end", "copy the file again, or remove the row") from error
 
 
-def _sampled(image: Image.Image, count: int, video: Video, sampling: FrameSampling) -> VideoFrames:
+def _sampled(image: Image.Image, count: int, video: Video, sampling: FrameSampling, only_first: bool) -> VideoFrames:
     times, end = [], 0.0
     for number in range(count):
         image.seek(number)
@@ -58,7 +61,7 @@ def _sampled(image: Image.Image, count: int, video: Video, sampling: FrameSampli
     chosen = spaced_places(first, stop - 1, frame_count(stop - first, rate, video, sampling))
     shape = FrameShape(sampling.max_pixels, None, ValueError)
     pixels = []
-    for number in chosen:
+    for number in chosen[:1] if only_first else chosen:
         image.seek(number)
         picture = as_rgb(image)
         pixels.append(shape.fitted(np.asarray(picture), picture.size))

@@ -30,9 +30,10 @@ AGAIN = "copy the file again, save it anew, or remove the row"
 
 @dataclass
 class Spent:
-    """The frames and pixels that were decoded of a file so far."""
+    """The frames and pixels that were decoded of a file so far, and how far that may go."""
 
     limits: VideoLimits
+    only_first: bool = False  # of the frames that are shown, only the first is decoded
     frames: int = 0
     pixels: int = 0
 
@@ -68,9 +69,12 @@ class OpenVideo:
         return seconds[-1] if stated is None else max(seconds[-1], float(stated * self.stream.time_base))
 
 
-def read_container(file: BinaryIO, video: Video, sampling: FrameSampling, limits: VideoLimits) -> VideoFrames:
-    """The sampled frames of an open video file. Raises VideoRefused for what cannot be shown."""
-    spent = Spent(limits)
+def read_container(
+    file: BinaryIO, video: Video, sampling: FrameSampling, limits: VideoLimits, only_first: bool = False
+) -> VideoFrames:
+    """The sampled frames of an open video file; `only_first`: with the pixels of the first one alone. Raises
+    VideoRefused for what cannot be shown."""
+    spent = Spent(limits, only_first)
     with av.logging.Capture(True) as logged:
         try:
             frames = _by_seeking(file, video, sampling, spent) or _by_decoding_all(file, video, sampling, spent)
@@ -132,7 +136,8 @@ def _by_seeking(file: BinaryIO, video: Video, sampling: FrameSampling, spent: Sp
             return None
         _refuse_cut(opened.stream, times, video)
         chosen, span = _chosen(times.seconds, opened, video, sampling)
-        pictures = _sought(opened, times, [times.ticks[place] for place in chosen], sampling)
+        wanted = chosen[:1] if spent.only_first else chosen
+        pictures = _sought(opened, times, [times.ticks[place] for place in wanted], sampling)
         if pictures is None:
             return None
         return VideoFrames(np.stack(pictures), tuple(times.seconds[place] for place in chosen), span)
@@ -189,12 +194,12 @@ def _by_decoding_all(file: BinaryIO, video: Video, sampling: FrameSampling, spen
         seconds = _listed_seconds(opened)
         chosen, span = _chosen(seconds, opened, video, sampling)
     with _opened(file, spent) as opened:
-        shape, wanted = _shape_of(opened, sampling), set(chosen)
-        until = zip(range(chosen[-1] + 1), opened.decoded(), strict=False)
+        shape, wanted = _shape_of(opened, sampling), chosen[:1] if spent.only_first else chosen
+        until = zip(range(wanted[-1] + 1), opened.decoded(), strict=False)
         pictures = {number: _picture(frame, shape) for number, frame in until if number in wanted}
     if len(pictures) < len(wanted):
         raise VideoRefused("a video whose frames differ from one reading to the next", WHOLE_VIDEO, AGAIN)
-    return VideoFrames(np.stack([pictures[n] for n in chosen]), tuple(seconds[n] for n in chosen), span)
+    return VideoFrames(np.stack([pictures[n] for n in wanted]), tuple(seconds[n] for n in chosen), span)
 
 
 def _listed_seconds(opened: OpenVideo) -> list[float]:

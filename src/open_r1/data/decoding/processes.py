@@ -23,7 +23,7 @@ import numpy as np
 import open_r1
 from open_r1.data.decoding.limits import LENGTH_BYTES, VideoLimits, VideoRefused
 from open_r1.data.geometry.coordinates import MAX_ASPECT, MIN_SIDE
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.videos import FrameSampling, Video, VideoFrames, VideoShape
 
 MODULE = "open_r1.data.decoding.worker"
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
@@ -60,7 +60,7 @@ class DecoderProcess:
         if length > MOST_ANSWER:
             raise EOFError(f"an answer of {length} bytes")
         said = json.loads(self._bytes(length, until))
-        size = math.prod(said["shape"]) if "shape" in said else 0
+        size = math.prod(said["shape"]) if "shape" in said and not request["only_first"] else 0
         if size > most_bytes(**request["sampling"]):
             raise EOFError(f"an answer of {size} bytes")
         return said, self._bytes(size, until)
@@ -102,24 +102,35 @@ def decode_apart(path: str, video: Video, sampling: FrameSampling, limits: Video
     A video whose process ends is tried once more in a new one, as the machine may have ended the first. Raises
     VideoRefused for what is no video, takes too long or ends its process; DecoderFailed for other errors.
     """
+    said, pixels = _answer(path, video, sampling, limits, seconds, only_first=False)
+    return VideoFrames(np.frombuffer(pixels, np.uint8).reshape(said["shape"]), tuple(said["seconds"]), said["span"])
+
+
+def measure_apart(path: str, video: Video, sampling: FrameSampling, limits: VideoLimits, seconds: float) -> VideoShape:
+    """The shape and times of the sampled frames of a file, of which only the first is decoded. Raises as above."""
+    said, _ = _answer(path, video, sampling, limits, seconds, only_first=True)
+    _, height, width, _ = said["shape"]
+    return VideoShape(width, height, tuple(said["seconds"]), said["span"])
+
+
+def _answer(
+    path: str, video: Video, sampling: FrameSampling, limits: VideoLimits, seconds: float, only_first: bool
+) -> tuple[dict[str, Any], bytearray]:
     request = {"path": path, "video": asdict(video), "sampling": asdict(sampling), "limits": asdict(limits)}
-    request |= {"deadline": seconds}
+    request |= {"deadline": seconds, "only_first": only_first}
     try:
         said, pixels = _asked(request, seconds, _taken(limits.memory_bytes))
     except EOFError:
         try:
             said, pixels = _asked(request, seconds, DecoderProcess(_started(), limits.memory_bytes))
         except EOFError as error:
-            got, remedy = (
-                f"a video that ends the process which decodes it ({error})",
-                "save it anew, or remove the row",
-            )
-            raise VideoRefused(got, "a video that decodes", remedy) from error
+            got = f"a video that ends the process which decodes it ({error})"
+            raise VideoRefused(got, "a video that decodes", "save it anew, or remove the row") from error
     if "failed" in said:
         raise DecoderFailed(f"a process that decodes videos failed:\n{said['failed']}")
     if "refused" in said:
         raise VideoRefused(*said["refused"])
-    return VideoFrames(np.frombuffer(pixels, np.uint8).reshape(said["shape"]), tuple(said["seconds"]), said["span"])
+    return said, pixels
 
 
 def _asked(request: dict[str, Any], seconds: float, process: DecoderProcess) -> tuple[dict[str, Any], bytearray]:

@@ -28,8 +28,11 @@ ORPHAN_SECONDS = 5.0  # between two looks at whether the process that asks is th
 MOST_DESCRIPTORS = 64  # that this process may hold open
 
 
-def read_video(path: str, video: Video, sampling: FrameSampling, limits: VideoLimits) -> VideoFrames:
-    """The sampled frames of a file. Raises VideoRefused for what is no video within the limits."""
+def read_video(
+    path: str, video: Video, sampling: FrameSampling, limits: VideoLimits, only_first: bool = False
+) -> VideoFrames:
+    """The sampled frames of a file; `only_first`: with the pixels of the first one alone. Raises VideoRefused for what
+    is no video within the limits."""
     with os.fdopen(open_regular(path, VideoRefused), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
@@ -40,7 +43,7 @@ def read_video(path: str, video: Video, sampling: FrameSampling, limits: VideoLi
         if kind := no_video(head):
             raise VideoRefused(kind[0], "a video", kind[1])
         reader = read_animation if is_animation(head) else read_container
-        return reader(file, video, sampling, limits)
+        return reader(file, video, sampling, limits, only_first)
 
 
 def answer_of(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -48,7 +51,7 @@ def answer_of(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | Non
     video = Video(**{**request["video"], "paths": tuple(request["video"]["paths"])})
     sampling, limits = FrameSampling(**request["sampling"]), VideoLimits(**request["limits"])
     try:
-        frames = read_video(request["path"], video, sampling, limits)
+        frames = read_video(request["path"], video, sampling, limits, request["only_first"])
     except VideoRefused as refused:
         return {"refused": list(refused.args)}, None
     except MemoryError:
@@ -56,7 +59,8 @@ def answer_of(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | Non
         return {"refused": ["a video that takes more to decode", most, "save the video smaller"], "ends": True}, None
     except Exception:
         return {"failed": traceback.format_exc()}, None
-    return {"shape": frames.pixels.shape, "seconds": frames.seconds, "span": frames.span}, frames.pixels
+    told = {"shape": frames.pixels.shape, "seconds": frames.seconds, "span": frames.span}
+    return told, None if request["only_first"] else frames.pixels
 
 
 def serve_requests(requests: BinaryIO, answers: BinaryIO) -> None:
