@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from open_r1.config.video_flags import add_video_flags, check_videos, frame_sampling
+from open_r1.config.video_flags import add_sampling_flags, check_videos, frame_sampling
 from open_r1.data.chat import PROMPTS
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.field_names import renaming_of
@@ -69,7 +69,7 @@ def check_parser() -> argparse.ArgumentParser:
         "--model",
         help="model folder or name: looks for its control tokens, counts tokens of clean data",
     )
-    add_video_flags(parser)
+    add_sampling_flags(parser)
     parser.add_argument("--max_rows", type=int, help="check images and answers of the first N good rows only")
     parser.add_argument(
         "--preview",

@@ -24,7 +24,7 @@ class VideoSettings(Protocol):
     video_cache_gb: float
 
 
-def add_video_flags(parser: argparse.ArgumentParser) -> None:
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of sampling to a tool's own, with the defaults of training."""
     plain = BY_DEFAULT
     parser.add_argument(
