@@ -139,13 +139,40 @@ def judge_prompt(request: dict) -> tuple[str, dict]:
 
 
 def verdict(request: dict, equal: object) -> Reply:
-    """The verdict `equal` on each answer, as an honest judge gives it: random letters are equal to nothing."""
+    """The verdict `equal` on each answer, as an honest judge gives it: random letters are equal to nothing, and the
+    reference is to itself."""
     nonce, data = judge_prompt(request)
     if "candidates" in data:
-        found = {name: not is_decoy(text) and equal for name, text in data["candidates"].items()}
+        reference = data["reference"]
+        found = {n: not is_decoy(text) and (text == reference or equal) for n, text in data["candidates"].items()}
         return Reply(json.dumps({"nonce": nonce, "verdicts": found}), usage=(100, 10))
     equal = not is_decoy(data["reference"]) and equal
     return Reply(json.dumps({"nonce": nonce, "equal": equal}), usage=(100, 10))
+
+
+def is_ranking(request: dict) -> bool:
+    """Whether a judge is asked for ranks."""
+    return '"ranks"' in request["messages"][0]["content"]
+
+
+def ranking(request: dict, worth: Callable[[str, int], float]) -> Reply:
+    """Ranks by the `worth` of a text at a place (from 0) in the call, as an honest judge gives them: the reference is
+    worth 1 and random letters 0."""
+    nonce, data = judge_prompt(request)
+
+    def of(text: str, place: int) -> float:
+        return (
+            1.0
+            if text == data["reference"]
+            else 0.0
+            if is_decoy(f"{text} {data['reference']}")
+            else worth(text, place)
+        )
+
+    worths = {name: of(text, place) for place, (name, text) in enumerate(data["candidates"].items())}
+    levels = sorted(set(worths.values()), reverse=True)
+    ranks = {name: levels.index(value) + 1 for name, value in worths.items()}
+    return Reply(json.dumps({"nonce": nonce, "ranks": ranks}), usage=(100, 10))
 
 
 def is_decoy(text: str) -> bool:

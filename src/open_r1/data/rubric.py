@@ -35,6 +35,11 @@ class Rubric:
     text: str = ""
     criteria: tuple[Criterion, ...] = ()
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Its text, or those of its criteria."""
+        return tuple(each.text for each in self.criteria) or (self.text,)
+
     def score(self, met: Sequence[bool]) -> float:
         """The score in [0, 1] of an answer that meets these criteria: its points over all points above 0. Of a text,
         `met` has the one verdict.

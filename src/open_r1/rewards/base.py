@@ -34,6 +34,11 @@ def no_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     return ()
 
 
+def no_form(record: Record) -> bool:
+    """That a gold has no form of its own: of methods that compare letters and words, whatever they say."""
+    return False
+
+
 def gold_text(record: Record) -> str:
     """The gold answer: the content of `<answer>` tags (R1-V's solutions), else the solution itself.
 
@@ -63,6 +68,8 @@ class Method:
     - `places`: the boxes of the gold answer in pixels, (x, y, x, y) for a point, where it is a place on a picture.
     - `outlines`: the answer of a completion on the picture; `gold_outlines`: the gold answer, where that is more than
       the outlines of a perfect completion.
+    - `has_form`: whether a record's gold has the form that the method reads, for a method that takes any words as
+      gold; None: it raises DataError for a gold of another form.
     """
 
     score: Callable[[str, Record], float]
@@ -77,6 +84,7 @@ class Method:
     places: Callable[[Record], Sequence[Sequence[float]]] | None = None
     outlines: Callable[[str, Record], tuple[Outline, ...]] = no_outlines
     gold_outlines: Callable[[Record], tuple[Outline, ...]] | None = None
+    has_form: Callable[[Record], bool] | None = None
 
 
 def outline(

@@ -43,6 +43,11 @@ def parse_math(completion: str, record: Record) -> str | None:
     return stated_formula(final_text(completion)) or None
 
 
+def has_formula(record: Record) -> bool:
+    """Whether the gold answer is one that `is_math`; raises DataError for a blank one."""
+    return is_math(gold_text(record))
+
+
 def same_math(gold: str, answer: str) -> bool:
     """Whether two texts state equal formulas; decimals must be exactly equal, units of one kind are converted.
 

@@ -69,6 +69,19 @@ def accepted_texts(record: Record) -> list[str]:
     return texts
 
 
+def has_accepted_texts(record: Record) -> bool:
+    """Whether the gold is a JSON list of texts, each of which is accepted.
+
+    >>> has_accepted_texts(Record("1", (), "", (), '["a", "b"]')), has_accepted_texts(Record("1", (), "", (), "[1]"))
+    (True, False)
+    """
+    try:
+        values = orjson.loads(gold_text(record))
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(values, list) and bool(values) and all(isinstance(text, str) for text in values)
+
+
 def first_accepted(record: Record) -> str:
     """The first of the gold texts of `anls`."""
     return accepted_texts(record)[0]

@@ -1,4 +1,4 @@
-"""Which rows of a judge a verifiable method could grade, and what that method says. (torch-free)
+"""Which rows of a judge a verifiable method could grade: advice of the doctor. (torch-free)
 
 Such a method is exact, costs nothing and cannot be talked to; the judge is for what none can grade.
 """
@@ -6,21 +6,17 @@ Such a method is exact, costs nothing and cannot be talked to; the judge is for 
 from collections import Counter
 from dataclasses import dataclass, field
 
-import orjson
-
 from open_r1.data.record import Record
 from open_r1.data.rubric import FIELD
-from open_r1.errors import DataError
 from open_r1.rewards.base import gold_text
 from open_r1.rewards.math import is_math
 from open_r1.rewards.multiple_choice import is_option
 from open_r1.rewards.parsing.boxes import stated_boxes
 from open_r1.rewards.parsing.points import last_point
 from open_r1.rewards.parsing.yes_no import says_only
-from open_r1.rewards.short_answers import default
+from open_r1.rewards.text_distance import has_accepted_texts
 
 MIN_SHARE = 0.1  # of the rows of a judge, from which on the doctor speaks
-BY_KIND = ("mcq", "yes_no", "math")  # what `default` grades by the gold's kind
 ALIKE = ("rubrics", "criteria", "judge_rubric", "grading_criteria", "rubric_text")
 
 
@@ -39,32 +35,13 @@ def verifiable_method(record: Record) -> str | None:
         return "mcq"
     if says_only(gold):
         return "yes_no"
-    if _is_list_of_texts(gold):
+    if has_accepted_texts(record):
         return "anls"
     if boxes := stated_boxes(gold):
         return "rec" if len(boxes) == 1 else "od_ap"
     if "click" in gold and last_point(gold):
         return "point_in_box"
     return "math" if is_math(gold) else None
-
-
-def verifiable_verdict(completion: str, record: Record) -> bool | None:
-    """Whether `default` calls a completion right, where it grades by the gold's kind; else None."""
-    if verifiable_method(record) not in BY_KIND:
-        return None
-    try:
-        return default(completion, record) > 0.5
-    except DataError:  # a gold that looks like one of a kind, and is none: the judge's alone
-        return None
-
-
-def _is_list_of_texts(gold: str) -> bool:
-    """Whether a gold is a JSON list of texts, as accepted answers are."""
-    try:
-        value = orjson.loads(gold)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 @dataclass

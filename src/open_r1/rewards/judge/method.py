@@ -11,6 +11,7 @@ then refuses it. An answer without a valid verdict scores 0.0 and is counted (`t
 """
 
 import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +24,18 @@ from open_r1.data.record import Record
 from open_r1.endpoint.client import Endpoint, RequestFailed
 from open_r1.endpoint.verdict_cache import VerdictCache
 from open_r1.rewards.base import gold_text
-from open_r1.rewards.judge.call import Judge, JudgeEndpoint, ShownPictures, asked_text, own_rubric
-from open_r1.rewards.judge.gold import verifiable_verdict
-from open_r1.rewards.judge.prompt import JudgedQuestion, Marks, NoVerdict, Persuaded, single_request
-from open_r1.rewards.judge.screen import forges_verdict, visible_text
-from open_r1.rewards.judge.settings import JudgeSettings, judge_prices, read_judge_settings
+from open_r1.rewards.judge.agreement import RIGHT_SHARE, WRONG_SHARE, gold_verdict
+from open_r1.rewards.judge.call import Judge, JudgeEndpoint, asked_text, own_rubric
+from open_r1.rewards.judge.group_prompt import ranking_request
+from open_r1.rewards.judge.marking import marked_score
+from open_r1.rewards.judge.prompt import JudgedQuestion, single_request
+from open_r1.rewards.judge.ranking import ranked_score
+from open_r1.rewards.judge.readings import visible_text
+from open_r1.rewards.judge.screen import forges_verdict
+from open_r1.rewards.judge.settings import Grouping, JudgeSettings, judge_prices, read_grouping, read_judge_settings
+from open_r1.rewards.judge.shown import ShownPictures
 from open_r1.rewards.judge.tally import TALLY, Tally
+from open_r1.rewards.judge.verdict import NoVerdict, Persuaded
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
 
@@ -59,18 +66,16 @@ def llm(completion: str, record: Record) -> float:
     if known := without_judge(completion, record):
         return _counted(known)
     judge, answer = current_judge(), final_text(completion)
-    question, pictures = judge.question(record)
-    key = judge.key(question, pictures, answer)
+    row = judge.row(record)
+    key = judge.key(row, answer)
     try:
-        marks, was_known = judge.cache.get_or_ask(key, lambda: _first_marks(judge, key, question, pictures, answer))
+        score = (ranked_score if judge.settings.group == "ranked" else marked_score)(judge, row, key, answer)
     except Persuaded:
         return _counted("addressed")
     except (RequestFailed, NoVerdict):
         return _counted("failures")
-    if was_known and judge.in_group.pop(key, "alone") == "alone":
-        judge.tally.add("cache_hits")
-    score = question.rubric.score(marks) if question.rubric else float(marks[0])
-    _compare(judge, key, completion, record, score)
+    if row.question.rubric is None:
+        _compare(judge, key, completion, record, score)
     return score
 
 
@@ -83,7 +88,9 @@ def without_judge(completion: str, record: Record) -> Known | None:
         return "empty"
     if len(answer) > max(MAX_JUDGED_CHARS, 2 * len(gold)):
         return "too_long"
-    return "addressed" if forges_verdict(answer, gold, asked_text(record)) else None
+    rubric = own_rubric(record)
+    honest = (gold, asked_text(record), *(rubric.texts if rubric else ()))
+    return "addressed" if forges_verdict(answer, *honest) else None
 
 
 def check_judge() -> None:
@@ -93,8 +100,12 @@ def check_judge() -> None:
     """
     judge = current_judge()
     shown = ShownPictures((Image.new("RGB", (56, 56), "white"),)) if judge.settings.images else ShownPictures()
+    question = JudgedQuestion("What is 1 + 1?", "2", pictures=len(shown.images))
     try:
-        judge.send(single_request(JudgedQuestion("What is 1 + 1?", "2", pictures=len(shown.images)), "two"), shown)
+        if judge.settings.group == "ranked":
+            judge.send(ranking_request(question, ["two", "5"], random.Random(0), is_reversed=False), shown)
+        else:
+            judge.send(single_request(question, "two"), shown)
     except (RequestFailed, NoVerdict) as error:
         remedy = "try the endpoint by hand, name another $JUDGE_MODEL, or export JUDGE_SCHEMA=true"
         raise ValueError(f"judge: got no verdict on a trial question ({error}); {remedy}") from error
@@ -112,14 +123,19 @@ def judge_metrics() -> dict[str, float]:
 
 
 @contextmanager
-def judged_by(endpoint: JudgeEndpoint) -> Iterator[None]:
+def judged_by(endpoint: JudgeEndpoint, group: Grouping = "alone") -> Iterator[None]:
     """Has a stand-in judge within: no endpoint is asked, no setting is read, and nothing is kept or counted."""
     global _stand_in
-    _stand_in = Judge(endpoint, JudgeSettings("stand-in"), tally=Tally())
+    _stand_in = Judge(endpoint, JudgeSettings("stand-in", group=group), tally=Tally())
     try:
         yield
     finally:
         _stand_in = None
+
+
+def grouping() -> Grouping:
+    """How answers of a group are asked about. Raises EndpointError for a value of $JUDGE_GROUP that is none."""
+    return _stand_in.settings.group if _stand_in else read_grouping()
 
 
 def current_judge() -> Judge:
@@ -140,17 +156,10 @@ def _judge_of(settings: JudgeSettings, *address: str | None) -> Judge:
     return Judge(endpoint, settings, VerdictCache(settings.cache, settings.cache_entries))
 
 
-def _first_marks(judge: Judge, key: str, question: JudgedQuestion, pictures: ShownPictures, answer: str) -> Marks:
-    """The marks of an answer that has none yet; raises what its group's call raised."""
-    if failure := judge.in_group.get(key):
-        raise failure
-    judge.tally.add("asked")
-    return judge.marks(question, pictures, answer)
-
-
 def _compare(judge: Judge, key: str, completion: str, record: Record, score: float) -> None:
-    """Counts, once for a verdict, whether a verifiable method says the same, where one can."""
-    if judge.tally.is_new(key) and (says := verifiable_verdict(completion, record)) is not None:
+    """Counts, once for a verdict, whether verifiable methods say the same, where both are clear."""
+    is_clear = not WRONG_SHARE < score < RIGHT_SHARE
+    if is_clear and judge.tally.is_new(key) and (says := gold_verdict(completion, record)) is not None:
         judge.tally.add("compared")
         judge.tally.add("agreed", says == (score > 0.5))
 

@@ -4,12 +4,15 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from open_r1.data.rubric import Rubric, read_rubric
 from open_r1.endpoint.client import EndpointError
 from open_r1.errors import nearest_hint
+from open_r1.rewards.judge.shown import PictureLimits
 
 DEFAULTS = {
     "JUDGE_MODEL": "",
@@ -18,7 +21,9 @@ DEFAULTS = {
     "JUDGE_RUBRIC": "",
     "JUDGE_IMAGES": "false",
     "JUDGE_MAX_PIXELS": "1000000",
+    "JUDGE_MAX_IMAGES": "16",
     "JUDGE_GROUP": "false",
+    "JUDGE_ORDERS": "2",
     "JUDGE_SCHEMA": "false",
     "JUDGE_CACHE": "",
     "JUDGE_CACHE_ENTRIES": "500000",
@@ -26,15 +31,21 @@ DEFAULTS = {
     "JUDGE_PRICE_OUT": "0",
 }
 # What changes verdicts: facts of a run, and part of a verdict's key.
-SHAPING_SETTINGS = ("JUDGE_MODEL", "JUDGE_IMAGES", "JUDGE_MAX_PIXELS", "JUDGE_GROUP", "JUDGE_SCHEMA")
+SHAPING_SETTINGS = (
+    *("JUDGE_MODEL", "JUDGE_IMAGES", "JUDGE_MAX_PIXELS", "JUDGE_MAX_IMAGES"),
+    *("JUDGE_GROUP", "JUDGE_ORDERS", "JUDGE_SCHEMA"),
+)
+Grouping = Literal["alone", "together", "ranked"]
+GROUPINGS: dict[str, Grouping] = {"false": "alone", "true": "together", "rank": "ranked"}
 
 
 @dataclass(frozen=True)
 class JudgeSettings:
     """What judges and how; see judge.md for each.
 
-    `seconds`: deadline of one verdict with its retries; `max_pixels`: of a picture that is sent; `price_in`,
-    `price_out`: of a million tokens, in any currency.
+    `seconds`: deadline of one verdict with its retries; `limits`: of the pictures that are sent; `group`: how the
+    answers of a group are asked about, `orders`: in how many orders they are ranked; `price_in`, `price_out`: of a
+    million tokens, in any currency.
     """
 
     model: str
@@ -42,8 +53,9 @@ class JudgeSettings:
     concurrency: int = 8
     rubric: Rubric | None = None
     images: bool = False
-    max_pixels: int = 1_000_000
-    group: bool = False
+    limits: PictureLimits = field(default_factory=PictureLimits)
+    group: Grouping = "alone"
+    orders: int = 2
     schema: bool = False
     cache: Path | None = None
     cache_entries: int = 500_000
@@ -61,21 +73,24 @@ def read_judge_settings() -> JudgeSettings:
     return JudgeSettings(
         model,
         _number("JUDGE_SECONDS"),
-        max(1, int(_number("JUDGE_CONCURRENCY"))),
+        _count("JUDGE_CONCURRENCY"),
         _rubric_file(_text("JUDGE_RUBRIC")),
         _flag("JUDGE_IMAGES"),
-        max(1, int(_number("JUDGE_MAX_PIXELS"))),
-        _flag("JUDGE_GROUP"),
+        PictureLimits(_count("JUDGE_MAX_IMAGES"), _count("JUDGE_MAX_PIXELS")),
+        read_grouping(),
+        _orders(),
         _flag("JUDGE_SCHEMA"),
         Path(_text("JUDGE_CACHE")) if _text("JUDGE_CACHE") else None,
-        max(1, int(_number("JUDGE_CACHE_ENTRIES"))),
+        _count("JUDGE_CACHE_ENTRIES"),
         *judge_prices(),
     )
 
 
-def asks_in_groups() -> bool:
-    """Whether $JUDGE_GROUP is true. Raises EndpointError for neither true nor false."""
-    return _flag("JUDGE_GROUP")
+def read_grouping() -> Grouping:
+    """How $JUDGE_GROUP has the answers of a group asked about. Raises EndpointError for a value that is none."""
+    if (text := _text("JUDGE_GROUP").casefold()) not in GROUPINGS:
+        raise EndpointError(f"JUDGE_GROUP: got {text!r}, expected {_or(GROUPINGS)}; correct it, or unset it")
+    return GROUPINGS[text]
 
 
 def judge_prices() -> tuple[float, float]:
@@ -96,6 +111,30 @@ def refuse_unknown() -> None:
         if name.startswith("JUDGE_") and name not in DEFAULTS:
             hint = nearest_hint(name, DEFAULTS)
             raise EndpointError(f"{name}: no setting of the judge, expected one of {', '.join(DEFAULTS)}; {hint}")
+
+
+def _orders() -> int:
+    """The orders in which answers are ranked: 1 or 2. Raises EndpointError for others, and where nothing is ranked."""
+    if (text := _text("JUDGE_ORDERS")) not in ("1", "2"):
+        raise EndpointError(f"JUDGE_ORDERS: got {text!r}, expected 1 or 2; correct it, or unset it")
+    if "JUDGE_ORDERS" in os.environ and read_grouping() != "ranked":
+        expected = "JUDGE_GROUP=rank beside it, as nothing else has an order"
+        raise EndpointError(f"JUDGE_ORDERS: got {text!r}, expected {expected}; export that, or unset it")
+    return int(text)
+
+
+def _count(name: str) -> int:
+    """A whole number of at least 1, of a positive number."""
+    return max(1, int(_number(name)))
+
+
+def _or(values: Iterable[str]) -> str:
+    """
+    >>> _or(["a", "b", "c"])
+    'a, b or c'
+    """
+    *first, last = values
+    return f"{', '.join(first)} or {last}"
 
 
 def _text(name: str) -> str:

@@ -7,6 +7,7 @@ from open_r1.endpoint.client import EndpointAnswer
 
 LOST = ("asked", "failures", "too_long", "addressed")
 SPENT = ("calls", "tokens_in", "tokens_out", "seconds", "cache_hits")
+ODD = ("malformed", "swayed")
 MILLION = 1e6
 MOST_COMPARED = 262_144  # keys that are remembered
 
@@ -16,6 +17,9 @@ class Tally:
 
     - `asked`: answers that a verdict was asked for; `failures`: those without one; `too_long`, `addressed`: not paid
       for their length, or for addressing the judge.
+    - `malformed`: replies that were no verdict (of a group they are asked for again); `swayed`: calls about a group in
+      which the judge did as an answer told it, after which each of its answers was asked about alone.
+    - `pairs`: of answers that were ranked in two orders; `alike`: those that both ranked alike.
     - `calls`, `tokens_in`, `tokens_out`, `seconds` (of waiting, calls at the same time added), `cache_hits`.
     - `compared`: verdicts beside which a verifiable method has its own; `agreed`: those that say the same.
     """
@@ -50,8 +54,8 @@ class Tally:
             return {name: self._counts[name] for name in LOST}
 
     def metrics(self, price_in: float = 0.0, price_out: float = 0.0) -> dict[str, float]:
-        """What it cost, as `judge/...`, and `judge/agreement` in [0, 1]; {} where no verdict was needed. The prices
-        are of a million tokens."""
+        """What it cost, as `judge/...`; `judge/agreement` and `judge/order_agreement` in [0, 1]; {} where no verdict
+        was needed. The prices are of a million tokens."""
         with self._lock:
             counts = self._counts.copy()
         if not counts["calls"] and not counts["cache_hits"]:
@@ -60,6 +64,9 @@ class Tally:
         if price_in or price_out:
             money = (counts["tokens_in"] * price_in + counts["tokens_out"] * price_out) / MILLION
             found["judge/cost"] = round(money, 6)
+        found |= {f"judge/{name}": float(counts[name]) for name in ODD if counts[name]}
+        if counts["pairs"]:
+            found["judge/order_agreement"] = counts["alike"] / counts["pairs"]
         if counts["compared"]:
             found["judge/compared"] = float(counts["compared"])
             found["judge/agreement"] = counts["agreed"] / counts["compared"]
