@@ -19,11 +19,12 @@ _INVISIBLE = re.compile(
     r"\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
 _TAGS = str.maketrans({0xE0000 + code: chr(code) for code in range(0x20, 0x7F)})
-# look-alikes of Latin letters, each before its letter: Cyrillic, Greek, Armenian, small capitals
+# each before its letter: look-alikes of Cyrillic, Greek, Armenian, small capitals; Latin letters with a stroke
 _ALIKE = """
 аa вb гr еe ёe зe іi їi јj кk мm нh оo рp сc тt уy хx ѕs һh ԁd ԛq ԝw ӏl иu пn
 αa βb γy εe ηn ιi κk νv οo ρp τt υu χx ωw ϲc ϳj աw ոn սu հh ցg օo
 ᴀa ʙb ᴄc ᴅd ᴇe ɢg ʜh ɪi ᴊj ᴋk ʟl ᴍm ɴn ᴏo ᴘp ʀr ꜱs ᴛt ᴜu ᴠv ᴡw ʏy ᴢz
+łl øo đd ıi ħh ŧt
 """
 _LATIN = str.maketrans(dict(map(tuple, _ALIKE.split())))
 _SIGNS = str.maketrans("01345789@$!|+€", "oieastbgasiltc")
@@ -32,7 +33,7 @@ _BASE32 = re.compile(r"[A-Z2-7]{24,}={0,6}")
 _HEX = re.compile(r"(?:(?:\\x|0x|%|\b)?[0-9a-fA-F]{2}[\s,:-]{0,2}){8,}")
 _CODES = re.compile(r"(?:\b\d{2,3}\b[\s,;-]{1,3}){7,}\d{2,3}")
 _BITS = re.compile(r"(?:[01]{8}\s?){6,}")
-_ESCAPE = re.compile(r"\\(?:u\{?([0-9a-fA-F]{2,6})\}?|x([0-9a-fA-F]{2})|([0-7]{3}))")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|([0-7]{3}))")
 _MORSE = re.compile(r"(?:[.\-·–−•]{1,6}[\s/|]{1,3}){7,}[.\-·–−•]{1,6}")
 _MORSE_CODES = (
     ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
@@ -105,7 +106,7 @@ def _unescaped(text: str) -> str:
     """The text with the escapes of JSON, Python and C read."""
 
     def sign(match: re.Match[str]) -> str:
-        number = int(match[1] or match[2] or match[3], 8 if match[3] else 16)
+        number = int(match[match.lastindex], 8 if match[4] else 16)
         return chr(number) if number <= 0x10FFFF and not 0xD800 <= number < 0xE000 else ""
 
     return _ESCAPE.sub(sign, text)
