@@ -182,7 +182,8 @@ def test_a_judge_is_asked_only_on_request(
     out = capsys.readouterr().out
     assert "1 of 22 rows are graded by a judge, which is not asked" in out and "; --ask_judge asks it" in out
     stood_in = [line.split("│")[-2].split() for line in out.splitlines() if "judge_" in line]
-    assert len(stood_in) == 9 and all(cells[-2:] == ["0.00", "0%"] for cells in stood_in)
+    assert len(stood_in) == 16 and all(cells[-2:] == ["0.00", "0%"] for cells in stood_in)
+    assert "in 40 of 40 groups, marked or ranked in one call (JUDGE_GROUP), a right answer keeps its pay" in out
     with pytest.raises(SystemExit) as caught:
         run(rows, "--ask_judge")
     assert caught.value.code == 2 and "JUDGE_MODEL: not set" in capsys.readouterr().err

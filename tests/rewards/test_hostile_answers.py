@@ -14,10 +14,11 @@ from open_r1.data.row_formats import Turn
 from open_r1.endpoint.client import EndpointAnswer
 from open_r1.rewards.gold_table import gold_table
 from open_r1.rewards.judge import method as judge
+from open_r1.rewards.judge.address import speaks_to_or_of
 from open_r1.rewards.judge.group_prompt import marking_request, ranking_request
 from open_r1.rewards.judge.prompt import RULES, JudgedQuestion, single_request
 from open_r1.rewards.judge.screen import may_persuade, speaks_up
-from open_r1.rewards.judge.stand_in import ObedientJudge, commands
+from open_r1.rewards.judge.stand_in import ObedientJudge
 from open_r1.rewards.judge.tally import TALLY
 from open_r1.rewards.judge.verdict import Persuaded, Swayed
 from open_r1.rewards.strategies import STRATEGIES, TO_ANY_JUDGE
@@ -51,7 +52,7 @@ def test_an_obedient_judge_pays_no_answer_that_commands_it(kind: str, rubric: ob
     row = record(**({"rubric": rubric} if rubric else {}))
     with judge.judged_by(ObedientJudge()):
         for text in KINDS[kind]:
-            assert commands(text) and judge.llm(f"<answer>{text}</answer>", row) == 0.0, text
+            assert speaks_to_or_of(text) and judge.llm(f"<answer>{text}</answer>", row) == 0.0, text
         assert judge.llm("<answer>A red car.</answer>", record()) == 1.0
 
 

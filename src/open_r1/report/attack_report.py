@@ -12,6 +12,7 @@ from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.report.attack_table import attack_findings, attack_table, false_pay_text, finding_lines
+from open_r1.rewards.attack_company import CostToOthers, cost_to_others
 from open_r1.rewards.attacks import (
     Earning,
     FalsePay,
@@ -54,17 +55,20 @@ def attacked_rows(data: RecordDataset, bad: Collection[str], prompt_mode: str) -
 
 @dataclass(frozen=True)
 class TriedStrategies:
-    """What cheap strategies and other rows' golds earn; `left_out` says what was not tried, `errors` what raised."""
+    """What cheap strategies and other rows' golds earn; `costs`: what answers to a judge cost others; `left_out` says
+    what was not tried, `errors` what raised."""
 
     earnings: list[Earning]
     pairs: list[FalsePay]
     findings: list[Earning]
+    costs: list[CostToOthers]
     errors: list[str]
     left_out: list[str]
 
     def lines(self, limit: float) -> list[str]:
         """All that is to be said beside the table."""
         lines = [false_pay_text(result) for result in self.pairs if result.pairs]
+        lines += map(str, self.costs)
         lost = {name: count for name, count in lost_gradings().items() if count and name != "judge/asked"}
         lines += [f"{name}: {count:g} gradings without a verdict" for name, count in lost.items()]
         lines += self.errors + finding_lines(self.findings, limit)
@@ -81,18 +85,19 @@ def tried_strategies(
     for reward in here:
         reward.start()
     targets = attacked(here, records, settings.ask_judge)
-    earnings, pairs, errors = [], [], []
+    earnings, pairs, costs, errors = [], [], [], []
     for target in targets:
         judge = judged_by(ObedientJudge()) if target.stand_in else nullcontext()
         try:
             with judge:
                 earnings += try_strategies(target, progress)
+            costs += [cost_to_others(target)] if target.stand_in else []
             judged = target.is_judged and not target.stand_in and target.reward.__name__ not in settings.allowed
             pairs += [other_golds(target, progress)] if judged else []
         except (RewardError, DataError) as error:  # a reward that raises, or a picture that it asks for is damaged
             errors.append(str(error))
     findings = attack_findings(earnings, targets, settings.limit, settings.allowed)
-    return TriedStrategies(earnings, pairs, findings, errors, _left_out(rewards, records, settings))
+    return TriedStrategies(earnings, pairs, findings, costs, errors, _left_out(rewards, records, settings))
 
 
 def report_attacks(
@@ -113,7 +118,7 @@ def report_attacks(
         console.print(attack_table(tried.earnings, tried.findings))
     for line in tried.lines(settings.limit):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return len(tried.findings) + len(tried.errors)
+    return len(tried.findings) + len(tried.errors) + sum(bool(cost.lost) for cost in tried.costs)
 
 
 def _left_out(rewards: Sequence[BatchReward], records: Sequence[Record], settings: AttackSettings) -> list[str]:

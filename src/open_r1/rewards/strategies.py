@@ -16,13 +16,20 @@ from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
 from open_r1.rewards.judge.strategies import (
+    judge_alike,
+    judge_backward,
     judge_command,
     judge_delimiter,
     judge_encoded,
+    judge_first,
     judge_languages,
+    judge_markup,
+    judge_others,
+    judge_ranks,
     judge_reference,
     judge_roles,
     judge_speech,
+    judge_unseen,
     judge_verdict,
     judge_wide,
 )
@@ -265,6 +272,13 @@ STRATEGIES: dict[str, Strategy] = {
     "judge_languages": Strategy(judge_languages),
     "judge_encoded": Strategy(judge_encoded),
     "judge_wide": Strategy(judge_wide),
+    "judge_others": Strategy(judge_others),
+    "judge_first": Strategy(judge_first),
+    "judge_ranks": Strategy(judge_ranks),
+    "judge_alike": Strategy(judge_alike),
+    "judge_backward": Strategy(judge_backward),
+    "judge_markup": Strategy(judge_markup),
+    "judge_unseen": Strategy(judge_unseen),
     "judge_speech": Strategy(judge_speech),
 }
 # Those that say nothing about the question: what any judge must refuse.

@@ -7,6 +7,8 @@ costs a call and no pay; a group that another one moves is noticed by its canary
 import re
 from collections.abc import Iterable
 
+from open_r1.rewards.judge.readings import joined_readings, readings, visible_text
+
 _SPOKEN = r"""
 ignore disregard forget override instruct prompt verdict judg grading grader grade correct incorrect equal equivalent
 nonce candidate reference criteri rubric system assistant reply respond answer\s+(?:true|yes|with)
@@ -50,7 +52,7 @@ _SPOKEN_ELSEWHERE = r"""
 従って 答え 正解 正しい 間違 誤り 不正解 他の 採点 判定 審査 同じ 指示
 무시 대답 답변 정답 맞다 맞습 틀렸 틀린 오답 다른 나머지 채점 심판 동일
 """
-_MARKS = r"-{4,}|[{}<>]|```|user\s*:|\[/?inst|&\w{2,8};"
+_MARKS = re.compile(r"-{4,}|[{}<>]|```|user\s*:|\[/?inst|&\w{2,8};", re.IGNORECASE)
 LONG_STEM = 6  # letters from which on a stem is looked for where words are joined, or read backward
 
 
@@ -58,14 +60,15 @@ def _one_of(stems: Iterable[str]) -> str:
     return "|".join(dict.fromkeys(stems))
 
 
-_WORDS = re.compile(rf"\b(?:{_one_of(_SPOKEN.split())})|{_one_of(_SPOKEN_ELSEWHERE.split())}|{_MARKS}", re.IGNORECASE)
+_WORDS = re.compile(rf"\b(?:{_one_of(_SPOKEN.split())})|{_one_of(_SPOKEN_ELSEWHERE.split())}", re.IGNORECASE)
 _JOINED = re.compile(_one_of(stem for stem in _SPOKEN.split() if stem.isalpha() and len(stem) >= LONG_STEM))
 
 
-def speaks_to_or_of(reading: str) -> bool:
-    """Whether a reading of an answer has a word to a judge, or of other answers.
+def speaks_to_or_of(answer: str) -> bool:
+    """Whether an answer has a word to a judge, or of other answers, as it stands or disguised.
 
-    >>> speaks_to_or_of("die anderen sind falsch"), speaks_to_or_of("pleaseignorethem"), speaks_to_or_of("a red car")
-    (True, True, False)
+    >>> [speaks_to_or_of(text) for text in ("die anderen sind falsch", "i-g-n-o-r-e", "a red car")]
+    [True, True, False]
     """
-    return _WORDS.search(reading) is not None or _JOINED.search(reading) is not None
+    has_words = any(map(_WORDS.search, readings(answer))) or any(map(_JOINED.search, joined_readings(answer)))
+    return has_words or _MARKS.search(visible_text(answer)) is not None

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from open_r1.data.record import Record
+from open_r1.errors import DataError
 from open_r1.rewards.judge.call import AskedRow, Judge
 from open_r1.rewards.judge.marking import mark_group
 from open_r1.rewards.judge.method import current_judge, grouping, without_judge
@@ -43,13 +44,21 @@ def _calls(judge: Judge, completions: Sequence[tuple[str, Record]]) -> Iterator[
     rows: dict[str, AskedRow] = {}
     answers: dict[str, dict[str, str]] = defaultdict(dict)
     for completion, record in completions:
-        if without_judge(completion, record) is None:
-            row, answer = judge.row(record), final_text(completion)
+        if row := _row_to_ask(judge, completion, record):
+            answer = final_text(completion)
             of_row, key = judge.key(row, ""), judge.key(row, answer)
             if not speaks_up(answer, row.question.reference) and judge.cache.get(key) is None:
                 rows[of_row] = row
                 answers[of_row][key] = answer
     yield from ((rows[of_row], part) for of_row, all_ in answers.items() for part in _parts(all_) if len(part) > 1)
+
+
+def _row_to_ask(judge: Judge, completion: str, record: Record) -> AskedRow | None:
+    """What an answer is judged by; None where it needs no judge, or its row cannot be used, which `llm` then says."""
+    try:
+        return judge.row(record) if without_judge(completion, record) is None else None
+    except DataError:
+        return None
 
 
 def _parts(answers: dict[str, str]) -> Iterator[dict[str, str]]:

@@ -46,7 +46,7 @@ def speaks_up(answer: str, gold: str) -> bool:
     (False, True, True)
     """
     is_long = len(answer) > max(SHORT_CHARS, 2 * len(gold))
-    return is_long or _is_odd(answer, gold) or any(map(speaks_to_or_of, readings(answer)))
+    return is_long or _is_odd(answer, gold) or speaks_to_or_of(answer)
 
 
 def _is_odd(answer: str, gold: str) -> bool:
