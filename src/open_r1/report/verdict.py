@@ -48,12 +48,22 @@ def range_text(metric: Metric) -> str:
     return f"{metric.low:g} to {metric.high:g}"
 
 
+_ODD = {
+    "malformed": "replies were no verdict",
+    "swayed": "groups asked about one by one, as an answer moved the judge",
+    "failures": "answers have no verdict",
+    "addressed": "answers addressed the judge",
+}
+
+
 def judge_sentences(lines: MetricLines) -> list[str]:
     """What a judge cost so far, and how often verifiable methods say the same; [] for a run without one.
 
     >>> line = {"judge/calls": 12.0, "judge/tokens_in": 4100.0, "judge/tokens_out": 300.0, "judge/seconds": 9.1}
     >>> judge_sentences([{"step": 1}, {"step": 2, "judge/cache_hits": 4.0, "judge/cost": 0.0123, **line}])
     ['The judge: 12 calls, 4,100 tokens in, 300 out, 9 s, 4 verdicts known before; cost 0.0123.']
+    >>> judge_sentences([{"judge/cache_hits": 0.0, "judge/swayed": 2.0, **line}])[0][-62:]
+    '2 groups asked about one by one, as an answer moved the judge.'
     """
     line = next((line for line in reversed(lines) if "judge/calls" in line), None)
     if line is None:
@@ -62,6 +72,9 @@ def judge_sentences(lines: MetricLines) -> list[str]:
     text = f"The judge: {calls:,.0f} calls, {tokens_in:,.0f} tokens in, {out:,.0f} out, {seconds:,.0f} s, "
     text += f"{hits:,.0f} verdicts known before"
     text += f"; cost {line['judge/cost']:.3g}" if "judge/cost" in line else ""
+    text += "".join(f"; {count:,.0f} {what}" for name, what in _ODD.items() if (count := line.get(f"judge/{name}")))
+    if "judge/order_agreement" in line:
+        text += f"; both orders rank {line['judge/order_agreement']:.0%} of pairs alike"
     if "judge/agreement" in line:
         text += f"; it agrees with verifiable methods in {line['judge/agreement']:.0%} of {line['judge/compared']:.0f}"
     return [f"{text}."]

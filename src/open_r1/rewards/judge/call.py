@@ -21,8 +21,8 @@ from open_r1.rewards.judge.tally import TALLY, Tally
 from open_r1.rewards.judge.verdict import JudgeRequest, NoVerdict, Persuaded, Swayed
 
 VERDICT_FORM = 3  # of prompts and verdicts; another one's cached verdicts do not count
-TRIES = 2  # of a call about a group: a reply that is no verdict is asked for again, once
-Outcome = float | NoVerdict | RequestFailed | None  # of an answer in a call about its group; None: marks are kept
+GROUP_TRIES = 2  # of a call about a group: a reply that is no verdict is asked for again, once
+GroupOutcome = float | NoVerdict | RequestFailed | None  # of an answer in a call about its group; None: marks are kept
 
 
 class JudgeEndpoint(Protocol):
@@ -52,7 +52,7 @@ class Judge:
     settings: JudgeSettings
     cache: VerdictCache = field(default_factory=VerdictCache)
     tally: Tally = TALLY
-    in_group: dict[str, Outcome] = field(default_factory=dict)
+    in_group: dict[str, GroupOutcome] = field(default_factory=dict)
 
     def row(self, record: Record) -> AskedRow:
         """What the answers of a row are judged by. Raises DataError for a rubric, gold or picture that is unusable."""
@@ -89,8 +89,8 @@ class Judge:
             raise
 
     def send_again(self, request: Callable[[], JudgeRequest], pictures: ShownPictures) -> list[Any]:
-        """As `send`, TRIES times with a new code and new names where the reply is no verdict."""
-        for _ in range(TRIES - 1):
+        """As `send`, GROUP_TRIES times with a new code and new names where the reply is no verdict."""
+        for _ in range(GROUP_TRIES - 1):
             try:
                 return self.send(request(), pictures)
             except (Persuaded, Swayed):

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 
 from open_r1.endpoint.client import RequestFailed
-from open_r1.rewards.judge.call import AskedRow, Judge, Outcome
+from open_r1.rewards.judge.call import AskedRow, GroupOutcome, Judge
 from open_r1.rewards.judge.group_prompt import marking_request
 from open_r1.rewards.judge.prompt import decoy_question, single_request
 from open_r1.rewards.judge.screen import may_persuade
@@ -59,7 +59,7 @@ def _confirm(judge: Judge, row: AskedRow, answer: str, marks: Marks) -> None:
             raise Persuaded("the judge called the answer equal to random letters too")
 
 
-def _confirmed(judge: Judge, row: AskedRow, answer: str, marks: Marks) -> Outcome:
+def _confirmed(judge: Judge, row: AskedRow, answer: str, marks: Marks) -> GroupOutcome:
     """Why an answer that the judge accepted in a group has no verdict; None where it has one."""
     try:
         _confirm(judge, row, answer, marks)

@@ -30,12 +30,12 @@ class PictureLimits:
     pixels: int = 1_000_000
 
 
-def shown_pictures(images: Sequence[Image.Image], limits: PictureLimits, frames: int = 0) -> ShownPictures:
+def judge_pictures(images: Sequence[Image.Image], limits: PictureLimits, frames: int = 0) -> ShownPictures:
     """Pictures as they are sent, larger ones scaled down. The last `frames` are of a clip, in the order of time: where
     all are more than `limits.number`, frames are left out evenly, the first and the last kept.
 
     >>> clip = [Image.new("L", (8, 8), tone) for tone in range(9)]
-    >>> [image.getpixel((0, 0)) for image in shown_pictures(clip, PictureLimits(3), frames=9).images]
+    >>> [image.getpixel((0, 0)) for image in judge_pictures(clip, PictureLimits(3), frames=9).images]
     [0, 4, 8]
     """
     pictures = len(images) - frames
@@ -81,4 +81,4 @@ def _shown_field(record: Record) -> str | None:
 @lru_cache(maxsize=64)
 def _pictures_of(folder: str, paths: tuple[str, ...], limits: PictureLimits, where: str) -> ShownPictures:
     (images,) = load_images([Record("", paths, folder, (), "", where=where)])
-    return shown_pictures(images, limits)
+    return judge_pictures(images, limits)

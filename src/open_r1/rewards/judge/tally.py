@@ -7,7 +7,7 @@ from open_r1.endpoint.client import EndpointAnswer
 
 LOST = ("asked", "failures", "too_long", "addressed")
 SPENT = ("calls", "tokens_in", "tokens_out", "seconds", "cache_hits")
-ODD = ("malformed", "swayed")
+UNUSUAL = ("malformed", "swayed")
 MILLION = 1e6
 MOST_COMPARED = 262_144  # keys that are remembered
 
@@ -64,7 +64,7 @@ class Tally:
         if price_in or price_out:
             money = (counts["tokens_in"] * price_in + counts["tokens_out"] * price_out) / MILLION
             found["judge/cost"] = round(money, 6)
-        found |= {f"judge/{name}": float(counts[name]) for name in ODD if counts[name]}
+        found |= {f"judge/{name}": float(counts[name]) for name in UNUSUAL if counts[name]}
         if counts["pairs"]:
             found["judge/order_agreement"] = counts["alike"] / counts["pairs"]
         if counts["compared"]:
