@@ -36,7 +36,7 @@ from open_r1.rewards.judge.group import asked_together
 from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.registry import METHODS, REWARDS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
-from open_r1.rewards.saved_completions import decode_saved, read_saved, saved_completion
+from open_r1.rewards.saved_completions import decode_saved, judged_completions, read_saved, saved_completion
 from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rewards.turns import Message, messages_of
 from open_r1.tasks.find import TASK_HELP, find_task
@@ -117,22 +117,8 @@ def _scored(
     """The scored rows in order; in batches to bound memory, in threads to keep the grading workers busy."""
     with ThreadPoolExecutor(2 * WORKERS) as threads:
         while batch := [(f"{name}:{number}", line) for number, line in islice(lines, LINES_AT_ONCE)]:
-            with asked_together(_judged(batch, method, box_space)):
+            with asked_together(judged_completions(batch, method, box_space)):
                 yield from threads.map(lambda i: score_line(i[1], i[0], method, box_space, rewards), batch)
-
-
-def _judged(batch: Sequence[tuple[str, bytes]], method: str, box_space: str | None) -> list[tuple[str, Record]]:
-    """The completions of a judge, which may be asked about those of one question together; rows that cannot be read
-    are left to `score_line`."""
-    found = []
-    for where, line in batch:
-        try:
-            completion, record = read_saved(decode_saved(line, where), where, box_space)
-            if get_method(record.accu_reward_method or method).is_remote:
-                found.append((completion, record))
-        except (ValueError, TypeError):
-            continue
-    return found
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

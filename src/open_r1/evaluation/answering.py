@@ -17,6 +17,7 @@ from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.media_views import OWN, VIEWS
 from open_r1.data.record import Record
+from open_r1.data.unlabeled import has_gold
 from open_r1.errors import UsageError
 from open_r1.evaluation.metrics import PredictionLine, grade_completion
 from open_r1.evaluation.predictions_file import PredictionsFile
@@ -27,7 +28,8 @@ from open_r1.evaluation.training_rewards import training_rewards
 from open_r1.evaluation.views import viewer
 from open_r1.models.configuration import read_config
 from open_r1.models.lora import adapter_config
-from open_r1.rewards.registry import METHODS
+from open_r1.rewards.judge.group import asked_together
+from open_r1.rewards.registry import METHODS, get_method
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import completion_text
@@ -209,7 +211,8 @@ class Scorer:
             for row, example, of_row in zip(batch.rows, examples, samples, strict=True)
             for number, sampled in enumerate(of_row)
         ]
-        lines = list(self.threads.map(lambda item: self._line(*item), items))
+        with asked_together(self._judged(items)):
+            lines = list(self.threads.map(lambda item: self._line(*item), items))
         if self.rewards:
             each = [example for example, of_row in zip(examples, samples, strict=True) for _ in of_row]
             completions, ids = [line.get("turns", line["completion"]) for line in lines], [i[4].ids for i in items]
@@ -219,11 +222,24 @@ class Scorer:
         right = [line["right"] for line in lines if line["right"] is not None]
         self.right, self.scored = self.right + sum(right), self.scored + len(right)
 
+    def _judged(self, items: Sequence[tuple[str, str, int, Record, Sampled, float]]) -> list[tuple[str, Record]]:
+        """The texts and rows that a judge grades, which may be asked about a row's samples together."""
+        rows = [(record, sampled) for _, _, _, record, sampled, _ in items if has_gold(record)]
+        return [(self._text(sampled), record) for record, sampled in rows if self._is_judged(record)]
+
+    def _is_judged(self, record: Record) -> bool:
+        return get_method(record.accu_reward_method or self.tasks[file_of(record)].method).is_remote
+
+    def _text(self, sampled: Sampled) -> str:
+        """The text of a completion that is graded."""
+        if sampled.messages is not None:
+            return completion_text(sampled.messages)
+        return self.tokenizer.decode(sampled.ids, skip_special_tokens=True)
+
     def _line(
         self, mode: str, label: str, sample: int, record: Record, sampled: Sampled, seconds: float
     ) -> PredictionLine:
-        ids, messages = sampled.ids, sampled.messages
-        text = self.tokenizer.decode(ids, skip_special_tokens=True) if messages is None else completion_text(messages)
+        ids, text = sampled.ids, self._text(sampled)
         line = {
             "row": label,
             "split": label.rpartition(":")[0],

@@ -134,6 +134,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if "left_out" in summary:
         console.print(f"{summary['left_out']} rows that cannot be shown so are left out", highlight=False)
     console.print(time_line(summary), highlight=False)
+    for line in grading_lines(summary):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def parts(figures: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -155,6 +157,18 @@ def cells(part: dict[str, Any], columns: Sequence[str], further: Sequence[str], 
     rates = [f"{part[name]:.1%}" if name in RATES else f"{part[name]:.3f}" for name in columns]
     several = [f"{part['pass_at'][name.removeprefix('pass@')]:.3f}" for name in tries]
     return [str(interval), *several, *rates, *(f"{part[name]:.3f}" if name in part else "" for name in further)]
+
+
+def grading_lines(summary: dict[str, Any]) -> list[str]:
+    """What a judge cost, and what gradings were lost, in a line each.
+
+    >>> grading_lines({"judge": {"judge/calls": 12.0, "judge/agreement": 0.5}, "lost_gradings": {"judge/failures": 2}})
+    ['judge: calls 12, agreement 0.5', 'scored as wrong: judge/failures 2']
+    """
+    judged = ", ".join(f"{n.removeprefix('judge/')} {value:.6g}" for n, value in summary.get("judge", {}).items())
+    lost = {name: count for name, count in summary.get("lost_gradings", {}).items() if name != "judge/asked"}
+    lines = [f"judge: {judged}"] if judged else []
+    return lines + ([f"scored as wrong: {', '.join(f'{n} {c}' for n, c in lost.items())}"] if lost else [])
 
 
 def time_line(summary: dict[str, Any]) -> str:

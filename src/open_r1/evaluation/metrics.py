@@ -12,7 +12,9 @@ from typing import Any
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.evaluation.statistics import pass_at_k, wilson
+from open_r1.rewards.judge.method import judge_metrics
 from open_r1.rewards.registry import REWARDS, get_method
+from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
 
@@ -40,6 +42,12 @@ def grade_completion(completion: str, record: Record, task: Task, mode: str, by:
         "measures": {name: measure(completion, record_in_mode) for name, measure in task.measures.items() if scored},
         "by": {name: str(record.extra.get(name)) for name in by},
     }
+
+
+def grading_facts() -> dict[str, dict[str, float]]:
+    """What was lost of gradings in this process (`lost_gradings`), and what a judge cost (`judge`), for a summary."""
+    lost = {name: int(count) for name, count in lost_gradings().items() if count}
+    return {name: found for name, found in {"lost_gradings": lost, "judge": judge_metrics()}.items() if found}
 
 
 def summarize(lines: Sequence[PredictionLine]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError, Problem, UsageError
-from open_r1.evaluation.metrics import PredictionLine, grade_completion, summarize
+from open_r1.evaluation.metrics import PredictionLine, grade_completion, grading_facts, summarize
 from open_r1.evaluation.predictions_file import PREDICTIONS, write_predictions
+from open_r1.rewards.judge.group import asked_together
 from open_r1.rewards.sandbox.worker_pool import WORKERS
-from open_r1.rewards.saved_completions import decode_saved, read_saved
+from open_r1.rewards.saved_completions import decode_saved, judged_completions, read_saved
 from open_r1.tasks.find import find_task
 
 
@@ -34,10 +35,10 @@ def rescore(
     Raises DataError with every problem of every row, UsageError for a file without rows.
     """
     began, problems = time.monotonic(), []
-    with ThreadPoolExecutor(2 * WORKERS) as threads:
-        results = list(
-            threads.map(lambda item: _grade_row(*item, task, method, mode, by, box_space), _numbered_lines(path))
-        )
+    rows, of_rows = list(_numbered_lines(path)), method or find_task(task).method
+    judged = judged_completions([(where, raw) for raw, where, _ in rows], of_rows, box_space)
+    with asked_together(judged), ThreadPoolExecutor(2 * WORKERS) as threads:
+        results = list(threads.map(lambda item: _grade_row(*item, task, method, mode, by, box_space), rows))
     for line in results:
         if isinstance(line, DataError):
             problems += line.problems
@@ -49,15 +50,15 @@ def rescore(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(out / PREDICTIONS, lines)
-    methods = [method or find_task(task).method]
     settings = {
         "from_predictions": str(path),
         "tasks": [task],
-        "methods": methods,
+        "methods": [of_rows],
         "prompt_mode": mode,
         "box_space": box_space,
     }
-    return lines, summarize(lines) | {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2)}
+    facts = {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2), **grading_facts()}
+    return lines, summarize(lines) | facts
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[bytes, str, int]]:

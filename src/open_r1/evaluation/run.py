@@ -26,7 +26,7 @@ from open_r1.data.media_views import OTHER, OWN
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, backend_class, frame_of, loader_of
-from open_r1.evaluation.metrics import PredictionLine, summarize
+from open_r1.evaluation.metrics import PredictionLine, grading_facts, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
 from open_r1.evaluation.settings import EvaluationSettings, instructions, split_names
 from open_r1.evaluation.views import donors_of, refuse_no_view, rows_with_view
@@ -34,9 +34,10 @@ from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.custom import user_file
-from open_r1.rewards.judge.method import judge_metrics
+from open_r1.rewards.judge.settings import judge_facts
 from open_r1.rewards.places import place_check, refuse_problems
-from open_r1.rewards.trl_adapter import BatchReward, lost_gradings
+from open_r1.rewards.registry import get_method
+from open_r1.rewards.trl_adapter import BatchReward
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
 
@@ -100,7 +101,12 @@ class Evaluation:
     def about(self, settings: EvaluationSettings) -> dict[str, Any]:
         """All that the predictions of `settings` depend on; those with others are refused."""
         rewards = {"rewards": reward_stamps(self.rewards)} if self.is_rewarded(settings) else {}
-        return {**self.facts, **settings.answer_settings(), **rewards}
+        judged = (
+            {"judge": {n: v for n, v in judge_facts().items() if v}}
+            if any(get_method(name).is_remote for name in settings.methods)
+            else {}
+        )
+        return {**self.facts, **settings.answer_settings(), **judged, **rewards}
 
     def is_rewarded(self, settings: EvaluationSettings) -> bool:
         """Whether completions get the rewards: those about the rows' own pictures."""
@@ -223,7 +229,6 @@ def evaluation_facts(
     """Settings and times for the summary; `generation_seconds` sums all ranks and starts, `wall_seconds` not."""
     low, high = pixel_limits(processor)
     pixels = {"min_pixels": low, "max_pixels": high} if high else {}
-    lost_counts = {name: int(count) for name, count in lost_gradings().items() if count}
     return {
         "settings": {
             **about,
@@ -233,6 +238,5 @@ def evaluation_facts(
         },
         "generation_seconds": round(sum(line["seconds"] for line in lines), 2),
         "wall_seconds": round(time.monotonic() - began, 2),
-        **({"lost_gradings": lost_counts} if lost_counts else {}),
-        **({"judge": judged} if (judged := judge_metrics()) else {}),
+        **grading_facts(),
     }

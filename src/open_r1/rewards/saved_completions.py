@@ -1,5 +1,7 @@
 """Reads saved completions for grading: the completion and its record. (torch-free)"""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.errors import data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
+from open_r1.rewards.registry import is_remote
 from open_r1.rewards.turns import CompletionMessages, checked_messages, completion_text
 
 RESULTS = ("score", "parsed", "reward_values", "error")
@@ -32,6 +35,22 @@ def saved_completion(row: dict[str, Any], where: str) -> CompletionMessages:
     `checked_messages`."""
     value = row["completion"]
     return value if isinstance(value, str) else checked_messages(value, where)
+
+
+def judged_completions(
+    lines: Iterable[tuple[str, bytes]], method: str, box_space: str | None = None
+) -> list[tuple[str, Record]]:
+    """The completions that a judge grades, with their records, of lines (place, bytes); `method` is that of rows
+    without their own. A row that cannot be read is left to its grading, which says why."""
+    found = []
+    for where, line in lines:
+        try:
+            completion, record = read_saved(decode_saved(line, where), where, box_space)
+        except (ValueError, TypeError):
+            continue
+        if is_remote("accuracy", replace(record, accu_reward_method=record.accu_reward_method or method)):
+            found.append((completion, record))
+    return found
 
 
 def decode_saved(line: bytes, where: str) -> dict[str, Any]:
