@@ -167,7 +167,7 @@ def test_verdicts_are_kept_by_all_that_they_depend_on(use, tmp_path):
                 assert judge.judge_metrics()["judge/cache_hits"] == known
         once = len(server.requests)
         Image.new("RGB", (60, 60), "red").save(tmp_path / "b.png")
-        shown._pictures_of.cache_clear()
+        shown._loaded.cache_clear()
         use(server, **cache, JUDGE_IMAGES="true")
         assert judge.llm("red car 1", row) == 1.0 and len(server.requests) == once + 1  # other bytes
 

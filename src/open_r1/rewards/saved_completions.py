@@ -10,7 +10,8 @@ import orjson
 from open_r1.data.gold_answers import solution_text
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
-from open_r1.errors import data_error, shorten
+from open_r1.data.videos import Video, videos_of
+from open_r1.errors import DataError, data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
 from open_r1.rewards.registry import is_remote
 from open_r1.rewards.turns import CompletionMessages, checked_messages, completion_text
@@ -69,7 +70,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
     extra = {key: value for key, value in row.items() if key not in ("completion", "gold", "accu_reward_method")}
     method = row.get("accu_reward_method") and str(row["accu_reward_method"])
     turns = (Turn("user", row["question"]),) if isinstance(row.get("question"), str) else ()
-    return Record(where, _images(row), str(Path(where).parent), turns, gold, extra, where, method)
+    return Record(where, _images(row), str(Path(where).parent), turns, gold, extra, where, method, _videos(row, where))
 
 
 def _images(row: dict[str, Any]) -> tuple[str, ...]:
@@ -77,6 +78,14 @@ def _images(row: dict[str, Any]) -> tuple[str, ...]:
     value = row.get("images", row.get("image"))
     paths = value if isinstance(value, list) else [value]
     return tuple(paths) if all(isinstance(path, str) and path for path in paths) else ()
+
+
+def _videos(row: dict[str, Any], where: str) -> tuple[Video, ...]:
+    """The videos of a row, which a judge may see frames of; () for a value that names none."""
+    try:
+        return videos_of(row, where)
+    except DataError:
+        return ()
 
 
 def _gold(row: dict[str, Any], where: str) -> Any:

@@ -71,10 +71,13 @@ def _says_gold(method: Method, completion: str, record: Record) -> bool:
 
 def _clear_verdict(method: Method, completion: str, record: Record) -> bool | None:
     """What one method says; None where it pays neither much nor little, or little for an answer of another form."""
-    share = _share(method, completion, record)
-    if share >= RIGHT_SHARE:
-        return True
-    return False if share <= WRONG_SHARE and _answers_in_form(method, completion, record) else None
+    try:
+        share = _share(method, completion, record)
+        if share >= RIGHT_SHARE:
+            return True
+        return False if share <= WRONG_SHARE and _answers_in_form(method, completion, record) else None
+    except DataError:  # a row of the judge's that does not say in which space boxes are, which it need not
+        return None
 
 
 def _answers_in_form(method: Method, completion: str, record: Record) -> bool:

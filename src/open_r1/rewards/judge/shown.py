@@ -1,4 +1,5 @@
-"""The pictures that a judge sees: of a row in its order, or of a clip's frames; bounded in number and size."""
+"""The pictures that a judge sees: those of a row in its order, then the frames of its videos; bounded in number and
+size."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,43 +10,65 @@ from PIL import Image
 
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
+from open_r1.data.video_files import load_videos
+from open_r1.data.videos import FrameSampling, Video, VideoFrames
 from open_r1.endpoint.client import scaled_down
 from open_r1.errors import data_error, shorten
+
+FEWEST_FRAMES = 2  # of a video
 
 
 @dataclass(frozen=True)
 class ShownPictures:
-    """Pictures as they are sent, and a digest of their pixels; `frames` of them, the last ones, are of a clip."""
+    """Pictures as they are sent, and a digest of their pixels; the last ones are frames of videos at the times
+    `frames`."""
 
     images: tuple[Image.Image, ...] = ()
     digest: str = ""
-    frames: int = 0
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PictureLimits:
-    """The most pictures of a row, and the most pixels of each."""
+    """The most pictures and frames of a row, and the most pixels of each."""
 
     number: int = 16
     pixels: int = 1_000_000
 
 
-def judge_pictures(images: Sequence[Image.Image], limits: PictureLimits, frames: int = 0) -> ShownPictures:
-    """Pictures as they are sent, larger ones scaled down. The last `frames` are of a clip, in the order of time: where
-    all are more than `limits.number`, frames are left out evenly, the first and the last kept.
+def row_pictures(record: Record, limits: PictureLimits) -> ShownPictures:
+    """The row's pictures and frames. Raises DataError as `load_images` and `load_videos`, for more pictures than may
+    be shown, and for pictures that are no paths."""
+    if not record.images and not record.videos:
+        if field := next((name for name in ("images", "image", "videos", "video") if record.extra.get(name)), None):
+            expected = "paths of pictures, as JUDGE_IMAGES=true asks"
+            raise data_error(record.where, field, shorten(record.extra[field]), expected, "write them as text")
+        return ShownPictures()
+    if (needed := len(record.images) + FEWEST_FRAMES * len(record.videos)) > limits.number:
+        got = f"{len(record.images)} pictures and {len(record.videos)} videos"
+        raise data_error(record.where, "images", got, f"at most {limits.number}", f"JUDGE_MAX_IMAGES={needed} or more")
+    return _loaded(record.folder, record.images, record.videos, limits, record.where)
 
-    >>> clip = [Image.new("L", (8, 8), tone) for tone in range(9)]
-    >>> [image.getpixel((0, 0)) for image in judge_pictures(clip, PictureLimits(3), frames=9).images]
-    [0, 4, 8]
-    """
-    pictures = len(images) - frames
-    kept = evenly(frames, max(min(frames, limits.number - pictures), 0))
-    chosen = [*images[:pictures], *(images[pictures + place] for place in kept)]
-    small = tuple(scaled_down(image, limits.pixels) for image in chosen)
+
+def judge_pictures(
+    images: Sequence[Image.Image], clips: Sequence[VideoFrames], limits: PictureLimits
+) -> ShownPictures:
+    """Pictures, then frames of clips, as they are sent: larger ones scaled down, and of a clip with more frames than
+    its share of `limits.number` some left out evenly, the first and the last kept."""
+    share = (limits.number - len(images)) // max(len(clips), 1)
+    kept = [(clip, evenly(len(clip.seconds), min(share, len(clip.seconds)))) for clip in clips]
+    frames = [Image.fromarray(clip.pixels[place]) for clip, places in kept for place in places]
+    small = tuple(scaled_down(image, limits.pixels) for image in (*images, *frames))
     digest = hashlib.sha256()
     for image in small:
         digest.update(repr((image.size, image.mode)).encode() + image.tobytes())
-    return ShownPictures(small, digest.hexdigest(), len(kept))
+    times = [
+        f"{f'video {number} ' if len(clips) > 1 else ''}{clip.seconds[place]:.1f} s"
+        for number, (clip, places) in enumerate(kept, 1)
+        for place in places
+    ]
+    digest.update(repr(times).encode())
+    return ShownPictures(small, digest.hexdigest(), tuple(times))
 
 
 def evenly(count: int, kept: int) -> list[int]:
@@ -59,26 +82,11 @@ def evenly(count: int, kept: int) -> list[int]:
     return [round(place * (count - 1) / (kept - 1)) for place in range(kept)]
 
 
-def row_pictures(record: Record, limits: PictureLimits) -> ShownPictures:
-    """The row's pictures in its order. Raises DataError as `load_images`, for more than may be shown, and for pictures
-    that are no paths."""
-    if not record.images:
-        if field := _shown_field(record):
-            expected = "paths of pictures, as JUDGE_IMAGES=true asks"
-            raise data_error(record.where, field, shorten(record.extra[field]), expected, "write them as text")
-        return ShownPictures()
-    if len(record.images) > limits.number:
-        expected = f"at most {limits.number} for the judge"
-        raise data_error(record.where, "images", f"{len(record.images)}", expected, "raise JUDGE_MAX_IMAGES")
-    return _pictures_of(record.folder, record.images, limits, record.where)
-
-
-def _shown_field(record: Record) -> str | None:
-    """The field of a saved completion that names its pictures in another form than paths; None without one."""
-    return next((name for name in ("images", "image") if record.extra.get(name)), None)
-
-
 @lru_cache(maxsize=64)
-def _pictures_of(folder: str, paths: tuple[str, ...], limits: PictureLimits, where: str) -> ShownPictures:
-    (images,) = load_images([Record("", paths, folder, (), "", where=where)])
-    return judge_pictures(images, limits)
+def _loaded(
+    folder: str, images: tuple[str, ...], videos: tuple[Video, ...], limits: PictureLimits, where: str
+) -> ShownPictures:
+    record = Record("", images, folder, (), "", where=where, videos=videos)
+    sampling = FrameSampling(max_frames=limits.number - len(images), max_pixels=limits.pixels)
+    (pictures,), (clips,) = load_images([record]), load_videos([record], sampling) if videos else [[]]
+    return judge_pictures(pictures, clips, limits)
