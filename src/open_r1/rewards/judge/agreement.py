@@ -5,6 +5,7 @@ several forms ([1, 2, 30, 40] is a box, a list of integers and a formula), so th
 the answer say the same.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from open_r1.data.record import Record
@@ -34,7 +35,8 @@ def gold_verdict(completion: str, record: Record) -> bool | None:
     asked = {name: replace(record, accu_reward_method=name) for name in VERIFIABLE}
     forms = [name for name in asked if has_gold_form(VERIFIABLE[name], asked[name])]
     if forms:
-        said = {_clear_verdict(VERIFIABLE[name], completion, asked[name]) for name in forms} - {None}
+        places = _gold_places([VERIFIABLE[name] for name in forms], record)
+        said = {_clear_verdict(VERIFIABLE[name], completion, asked[name], places) for name in forms} - {None}
         return said.pop() if len(said) == 1 else None
     return True if any(_says_gold(VERIFIABLE[name], completion, asked[name]) for name in asked) else None
 
@@ -69,8 +71,27 @@ def _says_gold(method: Method, completion: str, record: Record) -> bool:
         return False
 
 
-def _clear_verdict(method: Method, completion: str, record: Record) -> bool | None:
-    """What one method says; None where it pays neither much nor little, or little for an answer of another form."""
+def _gold_places(forms: Sequence[Method], record: Record) -> set[str]:
+    """The gold as the record's space writes it, where it may be a place: a right answer has other numbers then."""
+    try:
+        return {method.answer(record) for method in forms if method.places is not None}
+    except DataError:  # no space is known
+        return set()
+
+
+def _clear_verdict(method: Method, completion: str, record: Record, places: Collection[str]) -> bool | None:
+    """What one method says; None where it pays neither much nor little, or little for an answer of another form.
+
+    One that reads no places compares with the gold as it is, and as a place is written.
+    """
+    if method.places is None and _clear_verdict_on(method, completion, record) is False:
+        said = {_clear_verdict_on(method, completion, replace(record, solution=place)) for place in places}
+        return True if True in said else False if said <= {False} else None
+    return _clear_verdict_on(method, completion, record)
+
+
+def _clear_verdict_on(method: Method, completion: str, record: Record) -> bool | None:
+    """What one method says by the record's gold as it is written."""
     try:
         share = _share(method, completion, record)
         if share >= RIGHT_SHARE:
