@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ if __name__ == "__main__":
 
     from open_r1 import grpo_jsonl, sft_jsonl  # noqa: F401
 
+    if find_spec("vllm"):  # TRL and peft have imported the most of it
+        import vllm.model_executor.models.qwen2_5_vl
+        import vllm.v1.engine.llm_engine
+        import vllm.v1.worker.cpu_worker  # noqa: F401
+
+        import open_r1.rollout.vllm.colocate  # noqa: F401
     gc.freeze()
     request = listen(sys.argv[1])
     become(**request)

@@ -1,11 +1,10 @@
 """Starts training runs on vLLM as users do, and reads what they log."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+from helpers.preloaded import python, ranked, venv
 from helpers.repository import REPO, free_port
 
 FLAGS = "--task_type digits --use_cpu true --bf16 false --seed 3"
@@ -18,11 +17,11 @@ DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 
 def start(tiny: str, data: Path, out: Path, flags: str, ranks: int = 1, engine: str = ENGINE) -> subprocess.Popen[str]:
-    launcher = [f"{sys.prefix}/bin/torchrun", "--nproc_per_node", ranks, "--master_port", free_port()]
-    command = [*(launcher if ranks > 1 else [sys.executable]), "src/open_r1/grpo_jsonl.py", *FLAGS.split()]
+    launcher = [f"{venv()}/bin/torchrun", "--nproc_per_node", ranks, "--master_port", free_port()]
+    command = [*(launcher if ranks > 1 else [python()]), "src/open_r1/grpo_jsonl.py", *FLAGS.split()]
     command += ["--model_name_or_path", tiny, "--data_file_paths", data, "--image_folders", data.parent]
     command += ["--output_dir", out, *engine.split(), *flags.split()]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+    env = {**ranked(), "PYTHONWARNINGS": "ignore"}
     with open(f"{out}.log", "w") as log:
         return subprocess.Popen([str(part) for part in command], cwd=REPO, env=env, text=True, stdout=log, stderr=log)
 

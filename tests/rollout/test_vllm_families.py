@@ -4,16 +4,15 @@ Here are some of each kind; assets/docs/scaling.md names all that `tests/helpers
 """
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import families
+from helpers.preloaded import python, ranked
 from helpers.repository import REPO
 from transformers import AutoConfig
 
@@ -29,8 +28,8 @@ FAMILIES = ["qwen2_vl", "qwen3_vl", "internvl", "mistral3", "llava"]  # llava: t
 def compared(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the differences of all `FAMILIES`, and what was said."""
     out = tmp_path_factory.mktemp("families")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO / "tests"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, REPO / "tests" / "helpers" / "vllm_family.py", out, mixed, *FAMILIES]
+    env = {**ranked(), "PYTHONPATH": str(REPO / "tests")}
+    command = [python(), REPO / "tests" / "helpers" / "vllm_family.py", out, mixed, *FAMILIES]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=500)
     (out / "said.txt").write_text(done.stderr)
     return out

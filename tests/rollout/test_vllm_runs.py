@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.preloaded import python
 from helpers.repository import REPO
 from helpers.vllm_runs import DIFFERENCE, ENGINE, LORA, ZERO3, ended, logged, start
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
@@ -81,7 +81,7 @@ def test_a_survey_on_vllm_is_that_of_transformers(tiny, mixed, tmp_path):
         flags += " --per_device_train_batch_size 8 --max_completion_length 24 --task_type digits --dtype float32"
         flags += " --temperature 0.001"
         places = ["--model", tiny, "--data_file_paths", mixed, "--image_folders", mixed.parent, "--output_dir", out]
-        command = [sys.executable, "-m", "open_r1.survey", *flags.split(), *map(str, places)]
+        command = [python(), "-m", "open_r1.survey", *flags.split(), *map(str, places)]
         done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, timeout=500)
         assert done.returncode == 0, done.stderr[-6000:]
         said[backend] = {

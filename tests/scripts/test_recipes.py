@@ -1,10 +1,8 @@
 """Every recipe of the five systems: its flags are theirs, and SMOKE=1 runs it to its end through the same code."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -158,9 +156,7 @@ def float_of(value: Any) -> Any:
 
 def smoke(script: str, out: Path, *flags: object, **environment: str) -> tuple[Path, dict[str, Any]]:
     """(folder, resolved configuration) of a recipe's small run."""
-    own = script == QUANTIZED  # in the environment with vLLM, which no fork has been tried with
-    env = {**os.environ, "VENV": sys.prefix, "OMP_NUM_THREADS": "2"} if own else {**ranked(), "VENV": venv()}
-    env |= {"SMOKE": "1", "SMOKE_DIR": str(out), **environment}
+    env = {**ranked(), "VENV": venv(), "SMOKE": "1", "SMOKE_DIR": str(out), **environment}
     command = ["bash", f"run_scripts/{script}", *map(str, flags)]
     done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]
