@@ -3,12 +3,14 @@
 import gc
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.library_shortcuts import take_shortcuts
 from helpers.repository import REPO, SHARED, environment_kept, make_dataset
 
 from open_r1.rewards.judge.tally import TALLY
@@ -34,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: without it each full garbage collection would look at it for a second."""
+    if "transformers" in sys.modules:
+        take_shortcuts()
     gc.freeze()
     gc.enable()
 

@@ -140,6 +140,9 @@ if __name__ == "__main__":
         import vllm.v1.worker.cpu_worker  # noqa: F401
 
         import open_r1.rollout.vllm.colocate  # noqa: F401
+    from library_shortcuts import take_shortcuts
+
+    take_shortcuts()
     gc.freeze()
     request = listen(sys.argv[1])
     become(**request)
