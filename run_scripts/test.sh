@@ -15,18 +15,22 @@ if [ "${1:-}" = --all ]; then all=1; shift; fi
 VENV=$VENV bash setup.sh --dev ${all:+--browser}
 unset PYTHONDONTWRITEBYTECODE  # dozens of processes would compile torch and transformers anew
 export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} TOKENIZERS_PARALLELISM=false
-# two files of tests at a time, in the order of tests/conftest.py: most of what they do is to start Python on one core
-both=(-n 2 --dist loadfile --no-loadscope-reorder)
+# files of tests at a time, in the order of tests/conftest.py: most of what they do keeps one core busy
+two=(-n 2 --dist loadfile --no-loadscope-reorder)
 if [ -n "$all" ]; then
   ruff check .
   ruff format --check .
   shellcheck -x setup.sh run_scripts/*.sh run_scripts/slurm.sbatch eval/*.sh .ci/run
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest "${both[@]}" -m "not gpu and not vllm and not quant" --durations=15 "$@"
   # TRL and peft import vLLM and bitsandbytes wherever they are installed, which costs every process seconds: an
-  # environment of their own
-  VENV=$VENV-vllm bash setup.sh --dev --quant --vllm
+  # environment of their own, which is made while the first tests run
+  made=$(mktemp)
+  VENV=$VENV-vllm bash setup.sh --dev --quant --vllm > "$made" 2>&1 &
+  # a third file at a time: tests of hangs, signals and deadlines wait for minutes in all
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} python -m pytest "${two[@]}" -n 3 -m "not gpu and not vllm and not quant" --durations=15 "$@"
+  wait $! || { cat "$made" >&2; exit 1; }
+  cat "$made"; rm "$made"
   # of all files those alone that name these markers: a worker takes 15 s to collect the others
   if [ $# = 0 ]; then mapfile -t marked < <(grep -rlE 'mark\.(vllm|quant)\b' tests --include='*.py'); set -- "${marked[@]}"; fi
-  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$VENV-vllm/bin/python" -m pytest "${both[@]}" -m "(vllm or quant) and not gpu" --durations=15 "$@"
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$VENV-vllm/bin/python" -m pytest "${two[@]}" -m "(vllm or quant) and not gpu" --durations=15 "$@"
 fi
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec python -m pytest "${both[@]}" "$@"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec python -m pytest "${two[@]}" "$@"

@@ -25,7 +25,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files of many slow tests first, then those of many tests: two workers that take files end together.
+    """Put files of many slow tests first, then those of many tests: workers that take files end together.
 
     Before all come those on fake CUDA: a process that has run a backward pass can be given no device any more.
     """

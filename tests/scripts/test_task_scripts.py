@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -367,7 +366,7 @@ def test_quickstart_goes_on_where_it_was_stopped(tmp_path):
 
 
 def test_quickstart_keeps_its_promise(tmp_path):
-    env = {**os.environ, "OUT": str(tmp_path / "out"), "SEED": "0", "VENV": sys.prefix}
+    env = {**os.environ, "OUT": str(tmp_path / "out"), "SEED": "0", "VENV": venv()}
     done = subprocess.run(["bash", "run_scripts/quickstart.sh"], cwd=REPO, text=True, capture_output=True, env=env)
     assert done.returncode == 0, done.stderr[-4000:]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
