@@ -130,11 +130,15 @@ def listen(folder: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     import deepspeed  # noqa: F401
-    import torch.distributed.run  # noqa: F401
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import torch.distributed.run
+    import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     from open_r1 import grpo_jsonl, sft_jsonl  # noqa: F401
 
     if find_spec("vllm"):  # TRL and peft have imported the most of it
+        import torch._inductor.compile_fx  # noqa: F401
         import vllm.model_executor.models.qwen2_5_vl
         import vllm.v1.engine.llm_engine
         import vllm.v1.worker.cpu_worker  # noqa: F401
@@ -143,6 +147,7 @@ if __name__ == "__main__":
     from library_shortcuts import take_shortcuts
 
     take_shortcuts()
+    get_checkpoint_conversion_mapping("qwen2_5_vl")  # compiles a thousand regular expressions the first time
     gc.freeze()
     request = listen(sys.argv[1])
     become(**request)
