@@ -9,12 +9,15 @@ from typing import Any
 
 from open_r1.data.images import open_image
 from open_r1.data.record import Record, parse_row
+from open_r1.data.video_files import video_shapes
+from open_r1.data.videos import VIDEO_ENDINGS, FrameSampling, Video, VideoShape
 from open_r1.errors import DataError
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.places import has_places, place_problems
 from open_r1.tasks.importers.items import ImportedRow, LeftOut, Remark
 from open_r1.tasks.importers.pictures import Pictures
 from open_r1.tasks.importers.questions.image_tags import with_image_tags
+from open_r1.tasks.importers.source_videos import SourceVideo, with_video_tags
 from open_r1.tasks.importers.sources import Unusable
 
 FIRST_PLACES = 3  # of the items that are left out for one reason
@@ -22,12 +25,18 @@ FIRST_PLACES = 3  # of the items that are left out for one reason
 
 @dataclass(frozen=True)
 class ReadyRow:
-    """A checked row without its pictures, and their files in the order of its tags."""
+    """A checked row without its pictures and videos, and their files in the order of its tags."""
 
     where: str
     row: Mapping[str, Any]
     files: tuple[Path, ...]
     split: str = ""
+    videos: tuple[Path | tuple[Path, ...], ...] = ()  # each a file, or the pictures of its frames
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """The files of its pictures and videos."""
+        return self.files + tuple(path for video in self.videos for path in as_paths(video))
 
 
 @dataclass
@@ -55,13 +64,13 @@ class Conversion:
 
     def leave_out_damaged(self) -> None:
         """Leaves out the rows with a picture that does not decode to its end."""
-        self.leave_out(dict(_damaged({path: row.where for row in self.rows for path in row.files})))
+        self.leave_out(dict(_damaged({path: row.where for row in self.rows for path in row.all_files})))
 
     def leave_out(self, damaged: Mapping[Path, str]) -> None:
         """Leaves out the rows with one of the files, for its reason."""
         kept = []
         for row in self.rows:
-            reason = next((damaged[path] for path in row.files if path in damaged), None)
+            reason = next((damaged[path] for path in row.all_files if path in damaged), None)
             if reason is None:
                 kept.append(row)
             else:
@@ -73,19 +82,41 @@ def ready_row(item: ImportedRow, pictures: Pictures) -> ReadyRow:
     """The row with its places of pictures as `<image>`. Raises Unusable for one that the doctor would refuse."""
     turns = [dict(turn) for turn in item.row["conversations"]]
     asked = [turn for turn in turns[:-1] if turn["from"] == "human"]
-    texts, images = with_image_tags([turn["value"] for turn in asked], item.images)
+    texts = with_video_tags([turn["value"] for turn in asked], len(item.videos), len(item.images))
+    texts, images = with_image_tags(texts, item.images)
     for turn, text in zip(asked, texts, strict=True):
         turn["value"] = text
     files = tuple(pictures.find(image) for image in images)
+    videos = tuple(_found(video, pictures) for video in item.videos)
     row = {**item.row, "conversations": turns}
-    _check(row, item.where, files, pictures)
-    return ReadyRow(item.where, row, files, item.split)
+    _check(row, item.where, files, videos, pictures)
+    return ReadyRow(item.where, row, files, item.split, videos)
 
 
-def _check(row: Mapping[str, Any], where: str, files: tuple[Path, ...], pictures: Pictures) -> None:
+def as_paths(video: Path | tuple[Path, ...]) -> tuple[Path, ...]:
+    """The files of a video: itself, or the pictures of its frames."""
+    return video if isinstance(video, tuple) else (video,)
+
+
+def _found(video: SourceVideo, pictures: Pictures) -> Path | tuple[Path, ...]:
+    """The files of a video that a source names. Raises Unusable."""
+    try:
+        return pictures.find(video) if isinstance(video, str) else tuple(map(pictures.find, video))
+    except Unusable as error:
+        raise Unusable(str(error).replace("a picture", "a video", 1)) from error
+
+
+def _check(
+    row: Mapping[str, Any],
+    where: str,
+    files: tuple[Path, ...],
+    videos: tuple[Path | tuple[Path, ...], ...],
+    pictures: Pictures,
+) -> None:
     """Raises Unusable for a row that is none, and for a gold that does not earn the maximum of its method."""
     try:
-        record = parse_row({**row, "images": [path.name for path in files]}, where, 0)
+        shown = [[path.name for path in video] if isinstance(video, tuple) else video.name for video in videos]
+        record = parse_row({**row, "images": [path.name for path in files], "videos": shown}, where, 0)
         score, best = gold_score(record)
         problems = place_problems(_with_sizes(record, files, pictures) if has_places(record) else record)
     except DataError as error:
@@ -107,14 +138,22 @@ def _with_sizes(record: Record, files: tuple[Path, ...], pictures: Pictures) -> 
     return record.with_extra(image_wh=sizes[0], **({"image_sizes": sizes} if len(sizes) > 1 else {}))
 
 
+def opened_video(folder: str, name: str) -> VideoShape:
+    """The shape of a video's sampled frames. Raises DataError for one that cannot be shown."""
+    (shape,) = video_shapes(Record("", (), folder, (), "", videos=(Video((name,)),)), FrameSampling())
+    return shape
+
+
 def _damaged(places: Mapping[Path, str]) -> Iterator[tuple[Path, str]]:
     """(file, reason) of each picture that cannot be opened to its end."""
 
     def reason(path: Path) -> str:
+        is_video = path.suffix.lower() in VIDEO_ENDINGS
         try:
-            open_image(str(path.parent), path.name)
+            (opened_video if is_video else open_image)(str(path.parent), path.name)
         except DataError as error:
-            return f"a picture that cannot be opened: expected {error.problems[0].expected}"
+            kind = "video" if is_video else "picture"
+            return f"a {kind} that cannot be opened: expected {error.problems[0].expected}"
         return ""
 
     with ThreadPoolExecutor(4) as threads:

@@ -9,6 +9,7 @@ from open_r1.data.gold_answers import solution_text
 from open_r1.errors import DataError
 from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
 from open_r1.tasks.importers.pictures import ENDINGS, Pictures
+from open_r1.tasks.importers.source_videos import VIDEO_NAMES
 from open_r1.tasks.importers.sources import Unusable
 from open_r1.tasks.importers.splits import SPLIT_WORDS
 
@@ -40,18 +41,21 @@ PICTURE_FIELDS = (  # the first that has a value; MathVista's `decoded_image` be
 ID_FIELDS = ("image_id", "imageId", "img_id")
 COCO_NAMES = ("COCO_train2014_{:012d}", "COCO_val2014_{:012d}", "COCO_test2015_{:012d}", "{:012d}", "{}")
 NEVER_PICTURES = frozenset({"problem", "solution", "question", "answer", "id", "prompt", "response", "query", "label"})
-MOVING = ("video", "videos", "audio", "audios")
+SOUNDS = ("audio", "audios")
 _NUMBERED = re.compile(r"image_?(\d{1,2})")
 
 
-def pictures_of(row: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
+def pictures_of(row: Mapping[str, Any], beside_videos: bool = False) -> tuple[SourcePicture, ...]:
     """The pictures of a row, from one field of PICTURE_FIELDS in any case, or from `image_1`, `image_2`, ...
 
-    Raises Unusable for a row with a video or a sound.
+    Raises Unusable for a row with a sound or, unless its reader takes these (`beside_videos`), a video.
     """
     named = {name.lower(): value for name, value in row.items() if value not in (None, "", [])}
-    if moving := [name for name in MOVING if name in named]:
+    if moving := [name for name in (*SOUNDS, *(() if beside_videos else VIDEO_NAMES[:2])) if name in named]:
         raise Unusable(f"a row with {moving[0]}, which is no picture")
+    if beside_videos:
+        named = {name: value for name, value in named.items() if name not in VIDEO_NAMES}
+        named |= {"path": None} if named.get("data_type") == "video" else {}
     if numbered := sorted((int(found[1]), name) for name in named if (found := _NUMBERED.fullmatch(name))):
         return tuple(picture for _, name in numbered for picture in pictures_in(named[name]))
     found = next((pictures_in(named[name]) for name in PICTURE_FIELDS if name in named), None)
@@ -72,7 +76,9 @@ def _under_another_name(named: Mapping[str, Any]) -> tuple[SourcePicture, ...]:
     return pictures_in(named[names[0]]) if names else ()
 
 
-def pictures_by_field_or_id(row: Mapping[str, Any], files: Pictures) -> tuple[SourcePicture, ...]:
+def pictures_by_field_or_id(
+    row: Mapping[str, Any], files: Pictures, beside_videos: bool = False
+) -> tuple[SourcePicture, ...]:
     """The pictures that a row names in a field, else by its id, which goes before addresses in fields of other names
     (TextVQA). Raises Unusable."""
     addresses = () if any(name.lower() in PICTURE_FIELDS for name in row) else _addresses(row)
@@ -82,7 +88,7 @@ def pictures_by_field_or_id(row: Mapping[str, Any], files: Pictures) -> tuple[So
         except Unusable:
             if len(addresses) > 1:
                 raise
-    return pictures_of(row) or picture_by_id(row, files)
+    return pictures_of(row, beside_videos) or picture_by_id(row, files)
 
 
 def _addresses(row: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from open_r1.data.geometry.coordinates import Box
 from open_r1.tasks.importers.pictures import Pictures
+from open_r1.tasks.importers.source_videos import SourceVideo
 from open_r1.tasks.importers.sources import Source, Unusable
 
 Corner = tuple[float, float]  # x, y in pixels of the original picture
@@ -49,12 +50,13 @@ class AnnotatedPicture:
 @dataclass(frozen=True)
 class ImportedRow:
     """A row in the line format of this project, without `image`; `images` are as the source names them, or their
-    bytes, in the order of the `<image>` tags (first of all, where the row has no tag)."""
+    bytes, in the order of the `<image>` tags (first of all, where the row has no tag); `videos` likewise."""
 
     where: str
     row: dict[str, Any]
     images: tuple[str | bytes, ...] = ()
     split: str = ""
+    videos: tuple[SourceVideo, ...] = ()
     box_frame: str = ""  # how its gold writes boxes, a name of READINGS, where the source declares it
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.errors import data_error
-from open_r1.tasks.importers.conversion import FIRST_PLACES, Conversion
+from open_r1.tasks.importers.conversion import FIRST_PLACES, Conversion, ReadyRow
 from open_r1.tasks.importers.one_folder import one_folder
 from open_r1.tasks.importers.pictures import Pictures
 
@@ -46,12 +46,13 @@ def write_rows(out: Path, conversion: Conversion, pictures: Pictures, sources: l
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.jsonl"):  # --overwrite
         old.unlink()
-    used = (path for row in conversion.rows for path in row.files)
+    used = (path for row in conversion.rows for path in row.all_files)
     folder, names = one_folder(used, pictures.folders, pictures.out)
     splits: dict[str, list[bytes]] = defaultdict(list)
     for row in conversion.rows:
         images = [names[path] for path in row.files]
         shown = {"image": images[0] if len(images) == 1 else images} if images else {}
+        shown |= _video_fields(row, names)
         identity = {"id": row.row["id"]} if "id" in row.row else {}
         line = json.dumps({**identity, **shown, **row.row}, ensure_ascii=False)
         splits[NOT_IN_NAMES.sub("_", row.split)[:40] or "train"].append(line.encode("utf-8", errors="replace") + b"\n")
@@ -68,6 +69,12 @@ def write_rows(out: Path, conversion: Conversion, pictures: Pictures, sources: l
     with atomic_write(out / "convert.json") as file:
         file.write(json.dumps(vars(written), ensure_ascii=False, indent=2).encode() + b"\n")
     return written
+
+
+def _video_fields(row: ReadyRow, names: Mapping[Path, str]) -> dict[str, Any]:
+    """The field of a row's videos: `video` of one, `videos` of several, none without any."""
+    named = [[names[path] for path in video] if isinstance(video, tuple) else names[video] for video in row.videos]
+    return {"video": named[0]} if len(named) == 1 else {"videos": named} if named else {}
 
 
 def _shown(folder: Path) -> Path:

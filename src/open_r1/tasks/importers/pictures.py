@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from open_r1.data.images import FORMATS, original_size
+from open_r1.data.videos import VIDEO_ENDINGS
 from open_r1.errors import DataError, UsageError, shorten
 from open_r1.tasks.importers.picture_names import name_ends, of_a_machine, relative_parts
 from open_r1.tasks.importers.picture_values import SourcePicture
@@ -22,7 +23,8 @@ from open_r1.tasks.importers.sources import Unusable
 from open_r1.tasks.importers.splits import split_folders
 
 SUBFOLDERS = ("", "images", "image", "imgs", "img", "pictures", "JPEGImages")  # beside a source
-SUBFOLDERS += ("../images", "../JPEGImages", "../img")  # and beside its folder
+SUBFOLDERS += ("videos", "video", "clips")
+SUBFOLDERS += ("../images", "../JPEGImages", "../img", "../videos")  # and beside its folder
 ANNOTATION_FOLDERS = frozenset({"annotations", "annotation", "annos", "anns", "ann", "labels", "json", "jsons"})
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MOST_FILES = 2_000_000  # that are listed to find a picture by its name alone
@@ -144,7 +146,7 @@ class Pictures:
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[Path]]:
-        """All pictures below the search folders by their file name."""
+        """All pictures and videos below the search folders by their file name."""
         names: dict[str, list[Path]] = defaultdict(list)
         for path in at_most_files(self._files()):
             names[path.name].append(path)
@@ -155,7 +157,8 @@ class Pictures:
         stems: dict[str, list[Path]] = defaultdict(list)
         for paths in self._by_name.values():
             for path in paths:
-                stems[path.stem].append(path)
+                if path.suffix.lower() in ENDINGS:  # a number names a picture
+                    stems[path.stem].append(path)
         return stems
 
     def _files(self) -> Iterator[Path]:
@@ -165,7 +168,9 @@ class Pictures:
         for folder in outermost:
             for directory, _, names in os.walk(folder):
                 for name in names:
-                    if Path(name).suffix.lower() in ENDINGS and (path := _inside(folder, f"{directory}/{name}")):
+                    if Path(name).suffix.lower() in ENDINGS | VIDEO_ENDINGS and (
+                        path := _inside(folder, f"{directory}/{name}")
+                    ):
                         yield path
 
 

@@ -11,6 +11,7 @@ from open_r1.tasks.importers.fields import answer_text, first_of, pictures_of, r
 from open_r1.tasks.importers.items import ImportedItem, ImportedRow, ImportOptions, Turns, read_each_row
 from open_r1.tasks.importers.picture_values import SourcePicture, pictures_in
 from open_r1.tasks.importers.questions.swift_objects import fill_objects
+from open_r1.tasks.importers.source_videos import videos_in_row
 from open_r1.tasks.importers.sources import Source, Unusable
 
 SPEAKERS = {
@@ -57,13 +58,14 @@ def conversation_rows(row: Mapping[str, Any], where: str, options: ImportOptions
         items = [*items, {"role": "assistant", "content": answer_text(gold)}]
     turns, inside = read_turns(items, row.get("system"))
     turns, frame = fill_objects(turns, row.get("objects"))
-    pictures = inside or pictures_of(row)
+    pictures, videos = inside or pictures_of(row, beside_videos=True), videos_in_row(row)
     answers = [i for i, (role, _) in enumerate(turns) if role == "gpt"]
     for number, last in enumerate(answers if options.all_turns else answers[-1:], 1):
         identity = (
             f"{row['id']}-{number}" if options.all_turns and len(answers) > 1 and row.get("id") else row.get("id")
         )
-        yield replace(dialogue_row(where, turns[: last + 1], pictures, identity, row_split(row)), box_frame=frame)
+        made = dialogue_row(where, turns[: last + 1], pictures, identity, row_split(row))
+        yield replace(made, videos=videos, box_frame=frame)
 
 
 def dialogue_row(

@@ -4,6 +4,7 @@ Each form is a line of QUESTION_FORMS: the fields that tell it, and those of que
 become multiple choice; a list of answers by people becomes the accepted ones.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +27,10 @@ from open_r1.tasks.importers.questions.options import (
 )
 from open_r1.tasks.importers.questions.swift_objects import fill_objects
 from open_r1.tasks.importers.questions.visual_search import without_tool_prompt
+from open_r1.tasks.importers.source_videos import videos_in_row
 from open_r1.tasks.importers.sources import Source, Unusable
 
+_TAGGED = re.compile(r"\s*<answer>(.*?)</answer>\s*", re.S)  # Video-R1's golds
 AGREEING = 3  # of ten people, whose answer then counts in full (VQAv2)
 CONTEXT_FIELDS = ("hint", "context", "passage")  # what stands before a question (ScienceQA, MMBench)
 
@@ -49,6 +52,13 @@ _ANSWERS = ("answer", "answers", "solution", "ground_truth", "gt_answer", "multi
 _CHOICES = ("options", "choices", "multiple_choices", "A")
 QUESTION_FORMS: dict[str, QuestionForm] = {  # the first that fits is taken
     "verl": QuestionForm("verl rows (prompt, reward_model)", (("prompt",), ("reward_model",)), ("prompt",), ()),
+    "video_r1": QuestionForm(
+        "Video-R1",
+        (("problem",), ("problem_type",), ("data_type",), ("solution",)),
+        ("problem",),
+        ("solution",),
+        has_options=True,
+    ),
     "problem": QuestionForm(
         "rows of problem and answer (EasyR1, R1-V)",
         (("problem",), ("answer", "solution", "ground_truth")),
@@ -133,7 +143,7 @@ def question_row(
 ) -> ImportedRow:
     """The row of one question. Raises Unusable for one without question or answer."""
     turns, inside = _asked(row, form)
-    pictures = inside or pictures_by_field_or_id(row, options.pictures)
+    pictures = inside or pictures_by_field_or_id(row, options.pictures, beside_videos=True)
     choices = options_of_row(row) if form.has_options else []
     extra: dict[str, Any] = {}
     frame = ""
@@ -142,7 +152,7 @@ def question_row(
         turns[-1] = ("human", with_options(turns[-1][1], texts))
         index = first_of(row, INDEX_FIELDS)
         answer = gold_letter(
-            choices, first_of(row, form.answer) if index is None else index, first if index is None else 0
+            choices, _stated_answer(row, form) if index is None else index, first if index is None else 0
         )
         extra = {"accu_reward_method": "mcq", "options": texts}
     else:
@@ -151,7 +161,7 @@ def question_row(
         turns, answer = filled[:-1], filled[-1][1]
         extra = {"accu_reward_method": method} if method else {}
     made = dialogue_row(where, [*turns, ("gpt", answer)], pictures, _identity(row), row_split(row), **extra)
-    return replace(made, box_frame=frame)
+    return replace(made, videos=videos_in_row(row), box_frame=frame)
 
 
 def _asked(row: Mapping[str, Any], form: QuestionForm) -> tuple[Turns, tuple[SourcePicture, ...]]:
@@ -192,6 +202,8 @@ def _stated_answer(row: Mapping[str, Any], form: QuestionForm) -> Any:
         reward = row.get("reward_model")
         return reward.get("ground_truth") if isinstance(reward, Mapping) else None
     value = first_of(row, form.answer)
+    if isinstance(value, str) and (tagged := _TAGGED.fullmatch(value)):
+        value = tagged[1]
     if form.has_options:  # MMMU's open questions have a list as text
         value = list_value(value)
     if isinstance(value, list) and value and all(isinstance(item, Mapping) and "content" in item for item in value):
