@@ -93,7 +93,7 @@ def test_pictures_are_found_and_their_places_are_tags(door, row, images, questio
         (talk("n?", "1", image=7), "a picture of type int"),
         (talk("n?", "1", image={"bytes": None, "path": None}), "a picture without bytes"),
         (talk("n?", "1", image="data:image/png;base64,AAAA"), "no picture"),
-        (talk("n?", "1", video="a.mp4"), "a row with video"),
+        (talk("n?", "1", video="a.mp4"), "a video that is not there"),
         (talk("n?", "1", audios=["a.wav"]), "a row with audios"),
         (talk("n?", "1", pixel_values=[[0.1]]), "a picture as numbers"),
         (talk("n?", "1", left="a.png", right="b.jpg"), "pictures in the fields left and right"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.cell_pictures import picture_format, picture_in
-from open_r1.data.field_names import IMAGE_FIELDS
+from open_r1.data.field_names import IMAGE_FIELDS, VIDEO_FIELDS
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
 from open_r1.errors import DataError, Problem, data_error, shorten
@@ -30,6 +30,7 @@ class PictureStore:
     keeps: bool = True
     kept: int = 0
     stored: int = 0
+    with_videos: str = ""  # the place of the first row that names a video
     copied: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -39,6 +40,8 @@ class PictureStore:
     def named(self, row: dict[str, Any], where: str) -> dict[str, Any]:
         """The row with names in place of its pictures. Raises DataError with the problems of all of them."""
         problems: list[Problem] = []
+        if any(row.get(name) for name in VIDEO_FIELDS):
+            self.with_videos = self.with_videos or where
 
         def name(cell: Any, field: str) -> str | None:
             try:

@@ -21,6 +21,7 @@ import orjson
 from open_r1.data.build_lock import one_builder
 from open_r1.data.column_hints import column_problem
 from open_r1.data.field_names import Renaming
+from open_r1.data.gold_answers import CONVERT
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.picture_store import PictureStore, file_stamp, owner
 from open_r1.data.table_rows import ColumnReader, Table
@@ -90,6 +91,9 @@ def _build(
         if pictures.kept and pictures.stored:
             pictures.keeps = False
             problems = _write_rows(table, reader, pictures, report)
+        if pictures.stored and pictures.with_videos:
+            got, remedy = "files of videos beside pictures within the table", f"make files of all: {CONVERT}"
+            problems.append(Problem(pictures.with_videos, "video", got, "both as files", remedy))
         done = {"stored": pictures.stored, "copied": pictures.copied}
         if not problems:
             with atomic_write(place / DONE_FILE, owner=owner()) as file:
