@@ -12,10 +12,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from inspect import signature
 
+import transformers
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from open_r1.data.geometry.conventions import CONVENTIONS, convention_of
 from open_r1.data.geometry.coordinates import SPACES
@@ -24,19 +27,21 @@ from open_r1.models.configuration import configuration_of, empty_model
 from open_r1.models.model_parts import vision_parts
 from open_r1.models.refusals import UPSTREAM, missing_package, why_untrainable
 from open_r1.rollout.prompt_cache import why_no_prefill
+from open_r1.rollout.video_form import AS_FRAMES, BROKEN
 from open_r1.trainer.forward.shared_prefix import why_no_shared_prefix
 
 TRIED_PARAMETERS = 300_000_000  # of a model that is made, with random weights, to try its layers
 ALIASES = {"internvl_chat"}  # names that users type
-COLUMNS = ("family", "trains", "box space", "a box as it writes one", "source")
+COLUMNS = ("family", "trains", "videos", "box space", "a box as it writes one", "source")
 
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """A line of the table; `trains` is "yes" or the reason why not."""
+    """A line of the table; `trains` is "yes" or the reason why not, `videos` the form in which they are shown."""
 
     family: str
     trains: str
+    videos: str
     space: str
     form: str
     source: str
@@ -51,7 +56,19 @@ def row_of(family: str) -> FamilyRow:
     """The line of a `config.model_type`."""
     known = convention_of(family)
     space = known.space or "--box_space says it"
-    return FamilyRow(family, why_untrained(family) or "yes", space, known.form, known.source)
+    reason = why_untrained(family)
+    return FamilyRow(
+        family, reason or "yes", "" if reason else form_of_family(family), space, known.form, known.source
+    )
+
+
+def form_of_family(family: str) -> str:
+    """How `--video_form auto` shows videos to a `config.model_type`, where its chat template writes them."""
+    if family in AS_FRAMES:
+        return "frames"
+    kind = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(family.removesuffix("_thinker"), ""), None)
+    takes = kind is not None and "video_processor" in signature(kind.__init__).parameters
+    return "native" if takes and family not in BROKEN else "--video_form frames"
 
 
 def why_untrained(family: str) -> str | None:
@@ -73,6 +90,7 @@ def what_acts(name: str) -> dict[str, str]:
     facts = {
         "family": f"{config.model_type}, {place}",
         "trains": reason or (f"needs {package}: pip install {package}" if package else "yes"),
+        "videos": form_of_family(config.model_type),
         "boxes": f"{known.space}: {known.form} ({known.source})"
         if known.space
         else f"{known.form} ({known.source}): tasks with boxes ask for --box_space, one of {', '.join(SPACES)}",
@@ -98,15 +116,30 @@ def structure_of(name: str) -> dict[str, str]:
 
 
 def markdown(rows: Sequence[FamilyRow]) -> str:
-    """The table in Markdown; families of which the same is said share a line."""
+    """The table in Markdown; families of which the same is said, but for videos, share a line."""
     together = defaultdict(list)
     for row in rows:
-        together[astuple(row)[1:]].append(row.family)
+        together[row.trains, row.space, row.form, row.source].append(row)
     cells = [
-        [cell.replace("|", "\\|").replace("<", "&lt;") for cell in (", ".join(names), *facts)]
-        for facts, names in together.items()
+        [", ".join(row.family for row in alike), trains, forms_of(alike), *facts]
+        for (trains, *facts), alike in together.items()
     ]
+    cells = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in line] for line in cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *cells))
+
+
+def forms_of(rows: Sequence[FamilyRow]) -> str:
+    """The form of videos that families have in common, else each with its families.
+
+    >>> forms_of([FamilyRow("a", "yes", "native", "", "", ""), FamilyRow("b", "yes", "frames", "", "", "")])
+    'native: a; frames: b'
+    """
+    of_each = defaultdict(list)
+    for row in rows:
+        of_each[row.videos].append(row.family)
+    return (
+        next(iter(of_each)) if len(of_each) == 1 else "; ".join(f"{n}: {', '.join(of)}" for n, of in of_each.items())
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

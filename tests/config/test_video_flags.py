@@ -45,10 +45,17 @@ def test_the_flags_are_the_sampling_of_a_run():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("video_fps", 3.0), ("video_max_frames", 8), ("video_max_pixels", 9_000), ("video_cache_gb", 1.0)],
+    [
+        ("video_fps", 3.0),
+        ("video_max_frames", 8),
+        ("video_max_pixels", 9_000),
+        ("video_form", "frames"),
+        ("video_cache_gb", 1.0),
+    ],
 )
 def test_a_flag_about_videos_needs_rows_with_some(name, value):
-    plain = {"video_fps": 2.0, "video_max_frames": 32, "video_max_pixels": 100_352, "video_cache_gb": 0.0}
+    plain = {"video_fps": 2.0, "video_max_frames": 32, "video_max_pixels": 100_352, "video_form": "auto"}
+    plain |= {"video_cache_gb": 0.0}
     refuse_no_videos(ROWS[:1], Namespace(**plain))
     changed = Namespace(**plain | {name: value})
     refuse_no_videos(ROWS, changed)

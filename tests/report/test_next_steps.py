@@ -182,6 +182,7 @@ OTHER = {  # field -> another value than by default
     "video_fps": 4.0,
     "video_max_frames": 8,
     "video_max_pixels": 50_176,
+    "video_form": "frames",
     "backend": "vllm",
     "dtype": "float32",
     "attn_implementation": "eager",

@@ -36,6 +36,7 @@ def test_what_a_run_writes_is_read_back(tmp_path):
         ("max_completion_length", 1.5), ("max_completion_length", True), ("max_completion_length", 10**30),
         ("max_anyres_num", 0), ("max_anyres_num", [6]), ("base_model", 7), ("base_model", {"a": 1}),
         ("video_fps", 0), ("video_fps", True), ("video_max_frames", 7), ("video_max_pixels", 0),
+        ("video_form", "film"),
         ("box_space", "relative"), ("box_space", 1000), ("box_space", ["original"]), ("box_space", {}),
     ],
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """How far packed groups are from padded rows in each family, as a Markdown table.
 
-    PYTHONPATH=tests python local_scripts/dev/benchmarks/family_table.py [--tool_turns] [FAMILY ...]
+    PYTHONPATH=tests python local_scripts/dev/benchmarks/family_table.py [--tool_turns | --videos] [FAMILY ...]
 
 By the functions of tests/models/test_families.py: tiny random models and their real processors, float32, on the CPU.
+With `--videos` of prompts with videos, alone, several, and beside pictures, as tests/models/test_video_families.py.
 With `--tool_turns` by those of tests/trainer/test_tool_turns.py: completions with pictures of tools, against each
 conversation alone.
 """
@@ -10,8 +11,9 @@ conversation alone.
 import argparse
 
 from helpers import families
+from helpers.families import GROUPS
 from helpers.families.exactness import difference, logps_alone, passed
-from helpers.families.rows import NO_TOOL_PICTURES, PACKED, ROW_BY_ROW, TRAINED
+from helpers.families.rows import NATIVE_VIDEOS, NO_TOOL_PICTURES, PACKED, ROW_BY_ROW, TRAINED, clip_groups
 from helpers.families.tool_turns import passed_alone, passed_with_turns, tool_rows
 
 COLUMNS = "| family | packed - rows: log-probs | gradient of a weight | packed - each row alone: log-probs |"
@@ -21,11 +23,11 @@ TURN_COLUMNS = (
 )
 
 
-def line(name: str) -> str:
+def line(name: str, videos: bool = False) -> str:
     """A family's line: the largest differences, log-probs in nats, gradients relative."""
-    model = families.ready(name)
-    rows, packed = passed(model, shared=False), passed(model, shared=True)
-    found, alone = difference(rows, packed), (packed.scores.logps - logps_alone(model)).abs().max().item()
+    model, groups = families.ready(name), clip_groups(name) if videos else GROUPS
+    rows, packed = passed(model, False, groups), passed(model, True, groups)
+    found, alone = difference(rows, packed), (packed.scores.logps - logps_alone(model, groups)).abs().max().item()
     return f"| `{name}` | {found.logps:.1e} | {found.gradient:.1e} | {alone:.1e} |"
 
 
@@ -45,8 +47,9 @@ def line_of_turns(name: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tool_turns", action="store_true", help="completions with pictures of tools")
+    parser.add_argument("--videos", action="store_true", help="prompts with videos")
     parser.add_argument("families", nargs="*", help="names of tests/helpers/families, by default all")
     args = parser.parse_args()
     print(f"{TURN_COLUMNS}\n{RULE}---|" if args.tool_turns else f"{COLUMNS}\n{RULE}")
-    for family in args.families or (TRAINED if args.tool_turns else PACKED):
-        print((line_of_turns if args.tool_turns else line)(family), flush=True)
+    for family in args.families or (TRAINED if args.tool_turns else NATIVE_VIDEOS if args.videos else PACKED):
+        print(line_of_turns(family) if args.tool_turns else line(family, args.videos), flush=True)

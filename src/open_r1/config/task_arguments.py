@@ -108,6 +108,15 @@ class TaskArguments:
         default=FrameSampling.max_pixels,
         metadata={"help": "Largest area in pixels of a video's frame; larger ones are scaled down."},
     )
+    video_form: str = field(
+        default="auto",
+        metadata={
+            "help": "native: a video as the model's own processor takes it; frames: its frames as pictures, each "
+            "behind its time, for any model; auto: native where processor and chat template take videos, frames for "
+            "families that were taught these, else refused.",
+            "choices": ["auto", "native", "frames"],
+        },
+    )
     video_cache_gb: float = field(
         default=0.0,
         metadata={

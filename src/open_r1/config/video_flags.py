@@ -12,7 +12,7 @@ from open_r1.data.videos import FRAME_FACTOR, FrameSampling
 from open_r1.errors import UsageError
 
 LEAST_PIXELS = 28 * 28  # of a frame: one token of Qwen2-VL
-BY_DEFAULT = FrameSampling()
+BY_DEFAULT, BY_DEFAULT_FORM = FrameSampling(), "auto"
 
 
 class VideoSettings(Protocol):
@@ -21,6 +21,7 @@ class VideoSettings(Protocol):
     video_fps: float
     video_max_frames: int
     video_max_pixels: int
+    video_form: str
     video_cache_gb: float
 
 
@@ -69,6 +70,7 @@ def refuse_no_videos(records: Iterable[Record], settings: VideoSettings) -> None
         "video_fps": settings.video_fps != BY_DEFAULT.fps,
         "video_max_frames": settings.video_max_frames != BY_DEFAULT.max_frames,
         "video_max_pixels": settings.video_max_pixels != BY_DEFAULT.max_pixels,
+        "video_form": settings.video_form != BY_DEFAULT_FORM,
         "video_cache_gb": settings.video_cache_gb > 0,
     }
     flags = [f"--{name}" for name, acts in acting.items() if acts]

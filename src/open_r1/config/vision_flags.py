@@ -73,15 +73,15 @@ def check_noisy_rollouts(training: GRPOArguments) -> None:
 
 
 def refuse_no_pictures(records: Iterable[Record], training: GRPOArguments) -> None:
-    """Raises UsageError where a flag is about pictures and no row has one; a probe is about videos too."""
+    """Raises UsageError where a flag is about pictures and no row has one; all but noise are about videos too."""
+    if training.noisy_rollouts and not any(record.images for record in records):
+        raise UsageError("--noisy_rollouts: got rows without any picture, expected some with pictures; leave it out")
     acting = {
         "perception_coef": training.perception_coef,
         "visual_token_share": training.visual_token_share < 1,
-        "noisy_rollouts": training.noisy_rollouts,
+        "vision_probe": training.vision_probe,
     }
     flags = [f"--{name}" for name, acts in acting.items() if acts]
-    if flags and not any(record.images for record in records):
-        raise UsageError(f"{flags[0]}: got rows without any picture, expected some with pictures; leave it out")
-    if training.vision_probe and not any(record.images or record.videos for record in records):
+    if flags and not any(record.images or record.videos for record in records):
         got = "got rows without any picture or video, expected some with one; leave it out"
-        raise UsageError(f"--vision_probe: {got}")
+        raise UsageError(f"{flags[0]}: {got}")

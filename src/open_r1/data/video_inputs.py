@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from open_r1.data.videos import VideoFrames
 
@@ -32,8 +33,16 @@ def grey_video(frames: int, width: int, height: int, span: float) -> VideoFrames
 
 def videos_in(chat: Sequence[dict[str, Any]]) -> Iterator[VideoFrames]:
     """The videos of a conversation, in order."""
-    parts = (part for message in chat if not isinstance(message["content"], str) for part in message["content"])
-    yield from (part["video"] for part in parts if part["type"] == "video")
+    yield from (part["video"] for part in _parts_of(chat) if part["type"] == "video")
+
+
+def pictures_shown(chat: Sequence[dict[str, Any]]) -> Iterator[Image.Image]:
+    """The pictures of a conversation, in order."""
+    yield from (part["image"] for part in _parts_of(chat) if part["type"] == "image")
+
+
+def _parts_of(chat: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield from (part for message in chat if not isinstance(message["content"], str) for part in message["content"])
 
 
 def with_pixels(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.processor_fields import prompt_fields
 from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
 from open_r1.rollout.turns import opening_of, with_tool_list, with_tool_options
+from open_r1.rollout.video_form import NO_FORM_REMEDY, resolved_form
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def loader_of(
     annotate, tasks = annotators(settings, processor), task_of_files(settings)
     toolbox = evaluated_toolbox(settings, processor)
 
+    form = form_of_videos(records, settings, processor)
+
     def record_of(row: dict[str, Any]) -> Record:
         return annotate[row["split"].partition(" ")[0]](records[row["row"]])
 
@@ -134,12 +137,24 @@ def loader_of(
 
     def loader(model: PreTrainedModel | None) -> PromptLoader:
         template, workers = with_tool_options(settings.chat_template_kwargs, toolbox), settings.image_workers
-        fields, opening = prompt_fields(processor, model, template), opening_of(toolbox)
+        fields, opening = prompt_fields(processor, model, template, form), opening_of(toolbox)
         frames, kept = frame_sampling(settings), frame_cache(settings)
         view = viewer(donors, OtherMedia(mean_color(processor), frames, settings.seed, kept))
         return PromptLoader(record_of, conversation, processor, fields, workers, template, view, opening, frames, kept)
 
     return loader
+
+
+def form_of_videos(records: RecordDataset, settings: EvaluationSettings, processor: ProcessorMixin) -> str | None:
+    """The form in which the rows' videos are shown, None without any. Raises UsageError where there is no form."""
+    if not any(record.videos for record in records):
+        return None
+    form, reason = resolved_form(settings.video_form, processor, model_type(settings), settings.chat_template_kwargs)
+    if form is None:
+        raise UsageError(
+            f"--video_form: got {settings.video_form} and rows with videos, but {reason}; {NO_FORM_REMEDY}"
+        )
+    return form
 
 
 def annotators(settings: EvaluationSettings, processor: ProcessorMixin) -> dict[str, Callable[[Record], Record]]:

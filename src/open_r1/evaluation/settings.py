@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from open_r1.config.video_flags import check_videos
+from open_r1.config.video_flags import BY_DEFAULT_FORM, check_videos
 from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.media_views import OWN, VIEWS
@@ -34,7 +34,7 @@ WITHOUT_EFFECT |= {"video_cache_gb"}
 OF_SURVEYS = {"min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
 # Fields of evaluations with tools, with videos, or with other pictures than the rows' own, recorded likewise.
-OF_TOOLS, OF_VIDEOS = set(TOOL_FLAGS), {"video_fps", "video_max_frames", "video_max_pixels"}
+OF_TOOLS, OF_VIDEOS = set(TOOL_FLAGS), {"video_fps", "video_max_frames", "video_max_pixels", "video_form"}
 RECORDED_IF_SET = OF_SURVEYS | OF_TOOLS | OF_VIDEOS | {"view"}
 
 
@@ -73,6 +73,7 @@ class EvaluationSettings:
     video_fps: float = FrameSampling.fps
     video_max_frames: int = FrameSampling.max_frames
     video_max_pixels: int = FrameSampling.max_pixels
+    video_form: str = BY_DEFAULT_FORM
     video_cache_gb: float = 0.0
     box_space: str | None = None
     fields: str | None = None
@@ -176,11 +177,13 @@ def add_answer_flags(parser: argparse.ArgumentParser, task: str | None = None) -
 
 
 def add_video_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of how videos are sampled."""
+    """Add the flags of how videos are sampled and shown."""
     add = parser.add_argument
     add("--video_fps", type=float, help="frames a second of a video (default: the checkpoint's, else 2)")
     add("--video_max_frames", type=int, help="most frames of a video (default: the checkpoint's, else 32)")
     add("--video_max_pixels", type=int, help="largest area of a frame (default: the checkpoint's, else 100352)")
+    forms = ["auto", "native", "frames"]
+    add("--video_form", choices=forms, help="how videos are shown (default: as the checkpoint was trained, else auto)")
 
 
 def refuse_idle_video_flags(args: argparse.Namespace) -> None:
@@ -234,6 +237,7 @@ def video_settings(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
         "video_fps": _first(args.video_fps, recipe.video_fps, plain.fps),
         "video_max_frames": _first(args.video_max_frames, recipe.video_max_frames, plain.max_frames),
         "video_max_pixels": _first(args.video_max_pixels, recipe.video_max_pixels, plain.max_pixels),
+        "video_form": _first(args.video_form, recipe.video_form, BY_DEFAULT_FORM),
     }
 
 

@@ -54,11 +54,12 @@ class VLLMEngine:
 
         config = refuse_wrong_model(settings)
         self.loader, self.ends = loader(None), end_tokens(eos_token_ids(settings.model, config), processor)
+        videos = self.loader.fields.video_form == "native"
         self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
             link_checkpoint(settings.model, processor, Path(folder))
             with own_configurations():
-                self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config))
+                self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config, videos))
 
     def answer(
         self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None

@@ -10,7 +10,9 @@ from open_r1.config.model_arguments import VLMConfig, weights_dtype
 from open_r1.config.remote_code import remote_code_errors
 from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.training_arguments import GRPOArguments
+from open_r1.config.video_flags import frame_sampling
 from open_r1.data.prompt_tokens import area_limits
+from open_r1.data.videos import FrameSampling
 from open_r1.errors import UsageError
 from open_r1.models.configuration import RUN_CODE, read_config, refuse_other_sizes
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags
@@ -63,6 +65,7 @@ def load_processor(model_args: VLMConfig, task: TaskArguments, trust_remote_code
     """
     processor = read_processor(model_args.model_name_or_path, model_args.model_revision, trust_remote_code)
     set_pixel_limits(processor, task.min_pixels, task.max_pixels)
+    set_frame_limits(processor, frame_sampling(task))
     if task.max_anyres_num is not None:
         set_tiles(processor, task.max_anyres_num)
     return processor
@@ -121,6 +124,22 @@ def set_pixel_limits(processor: ProcessorMixin, min_pixels: int | None, max_pixe
         )
     low, high = limits
     images.size = {"shortest_edge": min_pixels or low, "longest_edge": max_pixels or high}
+
+
+def set_frame_limits(processor: ProcessorMixin, frames: FrameSampling) -> None:
+    """Let a processor that resizes frames by area leave those of `frames` as large as they are.
+
+    Frames come at most `max_pixels` large. The processors' own sizes are limits of a frame (Qwen2-VL) or of all frames
+    of a video (Qwen3-VL); the smallest would enlarge small frames to 128 tokens a pair of frames.
+    """
+    videos = getattr(processor, "video_processor", None)
+    limits = [dict(getattr(videos, "size", None) or {}).get(edge) for edge in ("shortest_edge", "longest_edge")]
+    if not hasattr(videos, "merge_size") or None in limits:
+        return
+    low, high = min(limits[0], frames.max_pixels), max(limits[1], frames.max_pixels * frames.max_frames)
+    videos.size = {"shortest_edge": low, "longest_edge": high}
+    if hasattr(videos, "cap_pixels_per_frame"):
+        videos.cap_pixels_per_frame = True  # of videos of hundreds of frames, as qwen-vl-utils does
 
 
 def pixel_limits(processor: ProcessorMixin) -> tuple[int, int]:

@@ -65,12 +65,58 @@ def take_pixels_in_own_type(features: Forward) -> Forward:
     return get_image_features
 
 
+def tell_frames_from_pictures(mask: Forward) -> Forward:
+    """GLM's masks of image and of video tokens, which it takes for one: in a pass over both, each had the features of
+    the other. Tokens of frames are those between the marks of a video."""
+
+    @wraps(mask)
+    def get_placeholder_mask(
+        self: PreTrainedModel,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor,
+        image_features: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if input_ids is None:
+            return mask(self, input_ids, inputs_embeds, image_features, video_features)
+        begun, ended = (input_ids == getattr(self.config, f"video_{end}_token_id") for end in ("start", "end"))
+        framed = begun.cumsum(-1) > ended.cumsum(-1)
+        of_pictures, _ = mask(self, input_ids.masked_fill(framed, -1), inputs_embeds, image_features)
+        _, of_videos = mask(self, input_ids.masked_fill(~framed, -1), inputs_embeds, None, video_features)
+        return of_pictures, of_videos
+
+    return get_placeholder_mask
+
+
+def leave_out_padded_frames(features: Forward) -> Forward:
+    """LLaVA-OneVision's features of videos (B, T, C, H, W), of which the shorter end in frames of zeros: these have
+    none, and the videos stand one behind the other with the line's end that the model puts behind a video."""
+
+    @wraps(features)
+    def get_video_features(self: PreTrainedModel, pixel_values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        there = pixel_values.flatten(2).ne(0).any(-1)  # (B, T)
+        if there.all():
+            return features(self, pixel_values, *args, **kwargs)
+        output = features(self, pixel_values[there][:, None], *args, **kwargs)
+        videos = output.pooler_output.split(there.sum(-1).tolist())
+        end = self.image_newline.to(output.pooler_output)[None]
+        parts = [part for video in videos for part in (video.flatten(0, 1), end)]
+        output.pooler_output = torch.cat(parts[:-1])[None]
+        return output
+
+    return get_video_features
+
+
 REPAIRS: dict[str, tuple[str, Callable[[Forward], Forward]]] = {  # class -> its method, and what mends it
     "MiniCPMV4_6ViTWindowAttentionMerger": ("forward", merge_each_picture),
     "SmolVLMModel": ("inputs_merger", merge_in_type_of_text),
     "AriaModel": ("get_image_features", take_pixels_in_own_type),
     "Kimi_K25Model": ("get_image_features", take_pixels_in_own_type),
     "Llama4ForConditionalGeneration": ("get_image_features", take_pixels_in_own_type),
+    "Glm4vModel": ("get_placeholder_mask", tell_frames_from_pictures),
+    "Glm4vMoeModel": ("get_placeholder_mask", tell_frames_from_pictures),
+    "Glm46VModel": ("get_placeholder_mask", tell_frames_from_pictures),
+    "LlavaOnevisionModel": ("get_video_features", leave_out_padded_frames),
     "Qwen2VLModel": ("get_rope_index", count_all_channels),
     "Qwen2_5_VLModel": ("get_rope_index", count_all_channels),
     "Ernie4_5_VLMoeModel": ("get_rope_index", count_all_channels),

@@ -16,9 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
+from open_r1.config.video_flags import BY_DEFAULT
 from open_r1.errors import UsageError
 from open_r1.plan.config_numbers import vision_config_of
-from open_r1.plan.dims import TILES, Dims, per_image, read_dims
+from open_r1.plan.dims import TILES, Dims, per_image, per_video, read_dims
 from open_r1.plan.gpus import gpu_of
 from open_r1.plan.memory import GIB, total_bytes
 from open_r1.plan.optimizers import state_bytes_of
@@ -44,6 +45,10 @@ def plan_parser() -> argparse.ArgumentParser:
     parser.add_argument("--images_per_row", type=int, default=1, help="images of a prompt (default 1)")
     parser.add_argument("--image_tokens", **number, help="tokens of an image, where the family resizes in its own way")
     parser.add_argument("--max_anyres_num", default=TILES, **number, help="most tiles of an image (default 12)")
+    parser.add_argument("--videos_per_row", type=int, default=0, help="videos of a prompt (default 0)")
+    most, largest = BY_DEFAULT.max_frames, BY_DEFAULT.max_pixels
+    parser.add_argument("--video_max_frames", default=most, **number, help=f"most frames of a video (default {most})")
+    parser.add_argument("--video_max_pixels", default=largest, **number, help=f"of a frame (default {largest})")
     parser.add_argument("--prompt_text_tokens", default=256, **number, help="prompt tokens but images (default 256)")
     parser.add_argument("--completion", default=1024, **number, help="--max_completion_length (default 1024)")
     parser.add_argument("--group", default=8, **number, help="--num_generations (default 8)")
@@ -118,10 +123,13 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
     patches, tokens = (0, 0)
     if args.images_per_row:
         patches, tokens = per_image(config, args.max_pixels, args.image_tokens, args.max_anyres_num, args.model)
+    of_video, seen = (0, 0)
+    if args.videos_per_row:
+        of_video, seen = per_video(config, args.video_max_frames, args.video_max_pixels, args.image_tokens, args.model)
     batch = args.batch or args.group
     return PlannedRun(
-        prompt_tokens=args.images_per_row * tokens + args.prompt_text_tokens,
-        patches_per_prompt=args.images_per_row * patches,
+        prompt_tokens=args.images_per_row * tokens + args.videos_per_row * seen + args.prompt_text_tokens,
+        patches_per_prompt=args.images_per_row * patches + args.videos_per_row * of_video,
         completion_tokens=args.completion,
         group_size=args.group,
         batch_completions=batch,
@@ -168,6 +176,8 @@ def command(planned: Planned, args: argparse.Namespace) -> list[str]:
     """The flags of a training script for this setting, the planner's own --max_pixels and --beta included."""
     by_area = args.images_per_row and hasattr(vision_config_of(read_dims(args.model)[1]), "spatial_merge_size")
     pixels = f"--max_pixels {args.max_pixels} " if by_area and not args.image_tokens else ""
+    if args.videos_per_row:
+        pixels += f"--video_max_frames {args.video_max_frames} --video_max_pixels {args.video_max_pixels} "
     return [*training_flags(planned), f"{pixels}--beta {args.beta:g}"]
 
 

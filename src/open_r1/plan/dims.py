@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from math import ceil
 from typing import Any
 
 from PIL import Image
@@ -27,6 +28,7 @@ from open_r1.plan.config_numbers import (
     vision_config_of,
 )
 
+TIME_TOKENS = 10  # of a frame's time as text, "<12.5 seconds>", and of its marks
 TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image
 LARGE_SHAPES = (
     (2048, 2048),
@@ -170,6 +172,16 @@ def per_image(
     elif tokens is None:
         tokens = counted_tokens(config, name)
     return tokens * per_token, tokens
+
+
+def per_video(
+    config: PreTrainedConfig, frames: int, max_pixels: int, tokens: int | None = None, name: str | None = None
+) -> tuple[int, int]:
+    """(patches, tokens) of the longest video: of `frames` frames of `max_pixels`, which make tokens in pairs where the
+    vision tower takes pairs, each with the tokens of its time. Raises UsageError as `per_image`."""
+    pairs = ceil(frames / getattr(vision_config_of(config), "temporal_patch_size", 1))
+    patches, seen = per_image(config, max_pixels, tokens, 1, name)
+    return pairs * patches, pairs * (seen + TIME_TOKENS)
 
 
 def counted_tokens(config: PreTrainedConfig, name: str | None) -> int:

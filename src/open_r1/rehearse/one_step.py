@@ -12,6 +12,7 @@ from transformers.trainer_utils import SaveStrategy
 from open_r1.config.batches import refuse_too_few_rows
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
+from open_r1.errors import DataError
 from open_r1.models.loading import freeze_vision, load_processor
 from open_r1.models.lora import lora_config
 from open_r1.models.model_parts import bare_model, vision_parts
@@ -25,6 +26,7 @@ from open_r1.rehearse.rehearsed_trainer import PARTS, RehearsedTrainer
 from open_r1.rehearse.step import Step
 from open_r1.rehearse.values import TOKEN
 from open_r1.rollout.annotation import annotator
+from open_r1.rollout.video_form import VideoRows
 from open_r1.tasks.find import find_task
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.preflight import count_parameters, planned_run_of
@@ -71,6 +73,9 @@ def trainer_of(
     """The run's trainer around a policy on the fake device."""
     task = asked.task
     frame = frame_of_run(processor, task, asked.training, asked.model)
+    videos = VideoRows.of_run(task.video_form, processor, frame.family)
+    if problems := [problem for record in records for problem in videos.problems(record)]:
+        raise DataError(problems)
     trainer = RehearsedTrainer(
         model=policy,
         processor=processor,
@@ -82,6 +87,7 @@ def trainer_of(
         args=asked.training,
         task=task,
         peft_config=lora_config(asked.model, policy, vision_parts(policy)),
+        video_form=videos.shown,
     )
     trainer.remove_callback(WeightUpdates)
     trainer.remove_callback(PrinterCallback)
@@ -136,8 +142,9 @@ def plain_token(trainer: RehearsedTrainer) -> int:
 
 
 def patches_of(images: dict[str, torch.Tensor]) -> int:
-    """Patches of a prompt's pictures, where the processor gives them one by one; else their pixels' first size."""
-    return len(images["pixel_values"]) if "pixel_values" in images else 0
+    """Patches of a prompt's pictures and videos, where the processor gives them one by one; else their pixels' first
+    size."""
+    return sum(len(images[name]) for name in ("pixel_values", "pixel_values_videos") if name in images)
 
 
 def steps_of(asked: Rehearsed, rows: int) -> int:

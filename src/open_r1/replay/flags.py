@@ -57,7 +57,7 @@ REASONS = {
 ALSO_OF_RUN = (
     "data_file_paths image_folders dataset_name dataset_config dataset_train_split num_generations num_iterations "
     "per_device_train_batch_size max_completion_length temperature image_workers use_cpu min_pixels max_pixels "
-    "max_anyres_num video_fps video_max_frames video_max_pixels video_cache_gb "
+    "max_anyres_num video_fps video_max_frames video_max_pixels video_form video_cache_gb "
     "seed data_seed bf16 fp16 tf32 use_liger_kernel liger_kernel_config gradient_checkpointing "
     "gradient_checkpointing_kwargs shared_prefix skip_zero_advantages reuse_old_logps reuse_vision_features "
     "tokens_per_forward trust_remote_code reward_seconds reward_memory_gb rewards_in_process reward_errors"

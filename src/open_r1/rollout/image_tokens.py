@@ -53,8 +53,9 @@ def refuse_missing_media(
     """
     if fields.video_form == "frames":
         pictures, videos = pictures + sum(len(video.pixels) for video in videos), ()
-    if videos and fields.video_ids & fields.image_ids:  # frames are written as pictures are
-        _refuse_missing(record, ids, pictures + len(videos), fields.image_ids, "", text, "picture(s) and video(s)")
+    if fields.video_ids & fields.image_ids:  # frames are written as pictures are
+        media, written = ("picture(s) and video(s)", "") if videos else ("picture(s)", fields.placeholder)
+        _refuse_missing(record, ids, pictures + len(videos), fields.image_ids, written, text, media)
         return
     _refuse_missing(record, ids, pictures, fields.image_ids, fields.placeholder, text, "picture(s)")
     _refuse_missing(record, ids, len(videos), fields.video_ids, fields.video_placeholder, text, "video(s)")
@@ -77,11 +78,17 @@ def _refuse_missing(
     raise DataError([Problem(record.where, field, got, "some for each: the others are not seen", remedy)])
 
 
-def refuse_mixture(record: Record, pictures: int, videos: int, fields: PromptFields) -> None:
-    """Raises DataError for a row with pictures and videos where the processor does not take both together."""
+def refuse_mixture(record: Record, pictures: int, videos: Sequence[VideoFrames], fields: PromptFields) -> None:
+    """Raises DataError for a row with pictures and videos, or with videos of several lengths, where the processor does
+    not take these together."""
+    remedy = "add --video_form frames"
     if pictures and videos and fields.why_unmixed:
-        got, remedy = f"{pictures} picture(s) beside {videos} video(s)", "add --video_form frames"
+        got = f"{pictures} picture(s) beside {len(videos)} video(s)"
         raise DataError([Problem(record.where, "video", got, f"no picture: {fields.why_unmixed}", remedy)])
+    lengths = [len(video.pixels) for video in videos]
+    if len(set(lengths)) > 1 and fields.why_one_length:
+        got, expected = f"videos of {', '.join(map(str, lengths))} frames", f"equally many: {fields.why_one_length}"
+        raise DataError([Problem(record.where, "video", got, expected, f"give them one nframes, or {remedy}")])
 
 
 @contextmanager

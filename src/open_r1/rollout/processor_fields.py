@@ -27,7 +27,8 @@ Chat = list[dict[str, Any]]
 # arguments of a forward pass over tokens that training makes, whatever a processor says of them
 OURS = {"input_ids", "attention_mask", "position_ids", "labels", "shift_labels", "inputs_embeds", "past_key_values"}
 SIDES = (96, 64)  # pixels of the pictures and frames that are tried
-TRIED_FRAMES, TRIED_SPAN = 4, 2.0  # of the videos that are tried
+TRIED_FRAMES, OTHER_FRAMES = 4, 2  # of the videos that are tried, two a second
+OF_FRAMES = "video_position_ids"  # its model reads frames apart (Gemma 4), so that they need not be equally many
 ROPE_NAMES = {"second_per_grids": "video_second_per_grid"}  # what Omni's count of positions calls a processor's field
 
 
@@ -57,8 +58,9 @@ class PromptFields:
     `tokens`: names of fields with a value for each token; `joins`: those of pictures and videos; `image_ids`, and
     `video_ids`: tokens that stand for a picture, or a video, once the processor has expanded it; `placeholder` and
     `video_placeholder`: what a chat template writes for one; `rope`: the model's `get_rope_index`, or None; `dtype`:
-    of the model's weights, for pixels. `video_form`: "native", or "frames" for videos shown as pictures;
-    `why_unmixed`: why no conversation may hold both pictures and native videos, or None.
+    of the model's weights, for pixels. `video_form`: "native", "frames" for videos shown as pictures, None without;
+    `why_unmixed`: why no conversation may hold both pictures and native videos, or None; `why_one_length`: why its
+    native videos need equally many frames, or None.
     """
 
     tokens: frozenset[str] = frozenset()
@@ -67,10 +69,11 @@ class PromptFields:
     placeholder: str = ""
     rope: Callable[..., Any] | None = None
     dtype: torch.dtype | None = None
-    video_form: str = "native"
+    video_form: str | None = "native"
     video_ids: frozenset[int] = frozenset()
     video_placeholder: str = ""
     why_unmixed: str | None = None
+    why_one_length: str | None = None
 
     def of_tokens(self, values: Values) -> dict[str, torch.Tensor]:
         """The fields with a value for each token that the model takes."""
@@ -79,6 +82,8 @@ class PromptFields:
     def of_pictures(self, values: Values) -> dict[str, torch.Tensor]:
         """The fields of pictures and videos that the model takes, pixels in its dtype; times stay as they are."""
         fields = {name: values[name] for name in self.joins if name in values}
+        if OF_FRAMES in fields:
+            fields |= {n: v.flatten(0, 1)[:, None] for n, v in fields.items() if self.joins[n].of_videos}
         return {n: v.to(self.dtype) if self.dtype and is_of_pixels(v) else v for n, v in fields.items()}
 
     def shown(self, chat: Chat) -> Chat:
@@ -90,11 +95,12 @@ def prompt_fields(
     processor: ProcessorMixin,
     model: PreTrainedModel | None = None,
     template: Mapping[str, Any] | None = None,
-    video_form: str = "native",
+    video_form: str | None = "native",
 ) -> PromptFields:
     """The fields of a processor for `model`, the bare VLM with its head; None: for an engine that processes itself.
 
-    `template` holds options of the chat template. Raises UsageError for a field that counts nothing known.
+    `template` holds options of the chat template; `video_form`: that of the run's videos, None without any, where a
+    processor's videos are not tried. Raises UsageError for a field that counts nothing known.
     """
     one, longer = (process(processor, [user_turn(text, 1)], template) for text in ("What?", "What is to be seen?"))
     two = tried(processor, [user_turn("What?", 2)], template)
@@ -120,10 +126,9 @@ def prompt_fields(
         fields = replace(
             fields,
             joins={name: replace(join, of_videos=True) for name, join in of_videos.items()} | joins,
-            video_ids=media_tokens(
-                processor, config, "video", process(processor, [user_turn("What?")], template), videos[0]
-            ),
+            video_ids=tokens_of_videos(processor, config, template, videos[0], fields.image_ids),
             why_unmixed=why_unmixed(processor, template, one, videos[0], joins),
+            why_one_length=why_one_length(processor, template),
         )
     return replace(
         fields,
@@ -149,9 +154,9 @@ def video_trials(
     its chat template drops it."""
     if why_no_native_videos(processor, template):
         return None
-    one = process(processor, [user_turn("What?", videos=1)], template)
-    two = tried(processor, [user_turn("What?", videos=2)], template)
-    return one, two, tried(processor, [user_turn("What?", videos=1)] * 2, template)
+    one = process(processor, [user_turn("What?", videos=[TRIED_FRAMES])], template)
+    two = tried(processor, [user_turn("What?", videos=[TRIED_FRAMES] * 2)], template)
+    return one, two, tried(processor, [user_turn("What?", videos=[TRIED_FRAMES])] * 2, template)
 
 
 def why_no_native_videos(processor: ProcessorMixin, template: Mapping[str, Any] | None = None) -> str | None:
@@ -160,7 +165,7 @@ def why_no_native_videos(processor: ProcessorMixin, template: Mapping[str, Any] 
     if getattr(processor, "video_processor", None) is None:
         return f"{name} has no processor of videos"
     try:
-        shown = process(processor, [user_turn("What?", videos=1)], template)
+        shown = process(processor, [user_turn("What?", videos=[TRIED_FRAMES])], template)
     except Exception as error:  # each processor refuses in its own way
         return f"{name} takes no video: {' '.join(str(error).split())[:120]}"
     without = process(processor, [user_turn("What?")], template)
@@ -178,7 +183,7 @@ def why_unmixed(
 ) -> str | None:
     """Why a conversation with a picture and a video is not made of both, or None; `joins` are those of pictures."""
     try:
-        both = process(processor, [user_turn("What?", 1, 1)], template)
+        both = process(processor, [user_turn("What?", 1, [TRIED_FRAMES])], template)
     except Exception as error:
         return f"{type(processor).__name__} takes no picture beside a video: {' '.join(str(error).split())[:120]}"
     shared = [name for name in joins.keys() & picture.keys() & video.keys() if is_of_pixels(picture[name])]
@@ -189,11 +194,26 @@ def why_unmixed(
     return None
 
 
-def user_turn(text: str, pictures: int = 0, videos: int = 0) -> Chat:
-    """A conversation of one question about some grey pictures and videos."""
+def why_one_length(processor: ProcessorMixin, template: Mapping[str, Any] | None) -> str | None:
+    """Why the videos of a conversation need equally many frames, or None where each is written as if alone."""
+    lengths = [TRIED_FRAMES, OTHER_FRAMES]
+    try:
+        both = process(processor, [user_turn("What?", videos=lengths)], template)
+    except Exception as error:
+        return f"{type(processor).__name__} stacks them: {' '.join(str(error).split())[:120]}"
+    alone = [process(processor, [user_turn("What?", videos=videos)], template) for videos in ([], *zip(lengths))]
+    none, *each = (Counter(made["input_ids"].flatten().tolist()) for made in alone)
+    together = Counter(both["input_ids"].flatten().tolist())
+    if together + none != each[0] + each[1]:
+        return f"{type(processor).__name__} writes one number of frames for all of them"
+    return None
+
+
+def user_turn(text: str, pictures: int = 0, videos: Sequence[int] = ()) -> Chat:
+    """A conversation of one question about some grey pictures, and videos of so many frames."""
     picture = {"type": "image", "image": Image.new("RGB", SIDES, (99, 99, 99))}
-    video = {"type": "video", "video": grey_video(TRIED_FRAMES, *SIDES, TRIED_SPAN)}
-    return [{"role": "user", "content": [*[picture] * pictures, *[video] * videos, {"type": "text", "text": text}]}]
+    shown = [{"type": "video", "video": grey_video(frames, *SIDES, frames / 2)} for frames in videos]
+    return [{"role": "user", "content": [*[picture] * pictures, *shown, {"type": "text", "text": text}]}]
 
 
 def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None = None) -> Values:
@@ -270,3 +290,13 @@ def media_tokens(processor: ProcessorMixin, config: Any, medium: str, fewer: Val
     few, many = (Counter(values["input_ids"].flatten().tolist()) for values in (fewer, more))
     added = {token for token, _ in (many - few).most_common(1)}
     return frozenset(next((found for named in (of_model, of_processor, added) if (found := named & many.keys())), ()))
+
+
+def tokens_of_videos(
+    processor: ProcessorMixin, config: Any, template: Mapping[str, Any] | None, video: Values, images: frozenset[int]
+) -> frozenset[int]:
+    """The tokens that stand for a `video` in its prompt: those of `images` where its frames are written with these."""
+    of_video = media_tokens(processor, config, "video", process(processor, [user_turn("What?")], template), video)
+    named = {getattr(config, name, None) for name in ("video_token_id", "video_token_index")}
+    named.add(getattr(processor, "video_token_id", None))
+    return of_video if named & of_video or not images & set(video["input_ids"].flatten().tolist()) else images

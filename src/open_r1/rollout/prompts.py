@@ -27,6 +27,7 @@ from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.video_files import load_videos
+from open_r1.data.video_inputs import pictures_shown, videos_in
 from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import row_errors
 from open_r1.rollout.device_copies import fields_to_device, to_device
@@ -181,11 +182,15 @@ class PromptLoader:
         return list(self.pool.map(self._with_media, *zip(*pairs, strict=True))) if pairs else []
 
     def request(self, example: Example, count: int, seed: int) -> Request:
-        """The request to an engine with its own processor, with one token for each image."""
-        chat = self.fields.shown(self._chat(example.record, example.own_pictures, example.videos, example.opening))
+        """The request to an engine with its own processor, with one token for each picture and video."""
+        own = self._chat(example.record, example.own_pictures, example.videos, example.opening)
+        chat = self.fields.shown(own)
         text = self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **self.template)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Request(example.record.where, ids, example.prompt.ids.tolist(), example.pictures, chat, count, seed)
+        expanded, where = example.prompt.ids.tolist(), example.record.where
+        return Request(
+            where, ids, expanded, list(pictures_shown(chat)), chat, count, seed, videos=list(videos_in(chat))
+        )
 
     def load(self, rows: list[RowNumber]) -> dict[Any, Example]:
         """Key -> Example of each unique row. Raises as `take` does."""
@@ -226,7 +231,7 @@ class PromptLoader:
         self.control_tokens.refuse([record])
         opening = self.opening(record, pictures) if self.opening else ()
         chat, shown = self._chat(record, pictures, videos, opening), [*pictures, *pictures_of_parts(opening)]
-        refuse_mixture(record, len(shown), len(videos), self.fields)
+        refuse_mixture(record, len(shown), videos, self.fields)
         expanded = self.fields.shown(chat)
         render = partial(processor.apply_chat_template, tokenize=False, **self.template)
         rendered = render(expanded)
@@ -270,9 +275,15 @@ def process_chat(
 
 def prompt_from_fields(values: Values, fields: PromptFields) -> Prompt:
     """A processor's output for a batch of one -> Prompt."""
-    types, images = fields.of_tokens(values), fields.of_pictures(values)
+    types, images = fields.of_tokens(values), in_one_row(fields.of_pictures(values), fields.joins)
     positions = rotary_positions(values["input_ids"], types | images, fields.rope)
     return Prompt(values["input_ids"][0], positions, {n: v[0] for n, v in types.items()}, images, fields.joins)
+
+
+def in_one_row(images: dict[str, torch.Tensor], joins: Mapping[str, Join]) -> dict[str, torch.Tensor]:
+    """The fields of a conversation's pictures and videos, of which SmolVLM's processor makes a row for each video."""
+    several = {name for name, value in images.items() if joins[name].by_rows and value.shape[joins[name].batch] > 1}
+    return {name: value.flatten(0, 1)[None] if name in several else value for name, value in images.items()}
 
 
 def rotary_positions(ids: torch.Tensor, values: Values, rope: Callable[..., Any] | None) -> torch.Tensor:

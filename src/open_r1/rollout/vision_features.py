@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.rollout.batching import merge_images, pictured_in_order
-from open_r1.rollout.processor_fields import Join, PromptFields, user_turn
+from open_r1.rollout.processor_fields import OTHER_FRAMES, TRIED_FRAMES, Join, PromptFields, user_turn
 from open_r1.rollout.prompts import Prompt, process_chat
 from open_r1.rollout.trajectory import ToolTurns
 
@@ -75,26 +75,27 @@ def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -
 
 def why_no_joining(backbone: PreTrainedModel, processor: ProcessorMixin, fields: PromptFields) -> str | None:
     """Why features of two prompts, each computed alone, are not those of both, or None; tried on a small picture, and
-    on a small video where the processor takes one."""
+    on small videos of two lengths where the processor takes one."""
     if not hasattr(backbone, "get_image_features"):
         return f"{type(backbone).__name__} has no features of pictures apart from its text"
-    turns = [user_turn("What?", 1), *([user_turn("What?", videos=1)] if fields.video_ids else [])]
+    tried = [[user_turn("What?", 1)] * 2]
+    if fields.video_ids:
+        tried.append([user_turn("What?", videos=[frames]) for frames in (TRIED_FRAMES, OTHER_FRAMES)])
+    unplaced = replace(fields, rope=None)
     reasons = (
-        why_not_joined(backbone, process_chat(processor, turn, replace(fields, rope=None), {})) for turn in turns
+        why_not_joined(backbone, [process_chat(processor, turn, unplaced, {}) for turn in pair]) for pair in tried
     )
     return next((reason for reason in reasons if reason), None)
 
 
-def why_not_joined(backbone: PreTrainedModel, prompt: Prompt) -> str | None:
-    """Why features of a prompt, joined with themselves, are not those of the prompt shown twice, or None."""
-    one = prompt.to(backbone.device)
+def why_not_joined(backbone: PreTrainedModel, prompts: Sequence[Prompt]) -> str | None:
+    """Why the features of prompts, each computed alone, are not those of all together, or None."""
+    shown = [prompt.to(backbone.device) for prompt in prompts]
     with torch.no_grad():
-        together = features_of(backbone, merge_images([one, one], packed=True), one.joins)
-        alone = features_of(backbone, one.images, one.joins)
+        together = features_of(backbone, merge_images(shown, packed=True), shown[0].joins)
+        alone = [features_of(backbone, prompt.images, prompt.joins) for prompt in shown]
     try:
-        pairs = zip(
-            tensors_in(kept_parts(together)), tensors_in(kept_parts(joined_parts([alone, alone]))), strict=True
-        )
+        pairs = zip(tensors_in(kept_parts(together)), tensors_in(kept_parts(joined_parts(alone))), strict=True)
         same = all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.02 * float(a.abs().max())) for a, b in pairs)
     except (RuntimeError, ValueError) as error:  # shapes that do not fit
         return f"features of two prompts do not join: {' '.join(str(error).split())[:100]}"

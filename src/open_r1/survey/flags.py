@@ -186,7 +186,10 @@ def settings_of_survey(
         chat_template_kwargs=given_kwargs(training.chat_template_kwargs),
         seed=training.seed,
         **{n: getattr(task, n) for n in ("max_pixels", "min_pixels", "max_anyres_num", "box_space", "fields")},
-        **{n: getattr(task, n) for n in ("video_fps", "video_max_frames", "video_max_pixels", "video_cache_gb")},
+        **{
+            n: getattr(task, n)
+            for n in ("video_fps", "video_max_frames", "video_max_pixels", "video_form", "video_cache_gb")
+        },
         backend=backend,
         batch_size=own.batch_size or BATCH_SIZES[backend],
         dtype=model.dtype or "auto",

@@ -38,6 +38,7 @@ class Recipe:
     video_fps: float | None = None
     video_max_frames: int | None = None
     video_max_pixels: int | None = None
+    video_form: str | None = None
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -99,6 +100,7 @@ VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "video_fps": ("frames a second", lambda value: type(value) in (int, float) and 0 < value < math.inf),
     "video_max_frames": ("an even number of frames", lambda value: _is_count(value) and value % FRAME_FACTOR == 0),
     "video_max_pixels": ("an area in pixels", _is_count),
+    "video_form": ("auto, native or frames", lambda value: value in ("auto", "native", "frames")),
 }
 
 

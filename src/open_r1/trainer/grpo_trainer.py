@@ -97,11 +97,12 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         callbacks: list[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
         toolbox: Toolbox | None = None,
+        video_form: str | None = "native",
     ):
         """`records` and `eval_records` are sequences of `Record`s; `annotate` adds to a record what rewards need.
 
         `instruction` is the task's prompt template with `{question}`; rewards are `rewards.trl_adapter.BatchReward`s;
-        `toolbox` answers the calls of completions, None without tools.
+        `toolbox` answers the calls of completions, None without tools; `video_form`: that of the rows' videos.
         """
         self.records, self.instruction = {"train": records, "eval": eval_records}, instruction
         self.box_space = task.box_space  # None where none is known, and no row asks for one
@@ -135,7 +136,7 @@ class VLMGRPOTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, LogP
         complete_fused_heads(self)
         if self.aux_loss_enabled:
             refuse_parts_of_router_loss(self.router_aux_loss_coef, args.tokens_per_forward)
-        self.fields = prompt_fields(processor, bare_model(self.model), template)
+        self.fields = prompt_fields(processor, bare_model(self.model), template, video_form)
         self.black_pixels = pixels_of_color(processor, self.fields) if rewards_looking(args) else {}
         self.optimizations = optimizations_of(self, bare_model(self.model))
         if self.optimizations["shared_prefix"]:

@@ -98,7 +98,8 @@ def noise_now(trainer: RolloutTrainer) -> int:
 def shown_pixels(trainer: RolloutTrainer, example: Example) -> float:
     """The largest area that the processor leaves of a picture: its limit, else what it made of this row's, in the
     mean."""
-    made = sum(value.numel() for value in example.prompt.images.values() if value.is_floating_point())
+    fields, joins = example.prompt.images, example.prompt.joins
+    made = sum(v.numel() for n, v in fields.items() if v.is_floating_point() and not joins[n].of_videos)
     return pixel_limits(trainer.processing_class)[1] or made / 3 / len(example.pictures)
 
 

@@ -1,5 +1,7 @@
 """Prints a table before training: rows, model, batch, rewards, planned memory and optimizations."""
 
+from collections.abc import Sequence
+
 import torch
 from peft import PeftModel
 from rich.console import Console
@@ -9,6 +11,7 @@ from transformers.training_args import OptimizerNames
 
 from open_r1.data.geometry.conventions import CONVENTIONS
 from open_r1.data.prompt_tokens import prompt_tokens
+from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
 from open_r1.models.flash_kernel import why_no_flash
 from open_r1.models.quantization import base_of, base_text, stored_bytes, weight_count
@@ -42,7 +45,8 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
     prompts = args.generation_batch_size // args.num_generations
     left_out = len(records) % prompts
     sample = [records[i] for i in range(0, len(records), max(1, len(records) // SAMPLED_ROWS))][:SAMPLED_ROWS]
-    tokens = [prompt_tokens(record, trainer.processing_class, trainer.instruction) for record in sample]
+    shown = {"frames": trainer.loader.frames, "video_form": trainer.fields.video_form or "native"}
+    tokens = [prompt_tokens(record, trainer.processing_class, trainer.instruction, **shown) for record in sample]
     kind = trainer.model.config.model_type
     evaluated = len(trainer.records["eval"] or ())
     return {
@@ -50,7 +54,7 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
         + (f" and {evaluated:,} for evaluation" if evaluated else "")
         + rows_text(args.row_sampling, left_out, prompts),
         "images per row": value_range([len(record.images) for record in sample]),
-        **({"videos per row": value_range(videos)} if any(videos := [len(row.videos) for row in sample]) else {}),
+        **videos_text(trainer, sample),
         "prompt": shorten(trainer.instruction, 200),
         "model": f"{kind}, {trainer.model.config._name_or_path}{base_text(trainer.model)}",
         "family": f"{'listed' if kind in CONVENTIONS else 'unlisted: rules decide what acts'}; boxes in "
@@ -68,6 +72,16 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
         "packed attention": attention_text(trainer),
         "computed once": "\n".join(trainer.optimizations.lines()),
     }
+
+
+def videos_text(trainer: VLMGRPOTrainer, sample: Sequence[Record]) -> dict[str, str]:
+    """The line of videos; none where no row has one."""
+    form, frames = trainer.fields.video_form, trainer.loader.frames
+    if form is None or not any(record.videos for record in sample):
+        return {}
+    shown = "by the model's own processor" if form == "native" else "as frames, each a picture behind its time"
+    limits = f"{frames.fps:g} frames a second, at most {frames.max_frames} of {frames.max_pixels:,} pixels"
+    return {"videos per row": f"{value_range([len(record.videos) for record in sample])}, shown {shown}; {limits}"}
 
 
 def attention_text(trainer: VLMGRPOTrainer) -> str:

@@ -32,6 +32,7 @@ from open_r1.rewards.places import place_check
 from open_r1.rewards.registry import BY_METHOD
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
 from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
+from open_r1.rollout.video_form import VideoRows
 from open_r1.tasks.find import find_task
 from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.checkpointing.select import Resume, plan_resume
@@ -123,13 +124,14 @@ def make_grpo_trainer(
     frame = frame_of_run(processor, task, training, model_args)
     refuse_unknown_space(toolbox, frame)
     check = place_check(frame.missing) if BY_METHOD & {reward.name for reward in rewards} else no_problems
+    videos = VideoRows.of_run(task.video_form, processor, frame.family, training.chat_template_kwargs)
     limits = less_listing(row_limits(task, training, model_args), toolbox, processor)
     for rows in (records, eval_records or ()):
         template = training.chat_template_kwargs
-        refuse_unusable_prompts(
-            rows, processor, instruction, limits, template=template, check=check, frames=frame_sampling(task)
-        )
-    refuse_unknown_to_vllm(training, model_args)
+        options = {"template": template, "frames": frame_sampling(task), "video_form": videos.form or "native"}
+        refuse_unusable_prompts(rows, processor, instruction, limits, check=videos.beside(check), **options)
+    task.video_form = videos.shown or task.video_form  # which checkpoints record
+    refuse_unknown_to_vllm(training, model_args, videos.shown)
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)
@@ -146,6 +148,7 @@ def make_grpo_trainer(
         callbacks=[Curves(training.output_dir)],
         peft_config=lora_config(model_args, model, vision_parts(model)),
         toolbox=toolbox,
+        video_form=videos.shown,
     )
     if not training.disable_tqdm:
         trainer.remove_callback(ProgressCallback)

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import get_worker_info
 from transformers import ProcessorMixin
 
 from open_r1.data.chat import messages, with_images, with_videos
 from open_r1.data.control_tokens import ControlTokens, control_tokens, plain_twin
+from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.video_files import load_videos
@@ -55,8 +58,8 @@ class Collator:
 
     Images are opened here, so in the data loader's workers if there are any. Rows are never truncated. `fields`: how
     the model takes what the processor makes. `toolbox`: the tools whose list stands in each prompt; `frames`: how
-    videos are sampled. Raises DataError for rows that cannot be read or hold control tokens, RowFailed for every other
-    error.
+    videos are sampled; `video_form`: that of the run; `frame_cache`: what keeps frames on disk. Raises DataError for
+    rows that cannot be read or hold control tokens, RowFailed for every other error.
     """
 
     records: Sequence[Record]
@@ -67,6 +70,8 @@ class Collator:
     fields: PromptFields | None = None
     toolbox: Toolbox | None = None
     frames: FrameSampling = field(default_factory=FrameSampling)
+    video_form: str | None = "native"
+    frame_cache: FrameCache | None = None
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         batch = [self.record(row["row"]) for row in rows]
@@ -81,31 +86,48 @@ class Collator:
     def inputs(self, batch: Sequence[Record]) -> dict[str, torch.Tensor]:
         """Inputs (B, T) with `labels` of B records."""
         pictures = load_images(batch, workers=self.image_workers)
-        videos = load_videos(batch, self.frames, workers=self.image_workers)
+        decoders = self.image_workers if get_worker_info() is None else 1  # workers of a data loader are as many
+        videos = load_videos(batch, self.frames, workers=decoders, cache=self.frame_cache)
         pieces = []
         for record, row_pictures, row_videos in zip(batch, pictures, videos, strict=True):
             with row_errors([record.where], "conversation"):
-                refuse_mixture(record, len(row_pictures), len(row_videos), self.known_fields)
+                refuse_mixture(record, len(row_pictures), row_videos, self.known_fields)
                 pieces.append(self.pieces(record, row_pictures, row_videos))
         texts = ["".join(piece.text for piece in row) for row in pieces]
-        inputs = self.processor(
-            text=texts,
-            **media_of([[part for piece in row for part in piece.media] for row in pieces]),
-            padding=True,
-            padding_side="right",
-            add_special_tokens=False,  # the chat template wrote them
-            return_tensors="pt",
-        )
+        inputs = self.processed(texts, [[part for piece in row for part in piece.media] for row in pieces])
         for record, ids, text, shown, films in zip(batch, inputs["input_ids"], texts, pictures, videos, strict=True):
             refuse_missing_media(record, ids, len(shown), self.known_fields, text, films)
-        tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        inputs_taken = tokens | self.known_fields.of_tokens(inputs) | self.known_fields.of_pictures(inputs)
-        return {**inputs_taken, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
+        return {**inputs, "labels": self.labels(inputs["input_ids"], inputs["attention_mask"], pieces)}
+
+    def processed(
+        self, texts: Sequence[str], media: Sequence[Sequence[Image.Image | VideoFrames]]
+    ) -> dict[str, torch.Tensor]:
+        """What the model takes of what the processor makes of conversations, padded on the right.
+
+        Those with videos are processed one by one: several processors stack the videos of a call, or write the number
+        of frames of the longest into each text.
+        """
+        options = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+        options["add_special_tokens"] = False  # the chat template wrote them
+        fields, kept = self.known_fields, ("input_ids", "attention_mask")
+        if not any(isinstance(part, VideoFrames) for row in media for part in row):
+            inputs = self.processor(text=list(texts), **media_of(media), **options)
+            return {name: inputs[name] for name in kept} | fields.of_tokens(inputs) | fields.of_pictures(inputs)
+        rows = [
+            self.processor(text=[text], **media_of([row]), **options) for text, row in zip(texts, media, strict=True)
+        ]
+        prompts = [prompt_from_fields(row, replace(fields, rope=None)) for row in rows]
+        ends = {"input_ids": self.processor.tokenizer.pad_token_id}
+        padded = {
+            name: pad_sequence([row[name][0] for row in rows], batch_first=True, padding_value=ends.get(name, 0))
+            for name in (*kept, *prompts[0].types)
+        }
+        return padded | merge_images(prompts, packed=False)
 
     @cached_property
     def known_fields(self) -> PromptFields:
         """The given fields, else those of the processor alone."""
-        return self.fields or prompt_fields(self.processor)
+        return self.fields or prompt_fields(self.processor, video_form=self.video_form)
 
     @cached_property
     def control_tokens(self) -> ControlTokens:

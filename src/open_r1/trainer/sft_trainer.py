@@ -13,7 +13,7 @@ from open_r1.config.batches import refuse_dropped_rows
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.config.training_arguments import SFTArguments
-from open_r1.config.video_flags import frame_sampling, refuse_no_videos
+from open_r1.config.video_flags import frame_cache, frame_sampling, refuse_no_videos
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.prompt_length import refuse_unusable_prompts
@@ -26,6 +26,7 @@ from open_r1.models.quantization import trained_weights, unround_adapters
 from open_r1.rewards.places import place_check
 from open_r1.rollout.annotation import annotator
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
+from open_r1.rollout.video_form import VideoRows
 from open_r1.tasks.find import find_task
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.checkpointing.select import plan_resume
@@ -73,7 +74,7 @@ class VLMSFTTrainer(NonfiniteGuard, LifecycleHooks, Resumable, HubUploads, SFTTr
         unround_adapters(self.model, given)
         self.add_callback(WeightUpdates(self))
         complete_fused_heads(self)
-        fields = prompt_fields(collator.processor, bare_model(self.model))
+        fields = prompt_fields(collator.processor, bare_model(self.model), video_form=collator.video_form)
         collator = self.data_collator = replace(collator, fields=replace(fields, rope=None))
         run_vision_on_all_ranks(self, fields)
         args.padding_free = padding_free
@@ -125,14 +126,27 @@ def make_sft_trainer(
     toolbox = listed_tools(training, processor)
     limits = less_listing(row_limits(data, training, model_args), toolbox, processor)
     answer = lambda record: target_completion(annotate(record))  # noqa: E731
-    places = place_check(frame.missing)
-    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=places, frames=frame_sampling(data))
+    videos = VideoRows.of_run(data.video_form, processor, frame.family)
+    options = {"frames": frame_sampling(data), "video_form": videos.form or "native"}
+    check = videos.beside(place_check(frame.missing))
+    refuse_unusable_prompts(records, processor, instruction, limits, answer, check=check, **options)
+    data.video_form = videos.shown or data.video_form  # which checkpoints record
     model = load_model(model_args, training)
     if data.freeze_vision_modules:
         freeze_vision(model)
     return VLMSFTTrainer(
         model=model,
-        collator=Collator(records, processor, instruction, annotate, data.image_workers, toolbox=toolbox),
+        collator=Collator(
+            records,
+            processor,
+            instruction,
+            annotate,
+            data.image_workers,
+            toolbox=toolbox,
+            frames=frame_sampling(data),
+            video_form=videos.shown,
+            frame_cache=frame_cache(data),
+        ),
         args=training,
         callbacks=[Curves(training.output_dir)],
         peft_config=lora_config(model_args, model, vision_parts(model)),

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.errors import RunEnded
+from open_r1.errors import RunEnded, UsageError
 from open_r1.models.lora import adapter_config
 from open_r1.models.model_parts import bare_model
 from open_r1.rollout.batching import groups_of
@@ -51,7 +51,7 @@ class VLLMRollouts:
         alone = self.args.vllm_lora_sync == "adapter"
         adapter = PolicyAdapter(trainer.model, gather) if alone else None
         weights = partial(policy_weights, trainer.model, gather, merged=not alone)
-        start = engine_class(self.args.vllm_mode)
+        start = engine_class(self.args.vllm_mode, trainer.loader.fields.video_form == "native")
         self.engine = self.call_engine(
             lambda: start(bare_model(trainer.model), trainer.processing_class, self.args, rank, weights, adapter)
         )
@@ -196,19 +196,25 @@ def engine_errors(call: Callable[[], _Value]) -> _Value:
         raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
 
 
-def engine_class(mode: str) -> Callable[..., Any]:
-    """The engine of `--vllm_mode`. Its module alone is imported, which takes seconds."""
+def engine_class(mode: str, videos: bool = False) -> Callable[..., Any]:
+    """The engine of `--vllm_mode`; `videos`: prompts hold some. Its module alone is imported, which takes seconds."""
     if mode == "server":
         from open_r1.rollout.vllm.server_client import ServerEngine
 
         return ServerEngine
     from open_r1.rollout.vllm.colocate import ColocatedEngine
 
-    return ColocatedEngine
+    return partial(ColocatedEngine, videos=videos)
 
 
-def refuse_unknown_to_vllm(training: GRPOArguments, model: VLMConfig) -> None:
-    """Raises UsageError for a model or adapter that an engine would not know; a server answers for its own model."""
+def refuse_unknown_to_vllm(training: GRPOArguments, model: VLMConfig, video_form: str | None = None) -> None:
+    """Raises UsageError for a model or adapter that an engine would not know, and for videos that it would not get; a
+    server answers for its own model."""
+    if training.use_vllm and training.vllm_mode == "server" and video_form == "native":
+        raise UsageError(
+            "--vllm_mode: got server and rows with videos, but a request over HTTP brings no times of their frames; "
+            "add --vllm_mode colocate or --video_form frames"
+        )
     name, revision = model.model_name_or_path, model.model_revision
     alone = training.use_vllm and training.vllm_lora_sync == "adapter"
     if adapter := adapter_config(name, revision) if training.use_vllm else None:

@@ -6,12 +6,23 @@ files beside this one hold them by kin, `table.py` names them all.
 
 from helpers.families.folders import save
 from helpers.families.parts import BOS, EOS, IMAGE, PAD, SIDE, TEXT, VOCABULARY
-from helpers.families.prompts import GROUPS, chat, completions, fields_of, group_prompts, prompt, rules_of, scored
+from helpers.families.prompts import (
+    CLIP_GROUPS,
+    GROUPS,
+    chat,
+    completions,
+    fields_of,
+    group_prompts,
+    prompt,
+    rules_of,
+    scored,
+)
 from helpers.families.table import PROCESSORS
 from helpers.families.tiny import FAMILIES, NAMES, config_of, processor_of, ready, tiny
 
 __all__ = [
     "BOS",
+    "CLIP_GROUPS",
     "EOS",
     "FAMILIES",
     "GROUPS",

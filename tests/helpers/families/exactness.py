@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -40,7 +41,7 @@ def gradients(model: PreTrainedModel, scores: Scores) -> dict[str, torch.Tensor]
     return take_gradients(model)
 
 
-def passed(model: PreTrainedModel, shared: bool, groups: Sequence[tuple[int, int, int]] = GROUPS) -> Pass:
+def passed(model: PreTrainedModel, shared: bool, groups: Sequence[tuple[Any, ...]] = GROUPS) -> Pass:
     """A forward and a backward pass over the groups."""
     prompts = group_prompts(model, groups)
     scores = scored(model, prompts, completions(len(prompts)), LENGTHS[: len(prompts)], shared)
@@ -63,17 +64,17 @@ def difference(one: Pass, other: Pass) -> Difference:
 
 
 @torch.no_grad()
-def logps_alone(model: PreTrainedModel) -> torch.Tensor:
-    """Log-probs (rows, tokens) of the completions of `GROUPS` by the model's own forward pass of each row alone, from
-    what its processor returned; 0 at padding."""
+def logps_alone(model: PreTrainedModel, groups: Sequence[tuple[Any, ...]] = GROUPS) -> torch.Tensor:
+    """Log-probs (rows, tokens) of the completions of the groups by the model's own forward pass of each row alone,
+    from what its processor returned; 0 at padding."""
     sets = [
         fields
-        for seed, (images, text, rows) in enumerate(GROUPS)
-        for fields in [prompt(model, images, text, seed)] * rows
+        for seed, (images, *videos, text, rows) in enumerate(groups)
+        for fields in [prompt(model, images, text, seed, *videos)] * rows
     ]
     completion_ids = completions(len(sets))
     logps = torch.zeros(completion_ids.shape)
-    for row, (fields, length) in enumerate(zip(sets, LENGTHS, strict=True)):
+    for row, (fields, length) in enumerate(zip(sets, LENGTHS[: len(sets)], strict=True)):
         said, width = completion_ids[row, :length], fields["input_ids"].shape[1]
         longer = {
             name: torch.nn.functional.pad(value, (0, length))

@@ -25,11 +25,10 @@ def glm(kind: str, vision_type: dict[str, str] | None = None, **more: Any) -> Bu
     )
     of_46 = kind == "glm46v"
     images = (hf.Glm46VImageProcessor if of_46 else hf.Glm4vImageProcessor)(size=BY_AREA)
-    videos = (hf.Glm46VVideoProcessor if of_46 else hf.Glm4vVideoProcessor)()
+    videos = (hf.Glm46VVideoProcessor if of_46 else hf.Glm4vVideoProcessor)(size=BY_AREA)
     processor = hf.Glm46VProcessor if of_46 else hf.Glm4vProcessor
-    return model, processor(
-        images, words, videos, chat_template=template("<|begin_of_image|><|image|><|end_of_image|>")
-    )
+    tags = ("<|begin_of_image|><|image|><|end_of_image|>", "<|begin_of_video|><|video|><|end_of_video|>")
+    return model, processor(images, words, videos, chat_template=template(*tags))
 
 
 def ernie4_5_vl_moe() -> Built:
@@ -53,12 +52,12 @@ def ernie4_5_vl_moe() -> Built:
         **ids(words, image_start_token_id="<|IMAGE_START|>", image_end_token_id="<|IMAGE_END|>"),
         **ids(words, video_start_token_id="<|VIDEO_START|>", video_end_token_id="<|VIDEO_END|>"),
     )
-    tag = "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>"
+    tags = [f"<|{medium}_START|><|{medium}_PLACEHOLDER|><|{medium}_END|>" for medium in ("IMAGE", "VIDEO")]
     images, videos = (
         hf.Ernie4_5_VLMoeImageProcessor(size=BY_AREA),
-        hf.Ernie4_5_VLMoeVideoProcessor(draw_on_frames=False),
+        hf.Ernie4_5_VLMoeVideoProcessor(size=BY_AREA, draw_on_frames=False),
     )
-    return model, hf.Ernie4_5_VLMoeProcessor(images, words, videos, chat_template=template(tag))
+    return model, hf.Ernie4_5_VLMoeProcessor(images, words, videos, chat_template=template(*tags))
 
 
 def hunyuan_vl() -> Built:

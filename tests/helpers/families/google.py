@@ -60,9 +60,9 @@ def gemma4(bidirectional: str | None = None, **more: Any) -> Built:
         **ids(words, eoa_token_index="<audio|>"),
     )
     images = hf.Gemma4ImageProcessor(pooling_kernel_size=2, max_soft_tokens=70)
-    sound, videos = hf.Gemma4AudioFeatureExtractor(), hf.Gemma4VideoProcessor()
+    sound, videos = hf.Gemma4AudioFeatureExtractor(), hf.Gemma4VideoProcessor(pooling_kernel_size=2)
     return model, hf.Gemma4Processor(
-        sound, images, words, videos, chat_template=template("<|image|>"), image_seq_length=70
+        sound, images, words, videos, chat_template=template("<|image|>", "<|video|>"), image_seq_length=70
     )
 
 
@@ -78,9 +78,9 @@ def gemma4_unified() -> Built:
         **ids(words, eoa_token_index="<audio|>"),
     )
     images = hf.Gemma4UnifiedImageProcessor(pooling_kernel_size=2, max_soft_tokens=70)
-    sound, videos = hf.Gemma4UnifiedAudioFeatureExtractor(), hf.Gemma4UnifiedVideoProcessor()
+    sound, videos = hf.Gemma4UnifiedAudioFeatureExtractor(), hf.Gemma4UnifiedVideoProcessor(pooling_kernel_size=2)
     return model, hf.Gemma4UnifiedProcessor(
-        sound, images, words, videos, chat_template=template("<|image|>"), image_seq_length=70
+        sound, images, words, videos, chat_template=template("<|image|>", "<|video|>"), image_seq_length=70
     )
 
 

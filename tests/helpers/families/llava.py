@@ -52,10 +52,10 @@ def llava_onevision() -> Built:
     return model, hf.LlavaOnevisionProcessor(
         images,
         words,
-        hf.LlavaOnevisionVideoProcessor(),
+        hf.LlavaOnevisionVideoProcessor(size=SQUARE),
         num_image_tokens=4,
         vision_feature_select_strategy="full",
-        chat_template=template("<image>"),
+        chat_template=template("<image>", "<video>"),
     )
 
 

@@ -54,7 +54,7 @@ def kimi_k25() -> Built:
         video_token="<|kimi_k25_video_placeholder|>",
     )
     groups = {"n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "head_dim": 8}
-    eyes = {"patch_size": 14, "pos_emb_height": 8, "pos_emb_width": 8, "pos_emb_time": 2}
+    eyes = {"patch_size": 14, "pos_emb_height": 8, "pos_emb_width": 8, "pos_emb_time": 4}
     model = config(
         "kimi_k25",
         text(model_type="deepseek_v3", **{**LATENT, **groups}),
@@ -65,8 +65,9 @@ def kimi_k25() -> Built:
     )
     images, videos = hf.Kimi_K25ImageProcessor(size={"max_height": 8, "max_width": 8}, max_patches=64), None
     tag = "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>"
-    videos = hf.Kimi_K25VideoProcessor()
-    return model, hf.Kimi_K25Processor(images, words, videos, chat_template=template(tag))
+    videos = hf.Kimi_K25VideoProcessor(size={"max_height": 8, "max_width": 8}, max_patches=64)
+    tags = template(tag, "<|kimi_k25_video_placeholder|>")
+    return model, hf.Kimi_K25Processor(images, words, videos, chat_template=tags)
 
 
 MISTRAL = {

@@ -42,9 +42,11 @@ def ids(words: PreTrainedTokenizerFast, **tokens: str) -> dict[str, int]:
     return {field: words.convert_tokens_to_ids(token) for field, token in tokens.items()}
 
 
-def template(image: str) -> str:
-    """A chat template that writes `image` where a message has a picture."""
+def template(image: str, video: str = "") -> str:
+    """A chat template that writes `image` where a message has a picture, and `video` where it has a video; without
+    one it leaves videos out."""
     shown = f"{{% if part['type'] == 'image' %}}{image}"
+    shown += f"{{% elif part['type'] == 'video' %}}{video}" if video else ""
     said = "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     parts = f"{{% for part in m['content'] %}}{shown}{said}{{% endfor %}}"
     content = f"{{% if m['content'] is string %}}{{{{ m['content'] }}}}{{% else %}}{parts}{{% endif %}}"

@@ -1,14 +1,18 @@
-"""Prompts for tests: conversations with synthetic pictures of differing sizes, through a family's own processor."""
+"""Prompts for tests: conversations with synthetic pictures and videos of differing sizes, through a family's own
+processor."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
 from helpers.families.parts import TEXT, VOCABULARY
 from helpers.families.tiny import processor_of
+from open_r1.data.video_inputs import video_options, with_pixels
+from open_r1.data.videos import VideoFrames
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.trainer.forward.log_probs import Scores, score
@@ -18,6 +22,9 @@ SIZES = [(56, 56), (112, 56), (56, 84), (80, 100), (48, 112), (130, 70)]  # (wid
 WORDS = [chr(code) for code in range(ord("!"), ord("~") + 1) if chr(code) not in "<>"]  # a token each
 # prompts as (images, text tokens, completions); G = 1, text only, several images, and one-token completions
 GROUPS = [(1, 9, 3), (0, 7, 2), (2, 12, 1), (1, 20, 2)]
+CLIP_SIZES = [(56, 56), (84, 56), (48, 100)]  # (width, height) of frames
+# prompts as (pictures, frames of each video, text tokens, completions): beside a picture, none, of two lengths, alone
+CLIP_GROUPS = [(1, (4,), 12, 3), (0, (), 7, 2), (0, (3, 6), 14, 1), (0, (2,), 20, 2)]
 
 
 def drawn(options: Sequence[Any], count: int, random: torch.Generator) -> list[Any]:
@@ -41,28 +48,42 @@ def pictures(count: int, random: torch.Generator) -> list[Image.Image]:
     return [picture(size, random) for size in drawn(SIZES, count, random)]
 
 
-def chat(images: int, text: int, seed: int) -> list[dict[str, Any]]:
-    """A conversation of one turn: `images` pictures, and `text` characters before, between and after them."""
-    if text <= images:
-        raise ValueError(f"{images} images need {images + 1} text tokens or more around them, not {text}")
+def clips(lengths: Sequence[int], random: torch.Generator) -> list[VideoFrames]:
+    """Videos of so many frames, of different sizes and rates."""
+    made = []
+    for number, (length, size) in enumerate(zip(lengths, drawn(CLIP_SIZES, len(lengths), random), strict=True)):
+        frames = torch.stack([torch.from_numpy(np.array(picture(size, random))) for _ in range(length)])
+        apart = (0.5, 0.3, 1.0)[(length + number) % 3]
+        made.append(VideoFrames(frames.numpy(), tuple(apart * i for i in range(length)), apart * length))
+    return made
+
+
+def chat(images: int, text: int, seed: int, videos: Sequence[int] = ()) -> list[dict[str, Any]]:
+    """A conversation of one turn: `images` pictures, then `videos` of so many frames, and `text` characters before,
+    between and after them."""
+    if text <= images + len(videos):
+        raise ValueError(f"{images} images and {len(videos)} videos need more text tokens around them than {text}")
     random = torch.Generator().manual_seed(seed)
-    shown = pictures(images, random)
+    shown = [*pictures(images, random), *clips(videos, random)]
     words = "".join(WORDS[i] for i in torch.randint(len(WORDS), (text,), generator=random).tolist())
     return [{"role": "user", "content": list(interleaved(words, shown, random))}]
 
 
-def interleaved(words: str, shown: Sequence[Image.Image], random: torch.Generator) -> Iterator[dict[str, Any]]:
-    """The pictures in order, with at least one character before, between and after them."""
+def interleaved(
+    words: str, shown: Sequence[Image.Image | VideoFrames], random: torch.Generator
+) -> Iterator[dict[str, Any]]:
+    """The pictures and videos in order, with at least one character before, between and after them."""
     cuts = sorted((torch.randperm(len(words) - 1, generator=random)[: len(shown)] + 1).tolist())
     for each, start, end in zip(shown, [0, *cuts], cuts, strict=False):
         yield {"type": "text", "text": words[start:end]}
-        yield {"type": "image", "image": each}
+        medium = "video" if isinstance(each, VideoFrames) else "image"
+        yield {"type": medium, medium: each}
     yield {"type": "text", "text": words[cuts[-1] if cuts else 0 :]}
 
 
-def prompt(model: PreTrainedModel, images: int, text: int, seed: int) -> Batch:
-    """The fields of one conversation with `images` pictures and `text` characters around them."""
-    return fields_of(model, chat(images, text, seed))
+def prompt(model: PreTrainedModel, images: int, text: int, seed: int, videos: Sequence[int] = ()) -> Batch:
+    """The fields of one conversation with `images` pictures and `videos`, and `text` characters around them."""
+    return fields_of(model, chat(images, text, seed, videos))
 
 
 def fields_of(model: PreTrainedModel, conversation: list[dict[str, Any]]) -> Batch:
@@ -74,7 +95,8 @@ def fields_of(model: PreTrainedModel, conversation: list[dict[str, Any]]) -> Bat
     """
     processor = processor_of(model.config.name_or_path)
     options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
-    fields = dict(processor.apply_chat_template([conversation], **options))
+    options["processor_kwargs"] = video_options([conversation])
+    fields = dict(processor.apply_chat_template([with_pixels(conversation)], **options))
     fields = {name: value for name, value in fields.items() if torch.is_tensor(value) and name != "attention_mask"}
     return {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in fields.items()}
 
@@ -84,13 +106,13 @@ def rules_of(model: PreTrainedModel) -> PromptFields:
     return prompt_fields(processor_of(model.config.name_or_path), model)
 
 
-def group_prompts(model: PreTrainedModel, groups: Sequence[tuple[int, int, int]] = GROUPS) -> list[Prompt]:
-    """A `Prompt` for each row of the groups, the same object within a group."""
+def group_prompts(model: PreTrainedModel, groups: Sequence[tuple[Any, ...]] = GROUPS) -> list[Prompt]:
+    """A `Prompt` for each row of the groups, as in GROUPS or in CLIP_GROUPS; the same object within a group."""
     fields = rules_of(model)
     return [
         row
-        for seed, (images, text, rows) in enumerate(groups)
-        for row in [prompt_from_fields(prompt(model, images, text, seed), fields)] * rows
+        for seed, (images, *videos, text, rows) in enumerate(groups)
+        for row in [prompt_from_fields(prompt(model, images, text, seed, *videos), fields)] * rows
     ]
 
 

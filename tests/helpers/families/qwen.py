@@ -7,7 +7,7 @@ from transformers import ProcessorMixin
 
 from helpers.families.parts import BY_AREA, Built, Fields, config, experts, ids, rope, template, text, tokenizer
 
-TAG = "<|vision_start|><|image_pad|><|vision_end|>"
+TAG, VIDEO_TAG = ("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>")
 EYES = {"depth": 2, "num_heads": 2, "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2}
 WIDE = {**EYES, "hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 64}
 WINDOWS = {**WIDE, "window_size": 56, "fullatt_block_indexes": [1]}  # the first block sees windows, the second all
@@ -44,7 +44,8 @@ def tokens() -> dict[str, int]:
 
 def processor(kind: type[ProcessorMixin], video: type, patch: int = 14) -> ProcessorMixin:
     images = hf.Qwen2VLImageProcessor(size=BY_AREA, patch_size=patch)
-    return kind(images, words(), video(patch_size=patch), chat_template=template(TAG))
+    tags = template(TAG, VIDEO_TAG if patch == 14 else "<|video_pad|>")  # the processor of Qwen3-VL frames each grid
+    return kind(images, words(), video(patch_size=patch, size=BY_AREA), chat_template=tags)
 
 
 def qwen2_vl() -> Built:
@@ -107,9 +108,9 @@ def qwen2_5_omni_thinker() -> Built:
             vision_end_token_id="<|vision_end|>",
         ),
     )
-    images, videos = hf.Qwen2VLImageProcessor(size=BY_AREA), hf.Qwen2VLVideoProcessor()
+    images, videos = hf.Qwen2VLImageProcessor(size=BY_AREA), hf.Qwen2VLVideoProcessor(size=BY_AREA)
     sound = hf.WhisperFeatureExtractor()
-    return model, hf.Qwen2_5OmniProcessor(images, videos, sound, words(), chat_template=template(TAG))
+    return model, hf.Qwen2_5OmniProcessor(images, videos, sound, words(), chat_template=template(TAG, VIDEO_TAG))
 
 
 def exaone4_5() -> Built:
@@ -124,8 +125,9 @@ def video_llama_3() -> Built:
 
     model = config("video_llama_3", text(model_type="qwen2"), vision(), **tokens())
     images = hf.VideoLlama3ImageProcessor(size=BY_AREA, merge_size=2)
-    videos = hf.VideoLlama3VideoProcessor()
-    return model, hf.VideoLlama3Processor(images, words(), videos, chat_template=template("<|image_pad|>"))
+    videos = hf.VideoLlama3VideoProcessor(size=BY_AREA)
+    tags = template("<|image_pad|>", "<|video_pad|>")
+    return model, hf.VideoLlama3Processor(images, words(), videos, chat_template=tags)
 
 
 QWEN = {

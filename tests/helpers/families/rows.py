@@ -3,6 +3,7 @@
 Families that are refused, and what falls back, stand here with words of the reason.
 """
 
+from helpers.families.prompts import CLIP_GROUPS
 from helpers.families.table import BUILDERS
 
 REFUSED = {  # before a model is loaded
@@ -24,6 +25,52 @@ NO_ROUTER_LOSS = {  # TRL's balancing loss of experts needs what these have not
 NOT_BUILT = {"deepseek_ocr2", "deepseek_vl_hybrid", "minimax_m3_vl", "muse_glimmer", "step3p7"}
 TRAINED = [name for name in BUILDERS if name not in REFUSED]
 PACKED = [name for name in TRAINED if name not in ROW_BY_ROW]
+NATIVE_VIDEOS = [  # families whose own processor and chat template take videos; the others show frames as pictures
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen2_5_omni_thinker",
+    "exaone4_5",
+    "video_llama_3",
+    "gemma4",
+    "gemma4_kvshare",
+    "gemma4_vision",
+    "gemma4_cap",
+    "gemma4_moe",
+    "gemma4_unified",
+    "llava_onevision",
+    "glm4v",
+    "glm4v_moe",
+    "glm46v",
+    "ernie4_5_vl_moe",
+    "internvl",
+    "smolvlm",
+    "minicpmv4_6",
+    "minicpmv4_6_qwen3",
+]
+BROKEN_VIDEOS = {"kimi_k25", "qwen4_exp"}  # taken by the processor, refused: the model itself fails on them
+UNMIXED = {"smolvlm": "drops the picture"}  # no picture beside a native video
+ONE_LENGTH = {  # the native videos of a row need equally many frames
+    "internvl": "stacks",
+    "llava_onevision": "stacks",
+    "smolvlm": "writes one number of frames",
+    "minicpmv4_6": "stacks",
+    "minicpmv4_6_qwen3": "stacks",
+    **dict.fromkeys([name for name in BUILDERS if name.startswith("gemma4")], "stacks"),
+}
+
+
+def clip_groups(name: str) -> list[tuple[int, tuple[int, ...], int, int]]:
+    """CLIP_GROUPS as a family takes them: without a picture beside a video, or two lengths in a row."""
+    groups = CLIP_GROUPS
+    if name in UNMIXED:
+        groups = [(0, (4,), 12, 2), *groups[1:], (1, (), 9, 1)]
+    return [(n, (3, 3) if name in ONE_LENGTH and videos == (3, 6) else videos, *more) for n, videos, *more in groups]
+
+
 NO_TOOL_PICTURES = {  # in completions
     "llava_onevision": "the tokens of a picture depend on the pictures beside it",  # one alone is cut into tiles
     "minicpmv4_6": "the tokens of a picture depend on the pictures beside it",  # they are numbered

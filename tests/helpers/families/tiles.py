@@ -41,9 +41,9 @@ def internvl() -> Built:
     return model, hf.InternVLProcessor(
         tiles(min_patches=1),
         words,
-        hf.InternVLVideoProcessor(),
+        hf.InternVLVideoProcessor(size=SQUARE),
         image_seq_length=4,
-        chat_template=template("<IMG_CONTEXT>\n"),
+        chat_template=template("<IMG_CONTEXT>\n", "<video>\n"),
     )
 
 
@@ -64,10 +64,9 @@ def idefics3() -> Built:
 
 def smolvlm() -> Built:
     model = config("smolvlm", text(model_type="llama"), vision(), image_token_id=IMAGE, scale_factor=2)
-    images, videos = idefics_images(hf.SmolVLMImageProcessor), hf.SmolVLMVideoProcessor()
-    return model, hf.SmolVLMProcessor(
-        images, idefics_words(), videos, image_seq_len=4, chat_template=template("<image>")
-    )
+    images, videos = idefics_images(hf.SmolVLMImageProcessor), idefics_images(hf.SmolVLMVideoProcessor)
+    tags = template("<image>", "<video>")
+    return model, hf.SmolVLMProcessor(images, idefics_words(), videos, image_seq_len=4, chat_template=tags)
 
 
 def lfm2_vl(kind: str = "lfm2", **more: Any) -> Built:
@@ -115,8 +114,9 @@ def minicpmv4_6(words: Fields) -> Built:
         **ids(names, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
     )
     images = hf.MiniCPMV4_6ImageProcessor(scale_resolution=112, max_slice_nums=4)
-    videos = hf.MiniCPMV4_6VideoProcessor()
-    return model, hf.MiniCPMV4_6Processor(images, videos, names, chat_template=template("<|image_pad|>"))
+    videos = hf.MiniCPMV4_6VideoProcessor(scale_resolution=112, max_slice_nums=1)
+    tags = template("<|image_pad|>", "<|video_pad|>")
+    return model, hf.MiniCPMV4_6Processor(images, videos, names, chat_template=tags)
 
 
 def llama4() -> Built:

@@ -43,7 +43,8 @@ AUTO_LENGTH = -1  # the model's context, or as much of it as one row fits of in 
 class ColocatedEngine:
     """All ranks call each method together; `weights()` iterates over the policy's weights, anew each time.
 
-    With an `adapter` these are the weights below it: the engine starts with them, and a sync is the adapter alone.
+    `videos`: prompts hold some. With an `adapter` these are the weights below it: the engine starts with them, and a
+    sync is the adapter alone.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ColocatedEngine:
         rank: tuple[int, int, int],
         weights: Callable[[], Weights],
         adapter: PolicyAdapter | None,
+        videos: bool = False,
     ):
         self.adapter, self.weights, self.sleeps = adapter, weights, args.vllm_enable_sleep_mode
         size = args.vllm_tensor_parallel_size
@@ -64,7 +66,7 @@ class ColocatedEngine:
             for part in (model.config, processor):
                 part.save_pretrained(folder)
             with own_configurations():
-                self.llm = LLM(model=folder, **colocate_options(model, args, rank), **adapter_options(adapter))
+                self.llm = LLM(model=folder, **colocate_options(model, args, rank, videos), **adapter_options(adapter))
         self.asleep = False
         if adapter:
             self.apply_adapter()
@@ -143,10 +145,12 @@ class ColocatedEngine:
         return self.asleep
 
 
-def colocate_options(model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int]) -> dict[str, Any]:
+def colocate_options(
+    model: PreTrainedModel, args: GRPOArguments, rank: tuple[int, int, int], videos: bool
+) -> dict[str, Any]:
     """The arguments of vLLM's `LLM`."""
     return {
-        **common_options(model.config),
+        **common_options(model.config, videos),
         "load_format": LOAD_FORMAT,
         "dtype": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "tensor_parallel_size": args.vllm_tensor_parallel_size,

@@ -13,6 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_M
 from vllm import EngineArgs, ModelRegistry, SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
+from open_r1.data.video_inputs import metadata_of
 from open_r1.errors import UsageError, shorten
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling
 
@@ -25,8 +26,8 @@ def set_in_process_environment() -> None:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # other threads need the cores too
 
 
-def common_options(config: Any) -> dict[str, Any]:
-    """The arguments that every `LLM` gets; `config` is the model's."""
+def common_options(config: Any, videos: bool) -> dict[str, Any]:
+    """The arguments that every `LLM` gets; `config` is the model's, `videos`: whether prompts hold some."""
     on_cpu = not torch.cuda.is_available()
     return {
         "enable_prefix_caching": not (on_cpu and has_states(config)),  # a cached state needs chunked prefill
@@ -35,8 +36,13 @@ def common_options(config: Any) -> dict[str, Any]:
         "disable_log_stats": True,
         # vLLM 0.31 discards a sample of a partly computed prompt, which shifts a seeded generator
         **({"enable_chunked_prefill": False} if on_cpu else {}),
-        **({"limit_mm_per_prompt": {"image": 999, "video": 0}} if hasattr(config, "video_token_id") else {}),
+        **({"limit_mm_per_prompt": {"image": 999, "video": 999 * videos}} if names_videos(config) or videos else {}),
     }
+
+
+def names_videos(config: Any) -> bool:
+    """Whether a model's configuration names a token of videos."""
+    return hasattr(config, "video_token_id") or hasattr(config, "video_token_index")
 
 
 def has_states(config: Any) -> bool:
@@ -93,8 +99,10 @@ def reason_against(name: str, half: bool, **options: Any) -> str | None:
 
 def vllm_prompt(request: Request) -> dict[str, Any]:
     """A request's prompt as `LLM.generate` takes it."""
-    images = {"multi_modal_data": {"image": list(request.pictures)}} if request.pictures else {}
-    return {"prompt_token_ids": request.ids, **images}
+    media: dict[str, Any] = {"image": list(request.pictures)} if request.pictures else {}
+    if request.videos:
+        media["video"] = [(each.pixels, metadata_of(each) | {"do_sample_frames": False}) for each in request.videos]
+    return {"prompt_token_ids": request.ids, **({"multi_modal_data": media} if media else {})}
 
 
 def sampling_params(sampling: Sampling, request: Request) -> SamplingParams:

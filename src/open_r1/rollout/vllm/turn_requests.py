@@ -24,7 +24,7 @@ def next_request(request: Request, row: Row, tokens: int, tokenizer: Any) -> Req
         request,
         ids=[*request.ids, *(token for part in parts for token in part)],
         expanded=[*request.expanded, *row.trajectory.ids],
-        pictures=row.pictures,
+        pictures=[*request.pictures, *row.trajectory.pictures],
         chat=None,
         seed=turn_seed(request.seed, len(row.made)),
         tokens=tokens,

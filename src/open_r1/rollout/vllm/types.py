@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from open_r1.data.videos import VideoFrames
 from open_r1.errors import RunEnded, shorten
 
 ADAPTER_NAME = "policy"  # under which an engine knows the policy's adapter
@@ -25,10 +26,11 @@ class EngineLost(EngineError):
 class Request:
     """One prompt and the number `n` of its completions.
 
-    `ids` hold one token for each image, which the engine's processor expands; `expanded` are the trainer's ids of the
-    same prompt, which the engine's must equal. `chat` holds the messages with their pictures, None for a later turn of
-    a completion, whose tokens no text stands for. Completion i is sampled with `seed` + i, and has at most `tokens`,
-    by default those of the sampling. `where` is FILE:LINE of the row.
+    `ids` hold one token for each picture and video, which the engine's processor expands; `expanded` are the trainer's
+    ids of the same prompt, which the engine's must equal; `videos` are those of which the engine's processor makes
+    tokens. `chat` holds the messages with their pictures, None for a later turn of a completion, whose tokens no text
+    stands for. Completion i is sampled with `seed` + i, and has at most `tokens`, by default those of the sampling.
+    `where` is FILE:LINE of the row.
     """
 
     where: str
@@ -39,6 +41,7 @@ class Request:
     n: int
     seed: int
     tokens: int | None = None
+    videos: Sequence[VideoFrames] = ()
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ SHAPING: dict[str, str] = {
         "router_aux_loss_coef neftune_noise_alpha eos_token pad_token"
     ),
     "pictures and rows": (
-        "min_pixels max_pixels max_anyres_num video_fps video_max_frames video_max_pixels "
+        "min_pixels max_pixels max_anyres_num video_fps video_max_frames video_max_pixels video_form "
         "seed data_seed shuffle_dataset dataloader_drop_last "
         "dataloader_in_order train_sampling_strategy accelerator_config dataset_text_field dataset_kwargs "
         "dataset_num_proc max_length truncation_mode packing packing_strategy padding_free pad_to_multiple_of"

@@ -61,16 +61,16 @@ def blocks_of_suffixes(
 
 
 def image_types(types: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
-    """(P,) 1 at image tokens, from the field of token types of P tokens; 0 everywhere without one."""
+    """(P,) 1 at tokens of pictures, 2 at those of videos, by the field of token types; 0 everywhere without one."""
     return next((field for name, field in types.items() if name.endswith("token_type_ids")), torch.zeros_like(ids))
 
 
 def numbered_images(types: torch.Tensor) -> torch.Tensor:
-    """The running number of the image that each token belongs to, NO_IMAGE for text.
+    """The running number of the image, or frame, that each token belongs to, NO_IMAGE for text.
 
-    >>> numbered_images(torch.tensor([0, 1, 1, 0, 1]))
+    >>> numbered_images(torch.tensor([0, 1, 1, 0, 2]))
     tensor([-1,  1,  1, -1,  2])
     """
-    image = types == 1
+    image = (types == 1) | (types == 2)
     starts = image & ~torch.nn.functional.pad(image, (1, 0))[:-1]
     return torch.where(image, starts.cumsum(0), NO_IMAGE)

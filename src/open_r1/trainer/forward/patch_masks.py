@@ -1,4 +1,4 @@
-"""Prompts and turns of tools whose pictures have a share of their patches black, on the tensors of a processor.
+"""Prompts and turns of tools whose pictures and videos have a share of their patches black, on a processor's tensors.
 
 A field of pixels is one of floating-point numbers: either patches (..., D), each a vector, or pictures (..., C, H, W),
 which are cut into squares of PATCH pixels here. What is black in a field's units is seen on a black picture, so no
@@ -13,9 +13,9 @@ import torch
 from transformers import ProcessorMixin
 
 from open_r1.rollout.device_copies import to_device
-from open_r1.rollout.processor_fields import PromptFields
+from open_r1.rollout.processor_fields import PromptFields, is_of_pixels
 from open_r1.rollout.vision_features import Shown
-from open_r1.trainer.forward.dummy_image import dummy_image
+from open_r1.trainer.forward.dummy_image import dummy_image, dummy_video
 
 PATCH = 14  # pixels of a square's side, as in PAPO and VPPO
 
@@ -24,9 +24,10 @@ BLACK = (0, 0, 0)
 
 
 def pixels_of_color(processor: ProcessorMixin, fields: PromptFields, color: tuple[int, int, int] = BLACK) -> Colors:
-    """What the processor makes of a picture of one RGB color; the picture is square, so that nothing pads it."""
-    images = dummy_image(processor, fields, color)
-    return {name: one_pixel(value) for name, value in images.items() if value.is_floating_point()}
+    """What the processor makes of a picture, and of a video, of one RGB color; both are square, so that nothing pads
+    them."""
+    images = dummy_image(processor, fields, color) | dummy_video(processor, fields, color)
+    return {name: one_pixel(value) for name, value in images.items() if is_of_pixels(value)}
 
 
 def one_pixel(value: torch.Tensor) -> torch.Tensor:

@@ -109,6 +109,7 @@ def recipe_of(task: TaskArguments, training: Any, model_args: VLMConfig) -> Reci
         video_fps=task.video_fps,
         video_max_frames=task.video_max_frames,
         video_max_pixels=task.video_max_pixels,
+        video_form=task.video_form,
         base_model=model_args.model_name_or_path,
     )
 

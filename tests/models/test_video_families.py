@@ -1,0 +1,106 @@
+"""Rows with videos, in every family that takes them: packed groups equal padded rows and each row alone, in float32.
+
+As in `test_families.py`, the tolerance is 1e-5, absolute for log-probs and entropies and relative for each gradient.
+"""
+
+import pytest
+import torch
+from helpers import families
+from helpers.families import completions, group_prompts, rules_of, scored
+from helpers.families.exactness import LENGTHS, difference, logps_alone, passed
+from helpers.families.rows import BROKEN_VIDEOS, NATIVE_VIDEOS, NO_PREFILL, ONE_LENGTH, TRAINED, UNMIXED, clip_groups
+from helpers.families.tiny import processor_of
+from transformers import GenerationConfig
+
+from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.processor_fields import why_no_native_videos
+from open_r1.rollout.vision_features import why_no_joining, with_features
+
+TOLERANCE = 1e-5
+QUICK = {"qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision"}
+every = pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NATIVE_VIDEOS],
+    indirect=True,
+)
+
+
+@pytest.fixture(scope="module")
+def model(request):
+    return families.ready(request.param)
+
+
+@every
+def test_packed_groups_with_videos_equal_padded_rows_and_each_row_alone(model):
+    groups = clip_groups(model.config.name_or_path)
+    rows, packed = (passed(model, shared, groups) for shared in (False, True))
+    found, alone = difference(rows, packed), logps_alone(model, groups)
+    assert max(found.logps, found.entropies, found.gradient) <= TOLERANCE, found
+    for each in (rows, packed):
+        torch.testing.assert_close(each.scores.logps, alone, atol=TOLERANCE, rtol=0)
+    assert any("vis" in name and gradient.norm() > 0 for name, gradient in rows.gradients.items())
+
+
+@every
+def test_features_of_videos_computed_once_give_the_same_log_probs(model):
+    prompts = group_prompts(model, clip_groups(model.config.name_or_path))
+    why = why_no_joining(model.base_model, processor_of(model.config.name_or_path), rules_of(model))
+    if model.config.name_or_path == "llava_onevision":  # whose videos of two lengths do not join
+        assert "do not join" in why
+        return
+    assert why is None
+    once = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
+    for shared in (True, False):
+        before, after = (
+            scored(model, each, completions(len(prompts)), LENGTHS[: len(prompts)], shared).logps
+            for each in (prompts, [once[id(prompt)] for prompt in prompts])
+        )
+        torch.testing.assert_close(after, before, atol=TOLERANCE, rtol=0)
+
+
+@every
+def test_a_greedy_rollout_about_a_video_is_generates(model):
+    ends = {"eos_token_id": families.EOS, "pad_token_id": families.PAD}
+    banned = [i for i in range(families.TEXT) if i != families.EOS]
+    greedy = GenerationConfig(
+        max_new_tokens=6, do_sample=False, suppress_tokens=banned, repetition_penalty=1.3, **ends
+    )
+    groups = clip_groups(model.config.name_or_path)
+    ours = generate_groups(model, model.base_model, group_prompts(model, groups), greedy, [families.EOS])
+    plain = []
+    for seed, (images, videos, text, rows) in enumerate(groups):
+        fields = families.prompt(model, images, text, seed, videos)
+        mask = torch.ones_like(fields["input_ids"])
+        out = model.generate(**fields, attention_mask=mask, generation_config=greedy)
+        said = out[0, fields["input_ids"].shape[1] :].tolist()
+        plain += [said[: said.index(families.EOS) + 1] if families.EOS in said else said] * rows
+    assert ours == plain
+
+
+@every
+def test_the_frames_matter_and_a_completion_does_not_see_another(model):
+    (prompt, *_) = group_prompts(model, [(0, (4,), 12, 1)])
+    (other, *_) = group_prompts(model, [(0, (), 12, 1), (0, (4,), 12, 1)])[1:]
+    before, after = (scored(model, [each] * 2, completions(2), [6, 6], shared=True).logps for each in (prompt, other))
+    assert (before - after).abs().max() > 1e-3
+    changed = completions(2)
+    changed[1] = completions(1, seed=9)
+    after = scored(model, [prompt] * 2, changed, [6, 6], shared=True).logps
+    torch.testing.assert_close(before[0], after[0], atol=1e-6, rtol=0)
+    assert (before[1] - after[1]).abs().max() > 1e-3
+
+
+def test_what_each_processor_does_with_videos_is_found_by_trying_it():
+    for name in TRAINED:
+        processor = processor_of(name)
+        takes = why_no_native_videos(processor) is None
+        assert takes == (name in {*NATIVE_VIDEOS, *BROKEN_VIDEOS}), name
+    assert not set(NATIVE_VIDEOS) & set(NO_PREFILL)
+
+
+@every
+def test_which_videos_may_stand_together_is_found_by_trying_it(model):
+    fields, name = rules_of(model), model.config.name_or_path
+    assert UNMIXED.get(name, "") in str(fields.why_unmixed) and (fields.why_unmixed is None) == (name not in UNMIXED)
+    assert ONE_LENGTH.get(name, "") in str(fields.why_one_length)
+    assert (fields.why_one_length is None) == (name not in ONE_LENGTH)
