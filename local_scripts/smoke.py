@@ -24,6 +24,7 @@ TINY_OPTIONS = {  # options that make pictures small enough for the tiny VLM; ot
     "area": "--size 112 --dark",
 }
 STAND_INS = {"default": "counting", "math": "counting"}  # tasks without a generator
+CLIPS = "motion"  # of recipes that say how videos are sampled
 SMALL = "--max_steps 2 --gradient_accumulation_steps 1 --logging_steps 1 --report_to none"
 SMALL_GROUPS = "--num_generations 4 --per_device_train_batch_size 4 --max_completion_length 24"
 
@@ -58,13 +59,16 @@ def main() -> None:
     parser.add_argument("--task_type")
     parser.add_argument("--model_name_or_path", required=True)
     parser.add_argument("--val_split_ratio", type=float)
+    parser.add_argument("--video_max_frames", type=int)
     args, _ = parser.parse_known_args()
     task = args.task_type or ("rec" if args.script.stem == "grpo_rec" else "default")
-    model = args.model_name_or_path if Path(args.model_name_or_path).is_dir() else "assets/tiny-vlm"
+    rows = STAND_INS.get(task, task) if args.video_max_frames is None else CLIPS
+    tiny = "assets/tiny-vlm" if args.video_max_frames is None else "assets/tiny-vlm-motion"
+    model = args.model_name_or_path if Path(args.model_name_or_path).is_dir() else tiny
     parent = Path(os.environ.get("SMOKE_DIR", "output/smoke"))
     parent.mkdir(parents=True, exist_ok=True)
     out = Path(tempfile.mkdtemp(prefix=f"{args.script.stem}-{task}-", dir=parent))
-    make_data(STAND_INS.get(task, task), out / "data")
+    make_data(rows, out / "data")
     flags = ["--model_name_or_path", model, "--output_dir", out, *SMALL.split()]
     flags += SMALL_GROUPS.split() if args.script.stem.startswith("grpo") else ["--per_device_train_batch_size", 2]
     if args.val_split_ratio:
