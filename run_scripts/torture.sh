@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Does to the project what the world does to it, and prints a table: fault, what happens, test that shows it, figure.
 #
-#   bash run_scripts/torture.sh [OUT]        # default: output/torture; about 20 minutes on two cores
+#   bash run_scripts/torture.sh [OUT]        # default: output/torture; about 40 minutes on two cores
 #
 # Kills a run at twenty moments, plants hangs, deaths and full disks, throws a million hostile inputs at parsers and two
-# thousand damaged files at the image loader, starves graders, looks for secrets and unsafe code, and trains for 2,000
-# steps. Each trial is a script of tests/torture; its log and its rows lie in OUT. Status 1 where a promise was broken.
+# thousand damaged files at the image loader, starves graders, looks for secrets and unsafe code, trains for 2,000 steps,
+# and on 10,000 clips. Each trial is a script of tests/torture; its log and its rows lie in OUT. Status 1 where a promise was broken.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-$PWD/.venv} OUT=${1:-output/torture}
@@ -30,7 +30,7 @@ try() {  # NAME [options]
 }
 
 try soak & soak=$!  # it takes longest, on one core; the rest takes turns on the other
-for name in images graders audit shown fuzz endings kill_anywhere; do
+for name in images graders audit shown fuzz endings kill_anywhere soak_videos; do
   try "$name" || failed+=("$name")
 done
 wait "$soak" || failed+=(soak)

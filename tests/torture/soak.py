@@ -18,7 +18,8 @@ from rows import Row, write
 from watching import MB, Sample, anew, between, least, make_digits, middle, quickstart, watch
 
 MOST = 0.02  # growth of resident memory
-TEST = "tests/torture/soak.py"
+FAULT, TEST = "A long run", "tests/torture/soak.py"
+Windows = tuple[tuple[int, int], tuple[int, int]]  # first and last step, early and late
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     (folder / "samples.json").write_text(json.dumps([asdict(s) for s in samples]), encoding="utf-8")
     if status:
         sys.exit(f"the run ended with status {status}; see {run}.log")
-    checked = [memory(samples, args.steps), handles(samples, args.steps), files(run, args.steps)]
+    windows = (200, 300), (args.steps - 100, args.steps)
+    seen = [check(samples, windows, FAULT, TEST) for check in (memory, handles)]
+    checked = [*seen, files(run, args.steps)]
     write(args.out, "soak", [row for row, _ in checked])
     for row, kept in checked:
         print("kept  " if kept else "BROKEN", row.fault, "|", row.figure, file=sys.stderr)
@@ -49,33 +52,37 @@ def tell(sample: Sample) -> None:
         print(f"{sample.seconds:5.0f} s: step {sample.step}: {seen}", file=sys.stderr)
 
 
-def memory(samples: Sequence[Sample], steps: int) -> tuple[Row, bool]:
-    """Medians over the hundred steps after the first 200, and over the last hundred.
+def memory(samples: Sequence[Sample], windows: Windows, fault: str, test: str) -> tuple[Row, bool]:
+    """Medians over the steps of an early and of a late window.
 
     RSS is judged. Its anonymous part is the heap alone. PSS follows who else has the same libraries loaded.
     """
-    early, late = between(samples, 200, 300), between(samples, steps - 100, steps)
-    sizes = {name: (middle(early, name), middle(late, name)) for name in ("rss", "anon", "pss")}
-    said = ", ".join(f"{n} {a / MB:.1f} to {b / MB:.1f} MB ({b / a - 1:+.2%})" for n, (a, b) in sizes.items())
+    early, late = (between(samples, *steps) for steps in windows)
+    sizes = {name: (middle(early, name), middle(late, name)) for name in ("rss", "anon", "pss", "children")}
+    said = ", ".join(f"{n} {a / MB:.1f} to {b / MB:.1f} MB ({b / a - 1:+.2%})" for n, (a, b) in sizes.items() if a)
     kept = sizes["rss"][1] / sizes["rss"][0] - 1 < MOST
-    happens = f"from steps 200-300 to the last 100 resident memory grows by less than {MOST:.0%}"
-    return Row("A long run", happens, TEST, f"{steps:,} steps: {said}"), kept
+    happens = f"from steps {early_and_late(windows)} resident memory grows by less than {MOST:.0%}"
+    return Row(fault, happens, test, f"{windows[1][1]:,} steps: {said}"), kept
 
 
-def handles(samples: Sequence[Sample], steps: int) -> tuple[Row, bool]:
+def handles(samples: Sequence[Sample], windows: Windows, fault: str, test: str) -> tuple[Row, bool]:
     """The fewest within a window: more are open for a moment while saving."""
-    early, late = between(samples, 200, 300), between(samples, steps - 100, steps)
+    early, late = (between(samples, *steps) for steps in windows)
     counts = {name: (least(early, name), least(late, name)) for name in ("files", "threads")}
     figure = ", ".join(f"{name} {a} and {b}" for name, (a, b) in counts.items())
-    happens = "open files and threads are as many at the end as after 200 steps"
-    return Row("A long run", happens, TEST, figure), all(a == b for a, b in counts.values())
+    happens = f"from steps {early_and_late(windows)} open files and threads stay as many"
+    return Row(fault, happens, test, figure), all(a == b for a, b in counts.values())
+
+
+def early_and_late(windows: Windows) -> str:
+    return " to ".join(f"{first}-{last}" for first, last in windows)
 
 
 def files(run: Path, steps: int) -> tuple[Row, bool]:
     wrong = problems(run, steps)
     happens = "metrics.jsonl has each step once with all its metrics; rollouts, report, curves and model can be read"
     figure = "; ".join(wrong) or f"{steps:,} steps, report of {(run / 'report.html').stat().st_size / MB:.1f} MB"
-    return Row("A long run", happens, TEST, figure), not wrong
+    return Row(FAULT, happens, TEST, figure), not wrong
 
 
 if __name__ == "__main__":
