@@ -14,10 +14,13 @@ from rich.table import Table
 from open_r1.report.history import read_metrics
 
 ROW_NAMES = {"accuracy": "accuracy", "format_rate": "format rate", "mean_tokens": "mean tokens"}
+INTERVAL = "{accuracy:.3f} [{low:.3f}, {high:.3f}] of {n}"
+SHUFFLED = ("before_shuffled", "after_shuffled")  # evaluations of videos with their frames in another order
 
 
-def read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def think(folder: Path) -> dict[str, Any]:
+    """The figures of an evaluation's folder."""
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["think"]
 
 
 def train_seconds(folder: Path) -> float:
@@ -30,8 +33,9 @@ def show(before: dict[str, Any], after: dict[str, Any], folder: Path, seconds: f
     table = Table(title=f"Held-out rows, greedy, before and after {seconds:.0f} s of GRPO")
     for column in ("", "before", "after"):
         table.add_column(column)
-    interval = "{accuracy:.3f} [{low:.3f}, {high:.3f}] of {n}"
-    table.add_row("accuracy [95 % interval]", interval.format(**before), interval.format(**after))
+    table.add_row("accuracy [95 % interval]", INTERVAL.format(**before), INTERVAL.format(**after))
+    if (folder / SHUFFLED[0]).exists():
+        table.add_row("accuracy, frames shuffled", *(INTERVAL.format(**think(folder / name)) for name in SHUFFLED))
     for key in ("format_rate", "mean_tokens"):
         table.add_row(ROW_NAMES[key], f"{before[key]:.3f}", f"{after[key]:.3f}")
     console = Console()
@@ -52,7 +56,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args()
-    before, after = (read(args.folder / name / "summary.json")["think"] for name in ("before", "after"))
+    before, after = (think(args.folder / name) for name in ("before", "after"))
     seconds = train_seconds(args.folder)
     summary = {"seed": args.seed, "before": before, "after": after, "train_seconds": seconds}
     (args.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

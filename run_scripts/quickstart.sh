@@ -9,41 +9,16 @@
 # command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-VENV=${VENV:-$PWD/.venv}
 SEED=${SEED:-0} OUT=${OUT:-output/quickstart} STEPS=${STEPS:-150} ROWS=${ROWS:-2000}
-MODEL=assets/tiny-vlm DATA=$OUT/data
+TASK=digits MODEL=assets/tiny-vlm TOKENS=40 shared_flags=()
+source run_scripts/quickstart_steps.sh
 
-if [ -e "$OUT/checkpoint" ]; then
-  echo "quickstart.sh: $OUT already holds a run, expected a new folder; remove it, or set OUT=another" >&2
-  exit 1
-fi
-
-VENV=$VENV bash setup.sh
-export PATH=$VENV/bin:$PATH HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-
-python local_scripts/make_dataset.py digits --out "$DATA" --rows "$ROWS" --heldout_rows 256 --seed "$SEED"
+prepare
 python -m open_r1.check --data_file_paths "$DATA/train.jsonl:$DATA/heldout.jsonl" --image_folders "$DATA" \
-  --task_type digits --model "$MODEL"
-
-evaluate() {
-  python eval/evaluate.py --model "$1" --task digits --data_file_paths "$DATA/heldout.jsonl" --image_folders "$DATA" \
-    --output_dir "$2" --max_completion_length 40 --batch_size 64 --overwrite > /dev/null
-}
+  --task_type "$TASK" --model "$MODEL"
 echo "Before GRPO: greedy answers on held-out rows"
 evaluate "$MODEL" "$OUT/before"
-
-python src/open_r1/grpo_jsonl.py \
-  --model_name_or_path "$MODEL" --task_type digits \
-  --data_file_paths "$DATA/train.jsonl" --image_folders "$DATA" \
-  --output_dir "$OUT" --seed "$SEED" --max_steps "$STEPS" \
-  --num_generations 8 --per_device_train_batch_size 64 --max_completion_length 40 \
-  --learning_rate 1e-4 --lr_scheduler_type linear --warmup_steps 5 --beta 0 \
-  --gradient_checkpointing false --save_strategy no --resume_from_checkpoint auto "$@"
-if [ ! -e "$OUT/checkpoint" ]; then
-  echo "quickstart.sh: stopped on the way; the same command goes on" >&2
-  exit 0
-fi
-
+train "$@"
 echo "After GRPO: greedy answers on the same rows"
 evaluate "$OUT/checkpoint" "$OUT/after"
 python local_scripts/quickstart_summary.py "$OUT" --seed "$SEED"
