@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does to the project what the world does to it, and prints a table: fault, what happens, test that shows it, figure.
 #
-#   bash run_scripts/torture.sh [OUT]        # default: output/torture; about 40 minutes on two cores
+#   bash run_scripts/torture.sh [OUT]        # default: output/torture; about 30 minutes on two cores
 #
 # Kills a run at twenty moments, plants hangs, deaths and full disks, throws a million hostile inputs at parsers and two
 # thousand damaged files at the image loader, starves graders, looks for secrets and unsafe code, trains for 2,000 steps,

@@ -5,7 +5,7 @@
 GRPO with the embedded model of clips, watched from outside each second. The clips are eight files of 30 s at 25 frames
 a second, 112 pixels a side, with a name for each row (hard links), as ten thousand of them take an hour to encode; a
 step decodes four, each under a name that the run has not seen. OUT/soak_videos/samples.json holds what was seen. Takes
-20 to 40 minutes on one core.
+about 15 minutes on one core.
 """
 
 import argparse
