@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import time
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_a_damaged_entry_is_told_and_decoded_anew(tmp_path, decoded, caplog, dam
     assert len(decoded) == 2 and "got a damaged entry" in caplog.text and "a.mp4 is decoded again" in caplog.text
     np.testing.assert_array_equal(again.pixels, first.pixels)
     assert load(tmp_path, cache).span == first.span and len(decoded) == 2
+
+
+def test_a_cache_goes_to_another_process(tmp_path, decoded):
+    write_clip(tmp_path / "a.mp4", moving_square())
+    cache = FrameCache(tmp_path / "cache", 10**6)
+    load(tmp_path, cache)
+    again = pickle.loads(pickle.dumps(cache))
+    assert load(tmp_path, again).pixels.shape[0] and decoded == ["a.mp4"] and again.began == cache.began
 
 
 def file(folder: Path, number: int) -> str:

@@ -43,6 +43,13 @@ class FrameCache:
     _since: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which has a lock of its own and counts anew."""
+        return {"folder": self.folder, "max_bytes": self.max_bytes, "began": self.began}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__ |= state | {"_used": None, "_since": 0, "_lock": threading.Lock()}
+
     def get(self, path: str, video: Video, sampling: FrameSampling) -> VideoFrames | None:
         """The frames that are kept, or None; a damaged entry is removed, with a line in the log."""
         entry = self._entry(path, video, sampling)
