@@ -155,19 +155,15 @@ def is_ranking(request: dict) -> bool:
     return '"ranks"' in request["messages"][0]["content"]
 
 
-def ranking(request: dict, worth: Callable[[str, int], float]) -> Reply:
+def ranking(request: dict, worth: Callable[[str, int], float], reference: float = 1.0) -> Reply:
     """Ranks by the `worth` of a text at a place (from 0) in the call, as an honest judge gives them: the reference is
-    worth 1 and random letters 0."""
+    worth `reference` and random letters 0."""
     nonce, data = judge_prompt(request)
 
     def of(text: str, place: int) -> float:
-        return (
-            1.0
-            if text == data["reference"]
-            else 0.0
-            if is_decoy(f"{text} {data['reference']}")
-            else worth(text, place)
-        )
+        if text == data["reference"]:
+            return reference
+        return 0.0 if is_decoy(f"{text} {data['reference']}") else worth(text, place)
 
     worths = {name: of(text, place) for place, (name, text) in enumerate(data["candidates"].items())}
     levels = sorted(set(worths.values()), reverse=True)

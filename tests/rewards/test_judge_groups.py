@@ -260,6 +260,9 @@ def test_a_judge_that_cannot_rank_is_refused_before_training(use):
         use(server, JUDGE_GROUP="rank")
         with pytest.raises(ValueError, match=r"got no verdict on a trial question .*fields"):
             judge.check_judge()
+        server.script = lambda request, served: ranking(request, lambda text, place: 0.0, reference=0.0)
+        with pytest.raises(ValueError, match="the judge ranked the reference's own words no higher"):
+            judge.check_judge()
         server.script = by_worth
         judge.check_judge()
 

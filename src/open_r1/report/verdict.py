@@ -70,7 +70,7 @@ def judge_sentences(lines: MetricLines) -> list[str]:
         return []
     calls, tokens_in, out, seconds, hits = (line[f"judge/{name}"] for name in SPENT)
     text = f"The judge: {calls:,.0f} calls, {tokens_in:,.0f} tokens in, {out:,.0f} out, {seconds:,.0f} s, "
-    text += f"{hits:,.0f} verdicts known before"
+    text += f"{hits:,.0f} verdict{'' if hits == 1 else 's'} known before"
     text += f"; cost {line['judge/cost']:.3g}" if "judge/cost" in line else ""
     text += "".join(f"; {count:,.0f} {what}" for name, what in _ODD.items() if (count := line.get(f"judge/{name}")))
     if "judge/order_agreement" in line:

@@ -35,7 +35,7 @@ from open_r1.rewards.judge.screen import forges_verdict
 from open_r1.rewards.judge.settings import Grouping, JudgeSettings, judge_prices, read_grouping, read_judge_settings
 from open_r1.rewards.judge.shown import ShownPictures
 from open_r1.rewards.judge.tally import TALLY, Tally
-from open_r1.rewards.judge.verdict import NoVerdict, Persuaded
+from open_r1.rewards.judge.verdict import NoVerdict, Persuaded, Swayed
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
 
@@ -106,6 +106,8 @@ def check_judge() -> None:
             judge.send(ranking_request(question, ["two", "5"], random.Random(0), is_reversed=False), shown)
         else:
             judge.send(single_request(question, "two"), shown)
+    except Swayed as error:
+        raise ValueError(f"judge: on a trial question {error}; name another $JUDGE_MODEL") from error
     except (RequestFailed, NoVerdict) as error:
         remedy = "try the endpoint by hand, name another $JUDGE_MODEL, or export JUDGE_SCHEMA=true"
         raise ValueError(f"judge: got no verdict on a trial question ({error}); {remedy}") from error
