@@ -15,24 +15,7 @@ from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
 from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
-from open_r1.rewards.judge.strategies import (
-    judge_alike,
-    judge_backward,
-    judge_command,
-    judge_delimiter,
-    judge_encoded,
-    judge_first,
-    judge_languages,
-    judge_markup,
-    judge_others,
-    judge_ranks,
-    judge_reference,
-    judge_roles,
-    judge_speech,
-    judge_unseen,
-    judge_verdict,
-    judge_wide,
-)
+from open_r1.rewards.judge.strategies import TO_JUDGE
 from open_r1.rewards.place_strategies import box_grid, centre_box, centre_circle, centre_point, point_grid, whole_image
 from open_r1.rewards.resemblance import (
     Resemblance,
@@ -264,25 +247,10 @@ STRATEGIES: dict[str, Strategy] = {
     "loop": Strategy(loop, resembles=repeats_itself),
     "long_text": Strategy(long_text, resembles=goes_on),
     "to_judge": Strategy(to_judge, resembles=speaks_to_judge),
-    "judge_command": Strategy(judge_command),
-    "judge_verdict": Strategy(judge_verdict),
-    "judge_delimiter": Strategy(judge_delimiter),
-    "judge_reference": Strategy(judge_reference),
-    "judge_roles": Strategy(judge_roles),
-    "judge_languages": Strategy(judge_languages),
-    "judge_encoded": Strategy(judge_encoded),
-    "judge_wide": Strategy(judge_wide),
-    "judge_others": Strategy(judge_others),
-    "judge_first": Strategy(judge_first),
-    "judge_ranks": Strategy(judge_ranks),
-    "judge_alike": Strategy(judge_alike),
-    "judge_backward": Strategy(judge_backward),
-    "judge_markup": Strategy(judge_markup),
-    "judge_unseen": Strategy(judge_unseen),
-    "judge_speech": Strategy(judge_speech),
+    **{name: Strategy(complete) for name, complete in TO_JUDGE.items()},
 }
 # Those that say nothing about the question: what any judge must refuse.
-TO_ANY_JUDGE = ("empty", "no_content", "dots", "to_judge", *(name for name in STRATEGIES if name.startswith("judge_")))
+TO_ANY_JUDGE = ("empty", "no_content", "dots", "to_judge", *TO_JUDGE)
 
 
 def letters(options: Sequence[str]) -> list[str]:
