@@ -22,6 +22,7 @@ class Scripted:
     native: bool = True
     schemas: Sequence[dict] = ()
     arena: None = None
+    workers: int = 2
 
     def read(self, text: str, in_thinking: bool = False) -> tuple[ToolCall, ...]:
         number = zlib.crc32(text.encode())

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def picture(images, width: int, height: int, mode: str = "RGB"):
 def both(images):
     """Returns a text and two pictures."""
     return [Text("first"), Image.new("L", (30, 40)), "second", Image.new("RGBA", (50, 60))]
+
+def meets(folder: str, number: int) -> str:
+    """Returns when so many calls are at work."""
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    while len(os.listdir(folder)) < number:
+        time.sleep(0.01)
+    return "met"
 
 def nap(images):
     """Sleeps for a while."""
@@ -260,6 +268,13 @@ def test_rows_are_answered_at_once(box: Toolbox) -> None:
         asked = [begin([ToolCall(name, {})], [PICTURE], row()) for name in ("nap", "nap", "hello")]
         assert [said(one.result()[0]) for one in asked] == [["awake"], ["awake"], ["hello you"]]
     assert time.monotonic() - begun < 60  # 0.8 s on two idle cores
+
+
+def test_as_many_rows_are_answered_at_once_as_there_are_workers(box: Toolbox, tmp_path: Path) -> None:
+    wide, call = replace(box, workers=6), ToolCall("meets", {"folder": str(tmp_path), "number": 6})
+    with answering(wide) as begin:
+        asked = [begin([call], [PICTURE], row()) for _ in range(6)]
+        assert [said(one.result()[0]) for one in asked] == [["met"]] * 6
 
 
 def test_one_row_that_hangs_does_not_keep_others(box: Toolbox) -> None:

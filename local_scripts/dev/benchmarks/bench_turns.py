@@ -83,10 +83,11 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> VLMGRPOTrainer:
     flags = f"--model_name_or_path {args.model} --task_type zoom_digits --data_file_paths {folder / 'train.jsonl'}"
     flags += f" --image_folders {folder} --output_dir {folder / 'out'} --num_generations {args.group}"
     flags += f" --per_device_train_batch_size {args.group * args.prompts} --max_completion_length {args.tokens}"
-    flags += (
-        f" --tools zoom --max_tool_turns {args.turns - 1} --max_tool_images {args.turns - 1} --beta 0 --bf16 false"
-    )
-    flags += " --use_cpu true --disable_tqdm true --save_strategy no --gradient_checkpointing false --report_to none"
+    (folder / "slow.py").write_text(SLOW.replace("{seconds}", str(args.seconds)))
+    tool, answers = f"{folder / 'slow.py'}:zoom" if args.seconds else "zoom", args.turns - 1
+    flags += f" --tools {tool} --tool_workers {args.workers} --max_tool_turns {answers} --max_tool_images {answers}"
+    flags += " --beta 0 --bf16 false --use_cpu true --disable_tqdm true --save_strategy no --report_to none"
+    flags += " --gradient_checkpointing false"
     task, training, model_args = parse(JsonlArguments, flags.split())
     records, processor = load_records(task.data_file_paths, task.image_folders), load_processor(model_args, task)
     toolbox = Looking(**vars(toolbox_of(training, processor)))
@@ -134,6 +135,7 @@ def main() -> None:
     for name, default in (("prompts", 8), ("group", 8), ("turns", 3), ("tokens", 400), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seconds", type=float, default=0.0, help="of a tool that sleeps")
+    parser.add_argument("--workers", type=int, default=2, help="--tool_workers")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     ways = SLOW_WAYS if args.seconds else WAYS

@@ -141,7 +141,7 @@ CONDITIONS = (
     Condition("visual_advantage_min", "--visual_token_share below 1", lambda a: a.visual_token_share < 1),
     Condition("noise_step", "--noisy_rollouts above 0", lambda a: a.noisy_rollouts),
     Condition(
-        "max_tool_turns max_tool_images max_tool_pixels tool_seconds tool_memory_gb tool_errors",
+        "max_tool_turns max_tool_images max_tool_pixels tool_seconds tool_memory_gb tool_workers tool_errors",
         "--tools or --environment",
         lambda a: a.tools or a.environment,
     ),

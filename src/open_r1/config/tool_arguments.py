@@ -34,6 +34,13 @@ class ToolArguments:
     tool_memory_gb: float = field(
         default=4.0, metadata={"help": "Memory that a process of a tool may take beyond what loading its file took."}
     )
+    tool_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Completions whose calls are answered at once, each by a process. More pay where tools wait, as "
+            "for a network. Default: 4, or as many as there are cores."
+        },
+    )
     tool_errors: str = field(
         default="tell",
         metadata={

@@ -11,7 +11,7 @@ def check_tools(training: GRPOArguments) -> None:
     """Refuse limits without a meaning, tools that cannot be loaded, and runs that know no turns. Raises ValueError."""
     if not (training.tools or training.environment):
         return
-    for name in ("max_tool_turns", "max_tool_pixels"):
+    for name in ("max_tool_turns", "max_tool_pixels", "tool_workers"):
         if (value := getattr(training, name)) is not None and value < 1:
             raise ValueError(f"--{name}: got {value}, expected at least 1")
     if training.max_tool_images < 0:

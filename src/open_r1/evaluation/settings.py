@@ -29,7 +29,7 @@ BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
 # Fields that change no answer and no score. All others do, so predictions with other values are not continued.
 WITHOUT_EFFECT = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
 WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
-WITHOUT_EFFECT |= {"video_cache_gb"}
+WITHOUT_EFFECT |= {"video_cache_gb", "tool_workers"}
 # Fields that a survey alone sets; recorded where they are not their default: evaluations made without them go on.
 OF_SURVEYS = {"min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
@@ -66,6 +66,7 @@ class EvaluationSettings:
     max_tool_images: int = 4
     max_tool_pixels: int | None = None
     tool_seconds: float = 30.0
+    tool_workers: int | None = None
     seed: int = 0
     max_pixels: int | None = None
     min_pixels: int | None = None
@@ -136,6 +137,7 @@ def add_tool_flags(parser: argparse.ArgumentParser) -> None:
     add("--max_tool_turns", type=int, default=4, help="most calls that a completion gets an answer to")
     add("--max_tool_images", type=int, default=4, help="most pictures that tools give to a completion")
     add("--max_tool_pixels", type=int, help="largest area of a tool's picture (default: no limit)")
+    add("--tool_workers", type=int, help="completions whose calls are answered at once (default: up to 4)")
     add("--tool_seconds", type=float, default=30.0, help="deadline of one call; the model is told of a late one")
 
 

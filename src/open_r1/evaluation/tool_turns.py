@@ -39,7 +39,8 @@ def evaluated_toolbox(settings: EvaluationSettings, processor: ProcessorMixin) -
         return None
     limits = ToolLimits(settings.max_tool_turns, settings.max_tool_images, settings.max_tool_pixels)
     tools, template, seconds = settings.tools or (), processor.chat_template, settings.tool_seconds
-    return make_toolbox(tools, template, limits, seconds, environment=settings.environment)
+    more = {"environment": settings.environment, "workers": settings.tool_workers}
+    return make_toolbox(tools, template, limits, seconds, **more)
 
 
 def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from PIL import Image
 
 from open_r1.data.record import Record
-from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.tools.episodes import Episode
 from open_r1.tools.toolbox import Calls, ToolAnswer, Toolbox
 
@@ -17,9 +16,9 @@ Ask = Callable[[Calls, Sequence[Image.Image], Record, Episode | None], Future[An
 
 @contextmanager
 def answering(toolbox: Toolbox) -> Iterator[Ask]:
-    """Inside this context a function begins to answer the calls of a row: first come, first served, `WORKERS` rows at
-    once. At its end it waits for what has begun, and drops the others."""
-    threads = ThreadPoolExecutor(WORKERS)  # threads only wait for the workers
+    """Inside this context a function begins to answer the calls of a row: first come, first served, as many
+    rows at once as it has workers. At its end it waits for what has begun, and drops the others."""
+    threads = ThreadPoolExecutor(toolbox.workers)  # threads only wait for the workers
     try:
         yield lambda *row: threads.submit(toolbox.answer, *row)
     finally:

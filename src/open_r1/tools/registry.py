@@ -7,7 +7,7 @@ model reads; `images` (the pictures so far) and `frame` (how the model writes bo
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -40,10 +40,10 @@ class Tool:
         """The tool as chat templates list it."""
         return self.signature.json_schema(self.name)
 
-    def workers(self, memory_gb: float) -> WorkerKind:
-        """The workers that it runs in: those of our rewards, or of the user's file, with this memory limit."""
+    def workers(self, memory_gb: float, count: int) -> WorkerKind:
+        """The workers that it runs in: as those of our rewards, or of the user's file, with this memory limit."""
         path, _ = user_file(self.source)
-        return WorkerKind(path, memory_gb * 1e9) if path else OWN_REWARDS
+        return WorkerKind(path, memory_gb * 1e9, count) if path else replace(OWN_REWARDS, count=count)
 
 
 def tool_function(source: str) -> ToolFunction:

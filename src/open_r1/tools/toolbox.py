@@ -12,7 +12,7 @@ from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError, nearest_hint, shorten
-from open_r1.rewards.sandbox.worker_pool import LostCall, WorkerError, call_in_worker
+from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerError, call_in_worker
 from open_r1.tools.call_forms import Json, ToolCall, form_of
 from open_r1.tools.calls import MalformedCall, read_calls
 from open_r1.tools.environment import load_environment
@@ -55,7 +55,7 @@ class Toolbox:
     `form`: how the model writes calls, a key of `FORMS`; `native`: whether its chat template lists tools itself;
     `system`: the system text that the template writes by default. `seconds` are for one call, `memory_gb` (10^9 bytes)
     for a worker of a user's file. `errors`: "tell" or "stop", of faults. `arena`: the environment, whose tools are
-    among them, None without.
+    among them, None without. `workers`: how many rows are answered at once.
     """
 
     tools: Mapping[str, Tool]
@@ -67,6 +67,7 @@ class Toolbox:
     memory_gb: float = 4.0
     errors: str = "tell"
     arena: Arena | None = None
+    workers: int = WORKERS
 
     @property
     def schemas(self) -> list[Schema]:
@@ -86,7 +87,7 @@ class Toolbox:
             if tool.keeps_state:
                 continue
             try:
-                call_in_worker(tool.workers(self.memory_gb), TOOL_START_SECONDS, check_tool, tool.source)
+                call_in_worker(tool.workers(self.memory_gb, self.workers), TOOL_START_SECONDS, check_tool, tool.source)
             except (RuntimeError, LostCall) as error:
                 raise UsageError(f"tool {tool.source}: no worker process can load it: {error}") from error
 
@@ -151,7 +152,7 @@ class Toolbox:
         wanted = pictures if "images" in tool.signature.given else ()
         given = (tool.source, arguments, wanted, frame, self.limits.pixels)
         try:
-            return call_in_worker(tool.workers(self.memory_gb), self.seconds, run_tool, *given)
+            return call_in_worker(tool.workers(self.memory_gb, self.workers), self.seconds, run_tool, *given)
         except LostCall as lost:
             died = f"{tool.name} ended its process, or needed more memory than it may use"
             late = f"{tool.name} gave no answer within {self.seconds:g} s"
@@ -188,12 +189,16 @@ def make_toolbox(
     memory_gb: float = 4.0,
     errors: str = "tell",
     environment: str | None = None,
+    workers: int | None = None,
 ) -> Toolbox:
-    """The toolbox of `--tools` and `--environment` for a model with this chat template. Raises ValueError as
-    `load_tools` and `load_environment`."""
+    """The toolbox of `--tools` and `--environment` for a model with this chat template; `workers`: None for `WORKERS`.
+    Raises ValueError as `load_tools` and `load_environment`."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--tool_workers: got {workers}, expected at least 1")
     form = form_of(chat_template)
     system = QWEN_SYSTEM if QWEN_SYSTEM in chat_template else ""
     found = load_environment(environment) if environment else None
     arena = found and Arena(found, seconds, memory_gb, limits.pixels, errors == "stop")
     tools = load_tools(sources, found.tools if found else {})
-    return Toolbox(tools, form or "hermes", form is not None, system, limits, seconds, memory_gb, errors, arena)
+    bounds = (limits, seconds, memory_gb, errors)
+    return Toolbox(tools, form or "hermes", form is not None, system, *bounds, arena, workers or WORKERS)

@@ -30,7 +30,8 @@ def toolbox_of(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | 
         return None
     limits = ToolLimits(training.max_tool_turns, training.max_tool_images, training.max_tool_pixels)
     bounds = (training.tool_seconds, training.tool_memory_gb, training.tool_errors)
-    toolbox = make_toolbox(training.tools or (), processor.chat_template, limits, *bounds, training.environment)
+    given = (*bounds, training.environment, training.tool_workers)
+    toolbox = make_toolbox(training.tools or (), processor.chat_template, limits, *given)
     toolbox.start()
     return toolbox
 

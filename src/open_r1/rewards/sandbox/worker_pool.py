@@ -38,10 +38,12 @@ _load_error = ""  # in a worker: the traceback of its file's import
 
 @dataclass(frozen=True)
 class WorkerKind:
-    """A kind of workers: the user's file that each loads first, and the bytes that it may allocate after that."""
+    """A kind of workers: the user's file that each loads first, the bytes that it may allocate after that, and the
+    number of workers."""
 
     file: str | None = None
     memory_bytes: float = 2 << 30
+    count: int = WORKERS
 
 
 OWN_REWARDS = WorkerKind()
@@ -153,7 +155,7 @@ def _pool(kind: WorkerKind) -> ProcessPool:
         if key not in _pools:
             CONSTS.term_timeout = 0  # workers ignore SIGTERM, so SIGKILL follows at once
             context = worker_context()
-            _pools[key] = ProcessPool(WORKERS, initializer=start_worker, initargs=(kind,), context=context)
+            _pools[key] = ProcessPool(kind.count, initializer=start_worker, initargs=(kind,), context=context)
             atexit.register(shutdown)
         return _pools[key]
 

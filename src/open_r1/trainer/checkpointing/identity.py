@@ -61,7 +61,7 @@ MAY_DIFFER: dict[str, str] = {
     "how ranks, workers and engines are placed": (
         "use_cpu local_rank ddp_timeout ddp_backend ddp_bucket_cap_mb ddp_find_unused_parameters "
         "ddp_broadcast_buffers ddp_static_graph image_workers dataloader_num_workers dataloader_pin_memory "
-        "dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context "
+        "dataloader_persistent_workers dataloader_prefetch_factor tool_workers dataloader_multiprocessing_context "
         "remove_unused_columns label_names length_column_name full_determinism vllm_mode vllm_model_impl "
         "vllm_enable_sleep_mode vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout "
         "vllm_lora_sync vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size"
