@@ -38,7 +38,7 @@ def name() -> str:
 
 
 KIND = "an input is not of the kind that the page sends"
-TEXT, TEMPERATURE, TOKENS, SEED = 1, 5, 6, 7
+TEXT, TEMPERATURE, TOKENS, SEED, VIDEO = 1, 5, 6, 7, 8
 REFUSED = [
     (TEXT, "word " * 6_000, "question: got 30,000 characters, expected at most 20,000"),
     (TEXT, "1 2 " * 3_000, "question: got 12,000 tokens, expected at most 4,096"),
@@ -75,6 +75,9 @@ REFUSED = [
     (0, [1, 2], KIND),
     (0, [{"image": {"path": "/etc/passwd"}, "caption": None}], "upload a file"),
     (0, [{"image": {"path": str(REPO / "assets/docs/x.png")}, "caption": None}], ""),
+    (VIDEO, "clip.mp4", KIND),
+    (VIDEO, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "upload a file"),
+    (VIDEO, {"path": str(REPO / "assets/docs/x.mp4")}, ""),
 ]
 
 

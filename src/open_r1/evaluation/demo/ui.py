@@ -17,7 +17,7 @@ STYLE = """
 .gradio-container {max-width: 1120px !important; margin: 0 auto !important}
 #said textarea, #read textarea, #token {font-family: var(--font-mono)}
 #pictures img {image-rendering: pixelated}
-#video video {max-height: 320px}
+#player video {max-height: 320px}
 #drawn img, #heat img, #pictures img {max-height: 320px; object-fit: contain !important}
 #drawn .grid-wrap, #heat .grid-wrap, #pictures .grid-wrap {
   min-height: 0 !important; max-height: none !important; padding-top: 34px}
@@ -69,15 +69,12 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         buttons=[],
         elem_id="pictures",
     )
-    parts["video"] = gr.Video(
-        label="Video",
-        sources=["upload"],
-        include_audio=True,  # what is uploaded stays as it is
-        interactive=True,
-        buttons=[],
-        visible=takes_videos(session),
-        elem_id="video",
+    has_videos = takes_videos(session)
+    parts["video"] = gr.File(
+        label="Video", file_types=["video"], height=110, interactive=True, visible=has_videos, elem_id="video"
     )
+    # a player that takes no file itself: gradio's editor of videos would be loaded from elsewhere
+    parts["player"] = gr.Video(label="Player", interactive=False, visible=False, buttons=[], elem_id="player")
     with gr.Row(visible=generator is not None):
         parts["draw"] = gr.Button("Draw an example", scale=3, min_width=180, elem_id="draw")
         parts["number"] = gr.Number(
@@ -174,6 +171,7 @@ def connect_events(
         question["gold"].input,
     ):
         event(dict, None, question["extra"], queue=False, **quiet)  # the question is no longer the generated example
+    question["video"].change(shown_video, question["video"], question["player"], **quiet)
     inputs = [*example, *(question[name] for name in ("mode", "temperature", "tokens", "seed", "video"))]
     outputs = [answer[name] for name in ("said", "read", "length", "drawn", "rewards", "answer")]
     traces = [answer[name] for name in ("attention", "slider", "token", "heat")]
@@ -193,6 +191,11 @@ def connect_events(
         controller.show_attention, answer["answer"], traces, **model, show_progress_on=[answer["look"]]
     )
     answer["slider"].input(step, [answer["attention"], answer["answer"], answer["slider"]], traces[2:], **quiet)
+
+
+def shown_video(path: str | None) -> Any:
+    """The player with an uploaded or drawn video; hidden without one."""
+    return gr.Video(path, visible=True) if path else hidden()
 
 
 def waiting_state() -> tuple[Any, ...]:
