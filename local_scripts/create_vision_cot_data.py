@@ -17,7 +17,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,6 +89,17 @@ def originals(row: Any) -> Any:
         return row
     fields = {key: value for key, value in row.items() if key not in SHAPE_FIELDS}
     return {**fields, "problem": row["original_question"], "solution": row["original_answer"]}
+
+
+def refuse_videos(records: Iterable[Record]) -> None:
+    """Raises DataError for rows with videos, which the endpoint would not be shown."""
+    problems = [
+        Problem(record.where, "video", f"{len(record.videos)} video(s)", "pictures alone", "leave such rows out")
+        for record in records
+        if record.videos
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def prompt(record: Record, hide_answer: bool) -> list[dict[str, Any]]:
@@ -206,6 +217,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status: 0, or 1 where a row stayed unanswered."""
     get_method(args.reward_method)
     records = load_rows(args.rows, args.image_folder or args.rows.parent, args.reward_method)[: args.limit]
+    refuse_videos(records)
     status, summary = run_batch_command(records, partial(create, args=args), args)
     print(summary)
     return status

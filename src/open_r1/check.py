@@ -185,7 +185,8 @@ def _run(
         console.print("warning: " + escape(warning))
     if args.preview is not None:
         first = Path(split_paths(args.data_file_paths)[0])
-        page = write_preview(selection, Path(args.preview) if args.preview else first.with_suffix(".preview.html"))
+        place = Path(args.preview) if args.preview else first.with_suffix(".preview.html")
+        page = write_preview(selection, place, frames)
         console.print(f"preview: {page}", highlight=False, markup=False, soft_wrap=True)
     records = attacked_rows(selection, {problem.where for problem in problems}, args.prompt_mode)
     findings = report_attacks(rewards, records, settings, console, shown_progress) if records else 0

@@ -61,6 +61,20 @@ def test_what_is_no_video_and_what_is_too_much_is_said(controller, tmp_path, vid
     assert message in caught.value.message and not controller.stops
 
 
+def test_frames_count_among_the_tokens_of_a_prompt(session, tmp_path):
+    import gradio
+
+    from open_r1.evaluation.demo.controller import DemoController
+    from open_r1.evaluation.demo.limits import Limits
+
+    small = DemoController(session, None, Limits(tokens=150))
+    short = write_clip(tmp_path / "short.mp4", moving_square(frames=8, size=(56, 56)), 8.0)
+    long = write_clip(tmp_path / "long.mp4", moving_square(frames=32, size=(224, 224)), 2.0)
+    assert asked(small, str(short))[5].example.has_media
+    with pytest.raises(gradio.Error, match="with its pictures and videos"):
+        asked(small, str(long))
+
+
 @pytest.fixture(scope="module")
 def site(session) -> Iterator[str]:
     yield from serving(session)

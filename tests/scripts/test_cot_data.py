@@ -283,6 +283,7 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(create, tmp_path):
             {"image": "a.png", "problem": "a", "solution": "dog", "accu_reward_method": "mcq"},
             r"rows\.jsonl:2: solution: got 'dog', expected option letters, A to Z",
         ),
+        ({"video": ["a.png", "a.png"], "problem": "a", "solution": "1"}, r"rows\.jsonl:2: video: got 1 video\(s\)"),
     ],
 )
 def test_bad_rows_are_named_before_anything_is_paid(create, tmp_path, row, said):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from open_r1.data.images import open_image, size_fields
 from open_r1.data.jsonl_io import atomic_write
+from open_r1.data.prompt_tokens import DEFAULT_SAMPLING
 from open_r1.data.record import Record
 from open_r1.data.videos import FrameSampling
 from open_r1.errors import DataError, UsageError, data_error
@@ -43,10 +44,10 @@ class ShownPicture:
     shapes: tuple[tuple[str, str, float, float], ...]
 
 
-def write_preview(data: Sequence[Record], out: Path) -> Path:
-    """Write the page of PREVIEW_ROWS rows, evenly spread over the data; returns `out`. Raises DataError where the file
-    cannot be written."""
-    style, cards = preview_style(), [row_card(record) for record in sample_records(data)]
+def write_preview(data: Sequence[Record], out: Path, frames: FrameSampling = DEFAULT_SAMPLING) -> Path:
+    """Write the page of PREVIEW_ROWS rows, evenly spread over the data; returns `out`. `frames`: how their videos are
+    sampled. Raises DataError where the file cannot be written."""
+    style, cards = preview_style(), [row_card(record, frames) for record in sample_records(data)]
     script = script_of(cards)
     page = PAGES.get_template("preview.html").render(
         cards=cards,
@@ -91,7 +92,7 @@ def preview_style() -> str:
     return script_and_style()[1] + PAGES.loader.get_source(PAGES, "preview.css")[0]
 
 
-def row_card(record: Record) -> dict[str, object]:
+def row_card(record: Record, frames: FrameSampling = DEFAULT_SAMPLING) -> dict[str, object]:
     """What the page says of a row."""
     outlines, notes = _gold_places(record)
     pictures = []
@@ -102,7 +103,7 @@ def row_card(record: Record) -> dict[str, object]:
         except DataError:  # a note of `_gold_places` already, for every picture of the row
             continue
     try:
-        films = film_strips(record, FrameSampling())
+        films = film_strips(record, frames)
     except DataError as error:
         films = []
         notes += [f"{one.field}: got {one.got}, expected {one.expected}; {one.remedy}" for one in error.problems]

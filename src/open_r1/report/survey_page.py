@@ -15,6 +15,7 @@ from markupsafe import Markup
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.media_views import BLANK, OTHER, SHUFFLED
 from open_r1.data.record import Record
+from open_r1.data.videos import FrameSampling
 from open_r1.report.attack_report import TriedStrategies
 from open_r1.report.attack_table import GOLD_TITLE
 from open_r1.report.diagnoses import Finding
@@ -50,9 +51,11 @@ def write_survey_page(
     findings: Sequence[Finding],
     tried: TriedStrategies,
     hopeless: Sequence[tuple[Record, str]],
+    frames: FrameSampling,
 ) -> None:
-    """Write the page; `figures` are those of `survey.json`, `hopeless` rows that no completion answered, with one."""
-    style, cards = survey_style(), [{**row_card(record), "completion": text} for record, text in hopeless]
+    """Write the page; `figures` are those of `survey.json`, `hopeless` rows that no completion answered, with one;
+    `frames`: how their videos are sampled."""
+    style, cards = survey_style(), [{**row_card(record, frames), "completion": text} for record, text in hopeless]
     script = script_of(cards)
     page = PAGES.get_template("survey.html").render(
         figures=figures,

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from open_r1.config.video_flags import frame_sampling
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.jsonl_io import atomic_write
@@ -204,7 +205,7 @@ def leave(
         file.write((json.dumps(figures, indent=2) + "\n").encode("ascii"))
     said = {line["row"]: line["completion"] for line in reversed(lines)}  # the first of each row
     hopeless = [(record, said[row.label]) for record, row in zip(records, rows, strict=True) if row.rate == 0]
-    write_survey_page(out / PAGE, figures, findings, tried, hopeless[:SHOWN_ROWS])
+    write_survey_page(out / PAGE, figures, findings, tried, hopeless[:SHOWN_ROWS], frame_sampling(plan.task))
     console = Console(width=None if sys.stdout.isatty() else 140)
     show_survey(figures, findings, tried, console)
     places = {"page": str(out / PAGE), "figures": str(out / FIGURES), "answers": str(out / FOLDERS[OWN])}

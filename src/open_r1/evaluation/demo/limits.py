@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from open_r1.config.video_flags import frame_sampling
 from open_r1.data.chat import PROMPTS
 from open_r1.data.images import original_size
 from open_r1.data.prompt_tokens import prompt_tokens
@@ -109,9 +110,12 @@ def refuse_long(session: ModelSession, question: Question, settings: EvaluationS
         raise UsageError(f"question: got {written:,} tokens, expected at most {MOST_TEXT_TOKENS:,}; shorten it")
     context = context_length(session.engine.model.config) or limits.tokens
     most = min(limits.tokens, context) - settings.max_completion_length
-    prompt = prompt_tokens(record, session.processor, task_of_files(settings)[SOURCE].prompts[settings.modes[0]])
+    instruction = task_of_files(settings)[SOURCE].prompts[settings.modes[0]]
+    shown = {"frames": frame_sampling(settings), "video_form": session.engine.loader.fields.video_form}
+    prompt = prompt_tokens(record, session.processor, instruction, **shown)
     if prompt > most:
         raise UsageError(
-            f"question: got a prompt of {prompt:,} tokens, pictures included, expected at most {most:,}, which leaves "
-            f"{settings.max_completion_length:,} for the answer; shorten it, shrink pictures, or lower Most tokens"
+            f"question: got a prompt of {prompt:,} tokens, with its pictures and videos, expected at most {most:,}, "
+            f"which leaves {settings.max_completion_length:,} for the answer; shorten it, shrink pictures or videos, "
+            "or lower Most tokens"
         )
