@@ -65,6 +65,14 @@ def test_what_cannot_act_is_said_before_a_model_is_loaded(monkeypatch, media, wo
         infer(monkeypatch, "--model", media / "model", *(word.format(media=media) for word in words))
 
 
+def test_a_model_that_takes_no_videos_is_asked_by_frames_alone(monkeypatch, media, tiny, tmp_path, capsys):
+    words = ["--model", tiny, "--video", media / "clip.mp4", "--question", "Which way?"]
+    with pytest.raises(SystemExit, match=r"--video_form: got auto and a video, but .*--video_form frames"):
+        infer(monkeypatch, *words)
+    infer(monkeypatch, *words, "--video_form", "frames", "--max_completion_length", 4, "--out", tmp_path)
+    assert "clip.mp4: 4 frames of 64x48" in capsys.readouterr().out
+
+
 def test_a_question_names_its_files_below_one_folder(media):
     question = Question("Which?", (media / "a.png",), videos=(media / "clip.mp4", media / "frames"))
     record = question.record("default")

@@ -109,16 +109,11 @@ def test_a_step_shows_the_frames_whose_pixels_its_tokens_hold(session, question)
 
 
 def test_frames_shown_as_pictures_have_a_map_each_beside_those_of_the_rows_own(session, question):
-    loader = session.engine.loader
-    native = loader.fields
-    loader.fields = replace(native, video_form="frames")
-    try:
-        answer = session.teacher_forced(question, "to the right")
-        attention = session.attention(answer)
-    finally:
-        loader.fields = native
+    frames = ModelSession(replace(session.settings, video_form="frames"))
+    answer = frames.teacher_forced(question, "to the right")
+    attention = frames.attention(answer)
     assert [image.shape[1:] for image in attention.images] == [(2, 2)]
-    assert attention.videos[0].shape[1:] == (4, 2, 3)
+    assert attention.videos[0].shape[1:] == (4, 2, 3) and session.video_form == "native"
     assert np.allclose(attention.rest, 0, atol=1e-5)
     seen = list(mapped_pictures(attention, answer.example.pictures, answer.example.videos))
     assert [picture.size for picture in seen] == [(56, 56), *[(84, 56)] * 4]

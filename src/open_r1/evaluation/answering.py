@@ -119,13 +119,13 @@ def loader_of(
     settings: EvaluationSettings,
     processor: ProcessorMixin,
     donors: Sequence[Record | None] = (),
+    form: str | None = None,
 ) -> Any:
     """A function that makes the engine's PromptLoader of the bare model, or of None; `donors`: the row whose pictures
-    stand in for those of each row, where it is shown so."""
+    stand in for those of each row, where it is shown so; `form`: of videos, where not all rows are known yet."""
     annotate, tasks = annotators(settings, processor), task_of_files(settings)
     toolbox = evaluated_toolbox(settings, processor)
-
-    form = form_of_videos(records, settings, processor)
+    form = form or form_of_videos(records, settings, processor)
 
     def record_of(row: dict[str, Any]) -> Record:
         return annotate[row["split"].partition(" ")[0]](records[row["row"]])

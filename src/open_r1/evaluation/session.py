@@ -27,7 +27,7 @@ from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
 from open_r1.data.videos import FRAME_ENDINGS
 from open_r1.errors import UsageError
-from open_r1.evaluation.answering import loader_of
+from open_r1.evaluation.answering import loader_of, model_type
 from open_r1.evaluation.attention.films import Films
 from open_r1.evaluation.attention.maps import attend, chosen_layer
 from open_r1.evaluation.run import image_limits
@@ -49,6 +49,7 @@ from open_r1.rollout.prompts import Example
 from open_r1.rollout.tool_turns import turns_again
 from open_r1.rollout.trajectory import Trajectory
 from open_r1.rollout.turns import continued
+from open_r1.rollout.video_form import NO_FORM_REMEDY, resolved_form
 from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
 from open_r1.tools.asked_boxes import shown_pictures
@@ -182,7 +183,11 @@ class ModelSession:
         model = VLMConfig(model_name_or_path=settings.model)
         self.settings, self.rows, self.turn = settings, dict[int, Record](), threading.Lock()
         self.processor = load_processor(model, image_limits(settings), settings.trust_remote_code)
-        loader = loader_of(self.rows, replace(settings, prompt_mode="both"), self.processor)
+        options = settings.chat_template_kwargs
+        self.video_form, self.why_no_videos = resolved_form(
+            settings.video_form, self.processor, model_type(settings), options
+        )
+        loader = loader_of(self.rows, replace(settings, prompt_mode="both"), self.processor, form=self.video_form)
         self.engine = TransformersEngine(settings, self.processor, loader)
 
     def ask(
@@ -221,6 +226,9 @@ class ModelSession:
 
     def _example(self, question: Question, settings: EvaluationSettings) -> Example:
         record = question.record(settings.methods[0])
+        if record.videos and self.video_form is None:
+            got = f"got {settings.video_form} and a video, but {self.why_no_videos}"
+            raise UsageError(f"--video_form: {got}; {NO_FORM_REMEDY}")
         with self.turn:
             number = max(self.rows, default=0) + 1  # the loader would reuse the example of an old number
             self.rows.clear()

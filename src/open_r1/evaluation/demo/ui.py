@@ -69,9 +69,9 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         buttons=[],
         elem_id="pictures",
     )
-    has_videos = takes_videos(session)
+    takes_videos = session.video_form is not None
     parts["video"] = gr.File(
-        label="Video", file_types=["video"], height=110, interactive=True, visible=has_videos, elem_id="video"
+        label="Video", file_types=["video"], height=110, interactive=True, visible=takes_videos, elem_id="video"
     )
     # a player that takes no file itself: gradio's editor of videos would be loaded from elsewhere
     parts["player"] = gr.Video(label="Player", interactive=False, visible=False, buttons=[], elem_id="player")
@@ -102,12 +102,6 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         parts["ask"] = gr.Button("Ask", variant="primary", scale=3, min_width=180, elem_id="ask")
         parts["stop"] = gr.Button("Stop", interactive=False, scale=1, min_width=80, elem_id="stop")
     return parts
-
-
-def takes_videos(session: ModelSession) -> bool:
-    """Whether the model is shown videos, in whichever form."""
-    fields = session.engine.loader.fields
-    return bool(fields.video_ids) or fields.video_form == "frames"
 
 
 def answer_column() -> dict[str, Any]:
