@@ -179,7 +179,8 @@ def _run(
         )
     if processor and not problems:
         instruction = (task.prompts if task else PROMPTS)[args.prompt_mode]
-        stats.tokens, stats.video_tokens = _token_counts(_sample(selection), processor, instruction, frames)
+        form = _video_form(args, processor, console) if stats.unique_videos else "native"
+        stats.tokens, stats.video_tokens = _token_counts(_sample(selection), processor, instruction, frames, form)
     console.print(summary_table(stats))
     for warning in (*data.warnings, *stats.hints):
         console.print("warning: " + escape(warning))
@@ -195,14 +196,26 @@ def _run(
     return max(_report(problems, console), _report_findings(findings, console))
 
 
+def _video_form(args: argparse.Namespace, processor: Any, console: Console) -> str:
+    """The form in which training shows videos; where there is none, a warning, and frames. Raises UsageError."""
+    from open_r1.models.configuration import configuration_of
+    from open_r1.rollout.video_form import NO_FORM_REMEDY, resolved_form
+
+    family = configuration_of(args.model, remedy="the doctor runs none").model_type
+    form, reason = resolved_form(args.video_form, processor, family)
+    if form is None:
+        console.print(f"warning: no videos in {escape(reason)}; {NO_FORM_REMEDY}")
+    return form or "frames"
+
+
 def _token_counts(
-    sample: RecordDataset, processor: Any, instruction: str, frames: FrameSampling
+    sample: RecordDataset, processor: Any, instruction: str, frames: FrameSampling, form: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The tokens of each row's prompt, and of each video in them."""
     of_prompts, of_videos = [], []
     for record in shown_progress(sample, "counting tokens"):
-        of_prompts.append(prompt_tokens(record, processor, instruction, frames=frames))
-        of_videos += [video_tokens(processor, shape.grey()) for shape in video_shapes(record, frames)]
+        of_prompts.append(prompt_tokens(record, processor, instruction, frames=frames, video_form=form))
+        of_videos += [video_tokens(processor, shape.grey(), form) for shape in video_shapes(record, frames)]
     return tuple(of_prompts), tuple(of_videos)
 
 

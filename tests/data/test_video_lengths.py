@@ -84,7 +84,10 @@ def doctor(capsys: pytest.CaptureFixture, rows: Path, *flags: str) -> tuple[int,
 @pytest.mark.slow
 def test_the_doctor_counts_videos_their_seconds_frames_and_tokens(capsys, rows, tmp_path):
     model = tiny_with_videos(tmp_path / "model")
+    *_, framed = doctor(capsys, rows, "--model", str(model), "--video_max_frames", "4", "--video_form", "frames")
     status, said = doctor(capsys, rows, "--model", str(model), "--video_max_frames", "4")
+    tokens = [line for text in (said, framed) for line in text.splitlines() if "tokens a video" in line]
+    assert len(tokens) == 2 and tokens[0] != tokens[1]  # each frame has a line with its time
     cells = (line.split("│")[1:3] for line in said.splitlines() if line.count("│") > 2)
     lines = {name.strip(): value.strip() for name, value in cells}
     assert status == 0 and lines["unique videos"] == "4" and lines["videos a row"] == "1: 4"

@@ -26,13 +26,13 @@ class VideoSettings(Protocol):
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of sampling to a tool's own, with the defaults of training."""
-    plain = BY_DEFAULT
-    parser.add_argument(
-        "--video_fps", type=float, default=plain.fps, help="frames a second of a video, as in training"
-    )
-    parser.add_argument("--video_max_frames", type=int, default=plain.max_frames, help="most frames of a video")
-    parser.add_argument("--video_max_pixels", type=int, default=plain.max_pixels, help="largest area of a frame")
+    """Add the flags of videos to a tool's own, with the defaults of training."""
+    add, plain = parser.add_argument, BY_DEFAULT
+    add("--video_fps", type=float, default=plain.fps, help="frames a second of a video, as in training")
+    add("--video_max_frames", type=int, default=plain.max_frames, help="most frames of a video")
+    add("--video_max_pixels", type=int, default=plain.max_pixels, help="largest area of a frame")
+    forms = ["auto", "native", "frames"]
+    add("--video_form", choices=forms, default=BY_DEFAULT_FORM, help="how videos are shown, of which tokens differ")
     parser.set_defaults(video_cache_gb=0.0)
 
 
