@@ -64,6 +64,18 @@ def test_it_says_what_the_model_is_and_how_it_was_made(card):
     assert "hf_secret" not in text and "--hub_token ..." in text
 
 
+@pytest.mark.parametrize(("form", "shown"), [("native", "as videos"), ("frames", "as pictures with their times")])
+def test_it_says_how_the_videos_of_its_rows_were_shown(tmp_path, card, form, shown):
+    assert "video" not in card.read_text()
+    recipe = replace(RECIPE, video_form=form, video_fps=2.0, video_max_frames=32, video_max_pixels=100_352)
+    write_card(card.parent, CARD, recipe, tmp_path, step=4, history=HISTORY)
+    text = card.read_text()
+    assert f"| videos | 2 frames a second, at most 32 of 100352 pixels, shown {shown} |" in text
+    assert "`eval/infer.py --video clip.mp4`" in text
+    (table,) = re.findall(r"\| \| \|\n\|---\|---\|\n((?:\|.*\|\n)+)", text)
+    assert "| data |" in table and "| versions |" in table
+
+
 def test_its_snippet_asks_the_model_about_a_picture(card, tiny, digits, capsys):
     code = card.read_text().split("```python\n")[1].split("```")[0]
     picture = next((digits / "images").glob("*.png"))
