@@ -106,6 +106,7 @@ def random_parts(rng: np.random.Generator, number: int) -> list[int]:
 
 
 def blank(side: int) -> Image.Image:
+    """A black picture, `side` pixels wide and high."""
     return Image.new("RGB", (side, side))
 
 
@@ -138,6 +139,7 @@ class Canvas:
     shape_side: int
 
     def choice(self, names: Sequence[str]) -> str:
+        """One of these names, each alike."""
         return names[self.rng.integers(len(names))]
 
     def place(self) -> tuple[int, int]:
@@ -154,6 +156,7 @@ Clip = tuple[list[np.ndarray], TaskQuestion]  # frames (side, side, 3) uint8
 
 
 def moving(canvas: Canvas) -> Clip:
+    """A shape that moves at one speed: which way."""
     rng, side, way = canvas.rng, canvas.side, canvas.choice(list(WAYS))
     speed = int(rng.integers(round(SPEED_SHARE[0] * side), round(SPEED_SHARE[1] * side) + 1))
     still, start = canvas.still(), tuple(rng.integers(0, side, size=2).tolist())
@@ -162,6 +165,7 @@ def moving(canvas: Canvas) -> Clip:
 
 
 def turning(canvas: Canvas) -> Clip:
+    """An arrow that turns at one speed: clockwise or counterclockwise."""
     rng, turn, color = canvas.rng, canvas.choice(list(TURNS)), COLORS[canvas.choice(list(COLORS))]
     radius = ARROW_SHARE * canvas.shape_side
     middle = tuple(rng.uniform(radius, canvas.side - radius, size=2).tolist())
@@ -171,6 +175,7 @@ def turning(canvas: Canvas) -> Clip:
 
 
 def changing_color(canvas: Canvas) -> Clip:
+    """A shape that shows three colours in turn: which comes after one of them."""
     rng = canvas.rng
     colors = rng.permutation(list(COLORS))[:3].tolist()
     shape, place, asked = canvas.choice(list(DRAWERS)), canvas.place(), int(rng.integers(3))
@@ -181,6 +186,7 @@ def changing_color(canvas: Canvas) -> Clip:
 
 
 def coming_and_going(canvas: Canvas) -> Clip:
+    """A shape that is seen in half of the frames: how often it comes."""
     rng, number = canvas.rng, int(canvas.rng.integers(1, MOST_VISITS + 1))
     shape, nothing = np.roll(canvas.still(), canvas.place(), axis=(0, 1)), np.asarray(blank(canvas.side))
     seen = visits(random_parts(rng, number), random_parts(rng, number), bool(rng.integers(2)))
