@@ -12,11 +12,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import families
+from helpers.clips import clip_rows
 from helpers.preloaded import python, ranked
 from helpers.repository import REPO
+from PIL import Image
 from transformers import AutoConfig
 
 from open_r1.errors import UsageError
+from open_r1.trainer.vllm_rollout import refuse_unknown_to_vllm
 
 vllm = pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
@@ -41,6 +44,33 @@ def test_other_families_have_the_trainers_log_probs(compared, family):
     assert found.exists(), (compared / "said.txt").read_text()[-6000:]
     differences = json.loads(found.read_text())
     assert max(differences["before"] + differences["after"]) < 1e-4  # one image, text, two images
+
+
+def test_videos_have_the_trainers_log_probs_and_a_server_takes_none(tmp_path):
+    """A video, two videos beside a picture, and text, in their own order, with their times."""
+    clips = clip_rows(tmp_path, count=2)
+    one, other = (json.loads(line) for line in clips.read_text().splitlines())
+    Image.new("RGB", (64, 48), (200, 30, 90)).save(tmp_path / "p.png")
+    both = one | {"image": "p.png", "video": [one["video"], other["video"]], "problem": "<video>And <image> <video>?"}
+    rows = [one, both, {"problem": "What is one?", "solution": "[1]"}] * 4
+    clips.write_text("".join(json.dumps(row | {"id": str(i)}) + "\n" for i, row in enumerate(rows)))
+    env = {**ranked(), "PYTHONPATH": str(REPO / "tests")}
+    command = [python(), REPO / "tests" / "helpers" / "vllm_family.py", tmp_path, clips, "qwen2_5_vl"]
+    done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-6000:]
+    differences = json.loads((tmp_path / "qwen2_5_vl.json").read_text())
+    assert max(differences["before"] + differences["after"]) < 1e-4
+    training = SimpleNamespace(use_vllm=True, vllm_mode="server")
+    with pytest.raises(UsageError, match="a request over HTTP brings no times of their frames; add --vllm_mode colo"):
+        refuse_unknown_to_vllm(training, SimpleNamespace(model_name_or_path="m", model_revision=None), "native")
+
+
+def test_a_family_whose_videos_vllm_writes_otherwise_is_refused(tmp_path):
+    from open_r1.rollout.vllm.offline import refuse_unknown_videos
+
+    families.save("internvl", tmp_path)
+    with pytest.raises(UsageError, match=r"--use_vllm: got .* and rows with videos, but vLLM .* writes its videos"):
+        refuse_unknown_videos(str(tmp_path))
 
 
 def test_a_check_by_vllm_leaves_transformers_its_own_configurations(tmp_path):

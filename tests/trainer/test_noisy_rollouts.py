@@ -279,7 +279,7 @@ class Engine:
 
 def test_an_engine_gets_noisy_pictures_and_its_log_probs_of_them_correct_nothing(tiny, mixed, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "find_spec", lambda name: object())
-    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode: Engine)
+    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)
     trainer = make_trainer(tiny, mixed, tmp_path, *HALF, "--use_vllm", "true", "--vllm_mode", "server")
     trainer.model.train()
     trainer.state.max_steps = 10

@@ -159,7 +159,7 @@ def test_an_engine_is_asked_for_what_is_lacking_alone_and_its_log_probs_go_with_
     tiny, mixed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(validation, "find_spec", lambda name: object())
-    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode: Engine)
+    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)
     flags = "--use_vllm true --vllm_mode server --resample_zero_variance 20"
     trainer = make_trainer(tiny, mixed, tmp_path, *flags.split())
     trainer.reward_funcs = [pays_every_third]

@@ -86,7 +86,7 @@ class Learned(TrainerCallback):
 def run(tiny, digits, tmp_path, monkeypatch) -> Callable[..., Any]:
     """Makes a trainer whose vLLM server is a SlowServer."""
     monkeypatch.setattr(validation, "find_spec", lambda name: object())
-    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode: SlowServer)
+    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: SlowServer)
 
     def make(flags: str, out: str = "run") -> Any:
         return make_trainer(tiny, digits / "train.jsonl", tmp_path / out, *flags.split())

@@ -164,7 +164,7 @@ class Engine:
 
 def test_an_engine_answers_greedily_about_the_same_three_pictures(tiny, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "find_spec", lambda name: object())
-    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode: Engine)
+    monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)
     flags = ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_importance_sampling_correction", "false"]
     trainer = make_trainer(tiny, digits / "train.jsonl", tmp_path, *ONE_STEP, *flags)
     trainer.reward_funcs = [lambda completions, **_: [0.5 for _ in completions]]

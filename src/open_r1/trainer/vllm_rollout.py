@@ -222,9 +222,15 @@ def refuse_unknown_to_vllm(training: GRPOArguments, model: VLMConfig, video_form
             refuse_adapter_sync(name, adapter)
         name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
     if training.use_vllm and training.vllm_mode == "colocate":
-        from open_r1.rollout.vllm.offline import refuse_unknown_model, set_in_process_environment
+        from open_r1.rollout.vllm.offline import (
+            refuse_unknown_model,
+            refuse_unknown_videos,
+            set_in_process_environment,
+        )
 
         set_in_process_environment()
+        if video_form == "native":
+            refuse_unknown_videos(name, revision)
         options = {"model_impl": training.vllm_model_impl, "trust_remote_code": training.trust_remote_code}
         refuse_unknown_model(name, half=training.bf16 or training.fp16, revision=revision, **options)
         if alone:

@@ -70,6 +70,20 @@ KNOWN_WRONG = {
 }
 
 
+# The same of videos alone.
+WRONG_VIDEOS = {"internvl": "writes its videos with other tokens than its processor"}
+
+
+def refuse_unknown_videos(name: str, revision: str | None = None) -> None:
+    """Raises UsageError for a model folder or hub name whose videos this vLLM does not read as the policy."""
+    described, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    if why := WRONG_VIDEOS.get(described.get("model_type", "")):
+        raise UsageError(
+            f"--use_vllm: got {name} and rows with videos, but vLLM {vllm.__version__} {why}; add --video_form "
+            "frames, or leave --use_vllm out"
+        )
+
+
 def refuse_unknown_model(name: str, half: bool, **options: Any) -> None:
     """Raises UsageError for a model that this vLLM cannot run, or not as the policy; see `reason_against`."""
     if reason := reason_against(name, half, **options):
