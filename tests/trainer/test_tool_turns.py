@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers import families
 from helpers.families.exactness import difference
-from helpers.families.rows import NO_TOOL_PICTURES, ROW_BY_ROW, TRAINED
-from helpers.families.tool_turns import passed_alone, passed_with_turns, scores_of, tool_rows
+from helpers.families.rows import NATIVE_VIDEOS, NO_TOOL_PICTURES, ROW_BY_ROW, TRAINED, UNMIXED
+from helpers.families.tool_turns import CLIP_TOOL_GROUPS, passed_alone, passed_with_turns, scores_of, tool_rows
 from helpers.trainers import take_gradients
 from peft import LoraConfig, get_peft_model
 
@@ -56,6 +56,16 @@ def test_packed_and_padded_turns_equal_each_conversation_alone(name):
     if name not in ROW_BY_ROW:
         assert_same(alone, passed_with_turns(model, rows, shared=True), name)
     assert not alone.scores.logps[~rows.scored].any() and alone.scores.logps[rows.scored].all()
+
+
+@every([name for name in NATIVE_VIDEOS if name in WITH_TOOLS and name not in UNMIXED])
+def test_turns_beside_videos_equal_each_conversation_alone(name):
+    model = families.ready(name)
+    rows = tool_rows(model, CLIP_TOOL_GROUPS)
+    alone = passed_alone(model, rows)
+    assert_same(alone, passed_with_turns(model, rows, shared=False), name)
+    if name not in ROW_BY_ROW:
+        assert_same(alone, passed_with_turns(model, rows, shared=True), name)
 
 
 @every(WITH_TOOLS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -25,6 +26,12 @@ TOOL_GROUPS: list[tuple[int, int, list[Plan]]] = [
     (2, 12, [(1, 1, 1, 1, 2)]),
     (1, 20, [(1,), (2, 0, 1)]),
 ]
+# prompts as (images, frames of each video, text tokens, completions)
+CLIP_TOOL_GROUPS: list[tuple[int, tuple[int, ...], int, list[Plan]]] = [
+    (1, (4,), 12, [(4, 1, 3), (3,), (2, 2, 3, 0, 2)]),
+    (0, (2,), 14, [(5, 1, 2), (6,)]),
+    (0, (), 7, [(3, 1, 2)]),
+]
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,12 @@ class ToolRows:
 
 
 def tool_rows(
-    model: PreTrainedModel, groups: Sequence[tuple[int, int, Sequence[Plan]]] = TOOL_GROUPS, seed: int = 0
+    model: PreTrainedModel, groups: Sequence[tuple[Any, ...]] = TOOL_GROUPS, seed: int = 0
 ) -> ToolRows:
-    """The rows of these groups; a prompt's rows hold one object."""
+    """The rows of these groups, as in TOOL_GROUPS or in CLIP_TOOL_GROUPS; a prompt's rows hold one object."""
     fields, rows, random = rules_of(model), [], torch.Generator().manual_seed(seed)
-    for number, (images, text, plans) in enumerate(groups):
-        shown = prompt_from_fields(prompt(model, images, text, number), fields)
+    for number, (images, *videos, text, plans) in enumerate(groups):
+        shown = prompt_from_fields(prompt(model, images, text, number, *videos), fields)
         for place, plan in enumerate(plans):
             trajectory, made = drawn_trajectory(model, plan, random, 100 * seed + 10 * number + place)
             rows.append((shown, trajectory, tool_turns_of(trajectory, fields, made) if made else None))
