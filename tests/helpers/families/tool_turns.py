@@ -45,9 +45,7 @@ class ToolRows:
     scored: torch.Tensor
 
 
-def tool_rows(
-    model: PreTrainedModel, groups: Sequence[tuple[Any, ...]] = TOOL_GROUPS, seed: int = 0
-) -> ToolRows:
+def tool_rows(model: PreTrainedModel, groups: Sequence[tuple[Any, ...]] = TOOL_GROUPS, seed: int = 0) -> ToolRows:
     """The rows of these groups, as in TOOL_GROUPS or in CLIP_TOOL_GROUPS; a prompt's rows hold one object."""
     fields, rows, random = rules_of(model), [], torch.Generator().manual_seed(seed)
     for number, (images, *videos, text, plans) in enumerate(groups):
