@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The steps that the quickstarts share; sourced by them once TASK, MODEL, SEED, OUT, STEPS, ROWS and TOKENS are set, and
 # `shared_flags`, an array of flags that training and evaluation both get.
+# shellcheck disable=SC2154  # the script that sources this one sets it
 set -euo pipefail
 VENV=${VENV:-$PWD/.venv} DATA=$OUT/data
 
