@@ -6,7 +6,7 @@ from helpers import families
 from helpers.fake_gpu import CUDA, forward_and_backward, on_gpu
 from helpers.families.rows import NO_PREFILL, PACKED, TRAINED
 
-from open_r1.evaluation.attention.maps import attention_rows
+from open_r1.evaluation.attention.maps import attention_rows, with_completion
 from open_r1.rehearse.fake_cuda import fake_cuda
 from open_r1.rollout.generation import prefill
 from open_r1.rollout.prompt_cache import select_rows
@@ -46,5 +46,6 @@ def test_attention_rows_run(family):
     fields = families.prompt(model, 2, 9, seed=0)
     with fake_cuda():
         on_device = {name: value.to(CUDA) for name, value in fields.items()}
-        rows = attention_rows(model.to(CUDA), on_device, [70, 71, 72], layer=1)
+        whole = with_completion(on_device, [70, 71, 72])
+        rows = attention_rows(model.to(CUDA), whole, fields["input_ids"].shape[1], layer=1)
     assert rows.device.type == "cpu" and len(rows) == 3
