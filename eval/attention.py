@@ -20,8 +20,10 @@ from open_r1.data.images import open_image
 from open_r1.data.video_files import load_videos
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.maps import chosen_layer
-from open_r1.evaluation.session import SOURCE, ModelSession, Question
-from open_r1.evaluation.settings import EvaluationSettings, add_video_flags, refuse_idle_video_flags, video_settings
+from open_r1.evaluation.flags import add_video_flags, refuse_idle_video_flags
+from open_r1.evaluation.question import SOURCE, Question
+from open_r1.evaluation.session import ModelSession
+from open_r1.evaluation.settings import EvaluationSettings, video_settings
 from open_r1.report.attention_film import frames, require_ffmpeg, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import mapped_pictures

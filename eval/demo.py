@@ -12,8 +12,8 @@ import os
 import sys
 from importlib.util import find_spec
 
+from open_r1.evaluation.flags import add_answer_flags, add_tool_flags
 from open_r1.evaluation.session import ModelSession, printable, session_settings
-from open_r1.evaluation.settings import add_answer_flags, add_tool_flags
 from open_r1.tasks.find import find_task
 
 

@@ -35,17 +35,12 @@ from open_r1.data.videos import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary, stopped_text
 from open_r1.evaluation.drawing import draw_predictions
+from open_r1.evaluation.flags import add_answer_flags, add_tool_flags, refuse_idle_video_flags
 from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
+from open_r1.evaluation.question import Question
 from open_r1.evaluation.run import evaluate
-from open_r1.evaluation.session import Answer, ModelSession, Question, printable, session_settings
-from open_r1.evaluation.settings import (
-    BATCH_SIZES,
-    EvaluationSettings,
-    add_answer_flags,
-    add_tool_flags,
-    refuse_idle_video_flags,
-    settings_of,
-)
+from open_r1.evaluation.session import Answer, ModelSession, printable, session_settings
+from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, settings_of
 from open_r1.report.next_steps import command_text
 from open_r1.rewards.drawing import has_outlines
 from open_r1.rewards.parsing.answer import final_text, thinking_text

@@ -23,7 +23,8 @@ from helpers.repository import REPO, free_port
 from PIL import Image, ImageColor
 
 from open_r1.data.images import MAX_FILE_BYTES
-from open_r1.evaluation.session import ModelSession, Stream
+from open_r1.evaluation.session import ModelSession
+from open_r1.evaluation.token_stream import Stream
 from open_r1.rewards.drawing import ANSWERED
 from open_r1.tasks.registry import TASKS
 

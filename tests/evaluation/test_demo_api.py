@@ -13,7 +13,7 @@ from helpers.repository import REPO
 from PIL import Image
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.session import Stream
+from open_r1.evaluation.token_stream import Stream
 
 NAN, INF = float("nan"), float("inf")
 sessions = itertools.count()

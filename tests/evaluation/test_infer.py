@@ -21,7 +21,8 @@ from open_r1.data.unlabeled import PLACEHOLDER_FIELD, files_with_placeholders, w
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.maps import attend
 from open_r1.evaluation.cli import parser_of, run_evaluation
-from open_r1.evaluation.session import Answer, ModelSession, Question, session_settings
+from open_r1.evaluation.question import Question
+from open_r1.evaluation.session import Answer, ModelSession, session_settings
 from open_r1.rewards.drawing import ANSWERED, GOLD
 from open_r1.tasks.registry import TASKS
 from open_r1.tools.asked_boxes import strip_of

@@ -9,7 +9,7 @@ from helpers.repository import REPO
 from PIL import Image
 
 from open_r1.errors import UsageError
-from open_r1.evaluation.session import Question
+from open_r1.evaluation.question import Question
 
 SCRIPT = REPO / "eval" / "infer.py"
 

@@ -17,7 +17,8 @@ from open_r1.data.video_files import load_videos
 from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.video_layout import locate_videos
-from open_r1.evaluation.session import ModelSession, Question, session_settings
+from open_r1.evaluation.question import Question
+from open_r1.evaluation.session import ModelSession, session_settings
 from open_r1.report.attention_film import frames
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import Attention, mapped_pictures

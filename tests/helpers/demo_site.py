@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from helpers.repository import REPO, free_port
+from open_r1.evaluation.flags import add_answer_flags
 from open_r1.evaluation.session import ModelSession, session_settings
-from open_r1.evaluation.settings import add_answer_flags
 from open_r1.tasks.registry import TASKS
 
 PLAIN = [[], "What is 1 + 1?", "", {}, "think", 0.0, 16, 0, None]  # what the page sends with a question

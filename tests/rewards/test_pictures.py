@@ -12,7 +12,7 @@ from open_r1.data.jsonl_dataset import scan_records
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.evaluation.cli import parser_of, run_evaluation
-from open_r1.evaluation.session import Question
+from open_r1.evaluation.question import Question
 from open_r1.grpo_jsonl import main as grpo
 from open_r1.report.examination import examine
 from open_r1.rewards.base import no_outlines

@@ -21,8 +21,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from open_r1.evaluation.demo.server import serve
 from open_r1.evaluation.demo.ui import build
+from open_r1.evaluation.flags import add_answer_flags
 from open_r1.evaluation.session import ModelSession, session_settings
-from open_r1.evaluation.settings import add_answer_flags
 from open_r1.report.page import write_report
 from open_r1.tasks.digits import QUESTIONS
 from open_r1.tasks.registry import TASKS

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from open_r1.errors import UsageError, last_words
 from open_r1.evaluation.endings import end_of_evaluation
+from open_r1.evaluation.flags import add_options
 from open_r1.evaluation.metrics import PredictionLine
 from open_r1.evaluation.predictions_file import PREDICTIONS, save_summary
 from open_r1.evaluation.rescore import rescore
-from open_r1.evaluation.settings import MODES, add_options, settings_of
+from open_r1.evaluation.settings import MODES, settings_of
 from open_r1.evaluation.statistics import Interval
 from open_r1.rewards.registry import prepare_methods
 

@@ -4,34 +4,31 @@
 an answer here is the one that an evaluation would score.
 """
 
-import os
 import re
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers.generation.streamers import BaseStreamer
 
 from open_r1.config.model_arguments import VLMConfig
-from open_r1.data.images import with_sizes
-from open_r1.data.record import Record, parse_row
-from open_r1.data.unlabeled import has_gold, with_placeholder
-from open_r1.data.videos import FRAME_ENDINGS
+from open_r1.data.record import Record
+from open_r1.data.unlabeled import has_gold
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import loader_of, model_type
 from open_r1.evaluation.attention.films import Films
 from open_r1.evaluation.attention.maps import attend, chosen_layer
+from open_r1.evaluation.question import SOURCE, Question
 from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
+from open_r1.evaluation.token_stream import AnswerStopped, Stream
 from open_r1.evaluation.tool_turns import Sampled
 from open_r1.evaluation.transformers_engine import TransformersEngine, generation_config
 from open_r1.models.banned_tokens import image_token_ids
@@ -39,9 +36,7 @@ from open_r1.models.loading import load_processor
 from open_r1.models.model_parts import bare_model
 from open_r1.report.heat import Attention
 from open_r1.rewards.drawing import answered_outlines, draw_outlines, gold_outlines
-from open_r1.rewards.gold import gold_score
 from open_r1.rewards.parsing.answer import final_text, thinking_text
-from open_r1.rewards.places import refuse_misplaced
 from open_r1.rewards.registry import parsed
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import Message, completion_text
@@ -55,7 +50,6 @@ from open_r1.tasks.task import Task
 from open_r1.tools.asked_boxes import shown_pictures
 from open_r1.tools.messages import ModelTurn
 
-SOURCE = "question"  # in messages, in place of an evaluation's data file
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -66,49 +60,6 @@ def session_settings(args: Namespace) -> EvaluationSettings:
     """
     fixed = {"data_file_paths": SOURCE, "image_folders": None, "output_dir": Path(), "num_samples": 1, "backend": "hf"}
     return settings_of(Namespace(**vars(args) | fixed | {"batch_size": 1}))
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about `images`, which go to the text's `<image>` tags, or before it where it has none; and about
-    `videos`, files of videos or folders of their frames, which go to its `<video>` tags likewise.
-
-    Without a `gold` answer nothing is scored; `extra` are further fields of the row, for the rewards.
-    """
-
-    text: str
-    images: tuple[Path, ...] = ()
-    gold: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    videos: tuple[Path, ...] = ()
-
-    def record(self, method: str) -> Record:
-        """The question as a row. Raises UsageError for one without words; DataError where tags and images differ in
-        number, and for a gold answer that `method` cannot use."""
-        if not self.text.replace("<image>", "").replace("<video>", "").strip():
-            raise UsageError("question: got none, expected what you want to know; write it in words")
-        paths = [path.resolve() for path in (*self.images, *self.videos)]
-        folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
-        names = [str(path.relative_to(folder)) for path in paths[: len(self.images)]]
-        row = {**self.extra, "problem": self.text, "solution": self.gold, "images": names}
-        if self.videos:
-            row["videos"] = [video_named(path, folder) for path in paths[len(self.images) :]]
-        record = parse_row(with_placeholder(row, SOURCE), f"{SOURCE}:1", 1, folder, method)
-        if has_gold(record):
-            sized = with_sizes(record) or record
-            gold_score(sized)
-            refuse_misplaced([sized])
-        return record
-
-
-def video_named(path: Path, folder: str) -> str | list[str]:
-    """A video as a row names it: its file, or the pictures in a folder of frames, by name. Raises UsageError."""
-    if not path.is_dir():
-        return str(path.relative_to(folder))
-    frames = sorted(one for one in path.iterdir() if one.suffix.lower() in FRAME_ENDINGS)
-    if not frames:
-        raise UsageError(f"video: got {path}, a folder without a picture, expected a file, or a folder of frames")
-    return [str(frame.relative_to(folder)) for frame in frames]
 
 
 @dataclass(frozen=True)
@@ -274,44 +225,6 @@ class ModelSession:
             number = next(numbers) if kind == "video" else None
             order += [None] if number is None else [number] * len(example.videos[number].pixels)
         return Films(example.videos, order=order)
-
-
-class AnswerStopped(Exception):
-    """Generation was stopped; the tokens until then are the answer."""
-
-
-class Stream(BaseStreamer):
-    """A streamer of one completion: iterating yields all ids so far, while another thread generates."""
-
-    def __init__(self, stop: threading.Event):
-        self.stop, self.ids = stop, list[int]()
-        self.queue: Queue[int | None] = Queue()
-
-    def put(self, value: torch.Tensor) -> None:
-        """Called by `generate`: with the prompt of each turn, (1, P), and with each token, (1,)."""
-        if value.dim() == 1:
-            self.ids.append(int(value))
-            self.queue.put(self.ids[-1])
-        if self.stop.is_set():
-            raise AnswerStopped
-
-    def end(self) -> None:
-        """Called by `generate`, which may run several times; `end_of_work` marks the end."""
-
-    def end_of_work(self) -> None:
-        """Mark the end of the completion."""
-        self.queue.put(None)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        ids: list[int] = []
-        shown = 0
-        while (token := self.queue.get()) is not None:
-            ids.append(token)
-            if self.queue.empty():  # a slow reader gets several tokens at once
-                shown = len(ids)
-                yield list(ids)
-        if shown < len(ids):  # the end came with the last tokens
-            yield list(ids)
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,8 @@ from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.model_place import refuse_no_model
 from open_r1.data.paths import data_files
 from open_r1.errors import UsageError
-from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings, add_engine_flags
+from open_r1.evaluation.flags import add_engine_flags
+from open_r1.evaluation.settings import BATCH_SIZES, EvaluationSettings
 from open_r1.evaluation.training_rewards import refuse_trainers_rewards
 from open_r1.evaluation.vllm_engine import OF_TORCHRUN
 from open_r1.plan.gpus import KNOWN_GPUS

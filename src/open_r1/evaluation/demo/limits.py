@@ -11,7 +11,8 @@ from open_r1.data.chat import PROMPTS
 from open_r1.data.images import original_size
 from open_r1.data.prompt_tokens import prompt_tokens
 from open_r1.errors import UsageError, shorten
-from open_r1.evaluation.session import SOURCE, ModelSession, Question
+from open_r1.evaluation.question import SOURCE, Question
+from open_r1.evaluation.session import ModelSession
 from open_r1.evaluation.settings import EvaluationSettings, check_settings, task_of_files
 from open_r1.models.context_length import context_length
 
