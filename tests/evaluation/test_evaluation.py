@@ -307,7 +307,7 @@ def test_vllm_answers_as_transformers_does(tiny, mixed, tmp_path):
 def test_vllm_answers_with_tools_as_transformers_does(tiny, mixed, tmp_path, monkeypatch):
     """Greedy, float32; whatever is said calls a tool, whose pictures come into the next turn."""
     pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
-    for module in ("answering", "transformers_engine", "vllm_engine"):
+    for module in ("loader", "transformers_engine", "vllm_engine"):
         monkeypatch.setattr(f"open_r1.evaluation.{module}.evaluated_toolbox", lambda *args: Evaluated())
     turns = {}
     for backend in ("hf", "vllm"):

@@ -13,6 +13,7 @@ from open_r1.errors import UsageError
 from open_r1.evaluation import answering
 from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.comparison import compare, read_rows
+from open_r1.rollout.other_media import OtherMedia
 from open_r1.trainer.checks import vision_probe
 
 
@@ -39,13 +40,13 @@ def evaluate(model: Path, clips: Path, out: Path, *more: object) -> dict:
 def test_each_view_of_videos_is_answered_and_rows_without_it_are_left_out(model, clips, tmp_path, monkeypatch):
     seen = {}
 
-    def watched(self, view, record, own, donor, shown=answering.OtherMedia.shown):
+    def watched(self, view, record, own, donor, shown=OtherMedia.shown):
         media = shown(self, view, record, own, donor)
         if media.videos:
             seen.setdefault(view, []).append((own.videos[0].pixels != media.videos[0].pixels).any())
         return media
 
-    monkeypatch.setattr(answering.OtherMedia, "shown", watched)
+    monkeypatch.setattr(OtherMedia, "shown", watched)
     monkeypatch.setattr(
         answering, "load_in_processes", lambda loader, rows, _: answering.load_in_threads(loader, rows)
     )

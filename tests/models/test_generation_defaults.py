@@ -242,7 +242,7 @@ def test_an_evaluation_answers_by_its_flags(tiny, poisoned, digits):
     from open_r1.config.model_arguments import VLMConfig
     from open_r1.config.task_arguments import TaskArguments
     from open_r1.data.jsonl_dataset import load_records
-    from open_r1.evaluation.answering import loader_of
+    from open_r1.evaluation.loader import loader_of
 
     def answers(name: str) -> list:
         argv = f"--model {name} --task digits --data_file_paths {digits / 'heldout.jsonl'} --image_folders {digits}"

@@ -21,7 +21,8 @@ from learning_curves import hardware
 
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import TaskArguments
-from open_r1.evaluation.answering import loader_of, seed_of
+from open_r1.evaluation.answering import seed_of
+from open_r1.evaluation.loader import loader_of
 from open_r1.evaluation.run import answer_batches, evaluate, load_rows, row_labels
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.evaluation.transformers_engine import TransformersEngine

@@ -8,7 +8,7 @@ from open_r1.config.model_arguments import VLMConfig
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
-from open_r1.evaluation.answering import annotators
+from open_r1.evaluation.loader import annotators
 from open_r1.evaluation.metrics import PredictionLine
 from open_r1.evaluation.run import image_limits, load_rows, row_labels
 from open_r1.evaluation.settings import EvaluationSettings

@@ -25,7 +25,8 @@ from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.media_views import OTHER, OWN
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
-from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, backend_class, frame_of, loader_of
+from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, backend_class
+from open_r1.evaluation.loader import frame_of, loader_of
 from open_r1.evaluation.metrics import PredictionLine, grading_facts, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
 from open_r1.evaluation.settings import EvaluationSettings, instructions, split_names

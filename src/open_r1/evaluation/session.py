@@ -22,9 +22,9 @@ from open_r1.config.model_arguments import VLMConfig
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.errors import UsageError
-from open_r1.evaluation.answering import loader_of, model_type
 from open_r1.evaluation.attention.films import Films
 from open_r1.evaluation.attention.maps import attend, chosen_layer
+from open_r1.evaluation.loader import loader_of, model_type
 from open_r1.evaluation.question import SOURCE, Question
 from open_r1.evaluation.run import image_limits
 from open_r1.evaluation.settings import EvaluationSettings, settings_of
