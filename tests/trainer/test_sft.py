@@ -24,7 +24,8 @@ from open_r1.sft_jsonl import parse_sft
 from open_r1.tasks.registry import TASKS
 from open_r1.tools.toolbox import make_toolbox
 from open_r1.trainer.forward.image_blocks import ImageSight
-from open_r1.trainer.sft_batches import IGNORED, Collator, PackingCollator, target_completion
+from open_r1.trainer.sft_batches import IGNORED, Collator, target_completion
+from open_r1.trainer.sft_packing import PackingCollator
 
 
 @pytest.fixture(scope="module")

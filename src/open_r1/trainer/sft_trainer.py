@@ -41,7 +41,8 @@ from open_r1.trainer.lifecycle.run_lock import only_run
 from open_r1.trainer.outputs.callbacks import Curves
 from open_r1.trainer.outputs.hub import HubUploads
 from open_r1.trainer.run import frame_of_run, train_and_save
-from open_r1.trainer.sft_batches import Collator, PackingCollator, target_completion
+from open_r1.trainer.sft_batches import Collator, target_completion
+from open_r1.trainer.sft_packing import PackingCollator
 from open_r1.trainer.tool_turns import less_listing, listed_tools
 
 
