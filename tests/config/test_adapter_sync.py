@@ -2,10 +2,10 @@
 
 import pytest
 
-from open_r1.config import validation
+from open_r1.config import vllm_flags
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.config.validation import check_adapter_sync
+from open_r1.config.vllm_flags import check_adapter_sync
 
 
 def check(sync: str = "adapter", bf16: bool | None = None, **flags: object) -> None:
@@ -30,7 +30,7 @@ def test_what_vllm_does_not_adapt_is_refused_but_for_merged_weights(flags, said)
 
 
 def test_float32_has_no_kernel_on_cuda(monkeypatch):
-    monkeypatch.setattr(validation, "is_cuda_available", lambda: True)
+    monkeypatch.setattr(vllm_flags, "is_cuda_available", lambda: True)
     with pytest.raises(ValueError, match="--bf16: got adapter and float32, for which vLLM has no kernel on CUDA"):
         check(bf16=False)
     check()

@@ -39,8 +39,9 @@ def accepted(monkeypatch, tmp_path):
         "open_r1.config.validation.prepare_methods", lambda names: [get_method(name) for name in names]
     )
     monkeypatch.setattr("open_r1.config.parser.prepare", lambda training: None)
-    monkeypatch.setattr("open_r1.config.validation.find_spec", lambda name: True)
-    monkeypatch.setattr("open_r1.config.validation.is_cuda_available", lambda: True)
+    for module in ("validation", "vllm_flags"):
+        monkeypatch.setattr(f"open_r1.config.{module}.find_spec", lambda name: True)
+        monkeypatch.setattr(f"open_r1.config.{module}.is_cuda_available", lambda: True)
 
     def accept(script: str, *flags: str) -> None:
         flags = [own.get(flag, flag) for flag in flags]

@@ -12,7 +12,7 @@ from helpers.trainers import loss_and_gradients, make_trainer, rows
 from PIL import Image
 
 from open_r1 import grpo_jsonl
-from open_r1.config import validation
+from open_r1.config import vllm_flags
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.vision_flags import check_noisy_rollouts
 from open_r1.report.page import write_report
@@ -278,7 +278,7 @@ class Engine:
 
 
 def test_an_engine_gets_noisy_pictures_and_its_log_probs_of_them_correct_nothing(tiny, mixed, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_flags, "find_spec", lambda name: object())
     monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)
     trainer = make_trainer(tiny, mixed, tmp_path, *HALF, "--use_vllm", "true", "--vllm_mode", "server")
     trainer.model.train()

@@ -10,7 +10,7 @@ from helpers import trainers
 from helpers.resumed_runs import SMALL, WINDOWS, assert_same, train
 from helpers.trainers import make_trainer, rows
 
-from open_r1.config import validation
+from open_r1.config import vllm_flags
 from open_r1.config.row_flags import check_row_choice
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.rollout.prompts import unique_keys
@@ -158,7 +158,7 @@ class Engine:
 def test_an_engine_is_asked_for_what_is_lacking_alone_and_its_log_probs_go_with_the_rows(
     tiny, mixed, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(validation, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_flags, "find_spec", lambda name: object())
     monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)
     flags = "--use_vllm true --vllm_mode server --resample_zero_variance 20"
     trainer = make_trainer(tiny, mixed, tmp_path, *flags.split())

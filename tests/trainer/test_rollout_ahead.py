@@ -15,9 +15,9 @@ from helpers.resumed_runs import assert_same
 from helpers.trainers import make_trainer
 from transformers import TrainerCallback
 
-from open_r1.config import validation
+from open_r1.config import vllm_flags
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.config.validation import check_rollout_ahead
+from open_r1.config.vllm_flags import check_rollout_ahead
 from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling
 from open_r1.trainer import vllm_rollout
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now
@@ -85,7 +85,7 @@ class Learned(TrainerCallback):
 @pytest.fixture
 def run(tiny, digits, tmp_path, monkeypatch) -> Callable[..., Any]:
     """Makes a trainer whose vLLM server is a SlowServer."""
-    monkeypatch.setattr(validation, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_flags, "find_spec", lambda name: object())
     monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: SlowServer)
 
     def make(flags: str, out: str = "run") -> Any:

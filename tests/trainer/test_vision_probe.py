@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from open_r1 import grpo_jsonl
-from open_r1.config import validation
+from open_r1.config import vllm_flags
 from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.prompts import process_chat
 from open_r1.rollout.token_texts import token_texts
@@ -163,7 +163,7 @@ class Engine:
 
 
 def test_an_engine_answers_greedily_about_the_same_three_pictures(tiny, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "find_spec", lambda name: object())
+    monkeypatch.setattr(vllm_flags, "find_spec", lambda name: object())
     monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)
     flags = ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_importance_sampling_correction", "false"]
     trainer = make_trainer(tiny, digits / "train.jsonl", tmp_path, *ONE_STEP, *flags)
