@@ -16,7 +16,7 @@ from open_r1.data.video_files import load_videos, video_shapes
 from open_r1.data.video_inputs import as_frames
 from open_r1.data.videos import FrameSampling
 from open_r1.errors import DataError
-from open_r1.rollout.processor_fields import process
+from open_r1.rollout.processing import process
 
 SAMPLINGS = [FrameSampling(2.0, 8), FrameSampling(4.0, 4), FrameSampling(2.0, 16, 1500)]
 

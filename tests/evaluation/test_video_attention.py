@@ -22,7 +22,7 @@ from open_r1.evaluation.session import ModelSession, session_settings
 from open_r1.report.attention_film import frames
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import Attention, mapped_pictures
-from open_r1.rollout.processor_fields import process
+from open_r1.rollout.processing import process
 
 VIDEO = 7  # the token
 

@@ -13,7 +13,7 @@ from helpers.families.tiny import processor_of
 from transformers import GenerationConfig
 
 from open_r1.rollout.generation import generate_groups
-from open_r1.rollout.processor_fields import why_no_native_videos
+from open_r1.rollout.video_trials import why_no_native_videos
 from open_r1.rollout.vision_features import why_no_joining, with_features
 
 TOLERANCE = 1e-5

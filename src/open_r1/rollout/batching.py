@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from open_r1.rollout.device_copies import to_device
-from open_r1.rollout.processor_fields import Join
+from open_r1.rollout.media_joins import Join
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.trajectory import ToolTurns
 

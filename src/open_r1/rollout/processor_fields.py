@@ -8,47 +8,25 @@ are left out, and so are those that training makes itself, such as `labels`.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.data.video_inputs import as_frames, grey_video, video_options, with_pixels
-from open_r1.errors import UsageError
+from open_r1.data.video_inputs import as_frames
+from open_r1.rollout.media_joins import Join, joins_of
+from open_r1.rollout.processing import Chat, Values, is_of_pixels, process, tried, user_turn
+from open_r1.rollout.video_trials import video_trials, why_one_length, why_unmixed
 
 logger = logging.getLogger(__name__)
 
-Values = Mapping[str, torch.Tensor]
-Chat = list[dict[str, Any]]
 # arguments of a forward pass over tokens that training makes, whatever a processor says of them
 OURS = {"input_ids", "attention_mask", "position_ids", "labels", "shift_labels", "inputs_embeds", "past_key_values"}
-SIDES = (96, 64)  # pixels of the pictures and frames that are tried
-TRIED_FRAMES, OTHER_FRAMES = 4, 2  # of the videos that are tried, two a second
 OF_FRAMES = "video_position_ids"  # its model reads frames apart (Gemma 4), so that they need not be equally many
 ROPE_NAMES = {"second_per_grids": "video_second_per_grid"}  # what Omni's count of positions calls a processor's field
-
-
-@dataclass(frozen=True)
-class Join:
-    """The dimension on which a field of two pictures, or of two videos, is joined.
-
-    `row`: within one conversation; `batch`: of several conversations. Where both are the same, the field lists images,
-    tiles or patches; where they differ (Idefics3), it holds a row of images for each conversation. `of_videos`: no
-    picture alone has the field.
-    """
-
-    row: int = 0
-    batch: int = 0
-    of_videos: bool = False
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether the field has a row for each conversation, also for one without pictures."""
-        return self.row != self.batch
 
 
 @dataclass(frozen=True)
@@ -142,103 +120,6 @@ def placeholder_of(processor: ProcessorMixin, medium: str, ids: frozenset[int]) 
     return str(getattr(processor, f"{medium}_token", None) or processor.tokenizer.decode(list(ids)[:1]))
 
 
-def is_of_pixels(value: torch.Tensor) -> bool:
-    """Whether a field holds pixels; what is one number a video is a time."""
-    return value.is_floating_point() and value.ndim > 1
-
-
-def video_trials(
-    processor: ProcessorMixin, template: Mapping[str, Any] | None
-) -> tuple[Values, Values | None, Values | None] | None:
-    """What a processor makes of one video, of two, and of two conversations of one; None where it takes no video or
-    its chat template drops it."""
-    if why_no_native_videos(processor, template):
-        return None
-    one = process(processor, [user_turn("What?", videos=[TRIED_FRAMES])], template)
-    two = tried(processor, [user_turn("What?", videos=[TRIED_FRAMES] * 2)], template)
-    return one, two, tried(processor, [user_turn("What?", videos=[TRIED_FRAMES])] * 2, template)
-
-
-def why_no_native_videos(processor: ProcessorMixin, template: Mapping[str, Any] | None = None) -> str | None:
-    """Why a model's own processor and chat template do not show a video, or None where they do; they are tried."""
-    name = type(processor).__name__
-    if getattr(processor, "video_processor", None) is None:
-        return f"{name} has no processor of videos"
-    try:
-        shown = process(processor, [user_turn("What?", videos=[TRIED_FRAMES])], template)
-    except Exception as error:  # each processor refuses in its own way
-        return f"{name} takes no video: {' '.join(str(error).split())[:120]}"
-    without = process(processor, [user_turn("What?")], template)
-    if not any(map(is_of_pixels, shown.values())) or shown["input_ids"].shape[1] <= without["input_ids"].shape[1] + 1:
-        return "the chat template leaves videos out"
-    return None
-
-
-def why_unmixed(
-    processor: ProcessorMixin,
-    template: Mapping[str, Any] | None,
-    picture: Values,
-    video: Values,
-    joins: Mapping[str, Join],
-) -> str | None:
-    """Why a conversation with a picture and a video is not made of both, or None; `joins` are those of pictures."""
-    try:
-        both = process(processor, [user_turn("What?", 1, [TRIED_FRAMES])], template)
-    except Exception as error:
-        return f"{type(processor).__name__} takes no picture beside a video: {' '.join(str(error).split())[:120]}"
-    shared = [name for name in joins.keys() & picture.keys() & video.keys() if is_of_pixels(picture[name])]
-    for name in shared:
-        row = joins[name].row
-        if both[name].shape[row] < picture[name].shape[row] + video[name].shape[row]:
-            return f"{type(processor).__name__} drops the picture beside a video"
-    return None
-
-
-def why_one_length(processor: ProcessorMixin, template: Mapping[str, Any] | None) -> str | None:
-    """Why the videos of a conversation need equally many frames, or None where each is written as if alone."""
-    lengths = [TRIED_FRAMES, OTHER_FRAMES]
-    try:
-        both = process(processor, [user_turn("What?", videos=lengths)], template)
-    except Exception as error:
-        return f"{type(processor).__name__} stacks them: {' '.join(str(error).split())[:120]}"
-    alone = [process(processor, [user_turn("What?", videos=videos)], template) for videos in ([], *zip(lengths))]
-    none, *each = (Counter(made["input_ids"].flatten().tolist()) for made in alone)
-    together = Counter(both["input_ids"].flatten().tolist())
-    if together + none != each[0] + each[1]:
-        return f"{type(processor).__name__} writes one number of frames for all of them"
-    return None
-
-
-def user_turn(text: str, pictures: int = 0, videos: Sequence[int] = ()) -> Chat:
-    """A conversation of one question about some grey pictures, and videos of so many frames."""
-    picture = {"type": "image", "image": Image.new("RGB", SIDES, (99, 99, 99))}
-    shown = [{"type": "video", "video": grey_video(frames, *SIDES, frames / 2)} for frames in videos]
-    return [{"role": "user", "content": [*[picture] * pictures, *shown, {"type": "text", "text": text}]}]
-
-
-def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None = None) -> Values:
-    """The processor's tensors for conversations with pictures and videos."""
-    fields = processor.apply_chat_template(
-        list(map(with_pixels, chats)),
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs=video_options(chats),
-        **(template or {}),
-    )
-    return {name: value for name, value in fields.items() if torch.is_tensor(value)}
-
-
-def tried(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None) -> Values | None:
-    """As `process`; None where the processor takes one picture or video alone, or one conversation alone."""
-    try:
-        return process(processor, chats, template)
-    except Exception as error:  # each processor refuses in its own way; rows of that kind meet it, with their name
-        logger.info("%s takes one picture or video alone: %s", type(processor).__name__, error)
-        return None
-
-
 def counts_tokens(value: torch.Tensor, fields: Values) -> bool:
     """Whether a field has a value for each token of a batch."""
     return value.shape[:2] == fields["input_ids"].shape
@@ -247,37 +128,6 @@ def counts_tokens(value: torch.Tensor, fields: Values) -> bool:
 def arguments_of(model: PreTrainedModel) -> set[str]:
     """The names of the arguments of a model's forward pass, and of its backbone's."""
     return {name for module in (model, model.base_model) for name in signature(type(module).forward).parameters}
-
-
-def joins_of(trials: tuple[Values, Values | None, Values | None], names: set[str]) -> dict[str, Join]:
-    """The joins of these fields by what the processor made of one, of two, and of two conversations of one."""
-    return {name: join_of(name, *(None if made is None else made.get(name) for made in trials)) for name in names}
-
-
-def join_of(name: str, one: torch.Tensor, two: torch.Tensor | None, batch: torch.Tensor | None) -> Join:
-    """The dimensions that double with a second picture and with a second conversation.
-
-    A field that says something of a whole conversation (`batch_num_images`) doubles with the second alone.
-    """
-    row, rows = (None if other is None else doubled_dimension(one, other) for other in (two, batch))
-    if row is None and rows is None:
-        raise UsageError(
-            f"--model_name_or_path: the processor's {name} of shape {tuple(one.shape)} doubles neither with a second "
-            "picture or video nor with a second conversation, expected one of both; restore the processor's files as "
-            "they came"
-        )
-    return Join(rows if row is None else row, row if rows is None else rows)
-
-
-def doubled_dimension(one: torch.Tensor, two: torch.Tensor) -> int | None:
-    """The first dimension that is twice as long, or None.
-
-    >>> doubled_dimension(torch.ones(1, 3, 14, 8), torch.ones(1, 3, 14, 16))
-    3
-    """
-    if one.ndim != two.ndim:
-        return None
-    return next((d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if b == 2 * a > 0), None)
 
 
 def media_tokens(processor: ProcessorMixin, config: Any, medium: str, fewer: Values, more: Values) -> frozenset[int]:

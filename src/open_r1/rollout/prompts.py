@@ -32,7 +32,9 @@ from open_r1.data.videos import FrameSampling, VideoFrames
 from open_r1.errors import row_errors
 from open_r1.rollout.device_copies import fields_to_device, to_device
 from open_r1.rollout.image_tokens import refuse_missing_media, refuse_mixture
-from open_r1.rollout.processor_fields import ROPE_NAMES, Join, PromptFields, Values, process
+from open_r1.rollout.media_joins import Join
+from open_r1.rollout.processing import Values, process
+from open_r1.rollout.processor_fields import ROPE_NAMES, PromptFields
 from open_r1.rollout.vllm.types import Request
 from open_r1.tools.between import pictures_of_parts, with_opening
 from open_r1.tools.sandboxed import AnswerPart

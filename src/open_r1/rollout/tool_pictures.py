@@ -15,7 +15,8 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from open_r1.rollout.batching import merge_images
-from open_r1.rollout.processor_fields import PromptFields, process
+from open_r1.rollout.processing import process
+from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields, rotary_positions
 
 SHOWN_BEFORE = ((96, 64), (40, 112))  # (width, height) of the pictures before a tool's

@@ -8,7 +8,8 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from open_r1.rollout.batching import merge_images
-from open_r1.rollout.processor_fields import PromptFields, Values
+from open_r1.rollout.processing import Values
+from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompts import prompt_from_fields, rotary_positions
 from open_r1.rollout.trajectory import ToolTurns, Trajectory
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from open_r1.rollout.device_copies import fields_to_device, to_device
-from open_r1.rollout.processor_fields import Join
+from open_r1.rollout.media_joins import Join
 
 
 @dataclass(frozen=True)

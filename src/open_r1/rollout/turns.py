@@ -19,7 +19,8 @@ from transformers import ProcessorMixin
 from open_r1.data.control_tokens import ControlTokens, control_tokens
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.kept_rows import Continuation, KeptRow
-from open_r1.rollout.processor_fields import PromptFields, Values
+from open_r1.rollout.processing import Values
+from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompts import Example, Opening, Prompt
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory

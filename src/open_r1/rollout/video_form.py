@@ -8,7 +8,8 @@ from transformers import ProcessorMixin
 
 from open_r1.data.record import Record
 from open_r1.errors import Problem, UsageError
-from open_r1.rollout.processor_fields import PromptFields, prompt_fields, why_no_native_videos
+from open_r1.rollout.processor_fields import PromptFields, prompt_fields
+from open_r1.rollout.video_trials import why_no_native_videos
 
 # Families that were taught videos as their frames, and where that is said.
 AS_FRAMES = {

@@ -12,9 +12,12 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.rollout.batching import merge_images, pictured_in_order
-from open_r1.rollout.processor_fields import OTHER_FRAMES, TRIED_FRAMES, Join, PromptFields, user_turn
+from open_r1.rollout.media_joins import Join
+from open_r1.rollout.processing import user_turn
+from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompts import Prompt, process_chat
 from open_r1.rollout.trajectory import ToolTurns
+from open_r1.rollout.video_trials import OTHER_FRAMES, TRIED_FRAMES
 
 Shown = TypeVar("Shown", Prompt, ToolTurns)
 

@@ -13,7 +13,8 @@ import torch
 from transformers import ProcessorMixin
 
 from open_r1.rollout.device_copies import to_device
-from open_r1.rollout.processor_fields import PromptFields, is_of_pixels
+from open_r1.rollout.processing import is_of_pixels
+from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.vision_features import Shown
 from open_r1.trainer.forward.dummy_image import dummy_image, dummy_video
 
