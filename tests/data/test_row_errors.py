@@ -17,10 +17,10 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
 from open_r1.errors import DataError, RowFailed, UsageError, row_errors
 from open_r1.models.loading import load_processor
-from open_r1.rollout import prompts
+from open_r1.rollout import prompt_loader
 from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.rollout.processor_fields import prompt_fields
-from open_r1.rollout.prompts import PromptLoader
+from open_r1.rollout.prompt_loader import PromptLoader
 from open_r1.trainer import sft_batches
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 from open_r1.trainer.sft_batches import Collator
@@ -64,9 +64,9 @@ def test_an_error_in_a_prompt_names_its_row(records, processor, monkeypatch, err
     if place == "record":
         where, loader = "row 5 of the train rows", loader_of(records, processor, failing(error))
     elif place == "images":
-        monkeypatch.setattr(prompts, "load_images", failing(error))
+        monkeypatch.setattr(prompt_loader, "load_images", failing(error))
     elif place == "prompt":
-        monkeypatch.setattr(prompts, "process_chat", failing(error))
+        monkeypatch.setattr(prompt_loader, "process_chat", failing(error))
     else:
         loader.conversation = failing(error)
     with pytest.raises(RowFailed, match=rf"{where}: \w+: got {type(error).__name__}"):
@@ -253,7 +253,7 @@ def test_the_doctor_names_the_row_with_a_model_alone(tiny, digits, tmp_path, cap
 def test_a_run_ends_with_the_row_and_status_1(tiny, digits, tmp_path, monkeypatch, capfd, door, error, workers):
     fail = failing(error)
     monkeypatch.setattr("open_r1.trainer.sft_batches.Collator.pieces", fail)
-    monkeypatch.setattr("open_r1.rollout.prompts.process_chat", fail)
+    monkeypatch.setattr("open_r1.rollout.prompt_loader.process_chat", fail)
     more = ["--num_generations", "4"] if door is grpo_jsonl else []
     words = command(tiny, digits / "train.jsonl", digits, tmp_path / "out", "--dataloader_num_workers", workers, *more)
     with pytest.raises(SystemExit) as ended:

@@ -20,7 +20,7 @@ import torch
 from open_r1 import grpo_jsonl
 from open_r1.errors import DataError, Problem
 from open_r1.rewards.trl_adapter import BatchReward
-from open_r1.rollout import generation, prompts
+from open_r1.rollout import generation, prompt_loader
 from open_r1.trainer.checkpointing.resumable import Resumable
 from open_r1.trainer.lifecycle.hooks import LifecycleHooks
 
@@ -71,7 +71,7 @@ def fill_the_disk(*_: Any) -> None:
 
 # name -> ((class, method), what happens before the method runs)
 FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
-    "data hangs": ((prompts.PromptLoader, "take"), sleep),
+    "data hangs": ((prompt_loader.PromptLoader, "take"), sleep),
     "reward hangs": ((BatchReward, "__call__"), sleep),
     "reward holds the interpreter": ((BatchReward, "__call__"), sleep_with_the_interpreter),
     "rollout takes minutes": ((generation.StopOnRequest, "__call__"), pause),
@@ -81,7 +81,7 @@ FAULTS: dict[str, tuple[tuple[Any, str], Callable[..., None]]] = {
     "dies in a save": ((Resumable, "_save_rng_state"), die),
     "update fails": ((LifecycleHooks, "training_step"), fail),
     "reward fails": ((BatchReward, "__call__"), fail),
-    "data is refused": ((prompts.PromptLoader, "take"), refuse),
+    "data is refused": ((prompt_loader.PromptLoader, "take"), refuse),
     "step breaks off": ((torch.optim.AdamW, "_init_group"), run_out_of_memory),
     "disk is full": ((Resumable, "_save_checkpoint"), fill_the_disk),
 }

@@ -17,7 +17,7 @@ from open_r1.models.loading import load_processor
 from open_r1.rollout.annotation import annotator, box_frame
 from open_r1.rollout.image_tokens import ImageTokenSampled, count_runs, refuse_image_tokens, refuse_missing_media
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
-from open_r1.rollout.prompts import PromptLoader
+from open_r1.rollout.prompt_loader import PromptLoader
 from open_r1.trainer.sft_batches import Collator
 
 

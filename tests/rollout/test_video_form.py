@@ -19,7 +19,7 @@ from open_r1.errors import DataError, UsageError
 from open_r1.models.loading import set_frame_limits
 from open_r1.rollout.image_tokens import count_runs, refuse_missing_media, refuse_mixture
 from open_r1.rollout.processor_fields import prompt_fields
-from open_r1.rollout.prompts import PromptLoader
+from open_r1.rollout.prompt_loader import PromptLoader
 from open_r1.rollout.video_form import VideoRows, resolved_form
 
 CLIP = Video(("a.mp4",))

@@ -56,7 +56,7 @@ def test_each_image_matters(trainer, monkeypatch, picture):
         loaded[0][picture].paste((255, 255, 255), (0, 0, 28, 28))
         return loaded
 
-    monkeypatch.setattr("open_r1.rollout.prompts.load_images", with_a_white_block)
+    monkeypatch.setattr("open_r1.rollout.prompt_loader.load_images", with_a_white_block)
     trainer.loader.batches.clear()
     assert (completion_logps(trainer, prompts_of(trainer, [2])) - before).abs().max() > 1e-3
 

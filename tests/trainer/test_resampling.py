@@ -13,7 +13,7 @@ from helpers.trainers import make_trainer, rows
 from open_r1.config import vllm_flags
 from open_r1.config.row_flags import check_row_choice
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.rollout.prompts import unique_keys
+from open_r1.rollout.prompt_loader import unique_keys
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling
 from open_r1.trainer import vllm_rollout
 from open_r1.trainer.checkpointing.resumable import save_checkpoint_now

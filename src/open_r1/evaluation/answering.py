@@ -27,7 +27,8 @@ from open_r1.rewards.registry import get_method
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import completion_text
-from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
+from open_r1.rollout.prompt_loader import PromptLoader, RowNumber
+from open_r1.rollout.prompts import Example
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from open_r1.rollout.annotation import BoxFrame, annotator, box_frame
 from open_r1.rollout.other_media import OtherMedia
 from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.processor_fields import prompt_fields
-from open_r1.rollout.prompts import PromptLoader
+from open_r1.rollout.prompt_loader import PromptLoader
 from open_r1.rollout.turns import opening_of, with_tool_list, with_tool_options
 from open_r1.rollout.video_form import NO_FORM_REMEDY, resolved_form
 

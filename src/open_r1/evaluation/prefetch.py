@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from open_r1.errors import DataError, Problem
-from open_r1.rollout.prompts import Example, PromptLoader, RowNumber
+from open_r1.rollout.prompt_loader import PromptLoader, RowNumber
+from open_r1.rollout.prompts import Example
 
 
 def load_in_threads(loader: PromptLoader, batches: Sequence[list[RowNumber]]) -> Iterator[list[Example]]:

@@ -21,7 +21,8 @@ from open_r1.rollout.image_tokens import with_banned
 from open_r1.rollout.kept_rows import Continuation
 from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompt_cache import why_no_prefill
-from open_r1.rollout.prompts import Example, Prompt, PromptLoader
+from open_r1.rollout.prompt_loader import PromptLoader
+from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.turns import TurnSampler
 
 

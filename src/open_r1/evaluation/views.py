@@ -7,7 +7,8 @@ from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.rollout.other_media import OtherMedia
 from open_r1.rollout.other_pictures import donor_of
-from open_r1.rollout.prompts import RowMedia, RowNumber, View
+from open_r1.rollout.prompt_loader import RowNumber, View
+from open_r1.rollout.prompts import RowMedia
 
 LACKS = {BLANK: "a picture and a video", OTHER: "another row to show", SHUFFLED: "a video", STILL: "a video"}
 

@@ -22,7 +22,8 @@ from open_r1.models.generation_defaults import refuse_generation_config, tell_un
 from open_r1.models.lora import adapter_config
 from open_r1.models.model_parts import end_tokens
 from open_r1.models.weights import refuse_wrong_weights
-from open_r1.rollout.prompts import Example, PromptLoader
+from open_r1.rollout.prompt_loader import PromptLoader
+from open_r1.rollout.prompts import Example
 from open_r1.rollout.trajectory import Segment
 from open_r1.rollout.turns import Row, TurnEnded, TurnSampler
 from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments

@@ -23,7 +23,7 @@ from open_r1.models.loading import load_processor
 from open_r1.replay.flags import Sections, Words, parsed_settings
 from open_r1.replay.kept import KeptStep, refuse_other_files, rows_of_step
 from open_r1.rewards.trl_adapter import BatchReward
-from open_r1.rollout.prompts import RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
 from open_r1.rollout.turns import TurnRollout
 from open_r1.trainer.checkpointing.file_facts import model_facts, processor_facts
 from open_r1.trainer.checkpointing.run_state import load_reference

@@ -21,7 +21,8 @@ from open_r1.rollout.batching import merge_images
 from open_r1.rollout.kept_rows import Continuation, KeptRow
 from open_r1.rollout.processing import Values
 from open_r1.rollout.processor_fields import PromptFields
-from open_r1.rollout.prompts import Example, Opening, Prompt
+from open_r1.rollout.prompt_loader import Opening
+from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
 from open_r1.rollout.vision_features import joined_parts

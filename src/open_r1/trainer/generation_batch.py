@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from open_r1.data.record import Record
-from open_r1.rollout.prompts import Example, Prompt, RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
+from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import ToolTurns
 from open_r1.rollout.turns import TurnRollout
 

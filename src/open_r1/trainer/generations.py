@@ -12,7 +12,8 @@ from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rewards.turns import completion_text
 from open_r1.rollout.batching import Pictured, groups_of, merge_images
 from open_r1.rollout.image_tokens import refuse_image_tokens
-from open_r1.rollout.prompts import Example, Prompt, RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
+from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.tool_turns import turns_again
 from open_r1.rollout.trajectory import ToolTurns, Trajectory
 from open_r1.rollout.vision_features import with_features

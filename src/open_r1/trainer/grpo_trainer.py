@@ -35,7 +35,7 @@ from open_r1.models.quantization import trained_weights, unround_adapters
 from open_r1.rollout.batching import permute_groups
 from open_r1.rollout.image_tokens import with_banned
 from open_r1.rollout.processor_fields import prompt_fields
-from open_r1.rollout.prompts import PromptLoader, RowNumber, row_numbers
+from open_r1.rollout.prompt_loader import PromptLoader, RowNumber, row_numbers
 from open_r1.rollout.turns import opening_of, with_tool_list, with_tool_options
 from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.checkpointing.resumable import EpochSampler, Resumable

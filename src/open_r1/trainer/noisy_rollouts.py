@@ -23,7 +23,8 @@ from PIL import Image
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.models.loading import pixel_limits
 from open_r1.rollout.noisy_pictures import annealed, noisy_picture
-from open_r1.rollout.prompts import Example, Prompt, RowMedia, RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
+from open_r1.rollout.prompts import Example, Prompt, RowMedia
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.generation_batch import GenerationBatch
 from open_r1.trainer.protocols import RolloutTrainer

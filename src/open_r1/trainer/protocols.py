@@ -73,7 +73,7 @@ class RolloutTrainer(RunTrainer, Protocol):
     reward_func_names: Sequence[str]
     reward_weights: torch.Tensor
     ref_model: PreTrainedModel | None
-    loader: Any  # rollout.prompts.PromptLoader
+    loader: Any  # rollout.prompt_loader.PromptLoader
     records: dict[str, Any]  # "train" and "eval" -> Sequence[Record]
     rollouts: Any  # outputs.rollout_log.RolloutLog
     engine: Any  # vllm_rollout.VLLMRollouts or None

@@ -18,7 +18,8 @@ import torch
 from accelerate.utils import gather_object
 
 from open_r1.rewards.spread import RewardSum, has_spread
-from open_r1.rollout.prompts import Example, Prompt, RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
+from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.turns import TurnRollout
 from open_r1.trainer.generation_batch import GenerationBatch, SampledBatch
 from open_r1.trainer.protocols import RolloutTrainer

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from open_r1.rollout.prompts import RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
 from open_r1.rollout.vllm.server_client import BackgroundCall
 from open_r1.rollout.vllm.types import EngineError, SampledCompletion
 

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.record import Record
-from open_r1.rollout.prompts import RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
 from open_r1.trainer.protocols import RolloutTrainer
 from open_r1.trainer.row_difficulty import RowDifficulty
 

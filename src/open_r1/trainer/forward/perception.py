@@ -40,7 +40,8 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.rollout.batching import Pictured
-from open_r1.rollout.prompts import Prompt, RowNumber
+from open_r1.rollout.prompt_loader import RowNumber
+from open_r1.rollout.prompts import Prompt
 from open_r1.trainer.distributed import weights_are_sharded
 from open_r1.trainer.forward.patch_masks import mask_patches
 from open_r1.trainer.generation_batch import LossRows
