@@ -28,8 +28,8 @@ from open_r1.models.model_parts import image_token_of
 from open_r1.report.attention_film import FRAME_WIDTH, HEIGHT, frames, write_gif, write_mp4
 from open_r1.report.attention_page import write_attention_page
 from open_r1.report.heat import HIGH, LOW, Attention, heat, levels
+from open_r1.rollout.row_in_progress import continued
 from open_r1.rollout.token_texts import token_texts
-from open_r1.rollout.turns import continued
 from open_r1.tasks.registry import TASKS
 
 SAID = [20, 30, 40, 50, 21]

@@ -14,8 +14,8 @@ from open_r1.rollout.batching import pad_prompts
 from open_r1.rollout.generation import prefill
 from open_r1.rollout.kept_rows import kept_row, masks_handed, prefill_rest, why_read_anew
 from open_r1.rollout.prompts import Example, Prompt, prompt_from_fields
+from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.tool_turns import tool_turns_of
-from open_r1.rollout.turns import Row
 
 # prompts as (images, text tokens), and a row of each: ragged turns, last answers with two, no, one and no pictures
 ROWS: list[tuple[int, int, Plan]] = [

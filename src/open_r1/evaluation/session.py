@@ -41,9 +41,9 @@ from open_r1.rewards.registry import parsed
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rewards.turns import Message, completion_text
 from open_r1.rollout.prompts import Example
+from open_r1.rollout.row_in_progress import continued
 from open_r1.rollout.tool_turns import turns_again
 from open_r1.rollout.trajectory import Trajectory
-from open_r1.rollout.turns import continued
 from open_r1.rollout.video_form import NO_FORM_REMEDY, resolved_form
 from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task

@@ -24,8 +24,9 @@ from open_r1.models.model_parts import end_tokens
 from open_r1.models.weights import refuse_wrong_weights
 from open_r1.rollout.prompt_loader import PromptLoader
 from open_r1.rollout.prompts import Example
+from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import Row, TurnEnded, TurnSampler
+from open_r1.rollout.turns import TurnEnded, TurnSampler
 from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling, check_prompt
 

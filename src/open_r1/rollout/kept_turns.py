@@ -6,8 +6,9 @@ from typing import Protocol
 from open_r1.rollout.generation import Keep, RowEnded
 from open_r1.rollout.kept_rows import Continuation, KeptRow
 from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import Row, TurnEnded
+from open_r1.rollout.turns import TurnEnded
 
 
 class SampleTurn(Protocol):

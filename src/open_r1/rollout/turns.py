@@ -7,29 +7,25 @@ completion ends with the call.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
-from dataclasses import dataclass, field, replace
+from concurrent.futures import as_completed
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
-import torch
-from PIL import Image
 from transformers import ProcessorMixin
 
 from open_r1.data.control_tokens import ControlTokens, control_tokens
-from open_r1.rollout.batching import merge_images
-from open_r1.rollout.kept_rows import Continuation, KeptRow
 from open_r1.rollout.processing import Values
 from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompt_loader import Opening
 from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
-from open_r1.rollout.vision_features import joined_parts
-from open_r1.tools.answering import Answers, Ask, answering
+from open_r1.tools.answering import Ask, answering
 from open_r1.tools.between import text_between
 from open_r1.tools.environment_state import Earned
-from open_r1.tools.episodes import Episode, conclude, opened
+from open_r1.tools.episodes import conclude, opened
 from open_r1.tools.listing import OfferedChat, offer_tools
 from open_r1.tools.messages import ModelTurn
 from open_r1.tools.toolbox import ToolAnswer, Toolbox
@@ -59,71 +55,8 @@ class Sample(Protocol):
     row as soon as it has ended, while others are sampled. For no rows it steps with ranks that sample together."""
 
     def __call__(
-        self, rows: Sequence["Row"], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
+        self, rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
     ) -> Sequence[Segment]: ...
-
-
-@dataclass
-class Row:
-    """A row in progress; `made` is what the processor made of each segment of tools; `episode` its environment;
-    `answers` those to come to its last turn, None where it calls nothing that may be answered.
-    `tensors_of` makes tensors of a trajectory and what was made, `place` brings them to the device."""
-
-    example: Example
-    prompt: Prompt
-    tensors_of: Callable[[Trajectory, Sequence[Values]], ToolTurns]
-    place: Callable[[ToolTurns], ToolTurns]
-    episode: Episode | None = None
-    segments: list[Segment] = field(default_factory=list)
-    made: list[Values] = field(default_factory=list)
-    turns: list[ModelTurn] = field(default_factory=list)
-    limit: str | None = None
-    answers: Future[Answers] | None = None
-
-    @property
-    def trajectory(self) -> Trajectory:
-        """The segments so far."""
-        return Trajectory(tuple(self.segments))
-
-    @property
-    def between(self) -> list[str]:
-        """The text of each segment of tools, one token a picture."""
-        return [segment.text for segment in self.segments if not segment.sampled]
-
-    @property
-    def pictures(self) -> list[Image.Image]:
-        """The row's own pictures, then those of tools."""
-        return [*self.example.pictures, *self.trajectory.pictures]
-
-    @property
-    def tensors(self) -> ToolTurns | None:
-        """Its tool turns on the device, None where it has none."""
-        return self.place(self.tensors_of(self.trajectory, self.made)) if self.made else None
-
-    @property
-    def continued(self) -> Prompt:
-        """The prompt of its next turn."""
-        turns = self.tensors
-        return self.prompt if turns is None else continued(self.prompt, self.trajectory.ids, turns)
-
-    def behind(self, kept: KeptRow) -> Continuation:
-        """What its next turn begins with, of which the last turn's cache is kept: what a tool answered is new."""
-        begin, ids = kept.tokens - len(self.prompt.ids), self.trajectory.ids
-        turns = self.tensors_of(self.trajectory, self.made)
-        answer = self.tensors_of(Trajectory(self.segments[-1:]), self.made[-1:])
-        whole = continued(
-            replace(self.prompt, images={}, features=None), ids, replace(turns, images={}).to(self.prompt.ids.device)
-        )
-        new = self.place(replace(turns.behind(begin), images=answer.images))
-        rest = Prompt(
-            whole.ids[kept.tokens :],
-            whole.positions[..., kept.tokens :],
-            new.types,
-            new.images,
-            new.joins,
-            new.features,
-        )
-        return Continuation(kept, rest, whole)
 
 
 def prefilled(sample: Callable[[Sequence[Prompt], Sequence[int], int], list[list[int]]]) -> Sample:
@@ -258,22 +191,6 @@ class TurnSampler:
     def tensors_of(self, trajectory: Trajectory, made: Sequence[Values]) -> ToolTurns:
         """A row's tool turns, on the CPU."""
         return tool_turns_of(trajectory, self.fields, made)
-
-
-def continued(prompt: Prompt, ids: Sequence[int], turns: ToolTurns) -> Prompt:
-    """A prompt and the completion so far, token `ids` (C,), as the prompt of what follows."""
-    positions = torch.cat([prompt.positions, prompt.positions[..., -1:] + 1 + turns.positions], dim=-1)
-    pictured = [part for part in (prompt, turns) if part.images]
-    features = [part.features for part in pictured]
-    known = bool(features) and all(each is not None for each in features)
-    return Prompt(
-        torch.cat([prompt.ids, torch.tensor(ids, device=prompt.ids.device)]),
-        positions,
-        {name: torch.cat([value, turns.types[name]]) for name, value in prompt.types.items()},
-        merge_images(pictured, packed=True),
-        prompt.joins or turns.joins,
-        joined_parts(features) if known else None,
-    )
 
 
 def with_tool_list(chat: OfferedChat, toolbox: Toolbox | None) -> OfferedChat:

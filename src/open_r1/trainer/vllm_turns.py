@@ -10,8 +10,9 @@ from functools import partial
 from trl.extras.profiling import profiling_context
 
 from open_r1.rollout.prompts import Example, Prompt
+from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import Row, TurnEnded, TurnRollout
+from open_r1.rollout.turns import TurnEnded, TurnRollout
 from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
 from open_r1.rollout.vllm.types import EngineLost, Request, Sampling
 from open_r1.trainer.distributed import on_all_ranks

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import Row
 from open_r1.rollout.vllm.types import Request, SampledCompletion
 
 
