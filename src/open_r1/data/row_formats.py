@@ -12,10 +12,10 @@ form. A turn by "tool" answers the call with which the assistant's turn before i
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from open_r1.data.gold_answers import ANSWER_NAMES, CONVERT, is_text, only_answer, shown_json, solution_text
+from open_r1.data.row_checks import check_no_history, check_one_gold, check_options_shown, check_turn_order
 from open_r1.data.video_fields import part_video
 from open_r1.data.videos import Video
 from open_r1.errors import data_error, shorten
@@ -31,7 +31,6 @@ QUESTION_NAMES = (
     "instruction",
     "input",
 )  # R1-V, EasyR1, ms-swift, TRL, Alpaca
-OPTION_NAMES = ("options", "choices")  # what a question of another project may keep beside its text
 TURN_KEYS = ("from", "value"), ("role", "content")  # of the speaker and the text
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 ROLES |= dict.fromkeys(("tool", "tool_response", "observation"), "tool")  # chat, ms-swift, LLaMA-Factory
@@ -109,7 +108,7 @@ def _messages(row: dict, where: str) -> Dialogue:
 
 
 def _problem(row: dict, where: str) -> Dialogue:
-    _check_history(row, where, f"convert the file: {CONVERT}")
+    check_no_history(row, where, f"convert the file: {CONVERT}")
     question, extra = _question(row, where)
     answer = named_field(row, ANSWER_NAMES, where) or ANSWER_NAMES[0]
     if isinstance(row.get(question), list):
@@ -118,7 +117,7 @@ def _problem(row: dict, where: str) -> Dialogue:
     if extra:
         text = f"{text}\n{_prompt_text(row[extra], extra, where)}"
     if (question, answer) != (QUESTION_NAMES[0], ANSWER_NAMES[0]):
-        _check_options(row, text, where)
+        check_options_shown(row, text, where)
     solution = solution_text(only_answer(row.get(answer), answer, where), answer, where)
     return Dialogue((Turn("user", text),), solution, slots_of(text), (question, extra, answer))
 
@@ -130,29 +129,10 @@ def _question(row: dict, where: str) -> tuple[str, str]:
     return named_field(row, QUESTION_NAMES, where) or QUESTION_NAMES[0], ""
 
 
-def _check_history(row: dict, where: str, remedy: str) -> None:
-    """Raises DataError for earlier turns beside the question."""
-    if history := row.get("history"):
-        got = f"earlier turns, {shorten(history, 60)}"
-        raise data_error(where, "history", got, "a conversation in 'messages'", remedy)
-
-
-def _check_options(row: dict, text: str, where: str) -> None:
-    """Raises DataError for options that the question does not show."""
-    for name in OPTION_NAMES:
-        options = row.get(name)
-        values = list(options.values()) if isinstance(options, dict) else options
-        if (isinstance(values, str) and values) or (
-            isinstance(values, list) and not all(str(v) in text for v in values)
-        ):
-            got = f"{shorten(options)}, which the question does not show"
-            raise data_error(where, name, got, "options within the question", f"convert the file: {CONVERT}")
-
-
 def _dialogue(row: dict, name: str, where: str) -> Dialogue:
     """A list of turns. The last one, by the assistant, becomes the solution, or else one of ANSWER_NAMES is it."""
     items = row[name]
-    _check_history(row, where, f"write them as the first turns of {name!r}")
+    check_no_history(row, where, f"write them as the first turns of {name!r}")
     if not isinstance(items, list) or not items:
         raise data_error(where, name, shown_json(items), "a non-empty list of turns", "write one object for each turn")
     keys = TURN_KEYS[0] if name == "conversations" else TURN_KEYS[1]
@@ -168,21 +148,9 @@ def _dialogue(row: dict, name: str, where: str) -> Dialogue:
         turns.append(Turn("assistant", gold))
         fields = (name, answer)
     elif turns[-1].role == "assistant":
-        _check_one_gold(row, turns[-1].text, name, where)
-    _check_order([turn.role for turn in turns], name, where)
+        check_one_gold(row, turns[-1].text, name, where)
+    check_turn_order([turn.role for turn in turns], name, where)
     return Dialogue(tuple(turns[:-1]), turns[-1].text, slots, fields)
-
-
-def _check_one_gold(row: dict, gold: str, name: str, where: str) -> None:
-    """Raises DataError for a `solution` that differs from the last turn of the assistant."""
-    for field in ANSWER_NAMES[:1]:
-        if (
-            row.get(field) is not None
-            and (other := solution_text(only_answer(row[field], field, where), field, where)) != gold
-        ):
-            got = f"{shorten(other, 60)}, and {shorten(gold, 60)} in the last turn of {name!r}"
-            remedy = "remove the field, or that turn: the field is then the gold answer"
-            raise data_error(where, field, got, "one gold answer", remedy)
 
 
 def _turn(item: object, name: str, keys: tuple[str, str], where: str) -> tuple[Turn, list[Slot]]:
@@ -236,25 +204,6 @@ def _prompt_text(value: object, name: str, where: str) -> str:
     if is_text(value):
         return value
     raise data_error(where, name, shown_json(value), "non-empty text", "write the text, or remove the turn or row")
-
-
-def _check_order(roles: list[str], name: str, where: str) -> None:
-    """Raises DataError where the roles are not [system,] user, ..., user or tool, assistant."""
-    if roles in (["user", "assistant"], ["system", "user", "assistant"]):
-        return
-    got = shorten(roles)
-    if "system" in roles[1:]:
-        raise data_error(where, name, got, "a system turn in the first place only", "move its text there")
-    if "user" not in roles:
-        raise data_error(where, name, got, "a human (user) turn", "add the question")
-    if roles[-1] != "assistant":
-        raise data_error(where, name, got, "a final gpt (assistant) turn", "add the answer: it becomes the solution")
-    if roles[-2] not in ("user", "tool"):
-        raise data_error(where, name, got, "a human (user) turn before the final answer", "join the last two answers")
-    for before, role in pairwise(roles):
-        if role == "tool" and before not in ("assistant", "tool"):
-            remedy = "add the call that it answers"
-            raise data_error(where, name, got, "a tool turn behind a gpt (assistant) turn only", remedy)
 
 
 ROW_FORMATS: dict[str, Callable[[dict, str], Dialogue]] = {
