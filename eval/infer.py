@@ -123,6 +123,10 @@ def next_look(args: argparse.Namespace, settings: EvaluationSettings) -> str:
     if not args.image and not args.video:
         return command_text("eval/demo.py", flags)
     asked = {"image": args.image, "video": args.video, "question": args.question, "prompt_mode": settings.modes[0]}
+    if args.video:
+        asked |= {
+            name: getattr(args, name) for name in ("video_fps", "video_max_frames", "video_max_pixels", "video_form")
+        }
     return command_text("eval/attention.py", {**flags, **asked, "out": args.out / "attention.html"})
 
 

@@ -27,7 +27,7 @@ from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
 from open_r1.data.prompt_tokens import prompt_tokens, video_tokens
-from open_r1.data.summary import summary_table
+from open_r1.data.summary import summary_table, warning_lines
 from open_r1.data.video_files import video_shapes
 from open_r1.data.videos import FrameSampling
 from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, summarized
@@ -49,10 +49,13 @@ def _sample(data: RecordDataset) -> RecordDataset:
     return data.select(np.unique(np.linspace(0, len(data) - 1, min(MAX_MEASURED, len(data))).astype(int)))
 
 
-def _processor(model: str) -> Any:
-    from open_r1.models.loading import read_processor  # takes seconds to import, only --model needs it
+def _processor(model: str, frames: FrameSampling) -> Any:
+    """The processor, which takes frames of videos as in training."""
+    from open_r1.models.loading import read_processor, set_frame_limits  # takes seconds to import, --model needs it
 
-    return read_processor(model, remedy="the doctor runs none")
+    processor = read_processor(model, remedy="the doctor runs none")
+    set_frame_limits(processor, frames)
+    return processor
 
 
 def check_parser() -> argparse.ArgumentParser:
@@ -171,7 +174,7 @@ def _run(
     selection = data if args.max_rows is None else data.select(range(min(args.max_rows, len(data))))
     frames = frame_sampling(args)
     problems, stats = examine(selection, problems, frames)
-    processor = _processor(args.model) if args.model else None
+    processor = _processor(args.model, frames) if args.model else None
     if processor:
         tokens, rows = control_tokens(processor), shown_progress(selection, "looking for control tokens")
         problems = in_file_order(
@@ -182,7 +185,7 @@ def _run(
         form = _video_form(args, processor, console) if stats.unique_videos else "native"
         stats.tokens, stats.video_tokens = _token_counts(_sample(selection), processor, instruction, frames, form)
     console.print(summary_table(stats))
-    for warning in (*data.warnings, *stats.hints):
+    for warning in (*warning_lines(data.warnings, stats.unmet), *stats.hints):
         console.print("warning: " + escape(warning))
     if args.preview is not None:
         first = Path(split_paths(args.data_file_paths)[0])

@@ -404,9 +404,16 @@ def test_duplicate_ids_are_warned_of(folder: Path) -> None:
     rows = [{**ROW, "id": i} for i in (5, "6", 0, 5, 7, "0")]
     write(folder / "t.jsonl", *rows, {k: v for k, v in ROW.items() if k != "id"})  # line 7: its id becomes "7"
     assert load_records("t.jsonl", "img", progress=False).warnings == (
-        "t.jsonl:4: id: '5' was already used in line 1",
-        "t.jsonl:6: id: '0' was already used in line 3",
-        "t.jsonl:7: id: '7' was already used in line 5",
+        "t.jsonl:4: id: '5' was already used in line 1; give each row one of its own",
+        "t.jsonl:6: id: '0' was already used in line 3; give each row one of its own",
+        "t.jsonl:7: id: none is named, and line 5 has '7', this line's number; give this row one",
+    )
+
+
+def test_an_id_that_is_the_number_of_a_line_without_one_is_warned_of(folder: Path) -> None:
+    write(folder / "t.jsonl", {k: v for k, v in ROW.items() if k != "id"}, {**ROW, "id": 1})
+    assert load_records("t.jsonl", "img", progress=False).warnings == (
+        "t.jsonl:2: id: '1' is that of line 1, which names none and has its line number; give it one",
     )
 
 

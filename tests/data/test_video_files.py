@@ -22,6 +22,8 @@ from open_r1.errors import DataError, UsageError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/etc/passwd\n#EXT-X-ENDLIST\n"
+SOUNDS = {"mp3.mp3": "libmp3lame", "wav.wav": "pcm_s16le", "flac.flac": "flac", "ogg.ogg": "libopus"}
+SOUNDS |= {"aac.aac": "aac", "m4a.m4a": "aac", "wv.wv": "wavpack", "aiff.aiff": "pcm_s16be"}
 CUT = "a video that is cut short, expected a whole video; copy the file again"
 
 
@@ -57,16 +59,21 @@ def folder(tmp_path_factory) -> Path:
         still.save(home / name, form)
     put("animation.gif", b"GIF89a" + b"\x00" * 40)
     sound(home / "sound.mp4")
+    for name, codec in SOUNDS.items():
+        sound(home / name, codec)
+        (home / name).rename(home / f"{Path(name).stem}_sound.mp4")
+    put("id3.mp4", b"ID3\x04" + (home / "mp3_sound.mp4").read_bytes()[4:])
     write_clip(home / "stripe.mkv", np.zeros((2, 2, 600, 3), np.uint8), codec="ffv1", form="yuv444p")
     return home
 
 
-def sound(path: Path) -> None:
+def sound(path: Path, codec: str = "aac") -> None:
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("aac", rate=16_000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16_000
-        file.mux(stream.encode(frame))
+        stream = file.add_stream(codec, rate=16_000, layout="mono")
+        for number in range(8):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, number * 1024
+            file.mux(stream.encode(frame))
         file.mux(stream.encode())
 
 
@@ -93,7 +100,7 @@ def message(folder: Path, name: str, **options: object) -> str:
         ("error.mp4", "JSON, expected a video; download the video itself"),
         ("list.mp4", "a playlist, which names other files, expected a video; download the video itself, as one file"),
         ("packed.mp4", "a ZIP archive, expected a video; unpack it"),
-        ("concat.mp4", "a damaged video ("),
+        ("concat.mp4", "a file in none of the formats of videos, expected MP4, WebM, AVI or another"),
         ("noise.mp4", "a damaged video ("),
         ("text.mp4", "a damaged video ("),
         ("tail.mp4", CUT),
@@ -118,6 +125,14 @@ def message(folder: Path, name: str, **options: object) -> str:
 def test_what_is_no_video_is_a_message_with_its_row(folder, name, said):
     text = message(folder, name)
     assert text.startswith(f"train.jsonl:17: video: got {name!r}") and said in text, text
+
+
+@pytest.mark.parametrize("name", [*(f"{Path(name).stem}_sound.mp4" for name in SOUNDS), "id3.mp4"])
+def test_sound_under_the_name_of_a_video_is_told_as_sound(folder, name):
+    text = message(folder, name)
+    assert (
+        f"got {name!r}, sound without pictures" in text and "; name the file of the video, or remove the row" in text
+    )
 
 
 def test_all_problems_of_a_batch_are_told_at_once(folder):

@@ -158,6 +158,7 @@ def test_a_damaged_summary_is_named(text, tmp_path, monkeypatch):
 
 def test_what_one_alone_recorded_is_a_difference():
     assert difference_text(different_settings({"seed": 1}, {})) == "seed 1 against (not recorded)"
+    assert difference_text({"view": (None, "shuffled_frames")}) == "view own against shuffled_frames"
 
 
 # ----------------------------------------------------------------------------------------------------- intervals

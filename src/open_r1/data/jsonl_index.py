@@ -157,16 +157,27 @@ def _duplicates(path: str, table_N5: np.ndarray, fields: Mapping[str, str]) -> t
     sums = table_N5[order, 4]
     same = np.zeros(len(sums) + 1, bool)
     same[1:-1] = sums[1:] == sums[:-1]
-    first: dict[str, int] = {}
+    first: dict[str, tuple[int, bool]] = {}
     warnings = []
     with open(path, "rb") as file:
         for offset, length, line, _, _ in table_N5[np.sort(order[same[1:] | same[:-1]])].tolist():
             file.seek(offset)
             value = renamed(orjson.loads(file.read(length)), fields).get("id")
             identity = str(line if value is None else value)
-            if first.setdefault(identity, line) != line:
-                warnings.append((line, f"id: {identity!r} was already used in line {first[identity]}"))
+            named = value is not None
+            earlier, earlier_named = first.setdefault(identity, (line, named))
+            if earlier != line:
+                warnings.append((line, _used_twice(identity, named, earlier, earlier_named)))
     return tuple(warnings)
+
+
+def _used_twice(identity: str, named: bool, earlier: int, earlier_named: bool) -> str:
+    """The warning about an id that an earlier line has; a row without an id has the number of its line."""
+    if named and earlier_named:
+        return f"id: {identity!r} was already used in line {earlier}; give each row one of its own"
+    if named:
+        return f"id: {identity!r} is that of line {earlier}, which names none and has its line number; give it one"
+    return f"id: none is named, and line {earlier} has {identity!r}, this line's number; give this row one"
 
 
 def _stamp(path: str) -> dict[str, object]:

@@ -106,6 +106,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None, videos=())
     if problems:
         raise DataError(problems)
     read = {*_COMMON, *dialogue.fields, *((*VIDEO_FIELDS, *VIDEO_OPTIONS) if videos else ())}
+    read |= {key for key in (*VIDEO_FIELDS, *VIDEO_OPTIONS) if row.get(key) in (None, [])}  # of a row without videos
     extra = {key: value for key, value in row.items() if key not in read}
     return Record(
         identity, images, folder, dialogue.turns, dialogue.solution, extra, where, row_method or method, videos

@@ -1,5 +1,6 @@
 """Statistics of a dataset (counts, image sizes, prompt lengths) and the table that shows them. (torch-free)"""
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,12 @@ from rich.table import Table
 
 from open_r1.data.record import Record
 from open_r1.data.videos import VideoShape
+from open_r1.errors import MAX_SHOWN, Problem, summarized
 
 _SECONDS = (1, 5, 10, 30, 60, 180, 600)  # bounds of the histogram of seconds
 _SIDES = (28, 112, 224, 448, 896, 1792)  # px, bounds of the size histogram
+
+HISTOGRAMS = {"seconds of a video", "frames of a video", "longer side (px)"}  # shown by size, others by frequency
 
 
 @dataclass
@@ -30,7 +34,9 @@ class Statistics:
     videos_per_row: Counter[int] = field(default_factory=Counter)
     video_seconds: Counter[str] = field(default_factory=Counter)  # of unique videos, as shown
     video_frames: Counter[int] = field(default_factory=Counter)
-    unique_videos: int = 0
+    unique_videos: int = 0  # parts of one file, and samplings of it, apart
+    video_files: int = 0  # files, and lists of pictures
+    unmet: list[Problem] = field(default_factory=list)  # what rows ask of their videos and do not get
     video_tokens: tuple[int, ...] = ()  # of the videos of the measured rows, each
     tokens: tuple[int, ...] = ()  # prompt tokens of the measured rows
     hints: tuple[str, ...] = ()  # what looks wrong over all rows, as sentences
@@ -95,20 +101,44 @@ def summary_table(stats: Statistics) -> Table:
         "extra fields": stats.extra_fields,
     }
     if stats.unique_videos:
-        table.add_row("unique videos", str(stats.unique_videos))
+        of_files = f"of {stats.video_files} files or lists of pictures"
+        table.add_row("unique videos", f"{stats.unique_videos} ({of_files}; parts and samplings of one apart)")
         counters |= {
             "videos a row": stats.videos_per_row,
             "seconds of a video": stats.video_seconds,
             "frames of a video": stats.video_frames,
         }
     for name, counter in counters.items():
-        shares = (f"{key}: {count}" for key, count in counter.most_common(12))
+        shown = counter.most_common(12)
+        shares = (f"{key}: {count}" for key, count in (sorted(shown, key=_rising) if name in HISTOGRAMS else shown))
         table.add_row(name, escape(", ".join(shares)) or "none")
     if stats.tokens:
         table.add_row("prompt tokens", f"{_levels(stats.tokens)} (of {len(stats.tokens)} rows)")
     if stats.video_tokens:
         table.add_row("tokens a video", f"{_levels(stats.video_tokens)} (of {len(stats.video_tokens)} videos)")
     return table
+
+
+def _rising(share: tuple[str | int, int]) -> tuple[int, bool]:
+    """The place of a class in a histogram: by its lower bound, `< B` before `B-C`.
+
+    >>> sorted([("1-4 s", 1), (">= 600 s", 2), ("< 1 s", 3)], key=_rising)
+    [('< 1 s', 3), ('1-4 s', 1), ('>= 600 s', 2)]
+    """
+    name = str(share[0])
+    return int(re.search(r"\d+", name)[0]), not name.startswith("<")
+
+
+def warning_lines(texts: Sequence[str], unmet: Sequence[Problem]) -> list[str]:
+    """At most MAX_SHOWN warnings of each kind, and how many more there are; unmet requests of a kind are one line."""
+    lines = [*texts[:MAX_SHOWN]]
+    if len(texts) > MAX_SHOWN:
+        lines.append(f"... and {len(texts) - MAX_SHOWN:,} more about ids")
+    kinds = summarized(unmet)
+    lines += map(str, kinds[:MAX_SHOWN])
+    if len(kinds) > MAX_SHOWN:
+        lines.append(f"... and {len(kinds) - MAX_SHOWN:,} more kinds of requests of videos that are not met")
+    return lines
 
 
 def _levels(numbers: Sequence[int]) -> str:

@@ -176,4 +176,5 @@ def time_line(summary: dict[str, Any]) -> str:
     """The last line below the tables: wall time, and seconds of generation."""
     if "generation_seconds" not in summary:
         return f"{summary['wall_seconds']:.1f} s"
-    return f"{summary['wall_seconds']:.1f} s; {summary['generation_seconds']:.1f} s of generation, earlier starts too"
+    generated = f"{summary['generation_seconds']:.1f} s of generation on all devices, with what was resumed"
+    return f"{summary['wall_seconds']:.1f} s; {generated}"

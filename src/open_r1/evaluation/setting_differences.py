@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from open_r1.data.media_views import OWN
 from open_r1.errors import UsageError, shorten
 from open_r1.evaluation.predictions_file import SUMMARY
 from open_r1.evaluation.settings import MODES, WITHOUT_EFFECT, split_names
@@ -71,16 +72,17 @@ def refuse_different(differences: Mapping[str, ValuePair], allowed: Collection[s
 
 
 def difference_text(differences: Mapping[str, ValuePair]) -> str:
-    """Differences in words.
+    """Differences in words. A view that was not recorded is the rows' own pictures and videos.
 
     >>> difference_text({"max_completion_length": (2048, 48), "seed": (None, 1)})
     'max_completion_length 2048 against 48; seed (not recorded) against 1'
     """
-    shown = [
-        f"{name} {' against '.join('(not recorded)' if value is None else value_text(value) for value in pair)}"
+    unrecorded = {"view": OWN}
+    shown = {
+        name: [unrecorded.get(name, "(not recorded)") if value is None else value_text(value) for value in pair]
         for name, pair in differences.items()
-    ]
-    return "; ".join(shown)
+    }
+    return "; ".join(f"{name} {' against '.join(pair)}" for name, pair in shown.items())
 
 
 def value_text(value: Any) -> str:

@@ -17,6 +17,7 @@ from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, add_shape, count_records, size_class
 from open_r1.data.video_files import load_videos
+from open_r1.data.video_requests import unmet_requests
 from open_r1.data.videos import FrameSampling, Video, VideoShape
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
@@ -98,11 +99,14 @@ def examine_videos(data: Iterable[Record], stats: Statistics, frames: FrameSampl
         for video in record.videos:
             places.setdefault((record.folder, video), record.where)
     stats.unique_videos = len(places)
-    for result in shown_progress(_check_videos(places, frames), "opening videos", len(places)):
+    stats.video_files = len({(folder, video.paths) for folder, video in places})
+    opened = zip(places.items(), _check_videos(places, frames), strict=True)
+    for ((_, video), where), result in shown_progress(opened, "opening videos", len(places)):
         if isinstance(result, DataError):
             defects += result.problems
         else:
             add_shape(stats, result)
+            stats.unmet += unmet_requests(video, result, frames, where)
     return defects
 
 

@@ -24,6 +24,7 @@ CONTAINER_FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,ivf,mxf,dv,rm,h264
 CUT_WORDS = ("partial file", "ended prematurely", "moov atom not found", "truncat")  # FFmpeg's words
 NO_MEMORY = ("get_buffer() failed", "Cannot allocate memory")
 CUT_VIDEO, WHOLE_VIDEO = "a video that is cut short", "a whole video"
+UNKNOWN_FORMAT = "not on whitelist"  # FFmpeg's words
 NO_STREAM, NO_FRAME = "a file without a video stream", "a video without a frame"
 AGAIN = "copy the file again, save it anew, or remove the row"
 
@@ -103,6 +104,12 @@ def _damaged(error: av.error.FFmpegError, said: str, limits: VideoLimits) -> Vid
     if isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY):
         most = f"at most {limits.memory_bytes >> 20:,} MiB of memory"
         return VideoRefused("a video that takes more to decode", most, "save the video smaller")
+    if UNKNOWN_FORMAT in said:
+        got, remedy = (
+            "a file in none of the formats of videos",
+            "name the file of the video, or save it as H.264 in MP4",
+        )
+        return VideoRefused(got, "MP4, WebM, AVI or another container of videos", remedy)
     reason = (said.strip().splitlines() or [error.strerror or type(error).__name__])[0].strip(" .")
     return VideoRefused(f"a damaged video ({reason})", "a video that decodes", AGAIN)
 
