@@ -196,7 +196,7 @@ def test_a_second_picture_that_would_not_be_shown_is_named() -> None:
     [
         {"image_wh": [640, 480], "image_sizes": [[1, 2]], "box_image": 1, "image_id": 391895},
         {"image_width": 640, "height": 480, "img_id": "391895", "image_caption": "a cat on a mat"},
-        {"image_path": None, "img": "", "images_path": [], "video": None, "videos": [], "audio": False},
+        {"image_path": None, "img": "", "images_path": [], "video_path": None, "audio": False},
         {"options": ["a", "b"], "source": "wikipedia", "url": "https://example.org/page", "file": "notes.txt"},
         {"objects": {"image_id": [0], "bbox": [[1, 2, 3, 4]]}, "video_id": "v_12", "audio_id": 3},
     ],
