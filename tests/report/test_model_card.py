@@ -227,6 +227,7 @@ def test_every_checkpoint_of_a_run_has_card_and_recipe(tiny, digits, tmp_path):
     run_script("src/open_r1/grpo_jsonl.py", "--model_name_or_path", tiny, "--output_dir", tmp_path, *flags.split())
     for folder in ("checkpoint-1", "checkpoint"):
         expected = Recipe("digits", "think", "digits", 20, base_model=tiny, box_space="resized")
+        expected = replace(expected, video_fps=2.0, video_max_frames=32, video_max_pixels=100_352, video_form="auto")
         assert read_recipe(str(tmp_path / folder)) == expected
         assert "`accuracy` (1), `format` (1)" in (tmp_path / folder / "README.md").read_text()
         assert not (tmp_path / folder / "training_args.bin").exists()
