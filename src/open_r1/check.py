@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -40,6 +40,9 @@ from open_r1.rewards.strategies import STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.tasks.find import TASK_HELP, find_task, read_template
 from open_r1.tasks.task import Task
+
+if TYPE_CHECKING:  # --model alone loads torch
+    from open_r1.rollout.video_form import VideoRows
 
 MAX_MEASURED = 512  # rows whose tokens are counted with --model
 
@@ -176,14 +179,13 @@ def _run(
     problems, stats = examine(selection, problems, frames)
     processor = _processor(args.model, frames) if args.model else None
     if processor:
-        tokens, rows = control_tokens(processor), shown_progress(selection, "looking for control tokens")
-        problems = in_file_order(
-            [*problems, *(found for row in rows for found in tokens.problems(row, with_answer=True))]
-        )
-    if processor and not problems:
-        instruction = (task.prompts if task else PROMPTS)[args.prompt_mode]
-        form = _video_form(args, processor, console) if stats.unique_videos else "native"
-        stats.tokens, stats.video_tokens = _token_counts(_sample(selection), processor, instruction, frames, form)
+        tokens, videos = control_tokens(processor), _video_rows(args, processor)
+        found = videos.beside(lambda record: tokens.problems(record, with_answer=True))
+        rows = shown_progress(selection, "looking for control tokens")
+        problems = in_file_order([*problems, *(problem for row in rows for problem in found(row))])
+        if not problems:
+            instruction, form = (task.prompts if task else PROMPTS)[args.prompt_mode], videos.shown or "native"
+            stats.tokens, stats.video_tokens = _token_counts(_sample(selection), processor, instruction, frames, form)
     console.print(summary_table(stats))
     for warning in (*warning_lines(data.warnings, stats.unmet), *stats.hints):
         console.print("warning: " + escape(warning))
@@ -199,16 +201,13 @@ def _run(
     return max(_report(problems, console), _report_findings(findings, console))
 
 
-def _video_form(args: argparse.Namespace, processor: Any, console: Console) -> str:
-    """The form in which training shows videos; where there is none, a warning, and frames. Raises UsageError."""
+def _video_rows(args: argparse.Namespace, processor: Any) -> "VideoRows":
+    """The check of rows with videos that training makes. Raises UsageError as it does."""
     from open_r1.models.configuration import configuration_of
-    from open_r1.rollout.video_form import NO_FORM_REMEDY, resolved_form
+    from open_r1.rollout.video_form import VideoRows
 
     family = configuration_of(args.model, remedy="the doctor runs none").model_type
-    form, reason = resolved_form(args.video_form, processor, family)
-    if form is None:
-        console.print(f"warning: no videos in {escape(reason)}; {NO_FORM_REMEDY}")
-    return form or "frames"
+    return VideoRows.of_run(args.video_form, processor, family)
 
 
 def _token_counts(

@@ -108,3 +108,11 @@ def test_flags_of_the_doctor_that_no_video_could_have_are_refused(capsys, rows):
     with pytest.raises(SystemExit) as stop:
         doctor(capsys, rows, "--video_max_frames", "3")
     assert stop.value.code == 2 and "--video_max_frames: got 3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_model_without_a_form_of_videos_is_a_defect_of_the_rows_as_in_training(capsys, rows):
+    tiny = str(Path(__file__).parents[2] / "assets/tiny-vlm")
+    status, said = doctor(capsys, rows, "--model", tiny, "--attack_limit", "1")
+    assert status == 1 and "4 defects" in said and "add --video_form frames" in said
+    assert doctor(capsys, rows, "--model", tiny, "--attack_limit", "1", "--video_form", "frames")[0] == 0

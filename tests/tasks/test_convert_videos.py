@@ -37,6 +37,7 @@ def test_llava_videos_place_of_a_picture_is_that_of_the_video(door):
     rows = [talk("<image>\nWhich way?", "left", video="a.mp4", id="1", data_source="x")]
     done = door(llava__json=[*rows, talk("Which way?", "up", video="deep/b.mp4", id="2")])
     assert done.status == 0 and [names(row) for row in done.rows] == ["a.mp4", "deep/b.mp4"]
+    assert "--model_name_or_path assets/tiny-vlm-motion" in done.said  # whose chat template writes videos
     (first, asked), (second, untagged) = read(door, done)
     assert asked == "<video>\nWhich way?" and untagged == "Which way?"
     assert first[0].paths == ("a.mp4",) and second[0].paths == ("deep/b.mp4",)

@@ -16,7 +16,7 @@ from open_r1.tasks.importers.one_folder import one_folder
 from open_r1.tasks.importers.pictures import Pictures
 
 TASK_OF_METHOD = {"rec": "rec", "od_ap": "od", "mask_iou": "seg"}  # the prompt that asks for such an answer
-SMALL_RUN = "--model_name_or_path assets/tiny-vlm --max_steps 2 --max_completion_length 40"  # seconds on a CPU
+SMALL_RUN = "--model_name_or_path {} --max_steps 2 --max_completion_length 40"  # seconds on a CPU
 NOT_IN_NAMES = re.compile(r"[^\w-]+")  # a split names its file
 
 
@@ -95,8 +95,9 @@ def next_commands(files: Mapping[str, int], folder: str, conversion: Conversion,
     one = shlex.join(["--data_file_paths", train.replace(":", "\\:"), *flags])
     run = shlex.quote(f"output/{Path(train).resolve().parent.name}")
     training = f"python src/open_r1/grpo_jsonl.py {one} --output_dir {run}"
+    small = f"assets/tiny-vlm{'-motion' if any(row.videos for row in conversion.rows) else ''}"
     return [
         f"python -m open_r1.check {every}",
         f"{training} --model_name_or_path Qwen/Qwen2.5-VL-3B-Instruct",
-        f"{training}-try {SMALL_RUN}",
+        f"{training}-try {SMALL_RUN.format(small)}",
     ]
