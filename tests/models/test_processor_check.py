@@ -294,3 +294,11 @@ def test_what_a_child_says_comes_back(capfd):
     with pytest.raises(DeadlinePassed, match="ended by itself"):
         refuse_endless(lambda: __import__("os").abort(), 5, "endless")
     assert json.dumps(capfd.readouterr().out) == '""'
+
+
+def test_a_model_that_reads_text_alone_is_told_so(tiny, tmp_path):
+    transformers.Qwen2Config().save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(Path(tiny, name), tmp_path / name)
+    said = refused(read_processor, str(tmp_path))
+    assert "got a qwen2, which reads text alone" in said and "choose a vision-language model" in said

@@ -82,7 +82,7 @@ def read_processor(
     source, revision = processor_source(name, revision)
     config = None if adapter_config(source, revision) else read_config(source, revision, trust_remote_code, remedy)
     with remote_code_errors(source, remedy):
-        processor = made_processor(source, revision, trust_remote_code)
+        processor = made_processor(source, revision, trust_remote_code, config)
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise UsageError(f"{name}: got a text model, expected one with an image processor")
     processor.tokenizer.padding_side = "left"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from jinja2 import TemplateError
 from PIL import Image
-from transformers import AutoProcessor, ProcessorMixin
+from transformers import AutoProcessor, PreTrainedConfig, ProcessorMixin
 
 from open_r1.data.chat import image_count
 from open_r1.data.control_tokens import DIALOGUES
@@ -35,8 +35,11 @@ _TRIED: set[str] = set()  # contents of processors that were found to work
 CLEARED = "processor_config.json or preprocessor_config.json"
 
 
-def made_processor(name: str, revision: str | None, trust_remote_code: bool) -> Any:
-    """What AutoProcessor makes of a model's files. Raises UsageError where it makes nothing."""
+def made_processor(
+    name: str, revision: str | None, trust_remote_code: bool, config: PreTrainedConfig | None = None
+) -> Any:
+    """What AutoProcessor makes of a model's files. Raises UsageError where it makes nothing, and says of a model of
+    this `config` whether it reads text alone."""
     try:
         return AutoProcessor.from_pretrained(
             name, revision=revision, padding_side="left", trust_remote_code=trust_remote_code
@@ -44,6 +47,9 @@ def made_processor(name: str, revision: str | None, trust_remote_code: bool) -> 
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise
+        if config is not None and config.get_text_config() is config:
+            got, remedy = f"got a {config.model_type}, which reads text alone", "choose a vision-language model"
+            raise UsageError(f"{name}: {got}, expected a model of pictures and text; {remedy}") from error
         raise UsageError(f"{name}: its processor cannot be made: {one_line(error)}; {remedy_of(error)}") from error
 
 
