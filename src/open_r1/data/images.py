@@ -7,7 +7,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from open_r1.data.geometry.coordinates import (
     MAX_ASPECT,
     shown_size,
 )
+from open_r1.data.opened_files import opened_all
 from open_r1.data.paths import ImageFolder
 from open_r1.data.picture_kinds import KIND_BYTES, unread_kind
 from open_r1.data.record import Record
@@ -108,17 +108,7 @@ def load_images(records: Sequence[Record], *, workers: int = 4) -> list[list[Ima
     Raises DataError with the problems of all files.
     """
     places = {(record.folder, path): record.where for record in reversed(records) for path in record.images}
-
-    def load(key: tuple[str, str]) -> Image.Image | DataError:
-        try:
-            return open_image(*key, where=places[key])
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor(workers) as pool:
-        loaded = dict(zip(places, pool.map(load, places), strict=True))
-    if errors := [result for result in loaded.values() if isinstance(result, DataError)]:
-        raise DataError([problem for error in errors for problem in error.problems])
+    loaded = opened_all(places, lambda place: open_image(*place, where=places[place]), workers)
     return [[loaded[record.folder, path] for path in record.images] for record in records]
 
 

@@ -64,10 +64,7 @@ def size_class(side: int) -> str:
     >>> size_class(20), size_class(640), size_class(4000)
     ('< 28', '448-895', '>= 1792')
     """
-    place = bisect_right(_SIDES, side)
-    if 0 < place < len(_SIDES):
-        return f"{_SIDES[place - 1]}-{_SIDES[place] - 1}"
-    return f">= {_SIDES[-1]}" if place else f"< {_SIDES[0]}"
+    return _class_within(_SIDES, side)
 
 
 def seconds_class(seconds: float) -> str:
@@ -76,10 +73,15 @@ def seconds_class(seconds: float) -> str:
     >>> seconds_class(0.5), seconds_class(30), seconds_class(4000)
     ('< 1 s', '30-59 s', '>= 600 s')
     """
-    place = bisect_right(_SECONDS, seconds)
-    if 0 < place < len(_SECONDS):
-        return f"{_SECONDS[place - 1]}-{_SECONDS[place] - 1} s"
-    return f">= {_SECONDS[-1]} s" if place else f"< {_SECONDS[0]} s"
+    return _class_within(_SECONDS, seconds, " s")
+
+
+def _class_within(bounds: Sequence[int], value: float, unit: str = "") -> str:
+    """The class of a value in a histogram with these bounds."""
+    place = bisect_right(bounds, value)
+    if 0 < place < len(bounds):
+        return f"{bounds[place - 1]}-{bounds[place] - 1}{unit}"
+    return f">= {bounds[-1]}{unit}" if place else f"< {bounds[0]}{unit}"
 
 
 def add_shape(stats: Statistics, shape: VideoShape) -> None:

@@ -1,7 +1,6 @@
 """The sampled frames of records' videos: of files, which other processes decode, and of pictures. (torch-free)"""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from open_r1.data.decoding.processes import decode_apart, measure_apart
 from open_r1.data.frame_cache import FrameCache
 from open_r1.data.geometry.coordinates import shown_size
 from open_r1.data.images import open_image, original_size
+from open_r1.data.opened_files import opened_all
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
 from open_r1.data.videos import FrameSampling, Video, VideoFrames, VideoShape
@@ -39,17 +39,7 @@ def load_videos(
             places.setdefault((record.folder, video), record.where)
     if not places:
         return [[] for _ in records]
-
-    def load(place: VideoPlace) -> VideoFrames | DataError:
-        try:
-            return _read(*place, places[place], sampling, cache, limits)
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor(workers) as pool:
-        loaded = dict(zip(places, pool.map(load, places), strict=True))
-    if errors := [result for result in loaded.values() if isinstance(result, DataError)]:
-        raise DataError([problem for error in errors for problem in error.problems])
+    loaded = opened_all(places, lambda place: _read(*place, places[place], sampling, cache, limits), workers)
     return [[loaded[record.folder, video] for video in record.videos] for record in records]
 
 
