@@ -1,6 +1,6 @@
 """Opens many files at once, and tells what is wrong with all of them. (torch-free)"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,7 +10,9 @@ _Place = TypeVar("_Place")
 _Content = TypeVar("_Content")
 
 
-def opened_all(places: Iterable[_Place], opened: Callable[[_Place], _Content], workers: int) -> dict[_Place, _Content]:
+def opened_all(
+    places: Collection[_Place], opened: Callable[[_Place], _Content], workers: int
+) -> dict[_Place, _Content]:
     """Place -> what `opened` makes of it, `workers` at a time. Raises DataError with the problems of all places.
 
     >>> opened_all(["a", "b"], str.upper, workers=2)
