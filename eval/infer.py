@@ -52,6 +52,10 @@ ONE = ("image", "video", "question", "gold")
 ROWS = ("image_folders", "fields", "limit", "backend", "batch_size", "overwrite", "video_cache_gb")
 WIDE = 100_000  # columns of a file: no line is broken
 
+# flags of an answer that eval/attention.py has too, so that it looks at the same one
+LOOKED_AT_WITH = ("max_completion_length", "temperature", "seed", "max_pixels", "min_pixels", "dtype", "device")
+LOOKED_AT_WITH += ("video_fps", "video_max_frames", "video_max_pixels", "video_form", "tools", "max_tool_turns")
+
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,10 +127,8 @@ def next_look(args: argparse.Namespace, settings: EvaluationSettings) -> str:
     if not args.image and not args.video:
         return command_text("eval/demo.py", flags)
     asked = {"image": args.image, "video": args.video, "question": args.question, "prompt_mode": settings.modes[0]}
-    if args.video:
-        asked |= {
-            name: getattr(args, name) for name in ("video_fps", "video_max_frames", "video_max_pixels", "video_form")
-        }
+    known, defaults = vars(args), vars(options().parse_args(["--model", args.model]))
+    asked |= {name: known[name] for name in LOOKED_AT_WITH if known[name] != defaults[name]}
     return command_text("eval/attention.py", {**flags, **asked, "out": args.out / "attention.html"})
 
 

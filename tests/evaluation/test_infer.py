@@ -260,6 +260,14 @@ def test_what_cannot_act_is_said(monkeypatch, tiny, words, message):
         infer(monkeypatch, "--model", tiny, *words)
 
 
+def test_the_page_of_attention_is_given_every_flag_that_decides_an_answer():
+    names = runpy.run_path(str(SCRIPT))
+    of_both = {action.dest for action in names["options"]()._actions}
+    of_both &= {action.dest for action in runpy.run_path(str(SCRIPT.with_name("attention.py")))["options"]()._actions}
+    asked = {"model", "task", "trust_remote_code", "image", "video", "question", "prompt_mode", "out"}
+    assert of_both == asked | {"help"} | set(names["LOOKED_AT_WITH"])
+
+
 def test_hostile_text_reaches_the_terminal_as_text():
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
     console.print(runpy.run_path(str(SCRIPT))["talk"]("<answer>\x1b]0;title\x07[red]\ud800</answer>"))

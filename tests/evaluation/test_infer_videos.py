@@ -45,7 +45,9 @@ def test_clips_folders_of_frames_and_pictures_are_asked_about_together(monkeypat
         "frames: 4 frames of 64x48 from 0.00 to 0.75 s",
     ]
     assert dict(lines)["rewards"].startswith("accuracy 0.000")
-    assert "eval/attention.py" in dict(lines)["next"] and f"--video {media / 'clip.mp4'}" in dict(lines)["next"]
+    following = dict(lines)["next"]
+    assert "eval/attention.py" in following and f"--video {media / 'clip.mp4'}" in following
+    assert "--video_fps 4" in following and "--max_completion_length 6" in following and "--seed" not in following
 
 
 @pytest.mark.parametrize(
