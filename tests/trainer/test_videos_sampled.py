@@ -11,7 +11,7 @@ from open_r1.data.video_files import load_videos
 from open_r1.data.videos import FrameSampling
 
 GRPO = ["--num_generations", "4", "--max_completion_length", "4", "--reward_funcs", "accuracy"]
-SCRIPTS = {"sft_batches": (sft_jsonl.main, []), "prompts": (grpo_jsonl.main, GRPO)}
+SCRIPTS = {"sft_batches": (sft_jsonl.main, []), "prompt_loader": (grpo_jsonl.main, GRPO)}
 
 
 @pytest.mark.slow
