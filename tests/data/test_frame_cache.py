@@ -96,6 +96,16 @@ def test_a_full_folder_keeps_what_this_run_uses_and_takes_no_more(tmp_path):
     assert sum(entry.stat().st_size for entry in (tmp_path / "cache").rglob("*.frames")) == 3 * size
 
 
+def test_a_full_folder_is_not_looked_through_for_each_video(tmp_path, monkeypatch):
+    cache, looks, entries = FrameCache(tmp_path / "cache", 3 * len(packed(FRAMES))), [], FrameCache._entries
+    monkeypatch.setattr(FrameCache, "_entries", lambda self: looks.append(1) or entries(self))
+    for number in range(3):
+        cache.put(file(tmp_path, number), Video((str(number),)), FrameSampling(), FRAMES)
+    before = len(looks)
+    kept = [cache.put(file(tmp_path, n), Video((str(n),)), FrameSampling(), FRAMES) for n in range(3, 23)]
+    assert not any(kept) and len(looks) - before <= 2
+
+
 def test_entries_of_former_runs_make_room_the_oldest_first(tmp_path):
     size, files = len(packed(FRAMES)), [file(tmp_path, n) for n in range(5)]
     former = FrameCache(tmp_path / "cache", 3 * size)

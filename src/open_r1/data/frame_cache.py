@@ -41,6 +41,7 @@ class FrameCache:
     began: float = field(default_factory=time.time)
     _used: int | None = None  # bytes, as counted last, and what was written since
     _since: int = 0
+    _has_former: bool = True  # whether entries that no run used since this one may be there, to make room
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __getstate__(self) -> dict[str, object]:
@@ -48,7 +49,7 @@ class FrameCache:
         return {"folder": self.folder, "max_bytes": self.max_bytes, "began": self.began}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__ |= state | {"_used": None, "_since": 0, "_lock": threading.Lock()}
+        self.__dict__ |= state | {"_used": None, "_since": 0, "_has_former": True, "_lock": threading.Lock()}
 
     def get(self, path: str, video: Video, sampling: FrameSampling) -> VideoFrames | None:
         """The frames that are kept, or None; a damaged entry is removed, with a line in the log."""
@@ -97,7 +98,8 @@ class FrameCache:
         with self._lock:
             if self._used is None or self._since > RECOUNT_SHARE * self.max_bytes:
                 self._used, self._since = sum(entry[1] for entry in self._entries()), 0
-            if self._used + self._since + size > self.max_bytes and size <= self.max_bytes:
+            over = self._used + self._since + size > self.max_bytes
+            if over and self._has_former and size <= self.max_bytes:
                 self._make_room(size)
             fits = self._used + self._since + size <= self.max_bytes
             self._since += size if fits else 0
@@ -107,11 +109,13 @@ class FrameCache:
         """Removes the oldest entries of former runs until `size` bytes fit."""
         entries = sorted(self._entries())
         self._used, self._since = sum(entry[1] for entry in entries), 0
-        for used_at, bytes_held, place in entries:
-            if used_at >= self.began or self._used + size <= self.max_bytes:
+        former = [entry for entry in entries if entry[0] < self.began]
+        for _, bytes_held, place in former:
+            if self._used + size <= self.max_bytes:
                 return
             Path(place).unlink(missing_ok=True)
             self._used -= bytes_held
+        self._has_former = False
 
     def _entries(self) -> list[tuple[float, int, str]]:
         """(time of last use, bytes, path) of all entries, of which others may be removed meanwhile."""
