@@ -70,26 +70,28 @@ def unread(figures: Mapping[str, Any]) -> Iterator[Finding]:
 
 def unseen(figures: Mapping[str, Any]) -> Iterator[Finding]:
     """Rows that are answered as well without their picture."""
-    blank = figures["sight"].get("blank")
-    if not blank or blank["own"]["rows"] < SEEN_ROWS or not blank["own"]["share"]:
-        return
-    seen, blind = blank["own"]["share"], blank["shown"]["share"]
-    if blind >= BLIND * seen and blank["gain"]["low"] <= 0:
-        evidence = f"Accuracy is {seen:.3f} with the picture and {blind:.3f} with a blank one"
+    if shares := equal_shares(figures, "blank", BLIND):
+        evidence = "Accuracy is {:.3f} with the picture and {:.3f} with a blank one".format(*shares)
         remedy = "Either the model does not look, or the questions do not ask it to: balance the golds, drop such rows"
         yield Finding("answers_without_looking", "The picture makes no difference", "", evidence, remedy)
 
 
 def timeless(figures: Mapping[str, Any]) -> Iterator[Finding]:
     """Rows with videos that are answered as well with their frames out of order."""
-    shuffled = figures["sight"].get("shuffled_frames")
-    if not shuffled or shuffled["own"]["rows"] < SEEN_ROWS or not shuffled["own"]["share"]:
-        return
-    ordered, out_of_order = shuffled["own"]["share"], shuffled["shown"]["share"]
-    if out_of_order >= TIMELESS * ordered and shuffled["gain"]["low"] <= 0:
-        evidence = f"Accuracy is {ordered:.3f} with the frames in order and {out_of_order:.3f} out of it"
+    if shares := equal_shares(figures, "shuffled_frames", TIMELESS):
+        evidence = "Accuracy is {:.3f} with the frames in order and {:.3f} out of it".format(*shares)
         remedy = (
             "Well, if no question is about what comes first or which way things go; else drop or reword such rows, or "
             "raise --video_fps"
         )
         yield Finding("time_not_used", "The order of frames makes no difference", "", evidence, remedy)
+
+
+def equal_shares(figures: Mapping[str, Any], view: str, enough: float) -> tuple[float, float] | None:
+    """The shares of right answers to the rows' own media and to a view of them, where the view's is at least `enough`
+    of the other and no gain is certain; None else, and for too few rows."""
+    sight = figures["sight"].get(view)
+    if not sight or sight["own"]["rows"] < SEEN_ROWS or not sight["own"]["share"]:
+        return None
+    own, shown = sight["own"]["share"], sight["shown"]["share"]
+    return (own, shown) if shown >= enough * own and sight["gain"]["low"] <= 0 else None
