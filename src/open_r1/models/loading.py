@@ -18,7 +18,12 @@ from open_r1.models.configuration import RUN_CODE, read_config, refuse_other_siz
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags
 from open_r1.models.model_parts import vision_parameters
 from open_r1.models.plain import load_plain
-from open_r1.models.processor_check import made_processor, refuse_broken_processor, refuse_settings_of_images
+from open_r1.models.processor_check import (
+    made_processor,
+    reads_text_alone,
+    refuse_broken_processor,
+    refuse_settings_of_images,
+)
 from open_r1.models.quantization import four_bit_of, tell_other_base
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -84,7 +89,7 @@ def read_processor(
     with remote_code_errors(source, remedy):
         processor = made_processor(source, revision, trust_remote_code, config)
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
-        raise UsageError(f"{name}: got a text model, expected one with an image processor")
+        raise reads_text_alone(name, "text model" if config is None else config.model_type)
     processor.tokenizer.padding_side = "left"
     processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
     if not processor.chat_template:

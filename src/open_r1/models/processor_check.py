@@ -48,9 +48,14 @@ def made_processor(
         if "trust_remote_code" in str(error):
             raise
         if config is not None and config.get_text_config() is config:
-            got, remedy = f"got a {config.model_type}, which reads text alone", "choose a vision-language model"
-            raise UsageError(f"{name}: {got}, expected a model of pictures and text; {remedy}") from error
+            raise reads_text_alone(name, config.model_type) from error
         raise UsageError(f"{name}: its processor cannot be made: {one_line(error)}; {remedy_of(error)}") from error
+
+
+def reads_text_alone(name: str, kind: str) -> UsageError:
+    """The error about a model that has no processor of pictures."""
+    expected = "expected a model of pictures and text; choose a vision-language model"
+    return UsageError(f"{name}: got a {kind}, which reads text alone, {expected}")
 
 
 def refuse_settings_of_images(processor: ProcessorMixin, name: str) -> None:
