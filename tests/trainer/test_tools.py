@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from typing import Any
 
 import pytest
 import torch
@@ -87,15 +88,20 @@ class Moving(Toolbox):
         return (ToolCall("move", {"to": 1}),) if zlib.crc32(text.encode()) % 8 else ()
 
 
-def test_an_environment_begins_the_prompt_keeps_its_state_and_pays(tiny, mixed, tmp_path, differences):
-    (tmp_path / "game.py").write_text(GAME)
-    flags = ["--environment", f"{tmp_path / 'game.py'}:Game", "--reward_funcs", "environment", "--max_tool_turns", "3"]
-    trainer = make_trainer(tiny, mixed, tmp_path, "--max_completion_length", "120", "--use_cpu", "true", *flags)
+def played(tiny, mixed, folder, game: str) -> tuple[Any, Any, list[Any]]:
+    """(trainer, batch, completions) of three groups of four that play this game."""
+    (folder / "game.py").write_text(game)
+    flags = ["--environment", f"{folder / 'game.py'}:Game", "--reward_funcs", "environment", "--max_tool_turns", "3"]
+    trainer = make_trainer(tiny, mixed, folder, "--max_completion_length", "120", "--use_cpu", "true", *flags)
     trainer.toolbox = Moving(**vars(make_toolbox([], "", ToolLimits(3, 0), environment=flags[1])))
     trainer.loader.opening = trainer.toolbox.arena.opening
-    seen = []
+    seen: list[Any] = []
     trainer.reward_funcs[0] = lambda completions, **_: seen.extend(completions) or [float(i) for i in range(12)]
-    batch = batch_of(trainer, 0, 1, 2)
+    return trainer, batch_of(trainer, 0, 1, 2), seen
+
+
+def test_an_environment_begins_the_prompt_keeps_its_state_and_pays(tiny, mixed, tmp_path, differences):
+    trainer, batch, seen = played(tiny, mixed, tmp_path, GAME)
     assert len(differences) == 1 and max(differences) < 1e-5
     (example,) = trainer.loader.take([{"split": "train", "row": 0}])
     assert example.conversation[-1]["content"].endswith("\nBegin.<image>")
@@ -112,14 +118,8 @@ def test_an_environment_begins_the_prompt_keeps_its_state_and_pays(tiny, mixed, 
 
 
 def test_an_environment_ends_completions_with_a_call(tiny, mixed, tmp_path, differences):
-    (tmp_path / "game.py").write_text(GAME + "    def is_over(self):\n        return self.moves == 1\n")
-    flags = ["--environment", f"{tmp_path / 'game.py'}:Game", "--reward_funcs", "environment", "--max_tool_turns", "3"]
-    trainer = make_trainer(tiny, mixed, tmp_path, "--max_completion_length", "120", "--use_cpu", "true", *flags)
-    trainer.toolbox = Moving(**vars(make_toolbox([], "", ToolLimits(3, 0), environment=flags[1])))
-    trainer.loader.opening = trainer.toolbox.arena.opening
-    seen = []
-    trainer.reward_funcs[0] = lambda completions, **_: seen.extend(completions) or [float(i) for i in range(12)]
-    batch = batch_of(trainer, 0, 1, 2)
+    over = "    def is_over(self):\n        return self.moves == 1\n"
+    trainer, batch, seen = played(tiny, mixed, tmp_path, GAME + over)
     ended = [messages for messages in seen if messages[-1]["role"] == "tool"]
     assert ended and all([message["role"] for message in messages] == ["assistant", "tool"] for messages in ended)
     assert all(messages[-1]["environment"]["reward"] == 1 for messages in ended)
