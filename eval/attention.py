@@ -17,7 +17,7 @@ from pathlib import Path
 
 from open_r1.config.video_flags import check_videos, frame_sampling
 from open_r1.data.images import open_image
-from open_r1.data.video_files import load_videos
+from open_r1.data.video.files import load_videos
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.maps import chosen_layer
 from open_r1.evaluation.flags import add_video_flags, refuse_idle_video_flags

@@ -30,8 +30,8 @@ from open_r1.config.video_flags import frame_sampling
 from open_r1.data.field_names import renaming_of
 from open_r1.data.paths import data_files
 from open_r1.data.unlabeled import files_with_placeholders
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.types import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import show_summary, stopped_text
 from open_r1.evaluation.drawing import draw_predictions

@@ -28,8 +28,8 @@ from open_r1.data.jsonl_dataset import RecordDataset, scan_records
 from open_r1.data.paths import split_paths
 from open_r1.data.prompt_tokens import prompt_tokens, video_tokens
 from open_r1.data.summary import summary_table, warning_lines
-from open_r1.data.video_files import video_shapes
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.files import video_shapes
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import MAX_SHOWN, DataError, Problem, UsageError, look_up, summarized
 from open_r1.report.attack_report import AttackSettings, attacked_rows, report_attacks
 from open_r1.report.examination import examine, in_file_order, problem_table, shown_progress, write_defects

@@ -10,7 +10,7 @@ from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.config.video_flags import frame_sampling, refuse_no_videos
 from open_r1.data.record import Record
-from open_r1.data.videos import FrameSampling, Video
+from open_r1.data.video.types import FrameSampling, Video
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import parser_of
 from open_r1.evaluation.settings import settings_of

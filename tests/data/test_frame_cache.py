@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from helpers.clips import moving_square, write_clip
 
-from open_r1.data import video_files
-from open_r1.data.frame_cache import FrameCache, packed, unpacked
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video import files as video_files
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.frame_cache import FrameCache, packed, unpacked
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 
 FRAMES = VideoFrames(np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3), (0.0, 0.5), 1.0)
 

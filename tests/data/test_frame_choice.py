@@ -7,8 +7,8 @@ import pytest
 import torch
 from qwen_vl_utils.vision_process import calculate_video_frame_range, smart_nframes
 
-from open_r1.data.decoding.frame_choice import chosen_pictures, frame_count, frame_rate, spaced_places, window_of
-from open_r1.data.videos import FrameSampling, Video
+from open_r1.data.video.decoding.frame_choice import chosen_pictures, frame_count, frame_rate, spaced_places, window_of
+from open_r1.data.video.types import FrameSampling, Video
 
 CLIP = Video(("a.mp4",))
 RATES = (1.0, 7.5, 12.0, 24000 / 1001, 25.0, 30000 / 1001, 60.0, 119.88)

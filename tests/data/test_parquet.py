@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from open_r1.check import main as check
-from open_r1.data import unpacking
 from open_r1.data.field_names import renaming_of
 from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.images import load_images
 from open_r1.data.jsonl_dataset import RecordDataset, load_records, scan_records
+from open_r1.data.tables import unpacking
 from open_r1.errors import DataError, UsageError
 
 

@@ -11,12 +11,12 @@ import pytest
 from helpers.clips import moving_square, write_clip
 from PIL import Image
 
-from open_r1.data.decoding import containers
-from open_r1.data.decoding.frame_choice import spaced_places
-from open_r1.data.decoding.limits import LIMITS, VideoRefused
-from open_r1.data.decoding.packets import CODECS
-from open_r1.data.decoding.worker import read_video
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.decoding import containers
+from open_r1.data.video.decoding.frame_choice import spaced_places
+from open_r1.data.video.decoding.limits import LIMITS, VideoRefused
+from open_r1.data.video.decoding.packets import CODECS
+from open_r1.data.video.decoding.worker import read_video
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 
 SAMPLING = FrameSampling(4.0, 32)
 # name -> codec, pixel format, options: every way in which packets and frames relate

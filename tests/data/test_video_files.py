@@ -13,11 +13,11 @@ import pytest
 from helpers.clips import moving_square, write_clip
 from PIL import Image
 
-from open_r1.data.decoding import processes
-from open_r1.data.decoding.limits import LIMITS, decode_seconds
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.decoding import processes
+from open_r1.data.video.decoding.limits import LIMITS, decode_seconds
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 from open_r1.errors import DataError, UsageError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"
@@ -259,7 +259,7 @@ def test_a_process_has_no_secret_and_holds_few_files(folder, fresh, monkeypatch)
 
 def test_processes_end_with_the_one_that_asked(folder):
     code = (
-        "import sys; from open_r1.data.video_files import *; from open_r1.data.decoding import processes\n"
+        "import sys; from open_r1.data.video.files import *; from open_r1.data.video.decoding import processes\n"
         "load_videos([Record('1', (), sys.argv[1], (), '', videos=(Video(('good.mp4',)),))], FrameSampling())\n"
         "print(processes._idle[0].program.pid, 'torch' in sys.modules, flush=True); import os; os._exit(1)"
     )

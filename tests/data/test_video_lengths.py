@@ -12,9 +12,9 @@ from open_r1.data.chat import messages, with_videos
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.prompt_length import LengthBound, prompt_length_limit, refuse_unusable_prompts
 from open_r1.data.prompt_tokens import prompt_tokens
-from open_r1.data.video_files import load_videos, video_shapes
-from open_r1.data.video_inputs import as_frames
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.files import load_videos, video_shapes
+from open_r1.data.video.inputs import as_frames
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import DataError
 from open_r1.rollout.processing import process
 

@@ -8,8 +8,8 @@ from helpers.clips import moving_square, write_clip
 
 from open_r1.check import main as check
 from open_r1.data.jsonl_dataset import load_records
-from open_r1.data.video_requests import unmet_requests
-from open_r1.data.videos import FrameSampling, Video, VideoShape
+from open_r1.data.video.requests import unmet_requests
+from open_r1.data.video.types import FrameSampling, Video, VideoShape
 
 # 10 s at 8 frames a second, and 0.4 s with 3 frames
 FILES = {"long.mp4": 80, "short.mp4": 3}

@@ -10,7 +10,7 @@ from open_r1.data.chat import messages, plain_messages
 from open_r1.data.fingerprint import picture_digest, picture_sizes
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record, parse_row
-from open_r1.data.videos import Video
+from open_r1.data.video.types import Video
 from open_r1.errors import DataError
 from open_r1.trainer.outputs.whole_steps import row_digest
 

@@ -13,8 +13,8 @@ from helpers.clips import moving_square, tiny_with_videos, write_clip
 from helpers.page_layout import unseen
 from PIL import Image
 
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.video_layout import locate_videos
 from open_r1.evaluation.question import Question

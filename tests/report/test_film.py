@@ -12,7 +12,7 @@ from PIL import Image
 
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
-from open_r1.data.videos import Video, VideoFrames
+from open_r1.data.video.types import Video, VideoFrames
 from open_r1.report.page import write_report
 from open_r1.report.preview import write_preview
 from open_r1.report.thinning import thin_rollouts

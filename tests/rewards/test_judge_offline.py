@@ -16,7 +16,7 @@ from helpers.clips import clip_rows, moving_square
 from helpers.repository import REPO, free_port
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.rewards.judge.group_prompt import ranking_request
 from open_r1.rewards.judge.method import current_judge, judge_metrics
 from open_r1.rewards.judge.prompt import JudgedQuestion

@@ -13,7 +13,7 @@ from helpers.judged_rows import grade, honest, judged_row
 from PIL import Image
 
 from open_r1.data.jsonl_dataset import load_records
-from open_r1.data.videos import Video, VideoFrames
+from open_r1.data.video.types import Video, VideoFrames
 from open_r1.errors import DataError
 from open_r1.rewards.judge import method as judge
 from open_r1.rewards.judge.shown import PictureLimits, judge_pictures

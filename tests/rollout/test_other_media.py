@@ -10,8 +10,8 @@ from PIL import Image
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.media_views import OF_TIME, VIEWS, has_view
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 from open_r1.rollout.other_media import OtherMedia
 from open_r1.rollout.other_pictures import donor_of
 from open_r1.rollout.prompts import RowMedia

@@ -13,8 +13,8 @@ from transformers import AutoProcessor
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import load_records
 from open_r1.data.record import Record
-from open_r1.data.video_inputs import as_frames, grey_video
-from open_r1.data.videos import FrameSampling, Video
+from open_r1.data.video.inputs import as_frames, grey_video
+from open_r1.data.video.types import FrameSampling, Video
 from open_r1.errors import DataError, UsageError
 from open_r1.models.loading import set_frame_limits
 from open_r1.rollout.image_tokens import count_runs, refuse_missing_media, refuse_mixture

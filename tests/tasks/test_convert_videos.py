@@ -9,7 +9,7 @@ from helpers.imported import picture
 
 from open_r1.check import main as check
 from open_r1.data.jsonl_dataset import load_records
-from open_r1.data.videos import Video
+from open_r1.data.video.types import Video
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rows import write
 from soak import handles, memory, tell
 from watching import REPO, anew, quickstart, watch
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.tasks.export import save_video
 
 TEST = "tests/torture/soak_videos.py"

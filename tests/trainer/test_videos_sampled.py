@@ -6,9 +6,9 @@ import pytest
 from helpers.clips import clip_rows, tiny_with_videos
 
 from open_r1 import grpo_jsonl, sft_jsonl
-from open_r1.data.frame_cache import FrameCache
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.types import FrameSampling
 
 GRPO = ["--num_generations", "4", "--max_completion_length", "4", "--reward_funcs", "accuracy"]
 SCRIPTS = {"sft_batches": (sft_jsonl.main, []), "prompt_loader": (grpo_jsonl.main, GRPO)}

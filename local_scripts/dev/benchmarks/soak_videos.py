@@ -17,11 +17,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from open_r1.data.decoding.processes import end_decoders
-from open_r1.data.frame_cache import FrameCache
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, Video
+from open_r1.data.video.decoding.processes import end_decoders
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.types import FrameSampling, Video
 
 BATCH = 8  # rows that are loaded together
 CLIPS = 4  # that differ in their pixels

@@ -16,8 +16,8 @@ import torch
 from transformers import ProcessorMixin, Qwen2_5_VLForConditionalGeneration
 
 from open_r1.data.record import Record
-from open_r1.data.video_inputs import metadata_of
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.inputs import metadata_of
+from open_r1.data.video.types import VideoFrames
 from open_r1.rewards.registry import METHODS
 from open_r1.tasks.motion import MOTION, TURNS, WAYS, MotionClips
 from open_r1.tasks.task import TaskQuestion

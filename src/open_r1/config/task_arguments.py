@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from open_r1.data.geometry.coordinates import SPACES
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.types import FrameSampling
 from open_r1.tasks.find import TASK_HELP
 
 

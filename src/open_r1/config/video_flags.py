@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from math import inf
 from typing import Protocol
 
-from open_r1.data.frame_cache import FrameCache
 from open_r1.data.jsonl_dataset import default_cache_dir
 from open_r1.data.record import Record
-from open_r1.data.videos import FRAME_FACTOR, FrameSampling
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.types import FRAME_FACTOR, FrameSampling
 from open_r1.errors import UsageError
 
 LEAST_PIXELS = 28 * 28  # of a frame: one token of Qwen2-VL

@@ -13,8 +13,8 @@ from open_r1.data.field_names import AS_NAMED, Renaming
 from open_r1.data.file_kinds import folder_remedy
 from open_r1.data.jsonl_index import EMPTY, Index, index_file
 from open_r1.data.paths import drive_hint, folder_problem
-from open_r1.data.table_rows import Table, is_parquet, parquet_table
-from open_r1.data.unpacking import unpack
+from open_r1.data.tables.rows import Table, is_parquet, parquet_table
+from open_r1.data.tables.unpacking import unpack
 from open_r1.errors import DataError, Problem
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.data.record import Record
-from open_r1.data.video_fields import video_paths
+from open_r1.data.video.fields import video_paths
 
 SAMPLED = 256  # rows whose pictures are looked at
 HASHED_FRONT, HASHED_BACK = 1 << 20, 1 << 16  # bytes of a picture that are hashed

@@ -18,7 +18,7 @@ from open_r1.data.data_source import JsonlFile, index_table, reading_bar
 from open_r1.data.field_names import Renaming
 from open_r1.data.jsonl_dataset import RecordDataset, dataset_of, default_cache_dir, load_records
 from open_r1.data.model_place import HUB_NAME, HUB_SECONDS
-from open_r1.data.table_rows import ROWS_AT_ONCE, Table
+from open_r1.data.tables.rows import ROWS_AT_ONCE, Table
 from open_r1.errors import DataError, UsageError, data_error, nearest_hint, shorten
 
 AS_COLUMNS = Renaming(flag="--columns")

@@ -190,7 +190,7 @@ def _stamp(path: str) -> dict[str, object]:
 def _code() -> str:
     """Fingerprint of the code that decides which rows are valid; a cache made by other code is not used."""
     room = Path(__file__).parent
-    files = [*sorted(room.glob("*.py")), room.parent / "errors.py"]
+    files = [*sorted(room.rglob("*.py")), room.parent / "errors.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from open_r1.data.gold_answers import CONVERT
 from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG, Slot
-from open_r1.data.videos import Video
+from open_r1.data.video.types import Video
 from open_r1.errors import data_error
 
 _NAMES = {IMAGE_TAG: "image", VIDEO_TAG: "video"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from open_r1.data.media_keys import is_picture_text
 from open_r1.data.near_paths import near_path, right_folder
-from open_r1.data.videos import VIDEO_ENDINGS
+from open_r1.data.video.types import VIDEO_ENDINGS
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 _COLON = re.compile(r"\\?:")

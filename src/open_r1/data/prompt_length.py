@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.progress import track
 
 from open_r1.data.control_tokens import control_tokens
-from open_r1.data.decoding.pictures import fitted_size
 from open_r1.data.geometry.coordinates import MAX_ASPECT
 from open_r1.data.prompt_tokens import (
     DEFAULT_SAMPLING,
@@ -36,7 +35,8 @@ from open_r1.data.prompt_tokens import (
 )
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG
-from open_r1.data.videos import FrameSampling, VideoShape
+from open_r1.data.video.decoding.pictures import fitted_size
+from open_r1.data.video.types import FrameSampling, VideoShape
 from open_r1.errors import DataError, Problem
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from open_r1.data.chat import messages, with_images, with_videos
 from open_r1.data.geometry.coordinates import shown_size
 from open_r1.data.images import original_size
 from open_r1.data.record import Record
-from open_r1.data.video_files import video_shapes
-from open_r1.data.video_inputs import as_frames, video_options, with_pixels
-from open_r1.data.videos import FrameSampling, VideoFrames
+from open_r1.data.video.files import video_shapes
+from open_r1.data.video.inputs import as_frames, video_options, with_pixels
+from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import data_error
 
 logger = logging.getLogger(__name__)

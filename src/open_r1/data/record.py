@@ -12,8 +12,8 @@ from open_r1.data.near_paths import relative_below
 from open_r1.data.row_formats import ROW_FORMATS, VIDEO_TAG, Dialogue, Turn, row_format, slots_of
 from open_r1.data.rubric import rubric_problems
 from open_r1.data.text_marks import mark_problems, unfilled
-from open_r1.data.video_fields import VIDEO_OPTIONS, video_paths, videos_of
-from open_r1.data.videos import Video
+from open_r1.data.video.fields import VIDEO_OPTIONS, video_paths, videos_of
+from open_r1.data.video.types import Video
 from open_r1.data.written_pictures import written_pictures
 from open_r1.errors import DataError, Problem, data_error, shorten
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from open_r1.data.gold_answers import ANSWER_NAMES, CONVERT, is_text, only_answer, shown_json, solution_text
 from open_r1.data.row_checks import check_no_history, check_one_gold, check_options_shown, check_turn_order
-from open_r1.data.video_fields import part_video
-from open_r1.data.videos import Video
+from open_r1.data.video.fields import part_video
+from open_r1.data.video.types import Video
 from open_r1.errors import data_error, shorten
 
 IMAGE_TAG, VIDEO_TAG = "<image>", "<video>"

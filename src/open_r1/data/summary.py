@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from open_r1.data.record import Record
-from open_r1.data.videos import VideoShape
+from open_r1.data.video.types import VideoShape
 from open_r1.errors import MAX_SHOWN, Problem, summarized
 
 _SECONDS = (1, 5, 10, 30, 60, 180, 600)  # bounds of the histogram of seconds

@@ -14,7 +14,7 @@ from open_r1.data.gold_answers import ANSWER_NAMES
 from open_r1.data.jsonl_index import decode_row
 from open_r1.data.record import Record
 from open_r1.data.row_formats import ROLES, TURN_KEYS, row_format
-from open_r1.data.table_rows import is_parquet
+from open_r1.data.tables.rows import is_parquet
 
 PLACEHOLDER_FIELD = "no_gold"  # extra field of a row with a placeholder answer
 

@@ -9,7 +9,7 @@ from typing import Any
 from open_r1.data.images import with_sizes
 from open_r1.data.record import Record, parse_row
 from open_r1.data.unlabeled import has_gold, with_placeholder
-from open_r1.data.videos import FRAME_ENDINGS
+from open_r1.data.video.types import FRAME_ENDINGS
 from open_r1.errors import UsageError
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.places import refuse_misplaced

@@ -12,7 +12,7 @@ from open_r1.config.video_flags import BY_DEFAULT_FORM, check_videos
 from open_r1.data.jsonl_dataset import per_file
 from open_r1.data.media_views import OWN
 from open_r1.data.paths import data_files, split_paths
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import UsageError
 from open_r1.report.next_steps import TOOL_FLAGS
 from open_r1.rewards.custom import user_file

@@ -12,7 +12,7 @@ from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.video_flags import frame_sampling
 from open_r1.data.prompt_tokens import area_limits
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import UsageError
 from open_r1.models.configuration import RUN_CODE, read_config, refuse_other_sizes
 from open_r1.models.lora import adapter_config, load_adapter, refuse_adapter_flags

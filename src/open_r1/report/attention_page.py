@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.report.heat import HIGH, LOW, Attention, HeatMap, levels, mapped_pictures, step_frames
 from open_r1.report.templates import PAGES
 

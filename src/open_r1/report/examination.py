@@ -16,9 +16,9 @@ from open_r1.data.images import open_image, original_size, with_sizes
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, add_shape, count_records, size_class
-from open_r1.data.video_files import load_videos
-from open_r1.data.video_requests import unmet_requests
-from open_r1.data.videos import FrameSampling, Video, VideoShape
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.requests import unmet_requests
+from open_r1.data.video.types import FrameSampling, Video, VideoShape
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.judge.gold import JudgedRows

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.report.templates import PAGES
 
 STRIP_VIDEOS = 4  # of a row

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 
 LOW, HIGH = (140, 0, 20), (60, 235, 90)  # RGB; lightness rises too, for red-green colour blindness
 POWER = 0.4  # r1_vlm's: makes small weights visible beside the largest

@@ -18,7 +18,7 @@ from open_r1.data.images import open_image, size_fields
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.prompt_tokens import DEFAULT_SAMPLING
 from open_r1.data.record import Record
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import DataError, UsageError, data_error
 from open_r1.report.films import STRIP_VIDEOS, film_strips, script_of
 from open_r1.report.page import script_and_style, script_hash

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.media_views import BLANK, OTHER, SHUFFLED
 from open_r1.data.record import Record
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.types import FrameSampling
 from open_r1.report.attack_report import TriedStrategies
 from open_r1.report.attack_table import GOLD_TITLE
 from open_r1.report.diagnoses import Finding

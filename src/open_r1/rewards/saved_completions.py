@@ -10,8 +10,8 @@ import orjson
 from open_r1.data.gold_answers import solution_text
 from open_r1.data.record import Record
 from open_r1.data.row_formats import Turn
-from open_r1.data.video_fields import videos_of
-from open_r1.data.videos import Video
+from open_r1.data.video.fields import videos_of
+from open_r1.data.video.types import Video
 from open_r1.errors import DataError, data_error, shorten
 from open_r1.rewards.parsing.boxes import parse_boxes
 from open_r1.rewards.registry import is_remote

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from open_r1.data.record import Record
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.errors import DataError, Problem, RunEnded, UsageError
 from open_r1.rollout.processor_fields import PromptFields
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.media_views import BLANK, OTHER, SHUFFLED, STILL
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.types import FrameSampling
 from open_r1.rollout.other_pictures import Rgb, blank_pictures, fitted_pictures
 from open_r1.rollout.other_videos import blank_videos, fitted_videos, shuffled_videos, still_videos
 from open_r1.rollout.prompts import RowMedia

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from open_r1.data.record import Record
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.rollout.other_pictures import Rgb
 
 ORDERS = 64  # that are drawn for one other than the true one

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from open_r1.data.video_inputs import grey_video, video_options, with_pixels
+from open_r1.data.video.inputs import grey_video, video_options, with_pixels
 
 logger = logging.getLogger(__name__)
 

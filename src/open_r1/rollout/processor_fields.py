@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.data.video_inputs import as_frames
+from open_r1.data.video.inputs import as_frames
 from open_r1.rollout.media_joins import Join, joins_of
 from open_r1.rollout.processing import Chat, Values, is_of_pixels, process, tried, user_turn
 from open_r1.rollout.video_trials import video_trials, why_one_length, why_unmixed

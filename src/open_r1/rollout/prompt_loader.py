@@ -21,12 +21,12 @@ from transformers import ProcessorMixin
 
 from open_r1.data.chat import plain_messages, with_videos
 from open_r1.data.control_tokens import control_tokens, plain_twin
-from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.video_inputs import pictures_shown, videos_in
-from open_r1.data.videos import FrameSampling, VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.inputs import pictures_shown, videos_in
+from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import row_errors
 from open_r1.rollout.image_tokens import refuse_missing_media, refuse_mixture
 from open_r1.rollout.processor_fields import PromptFields

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from open_r1.data.record import Record
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.rollout.device_copies import fields_to_device, to_device
 from open_r1.rollout.media_joins import Join
 from open_r1.rollout.processing import Values, process

@@ -9,7 +9,7 @@ import av
 from rich.progress import track
 
 from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.tasks.task import DrawnExample, Generator
 
 # x264 loses next to nothing at this rate; one thread and no date of writing, so that equal frames are equal files

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.tasks.shapes import COLORS, DRAWERS, Color
 from open_r1.tasks.task import DrawnExample, Task, TaskQuestion, example_rng
 

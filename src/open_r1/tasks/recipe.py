@@ -13,7 +13,7 @@ from typing import Any
 
 from open_r1.data.geometry.coordinates import SPACES
 from open_r1.data.model_place import refuse_no_model
-from open_r1.data.videos import FRAME_FACTOR
+from open_r1.data.video.types import FRAME_FACTOR
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.custom import user_file
 from open_r1.rewards.registry import METHODS

@@ -9,7 +9,7 @@ from PIL import Image
 
 from open_r1.data.chat import PROMPTS
 from open_r1.data.record import Record
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from transformers import ProcessorMixin
 
 from open_r1.data.chat import messages, with_images, with_videos
 from open_r1.data.control_tokens import ControlTokens, control_tokens, plain_twin
-from open_r1.data.frame_cache import FrameCache
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.video_inputs import of_videos
-from open_r1.data.videos import FrameSampling, VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.inputs import of_videos
+from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import UsageError, row_errors, shorten
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, gold_completion

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from helpers.families.parts import TEXT, VOCABULARY
 from helpers.families.tiny import processor_of
-from open_r1.data.video_inputs import video_options, with_pixels
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.inputs import video_options, with_pixels
+from open_r1.data.video.types import VideoFrames
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import Prompt, prompt_from_fields
 from open_r1.trainer.forward.log_probs import Scores, score

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, ProcessorMixin
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.grids import Fields, PictureSize
 from open_r1.evaluation.attention.layout import locate

@@ -10,7 +10,7 @@ from math import isqrt
 import numpy as np
 from transformers import PreTrainedModel
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.attention.grids import Fields
 from open_r1.evaluation.attention.tiles import Tile

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.demo.limits import (
     MOST_ATTENDED,

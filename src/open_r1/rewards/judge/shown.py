@@ -10,8 +10,8 @@ from PIL import Image
 
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
-from open_r1.data.video_files import load_videos
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.files import load_videos
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 from open_r1.endpoint.client import scaled_down
 from open_r1.errors import data_error, shorten
 

@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_M
 from vllm import EngineArgs, ModelRegistry, SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
-from open_r1.data.video_inputs import metadata_of
+from open_r1.data.video.inputs import metadata_of
 from open_r1.errors import UsageError, shorten
 from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.errors import RunEnded, shorten
 
 ADAPTER_NAME = "policy"  # under which an engine knows the policy's adapter

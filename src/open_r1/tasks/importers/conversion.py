@@ -9,8 +9,8 @@ from typing import Any
 
 from open_r1.data.images import open_image
 from open_r1.data.record import Record, parse_row
-from open_r1.data.video_files import video_shapes
-from open_r1.data.videos import VIDEO_ENDINGS, FrameSampling, Video, VideoShape
+from open_r1.data.video.files import video_shapes
+from open_r1.data.video.types import VIDEO_ENDINGS, FrameSampling, Video, VideoShape
 from open_r1.errors import DataError
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.places import has_places, place_problems

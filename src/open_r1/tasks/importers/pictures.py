@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from open_r1.data.images import FORMATS, original_size
-from open_r1.data.videos import VIDEO_ENDINGS
+from open_r1.data.video.types import VIDEO_ENDINGS
 from open_r1.errors import DataError, UsageError, shorten
 from open_r1.tasks.importers.picture_names import name_ends, of_a_machine, relative_parts
 from open_r1.tasks.importers.picture_values import SourcePicture

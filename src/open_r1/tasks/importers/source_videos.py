@@ -9,7 +9,7 @@ from typing import Any
 
 from open_r1.data.near_tags import NEAR_TAG, NEAR_VIDEO, marks_picture
 from open_r1.data.row_formats import VIDEO_TAG
-from open_r1.data.videos import FRAME_ENDINGS
+from open_r1.data.video.types import FRAME_ENDINGS
 from open_r1.tasks.importers.sources import Unusable
 
 SourceVideo = str | tuple[str, ...]  # a file as the source names it, or the pictures of its frames

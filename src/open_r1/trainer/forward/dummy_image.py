@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 from open_r1.models.model_parts import vision_parameters
 from open_r1.rollout.processor_fields import PromptFields
 from open_r1.rollout.prompts import process_chat

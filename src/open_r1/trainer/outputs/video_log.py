@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 
 SAVED_FRAMES = 32  # of a row, shared out to its videos
 SAVED_FRAME_SIDE = 192  # pixels of a saved frame's longer side

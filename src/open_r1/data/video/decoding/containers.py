@@ -14,11 +14,11 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from open_r1.data.decoding.frame_choice import frame_count, frame_rate, spaced_places, window_of
-from open_r1.data.decoding.limits import VideoLimits, VideoRefused, check_decoded, check_size
-from open_r1.data.decoding.packets import FrameTimes, frame_times
-from open_r1.data.decoding.pictures import FrameShape
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.decoding.frame_choice import frame_count, frame_rate, spaced_places, window_of
+from open_r1.data.video.decoding.limits import VideoLimits, VideoRefused, check_decoded, check_size
+from open_r1.data.video.decoding.packets import FrameTimes, frame_times
+from open_r1.data.video.decoding.pictures import FrameShape
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 
 CONTAINER_FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,ivf,mxf,dv,rm,h264,hevc,m4v,mpegvideo,yuv4mpegpipe"
 CUT_WORDS = ("partial file", "ended prematurely", "moov atom not found", "truncat")  # FFmpeg's words

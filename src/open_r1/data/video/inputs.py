@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from open_r1.data.videos import VideoFrames
+from open_r1.data.video.types import VideoFrames
 
 TICKS = 1000  # a second, in which the times of frames are counted: files of a variable rate have no other clock
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 
 logger = logging.getLogger(__name__)
 

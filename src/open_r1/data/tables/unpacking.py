@@ -19,12 +19,12 @@ from typing import Any
 import orjson
 
 from open_r1.data.build_lock import one_builder
-from open_r1.data.column_hints import column_problem
 from open_r1.data.field_names import Renaming
 from open_r1.data.gold_answers import CONVERT
 from open_r1.data.jsonl_io import atomic_write
-from open_r1.data.picture_store import PictureStore, file_stamp, owner
-from open_r1.data.table_rows import ColumnReader, Table
+from open_r1.data.tables.column_hints import column_problem
+from open_r1.data.tables.picture_store import PictureStore, file_stamp, owner
+from open_r1.data.tables.rows import ColumnReader, Table
 from open_r1.errors import DataError, Problem, UsageError, data_error
 
 KEPT_SECONDS = 30 * 24 * 3600.0  # since its last use, an unpacked table stays in the cache
@@ -153,5 +153,5 @@ def remove_unused(folder: Path) -> None:
 
 def _code() -> str:
     """Fingerprint of the code that unpacks; what other code unpacked is not used."""
-    names = ("unpacking", "table_rows", "picture_store", "cell_pictures")
-    return hashlib.sha256(b"".join(Path(__file__).with_name(f"{n}.py").read_bytes() for n in names)).hexdigest()
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from open_r1.data.videos import FRAME_FACTOR, FrameSampling, Video
+from open_r1.data.video.types import FRAME_FACTOR, FrameSampling, Video
 
 LEAST_FRAMES = 4  # of a video that has them, at a rate
 SAME_TIME = 1e-6  # by which a time that a row names may miss that of a frame

@@ -17,12 +17,12 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 
-from open_r1.data.decoding.animations import is_animation, read_animation
-from open_r1.data.decoding.containers import read_container
-from open_r1.data.decoding.kinds import PROBED_BYTES, no_video
-from open_r1.data.decoding.limits import LENGTH_BYTES, VideoLimits, VideoRefused
 from open_r1.data.images import open_regular
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.decoding.animations import is_animation, read_animation
+from open_r1.data.video.decoding.containers import read_container
+from open_r1.data.video.decoding.kinds import PROBED_BYTES, no_video
+from open_r1.data.video.decoding.limits import LENGTH_BYTES, VideoLimits, VideoRefused
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 
 ORPHAN_SECONDS = 5.0  # between two looks at whether the process that asks is there
 MOST_DESCRIPTORS = 64  # that this process may hold open

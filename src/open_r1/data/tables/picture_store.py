@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from open_r1.data.cell_pictures import picture_format, picture_in
 from open_r1.data.field_names import IMAGE_FIELDS, VIDEO_FIELDS
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
+from open_r1.data.tables.cell_pictures import picture_format, picture_in
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from open_r1.data.decoding.limits import VideoLimits, VideoRefused
+from open_r1.data.video.decoding.limits import VideoLimits, VideoRefused
 
 CONTAINERS = ("mov", "matroska")
 CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "prores", "mjpeg", "ffv1"}

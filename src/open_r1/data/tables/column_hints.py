@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from open_r1.data.field_names import IMAGE_FIELDS, Renaming
 from open_r1.data.row_formats import row_format
-from open_r1.data.table_rows import ColumnReader, Table, holds_bytes
+from open_r1.data.tables.rows import ColumnReader, Table, holds_bytes
 from open_r1.errors import DataError, Problem
 
 # our field -> names that it has in public datasets, the likeliest first

@@ -7,7 +7,7 @@ from typing import Any
 
 from open_r1.data.field_names import VIDEO_FIELDS
 from open_r1.data.gold_answers import shown_json
-from open_r1.data.videos import FRAME_ENDINGS, Video
+from open_r1.data.video.types import FRAME_ENDINGS, Video
 from open_r1.errors import data_error
 
 # field of a row -> (field of a `Video`, what it is, an example)

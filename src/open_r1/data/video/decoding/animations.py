@@ -5,11 +5,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from open_r1.data.decoding.frame_choice import frame_count, frame_rate, spaced_places, window_of
-from open_r1.data.decoding.limits import VideoLimits, VideoRefused, check_decoded, check_size
-from open_r1.data.decoding.pictures import FrameShape
 from open_r1.data.images import as_rgb
-from open_r1.data.videos import FrameSampling, Video, VideoFrames
+from open_r1.data.video.decoding.frame_choice import frame_count, frame_rate, spaced_places, window_of
+from open_r1.data.video.decoding.limits import VideoLimits, VideoRefused, check_decoded, check_size
+from open_r1.data.video.decoding.pictures import FrameShape
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")
 LEAST_MS, SHOWN_MS = 10, 100  # browsers show a frame of at most 10 ms for 100 ms

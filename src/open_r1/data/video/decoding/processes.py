@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 import open_r1
-from open_r1.data.decoding.limits import LENGTH_BYTES, VideoLimits, VideoRefused
 from open_r1.data.geometry.coordinates import MAX_ASPECT, MIN_SIDE
-from open_r1.data.videos import FrameSampling, Video, VideoFrames, VideoShape
+from open_r1.data.video.decoding.limits import LENGTH_BYTES, VideoLimits, VideoRefused
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames, VideoShape
 
-MODULE = "open_r1.data.decoding.worker"
+MODULE = "open_r1.data.video.decoding.worker"
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "TMPDIR", "PYTHONPATH")
 CALLS = 500  # after which a process is replaced, so that what a library loses does not add up
 MOST_ANSWER = 1 << 20  # bytes of an answer without its pixels

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from open_r1.data.videos import FRAME_FACTOR, FrameSampling, Video, VideoShape
+from open_r1.data.video.types import FRAME_FACTOR, FrameSampling, Video, VideoShape
 from open_r1.errors import Problem
 
 SLACK_SECONDS = 0.5  # by which an end may lie beyond that of the file: lengths are rounded, sound is longer

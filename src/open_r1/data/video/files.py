@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from open_r1.data.decoding.frame_choice import chosen_pictures
-from open_r1.data.decoding.limits import LIMITS, VideoLimits, VideoRefused, decode_seconds
-from open_r1.data.decoding.pictures import FrameShape, fitted_size
-from open_r1.data.decoding.processes import decode_apart, measure_apart
-from open_r1.data.frame_cache import FrameCache
 from open_r1.data.geometry.coordinates import shown_size
 from open_r1.data.images import open_image, original_size
 from open_r1.data.opened_files import opened_all
 from open_r1.data.paths import ImageFolder
 from open_r1.data.record import Record
-from open_r1.data.videos import FrameSampling, Video, VideoFrames, VideoShape
+from open_r1.data.video.decoding.frame_choice import chosen_pictures
+from open_r1.data.video.decoding.limits import LIMITS, VideoLimits, VideoRefused, decode_seconds
+from open_r1.data.video.decoding.pictures import FrameShape, fitted_size
+from open_r1.data.video.decoding.processes import decode_apart, measure_apart
+from open_r1.data.video.frame_cache import FrameCache
+from open_r1.data.video.types import FrameSampling, Video, VideoFrames, VideoShape
 from open_r1.errors import DataError, data_error, shorten
 
 VideoPlace = tuple[str, Video]  # folder, video: rows that show the same share its frames

@@ -1,0 +1,1 @@
+"""Parquet files and splits of `datasets` read as rows of JSON, with the pictures in their cells. (torch-free)"""
