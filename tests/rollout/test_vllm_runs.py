@@ -35,8 +35,8 @@ def scenes(tmp_path_factory) -> Path:
 
 
 def sampled_from_the_policy(model: str, data: Path, out: Path, flags: str, ranks: int) -> None:
-    """A run of three steps, each of the policy's own completions. The learning rate moves it far in a step: under LoRA,
-    weights of the step before differ by 0.39 nats."""
+    """A run of three steps, each of the policy's own completions. The learning rate moves it far in a step: under
+    LoRA, weights of the step before differ by 0.39 nats."""
     ended(start(model, data, out, flags, ranks), out)
     differences = logged(out, DIFFERENCE)
     assert len(differences) == 3 and max(differences) < 1e-3
