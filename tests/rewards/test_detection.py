@@ -16,7 +16,7 @@ from open_r1.data.geometry.coordinates import from_original
 from open_r1.data.record import Record
 from open_r1.errors import DataError
 from open_r1.report.examination import check_gold
-from open_r1.rewards.detection import average_precision
+from open_r1.rewards.average_precision import average_precision
 from open_r1.rewards.gold import gold_score
 from open_r1.rewards.registry import METHODS
 from open_r1.tasks.detection import DetectedShapes

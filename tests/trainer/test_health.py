@@ -12,9 +12,10 @@ from helpers.trainers import make_trainer
 
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
-from open_r1.report.checks import FAILED_GRADINGS, FIRST, WINDOW
+from open_r1.report.checks import FAILED_GRADINGS
 from open_r1.report.diagnoses import DIAGNOSES, findings
 from open_r1.report.metric_ranges import HEALTH, exact_metrics
+from open_r1.report.metric_windows import FIRST, WINDOW
 from open_r1.report.verdict import newest_value, verdict
 from open_r1.rewards.sandbox import worker_pool as workers
 from open_r1.trainer.checks.health import Health

@@ -26,7 +26,7 @@ from open_r1.rewards.trl_adapter import BatchReward
 from open_r1.rollout.prompt_loader import RowNumber
 from open_r1.rollout.turns import TurnRollout
 from open_r1.trainer.checkpointing.file_facts import model_facts, processor_facts
-from open_r1.trainer.checkpointing.run_state import load_reference
+from open_r1.trainer.checkpointing.reference_model import load_reference
 from open_r1.trainer.checks.weight_updates import WeightUpdates
 from open_r1.trainer.generation_batch import GenerationBatch, SampledBatch
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer

@@ -6,15 +6,8 @@
 from dataclasses import dataclass
 
 from open_r1.report.checks import (
-    FIRST,
-    WINDOW,
-    Check,
-    MetricLines,
-    always,
     answers_blind,
-    beyond,
     entropy_collapse,
-    falling,
     gradings_lost,
     judge_addressed,
     judge_disagrees,
@@ -27,6 +20,7 @@ from open_r1.report.checks import (
     zero_gradient,
     zero_variance,
 )
+from open_r1.report.metric_windows import FIRST, WINDOW, Check, MetricLines, always, beyond, falling
 
 
 @dataclass(frozen=True)

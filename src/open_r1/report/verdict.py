@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from open_r1.report.checks import WINDOW, MetricLines
 from open_r1.report.curves import series, smooth
 from open_r1.report.diagnoses import Finding
 from open_r1.report.metric_ranges import HEALTH, Metric
+from open_r1.report.metric_windows import WINDOW, MetricLines
 from open_r1.rewards.judge.tally import SPENT
 
 SMOOTHING = 0.8  # of curves, until a reader chooses another

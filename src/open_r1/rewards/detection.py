@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import orjson
-from pycocotools import mask
 
 from open_r1.data.geometry.coordinates import Y_FIRST
 from open_r1.data.record import Record
+from open_r1.rewards.average_precision import THRESHOLDS_T, average_precision, closest_pairs
 from open_r1.rewards.base import Outline, bad_gold, gold_text
 from open_r1.rewards.parsing.absence import states_no_object, without_fence
 from open_r1.rewards.parsing.answer import final_text, normalize
@@ -28,17 +28,10 @@ from open_r1.rewards.parsing.boxes import AnswerBox, plain_but_labels
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.detections import parse_detections
 from open_r1.rewards.pictures import answer_picture, box_in_pixels, box_picture, box_space, coordinate_frame
-from open_r1.rewards.referring import box_iou, box_outline, in_frame
-
-# As in COCOeval (pycocotools, Params.setDetParams), bit for bit.
-THRESHOLDS_T = np.linspace(0.5, 0.95, 10)
-RECALLS_R = np.linspace(0.0, 1.0, 101)
-MAX_BOXES = 100  # ranked boxes of one label, or as many as gold has
+from open_r1.rewards.referring import box_outline, in_frame
 
 POSITION, COMPLETENESS = 0.7, 0.3  # weights of `weighted_sum`
-MIN_IOU = 0.5
 GOLD_KEYS = ("bbox_2d", "bbox", "box")  # of a gold object, which has one of them
-Options = list[tuple[float, int]]  # (IoU, gold index) of the gold boxes that one box may match, best first
 
 
 def od_ap(completion: str, record: Record) -> float:
@@ -152,19 +145,6 @@ def detection_outlines(completion: str, record: Record) -> tuple[Outline, ...]:
     return tuple(box_outline(box.xyxy, picture, box.label) for box, picture in placed if picture is not None)
 
 
-def average_precision(gold_G4: np.ndarray, ranked_D4: np.ndarray, thresholds_T: np.ndarray = THRESHOLDS_T) -> float:
-    """COCO's average precision of one label, mean over IoU thresholds: COCOeval's number in a tenth of its time.
-
-    Boxes are (x1, y1, x2, y2) in one frame, the surest first; only the first 100 count, or as many as gold has (with
-    COCOeval's limit of 100, no answer to more gold boxes could score 1).
-
-    >>> average_precision(np.array([[0, 0, 10, 10]]), np.array([[5, 5, 9, 9], [0, 0, 10, 10]]))  # a false alarm first
-    0.5
-    """
-    options = _options(gold_G4, ranked_D4[: max(MAX_BOXES, len(gold_G4))])
-    return float(np.mean([_precision(_hits(options, least), len(gold_G4)) for least in thresholds_T]))
-
-
 def _score(completion: str, record: Record, measure: Callable[[list[AnswerBox], list[AnswerBox]], float]) -> float:
     gold, answer = gold_detections(record), answered_detections(completion, record)
     if answer is None:
@@ -188,7 +168,7 @@ def _weighted(gold: list[AnswerBox], answer: list[AnswerBox]) -> float:
         iou
         for name in gold_boxes
         if name in answer_boxes
-        for iou in _closest_pairs(gold_boxes[name], answer_boxes[name])
+        for iou in closest_pairs(gold_boxes[name], answer_boxes[name])
     ]
     missed, false_alarms = 1 - len(ious) / len(gold), 1 - len(ious) / len(answer)
     return POSITION * (sum(ious) / len(gold)) + COMPLETENESS * (1 - (missed + false_alarms) / 2)
@@ -200,51 +180,6 @@ def _by_label(boxes: Sequence[AnswerBox]) -> Mapping[str, np.ndarray]:
     for box in boxes:
         groups.setdefault(normalize(plain_characters(box.label or "")), []).append(box.xyxy)
     return {label: np.array(group) for label, group in groups.items()}
-
-
-def _options(gold_G4: np.ndarray, answer_D4: np.ndarray) -> list[Options]:
-    """The Options of each answered box; among equal IoUs the later gold box comes first, as in COCOeval."""
-    iou_DG = mask.iou(_xywh(answer_D4), _xywh(gold_G4), [0] * len(gold_G4))
-    return [sorted(((iou, g) for g, iou in enumerate(row) if iou >= MIN_IOU), reverse=True) for row in iou_DG.tolist()]
-
-
-def _xywh(boxes_N4: np.ndarray) -> np.ndarray:
-    """Boxes (x, y, width, height) for pycocotools; one without an area gets width and height 0."""
-    sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
-    return np.hstack([boxes_N4[:, :2], np.where((sides_N2 > 0).all(axis=1, keepdims=True), sides_N2, 0)]).astype(float)
-
-
-def _hits(options: Sequence[Options], threshold: float) -> list[bool]:
-    """Whether each box, by rank, matches a gold box that no earlier box has matched."""
-    free = {g for choices in options for _, g in choices}
-    hits = []
-    for choices in options:
-        match = next((g for iou, g in choices if iou >= threshold and g in free), None)
-        free.discard(match)
-        hits.append(match is not None)
-    return hits
-
-
-def _precision(hits_D: Sequence[bool], gold_count: int) -> float:
-    """The mean over `RECALLS_R` of the best precision at this or a higher recall; 0 for recalls not reached."""
-    true_D = np.cumsum(hits_D)
-    precision_D = true_D / np.arange(1, len(true_D) + 1)
-    best_D = np.maximum.accumulate(precision_D[::-1])[::-1]
-    return float(np.append(best_D, 0.0)[np.searchsorted(true_D / gold_count, RECALLS_R)].mean())
-
-
-def _closest_pairs(gold_G4: np.ndarray, answer_D4: np.ndarray) -> list[float]:
-    """IoUs of a one-to-one matching within a label, the closest pair first, down to IoU > .5."""
-    options = enumerate(_options(gold_G4, answer_D4))
-    pairs = sorted(((iou, d, g) for d, choices in options for iou, g in choices if iou > MIN_IOU), reverse=True)
-    matches: dict[int, int] = {}  # gold box -> answered box
-    matched: set[int] = set()  # of the answered boxes
-    for _, d, g in pairs:
-        if g not in matches and d not in matched:
-            matches[g] = d
-            matched.add(d)
-    # pycocotools' IoU of two equal boxes may be 1 - 1e-16
-    return [float(box_iou(gold_G4[g], answer_D4[d])) for g, d in matches.items()]
 
 
 def _gold_box(row: object) -> AnswerBox | None:

@@ -5,7 +5,7 @@ and rewards, and the report looks for them among a run's completions. To add one
 golds of its data, whose first line says what it does, and a line in STRATEGIES. (torch-free)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
@@ -14,8 +14,9 @@ from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.rewards.base import is_direct
 from open_r1.rewards.gold import gold_answer, in_format
-from open_r1.rewards.gold_table import GoldTable, is_place, listed_options
+from open_r1.rewards.gold_table import GoldTable, is_place
 from open_r1.rewards.judge.strategies import TO_JUDGE
+from open_r1.rewards.option_strategies import every_letter, every_option, first_option, longest_option
 from open_r1.rewards.place_strategies import box_grid, centre_box, centre_circle, centre_point, point_grid, whole_image
 from open_r1.rewards.resemblance import (
     Resemblance,
@@ -133,31 +134,6 @@ def every_gold(record: Record, golds: GoldTable) -> str | None:
     return in_format(", ".join(golds.common(MANY_GOLDS)), record) if few else None
 
 
-def every_letter(record: Record, golds: GoldTable) -> str | None:
-    """the letters of all options"""
-    options = listed_options(record)
-    return in_format(", ".join(letters(options)), record) if len(options) > 1 else None
-
-
-def every_option(record: Record, golds: GoldTable) -> str | None:
-    """all options with their texts"""
-    options = listed_options(record)
-    lines = (f"{letter}. {text}" for letter, text in zip(letters(options), options, strict=True))
-    return in_format("\n".join(lines), record) if len(options) > 1 else None
-
-
-def first_option(record: Record, golds: GoldTable) -> str | None:
-    """the first option, always"""
-    return in_format("A", record) if listed_options(record) or "A" in golds.keys else None
-
-
-def longest_option(record: Record, golds: GoldTable) -> str | None:
-    """the option with the longest text"""
-    options = listed_options(record)
-    lengths = [len(text) for text in options]
-    return in_format(letters(options)[lengths.index(max(lengths))], record) if len(set(lengths)) > 1 else None
-
-
 def zero(record: Record, golds: GoldTable) -> str:
     """the number 0, always"""
     return in_format("0", record)
@@ -251,15 +227,6 @@ STRATEGIES: dict[str, Strategy] = {
 }
 # Those that say nothing about the question: what any judge must refuse.
 TO_ANY_JUDGE = ("empty", "no_content", "dots", "to_judge", *TO_JUDGE)
-
-
-def letters(options: Sequence[str]) -> list[str]:
-    """The letters of options.
-
-    >>> letters(["red", "blue"])
-    ['A', 'B']
-    """
-    return [chr(ord("A") + place) for place in range(len(options))]
 
 
 def is_exact(record: Record) -> bool:

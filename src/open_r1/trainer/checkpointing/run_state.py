@@ -10,7 +10,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from open_r1.rollout.trajectory import loaded_trajectory
-from open_r1.trainer.checkpointing.required_files import REFERENCE, STATE
-from open_r1.trainer.distributed import is_zero3
+from open_r1.trainer.checkpointing.reference_model import load_reference, save_reference
+from open_r1.trainer.checkpointing.required_files import STATE
 from open_r1.trainer.protocols import RolloutTrainer, RunTrainer
 from open_r1.trainer.rollout_ahead import Ahead, loaded
 from open_r1.trainer.row_difficulty import RowDifficulty
@@ -235,37 +234,3 @@ def with_turns(trainer: RolloutTrainer, saved: list[list[dict[str, Any]]] | None
         return {}
     trajectories = [loaded_trajectory(one) for one in saved]
     return {"trajectories": trajectories, "turns": [trainer.turns_again(one) for one in trajectories]}
-
-
-def save_reference(trainer: RunTrainer, folder: Path) -> None:
-    """Save the reference model if it follows the policy; else it is the model that the run began with."""
-    if not getattr(trainer.args, "sync_ref_model", False):
-        return
-    weights = {}
-    for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
-        with gathered_parameter(trainer, parameter):
-            if trainer.accelerator.is_main_process:
-                weights[name] = parameter.detach().cpu().clone()
-    if weights:
-        save_file(weights, folder / REFERENCE)
-
-
-def load_reference(trainer: RunTrainer, folder: Path) -> None:
-    """Load what `save_reference` wrote into the reference model."""
-    if not getattr(trainer.args, "sync_ref_model", False):
-        return
-    writes = trainer.accelerator.is_main_process or not is_zero3(trainer.accelerator)
-    weights = load_file(folder / REFERENCE) if writes else {}
-    for name, parameter in trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters():
-        with gathered_parameter(trainer, parameter), torch.no_grad():
-            if writes:
-                parameter.copy_(weights[name])
-
-
-def gathered_parameter(trainer: RunTrainer, parameter: torch.nn.Parameter) -> AbstractContextManager[Any]:
-    """Context in which the parameter is whole; under ZeRO-3 the values that rank 0 writes into it reach all ranks."""
-    if not is_zero3(trainer.accelerator):
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
