@@ -6,6 +6,7 @@ Here are some of each kind; assets/docs/scaling.md names all that `tests/helpers
 import json
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +14,17 @@ import pytest
 import torch
 from helpers import families
 from helpers.clips import clip_rows
+from helpers.families.tiny import processor_of
 from helpers.preloaded import python, ranked
 from helpers.repository import REPO
 from PIL import Image
 from transformers import AutoConfig
 
+from open_r1.data.video.inputs import grey_video
 from open_r1.errors import UsageError
+from open_r1.rollout.processor_fields import prompt_fields
+from open_r1.rollout.prompts import process_chat
+from open_r1.rollout.vllm.types import Request
 from open_r1.trainer.vllm_rollout import refuse_unknown_to_vllm
 
 vllm = pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
@@ -63,6 +69,34 @@ def test_videos_have_the_trainers_log_probs_and_a_server_takes_none(tmp_path):
     training = SimpleNamespace(use_vllm=True, vllm_mode="server")
     with pytest.raises(UsageError, match="a request over HTTP brings no times of their frames; add --vllm_mode colo"):
         refuse_unknown_to_vllm(training, SimpleNamespace(model_name_or_path="m", model_revision=None), "native")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_frames_have_the_policys_positions_whatever_the_type_of_the_weights(tmp_path, dtype):
+    """vLLM rounds the seconds of a video, 0.7 of each two frames, to the type of its weights."""
+    from vllm import ModelRegistry
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    from open_r1.rollout.vllm.offline import vllm_prompt
+
+    model, processor = families.tiny("qwen2_5_vl"), processor_of("qwen2_5_vl")
+    clip = grey_video(frames=12, width=56, height=56, span=4.2)
+    chat = [{"role": "user", "content": [{"type": "video", "video": clip}, {"type": "text", "text": "?"}]}]
+    ours = process_chat(processor, chat, prompt_fields(processor, model), {})
+    folder = str(families.save("qwen2_5_vl", tmp_path))
+    config = vllm.EngineArgs(model=folder, dtype=dtype, limit_mm_per_prompt={"video": 1}).create_model_config()
+    engine = MULTIMODAL_REGISTRY.create_processor(config)
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    media = vllm_prompt(Request("", [], [], [], None, 1, 0, videos=[clip]))["multi_modal_data"]
+    made = engine(text, engine.info.parse_mm_data(media))
+    (place,), (item,) = made["mm_placeholders"]["video"], made["mm_kwargs"]["video"]
+    shown = SimpleNamespace(mm_position=place, modality="video", data=item)
+    counter = SimpleNamespace(config=config.hf_config)
+    kind = ModelRegistry.models["Qwen2_5_VLForConditionalGeneration"].load_model_cls()
+    counter.iter_mm_grid_thw = partial(kind.iter_mm_grid_thw, counter)
+    theirs, _ = kind.get_mrope_input_positions(counter, made["prompt_token_ids"], [shown])
+    assert made["prompt_token_ids"] == ours.ids.tolist()
+    assert theirs.tolist() == ours.positions.tolist()
 
 
 def test_a_family_whose_videos_vllm_writes_otherwise_is_refused(tmp_path):

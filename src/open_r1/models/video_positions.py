@@ -65,7 +65,7 @@ def positions_of_row(
             t, h, w = next(grids[kind])
             merge, of_time = vision.spatial_merge_size, getattr(vision, "temporal_merge_size", 1)
             times = torch.arange(t // of_time if kind == _VIDEO else t)
-            if kind == _VIDEO:  # in single precision and this order, as Qwen's: the whole number may hang on it
+            if kind == _VIDEO:  # whole at the same frames in any precision: `data/video/inputs.py:metadata_of`
                 times = (times * next(seconds) * getattr(vision, "tokens_per_second", 1)).long()
             axes = times, torch.arange(h // merge), torch.arange(w // merge)
             part = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)

@@ -1,6 +1,7 @@
 """Videos of a conversation as processors take them: pixels, and the times of their frames. (torch-free)"""
 
 from collections.abc import Iterator, Sequence
+from math import frexp, ldexp
 from typing import Any
 
 import numpy as np
@@ -8,20 +9,36 @@ from PIL import Image
 
 from open_r1.data.video.types import VideoFrames
 
-TICKS = 1000  # a second, in which the times of frames are counted: files of a variable rate have no other clock
+MILLISECOND = 2**11  # ticks in which the times of frames are counted: files of a variable rate have no other clock
+TICKS = 1000 * MILLISECOND  # a second
 
 
 def metadata_of(video: VideoFrames) -> dict[str, Any]:
-    """What processors read of the times of a video's frames, of which its rate is T / span."""
+    """What processors read of the times of a video's frames, of which its rate is T / span to half a per cent.
+
+    Qwen2.5-VL cuts multiples of the seconds a frame to whole positions: the trainer in float32, vLLM in float64 of
+    seconds that it rounds to the type of the weights. Seconds that bfloat16 holds are the same multiples to all.
+    """
     height, width = video.pixels.shape[1:3]
+    frames = len(video.seconds)
     return {
-        "total_num_frames": max(1, round(video.span * TICKS)),
+        "total_num_frames": max(1, round(frames * in_eight_bits(video.span / frames) * TICKS)),
         "fps": TICKS,
         "width": width,
         "height": height,
         "duration": video.span,
-        "frames_indices": [round(seconds * TICKS) for seconds in video.seconds],
+        "frames_indices": [round(seconds * 1000) * MILLISECOND for seconds in video.seconds],
     }
+
+
+def in_eight_bits(value: float) -> float:
+    """The nearest number with a mantissa of eight bits, as bfloat16 has.
+
+    >>> in_eight_bits(0.5), in_eight_bits(0.7), in_eight_bits(0.0)
+    (0.5, 0.69921875, 0.0)
+    """
+    mantissa, exponent = frexp(value)
+    return ldexp(round(mantissa * 2**8), exponent - 8)
 
 
 def grey_video(frames: int, width: int, height: int, span: float) -> VideoFrames:
