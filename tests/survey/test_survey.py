@@ -334,7 +334,7 @@ def test_hours_are_those_of_the_mean_and_of_the_longest_completion(whole, tiny, 
     def rehearsed(plan, tokens):
         lengths.append(tokens)
         times = {"steps": 100, "step_seconds": tokens / 10, "hours": tokens / 36, "price": None, "fits": tokens < 40}
-        return times | {"left_out": ["probes", "prefills of noisy pictures"]}
+        return times | {"left_out": ["probes", "prefills of noisy pictures and videos"]}
 
     monkeypatch.setattr("open_r1.survey.run.rehearsed_times", rehearsed)
     monkeypatch.setattr("open_r1.evaluation.run.backend_class", None)  # no model is loaded
@@ -342,7 +342,7 @@ def test_hours_are_those_of_the_mean_and_of_the_longest_completion(whole, tiny, 
     assert lengths == [40, math.ceil(figures(whole)["tokens"]["mean"])]
     said = capsys.readouterr().out
     assert "longest length: 100 steps of 4.0 s, 1.11 h; its largest peak DOES NOT FIT the card" in said
-    for text in ("100 steps of 4.0 s", "Not in these hours: probes, prefills of noisy pictures"):
+    for text in ("100 steps of 4.0 s", "Not in these hours: probes, prefills of noisy pictures and videos"):
         assert text in said and text in (whole / "survey.html").read_text()
 
 
@@ -362,7 +362,7 @@ def test_hours_and_price_are_a_rehearsals(tiny, digits, tmp_path):
         "rollouts of the groups that replace those without spread",
         "probes",
         "passes with masked pictures",
-        "prefills of noisy pictures",
+        "prefills of noisy pictures and videos",
     ]
 
 

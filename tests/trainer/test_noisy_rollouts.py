@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.clips import clip_rows, tiny_with_videos
 from helpers.resumed_runs import assert_same, train, weights
 from helpers.trainers import loss_and_gradients, make_trainer, rows
 from PIL import Image
@@ -128,6 +129,53 @@ def test_the_last_half_of_each_group_with_pictures_is_sampled_from_the_noisy_pic
     totals = torch.tensor(list(trainer._logs["rewards"].values())).sum(dim=0)[-12:]
     assert metrics["rollouts/noisy_reward"] == [pytest.approx(totals[[2, 3, 10, 11]].mean().item())]
     assert metrics["rollouts/clean_reward"] == [pytest.approx(totals[[0, 1, 8, 9]].mean().item())]
+
+
+@pytest.mark.parametrize("form", ["native", "frames"])
+def test_a_run_over_clips_samples_half_of_each_group_from_frames_under_noise(tmp_path, monkeypatch, form):
+    """Through the script: each frame is under noise of its own draw, in the form of the run, and stored for the
+    page."""
+    seen, made, plain = watched_rollouts(None, monkeypatch), [], noisy_rollouts.noisy_picture
+    watched = lambda picture, step, pixels, rng: made.append(pixels) or plain(picture, step, pixels, rng)  # noqa: E731
+    monkeypatch.setattr("open_r1.rollout.noisy_pictures.noisy_picture", watched)
+    data, model, out = clip_rows(tmp_path, 2), tiny_with_videos(tmp_path / "model"), tmp_path / "out"
+    command = f"--model_name_or_path {model} --data_file_paths {data} --image_folders {tmp_path} --output_dir {out}"
+    command += f" --num_generations 4 --per_device_train_batch_size 8 --max_completion_length 4 --video_form {form}"
+    command += " --max_steps 2 --reward_funcs accuracy --save_strategy no --report_to none --noise_step 999"
+    grpo_jsonl.main([*command.split(), *HALF])
+    shares = []
+    for sampled in seen:
+        assert [sampled[0] is p for p in sampled[:4]] == [True, True, False, False] and sampled[2] is sampled[3]
+        name = "pixel_values_videos" if form == "native" else "pixel_values"
+        clean, noisy = (sampled[place].images[name].float() for place in (0, 2))
+        shares.append((clean != noisy).float().mean().item())
+        assert set(made) == {clean.numel() / 3 / 4}  # a frame's pixels, of four frames
+    assert len(seen) == 2 and shares[0] > 0.9 > shares[1] > 0.5  # the noise of the last step is a trace
+    groups = [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
+    frames = [Image.open(out / "rollout_images" / name) for name in groups[0]["noisy_videos"][0]["frames"]]
+    drawn = np.stack([np.asarray(frame.convert("RGB"), np.int16)[:4, :4] for frame in frames])  # the ground is plain
+    assert len(frames) == 4 and len(np.unique(drawn.reshape(4, -1), axis=0)) == 4 and drawn[0].std() > 20
+    write_report([out], out / "report.html")
+    page = (out / "report.html").read_text()
+    assert groups[0]["noisy_videos"][0]["frames"][-1] + '":"data:image/webp' in page.replace(" ", "")
+
+
+def test_pictures_and_videos_of_a_row_have_noise_of_their_own(tmp_path):
+    """Of a still picture beside two equal clips, each is distorted by another draw, and a resumed run by the same."""
+    data, model = clip_rows(tmp_path, 1), tiny_with_videos(tmp_path / "model")
+    row = json.loads(data.read_text())
+    Image.new("RGB", (64, 48), "grey").save(tmp_path / "still.png")
+    row |= {"videos": [row.pop("video")] * 2, "image": "still.png", "problem": "<image><video><video>?"}
+    data.write_text("".join(json.dumps(row | {"id": str(number)}) + "\n" for number in range(4)))
+    trainer = make_trainer(str(model), data, tmp_path, *HALF)
+    trainer.state.max_steps = 10
+    example, number = trainer.loader.take(rows(0))[0], rows(0)[0]
+    noisy, again = (noisy_rollouts.with_noise(trainer, example, number) for _ in range(2))
+    ((one, other), (own, _)) = ([video.pixels for video in media.videos] for media in (noisy, example.media))
+    assert (np.asarray(own) == example.videos[1].pixels).all() and (one != other).mean() > 0.9
+    assert noisy.pictures[0].tobytes() != example.pictures[0].tobytes()
+    assert all((a.pixels == b.pixels).all() for a, b in zip(noisy.videos, again.videos, strict=True))
+    assert [v.seconds for v in noisy.videos] == [v.seconds for v in example.videos]
 
 
 def test_the_update_is_that_of_the_clean_pictures(trainer):
@@ -289,7 +337,7 @@ def test_an_engine_gets_noisy_pictures_and_its_log_probs_of_them_correct_nothing
     assert [request.n for request in asked] == [2, 2, 4, 2, 2]
     own, noisy = (asked[i].pictures[0] for i in (0, 1))
     example = trainer.loader.take(rows(0))[0]
-    expected = noisy_rollouts.noisy_pictures(trainer, example, rows(0)[0])[0]
+    expected = noisy_rollouts.with_noise(trainer, example, rows(0)[0]).pictures[0]
     assert own.tobytes() == example.pictures[0].tobytes() and noisy.tobytes() == expected.tobytes() != own.tobytes()
     parts = [part["image"] for message in asked[1].chat for part in message["content"] if "image" in part]
     assert parts[0].tobytes() == noisy.tobytes() and asked[0].expanded == asked[1].expanded
@@ -315,7 +363,7 @@ def test_rollouts_are_marked_and_show_the_picture_that_was_seen(trainer, tmp_pat
     ]
     assert "noisy_images" not in text and (len(first["noisy_images"]), len(two["noisy_images"])) == (1, 2)
     example = trainer.loader.take(rows(0))[0]
-    expected = noisy_rollouts.noisy_pictures(trainer, example, rows(0)[0])[0]
+    expected = noisy_rollouts.with_noise(trainer, example, rows(0)[0]).pictures[0]
     stored = Image.open(tmp_path / "rollout_images" / first["noisy_images"][0]).convert("RGB")
     assert stored.tobytes() == expected.tobytes()  # small pictures are stored as they are
     thin_rollouts(tmp_path, 3)
@@ -356,7 +404,7 @@ def test_shares_are_rounded_to_whole_completions():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--noisy_rollouts 0.5", "--noisy_rollouts: got rows without any picture"),
+        ("--noisy_rollouts 0.5", "--noisy_rollouts: got rows without any picture or video"),
         ("--noise_step 400", "--noise_step: acts only with --noisy_rollouts above 0"),
     ],
 )

@@ -15,7 +15,7 @@ from open_r1.rollout.other_pictures import mean_color
 from open_r1.rollout.prompts import RowMedia
 from open_r1.rollout.trajectory import Trajectory
 from open_r1.trainer.checks import vision_probe
-from open_r1.trainer.noisy_rollouts import noisy_pictures
+from open_r1.trainer.noisy_rollouts import with_noise
 from open_r1.trainer.resampling import arriving_rollouts
 
 TOOLS = ("--tools", "zoom", "--max_completion_length", "100")
@@ -64,7 +64,7 @@ def test_tools_get_the_noisy_picture_where_the_model_saw_it(tiny, mixed, tmp_pat
     batch = generation(trainer, 0, 1, 2)
     for row in (0, 2):
         example = trainer.loader.take_beside(rows(row))[0]
-        clean, noisy = as_bytes(example.pictures), as_bytes(noisy_pictures(trainer, example, rows(row)[0]))
+        clean, noisy = as_bytes(example.pictures), as_bytes(with_noise(trainer, example, rows(row)[0]).pictures)
         first = [as_bytes(seen)[: len(clean)] for _, seen, record in trainer.toolbox.asked if record == example.record]
         assert clean != noisy and {*map(tuple, first)} == {tuple(clean), tuple(noisy)}
     assert batch["prompts"][0] is batch["prompts"][GROUP - 1]  # learned with the clean picture

@@ -199,7 +199,7 @@ class GRPOArguments(ToolArguments, RunArguments, GRPOConfig):
         default=0.0,
         metadata={
             "help": "NoisyRollout: share of a group's completions, rounded to whole ones, that are sampled from the "
-            "picture under noise; all are learned with the clean one. The paper's is 0.5; 0 for none."
+            "pictures and videos under noise; all are learned with the clean ones. The paper's is 0.5; 0 for none."
         },
     )
     noise_step: int = field(

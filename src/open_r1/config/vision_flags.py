@@ -73,10 +73,9 @@ def check_noisy_rollouts(training: GRPOArguments) -> None:
 
 
 def refuse_no_pictures(records: Iterable[Record], training: GRPOArguments) -> None:
-    """Raises UsageError where a flag is about pictures and no row has one; all but noise are about videos too."""
-    if training.noisy_rollouts and not any(record.images for record in records):
-        raise UsageError("--noisy_rollouts: got rows without any picture, expected some with pictures; leave it out")
+    """Raises UsageError where a flag is about pictures and videos, and no row has one."""
     acting = {
+        "noisy_rollouts": training.noisy_rollouts,
         "perception_coef": training.perception_coef,
         "visual_token_share": training.visual_token_share < 1,
         "vision_probe": training.vision_probe,

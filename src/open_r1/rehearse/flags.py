@@ -42,7 +42,7 @@ NOT_REHEARSED: dict[str, str | None] = {
     "vision_probe": "probes",
     "perception_coef": "passes with masked pictures",
     "visual_token_share": "passes with masked pictures",
-    "noisy_rollouts": "prefills of noisy pictures",
+    "noisy_rollouts": "prefills of noisy pictures and videos",
     "tools": None,
     "environment": None,
 }
@@ -128,7 +128,7 @@ def rehearsable(given: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], l
     """The flags of a run without those that a rehearsal does not know, and what it then leaves out.
 
     >>> rehearsable({"noisy_rollouts": ["0.5"], "noise_step": ["9"], "vision_probe": ["0"], "seed": ["1"]})
-    ({'seed': ['1']}, ['prefills of noisy pictures'])
+    ({'seed': ['1']}, ['prefills of noisy pictures and videos'])
     """
     known = {name for name, left_out in NOT_REHEARSED.items() if left_out is None}
     kept = {name: words for name, words in given.items() if name not in {*NOT_REHEARSED, *OF_THOSE} - known}

@@ -200,11 +200,11 @@ HEALTH: dict[str, Metric] = {
         "Completions sampled under noise",
         "share",
         "what `--noisy_rollouts` asks for, less the rows of text alone",
-        "0: no row of these generations has a picture.",
+        "0: no row of these generations has a picture or video.",
         exact=True,
     ),
     "rollouts/noise_step": Metric(
-        "Noise of pictures",
+        "Noise of pictures and videos",
         "step of the diffusion",
         "falls from `--noise_step` to 0, by half at two thirds of the run",
         "A schedule.",

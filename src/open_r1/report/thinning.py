@@ -40,7 +40,7 @@ def kept_groups(steps: Sequence[int], most: int) -> list[int]:
 
 
 def stored_pictures(group: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files that a group of `rollouts.jsonl` names: its pictures, those under noise, frames, and those of tools.
+    """The files that a group of `rollouts.jsonl` names: pictures and frames, those under noise, and those of tools.
 
     >>> turns = [{"answers": [{"images": ["c.webp"]}]}]
     >>> stored_pictures({"images": ["a.webp"], "noisy_images": ["b.webp"], "completions": [{"turns": turns}, {}]})
@@ -50,7 +50,8 @@ def stored_pictures(group: Mapping[str, Any]) -> tuple[str, ...]:
     """
     turns = [turn for completion in group["completions"] for turn in completion.get("turns", ())]
     of_tools = [name for turn in turns for answer in turn["answers"] for name in answer["images"]]
-    frames = [name for video in group.get("videos", ()) for name in video["frames"]]
+    videos = (*group.get("videos", ()), *group.get("noisy_videos", ()))
+    frames = [name for video in videos for name in video["frames"]]
     return (*group["images"], *group.get("noisy_images", ()), *frames, *of_tools)
 
 

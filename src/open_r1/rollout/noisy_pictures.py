@@ -1,4 +1,4 @@
-r"""Pictures under Gaussian noise, as NoisyRollout samples some completions from, annealed over a run.
+r"""Pictures and videos under Gaussian noise, as NoisyRollout samples some completions from, annealed over a run.
 
 NoisyRollout (Liu et al., NeurIPS 2025, arXiv:2504.13055). A picture x with values in [0, 1] becomes
 
@@ -16,15 +16,18 @@ noise, half a percent, is left.
 
 Ours: a generator of a seed draws the noise; and pixels of noise are no smaller than the processor leaves them, where
 theirs brings a picture to the processor's largest area first: noise of pixels that a processor averages would vanish.
+Each frame of a video is a picture under noise of its own draw.
 """
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 from PIL import Image
 
 from open_r1.config.vision_flags import NOISE_STEPS
+from open_r1.data.video.types import VideoFrames
 
 SLOPE, MIDDLE = 30.0, 2 / 3  # of the sigmoid, over the share of a run
 
@@ -55,6 +58,12 @@ def noisy_picture(picture: Image.Image, noise_step: int, pixels: float, rng: np.
     kept = signal_kept(noise_step)
     noisy = kept * values + math.sqrt(1 - kept**2) * noise_of(*picture.size, pixels, rng)
     return Image.fromarray((noisy.clip(0, 1) * 255).astype(np.uint8))
+
+
+def noisy_video(video: VideoFrames, noise_step: int, pixels: float, rng: np.random.Generator) -> VideoFrames:
+    """A video each of whose frames is under noise; `pixels` is the area that a processor leaves of a frame."""
+    frames = (noisy_picture(picture, noise_step, pixels, rng) for picture in video.pictures())
+    return replace(video, pixels=np.stack(list(map(np.asarray, frames))))
 
 
 def noise_of(width: int, height: int, pixels: float, rng: np.random.Generator) -> np.ndarray:

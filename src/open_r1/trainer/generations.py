@@ -21,7 +21,7 @@ from open_r1.trainer.checks.packing_check import check_packing
 from open_r1.trainer.checks.vision_probe import probe_is_due, probe_vision
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.generation_batch import GenerationBatch
-from open_r1.trainer.noisy_rollouts import log_noise, logged_pictures, seen_rows, unknown_at
+from open_r1.trainer.noisy_rollouts import log_noise, logged_noise, seen_rows, unknown_at
 from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.rollout_log import newest_completions
 from open_r1.trainer.resampling import resampled
@@ -51,7 +51,7 @@ class Generations:
         if self.model.training:
             output["rows"] = batch.rows
             logged = newest_completions(self._logs, self.accelerator, len(inputs)) | batch.stats
-            logged["noisy"] = logged_pictures(self)
+            logged["noisy"] = logged_noise(self)
             if batch.rollouts:
                 logged["turns"] = [one.turns for one in batch.rollouts]
                 log_used_advantage(self, batch.rollouts, output["advantages"])

@@ -1,16 +1,17 @@
-"""A part of each group is sampled from a noisy picture, and all of it is learned with the clean one (NoisyRollout).
+"""A part of each group is sampled from noisy pictures, and all of it is learned with the clean ones (NoisyRollout).
 
 Liu et al., NeurIPS 2025, arXiv:2504.13055: of a group's completions a share (`--noisy_rollouts`, theirs 0.5) is drawn
-by the policy with a distorted picture (`rollout.noisy_pictures`); rewards of all are normalized in one group, and the
-update takes all of them as completions of the clean picture, old log-probs too (the authors' `ray_trainer.py`). So
-rollouts alone see two prefixes a group, whose rows with noise are its last; rows of text alone have no noise.
+by the policy with distorted pictures (`rollout.noisy_pictures`); rewards of all are normalized in one group, and the
+update takes all of them as completions of the clean pictures, old log-probs too (the authors' `ray_trainer.py`). So
+rollouts alone see two prefixes a group, whose rows with noise are its last; rows of text alone have no noise. What is
+said of pictures holds for the frames of videos, in either form in which a run shows them.
 
 Tools of a completion with noise get the noisy pictures, which are what its model saw; their answers are part of the
 completion, which is learned as it is, behind the clean picture.
 
-The noise depends on (seed, step, row, picture), so that a resumed run and any number of ranks sample the same. A vLLM
-engine is sent the noisy pictures. What it reports of these completions are log-probs of another picture: they correct
-nothing, as in the paper, and say nothing of the engine.
+The noise depends on (seed, step, row, number of the picture or video), so that a resumed run and any number of ranks
+sample the same. A vLLM engine is sent the noisy pictures. What it reports of these completions are log-probs of other
+pictures: they correct nothing, as in the paper, and say nothing of the engine.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.models.loading import pixel_limits
-from open_r1.rollout.noisy_pictures import annealed, noisy_picture
+from open_r1.rollout.noisy_pictures import annealed, noisy_picture, noisy_video
+from open_r1.rollout.processing import is_of_pixels
 from open_r1.rollout.prompt_loader import RowNumber
 from open_r1.rollout.prompts import Example, Prompt, RowMedia
 from open_r1.trainer.distributed import on_all_ranks
@@ -48,12 +49,12 @@ def noisy_count(args: GRPOArguments) -> int:
 
 
 def noisy_places(batch: GenerationBatch, args: GRPOArguments) -> list[int]:
-    """The places of rows that see noise: the last of each group of training rows with pictures."""
+    """The places of rows that see noise: the last of each group of training rows with pictures or videos."""
     clean = args.num_generations - noisy_count(args)
     return [
         place
         for place, row in enumerate(batch.rows)
-        if row["split"] == "train" and place % args.num_generations >= clean and batch.examples[place].pictures
+        if row["split"] == "train" and place % args.num_generations >= clean and batch.examples[place].has_media
     ]
 
 
@@ -77,18 +78,16 @@ def seen_rows(trainer: RolloutTrainer) -> SeenRows:
 
 
 def with_noise(trainer: RolloutTrainer, example: Example, row: RowNumber) -> RowMedia:
-    """What a row's rows with noise see at this step: its videos stay as they are."""
-    return example.media._replace(pictures=noisy_pictures(trainer, example, row))
-
-
-def noisy_pictures(trainer: RolloutTrainer, example: Example, row: RowNumber) -> list[Image.Image]:
-    """The pictures of a row as its rows with noise see them at this step."""
-    pixels, step = shown_pixels(trainer, example), trainer.state.global_step
-    seeds = ([trainer.args.seed, step, row["row"], number] for number in range(len(example.pictures)))
-    return [
-        noisy_picture(picture, noise_now(trainer), pixels, np.random.default_rng(seed))
-        for picture, seed in zip(example.pictures, seeds, strict=True)
-    ]
+    """The pictures and videos of a row as its rows with noise see them at this step."""
+    media, noise, step = example.media, noise_now(trainer), trainer.state.global_step
+    numbers = range(len(media.pictures) + len(media.videos))
+    draws = [np.random.default_rng([trainer.args.seed, step, row["row"], number]) for number in numbers]
+    pictures, videos = [], []
+    for picture, rng in zip(media.pictures, draws, strict=False):
+        pictures.append(noisy_picture(picture, noise, shown_pixels(trainer, example), rng))
+    for video, rng in zip(media.videos, draws[len(pictures) :], strict=True):
+        videos.append(noisy_video(video, noise, shown_pixels(trainer, example, of_frame=True), rng))
+    return RowMedia(pictures, videos)
 
 
 def noise_now(trainer: RolloutTrainer) -> int:
@@ -96,12 +95,16 @@ def noise_now(trainer: RolloutTrainer) -> int:
     return annealed(trainer.args.noise_step, trainer.state.global_step + 1, trainer.state.max_steps)
 
 
-def shown_pixels(trainer: RolloutTrainer, example: Example) -> float:
-    """The largest area that the processor leaves of a picture: its limit, else what it made of this row's, in the
-    mean."""
-    fields, joins = example.prompt.images, example.prompt.joins
-    made = sum(v.numel() for n, v in fields.items() if v.is_floating_point() and not joins[n].of_videos)
-    return pixel_limits(trainer.processing_class)[1] or made / 3 / len(example.pictures)
+def shown_pixels(trainer: RolloutTrainer, example: Example, of_frame: bool = False) -> float:
+    """The largest area that the processor leaves of a picture, its limit; without one, and of a frame, what it made of
+    this row's in the mean: of pictures and frames together where both are in its fields of pictures."""
+    limit = 0 if of_frame else pixel_limits(trainer.processing_class)[1]
+    joins, pictures, frames = example.prompt.joins, len(example.pictures), sum(len(v.pixels) for v in example.videos)
+    fields = {name: value for name, value in example.prompt.images.items() if is_of_pixels(value)}
+    is_apart = any(joins[name].of_videos for name in fields)
+    made = sum(v.numel() for name, v in fields.items() if joins[name].of_videos == (is_apart and of_frame))
+    counted = pictures + frames if not is_apart else frames if of_frame else pictures
+    return limit or made / 3 / counted
 
 
 def unknown_at(logps: Sequence[list[float]], places: Sequence[int]) -> list[list[float]]:
@@ -133,12 +136,13 @@ def log_noise(trainer: RolloutTrainer, rewards: torch.Tensor) -> None:
         metrics["rollouts/clean_reward"].append(without / unseen)
 
 
-def logged_pictures(trainer: RolloutTrainer) -> list[list[Image.Image] | None]:
-    """For each row of the generation in progress the noisy pictures that it saw, of the groups that are stored."""
+def logged_noise(trainer: RolloutTrainer) -> list[RowMedia | None]:
+    """For each row of the generation in progress the pictures and videos that it saw under noise, of the groups that
+    are stored."""
     batch, group = trainer.batch, trainer.num_generations
-    shown: list[list[Image.Image] | None] = [None] * len(batch.rows)
+    shown: list[RowMedia | None] = [None] * len(batch.rows)
     for place in noisy_places(batch, trainer.args):
         if place < group * trainer.rollouts.groups:
             head = place - place % group
-            shown[place] = shown[place - 1] or noisy_pictures(trainer, batch.examples[head], batch.rows[head])
+            shown[place] = shown[place - 1] or with_noise(trainer, batch.examples[head], batch.rows[head])
     return shown

@@ -73,8 +73,9 @@ function turn(by) {
 }
 
 function groupCard(group, f) {
-  const noisy = (group.noisy_images || []).map((name, number) => frame(name, number, "under noise, as the completions marked noisy saw it"));
-  const frames = [...group.images.map((name, number) => frame(name, number)), ...noisy, ...(group.videos || []).map(filmOf)];
+  const note = "under noise, as the completions marked noisy saw it";
+  const noisy = [...(group.noisy_images || []).map((name, number) => frame(name, number, note)), ...(group.noisy_videos || []).map((video, number) => filmOf(video, number, note))];
+  const frames = [...group.images.map((name, number) => frame(name, number)), ...(group.videos || []).map((video, number) => filmOf(video, number)), ...noisy];
   const cards = group.completions.map((c) => completionCard(c, completionPasses(c, group, f), group));
   const choose = (chosen) => {
     cards.forEach((card, i) => card.setAttribute("aria-pressed", i === chosen));
@@ -122,8 +123,8 @@ function frame(name, number, note) {
 }
 
 // A video as a film strip that `film.js` plays; frames that a run has thinned out are left out.
-function filmOf(video, number) {
-  const name = "video " + (number + 1), outline = () => {};
+function filmOf(video, number, note) {
+  const name = "video " + (number + 1) + (note ? ", " + note : ""), outline = () => {};
   const stored = video.frames.map((file, at) => [pictureOf(file), video.seconds[at]]).filter(([uri]) => uri);
   if (!stored.length) return { node: el("div", { class: "frame missing" }, name + " is no longer stored"), outline };
   const cells = stored.map(([uri, seconds]) => el("li", { "data-seconds": seconds }, el("img", { src: uri, alt: "", decoding: "async" }), el("span", { class: "num" }, seconds.toFixed(2))));

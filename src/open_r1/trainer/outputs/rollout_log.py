@@ -5,8 +5,9 @@ A line of `rollouts.jsonl` is one group:
 "completions": [{"text", "rewards": {}, "advantage", "parsed", "tokens", "truncated", "outlines": [outline]}]}`.
 A row with videos has `"videos"` too (`video_log`): small frames with their times.
 Completions that `--vision_probe` looked at have a `"dependency"` too: each token's text, and the nats by which the
-pictures make it likelier than blank ones. With `--noisy_rollouts` a group has `"noisy_images"`, and completions that
-were sampled from those `"noisy": true`. With tools they have `"turns"` (`turn_log`), and `text` is the last turn's.
+pictures make it likelier than blank ones. With `--noisy_rollouts` a group has `"noisy_images"` and `"noisy_videos"`,
+and completions that were sampled from those `"noisy": true`. With tools they have `"turns"` (`turn_log`), and `text`
+is the last turn's.
 `step` counts the optimizer steps before it; `parsed` is the answer of the accuracy method, as short text, or
 null; `truncated` says that no end token came; an outline is `{"points": [[x, y]], "label", "image"}` as in
 `open_r1.rewards.base.Outline`. A picture is stored once, named by its content. A long run keeps its newest groups,
@@ -33,7 +34,7 @@ from open_r1.report.thinning import thin_rollouts
 from open_r1.rewards.base import Outline
 from open_r1.rewards.drawing import answered_outlines, gold_outlines
 from open_r1.rewards.turns import completion_text
-from open_r1.rollout.prompts import Example
+from open_r1.rollout.prompts import Example, RowMedia
 from open_r1.tools.messages import ModelTurn
 from open_r1.trainer.outputs.tolerant_writer import TolerantWriter
 from open_r1.trainer.outputs.turn_log import logged_turns
@@ -78,14 +79,14 @@ class RolloutLog:
         """The line of a group in `rollouts.jsonl`."""
         record = example.record
         noisy = scored.get("noisy", dict.fromkeys(rows))
+        seen = self._media(noisy[rows[-1]]) if noisy[rows[-1]] else {}
         return {
             "step": step,
             "id": record.id,
             "where": record.where,
             "prompt": plain_text(example.conversation),
-            "images": [self._save_picture(image) for image in example.pictures],
-            **({"videos": logged_videos(example.videos, self._save_picture)} if example.videos else {}),
-            **({"noisy_images": [self._save_picture(image) for image in noisy[rows[-1]]]} if noisy[rows[-1]] else {}),
+            **self._media(example.media),
+            **{f"noisy_{kind}": saved for kind, saved in seen.items()},
             "solution": record.solution,
             "gold": outlines_json(gold_outlines(record) if self.graded else ()),
             "completions": [
@@ -104,6 +105,11 @@ class RolloutLog:
                 for i in rows
             ],
         }
+
+    def _media(self, media: RowMedia) -> dict[str, list[Any]]:
+        """The stored pictures, and videos where there are some, of a group."""
+        videos = {"videos": logged_videos(media.videos, self._save_picture)} if media.videos else {}
+        return {"images": [self._save_picture(image) for image in media.pictures], **videos}
 
     def _turns(self, turns: Sequence[ModelTurn], example: Example) -> list[dict[str, Any]]:
         return logged_turns(turns, example.record, example.pictures, self._save_picture)
