@@ -1,11 +1,13 @@
 """The flags of videos: what no video could have is refused, as are flags about videos beside rows without any."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from helpers.clips import clip_rows, tiny_with_videos
 
-from open_r1 import sft_jsonl
+from open_r1 import grpo_jsonl, sft_jsonl
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.config.video_flags import frame_sampling, refuse_no_videos
@@ -61,6 +63,29 @@ def test_a_flag_about_videos_needs_rows_with_some(name, value):
     refuse_no_videos(ROWS, changed)
     with pytest.raises(UsageError, match=f"^--{name}: got rows without any video"):
         refuse_no_videos(ROWS[:1], changed)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gold", "message"),
+    [
+        (
+            "--tools zoom",
+            "left",
+            "--tools: got zoom, which look at pictures, and rows without any (a tool is",
+        ),
+        ("", "[1, 2, 30, 40]", "clips.jsonl:1: image: got a video alone (and 7 alike"),
+    ],
+)
+def test_what_needs_pictures_is_refused_of_clips_before_a_model_is_loaded(tmp_path, monkeypatch, flags, gold, message):
+    monkeypatch.setattr("open_r1.trainer.run.load_model", None)
+    data, model = clip_rows(tmp_path, 1), tiny_with_videos(tmp_path / "model")
+    method = {"accu_reward_method": "iou"} if "[" in gold else {}
+    data.write_text((json.dumps(json.loads(data.read_text()) | method | {"solution": gold}) + "\n") * 8)
+    command = f"--model_name_or_path {model} --data_file_paths {data} --image_folders {tmp_path} --num_generations 4"
+    command += f" --per_device_train_batch_size 8 --output_dir {tmp_path / 'out'} {flags}"
+    with pytest.raises(SystemExit) as refused:
+        grpo_jsonl.main(command.split())
+    assert message in str(refused.value)
 
 
 def test_an_evaluation_samples_as_the_checkpoint_was_trained_unless_told(tmp_path):

@@ -1,6 +1,7 @@
 """Boxes name their picture, and golds that are no pixels of it are refused: by doctor, score, training, evaluation."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from open_r1.check import main as doctor
 from open_r1.data.images import size_fields
 from open_r1.data.jsonl_dataset import scan_records
 from open_r1.data.record import Record
+from open_r1.data.video.types import Video
 from open_r1.errors import DataError
 from open_r1.evaluation.cli import parser_of, run_evaluation
 from open_r1.evaluation.question import Question
@@ -86,6 +88,14 @@ def test_an_answer_that_names_another_picture_earns_nothing(method: str) -> None
     assert scores == [0, 1, 0]
     assert METHODS[method].score(answer, record) == 1
     assert answered_outlines(f"image 1: {answer}", record) == ()
+
+
+@pytest.mark.parametrize("method", [name for name in GOLDS if name != "mask_iou"])
+def test_a_place_in_a_row_with_a_video_alone_is_refused_unless_its_size_is_told(method: str) -> None:
+    record = replace(row(method, GOLDS[method], ()), videos=(Video(("a.mp4",)),))
+    (problem,) = place_problems(record)
+    assert str(problem).startswith(f"a.jsonl:7: image: got a video alone, expected a picture for {method}; add the")
+    assert place_problems(record.with_extra(image_wh=[1600, 1200])) == []
 
 
 @pytest.mark.parametrize("method", GOLDS)

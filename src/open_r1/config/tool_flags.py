@@ -1,9 +1,12 @@
 """Refuses tools that cannot be loaded, and runs in which tools could not act."""
 
 import math
+from collections.abc import Iterable
 
 from open_r1.config.generation_fields import given_kwargs
 from open_r1.config.training_arguments import GRPOArguments
+from open_r1.data.record import Record
+from open_r1.errors import UsageError
 from open_r1.tools.registry import load_tools
 
 
@@ -24,6 +27,17 @@ def check_tools(training: GRPOArguments) -> None:
         flag, reason = next(iter(reasons.items()))
         name, got = ("tools", " ".join(training.tools)) if training.tools else ("environment", training.environment)
         raise ValueError(f"--{name}: got {got} with {flag}, {reason}; leave one of the two out")
+
+
+def refuse_no_pictures_of_tools(records: Iterable[Record], training: GRPOArguments) -> None:
+    """Raises UsageError where all tools look at pictures, and no row has one; frames of videos are none."""
+    tools = load_tools(training.tools or ()).values()
+    if not tools or training.environment or any("images" not in tool.signature.given for tool in tools):
+        return
+    if not any(record.images for record in records):
+        names = " ".join(training.tools)
+        got = f"got {names}, which look at pictures, and rows without any (a tool is given no frame of a video)"
+        raise UsageError(f"--tools: {got}; leave it out, or add rows with pictures")
 
 
 def reasons_against(training: GRPOArguments) -> dict[str, str]:

@@ -22,7 +22,8 @@ FEW_GOLDS = 20  # golds by which a whole dataset is judged
 
 
 def place_problems(record: Record) -> list[Problem]:
-    """The problems of a record's gold places, empty for a method without places and a row without gold answer.
+    """The problems of a record's gold places, empty for a method without places and a row without gold answer; a place
+    is on a picture, or on what has a size in the row.
 
     Sizes come from `image_wh` (or `width` and `height`), as `open_r1.rewards.pictures` reads it; without one, only
     what needs none is checked: that the picture is named, that the gold can be read and that it is in pixels.
@@ -39,6 +40,9 @@ original image of 640x425; multiply by its sides: [64, 85, 320, 255]
         wh = image_wh(record) if _has_size(record) else None
     except DataError as error:
         return list(error.problems)
+    if boxes and wh is None and record.videos and not record.images:
+        got, remedy = "a video alone", "add the picture, or 'image_wh', the size in pixels that the gold is in"
+        return [Problem(record.where, "image", got, f"a picture for {record.accu_reward_method}", remedy)]
     return _outside(record, boxes, wh) if boxes else []
 
 

@@ -15,6 +15,7 @@ from transformers import ProcessorMixin, ProgressCallback, Trainer, TrainingArgu
 from open_r1.config.batches import refuse_too_few_rows
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.tool_flags import refuse_no_pictures_of_tools
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import rewards_of
 from open_r1.config.video_flags import frame_sampling, refuse_no_videos
@@ -62,6 +63,7 @@ def run_grpo(
     training.reward_weights = reward_weights_of(task, training)
     refuse_too_few_rows(len(records), training)
     refuse_no_pictures(records, training)
+    refuse_no_pictures_of_tools(records, training)
     refuse_no_videos(records, task)
     with only_run(training):
         processor = load_processor(model_args, task, training.trust_remote_code)
