@@ -3,6 +3,8 @@
 As in `test_families.py`, the tolerance is 1e-5, absolute for log-probs and entropies and relative for each gradient.
 """
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from helpers import families
@@ -12,6 +14,7 @@ from helpers.families.rows import BROKEN_VIDEOS, NATIVE_VIDEOS, NO_PREFILL, ONE_
 from helpers.families.tiny import processor_of
 from transformers import GenerationConfig
 
+from open_r1.models.model_parts import vision_parts
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.video_trials import why_no_native_videos
 from open_r1.rollout.vision_features import why_no_joining, with_features
@@ -41,21 +44,31 @@ def test_packed_groups_with_videos_equal_padded_rows_and_each_row_alone(model):
     assert any("vis" in name and gradient.norm() > 0 for name, gradient in rows.gradients.items())
 
 
+@contextmanager
+def vision_calls(model):
+    """The calls of parts outside of the language model, which it appends to a list."""
+    calls, parts = [], vision_parts(model)
+    outside = [module for name, module in model.named_modules() if f"{name}." in parts]
+    hooks = [module.register_forward_hook(lambda *_: calls.append(1)) for module in outside]
+    yield calls
+    for hook in hooks:
+        hook.remove()
+
+
 @every
 def test_features_of_videos_computed_once_give_the_same_log_probs(model):
     prompts = group_prompts(model, clip_groups(model.config.name_or_path))
-    why = why_no_joining(model.base_model, processor_of(model.config.name_or_path), rules_of(model))
-    if model.config.name_or_path == "llava_onevision":  # whose videos of two lengths do not join
-        assert "do not join" in why
-        return
-    assert why is None
-    once = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
-    for shared in (True, False):
-        before, after = (
-            scored(model, each, completions(len(prompts)), LENGTHS[: len(prompts)], shared).logps
-            for each in (prompts, [once[id(prompt)] for prompt in prompts])
-        )
-        torch.testing.assert_close(after, before, atol=TOLERANCE, rtol=0)
+    assert why_no_joining(model.base_model, processor_of(model.config.name_or_path), rules_of(model)) is None
+    with vision_calls(model) as calls:
+        once = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
+        made = len(calls)
+        for shared in (True, False):
+            after = scored(model, [once[id(prompt)] for prompt in prompts], completions(len(prompts)), LENGTHS, shared)
+            assert len(calls) == made  # no tower ran again
+            before = scored(model, prompts, completions(len(prompts)), LENGTHS, shared)
+            assert len(calls) > made
+            made = len(calls)
+            torch.testing.assert_close(after.logps, before.logps, atol=TOLERANCE, rtol=0)
 
 
 @every

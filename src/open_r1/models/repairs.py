@@ -17,8 +17,8 @@ def repair(model: PreTrainedModel) -> PreTrainedModel:
     """The model, with the classes of its modules repaired: copies of it, and others of its kind, have it too."""
     for kind in {type(module) for module in model.modules()}:
         if kind.__name__ in REPAIRS and kind not in _repaired:
-            method, mend = REPAIRS[kind.__name__]
-            setattr(kind, method, mend(getattr(kind, method)))
+            for method, mend in REPAIRS[kind.__name__]:
+                setattr(kind, method, mend(getattr(kind, method)))
             _repaired.add(kind)
     return model
 
@@ -88,36 +88,58 @@ def tell_frames_from_pictures(mask: Forward) -> Forward:
     return get_placeholder_mask
 
 
-def leave_out_padded_frames(features: Forward) -> Forward:
+def end_each_video(features: Forward) -> Forward:
     """LLaVA-OneVision's features of videos (B, T, C, H, W), of which the shorter end in frames of zeros: these have
-    none, and the videos stand one behind the other with the line's end that the model puts behind a video."""
+    none, and the videos stand one behind the other, (1, tokens, D), each with the line's end that the model puts
+    behind it, so that those of several prompts join."""
 
     @wraps(features)
     def get_video_features(self: PreTrainedModel, pixel_values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         there = pixel_values.flatten(2).ne(0).any(-1)  # (B, T)
-        if there.all():
-            return features(self, pixel_values, *args, **kwargs)
         output = features(self, pixel_values[there][:, None], *args, **kwargs)
         videos = output.pooler_output.split(there.sum(-1).tolist())
         end = self.image_newline.to(output.pooler_output)[None]
-        parts = [part for video in videos for part in (video.flatten(0, 1), end)]
-        output.pooler_output = torch.cat(parts[:-1])[None]
+        output.pooler_output = torch.cat([part for video in videos for part in (video.flatten(0, 1), end)])[None]
         return output
 
     return get_video_features
 
 
-REPAIRS: dict[str, tuple[str, Callable[[Forward], Forward]]] = {  # class -> its method, and what mends it
-    "MiniCPMV4_6ViTWindowAttentionMerger": ("forward", merge_each_picture),
-    "SmolVLMModel": ("inputs_merger", merge_in_type_of_text),
-    "AriaModel": ("get_image_features", take_pixels_in_own_type),
-    "Kimi_K25Model": ("get_image_features", take_pixels_in_own_type),
-    "Llama4ForConditionalGeneration": ("get_image_features", take_pixels_in_own_type),
-    "Glm4vModel": ("get_placeholder_mask", tell_frames_from_pictures),
-    "Glm4vMoeModel": ("get_placeholder_mask", tell_frames_from_pictures),
-    "Glm46VModel": ("get_placeholder_mask", tell_frames_from_pictures),
-    "LlavaOnevisionModel": ("get_video_features", leave_out_padded_frames),
-    "Qwen2VLModel": ("get_rope_index", count_all_channels),
-    "Qwen2_5_VLModel": ("get_rope_index", count_all_channels),
-    "Ernie4_5_VLMoeModel": ("get_rope_index", count_all_channels),
+def leave_out_second_end(mask: Forward) -> Forward:
+    """LLaVA-OneVision's masks of image and of video tokens: its forward pass puts one more line's end behind features
+    that have their own, for which there is no token and which it then does not take."""
+
+    @wraps(mask)
+    def get_placeholder_mask(
+        self: PreTrainedModel,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor,
+        image_features: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ended = None if video_features is None else video_features[:-1]
+        return mask(self, input_ids, inputs_embeds, image_features, ended)
+
+    return get_placeholder_mask
+
+
+Mend = tuple[str, Callable[[Forward], Forward]]  # a method, and what mends it
+_TELL_FRAMES: Mend = ("get_placeholder_mask", tell_frames_from_pictures)
+_COUNT_CHANNELS: Mend = ("get_rope_index", count_all_channels)
+REPAIRS: dict[str, tuple[Mend, ...]] = {  # of a class
+    "MiniCPMV4_6ViTWindowAttentionMerger": (("forward", merge_each_picture),),
+    "SmolVLMModel": (("inputs_merger", merge_in_type_of_text),),
+    "AriaModel": (("get_image_features", take_pixels_in_own_type),),
+    "Kimi_K25Model": (("get_image_features", take_pixels_in_own_type),),
+    "Llama4ForConditionalGeneration": (("get_image_features", take_pixels_in_own_type),),
+    "Glm4vModel": (_TELL_FRAMES,),
+    "Glm4vMoeModel": (_TELL_FRAMES,),
+    "Glm46VModel": (_TELL_FRAMES,),
+    "LlavaOnevisionModel": (
+        ("get_video_features", end_each_video),
+        ("get_placeholder_mask", leave_out_second_end),
+    ),
+    "Qwen2VLModel": (_COUNT_CHANNELS,),
+    "Qwen2_5_VLModel": (_COUNT_CHANNELS,),
+    "Ernie4_5_VLMoeModel": (_COUNT_CHANNELS,),
 }
