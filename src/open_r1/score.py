@@ -34,6 +34,7 @@ from open_r1.data.record import Record
 from open_r1.rewards.custom import parameter_names
 from open_r1.rewards.judge.group import asked_together
 from open_r1.rewards.judge.method import judge_metrics
+from open_r1.rewards.judge.settings import judge_facts, judge_text
 from open_r1.rewards.registry import METHODS, REWARDS, get_method, prepare_methods
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, judged_completions, read_saved, saved_completion
@@ -153,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     print(f"{method}: {summary}")
     if judged := judge_metrics():
+        print(f"judged by {judge_text(judge_facts())}")
         print("judge: " + ", ".join(f"{name.removeprefix('judge/')} {value:.6g}" for name, value in judged.items()))
     failures = {name: int(count) for name, count in lost_gradings().items() if count and name != "judge/asked"}
     if summary.errors or failures:

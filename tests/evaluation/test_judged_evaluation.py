@@ -57,6 +57,7 @@ def test_a_judge_grades_an_evaluation_and_its_cost_is_shown(evaluate, tmp_path, 
         right = [re.findall(r"\d", line["parsed"] or "") == re.findall(r"\d", line["solution"]) for line in lines]
         assert [line["score"] == 1 for line in lines] == right and any(right) and not all(right)
         assert summary["settings"]["judge"]["$JUDGE_GROUP"] == group
+        assert summary["settings"]["judge_endpoint"] == server.url
         show_summary(summary, Console())
         assert f"judge: calls {len(asked)}, tokens_in {100 * len(asked)}" in capsys.readouterr().out
         before = len(server.requests)
@@ -64,6 +65,22 @@ def test_a_judge_grades_an_evaluation_and_its_cost_is_shown(evaluate, tmp_path, 
         assert again["think"] == summary["think"] and len(server.requests) == before + 1  # the trial question
         with pytest.raises(UsageError, match=r"got predictions of another evaluation.*JUDGE_MODEL"):
             evaluate(server, "--output_dir", str(tmp_path), JUDGE_GROUP=group, JUDGE_MODEL="other")
+
+
+def test_a_judge_that_rows_name_themselves_is_recorded_too(tiny, digits, tmp_path, monkeypatch):
+    rows = [row | {"accu_reward_method": "llm"} for row in read_lines(digits / "heldout.jsonl")][:2]
+    (digits / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = f"--model {tiny} --data_file_paths {digits}/judged.jsonl --image_folders {digits} --task digits "
+    flags += f"--max_completion_length 20 --output_dir {tmp_path}"
+    with serving(same_digits) as server:
+        for name, value in {**server.environment(), "JUDGE_MODEL": "m"}.items():
+            monkeypatch.setenv(name, value)
+        summary = run_evaluation(parser_of(None).parse_args(flags.split()))
+        assert summary["settings"]["judge"] == {"$JUDGE_MODEL": "m"}
+        assert summary["settings"]["judge_endpoint"] == server.url
+        monkeypatch.setenv("JUDGE_MODEL", "other")
+        with pytest.raises(UsageError, match=r"got predictions of another evaluation.*JUDGE_MODEL"):
+            run_evaluation(parser_of(None).parse_args(flags.split()))
 
 
 def test_saved_completions_are_judged_in_groups(tmp_path, monkeypatch):
@@ -78,3 +95,4 @@ def test_saved_completions_are_judged_in_groups(tmp_path, monkeypatch):
         texts = [text_of(request["messages"][-1]) for request in server.requests]
     assert summary["think"]["accuracy"] == 0.75 and summary["judge"]["judge/calls"] == len(texts)
     assert sum('"candidates"' in text for text in texts) == 1
+    assert summary["settings"]["judge"] == {"$JUDGE_MODEL": "m", "$JUDGE_GROUP": "true"}

@@ -64,6 +64,14 @@ def test_it_says_what_the_model_is_and_how_it_was_made(card):
     assert "hf_secret" not in text and "--hub_token ..." in text
 
 
+def test_it_names_the_judge(tmp_path, card):
+    assert "judge" not in card.read_text()
+    judged = replace(CARD, judge="m at http://h/v1, JUDGE_GROUP=rank")
+    write_card(card.parent, judged, RECIPE, tmp_path, step=4, history=HISTORY)
+    (table,) = re.findall(r"\| \| \|\n\|---\|---\|\n((?:\|.*\|\n)+)", card.read_text())
+    assert "| judge, where rewards asked one | m at http" in table and "JUDGE" in table and "| data |" in table
+
+
 @pytest.mark.parametrize(("form", "shown"), [("native", "as videos"), ("frames", "as pictures with their times")])
 def test_it_says_how_the_videos_of_its_rows_were_shown(tmp_path, card, form, shown):
     assert "video" not in card.read_text()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.fake_endpoint import serving, verdict
 from helpers.resumed_runs import PLAIN, make_checkpoint
 from PIL import Image
 from safetensors.torch import save_file
@@ -293,6 +294,32 @@ def test_two_starts_of_a_run_have_the_same_facts_and_no_secret(run, monkeypatch)
     monkeypatch.setenv("JUDGE_MODEL", "another")
     (said,) = resume_differences(first, run.facts())
     assert said.text == "$JUDGE_MODEL: None in the checkpoint, 'another' in this run" and said.kind == "rewards"
+
+
+@pytest.mark.parametrize("rewards", [["accuracy"], ["format"]])
+def test_a_judge_that_rows_name_is_recorded_and_compared(run, monkeypatch, rewards):
+    path = run.folder / "data" / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"accu_reward_method": "llm"}) + "\n" for row in rows))
+    with serving(lambda request, served: verdict(request, True)) as server, serving(server.script) as other:
+        for name, value in {**server.environment(), "JUDGE_MODEL": "m"}.items():
+            monkeypatch.setenv(name, value)
+        flags = ["--reward_funcs", *rewards]
+        saved = run.facts(*flags)
+        folder = make_checkpoint(run.folder / "out" / "checkpoint-1", PLAIN, facts=saved)
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url.replace("http://", "http://me:pass@"))
+        monkeypatch.setenv("JUDGE_GROUP", "true")
+        if rewards == ["format"]:  # nothing asks it
+            assert not any("JUDGE" in name for name in saved)
+            with pytest.raises(pytest.fail.Exception, match="a model was loaded"):
+                run("--resume_from_checkpoint", str(folder), *flags)
+            return
+        with pytest.raises(SystemExit) as stopped:
+            run("--resume_from_checkpoint", str(folder), *flags)
+    said = str(stopped.value)
+    assert f"$OPENAI_BASE_URL: {server.url!r} in the checkpoint, {other.url!r} in this run" in said
+    assert "$JUDGE_GROUP: None in the checkpoint, 'true' in this run" in said
+    assert "--resume_changed rewards allows them" in said and "pass" not in said
 
 
 def test_a_setting_of_deepspeeds_file_is_compared_by_its_name(tmp_path):

@@ -18,7 +18,7 @@ from open_r1.evaluation.metrics import PredictionLine
 PREDICTIONS, ABOUT, SUMMARY = "predictions.jsonl", "evaluation.json", "summary.json"
 Key = tuple[str, str]  # (prompt mode, row)
 POLL = 0.2  # seconds
-ONCE_UNRECORDED = {"prompts", "chat_template", "box_space", "judge"}  # by versions whose evaluations go on
+ONCE_UNRECORDED = {"prompts", "chat_template", "box_space", "judge", "judge_endpoint"}  # by versions that go on
 
 
 class PredictionsFile:

@@ -15,6 +15,8 @@ from open_r1.errors import DataError, Problem, UsageError
 from open_r1.evaluation.metrics import PredictionLine, grade_completion, grading_facts, summarize
 from open_r1.evaluation.predictions_file import PREDICTIONS, write_predictions
 from open_r1.rewards.judge.group import asked_together
+from open_r1.rewards.judge.settings import judge_facts
+from open_r1.rewards.judged import recorded_judge
 from open_r1.rewards.sandbox.worker_pool import WORKERS
 from open_r1.rewards.saved_completions import decode_saved, judged_completions, read_saved
 from open_r1.tasks.find import find_task
@@ -56,6 +58,7 @@ def rescore(
         "methods": [of_rows],
         "prompt_mode": mode,
         "box_space": box_space,
+        **(recorded_judge(judge_facts()) if judged else {}),
     }
     facts = {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2), **grading_facts()}
     return lines, summarize(lines) | facts

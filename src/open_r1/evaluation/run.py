@@ -35,9 +35,8 @@ from open_r1.models.configuration import read_config
 from open_r1.models.loading import load_processor, pixel_limits
 from open_r1.models.lora import adapter_config
 from open_r1.rewards.custom import user_file
-from open_r1.rewards.judge.settings import judge_facts
+from open_r1.rewards.judged import facts_of_judge, recorded_judge, try_judge_of_rows
 from open_r1.rewards.places import place_check, refuse_problems
-from open_r1.rewards.registry import get_method
 from open_r1.rewards.trl_adapter import BatchReward
 
 PATIENCE = 3600.0  # seconds that rank 0 waits for the next row of another rank; torchrun ends all ranks if one dies
@@ -82,6 +81,7 @@ class Evaluation:
         frame = frame_of(settings, self.processor)
         self.settings = replace(settings, box_space=frame.space)
         refuse_problems(place_check(frame.missing), records)
+        try_judge_of_rows(records, ["accuracy"])
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -94,6 +94,13 @@ class Evaluation:
         }
 
     @cached_property
+    def judge(self) -> dict[str, Any]:
+        """The judge that scores and rewards may ask: `judge`, its settings, and `judge_endpoint`; {} for none."""
+        rewards = [reward.name for reward in self.rewards]
+        code = (*self.settings.tasks, *(self.settings.tools or ()), *filter(None, [self.settings.environment]))
+        return recorded_judge(facts_of_judge(self.records, ["accuracy", *rewards], code))
+
+    @cached_property
     def engine(self) -> AnswerEngine:
         """The engine of --backend with the model."""
         loader = loader_of(self.records, self.settings, self.processor, self.donors)
@@ -102,12 +109,7 @@ class Evaluation:
     def about(self, settings: EvaluationSettings) -> dict[str, Any]:
         """All that the predictions of `settings` depend on; those with others are refused."""
         rewards = {"rewards": reward_stamps(self.rewards)} if self.is_rewarded(settings) else {}
-        judged = (
-            {"judge": {n: v for n, v in judge_facts().items() if v}}
-            if any(get_method(name).is_remote for name in settings.methods)
-            else {}
-        )
-        return {**self.facts, **settings.answer_settings(), **judged, **rewards}
+        return {**self.facts, **settings.answer_settings(), **self.judge, **rewards}
 
     def is_rewarded(self, settings: EvaluationSettings) -> bool:
         """Whether completions get the rewards: those about the rows' own pictures."""

@@ -319,7 +319,7 @@ HEALTH: dict[str, Metric] = {
     "judge/cost": Metric(
         "Cost of the judge",
         "since the start",
-        "tokens times `$JUDGE_PRICE_IN` and `$JUDGE_PRICE_OUT`, of one rank",
+        "tokens times `$JUDGE_PRICE_IN` and `$JUDGE_PRICE_OUT`, of all ranks",
         "High: `JUDGE_GROUP=true`, `JUDGE_CACHE=file`, or a verifiable method where one fits.",
         exact=True,
     ),

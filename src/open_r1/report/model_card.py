@@ -41,6 +41,7 @@ class Card:
     ranks: int
     versions: Mapping[str, str]
     rewards: Sequence[tuple[str, float]] = ()
+    judge: str | None = None  # which model graded, and how it was asked
     hub_dataset: str | None = None
     changes: Sequence[str] = ()  # sentences about files that were changed on the way
     settings: Mapping[str, Any] = field(default_factory=dict)

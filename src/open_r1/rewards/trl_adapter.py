@@ -4,7 +4,7 @@ Only the judge, and users' functions that need the training process, are graded 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -172,7 +172,16 @@ class BatchReward:
 
 def lost_gradings() -> dict[str, float]:
     """Numbers of gradings without a verdict in this process, as metrics; leaves out a kind without any."""
-    counts = {"grading": workers.grading_counts(), "judge": judge_counts()}
+    return lost_metrics(workers.grading_counts(), judge_counts())
+
+
+def lost_metrics(of_workers: Mapping[str, int], of_judge: Mapping[str, int]) -> dict[str, float]:
+    """`lost_gradings` by the counts of the workers and of the judge, of this process or summed over several.
+
+    >>> lost_metrics({"timeouts": 2, "crashes": 0}, {"failures": 0})
+    {'grading/timeouts': 2.0, 'grading/crashes': 0.0}
+    """
+    counts = {"grading": of_workers, "judge": of_judge}
     return {
         f"{kind}/{name}": float(count)
         for kind, stats in counts.items()

@@ -7,8 +7,6 @@ from accelerate.utils import gather_object
 from trl.extras.profiling import profiling_context
 
 from open_r1.models.generation_defaults import flags_alone
-from open_r1.rewards.judge.method import judge_metrics
-from open_r1.rewards.trl_adapter import lost_gradings
 from open_r1.rewards.turns import completion_text
 from open_r1.rollout.batching import Pictured, groups_of, merge_images
 from open_r1.rollout.image_tokens import refuse_image_tokens
@@ -21,6 +19,7 @@ from open_r1.trainer.checks.packing_check import check_packing
 from open_r1.trainer.checks.vision_probe import probe_is_due, probe_vision
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.generation_batch import GenerationBatch
+from open_r1.trainer.grading_log import grading_metrics
 from open_r1.trainer.noisy_rollouts import log_noise, logged_noise, seen_rows, unknown_at
 from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.rollout_log import newest_completions
@@ -153,7 +152,7 @@ class Generations:
         sampled = self.batch.sampled
         rewards = self.rewards_of(inputs, completions, ids) if sampled is None else sampled.rewards
         log_noise(self, rewards)
-        for name, count in {**lost_gradings(), **judge_metrics()}.items():
+        for name, count in grading_metrics().items():
             self._log_metric(name, count)
         said = completions if self.batch.rollouts else [None] * len(ids)
         texts = list(map(completion_text, completions))

@@ -29,6 +29,8 @@ from open_r1.models.lora import lora_config
 from open_r1.models.model_parts import vision_parts
 from open_r1.models.saving import refuse_unsavable
 from open_r1.redaction import redacted_values
+from open_r1.rewards.judge.settings import judge_among
+from open_r1.rewards.judged import try_judge_of_rows
 from open_r1.rewards.places import place_check
 from open_r1.rewards.registry import BY_METHOD
 from open_r1.rewards.trl_adapter import BatchReward, Bounds
@@ -66,6 +68,7 @@ def run_grpo(
     refuse_no_pictures_of_tools(records, training)
     refuse_no_videos(records, task)
     with only_run(training):
+        try_judge_of_rows(records, rewards_of(task))
         processor = load_processor(model_args, task, training.trust_remote_code)
         resume = plan_resume(records, task, training, model_args, processor)
         rewards, toolbox = start_rewards(task), toolbox_of(training, processor)
@@ -192,6 +195,7 @@ def save_configuration(
         return
     sections = {"task": vars(task), "training": training.to_dict(), "model": vars(model_args)}
     versions = {"transformers": transformers.__version__}
+    sections |= {"judge": judge} if (judge := judge_among(trainer.facts)) else {}
     sections |= {"files": {"changed on the way": list(trainer.changes)}} if trainer.changes else {}
     path = Path(training.output_dir) / "resolved_config.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ then refuses it. An answer without a valid verdict scores 0.0 and is counted (`t
 import os
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -34,7 +35,7 @@ from open_r1.rewards.judge.readings import visible_text
 from open_r1.rewards.judge.screen import forges_verdict
 from open_r1.rewards.judge.settings import Grouping, JudgeSettings, judge_prices, read_grouping, read_judge_settings
 from open_r1.rewards.judge.shown import ShownPictures
-from open_r1.rewards.judge.tally import TALLY, Tally
+from open_r1.rewards.judge.tally import TALLY, Tally, judge_costs, lost_verdicts
 from open_r1.rewards.judge.verdict import NoVerdict, Persuaded, Swayed
 from open_r1.rewards.parsing.answer import final_text, normalize
 from open_r1.rewards.short_answers import same_words
@@ -116,12 +117,17 @@ def check_judge() -> None:
 def judge_counts() -> dict[str, int]:
     """Numbers of answers in this process that verdicts were asked for, and of those that none was paid for: failures
     (no verdict), too long to judge, addressed to the judge."""
-    return TALLY.lost()
+    return lost_verdicts(TALLY.counts())
 
 
 def judge_metrics() -> dict[str, float]:
     """What the judge cost in this process and how often it agrees with verifiable methods; {} where none was asked."""
-    return TALLY.metrics(*judge_prices()) if TALLY.metrics() else {}
+    return metrics_of_judge(TALLY.counts())
+
+
+def metrics_of_judge(counts: Counter[str]) -> dict[str, float]:
+    """`judge_metrics` by counts, of this process or summed over several."""
+    return judge_costs(counts, *judge_prices()) if judge_costs(counts) else {}
 
 
 @contextmanager

@@ -4,14 +4,15 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from open_r1.data.rubric import Rubric, read_rubric
 from open_r1.endpoint.client import EndpointError
 from open_r1.errors import nearest_hint
+from open_r1.redaction import shown_url
 from open_r1.rewards.judge.shown import PictureLimits
 
 DEFAULTS = {
@@ -35,6 +36,7 @@ SHAPING_SETTINGS = (
     *("JUDGE_MODEL", "JUDGE_IMAGES", "JUDGE_MAX_PIXELS", "JUDGE_MAX_IMAGES"),
     *("JUDGE_GROUP", "JUDGE_ORDERS", "JUDGE_SCHEMA"),
 )
+ENDPOINT = "$OPENAI_BASE_URL"  # among those facts: where the judge is asked, without secrets
 Grouping = Literal["alone", "together", "ranked"]
 GROUPINGS: dict[str, Grouping] = {"false": "alone", "true": "together", "rank": "ranked"}
 
@@ -99,10 +101,36 @@ def judge_prices() -> tuple[float, float]:
 
 
 def judge_facts() -> dict[str, str | None]:
-    """The settings that change verdicts, for the facts of a run; None where one is not set."""
-    path = Path(_text("JUDGE_RUBRIC"))
+    """Who judges, where, and what changes verdicts, for the facts of a run; None where something is not set."""
+    path, url = Path(_text("JUDGE_RUBRIC")), os.environ.get("OPENAI_BASE_URL", "") if _text("JUDGE_MODEL") else ""
     rubric = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-    return {f"${name}": os.environ.get(name) for name in SHAPING_SETTINGS} | {"$JUDGE_RUBRIC": rubric}
+    found = {f"${name}": os.environ.get(name) for name in SHAPING_SETTINGS}
+    return found | {"$JUDGE_RUBRIC": rubric, ENDPOINT: shown_url(url.strip()) or None}
+
+
+def judge_among(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What the facts of a run say of its judge, by the variable's name; {} where it has none.
+
+    >>> judge_among({"rows": 3, "$JUDGE_MODEL": "m", "$JUDGE_IMAGES": None, "$OPENAI_BASE_URL": "http://h/v1"})
+    {'JUDGE_MODEL': 'm', 'OPENAI_BASE_URL': 'http://h/v1'}
+    """
+    names = ("$JUDGE_MODEL", ENDPOINT, *SHAPING_SETTINGS[1:], "$JUDGE_RUBRIC")
+    found = {name.removeprefix("$"): facts.get(f"${name.removeprefix('$')}") for name in names}
+    return {name: value for name, value in found.items() if value} if found["JUDGE_MODEL"] else {}
+
+
+def judge_text(facts: Mapping[str, Any]) -> str | None:
+    """The judge of a run in words, by its facts; None where it has none.
+
+    >>> judge_text({"$JUDGE_MODEL": "m", "$OPENAI_BASE_URL": "http://h/v1", "$JUDGE_RUBRIC": "3b1f" * 16})
+    'm at http://h/v1, JUDGE_RUBRIC of sha256 3b1f3b1f3b1f'
+    """
+    if not (found := judge_among(facts)):
+        return None
+    model, place, rubric = (found.pop(name, None) for name in ("JUDGE_MODEL", ENDPOINT[1:], "JUDGE_RUBRIC"))
+    settings = [f"{name}={value}" for name, value in found.items()]
+    settings += [f"JUDGE_RUBRIC of sha256 {rubric[:12]}"] if rubric else []
+    return ", ".join([f"{model} at {place}" if place else str(model), *settings])
 
 
 def refuse_unknown() -> None:

@@ -48,29 +48,10 @@ class Tally:
             self._compared.add(key)
             return not known
 
-    def lost(self) -> dict[str, int]:
-        """The counts of `LOST`."""
+    def counts(self) -> Counter[str]:
+        """The counts so far, which may be added to those of other processes."""
         with self._lock:
-            return {name: self._counts[name] for name in LOST}
-
-    def metrics(self, price_in: float = 0.0, price_out: float = 0.0) -> dict[str, float]:
-        """What it cost, as `judge/...`; `judge/agreement` and `judge/order_agreement` in [0, 1]; {} where no verdict
-        was needed. The prices are of a million tokens."""
-        with self._lock:
-            counts = self._counts.copy()
-        if not counts["calls"] and not counts["cache_hits"]:
-            return {}
-        found = {f"judge/{name}": round(float(counts[name]), 3) for name in SPENT}
-        if price_in or price_out:
-            money = (counts["tokens_in"] * price_in + counts["tokens_out"] * price_out) / MILLION
-            found["judge/cost"] = round(money, 6)
-        found |= {f"judge/{name}": float(counts[name]) for name in UNUSUAL if counts[name]}
-        if counts["pairs"]:
-            found["judge/order_agreement"] = counts["alike"] / counts["pairs"]
-        if counts["compared"]:
-            found["judge/compared"] = float(counts["compared"])
-            found["judge/agreement"] = counts["agreed"] / counts["compared"]
-        return found
+            return self._counts.copy()
 
     def clear(self) -> None:
         """Begins again."""
@@ -80,3 +61,30 @@ class Tally:
 
 
 TALLY = Tally()
+
+
+def lost_verdicts(counts: Counter[str]) -> dict[str, int]:
+    """The counts of `LOST` alone."""
+    return {name: int(counts[name]) for name in LOST}
+
+
+def judge_costs(counts: Counter[str], price_in: float = 0.0, price_out: float = 0.0) -> dict[str, float]:
+    """What a judge cost by its counts, as `judge/...`; `judge/agreement` and `judge/order_agreement` in [0, 1]; {}
+    where no verdict was needed. The prices are of a million tokens.
+
+    >>> judge_costs(Counter(calls=2, tokens_in=100, compared=4, agreed=3), price_in=5)["judge/cost"]
+    0.0005
+    """
+    if not counts["calls"] and not counts["cache_hits"]:
+        return {}
+    found = {f"judge/{name}": round(float(counts[name]), 3) for name in SPENT}
+    if price_in or price_out:
+        money = (counts["tokens_in"] * price_in + counts["tokens_out"] * price_out) / MILLION
+        found["judge/cost"] = round(money, 6)
+    found |= {f"judge/{name}": float(counts[name]) for name in UNUSUAL if counts[name]}
+    if counts["pairs"]:
+        found["judge/order_agreement"] = counts["alike"] / counts["pairs"]
+    if counts["compared"]:
+        found["judge/compared"] = float(counts["compared"])
+        found["judge/agreement"] = counts["agreed"] / counts["compared"]
+    return found

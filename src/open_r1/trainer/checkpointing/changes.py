@@ -23,7 +23,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "processor": ("sha256 of the processor's ",),
     "model": ("sha256 of config.json of the ", "sha256 of sampled weights of the ", "commit of the "),
     "deepspeed": ("--deepspeed ",),
-    "rewards": ("sha256 of ", "$JUDGE_"),
+    "rewards": ("sha256 of ", "$JUDGE_", "$OPENAI_BASE_URL"),
 }
 OF_PROMPTS = {"data", "images", "processor"}  # after such a change, saved completions no longer fit their prompts
 # Beginnings of facts that list all settings of a file, or all files of a processor.

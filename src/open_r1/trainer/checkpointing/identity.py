@@ -13,11 +13,12 @@ from transformers import ProcessorMixin, TrainingArguments
 
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import TaskArguments
+from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import rewards_of
 from open_r1.data.fingerprint import digest, picture_digest, picture_sizes
 from open_r1.data.record import Record
 from open_r1.redaction import redacted_values
-from open_r1.rewards.judge.settings import judge_facts
+from open_r1.rewards.judged import facts_of_judge
 from open_r1.trainer.checkpointing.file_facts import (
     deepspeed_facts,
     model_facts,
@@ -142,7 +143,7 @@ def run_facts(
         "sha256 of the data": digest(records),
         "sizes of sampled pictures": picture_sizes(records),
         "sha256 of sampled pictures": picture_digest(records),
-        **judge_facts(),
+        **(run_judge(records, task, training) if isinstance(training, GRPOArguments) else {}),
     }
     files = (
         deepspeed_facts(training.deepspeed)
@@ -153,6 +154,11 @@ def run_facts(
     files |= model_facts(model_args, getattr(training, "beta", 0.0))
     facts = run | shaping_flags(task, training, model_args) | files
     return redacted_values(json.loads(json.dumps(facts, default=_plain)))
+
+
+def run_judge(records: Sequence[Record], task: TaskArguments, training: GRPOArguments) -> dict[str, str | None]:
+    """The facts about the judge of a run that may ask it about these rows; {} of another."""
+    return facts_of_judge(records, rewards_of(task), (task.task_type, *code_files(training)))
 
 
 def code_files(training: TrainingArguments) -> list[str]:

@@ -21,6 +21,7 @@ from open_r1.models.saving import SideFiles, save_side_files, save_weights, side
 from open_r1.redaction import command_line, redacted
 from open_r1.report.model_card import Card, write_card
 from open_r1.report.run_folder import FINAL_MODEL
+from open_r1.rewards.judge.settings import judge_text
 from open_r1.tasks.find import find_task
 from open_r1.tasks.recipe import FILE as RECIPE
 from open_r1.tasks.recipe import Recipe
@@ -132,6 +133,7 @@ def card_of(trainer: RunTrainer, task: TaskArguments, training: Any, model_args:
         changes=trainer.changes,
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         rewards=list(zip(rewards, weights, strict=True)),
+        judge=judge_text(trainer.facts),
         hub_dataset=hub if hub and not Path(hub).exists() else None,
         settings={n: getattr(training, n) for n in CARD_SETTINGS.split() if getattr(training, n, None) is not None}
         | ({"use_peft": True, "lora_r": model_args.lora_r} if model_args.use_peft else {})
