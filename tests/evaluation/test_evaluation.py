@@ -263,7 +263,10 @@ def test_a_damaged_recipe_is_named(tmp_path):
 
 
 def test_split_names_tell_equal_stems_apart():
-    assert split_names(["a/x.jsonl", "b/x.jsonl", "c.jsonl"]) == ["a/x.jsonl", "b/x.jsonl", "c"]
+    paths = ["a/x.jsonl", "b/x.jsonl", "c.jsonl"]
+    for names in (paths, [f"/data/{path}" for path in paths], [f"../{path}" for path in paths]):
+        assert split_names(names) == ["a/x.jsonl", "b/x.jsonl", "c"]
+    assert split_names(["x.jsonl", "a/x.jsonl"]) == ["x.jsonl", "a/x.jsonl"]
 
 
 def test_missing_files_and_no_model_end_with_one_line(tmp_path):

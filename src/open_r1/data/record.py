@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from open_r1.data.field_names import VIDEO_FIELDS
@@ -41,6 +42,15 @@ class Record:
     where: str = ""  # "train.jsonl:17"
     accu_reward_method: str | None = None
     videos: tuple[Video, ...] = ()  # in the order of their `<video>` tags
+
+    @property
+    def name_and_line(self) -> str:
+        """The row's file without the folder, and its line: what is drawn by it is the same wherever the file lies.
+
+        >>> Record("1", (), "", (), "", where="/data/clips/train.jsonl:17").name_and_line
+        'train.jsonl:17'
+        """
+        return PurePath(self.where).name
 
     def with_extra(self, **fields: Any) -> "Record":
         """A copy whose `extra` also holds `fields` (such as image sizes, which need the open images)."""

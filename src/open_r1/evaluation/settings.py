@@ -223,10 +223,21 @@ def instructions(settings: EvaluationSettings) -> dict[str, str]:
 
 
 def split_names(paths: Sequence[str]) -> list[str]:
-    """The name of each file's split: its stem, or the whole path where two files have the same stem.
+    """The name of each file's split: its stem, or, where two files have the same, its path from the first folder on
+    that all of these differ by, so that it does not depend on where the data lie.
 
-    >>> split_names(["data/val.jsonl", "data/testA.jsonl"]), split_names(["a/val.jsonl", "b/val.jsonl"])
+    >>> split_names(["data/val.jsonl", "data/testA.jsonl"]), split_names(["/d/a/val.jsonl", "/d/b/val.jsonl"])
     (['val', 'testA'], ['a/val.jsonl', 'b/val.jsonl'])
     """
     stems = [Path(path).stem for path in paths]
-    return [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths, strict=True)]
+    alike = [[other for other, name in zip(paths, stems, strict=True) if name == stem] for stem in stems]
+    pairs = zip(stems, paths, alike, strict=True)
+    return [stem if len(others) == 1 else _own_end(path, others) for stem, path, others in pairs]
+
+
+def _own_end(path: str, others: Sequence[str]) -> str:
+    """The end of a path by which all of these differ; the whole path where none does."""
+    depth = max(len(Path(other).parts) for other in others)
+    ends = ([str(Path(*Path(other).parts[-count:])) for other in others] for count in range(1, depth))
+    found = next((one for one in ends if len({*one}) == len(others)), others)
+    return found[others.index(path)]

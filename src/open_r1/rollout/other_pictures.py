@@ -39,14 +39,14 @@ def fitted_pictures(pictures: Sequence[Image.Image], like: Sequence[Image.Image]
 def donor_of(record: Record, rows: Sequence[Record], seed: int) -> Record | None:
     """A row whose pictures and videos stand in for this record's; None for a text-only record, or where none is found.
 
-    It is drawn by (seed, place of the record) among all `rows`, so that it does not depend on which rows are looked
-    at, and no random state is used up.
+    It is drawn by (seed, name of the record's file, its line) among all `rows`, so that it depends neither on which
+    rows are looked at nor on where files lie, and no random state is used up.
 
     >>> a, b = (Record(name, (f"{name}.png",), "", (), name) for name in "ab")
     >>> donor_of(b, [a, b], 0).id, donor_of(a, [a, a], 0)
     ('a', None)
     """
-    draw = random.Random(f"{seed}/donor/{record.where}")
+    draw = random.Random(f"{seed}/donor/{record.name_and_line}")
     for _ in range(DONOR_TRIES if record.images or record.videos else 0):
         donor = rows[draw.randrange(len(rows))]
         if is_donor(donor, record):

@@ -49,9 +49,9 @@ def fitted_frames(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray
 def shuffled_videos(record: Record, videos: Sequence[VideoFrames], seed: int) -> list[VideoFrames]:
     """A row's videos with the frames of each in another order, at the times of the true one.
 
-    The order is drawn by (seed, place of the row, number of the video) alone.
+    The order is drawn by (seed, name of the row's file, its line, number of the video) alone.
     """
-    orders = (frame_order(f"{seed}/frames/{record.where}/{n}", video.pixels) for n, video in enumerate(videos))
+    orders = (frame_order(f"{seed}/frames/{record.name_and_line}/{n}", video.pixels) for n, video in enumerate(videos))
     return [replace(video, pixels=video.pixels[order]) for video, order in zip(videos, orders, strict=True)]
 
 

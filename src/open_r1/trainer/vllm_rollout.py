@@ -159,9 +159,9 @@ class VLLMRollouts:
     # --------------------------------------------------------------------------------------------------------- checks
 
     def request(self, example: Example, count: int, label: str, before: int = 0) -> Request:
-        """A request; its seed depends on run seed, step and row alone, so that a resumed run samples the same, and on
-        the completions of the row that are asked for before, so that none is drawn with the seed of another."""
-        seed = random.Random(f"{self.args.seed}/{label}/{example.record.where}").getrandbits(31)
+        """A request; its seed depends on run seed, step, file name and line, so that a resumed run samples the same,
+        and on the row's completions asked for before, so that none is drawn with the seed of another."""
+        seed = random.Random(f"{self.args.seed}/{label}/{example.record.name_and_line}").getrandbits(31)
         return self.loader.request(example, count, seed + before)
 
     def call_engine(self, call: Callable[[], _Value]) -> _Value:

@@ -1,9 +1,10 @@
 """The questions and golds of each task about annotated pictures, in the form that the tasks of training expect."""
 
+import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from open_r1.tasks.importers.annotations.coco import Instance, InstanceFilter, Picture, instance_names, picture_rows
@@ -168,13 +169,14 @@ def asked_labels(picture: LabelledPicture, labels: Sequence[str]) -> list[str]:
     return sorted([*present, *chosen(absent, ABSENT_LABELS, picture.where)])
 
 
-def chosen(names: Sequence[str], count: int, seed: str) -> list[str]:
-    """At most `count` of the names, always the same ones for a seed.
+def chosen(names: Sequence[str], count: int, where: str) -> list[str]:
+    """At most `count` of the names, always the same ones for a place in a file, whatever the file's folder.
 
-    >>> chosen(["a", "b", "c"], 2, "x.json:1") == chosen(["a", "b", "c"], 2, "x.json:1"), chosen([], 2, "x")
+    >>> chosen(["a", "b", "c"], 2, "/data/x.json:1") == chosen(["a", "b", "c"], 2, "x.json:1"), chosen([], 2, "x")
     (True, [])
     """
-    ranked = sorted(names, key=lambda name: zlib.crc32(f"{seed} {name}".encode()))
+    drawn_by = PurePath(where).name
+    ranked = sorted(names, key=lambda name: hashlib.sha256(f"{drawn_by} {name}".encode()).digest())
     return ranked[:count]
 
 
