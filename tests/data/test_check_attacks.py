@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.fake_endpoint import Reply, serving, text_of
+from helpers.fake_endpoint import Reply, judge_prompt, serving
 from PIL import Image
 
 from open_r1 import check
@@ -193,9 +193,9 @@ def test_a_judge_that_is_fooled_is_found(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fooled(request: dict, served: int) -> Reply:
-        text = text_of(request["messages"][-1])
-        is_fooled = " or " in text or "What is 1 + 1?" in text
-        return Reply(json.dumps({"nonce": text.split()[1], "equal": is_fooled}))
+        nonce, data = judge_prompt(request)
+        hedges = " or " in data["candidate"] and data["reference"] in data["candidate"]
+        return Reply(json.dumps({"nonce": nonce, "equal": hedges or data["question"] == "What is 1 + 1?"}))
 
     rows = [row(n, f"a {color} car", accu_reward_method="llm") for n, color in enumerate(("red", "blue", "green"))]
     with serving(fooled) as server:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from open_r1.rewards.judge.prompt import DECOY_WORDS
+
 KEY = "sk-secret-8f2d1c"  # must be in no output
 
 
@@ -172,9 +174,9 @@ def ranking(request: dict, worth: Callable[[str, int], float], reference: float 
 
 
 def is_decoy(text: str) -> bool:
-    """Whether a text is random letters, as the judge's decoys are."""
-    return RANDOM_WORDS.search(text) is not None
+    """Whether a text has random letters or words, as the judge's decoys are."""
+    return RANDOM_LETTERS.search(text) is not None or len(set(DECOY_WORDS).intersection(text.split())) > 2
 
 
-RANDOM_WORDS = re.compile(r"\b[0-9a-f]{8} [0-9a-f]{8} [0-9a-f]{8}\b")
+RANDOM_LETTERS = re.compile(r"\b[0-9a-f]{8} [0-9a-f]{8} [0-9a-f]{8}\b")
 DELIMITED = re.compile(r"----- ([0-9a-f]{32})\n(.*)\n----- \1")

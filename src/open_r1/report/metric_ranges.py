@@ -280,7 +280,7 @@ HEALTH: dict[str, Metric] = {
     "judge/addressed": Metric(
         "Answers that address the judge",
         "since the start",
-        "does not grow; none is paid: in the form of a verdict, or accepted with random letters as the reference too",
+        "does not grow; none is paid: in the form of a verdict, or accepted with random words as the reference too",
         "Read them in the report; the policy learns to talk to the judge where it can: a stronger `$JUDGE_MODEL`.",
         exact=True,
     ),

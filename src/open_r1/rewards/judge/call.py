@@ -20,7 +20,7 @@ from open_r1.rewards.judge.shown import ShownPictures, row_pictures
 from open_r1.rewards.judge.tally import TALLY, Tally
 from open_r1.rewards.judge.verdict import JudgeRequest, NoVerdict, Persuaded, Swayed
 
-VERDICT_FORM = 3  # of prompts and verdicts; another one's cached verdicts do not count
+VERDICT_FORM = 4  # of prompts and verdicts; another one's cached verdicts do not count
 GROUP_TRIES = 2  # of a call about a group: a reply that is no verdict is asked for again, once
 GroupOutcome = float | NoVerdict | RequestFailed | None  # of an answer in a call about its group; None: marks are kept
 

@@ -23,7 +23,7 @@ from open_r1.rewards.judge.prompt import (
     TOKENS_A_MARK,
     JudgedQuestion,
     prompt_messages,
-    random_words,
+    random_letters,
     shared_data,
     system_turn,
     with_decoy,
@@ -89,10 +89,10 @@ class MarkingRequest:
         accepts random letters, Swayed for one that refuses what must be accepted."""
         said = self.candidates.by_place(read_verdict(reply, self.nonce, "verdicts"))
         marks = {place: self.form.read(value) for place, value in said.items()}
-        (canary, states_letters), decoy = marks.pop(CANARY), marks.pop(DECOY)
-        if any(decoy[0]) or any(letters for _, letters in (decoy, *marks.values())):
+        (canary, states_words), decoy = marks.pop(CANARY), marks.pop(DECOY)
+        if any(decoy[0]) or any(words for _, words in (decoy, *marks.values())):
             raise Persuaded("the judge accepted random letters")
-        if not (canary[0] if self.form.decoy is None else states_letters):
+        if not (canary[0] if self.form.decoy is None else states_words):
             raise Swayed("the judge refused what is right by itself")
         return [marks[place][0] for place in sorted(marks)]
 
@@ -150,8 +150,8 @@ def worths(ranks: Mapping[int, int], is_open: bool) -> list[float]:
 
 def marking_request(question: JudgedQuestion, answers: Sequence[str], order: random.Random) -> MarkingRequest:
     """The call that marks the answers of a group, all different, in a random `order`."""
-    shown, form, letters = with_decoy(question)
-    candidates, texts = _named(answers, letters or question.reference, _shuffled(len(answers), order))
+    shown, form, words = with_decoy(question)
+    candidates, texts = _named(answers, words or question.reference, _shuffled(len(answers), order))
     if question.criteria:
         task, fails, mark = BY_CRITERIA, "meets no criterion", "[true, false, ...]"
     else:
@@ -188,7 +188,7 @@ def _shuffled(count: int, order: random.Random) -> list[int]:
 
 def _named(answers: Sequence[str], canary: str, places: Sequence[int]) -> tuple[Candidates, dict[str, str]]:
     """Random names for these places, and the text of each name."""
-    anchors = {CANARY: canary, DECOY: random_words()}
+    anchors = {CANARY: canary, DECOY: random_letters()}
     names = tuple(f"{number:02d}-{secrets.token_hex(3)}" for number in range(1, len(places) + 1))
     texts = [anchors[place] if place < 0 else answers[place] for place in places]
     return Candidates(names, tuple(places)), dict(zip(names, texts, strict=True))

@@ -13,7 +13,7 @@ from open_r1.rewards.judge.verdict import Marks, NoVerdict, Persuaded, Swayed
 
 def marked_score(judge: Judge, row: AskedRow, key: str, answer: str) -> float:
     """The score of an answer by its marks, which are asked for where none are kept. Raises NoVerdict and RequestFailed
-    as `Judge.send`, or as the call about its group did; Persuaded where the judge accepts random letters too."""
+    as `Judge.send`, or as the call about its group did; Persuaded where the judge accepts random words too."""
     marks, was_known = judge.cache.get_or_ask(key, lambda: _first_marks(judge, row, key, answer))
     if was_known and judge.in_group.pop(key, "alone") == "alone":
         judge.tally.add("cache_hits")
@@ -51,12 +51,12 @@ def _first_marks(judge: Judge, row: AskedRow, key: str, answer: str) -> Marks:
 
 
 def _confirm(judge: Judge, row: AskedRow, answer: str, marks: Marks) -> None:
-    """Asks again, with a reference of random letters, where the judge accepted an answer that may have persuaded it.
+    """Asks again, with a reference of random words, where the judge accepted an answer that may have persuaded it.
     Raises Persuaded where it accepts that too. Criteria have their decoy among them."""
     if marks[0] and not row.question.criteria and may_persuade(answer, row.question.reference):
         (again,) = judge.send(single_request(decoy_question(row.question), answer), row.pictures)
         if any(again):
-            raise Persuaded("the judge called the answer equal to random letters too")
+            raise Persuaded("the judge called the answer equal to random words too")
 
 
 def _confirmed(judge: Judge, row: AskedRow, answer: str, marks: Marks) -> GroupOutcome:

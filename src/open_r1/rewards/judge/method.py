@@ -6,7 +6,7 @@ the only method with I/O, and only for answers that are not the gold text.
 The model that writes a completion is rewarded by the verdict, so completions are treated as hostile. An answer in the
 form of a verdict is never asked about (`screen`); what is asked about stands as data beside a random code that a
 verdict repeats, with a decoy that no answer can be right about (`prompt`); an answer that the judge accepts and
-that may have talked it into that is shown once more, with a reference of random letters, and paid only where the judge
+that may have talked it into that is shown once more, with a reference of random words, and paid only where the judge
 then refuses it. An answer without a valid verdict scores 0.0 and is counted (`tally`).
 """
 
@@ -29,6 +29,7 @@ from open_r1.rewards.judge.agreement import RIGHT_SHARE, WRONG_SHARE, gold_verdi
 from open_r1.rewards.judge.call import Judge, JudgeEndpoint, asked_text, own_rubric
 from open_r1.rewards.judge.group_prompt import ranking_request
 from open_r1.rewards.judge.marking import marked_score
+from open_r1.rewards.judge.negation import negates_gold
 from open_r1.rewards.judge.prompt import JudgedQuestion, single_request
 from open_r1.rewards.judge.ranking import ranked_score
 from open_r1.rewards.judge.readings import visible_text
@@ -45,7 +46,7 @@ MAX_JUDGED_CHARS = (
 )
 RETRIES = 2
 
-Known = Literal["right", "empty", "too_long", "addressed"]  # what needs no judge
+Known = Literal["right", "empty", "too_long", "contradicts", "addressed"]  # what needs no judge
 
 
 _lock = threading.Lock()
@@ -56,7 +57,8 @@ def llm(completion: str, record: Record) -> float:
     """1.0 where the final text has the words of the gold answer, or the judge finds it right; of a rubric's criteria
     the share of points that it meets; else 0.0.
 
-    An empty answer, one over MAX_JUDGED_CHARS, and one in the form of a verdict score 0.0 without a request. A failure
+    An empty answer, the gold's words negated, an answer over MAX_JUDGED_CHARS, and one in the form of a verdict score
+    0.0 without a request. A failure
     of the judge scores 0.0 and is counted. Raises DataError for a blank gold and a rubric that is none, EndpointError
     where the judge is not set up or refuses the key.
 
@@ -85,10 +87,12 @@ def without_judge(completion: str, record: Record) -> Known | None:
     gold, answer = gold_text(record), final_text(completion)
     if same_words(gold, answer):
         return "right"
-    if not normalize(visible_text(answer)):
-        return "empty"
     if len(answer) > max(MAX_JUDGED_CHARS, 2 * len(gold)):
         return "too_long"
+    if not normalize(visible_text(answer)):
+        return "empty"
+    if own_rubric(record) is None and negates_gold(answer, gold, asked_text(record)):
+        return "contradicts"
     rubric = own_rubric(record)
     honest = (gold, asked_text(record), *(rubric.texts if rubric else ()))
     return "addressed" if forges_verdict(answer, *honest) else None
@@ -173,7 +177,7 @@ def _compare(judge: Judge, key: str, completion: str, record: Record, score: flo
 
 
 def _counted(known: str) -> float:
-    """The score of what needs no judge, or has no verdict; it is counted unless it is right or empty."""
-    if known not in ("right", "empty"):
+    """The score of what needs no judge, or has no verdict; counted is what an answer to the gold would not have."""
+    if known in ("too_long", "addressed", "failures"):
         (_stand_in.tally if _stand_in else TALLY).add(known)
     return float(known == "right")

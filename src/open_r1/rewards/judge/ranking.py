@@ -19,7 +19,7 @@ from open_r1.rewards.judge.verdict import NoVerdict, Persuaded, Swayed
 
 def ranked_score(judge: Judge, row: AskedRow, key: str, answer: str) -> float:
     """The worth of an answer in its group, or alone where no group was ranked. Raises NoVerdict and RequestFailed as
-    `Judge.send`, or as the call about its group did; Persuaded where it ranks with random letters as a reference."""
+    `Judge.send`, or as the call about its group did; Persuaded where it ranks with random words as a reference."""
     if isinstance(outcome := judge.in_group.get(key), Exception):
         raise outcome
     if outcome is None:
@@ -77,13 +77,13 @@ def _rankings(
 
 
 def _confirm(judge: Judge, row: AskedRow, worths: Mapping[str, float]) -> None:
-    """Ranks those again that earned something and may have persuaded the judge, by a reference of random letters.
+    """Ranks those again that earned something and may have persuaded the judge, by a reference of random words.
     Raises Persuaded where one is as good as that."""
     odd = {text: text for text, worth in worths.items() if worth > 0 and may_persuade(text, row.question.reference)}
     if odd:
         (again,) = _rankings(judge, row, decoy_question(row.question), odd, orders=1)
         if any(worth == 1 for worth in again):
-            raise Persuaded("the judge ranked an answer as high as a reference of random letters")
+            raise Persuaded("the judge ranked an answer as high as a reference of random words")
 
 
 def _compare_orders(judge: Judge, rankings: list[list[float]]) -> None:

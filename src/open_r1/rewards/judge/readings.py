@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
 _INVISIBLE = re.compile(
-    r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    r"\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff]"
 )
 _TAGS = str.maketrans({0xE0000 + code: chr(code) for code in range(0x20, 0x7F)})
 # each before its letter: look-alikes of Cyrillic, Greek, Armenian, small capitals; Latin letters with a stroke
@@ -102,7 +103,7 @@ def mixes_alphabets(text: str) -> bool:
 def _alphabets(word: str) -> set[str]:
     """The alphabets, of those with look-alikes, that a word has letters of."""
     names = {unicodedata.name(sign, "").partition(" ")[0] for sign in word}
-    return names & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
+    return names & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "DESERET", "GEORGIAN"}
 
 
 def _latin_words(text: str) -> str:

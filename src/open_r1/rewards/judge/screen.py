@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 from open_r1.rewards.judge.address import speaks_to_or_of
+from open_r1.rewards.judge.negation import turns_gold
 from open_r1.rewards.judge.readings import mixes_alphabets, readings, visible_text
 from open_r1.rewards.parsing.answer import normalize
 
@@ -29,14 +30,15 @@ def forges_verdict(answer: str, *honest: str) -> bool:
 
 
 def may_persuade(answer: str, gold: str) -> bool:
-    """Whether an answer is more than a short one in the reference's words: it speaks up, or has other words.
+    """Whether an answer is more than a short one in the reference's words: it speaks up, or has other words, or turns
+    them by a negation or an alternative.
 
     >>> may_persuade("a red automobile", "a red car"), may_persuade("Well done.", "a red car")
     (False, True)
     """
     words, golds = _content_words(visible_text(answer)), _content_words(visible_text(gold))
     says_gold = bool(words) and 2 * len(words & golds) >= len(words) and len(words - golds) <= FEW_WORDS
-    return speaks_up(answer, gold) or not says_gold
+    return speaks_up(answer, gold) or turns_gold(answer, gold) or not says_gold
 
 
 def speaks_up(answer: str, gold: str) -> bool:

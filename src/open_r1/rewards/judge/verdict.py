@@ -18,7 +18,7 @@ class NoVerdict(RuntimeError):
 
 
 class Persuaded(NoVerdict):
-    """A judge that accepted what no answer can be right about: random letters."""
+    """A judge that accepted what no answer can be right about: random words, or letters."""
 
 
 class Swayed(NoVerdict):
@@ -44,7 +44,7 @@ class JudgeRequest(Protocol):
 
 @dataclass(frozen=True)
 class MarkForm:
-    """How an answer is marked: by `count` marks, of which the one at `decoy` is random letters'; None for one mark."""
+    """How an answer is marked: by `count` marks, of which the one at `decoy` is random words'; None for one mark."""
 
     count: int = 1
     decoy: int | None = None
