@@ -6,12 +6,15 @@ import math
 import pytest
 import torch
 from helpers import families
+from helpers.clips import moving_square, write_clip
+from helpers.families.prompts import picture
 from helpers.families.rows import NO_ROUTER_LOSS, TRAINED
-from helpers.families.runs import make_reward, make_rows, run
+from helpers.families.runs import SIZES, make_reward, make_rows, run
 from helpers.trainers import sft_trainer
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
+from open_r1.check import main as check
 from open_r1.errors import UsageError
 from open_r1.models.model_parts import vision_parameters
 
@@ -52,6 +55,28 @@ def test_it_trains_and_its_checkpoint_loads(name, way, rows, tmp_path):
     changed = {id(p): not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True)}
     of_vision = [changed[id(p)] for p in vision_parameters(before)]
     assert any(changed.values()) and any(of_vision) == ("freeze_vision_modules" not in way)
+
+
+@pytest.mark.parametrize("name", ["smolvlm", "internvl", "gemma4", "minicpmv4_6", "llava_onevision"])
+def test_rows_with_videos_of_two_lengths_and_a_picture_are_checked_trained_and_taught(name, rows, tmp_path):
+    """Whose processors take them one by one alone."""
+    _, reward = rows
+    for number, frames in enumerate((8, 16)):
+        write_clip(tmp_path / f"{number}.mp4", moving_square(frames=frames), 4.0)
+    picture(SIZES[1], torch.Generator()).save(tmp_path / "p.png")
+    asked = {"image": "p.png", "video": ["0.mp4", "1.mp4"], "problem": "<video>Is it <image> or <video>?"}
+    both = {"video": asked["video"], "problem": "<video>or<video>?"}
+    lines = [asked, both, {"problem": "What is it?"}, asked]
+    text = "".join(json.dumps(line | {"id": str(i), "solution": str(i)}) + "\n" for i, line in enumerate(lines))
+    (tmp_path / "rows.jsonl").write_text(text)
+    model = families.save(name, tmp_path / "model")
+    flags = f"--data_file_paths {tmp_path / 'rows.jsonl'} --image_folders {tmp_path} --model {model}"
+    assert check(flags.split()) == 0
+    steps = run(model, tmp_path / "rows.jsonl", tmp_path / "out", reward_funcs=reward)
+    assert all(math.isfinite(step["loss"]) for step in steps if "loss" in step)
+    trainer = supervised(name, (tmp_path / "rows.jsonl", None), tmp_path)
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
 def supervised(name: str, rows, out, *flags: str):

@@ -10,14 +10,25 @@ import torch
 from helpers import families
 from helpers.families import completions, group_prompts, rules_of, scored
 from helpers.families.exactness import LENGTHS, difference, logps_alone, passed
-from helpers.families.rows import BROKEN_VIDEOS, NATIVE_VIDEOS, NO_PREFILL, ONE_LENGTH, TRAINED, UNMIXED, clip_groups
+from helpers.families.prompts import CLIP_GROUPS, clips, pictures
+from helpers.families.rows import BROKEN_VIDEOS, NATIVE_VIDEOS, NO_PREFILL, ONE_BY_ONE, TRAINED
 from helpers.families.tiny import processor_of
 from transformers import GenerationConfig
 
+from open_r1.data.prompt_tokens import tokens_with_videos
+from open_r1.data.video.own_texts import chat_about, text_of_video
 from open_r1.models.model_parts import vision_parts
 from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.prompts import process_chat
 from open_r1.rollout.video_trials import why_no_native_videos
-from open_r1.rollout.vision_features import why_no_joining, with_features
+from open_r1.rollout.vision_features import (
+    features_of,
+    joined_parts,
+    kept_parts,
+    tensors_in,
+    why_no_joining,
+    with_features,
+)
 
 TOLERANCE = 1e-5
 QUICK = {"qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision"}
@@ -35,7 +46,7 @@ def model(request):
 
 @every
 def test_packed_groups_with_videos_equal_padded_rows_and_each_row_alone(model):
-    groups = clip_groups(model.config.name_or_path)
+    groups = CLIP_GROUPS
     rows, packed = (passed(model, shared, groups) for shared in (False, True))
     found, alone = difference(rows, packed), logps_alone(model, groups)
     assert max(found.logps, found.entropies, found.gradient) <= TOLERANCE, found
@@ -57,7 +68,7 @@ def vision_calls(model):
 
 @every
 def test_features_of_videos_computed_once_give_the_same_log_probs(model):
-    prompts = group_prompts(model, clip_groups(model.config.name_or_path))
+    prompts = group_prompts(model, CLIP_GROUPS)
     assert why_no_joining(model.base_model, processor_of(model.config.name_or_path), rules_of(model)) is None
     with vision_calls(model) as calls:
         once = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
@@ -78,7 +89,7 @@ def test_a_greedy_rollout_about_a_video_is_generates(model):
     greedy = GenerationConfig(
         max_new_tokens=6, do_sample=False, suppress_tokens=banned, repetition_penalty=1.3, **ends
     )
-    groups = clip_groups(model.config.name_or_path)
+    groups = CLIP_GROUPS
     ours = generate_groups(model, model.base_model, group_prompts(model, groups), greedy, [families.EOS])
     plain = []
     for seed, (images, videos, text, rows) in enumerate(groups):
@@ -112,8 +123,29 @@ def test_what_each_processor_does_with_videos_is_found_by_trying_it():
 
 
 @every
-def test_which_videos_may_stand_together_is_found_by_trying_it(model):
+def test_which_videos_are_processed_one_by_one_is_found_by_trying_it(model):
     fields, name = rules_of(model), model.config.name_or_path
-    assert UNMIXED.get(name, "") in str(fields.why_unmixed) and (fields.why_unmixed is None) == (name not in UNMIXED)
-    assert ONE_LENGTH.get(name, "") in str(fields.why_one_length)
-    assert (fields.why_one_length is None) == (name not in ONE_LENGTH)
+    assert fields.why_unmixed is None and fields.why_one_length is None and fields.apart == (name in ONE_BY_ONE)
+
+
+@pytest.mark.parametrize("model", sorted(ONE_BY_ONE), indirect=True)
+def test_videos_of_two_lengths_and_a_picture_have_the_tokens_and_features_of_each_alone(model):
+    processor, rules, random = processor_of(model.config.name_or_path), rules_of(model), torch.Generator()
+    shown = [*clips((3, 6), random), *pictures(1, random)]
+    together, *alone = (process_chat(processor, chat_about(some), rules, {}) for some in (shown, *zip(shown)))
+    joined = joined_parts([features_of(model.base_model, each.images, each.joins) for each in alone])
+    found = features_of(model.base_model, together.images, together.joins)
+    for one, other in zip(tensors_in(kept_parts(found)), tensors_in(kept_parts(joined)), strict=True):
+        torch.testing.assert_close(one, other, atol=TOLERANCE, rtol=0)
+    said, *each = (processor.tokenizer.decode(made.ids) for made in (together, *alone))
+    texts = [text_of_video(processor, video) for video in shown[:2]]
+    assert texts[1] in said.partition(texts[0])[2] and all(map(str.count, each, texts))
+    chat, sizes = chat_about(shown), [shown[2].size]
+    assert tokens_with_videos(processor, chat, sizes, shown[:2], "native", True) == len(together.ids)
+    media = rules.image_ids | rules.video_ids
+    assert count_in(together.ids, media) == sum(count_in(made.ids, media) for made in alone)
+
+
+def count_in(ids, tokens):
+    """How many of the ids are some of these tokens."""
+    return sum(i in tokens for i in ids.tolist())

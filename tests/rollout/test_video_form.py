@@ -1,5 +1,6 @@
 """`--video_form`: a processor's own form, frames as pictures, or a refusal by name before a model is loaded."""
 
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,11 @@ def test_a_template_that_leaves_videos_out_is_no_native_form(tiny):
     assert form is None and "the chat template leaves videos out" in reason
 
 
-def test_what_a_processor_does_not_take_together_is_refused_with_the_row():
-    rows = VideoRows.of_run("auto", processor_of("smolvlm"), "smolvlm")
+def test_what_a_processor_takes_neither_together_nor_one_by_one_is_refused_with_the_row():
+    processor = copy(processor_of("smolvlm"))
+    plain = processor.replace_video_token  # of a processor that numbers the videos of a conversation
+    processor.replace_video_token = lambda inputs, video_idx, **more: f"{video_idx}{plain(inputs, video_idx, **more)}"
+    rows = VideoRows.of_run("auto", processor, "smolvlm")
     assert rows.shown is None and not list(rows.problems(ROW)) and rows.shown == "native"
     assert "drops the picture" in str(next(iter(rows.problems(BESIDE))))
     with pytest.raises(DataError, match=r"rows\.jsonl:4: video: got videos of 2, 4 frames, expected equally many"):

@@ -99,11 +99,12 @@ def test_frames_have_the_policys_positions_whatever_the_type_of_the_weights(tmp_
     assert theirs.tolist() == ours.positions.tolist()
 
 
-def test_a_family_whose_videos_vllm_writes_otherwise_is_refused(tmp_path):
+@pytest.mark.parametrize(("family", "why"), [("internvl", "writes its videos"), ("smolvlm", "takes no videos for it")])
+def test_a_family_whose_videos_vllm_writes_otherwise_or_not_at_all_is_refused(family, why, tmp_path):
     from open_r1.rollout.vllm.offline import refuse_unknown_videos
 
-    families.save("internvl", tmp_path)
-    with pytest.raises(UsageError, match=r"--use_vllm: got .* and rows with videos, but vLLM .* writes its videos"):
+    families.save(family, tmp_path)
+    with pytest.raises(UsageError, match=rf"--use_vllm: got .* and rows with videos, but vLLM .* {why}"):
         refuse_unknown_videos(str(tmp_path))
 
 

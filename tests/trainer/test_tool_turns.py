@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import families
 from helpers.families.exactness import difference
-from helpers.families.rows import NATIVE_VIDEOS, NO_TOOL_PICTURES, ROW_BY_ROW, TRAINED, UNMIXED
+from helpers.families.rows import NATIVE_VIDEOS, NO_TOOL_PICTURES, ROW_BY_ROW, TRAINED
 from helpers.families.tool_turns import CLIP_TOOL_GROUPS, passed_alone, passed_with_turns, scores_of, tool_rows
 from helpers.trainers import take_gradients
 from peft import LoraConfig, get_peft_model
@@ -58,7 +58,7 @@ def test_packed_and_padded_turns_equal_each_conversation_alone(name):
     assert not alone.scores.logps[~rows.scored].any() and alone.scores.logps[rows.scored].all()
 
 
-@every([name for name in NATIVE_VIDEOS if name in WITH_TOOLS and name not in UNMIXED])
+@every([name for name in NATIVE_VIDEOS if name in WITH_TOOLS])
 def test_turns_beside_videos_equal_each_conversation_alone(name):
     model = families.ready(name)
     rows = tool_rows(model, CLIP_TOOL_GROUPS)

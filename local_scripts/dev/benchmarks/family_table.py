@@ -13,7 +13,8 @@ import argparse
 from helpers import families
 from helpers.families import GROUPS
 from helpers.families.exactness import difference, logps_alone, passed
-from helpers.families.rows import NATIVE_VIDEOS, NO_TOOL_PICTURES, PACKED, ROW_BY_ROW, TRAINED, clip_groups
+from helpers.families.prompts import CLIP_GROUPS
+from helpers.families.rows import NATIVE_VIDEOS, NO_TOOL_PICTURES, PACKED, ROW_BY_ROW, TRAINED
 from helpers.families.tool_turns import passed_alone, passed_with_turns, tool_rows
 
 COLUMNS = "| family | packed - rows: log-probs | gradient of a weight | packed - each row alone: log-probs |"
@@ -25,7 +26,7 @@ TURN_COLUMNS = (
 
 def line(name: str, videos: bool = False) -> str:
     """A family's line: the largest differences, log-probs in nats, gradients relative."""
-    model, groups = families.ready(name), clip_groups(name) if videos else GROUPS
+    model, groups = families.ready(name), CLIP_GROUPS if videos else GROUPS
     rows, packed = passed(model, False, groups), passed(model, True, groups)
     found, alone = difference(rows, packed), (packed.scores.logps - logps_alone(model, groups)).abs().max().item()
     return f"| `{name}` | {found.logps:.1e} | {found.gradient:.1e} | {alone:.1e} |"

@@ -17,7 +17,8 @@ from open_r1.data.geometry.coordinates import shown_size
 from open_r1.data.images import original_size
 from open_r1.data.record import Record
 from open_r1.data.video.files import video_shapes
-from open_r1.data.video.inputs import as_frames, video_options, with_pixels
+from open_r1.data.video.inputs import as_frames
+from open_r1.data.video.own_texts import made_of, made_with_own_texts, needs_own_texts, with_other_videos
 from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import data_error
 
@@ -105,10 +106,12 @@ def tokens_with_videos(
     """Tokens that the processor makes of a conversation with these videos, and grey pictures of these (width, height);
     `prompts`: for the next turn."""
     shown = with_videos(with_images(chat, [Image.new("RGB", size, (99, 99, 99)) for size in sizes]), videos)
-    shown = as_frames(shown) if video_form == "frames" else shown
-    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": prompts}
-    made = processor.apply_chat_template([with_pixels(shown)], processor_kwargs=video_options([shown]), **options)
-    return len(made["input_ids"][0])
+    if video_form == "frames":
+        return len(made_of(processor, as_frames(shown), prompts)["input_ids"][0])
+    if len({len(video.seconds) for video in videos}) < 2 or not needs_own_texts(processor):
+        return len(made_of(processor, shown, prompts)["input_ids"][0])
+    make = lambda other, same: made_of(other, with_other_videos(shown, same), prompts)  # noqa: E731
+    return len(made_with_own_texts(processor, videos, make)["input_ids"][0])
 
 
 def video_tokens(processor: Any, video: VideoFrames, video_form: str = "native") -> int:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from open_r1.rollout.device_copies import to_device
-from open_r1.rollout.media_joins import Join
+from open_r1.rollout.media_joins import Join, pad_cat
 from open_r1.rollout.prompts import Prompt
 from open_r1.rollout.trajectory import ToolTurns
 
@@ -82,26 +82,6 @@ def merge_images(prompts: Sequence[Pictured], packed: bool) -> dict[str, torch.T
             of_each = [prompt.images.get(name, empty) for prompt in prompts]
         merged[name] = pad_cat(of_each, join.row if packed else join.batch)
     return merged
-
-
-def pad_cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
-    """Concatenate along a dimension; the others are padded with zeros at their ends.
-
-    >>> pad_cat([torch.ones(1, 2), torch.ones(1, 3)])
-    tensor([[1., 1., 0.],
-            [1., 1., 1.]])
-    """
-    shapes = torch.tensor([tensor.shape for tensor in tensors])
-    shape = shapes.amax(dim=0)
-    shape[dim] = shapes[:, dim].sum()
-    result, start = tensors[0].new_zeros(shape.tolist()), 0
-    if all(tensor.shape[:dim] + tensor.shape[dim + 1 :] == (*shape[:dim], *shape[dim + 1 :]) for tensor in tensors):
-        return torch.cat(list(tensors), dim)
-    for tensor in tensors:
-        place = result.narrow(dim, start, tensor.shape[dim])
-        place[tuple(map(slice, tensor.shape))] = tensor
-        start += tensor.shape[dim]
-    return result
 
 
 def pad_prompts(prompts: Sequence[Prompt], pad_id: int = 0) -> dict[str, torch.Tensor]:

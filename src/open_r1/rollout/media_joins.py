@@ -1,11 +1,14 @@
 """How a processor's fields of pictures and videos are joined, read off what it made of one and of two."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from open_r1.errors import UsageError
 from open_r1.rollout.processing import Values
+
+OF_FRAMES = "video_position_ids"  # its model reads frames apart (Gemma 4), so that they need not be equally many
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,36 @@ def doubled_dimension(one: torch.Tensor, two: torch.Tensor) -> int | None:
     if one.ndim != two.ndim:
         return None
     return next((d for d, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if b == 2 * a > 0), None)
+
+
+def frames_apart(fields: dict[str, torch.Tensor], joins: Mapping[str, Join]) -> dict[str, torch.Tensor]:
+    """The fields of pictures and videos, with each frame as a video of one where the model reads frames apart."""
+    if OF_FRAMES not in fields:
+        return fields
+    return fields | {name: v.flatten(0, 1)[:, None] for name, v in fields.items() if joins[name].of_videos}
+
+
+def in_one_row(images: dict[str, torch.Tensor], joins: Mapping[str, Join]) -> dict[str, torch.Tensor]:
+    """The fields of a conversation's pictures and videos, of which SmolVLM's processor makes a row for each video."""
+    several = {name for name, value in images.items() if joins[name].by_rows and value.shape[joins[name].batch] > 1}
+    return {name: value.flatten(0, 1)[None] if name in several else value for name, value in images.items()}
+
+
+def pad_cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """Concatenate along a dimension; the others are padded with zeros at their ends.
+
+    >>> pad_cat([torch.ones(1, 2), torch.ones(1, 3)])
+    tensor([[1., 1., 0.],
+            [1., 1., 1.]])
+    """
+    shapes = torch.tensor([tensor.shape for tensor in tensors])
+    shape = shapes.amax(dim=0)
+    shape[dim] = shapes[:, dim].sum()
+    result, start = tensors[0].new_zeros(shape.tolist()), 0
+    if all(tensor.shape[:dim] + tensor.shape[dim + 1 :] == (*shape[:dim], *shape[dim + 1 :]) for tensor in tensors):
+        return torch.cat(list(tensors), dim)
+    for tensor in tensors:
+        place = result.narrow(dim, start, tensor.shape[dim])
+        place[tuple(map(slice, tensor.shape))] = tensor
+        start += tensor.shape[dim]
+    return result

@@ -31,7 +31,7 @@ def user_turn(text: str, pictures: int = 0, videos: Sequence[int] = ()) -> Chat:
 
 def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None = None) -> Values:
     """The processor's tensors for conversations with pictures and videos."""
-    fields = processor.apply_chat_template(
+    made = processor.apply_chat_template(
         list(map(with_pixels, chats)),
         add_generation_prompt=True,
         tokenize=True,
@@ -40,7 +40,12 @@ def process(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[
         processor_kwargs=video_options(chats),
         **(template or {}),
     )
-    return {name: value for name, value in fields.items() if torch.is_tensor(value)}
+    return only_tensors(made)
+
+
+def only_tensors(made: Mapping[str, Any]) -> Values:
+    """The tensors of what a processor made."""
+    return {name: value for name, value in made.items() if torch.is_tensor(value)}
 
 
 def tried(processor: ProcessorMixin, chats: Sequence[Chat], template: Mapping[str, Any] | None) -> Values | None:

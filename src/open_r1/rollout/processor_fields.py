@@ -17,15 +17,16 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.data.video.inputs import as_frames
-from open_r1.rollout.media_joins import Join, joins_of
+from open_r1.data.video.own_texts import why_one_length
+from open_r1.rollout.media_apart import reads_apart
+from open_r1.rollout.media_joins import Join, frames_apart, joins_of
 from open_r1.rollout.processing import Chat, Values, is_of_pixels, process, tried, user_turn
-from open_r1.rollout.video_trials import video_trials, why_one_length, why_unmixed
+from open_r1.rollout.video_trials import video_trials, why_unmixed
 
 logger = logging.getLogger(__name__)
 
 # arguments of a forward pass over tokens that training makes, whatever a processor says of them
 OURS = {"input_ids", "attention_mask", "position_ids", "labels", "shift_labels", "inputs_embeds", "past_key_values"}
-OF_FRAMES = "video_position_ids"  # its model reads frames apart (Gemma 4), so that they need not be equally many
 ROPE_NAMES = {"second_per_grids": "video_second_per_grid"}  # what Omni's count of positions calls a processor's field
 
 
@@ -38,7 +39,8 @@ class PromptFields:
     `video_placeholder`: what a chat template writes for one; `rope`: the model's `get_rope_index`, or None; `dtype`:
     of the model's weights, for pixels. `video_form`: "native", "frames" for videos shown as pictures, None without;
     `why_unmixed`: why no conversation may hold both pictures and native videos, or None; `why_one_length`: why its
-    native videos need equally many frames, or None.
+    native videos need equally many frames, or None; `apart`: a conversation with a video and something further is
+    processed one by one, without which it would have one of these reasons.
     """
 
     tokens: frozenset[str] = frozenset()
@@ -52,6 +54,7 @@ class PromptFields:
     video_placeholder: str = ""
     why_unmixed: str | None = None
     why_one_length: str | None = None
+    apart: bool = False
 
     def of_tokens(self, values: Values) -> dict[str, torch.Tensor]:
         """The fields with a value for each token that the model takes."""
@@ -60,8 +63,7 @@ class PromptFields:
     def of_pictures(self, values: Values) -> dict[str, torch.Tensor]:
         """The fields of pictures and videos that the model takes, pixels in its dtype; times stay as they are."""
         fields = {name: values[name] for name in self.joins if name in values}
-        if OF_FRAMES in fields:
-            fields |= {n: v.flatten(0, 1)[:, None] for n, v in fields.items() if self.joins[n].of_videos}
+        fields = frames_apart(fields, self.joins)
         return {n: v.to(self.dtype) if self.dtype and is_of_pixels(v) else v for n, v in fields.items()}
 
     def shown(self, chat: Chat) -> Chat:
@@ -106,8 +108,10 @@ def prompt_fields(
             joins={name: replace(join, of_videos=True) for name, join in of_videos.items()} | joins,
             video_ids=tokens_of_videos(processor, config, template, videos[0], fields.image_ids),
             why_unmixed=why_unmixed(processor, template, one, videos[0], joins),
-            why_one_length=why_one_length(processor, template),
+            why_one_length=why_one_length(processor, **(template or {})),
         )
+        if (fields.why_unmixed or fields.why_one_length) and reads_apart(processor, fields.joins, template):
+            fields = replace(fields, why_unmixed=None, why_one_length=None, apart=True)
     return replace(
         fields,
         placeholder=placeholder_of(processor, "image", fields.image_ids),

@@ -14,9 +14,12 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from open_r1.data.record import Record
+from open_r1.data.video.inputs import media_shown
+from open_r1.data.video.own_texts import made_of, with_other_videos
 from open_r1.data.video.types import VideoFrames
 from open_r1.rollout.device_copies import fields_to_device, to_device
-from open_r1.rollout.media_joins import Join
+from open_r1.rollout.media_apart import are_several, values_apart
+from open_r1.rollout.media_joins import Join, in_one_row
 from open_r1.rollout.processing import Values, process
 from open_r1.rollout.processor_fields import ROPE_NAMES, PromptFields
 from open_r1.tools.between import pictures_of_parts
@@ -91,8 +94,12 @@ class Example:
 def process_chat(
     processor: ProcessorMixin, conversation: list[dict[str, Any]], fields: PromptFields, template: dict[str, Any]
 ) -> Prompt:
-    """Chat messages with pictures -> Prompt, on the CPU."""
-    return prompt_from_fields(process(processor, [conversation], template), fields)
+    """Chat messages with pictures and videos -> Prompt, on the CPU."""
+    shown = media_shown(conversation)
+    if not (fields.apart and are_several(shown)):
+        return prompt_from_fields(process(processor, [conversation], template), fields)
+    make = lambda other, videos: made_of(other, with_other_videos(conversation, videos), **template)  # noqa: E731
+    return prompt_from_fields(values_apart(processor, shown, fields.joins, make), fields)
 
 
 def prompt_from_fields(values: Values, fields: PromptFields) -> Prompt:
@@ -100,12 +107,6 @@ def prompt_from_fields(values: Values, fields: PromptFields) -> Prompt:
     types, images = fields.of_tokens(values), in_one_row(fields.of_pictures(values), fields.joins)
     positions = rotary_positions(values["input_ids"], types | images, fields.rope)
     return Prompt(values["input_ids"][0], positions, {n: v[0] for n, v in types.items()}, images, fields.joins)
-
-
-def in_one_row(images: dict[str, torch.Tensor], joins: Mapping[str, Join]) -> dict[str, torch.Tensor]:
-    """The fields of a conversation's pictures and videos, of which SmolVLM's processor makes a row for each video."""
-    several = {name for name, value in images.items() if joins[name].by_rows and value.shape[joins[name].batch] > 1}
-    return {name: value.flatten(0, 1)[None] if name in several else value for name, value in images.items()}
 
 
 def rotary_positions(ids: torch.Tensor, values: Values, rope: Callable[..., Any] | None) -> torch.Tensor:

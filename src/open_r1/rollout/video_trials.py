@@ -1,6 +1,5 @@
 """What a processor makes of trial videos: whether it takes them, beside pictures, and of several lengths."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,19 +55,4 @@ def why_unmixed(
         row = joins[name].row
         if both[name].shape[row] < picture[name].shape[row] + video[name].shape[row]:
             return f"{type(processor).__name__} drops the picture beside a video"
-    return None
-
-
-def why_one_length(processor: ProcessorMixin, template: Mapping[str, Any] | None) -> str | None:
-    """Why the videos of a conversation need equally many frames, or None where each is written as if alone."""
-    lengths = [TRIED_FRAMES, OTHER_FRAMES]
-    try:
-        both = process(processor, [user_turn("What?", videos=lengths)], template)
-    except Exception as error:
-        return f"{type(processor).__name__} stacks them: {' '.join(str(error).split())[:120]}"
-    alone = [process(processor, [user_turn("What?", videos=videos)], template) for videos in ([], *zip(lengths))]
-    none, *each = (Counter(made["input_ids"].flatten().tolist()) for made in alone)
-    together = Counter(both["input_ids"].flatten().tolist())
-    if together + none != each[0] + each[1]:
-        return f"{type(processor).__name__} writes one number of frames for all of them"
     return None

@@ -1,6 +1,6 @@
 """Turns rows into batches for supervised fine-tuning: conversations with images, labels on the assistant's turns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,7 +17,7 @@ from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.video.files import load_videos
 from open_r1.data.video.frame_cache import FrameCache
-from open_r1.data.video.inputs import of_videos
+from open_r1.data.video.inputs import media_shown, of_videos
 from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import UsageError, row_errors, shorten
 from open_r1.rewards.base import is_direct
@@ -25,6 +25,7 @@ from open_r1.rewards.gold import gold_answer, gold_completion
 from open_r1.rewards.parsing.answer import extract_answer
 from open_r1.rollout.batching import merge_images
 from open_r1.rollout.image_tokens import refuse_missing_media, refuse_mixture
+from open_r1.rollout.media_apart import are_several, values_apart
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
 from open_r1.rollout.prompts import prompt_from_fields
 from open_r1.tools.listing import offer_tools
@@ -111,9 +112,7 @@ class Collator:
         if not any(isinstance(part, VideoFrames) for row in media for part in row):
             inputs = self.processor(text=list(texts), **media_of(media), **options)
             return {name: inputs[name] for name in kept} | fields.of_tokens(inputs) | fields.of_pictures(inputs)
-        rows = [
-            self.processor(text=[text], **media_of([row]), **options) for text, row in zip(texts, media, strict=True)
-        ]
+        rows = [self.one_processed(text, row, options) for text, row in zip(texts, media, strict=True)]
         prompts = [prompt_from_fields(row, replace(fields, rope=None)) for row in rows]
         ends = {"input_ids": self.processor.tokenizer.pad_token_id}
         padded = {
@@ -121,6 +120,16 @@ class Collator:
             for name in (*kept, *prompts[0].types)
         }
         return padded | merge_images(prompts, packed=False)
+
+    def one_processed(
+        self, text: str, shown: Sequence[Image.Image | VideoFrames], options: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """What the processor makes of one conversation, of which `text` is rendered."""
+        if not (self.known_fields.apart and are_several(shown)):
+            return self.processor(text=[text], **media_of([shown]), **options)
+        pictures = [each for each in shown if not isinstance(each, VideoFrames)]
+        make = lambda other, videos: other(text=[text], **media_of([[*pictures, *videos]]), **options)  # noqa: E731
+        return values_apart(self.processor, shown, self.known_fields.joins, make)
 
     @cached_property
     def known_fields(self) -> PromptFields:
@@ -154,7 +163,7 @@ class Collator:
                     raise UsageError(f"--model_name_or_path: got {got}, expected {shorten(prompt)} and the answer")
                 start = sum(len(piece.text) for piece in pieces)
                 pieces += [
-                    Piece(text[start : len(prompt)], media_parts(chat[next_turn:turn])),
+                    Piece(text[start : len(prompt)], tuple(media_shown(chat[next_turn:turn]))),
                     Piece(dialogue[len(prompt) :]),
                 ]
                 next_turn = turn
@@ -181,7 +190,8 @@ class Collator:
         """Token ids of a piece, its images included."""
         if not piece.media:
             return self.processor.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
-        return self.processor(text=[piece.text], **media_of([piece.media]), add_special_tokens=False)["input_ids"][0]
+        options = {"add_special_tokens": False, "return_tensors": "pt"}
+        return self.one_processed(piece.text, piece.media, options)["input_ids"][0].tolist()
 
 
 @dataclass(frozen=True)
@@ -190,12 +200,6 @@ class Piece:
 
     text: str
     media: tuple[Image.Image | VideoFrames, ...] = ()
-
-
-def media_parts(chat: Sequence[dict[str, Any]]) -> tuple[Image.Image | VideoFrames, ...]:
-    """The pictures and videos of a conversation's turns, in order."""
-    parts = (part for message in chat for part in message["content"])
-    return tuple(part[part["type"]] for part in parts if part["type"] in ("image", "video"))
 
 
 def media_of(rows: Sequence[Sequence[Image.Image | VideoFrames]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 processor."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from transformers import PreTrainedModel
 
 from helpers.families.parts import TEXT, VOCABULARY
 from helpers.families.tiny import processor_of
-from open_r1.data.video.inputs import video_options, with_pixels
+from open_r1.data.video.inputs import media_shown, video_options, with_pixels
 from open_r1.data.video.types import VideoFrames
+from open_r1.rollout.media_apart import are_several
 from open_r1.rollout.processor_fields import PromptFields, prompt_fields
-from open_r1.rollout.prompts import Prompt, prompt_from_fields
+from open_r1.rollout.prompts import Prompt, process_chat, prompt_from_fields
 from open_r1.trainer.forward.log_probs import Scores, score
 
 Batch = dict[str, torch.Tensor]
@@ -94,6 +96,9 @@ def fields_of(model: PreTrainedModel, conversation: list[dict[str, Any]]) -> Bat
     There is no attention_mask. `model` is one of `tiny`.
     """
     processor = processor_of(model.config.name_or_path)
+    if are_several(media_shown(conversation)) and (rules := rules_of(model)).apart:
+        made = process_chat(processor, conversation, replace(rules, rope=None), {})
+        return {"input_ids": made.ids[None], **{name: v[None] for name, v in made.types.items()}, **made.images}
     options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
     options["processor_kwargs"] = video_options([conversation])
     fields = dict(processor.apply_chat_template([with_pixels(conversation)], **options))

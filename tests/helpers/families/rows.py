@@ -3,7 +3,6 @@
 Families that are refused, and what falls back, stand here with words of the reason.
 """
 
-from helpers.families.prompts import CLIP_GROUPS
 from helpers.families.table import BUILDERS
 
 REFUSED = {  # before a model is loaded
@@ -52,25 +51,14 @@ NATIVE_VIDEOS = [  # families whose own processor and chat template take videos;
     "minicpmv4_6_qwen3",
 ]
 BROKEN_VIDEOS = {"kimi_k25", "qwen4_exp"}  # taken by the processor, refused: the model itself fails on them
-UNMIXED = {"smolvlm": "drops the picture"}  # no picture beside a native video
-ONE_LENGTH = {  # the native videos of a row need equally many frames
-    "internvl": "stacks",
-    "llava_onevision": "stacks",
-    "smolvlm": "writes one number of frames",
-    "minicpmv4_6": "stacks",
-    "minicpmv4_6_qwen3": "stacks",
-    **dict.fromkeys([name for name in BUILDERS if name.startswith("gemma4")], "stacks"),
+ONE_BY_ONE = {  # whose processors take no two lengths of videos in a row, or no picture beside one: each is processed
+    "internvl",
+    "llava_onevision",
+    "smolvlm",
+    "minicpmv4_6",
+    "minicpmv4_6_qwen3",
+    *(name for name in BUILDERS if name.startswith("gemma4")),
 }
-
-
-def clip_groups(name: str) -> list[tuple[int, tuple[int, ...], int, int]]:
-    """CLIP_GROUPS as a family takes them: without a picture beside a video, or two lengths in a row."""
-    groups = CLIP_GROUPS
-    if name in UNMIXED:
-        groups = [(0, (4,), 12, 2), *groups[1:], (1, (), 9, 1)]
-    return [(n, (3, 3) if name in ONE_LENGTH and videos == (3, 6) else videos, *more) for n, videos, *more in groups]
-
-
 NO_TOOL_PICTURES = {  # in completions
     "llava_onevision": "the tokens of a picture depend on the pictures beside it",  # one alone is cut into tiles
     "minicpmv4_6": "the tokens of a picture depend on the pictures beside it",  # they are numbered

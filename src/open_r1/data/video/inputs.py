@@ -48,6 +48,11 @@ def grey_video(frames: int, width: int, height: int, span: float) -> VideoFrames
     return VideoFrames(pixels, tuple(span * i / frames for i in range(frames)), span)
 
 
+def media_shown(chat: Sequence[dict[str, Any]]) -> list[Image.Image | VideoFrames]:
+    """The pictures and videos of a conversation, in order."""
+    return [part[part["type"]] for part in _parts_of(chat) if part["type"] in ("image", "video")]
+
+
 def videos_in(chat: Sequence[dict[str, Any]]) -> Iterator[VideoFrames]:
     """The videos of a conversation, in order."""
     yield from (part["video"] for part in _parts_of(chat) if part["type"] == "video")

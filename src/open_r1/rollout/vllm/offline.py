@@ -71,7 +71,10 @@ KNOWN_WRONG = {
 
 
 # The same of videos alone.
-WRONG_VIDEOS = {"internvl": "writes its videos with other tokens than its processor"}
+WRONG_VIDEOS = {
+    "internvl": "writes its videos with other tokens than its processor",
+    "smolvlm": "takes no videos for it",
+}
 
 
 def refuse_unknown_videos(name: str, revision: str | None = None) -> None:
