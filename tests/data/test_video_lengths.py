@@ -29,6 +29,8 @@ def rows(tmp_path_factory) -> Path:
     write_clip(folder / "moving.gif", moving_square(frames=6), 5, "gif", "rgb8")
     more = [{"video": name, "problem": "Which way?", "solution": "up"} for name in ("wide.webm", "moving.gif")]
     more[0] |= {"video_start": 1.0, "video_end": 3.0}
+    write_clip(folder / "thin.mp4", moving_square(frames=16, size=(20, 1600)), 8.0)  # 28 x 2240 pixels at any limit
+    more.append({"video": "thin.mp4", "problem": "Which way?", "solution": "up"})
     with open(folder / "rows.jsonl", "a") as file:
         file.writelines(json.dumps(row) + "\n" for row in more)
     return folder

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from open_r1.data.control_tokens import control_tokens
-from open_r1.data.geometry.coordinates import MAX_ASPECT
+from open_r1.data.geometry.coordinates import MAX_ASPECT, MIN_SIDE
 from open_r1.data.prompt_tokens import (
     DEFAULT_SAMPLING,
     area_limits,
@@ -47,7 +47,8 @@ PREFIX_TOKENS = 16  # most tokens that a tokenizer puts before a text
 LARGE_PICTURES = [(1200 * h, 1200 * w) for h in range(1, 13) for w in range(1, 13)]
 
 
-VIDEO_RATIOS = (0.5, 1.0, 16 / 9)  # width by height
+VIDEO_RATIOS = (0.1, 0.5, 1.0, 16 / 9, 10.0)  # width by height
+THIN_FRAMES = ((MIN_SIDE, MIN_SIDE * MAX_ASPECT), (MIN_SIDE * MAX_ASPECT, MIN_SIDE))  # larger than any area asks
 LATE_SECOND = 10_000.0  # a time that takes as many letters as any
 IMAGE_ALONE, IMAGE_AND_VIDEO = re.compile(IMAGE_TAG), re.compile(f"{IMAGE_TAG}|{VIDEO_TAG}")
 
@@ -138,20 +139,27 @@ def most_image_tokens(processor: Any) -> float:
 
 @lru_cache(maxsize=8)
 def most_video_tokens(processor: Any, frames: FrameSampling, video_form: str) -> float:
-    """The most tokens that the processor makes of a video: of the most frames, over many shapes of the largest area,
-    plus a quarter; infinite where it cannot be tried."""
+    """The most tokens that the processor makes of a video: of the most frames late in a long file, over many shapes of
+    the largest area, plus a quarter; infinite where it cannot be tried."""
     try:
-        return ceil(1.25 * max(_video_tokens(processor, frames, video_form, ratio) for ratio in VIDEO_RATIOS))
+        sizes = [*frame_sizes(frames), *THIN_FRAMES]
+        return ceil(1.25 * max(tokens_of_frames(processor, size, frames, video_form, LATE_SECOND) for size in sizes))
     except Exception as error:  # of any kind: then each video is measured, and rows that fail are named
         logger.info("%s cannot be asked about videos: %s", type(processor).__name__, error)
         return inf
 
 
-def _video_tokens(processor: Any, frames: FrameSampling, video_form: str, ratio: float) -> int:
-    """Tokens of a prompt with the longest video of a proportion, late in a long file."""
-    width = round(sqrt(frames.max_pixels * ratio))
-    size = fitted_size(width, max(1, round(width / ratio)), frames.max_pixels)
-    seconds = tuple(LATE_SECOND + number / frames.fps for number in range(frames.max_frames))
+def frame_sizes(frames: FrameSampling) -> list[tuple[int, int]]:
+    """(width, height) of the largest frames of several proportions."""
+    widths = ((ratio, max(1, round(sqrt(frames.max_pixels * ratio)))) for ratio in VIDEO_RATIOS)
+    return [fitted_size(width, max(1, round(width / ratio)), frames.max_pixels) for ratio, width in widths]
+
+
+def tokens_of_frames(
+    processor: Any, size: tuple[int, int], frames: FrameSampling, video_form: str, begin: float
+) -> int:
+    """Tokens of a prompt with a video of the most frames of this (width, height), from the second `begin` on."""
+    seconds = tuple(begin + number / frames.fps for number in range(frames.max_frames))
     video = VideoShape(*size, seconds, frames.max_frames / frames.fps).grey()
     chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "."}]}]
     return tokens_with_videos(processor, chat, [], [video], video_form, True)
