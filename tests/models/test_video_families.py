@@ -15,7 +15,7 @@ from helpers.families.rows import BROKEN_VIDEOS, NATIVE_VIDEOS, NO_PREFILL, ONE_
 from helpers.families.tiny import processor_of
 from transformers import GenerationConfig
 
-from open_r1.data.prompt_tokens import tokens_with_videos
+from open_r1.data.prompt_tokens import ids_with_videos
 from open_r1.data.video.own_texts import chat_about, text_of_video
 from open_r1.models.model_parts import vision_parts
 from open_r1.rollout.generation import generate_groups
@@ -141,7 +141,7 @@ def test_videos_of_two_lengths_and_a_picture_have_the_tokens_and_features_of_eac
     texts = [text_of_video(processor, video) for video in shown[:2]]
     assert texts[1] in said.partition(texts[0])[2] and all(map(str.count, each, texts))
     chat, sizes = chat_about(shown), [shown[2].size]
-    assert tokens_with_videos(processor, chat, sizes, shown[:2], "native", True) == len(together.ids)
+    assert len(ids_with_videos(processor, chat, sizes, shown[:2], "native", True)) == len(together.ids)
     media = rules.image_ids | rules.video_ids
     assert count_in(together.ids, media) == sum(count_in(made.ids, media) for made in alone)
 

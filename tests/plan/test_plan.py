@@ -3,20 +3,32 @@
 import json
 import re
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
+from helpers import families
+from helpers.families.tiny import processor_of
 from helpers.repository import REPO, run_script
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from open_r1.data.prompt_length import frame_sizes
+from open_r1.data.video.inputs import grey_video
+from open_r1.data.video.own_texts import chat_about
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import UsageError
-from open_r1.plan import activations, memory, propose, states
-from open_r1.plan.dims import Dims, Tower, dims_of, per_image, read_dims
+from open_r1.models.loading import set_frame_limits
+from open_r1.plan import activations, cli, memory, propose, states
+from open_r1.plan.config_numbers import patches_of_token
+from open_r1.plan.dims import Dims, Tower, dims_of, read_dims
+from open_r1.plan.media import per_image, per_video
 from open_r1.plan.memory import GIB, total_bytes
 from open_r1.plan.settings import ENGINES, PlannedRun
+from open_r1.rollout.prompts import process_chat
+from open_r1.rollout.video_form import VideoRows
 
 SIZES = {"hidden": 8, "intermediate": 16, "heads": 4, "kv_heads": 2, "head_dim": 2, "gated": True}
 TOWER = Tower(layers=4, caching_layers=4, cached=8, parameters=1000, **SIZES)
@@ -47,6 +59,27 @@ def test_parameters_of_published_models_are_exact(size, parameters, vision):
     dims = published(size)
     assert (dims.parameters, dims.vision.parameters) == (parameters, vision)
     assert dims.vision.gated and dims.text.gated and dims.patch == 14
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "glm4v", "internvl", "smolvlm", "gemma4", "gemma3"])
+def test_the_tokens_of_the_longest_video_are_what_the_processor_makes(name, tmp_path, capsys):
+    """Times and marks of frames included, in the form that a run shows."""
+    folder, frames = families.save(name, tmp_path), FrameSampling(max_frames=6, max_pixels=84 * 84)
+    rows = VideoRows.of_run("auto", processor_of(name), families.config_of(name).model_type)
+    processor = deepcopy(processor_of(name))
+    set_frame_limits(processor, frames)
+    none, *made = (
+        process_chat(processor, rows.fields.shown(chat_about(some)), rows.fields, {})
+        for some in ([], *([grey_video(6, *size, span=3.0)] for size in frame_sizes(frames)))
+    )
+    longest = max(made, key=lambda each: len(each.ids))
+    media = sum(i in rows.fields.image_ids | rows.fields.video_ids for i in longest.ids.tolist())
+    patches, tokens = per_video(families.config_of(name), 6, 84 * 84, name=str(folder))
+    assert tokens == len(longest.ids) - len(none.ids)
+    assert patches == media * patches_of_token(families.config_of(name)) > 0
+    flags = f"--model {folder} --videos_per_row 2 --images_per_row 0 --video_max_frames 6 --video_max_pixels {84 * 84}"
+    cli.main([*flags.split(), "--prompt_text_tokens", "10"])
+    assert f"prompt {2 * tokens + 10:,} tokens, {2 * patches:,} patches" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

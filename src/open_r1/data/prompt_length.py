@@ -27,15 +27,16 @@ from open_r1.data.prompt_tokens import (
     DEFAULT_SAMPLING,
     area_limits,
     counts_by_size,
+    ids_with_videos,
     image_sizes,
     positions_saved,
     prompt_text,
     prompt_tokens,
-    tokens_with_videos,
 )
 from open_r1.data.record import Record
 from open_r1.data.row_formats import IMAGE_TAG, VIDEO_TAG
 from open_r1.data.video.decoding.pictures import fitted_size
+from open_r1.data.video.own_texts import chat_about
 from open_r1.data.video.types import FrameSampling, VideoShape
 from open_r1.errors import DataError, Problem
 
@@ -143,7 +144,7 @@ def most_video_tokens(processor: Any, frames: FrameSampling, video_form: str) ->
     the largest area, plus a quarter; infinite where it cannot be tried."""
     try:
         sizes = [*frame_sizes(frames), *THIN_FRAMES]
-        return ceil(1.25 * max(tokens_of_frames(processor, size, frames, video_form, LATE_SECOND) for size in sizes))
+        return ceil(1.25 * max(len(frame_ids(processor, size, frames, video_form, LATE_SECOND)) for size in sizes))
     except Exception as error:  # of any kind: then each video is measured, and rows that fail are named
         logger.info("%s cannot be asked about videos: %s", type(processor).__name__, error)
         return inf
@@ -155,14 +156,13 @@ def frame_sizes(frames: FrameSampling) -> list[tuple[int, int]]:
     return [fitted_size(width, max(1, round(width / ratio)), frames.max_pixels) for ratio, width in widths]
 
 
-def tokens_of_frames(
-    processor: Any, size: tuple[int, int], frames: FrameSampling, video_form: str, begin: float
-) -> int:
-    """Tokens of a prompt with a video of the most frames of this (width, height), from the second `begin` on."""
+def frame_ids(
+    processor: Any, size: tuple[int, int], frames: FrameSampling, video_form: str, begin: float = 0.0
+) -> list[int]:
+    """Token ids of a prompt with a video of the most frames of this (width, height), from the second `begin` on."""
     seconds = tuple(begin + number / frames.fps for number in range(frames.max_frames))
     video = VideoShape(*size, seconds, frames.max_frames / frames.fps).grey()
-    chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "."}]}]
-    return tokens_with_videos(processor, chat, [], [video], video_form, True)
+    return ids_with_videos(processor, chat_about([video]), [], [video], video_form, True)
 
 
 def long_prompts(

@@ -18,7 +18,7 @@ from open_r1.data.images import original_size
 from open_r1.data.record import Record
 from open_r1.data.video.files import video_shapes
 from open_r1.data.video.inputs import as_frames
-from open_r1.data.video.own_texts import made_of, made_with_own_texts, needs_own_texts, with_other_videos
+from open_r1.data.video.own_texts import chat_about, made_of, made_with_own_texts, needs_own_texts, with_other_videos
 from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import data_error
 
@@ -72,7 +72,7 @@ def prompt_tokens(
         videos = [shape.grey() for shape in video_shapes(record, frames)]
         with readable_rows(record, "a conversation that the processor takes"):
             chat = conversation(record, instruction, answer)
-            return tokens_with_videos(processor, chat, image_sizes(record), videos, video_form, answer is None)
+            return len(ids_with_videos(processor, chat, image_sizes(record), videos, video_form, answer is None))
     text, sizes = prompt_text(record, processor, instruction, answer), image_sizes(record)
     if counts_by_size(processor):
         return tokens_by_size(processor, text, sizes)
@@ -95,36 +95,31 @@ def made_tokens(processor: Any, chat: list[dict[str, Any]], sizes: Sequence[tupl
     return len(made_fields(processor, chat, sizes, prompts)["input_ids"][0])
 
 
-def tokens_with_videos(
+def ids_with_videos(
     processor: Any,
     chat: list[dict[str, Any]],
     sizes: Sequence[tuple[int, int]],
     videos: Sequence[VideoFrames],
     video_form: str,
     prompts: bool,
-) -> int:
-    """Tokens that the processor makes of a conversation with these videos, and grey pictures of these (width, height);
-    `prompts`: for the next turn."""
+) -> list[int]:
+    """Token ids that the processor makes of a conversation with these videos, and grey pictures of these (width,
+    height); `prompts`: for the next turn."""
     shown = with_videos(with_images(chat, [Image.new("RGB", size, (99, 99, 99)) for size in sizes]), videos)
     if video_form == "frames":
-        return len(made_of(processor, as_frames(shown), prompts)["input_ids"][0])
+        return made_of(processor, as_frames(shown), prompts)["input_ids"][0].tolist()
     if len({len(video.seconds) for video in videos}) < 2 or not needs_own_texts(processor):
-        return len(made_of(processor, shown, prompts)["input_ids"][0])
+        return made_of(processor, shown, prompts)["input_ids"][0].tolist()
     make = lambda other, same: made_of(other, with_other_videos(shown, same), prompts)  # noqa: E731
-    return len(made_with_own_texts(processor, videos, make)["input_ids"][0])
+    return made_with_own_texts(processor, videos, make)["input_ids"][0].tolist()
 
 
 def video_tokens(processor: Any, video: VideoFrames, video_form: str = "native") -> int:
     """Tokens that a video of this shape adds to a prompt."""
-    text = {"type": "text", "text": "."}
-    count = lambda videos: tokens_with_videos(  # noqa: E731
-        processor,
-        [{"role": "user", "content": [*({"type": "video"} for _ in videos), text]}],
-        [],
-        videos,
-        video_form,
-        True,
-    )
+
+    def count(videos: Sequence[VideoFrames]) -> int:
+        return len(ids_with_videos(processor, chat_about(videos), [], videos, video_form, True))
+
     return count([video]) - count([])
 
 

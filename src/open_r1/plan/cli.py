@@ -19,8 +19,9 @@ from rich.console import Console
 from open_r1.config.video_flags import BY_DEFAULT
 from open_r1.errors import UsageError
 from open_r1.plan.config_numbers import vision_config_of
-from open_r1.plan.dims import TILES, Dims, per_image, per_video, read_dims
+from open_r1.plan.dims import Dims, read_dims
 from open_r1.plan.gpus import gpu_of
+from open_r1.plan.media import TILES, per_image, per_video
 from open_r1.plan.memory import GIB, total_bytes
 from open_r1.plan.optimizers import state_bytes_of
 from open_r1.plan.propose import SLOWER, Planned, gpus_needed, propose, training_flags

@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
-from math import ceil
 from typing import Any
 
-from PIL import Image
-from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from open_r1.errors import UsageError
-from open_r1.models.configuration import empty_model, one_line, read_config
+from open_r1.models.configuration import empty_model, read_config
 from open_r1.models.lora import linear_layers
 from open_r1.models.model_parts import vision_parts
 from open_r1.models.quantization import weight_count
@@ -21,20 +18,12 @@ from open_r1.plan.config_numbers import (
     caching_layers,
     feed_forward,
     key_and_value_size,
-    patches_of_token,
     setting_of,
     side_of,
     tower_configs,
     vision_config_of,
 )
 
-TIME_TOKENS = 10  # of a frame's time as text, "<12.5 seconds>", and of its marks
-TILES = 12  # most tiles an image of a model that cuts images into tiles, plus one of the whole image
-LARGE_SHAPES = (
-    (2048, 2048),
-    (4096, 1024),
-    (1024, 4096),
-)  # (width, height) in pixels of pictures whose tokens are counted
 ADAPTER = ".lora_"  # in names of an adapter's layers
 GATES = ("gate_proj", "gate_up_proj", ".w3.", "input_linear")  # in names of weights of a gated feed-forward part
 
@@ -154,58 +143,3 @@ def read_dims(name: str) -> tuple[Dims, Any]:
     """(sizes, configuration) of a model folder or hub name; no weights are read."""
     config = read_config(name, remedy="the planner runs none")
     return dims_of(empty_model(config, name)), config
-
-
-def per_image(
-    config: PreTrainedConfig, max_pixels: int, tokens: int | None = None, tiles: int = TILES, name: str | None = None
-) -> tuple[int, int]:
-    """(patches, tokens) of the largest image: of `tokens` where given; of `max_pixels` where images are resized by
-    area, of `tiles` tiles and the whole image where they are cut, of the family's one size, else what the processor
-    of the model `name` counts. Raises UsageError where that is unknown.
-    """
-    vision, per_token = vision_config_of(config), patches_of_token(config)
-    if tokens is None and hasattr(vision, "spatial_merge_size"):
-        tokens = max_pixels // side_of(vision.patch_size) ** 2 // per_token
-    elif tokens is None and (config.model_type == "internvl" or hasattr(config, "mm_tokens_per_image")):
-        pieces = tiles + 1 if config.model_type == "internvl" and tiles > 1 else 1
-        tokens = pieces * (side_of(vision.image_size) // side_of(vision.patch_size)) ** 2 // per_token
-    elif tokens is None:
-        tokens = counted_tokens(config, name)
-    return tokens * per_token, tokens
-
-
-def per_video(
-    config: PreTrainedConfig, frames: int, max_pixels: int, tokens: int | None = None, name: str | None = None
-) -> tuple[int, int]:
-    """(patches, tokens) of the longest video: of `frames` frames of `max_pixels`, which make tokens in pairs where the
-    vision tower takes pairs, each with the tokens of its time. Raises UsageError as `per_image`."""
-    pairs = ceil(frames / getattr(vision_config_of(config), "temporal_patch_size", 1))
-    patches, seen = per_image(config, max_pixels, tokens, 1, name)
-    return pairs * patches, pairs * (seen + TIME_TOKENS)
-
-
-def counted_tokens(config: PreTrainedConfig, name: str | None) -> int:
-    """The most tokens that the processor of the model `name` makes of an image. Raises UsageError without one."""
-    why = f"{config.model_type} resizes in its own way"
-    if name is not None:
-        try:
-            return largest_image(AutoProcessor.from_pretrained(name, trust_remote_code=False))
-        except (OSError, ValueError, ImportError) as error:
-            why += f", and its processor cannot be read ({one_line(error)})"
-    raise UsageError(
-        f"--image_tokens: got nothing, expected the tokens of an image, as {why}; python -m open_r1.check --model "
-        "counts prompts"
-    )
-
-
-def largest_image(processor: ProcessorMixin) -> int:
-    """The most tokens that a processor makes of large pictures of three shapes."""
-
-    def length(pictures: list[Image.Image]) -> int:
-        parts = [*({"type": "image", "image": each} for each in pictures), {"type": "text", "text": "."}]
-        fields = processor.apply_chat_template(
-            [{"role": "user", "content": parts}], tokenize=True, return_dict=True, return_tensors="pt"
-        )
-        return fields["input_ids"].shape[1]
-
-    return max(length([Image.new("RGB", size)]) for size in LARGE_SHAPES) - length([])
