@@ -27,10 +27,6 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
             "--tools: got zoom with --rollout_ahead, which begins completions of one turn",
         ),
         (
-            "--tools zoom --use_vllm true --vllm_tensor_parallel_size 2",
-            "--tools: got zoom with --vllm_tensor_parallel_size, whose ranks ask one engine together",
-        ),
-        (
             "--tools zoom --use_vllm true --vllm_structured_outputs_regex a+",
             "--tools: got zoom with --vllm_structured_outputs_regex, which shapes one turn",
         ),

@@ -1,5 +1,6 @@
 """Completions with tool turns are those of `generate` on the whole text, for ragged turns, pictures and budgets."""
 
+from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ from open_r1.data.record import Record
 from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompts import Example, prompt_from_fields
-from open_r1.rollout.turns import TurnSampler, prefilled
+from open_r1.rollout.trajectory import Segment
+from open_r1.rollout.turns import OpenTurns, Sample, TurnSampler, prefilled
 from open_r1.rollout.vision_features import with_features
 from open_r1.tools.between import text_between
 
@@ -138,6 +140,35 @@ def test_turns_from_the_kept_cache_are_those_that_read_all_anew(model, greedy):
     (anew, long), (kept, short) = (tokens_of(model, config, way) for way in (prefilled, KeptTurns))
     assert kept == anew
     assert len(short) == len(long) and (sum(short) < sum(long)) == (model.config.name_or_path not in READS_ANEW)
+
+
+def one_by_one(sample: Any) -> Sample:
+    """A `Sample` that samples row after row, and one that goes on before those that have not begun."""
+
+    def sample_turns(turns: OpenTurns) -> None:
+        left = list(range(len(turns.rows)))
+        while left or turns.awaited:
+            if left:
+                place = left.pop(0)
+                row, number, budget = turns.rows[place], turns.numbers[place], turns.budget(place)
+                (ids,) = sample([row.continued], [number], budget)
+                turns.end(place, Segment(ids, sampled=True))
+            else:
+                wait(turns.awaited, return_when=FIRST_COMPLETED)
+            left = [*turns.going_on(), *left]
+
+    return sample_turns
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
+def test_rows_that_go_on_at_once_say_what_they_say_in_rounds(model):
+    config, rows, rollouts = sampling(), examples_of(model), []
+    for way in (prefilled, one_by_one):
+        rollouts.append(sampler(model, config, Scripted(), way).rollouts(rows, [row.prompt for row in rows]))
+    rounds, at_once = rollouts
+    assert [one.trajectory.ids for one in at_once] == [one.trajectory.ids for one in rounds]
+    assert [one.turns for one in at_once] == [one.turns for one in rounds]
+    assert [one.limit for one in at_once] == [one.limit for one in rounds]
 
 
 @pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)

@@ -29,7 +29,14 @@ from open_r1.rollout.vllm import wire
 from open_r1.rollout.vllm.adapter import PolicyAdapter, refuse_adapter_sync
 from open_r1.rollout.vllm.policy_weights import policy_weights, weight_shapes
 from open_r1.rollout.vllm.server_client import ServerEngine
-from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, Sampling, check_prompt
+from open_r1.rollout.vllm.types import (
+    EngineError,
+    EngineLost,
+    Request,
+    SampledCompletion,
+    Sampling,
+    check_prompt,
+)
 from open_r1.rollout.vllm.weight_channel import broadcast, join_channel, open_store
 from open_r1.rollout.vllm.wire import IDS_PATH, check_version, data_url, server_messages
 from open_r1.trainer.lifecycle.preemption import RunStopped, StopSignals
@@ -156,8 +163,7 @@ class Fake:
 
     def __init__(self, describes: dict[str, Any]):
         self.describes, self.answers, self.requests = describes, {}, []
-        self.free = threading.Event()  # until it is set, conversations are not answered
-        self.free.set()
+        self.free, self.held = threading.Event(), set()  # until it is set, requests of these seeds are not answered
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -176,8 +182,8 @@ class Fake:
 
     def answer(self, handler: Any) -> None:
         body = getattr(handler, "body", None)
-        if handler.path == "/v1/chat/completions":
-            self.free.wait()
+        if handler.path == "/v1/chat/completions" and body["seed"] in self.held:
+            self.free.wait(20)
         self.requests.append((handler.path, body))
         status, reply = self.answers.get(handler.path) or (200, self.right(handler.path, body))
         data = json.dumps(reply).encode()
@@ -316,7 +322,7 @@ def test_nobody_there_ends_after_the_timeout(fake, model, tiny, monkeypatch):
 def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkeypatch):
     client, signals, looks = connect(fake, model, tiny, monkeypatch, patience=600), StopSignals(), []
     monkeypatch.setattr(server_module, "CHECK_SECONDS", 0.01)
-    fake.free.clear()
+    fake.held = {7}
 
     def told() -> None:
         looks.append(1)
@@ -329,6 +335,36 @@ def test_who_is_told_to_stop_does_not_wait_for_answers(fake, model, tiny, monkey
     waiting = [thread for thread in set(threading.enumerate()) - before if thread.name.endswith("(worker)")]
     assert len(looks) == 3 and waiting and all(thread.daemon for thread in waiting)  # they end with the process
     fake.free.set()
+
+
+class FollowedUp:
+    """A source of two requests; what follows the first comes up when a tool has answered it."""
+
+    def __init__(self, free: threading.Event):
+        self.free, self.tools, self.awaited, self.heard = free, ThreadPoolExecutor(1), [], []
+        self.came_up = [request([1, 2], [1, 2], n=1), replace(request([1, 2], [1, 2], n=1), seed=8)]
+
+    def take(self) -> list[Request]:
+        done = [answer for answer in self.awaited if answer.done()]
+        taken, self.came_up = [*self.came_up, *(answer.result() for answer in done)], []
+        self.awaited = [answer for answer in self.awaited if answer not in done]
+        return taken
+
+    def completed(self, number: int, completions: list[SampledCompletion]) -> None:
+        self.heard.append(number)
+        if number == 0:
+            self.awaited.append(self.tools.submit(lambda: replace(request([1, 2], [1, 2], n=1), seed=9)))
+        if number == 2:
+            self.free.set()
+
+
+def test_a_row_goes_on_while_the_server_answers_others(fake, model, tiny, monkeypatch):
+    """The second request is answered only when what follows the first has been."""
+    client = connect(fake, model, tiny, monkeypatch)
+    fake.held = {8}
+    source = FollowedUp(fake.free)
+    client.answer(source, SAMPLING, look)
+    assert source.heard == [0, 2, 1] and fake.free.is_set()
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, EngineLost), (400, EngineError)])

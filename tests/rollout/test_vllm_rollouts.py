@@ -2,7 +2,8 @@
 
 import copy
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,10 @@ from helpers.scripted_tools import Scripted
 from helpers.trainers import make_trainer, rows
 from transformers import GenerationConfig
 
+from open_r1.errors import RunEnded
 from open_r1.rollout.generation import generate_groups
+from open_r1.tools.call_forms import ToolCall
+from open_r1.tools.toolbox import ToolAnswer
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.lifecycle.preemption import RunStopped
 from open_r1.trainer.noisy_rollouts import seen_rows
@@ -196,6 +200,41 @@ def test_turns_are_drawn_from_the_policy(trainer, with_tools):
     pictured = {one is not None and bool(one.images) for one in batch["turns"]}
     assert pictured == {True, False}
     assert trainer._metrics["train"]["sampling/sampling_logp_difference/max"][-1] < 1e-4
+
+
+class Slow(Scripted):
+    """Tools of which some take longer than others."""
+
+    def answer(self, calls: Sequence[ToolCall], *more: object) -> tuple[ToolAnswer, ...]:
+        time.sleep(calls[0].arguments["number"] % 3 / 10)
+        return super().answer(calls, *more)
+
+
+def test_a_row_goes_on_while_others_are_sampled_and_says_what_it_says_without(trainer, with_tools, monkeypatch):
+    engine, busy = trainer.engine.engine.llm, []
+    enqueue, rows_of_batch = engine.enqueue, examples(trainer, 0, 1, 2)
+    monkeypatch.setattr(
+        engine, "enqueue", lambda *a, **k: busy.append(engine.llm_engine.has_unfinished_requests()) or enqueue(*a, **k)
+    )
+    prompts, said = trainer.prompts_on_device(rows_of_batch), []
+    for toolbox in (Scripted(), Slow()):
+        monkeypatch.setattr(trainer, "toolbox", toolbox)
+        busy.clear()
+        rollouts = vllm_rollout_with_tools(trainer, rows_of_batch, prompts)
+        said.append([[segment.ids for segment in one.trajectory.segments] for one in rollouts])
+        assert any(busy)
+    assert said[0] == said[1] and len({str(one) for one in said[0]}) > len(said[0]) / 2
+
+
+def test_a_tools_fault_ends_a_rollout_and_leaves_the_engine_nothing_to_do(trainer, with_tools, monkeypatch):
+    def fail(self: Scripted, *_: object) -> None:
+        raise RunEnded("a.jsonl:3: tool look: look failed")
+
+    monkeypatch.setattr(Scripted, "answer", fail)
+    rows_of_batch, engine = examples(trainer, 0, 1, 2), trainer.engine.engine.llm.llm_engine
+    with pytest.raises(RunEnded, match="look failed"):
+        vllm_rollout_with_tools(trainer, rows_of_batch, trainer.prompts_on_device(rows_of_batch))
+    assert not engine.has_unfinished_requests()
 
 
 def test_an_engine_that_sleeps_is_awake_until_the_last_turn(trainer, with_tools, monkeypatch):

@@ -16,14 +16,29 @@ pytestmark = pytest.mark.vllm
 ZOOM = "--task_type zoom_digits --tools zoom --max_completion_length 100 --vllm_max_model_length 512"
 
 
+def with_even_heads(model: str, out: Path) -> str:
+    """A tiny VLM with attention heads that two ranks can share: its weights with 4 heads in the eye instead of 3."""
+    config = AutoConfig.from_pretrained(model)
+    config.vision_config.num_heads = 4
+    AutoModelForImageTextToText.from_pretrained(model, config=config).save_pretrained(out)
+    AutoProcessor.from_pretrained(model).save_pretrained(out)
+    return str(out)
+
+
 @pytest.fixture(scope="module")
 def even(tiny, tmp_path_factory) -> str:
-    """The tiny VLM with attention heads that two ranks can share: its weights with 4 heads in the eye instead of 3."""
-    config, out = AutoConfig.from_pretrained(tiny), tmp_path_factory.mktemp("even")
-    config.vision_config.num_heads = 4
-    AutoModelForImageTextToText.from_pretrained(tiny, config=config).save_pretrained(out)
-    AutoProcessor.from_pretrained(tiny).save_pretrained(out)
-    return str(out)
+    return with_even_heads(tiny, tmp_path_factory.mktemp("even"))
+
+
+@pytest.fixture(scope="module")
+def zooming(repo) -> str:
+    """The tiny VLM that knows the tool `zoom`."""
+    return str(repo / "assets" / "tiny-vlm-zoom")
+
+
+@pytest.fixture(scope="module")
+def zooming_even(zooming, tmp_path_factory) -> str:
+    return with_even_heads(zooming, tmp_path_factory.mktemp("zooming"))
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +70,15 @@ def test_each_step_is_sampled_from_the_policy_of_that_step(request, mixed, tmp_p
     sampled_from_the_policy(request.getfixturevalue(model), mixed, tmp_path / "run", flags, ranks)
 
 
-def test_turns_of_each_step_are_sampled_from_the_policy_of_that_step(repo, scenes, tmp_path):
-    """Each rank's rows, by an adapter alone. That none of the first 32 completions calls has a chance of 1e-8."""
-    out = tmp_path / "run"
-    flags = f"{LORA} --vllm_lora_sync adapter {ZOOM} --per_device_train_batch_size 16"
-    sampled_from_the_policy(str(repo / "assets" / "tiny-vlm-zoom"), scenes, out, flags, ranks=2)
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [("zooming", f"{LORA} --vllm_lora_sync adapter"), ("zooming_even", f"{ZERO3} --vllm_tensor_parallel_size 2")],
+    ids=["each rank's own engine", "tensor parallel"],
+)
+def test_turns_of_each_step_are_sampled_from_the_policy_of_that_step(request, scenes, tmp_path, model, flags):
+    """That none of the first 32 completions calls has a chance of 1e-8."""
+    out, flags = tmp_path / "run", f"{flags} {ZOOM} --per_device_train_batch_size 16"
+    sampled_from_the_policy(request.getfixturevalue(model), scenes, out, flags, ranks=2)
     assert logged(out, "tools/calls")[0] > 0
 
 

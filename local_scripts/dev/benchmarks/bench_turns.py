@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 taskset -c 0 python local_scripts/dev/benchmarks/bench_turns.py [--turns 3 --json turns.json]
     OMP_NUM_THREADS=1 python local_scripts/dev/benchmarks/bench_turns.py --seconds 0.1     # a slow tool
+    OMP_NUM_THREADS=1 python local_scripts/dev/benchmarks/bench_turns.py --seconds 0.1 --vllm --uneven
 
 A batch of --prompts x --group completions is sampled by the rollouts of training (`rollout_with_tools`) with the real
 `zoom`; a stand-in reads a call of it from each turn, whatever the model wrote, so that every row goes through all.
@@ -10,14 +11,16 @@ and answers, and the highest resident bytes above those before (`bench_parts.PEA
 --repeats times, both from the same seed; medians. The tokens of both ways are compared: they are the same.
 
 With --seconds the tool sleeps that long before it zooms, and the ways are tools that begin when a round of turns has
-ended, and tools that begin as each row ends; seconds are those of the clock.
+ended, and tools that begin as each row ends; seconds are those of the clock. With --uneven it sleeps between nothing
+and twice as long, by the box. With --vllm a colocated vLLM samples, where a row of the second way goes on as soon as
+its tool has answered.
 """
 
 import argparse
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -35,12 +38,14 @@ from open_r1.models.loading import load_processor
 from open_r1.rollout import generation
 from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import TurnRollout, prefilled
+from open_r1.rollout.turns import OpenTurns, TurnRollout, prefilled
+from open_r1.rollout.vllm.turn_requests import TurnRequests
+from open_r1.rollout.vllm.types import Request, SampledCompletion
 from open_r1.tasks.export import write_split
 from open_r1.tasks.find import find_task
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.toolbox import Toolbox
-from open_r1.trainer import transformers_rollout
+from open_r1.trainer import transformers_rollout, vllm_turns
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
 from open_r1.trainer.run import make_grpo_trainer, start_rewards
 from open_r1.trainer.tool_turns import toolbox_of
@@ -51,20 +56,50 @@ from PIL import Image
 
 def zoom(images: list, bbox_2d: list[int]) -> Image.Image:
     """Zooms."""
-    time.sleep({seconds})
+    time.sleep({seconds} * ((bbox_2d[0] + bbox_2d[1]) / 42 if {uneven} else 1))
     return images[0].crop(bbox_2d).resize((112, 56))
 '''
 
 
-class InRounds(KeptTurns):
-    """Turns of which nothing is told before all have ended."""
+class EndedTogether(OpenTurns):
+    """Turns of which none ends before all have."""
 
-    def __call__(self, rows: Any, numbers: Any, budgets: Any, tell: Any) -> list[Segment]:
-        return super().__call__(rows, numbers, budgets, lambda place, ids: True)
+    def end(self, place: int, segment: Segment) -> bool:
+        return True
+
+    def end_others(self, ids: Sequence[Sequence[int]]) -> None:
+        for place, each in enumerate(ids):
+            super().end(place, Segment(each, sampled=True))
+
+
+class InRounds(KeptTurns):
+    """Turns whose tools begin when all have ended."""
+
+    def __call__(self, turns: OpenTurns) -> None:
+        super().__call__(EndedTogether(turns.sampler, turns.ask, turns.numbers, turns.rows))
+
+
+class RequestsInRounds(TurnRequests):
+    """Requests of turns whose tools begin when all have ended, and of which none begins before all have answered."""
+
+    awaited = ()
+
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self.done: dict[int, list[SampledCompletion]] = {}
+
+    def take(self) -> list[Request]:
+        return super().take() if self.places is None else []
+
+    def completed(self, number: int, completions: list[SampledCompletion]) -> None:
+        self.done[number] = completions
+        for each in sorted(self.done) if len(self.done) == len(self.places) else ():
+            super().completed(each, self.done[each])
 
 
 WAYS = {"anew": prefilled, "kept": KeptTurns}
 SLOW_WAYS = {"rounds": InRounds, "at_once": KeptTurns}
+VLLM_WAYS = {"rounds": RequestsInRounds, "at_once": TurnRequests}
 CORNERS = ((0, 0), (56, 0), (0, 28), (56, 28))
 
 
@@ -83,11 +118,12 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> VLMGRPOTrainer:
     flags = f"--model_name_or_path {args.model} --task_type zoom_digits --data_file_paths {folder / 'train.jsonl'}"
     flags += f" --image_folders {folder} --output_dir {folder / 'out'} --num_generations {args.group}"
     flags += f" --per_device_train_batch_size {args.group * args.prompts} --max_completion_length {args.tokens}"
-    (folder / "slow.py").write_text(SLOW.replace("{seconds}", str(args.seconds)))
+    (folder / "slow.py").write_text(SLOW.format(seconds=args.seconds, uneven=args.uneven))
     tool, answers = f"{folder / 'slow.py'}:zoom" if args.seconds else "zoom", args.turns - 1
     flags += f" --tools {tool} --tool_workers {args.workers} --max_tool_turns {answers} --max_tool_images {answers}"
     flags += " --beta 0 --bf16 false --use_cpu true --disable_tqdm true --save_strategy no --report_to none"
     flags += " --gradient_checkpointing false"
+    flags += " --use_vllm true --vllm_max_model_length 1024" if args.vllm else ""
     task, training, model_args = parse(JsonlArguments, flags.split())
     records, processor = load_records(task.data_file_paths, task.image_folders), load_processor(model_args, task)
     toolbox = Looking(**vars(toolbox_of(training, processor)))
@@ -122,10 +158,16 @@ def rollout(trainer: VLMGRPOTrainer, way: Any) -> tuple[list[TurnRollout], dict[
     torch.manual_seed(0)
     passes: list[float] = []
     start, began, clock = bench.start_of_peak("cpu"), time.process_time(), time.perf_counter()
-    with patch.object(transformers_rollout, "KeptTurns", way), reading(passes):
-        rollouts = transformers_rollout.rollout_with_tools(trainer, trainer.batch.examples, trainer.batch.prompts)
-    figures = {"cpu_seconds": time.process_time() - began, "later_reading_seconds": sum(passes[1:])}
-    figures |= {"seconds": time.perf_counter() - clock, "first_reading_seconds": passes[0]}
+    sampled = vllm_turns.vllm_rollout_with_tools if trainer.use_vllm else transformers_rollout.rollout_with_tools
+    with (
+        patch.object(transformers_rollout, "KeptTurns", way),
+        patch.object(vllm_turns, "TurnRequests", way),
+        reading(passes),
+    ):
+        rollouts = sampled(trainer, trainer.batch.examples, trainer.batch.prompts)
+    figures = {"cpu_seconds": time.process_time() - began, "seconds": time.perf_counter() - clock}
+    if not trainer.use_vllm:
+        figures |= {"first_reading_seconds": passes[0], "later_reading_seconds": sum(passes[1:])}
     return rollouts, figures | {"peak_bytes": bench.end_of_peak("cpu") - start}
 
 
@@ -136,9 +178,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seconds", type=float, default=0.0, help="of a tool that sleeps")
     parser.add_argument("--workers", type=int, default=2, help="--tool_workers")
+    parser.add_argument("--uneven", action="store_true", help="sleeps of different lengths")
+    parser.add_argument("--vllm", action="store_true", help="rollouts by a colocated vLLM; with --seconds")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    ways = SLOW_WAYS if args.seconds else WAYS
+    ways = VLLM_WAYS if args.vllm else SLOW_WAYS if args.seconds else WAYS
     with TemporaryDirectory() as folder:
         trainer, figures, ids = make_trainer(args, Path(folder)), {way: [] for way in ways}, {}
         for _ in range(1 + args.repeats):

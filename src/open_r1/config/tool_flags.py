@@ -43,9 +43,6 @@ def refuse_no_pictures_of_tools(records: Iterable[Record], training: GRPOArgumen
 def reasons_against(training: GRPOArguments) -> dict[str, str]:
     """The flags of a run that do not go with tools -> why."""
     reasons = {
-        "--vllm_tensor_parallel_size": training.use_vllm
-        and training.vllm_tensor_parallel_size > 1
-        and "whose ranks ask one engine together, and have different numbers of turns",
         "--rollout_ahead": training.rollout_ahead and "which begins completions of one turn",
         "--vllm_structured_outputs_regex": training.vllm_structured_outputs_regex and "which shapes one turn",
         "--generation_kwargs min_tokens": "min_tokens" in given_kwargs(training.generation_kwargs)

@@ -25,10 +25,9 @@ from open_r1.models.weights import refuse_wrong_weights
 from open_r1.rollout.prompt_loader import PromptLoader
 from open_r1.rollout.prompts import Example
 from open_r1.rollout.row_in_progress import Row
-from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import TurnEnded, TurnSampler
-from open_r1.rollout.vllm.turn_requests import next_request, sampled_segments
-from open_r1.rollout.vllm.types import Request, SampledCompletion, Sampling, check_prompt
+from open_r1.rollout.turns import TurnSampler
+from open_r1.rollout.vllm.turn_requests import TurnRequests
+from open_r1.rollout.vllm.types import GivenRequests, Request, RequestSource, SampledCompletion, Sampling
 
 OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables
 
@@ -78,26 +77,24 @@ class VLLMEngine:
         return [[Sampled(one.ids) for one in each] for each in self._generate(requests)]
 
     def _generate(self, requests: Sequence[Request]) -> list[list[SampledCompletion]]:
-        from open_r1.rollout.vllm.offline import sampled_completion, sampling_params, vllm_prompt
+        given = GivenRequests(requests)
+        self._answer(given)
+        return given.completions
 
-        params = [sampling_params(self.sampling, request) for request in requests]
-        outputs = self.llm.generate([vllm_prompt(request) for request in requests], params, use_tqdm=False)
-        for request, output in zip(requests, outputs, strict=True):
-            check_prompt(request, output.prompt_token_ids)
-        return [[sampled_completion(c) for c in sorted(out.outputs, key=lambda c: c.index)] for out in outputs]
+    def _answer(self, source: RequestSource) -> None:
+        from open_r1.rollout.vllm.engine_loop import EngineLoop
+
+        EngineLoop(self.llm, self.sampling).answer(source, lambda: None)
 
     def _with_tools(self, examples: Sequence[Example], seeds: Sequence[int], count: int) -> list[list[Sampled]]:
         """`count` completions with tools of each example."""
         each = [(example, seed + i) for example, seed in zip(examples, seeds, strict=True) for i in range(count)]
 
-        def sample(
-            rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
-        ) -> list[Segment]:
-            asked = zip(rows, numbers, budgets, strict=True)
-            return sampled_segments(self._generate([self._request(row, each[n][1], most) for row, n, most in asked]))
+        def request(row: Row, number: int) -> Request:
+            return self.loader.request(row.example, 1, each[number][1])
 
         sampler = TurnSampler(
-            sample=sample,
+            sample=lambda turns: self._answer(TurnRequests(turns, request, self.processor.tokenizer)),
             toolbox=self.toolbox,
             processor=self.processor,
             fields=self.loader.fields,
@@ -109,10 +106,6 @@ class VLLMEngine:
         examples = [example for example, _ in each]
         sampled = sampled_rollouts(sampler.rollouts(examples, [example.prompt for example in examples]))
         return [sampled[start : start + count] for start in range(0, len(sampled), count)]
-
-    def _request(self, row: Row, seed: int, most: int) -> Request:
-        """The request for the next turn of a row, of at most `most` tokens."""
-        return next_request(self.loader.request(row.example, 1, seed), row, most, self.processor.tokenizer)
 
 
 def refuse_settings(settings: EvaluationSettings) -> None:

@@ -6,9 +6,8 @@ from typing import Protocol
 from open_r1.rollout.generation import Keep, RowEnded
 from open_r1.rollout.kept_rows import Continuation, KeptRow
 from open_r1.rollout.prompts import Prompt
-from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import TurnEnded
+from open_r1.rollout.turns import OpenTurns
 
 
 class SampleTurn(Protocol):
@@ -34,16 +33,14 @@ class KeptTurns:
         self.sample = sample
         self.kept: dict[int, KeptRow] = {}  # number of a row that waits for a tool -> its cache
 
-    def __call__(
-        self, rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
-    ) -> list[Segment]:
-        kept, self.kept = {number: self.kept[number] for number in numbers if number in self.kept}, {}
-        going_on = [row.behind(kept[number]) for row, number in zip(rows, numbers, strict=True) if number in kept]
-        prompts = [each.whole for each in going_on] or [row.continued for row in rows]
+    def __call__(self, turns: OpenTurns) -> None:
+        kept, self.kept = {number: self.kept[number] for number in turns.numbers if number in self.kept}, {}
+        pairs = zip(turns.rows, turns.numbers, strict=True)
+        going_on = [row.behind(kept[number]) for row, number in pairs if number in kept]
+        prompts = [each.whole for each in going_on] or [row.continued for row in turns.rows]
 
         def ended(place: int, ids: list[int], keep: Keep | None) -> None:
-            if tell(place, ids) and keep is not None:
-                self.kept[numbers[place]] = keep()
+            if turns.end(place, Segment(ids, sampled=True)) and keep is not None:
+                self.kept[turns.numbers[place]] = keep()
 
-        ids = self.sample(prompts, numbers, max(budgets), ended, going_on)
-        return [Segment(each, sampled=True) for each in ids]
+        turns.end_others(self.sample(prompts, turns.numbers, max(turns.budgets), ended, going_on))

@@ -6,10 +6,10 @@ tokens of a completion; an answer for which tokens, turns or pictures do not suf
 completion ends with the call.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from transformers import ProcessorMixin
@@ -22,7 +22,7 @@ from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.row_in_progress import Row
 from open_r1.rollout.tool_turns import processed_answer, tool_turns_of
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
-from open_r1.tools.answering import Ask, answering
+from open_r1.tools.answering import Answers, Ask, answering
 from open_r1.tools.between import text_between
 from open_r1.tools.environment_state import Earned
 from open_r1.tools.episodes import conclude, opened
@@ -46,28 +46,23 @@ class TurnRollout:
     earned: Earned | None = None
 
 
-TurnEnded = Callable[[int, Sequence[int]], bool]  # which row came to its end token with these; whether it goes on
-
-
 class Sample(Protocol):
-    """Samples the next turn of rows, whose `numbers` are their places in the batch: a segment of tokens up to and with
-    the end token for each. `budgets` are the most tokens of each; what is over is cut off. `tell` may be called of a
-    row as soon as it has ended, while others are sampled. For no rows it steps with ranks that sample together."""
+    """Samples the next turn of each of these rows, up to and with its end token, and ends it; what is over the row's
+    budget is cut off. A turn may be ended while others are sampled, and a row that then goes on (`going_on`) may be
+    sampled again at once. Without rows it steps with ranks that sample together."""
 
-    def __call__(
-        self, rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded
-    ) -> Sequence[Segment]: ...
+    def __call__(self, turns: "OpenTurns") -> None: ...
 
 
 def prefilled(sample: Callable[[Sequence[Prompt], Sequence[int], int], list[list[int]]]) -> Sample:
     """A `Sample` by a function that reads the prompts of these turns anew, for rows of these numbers and at most so
     many tokens."""
 
-    def turns(rows: Sequence[Row], numbers: Sequence[int], budgets: Sequence[int], tell: TurnEnded) -> list[Segment]:
-        ids = sample([row.continued for row in rows], numbers, max(budgets, default=1))
-        return [Segment(each, sampled=True) for each in ids]
+    def sample_turns(turns: "OpenTurns") -> None:
+        ids = sample([row.continued for row in turns.rows], turns.numbers, max(turns.budgets, default=1))
+        turns.end_others(ids)
 
-    return turns
+    return sample_turns
 
 
 RowsGoingOn = Callable[[], Iterable[int]]  # answers the calls of a round: the rows that go on
@@ -111,31 +106,15 @@ class TurnSampler:
             rows = [Row(example, prompt, self.tensors_of, self.place, episode) for example, prompt, episode in given]
             running, another = list(range(len(rows))), True
             while another:
-                self.sample_turn(rows, running, ask)
-                going_on, another = self.in_step(partial(self.answered, rows, running))
-                conclude([rows[i].episode for i in running if i not in going_on])
-                running = going_on
+                turns = OpenTurns(self, ask, running, [rows[i] for i in running])
+                self.sample(turns)
+                running, another = self.in_step(turns.concluded)
             return [self.ended(row) for row in rows]
 
     def ended(self, row: Row) -> TurnRollout:
         """The completion of a row that has ended."""
         earned = row.episode and row.episode.earned
         return TurnRollout(row.trajectory, row.tensors, tuple(row.turns), row.limit, earned)
-
-    def sample_turn(self, rows: Sequence[Row], running: Sequence[int], ask: Ask) -> None:
-        """Append the next turn of the model to these rows, each within its budget, and begin to answer its calls;
-        without rows, step with others."""
-        left = [self.tokens - len(rows[i].trajectory.ids) for i in running]
-        ended: set[int] = set()
-
-        def tell(place: int, ids: Sequence[int]) -> bool:
-            ended.add(place)
-            return self.end_turn(rows[running[place]], Segment(ids, sampled=True), left[place], ask)
-
-        sampled = self.sample([rows[i] for i in running], running, left, tell)
-        for place, segment in enumerate(sampled if running else ()):
-            if place not in ended:
-                self.end_turn(rows[running[place]], segment, left[place], ask)
 
     def end_turn(self, row: Row, segment: Segment, budget: int, ask: Ask) -> bool:
         """Append a turn of the model to a row; whether its calls are being answered."""
@@ -155,13 +134,6 @@ class TurnSampler:
         text = self.processor.tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False)
         begun = self.processor.tokenizer.decode(prompt.ids[-2 * len(THOUGHT_TAG) :].tolist())
         return ModelTurn(text, self.toolbox.read(text, begun.rstrip().endswith(THOUGHT_TAG)) if ended else ())
-
-    def answered(self, rows: Sequence[Row], running: Sequence[int]) -> Iterator[int]:
-        """Append the answers to these rows' last turns, as they come; the rows that go on."""
-        asking = {rows[i].answers: i for i in running if rows[i].answers is not None}
-        for answers in as_completed(asking):
-            if self.append(rows[asking[answers]], answers.result()):
-                yield asking[answers]
 
     def append(self, row: Row, answers: Sequence[ToolAnswer]) -> bool:
         """Append answers to a row, unless they leave no token for the model, or have too many pictures. Of those that
@@ -191,6 +163,62 @@ class TurnSampler:
     def tensors_of(self, trajectory: Trajectory, made: Sequence[Values]) -> ToolTurns:
         """A row's tool turns, on the CPU."""
         return tool_turns_of(trajectory, self.fields, made)
+
+
+@dataclass(frozen=True)
+class OpenTurns:
+    """The turns of `rows` that a `Sample` samples; `numbers` are the rows' places in the batch."""
+
+    sampler: TurnSampler
+    ask: Ask
+    numbers: Sequence[int]
+    rows: Sequence[Row]
+    ended: set[int] = field(default_factory=set)  # places, here, of rows whose turn has ended
+
+    @property
+    def budgets(self) -> list[int]:
+        """The most tokens of the next turn of each row."""
+        return [self.budget(place) for place in range(len(self.rows))]
+
+    def budget(self, place: int) -> int:
+        """The most tokens of the next turn of a row."""
+        return self.sampler.tokens - len(self.rows[place].trajectory.ids)
+
+    def end(self, place: int, segment: Segment) -> bool:
+        """Append a turn to a row and begin to answer its calls; whether there are any to answer."""
+        self.ended.add(place)
+        return self.sampler.end_turn(self.rows[place], segment, self.budget(place), self.ask)
+
+    def end_others(self, ids: Sequence[Sequence[int]]) -> None:
+        """End the turns that have not ended, each with its tokens of `ids`."""
+        for place, each in zip(range(len(self.rows)), ids, strict=bool(self.rows)):
+            if place not in self.ended:
+                self.end(place, Segment(each, sampled=True))
+
+    @property
+    def awaited(self) -> dict[Future[Answers], int]:
+        """The answers that have not been appended -> the places of their rows."""
+        return {row.answers: place for place, row in enumerate(self.rows) if row.answers is not None}
+
+    def going_on(self) -> list[int]:
+        """Append the answers that have come; the places of the rows that go on, whose next turns begin."""
+        going_on = [place for answers, place in self.awaited.items() if answers.done() and self.append(place)]
+        self.ended.difference_update(going_on)
+        return going_on
+
+    def append(self, place: int) -> bool:
+        """Append a row's answers, waiting for them; whether the row goes on."""
+        row = self.rows[place]
+        answers, row.answers = row.answers.result(), None
+        return self.sampler.append(row, answers)
+
+    def concluded(self) -> list[int]:
+        """Append all answers, as they come, and ask what environments pay for rows that have ended; the numbers of the
+        rows that go on."""
+        awaited = self.awaited
+        going_on = {awaited[answers] for answers in as_completed(awaited) if self.append(awaited[answers])}
+        conclude([row.episode for place, row in enumerate(self.rows) if place not in going_on])
+        return [self.numbers[place] for place in going_on]
 
 
 def with_tool_list(chat: OfferedChat, toolbox: Toolbox | None) -> OfferedChat:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_r1.rollout.prompt_loader import RowNumber
-from open_r1.rollout.vllm.server_client import BackgroundCall
+from open_r1.rollout.vllm.background_call import BackgroundCall
 from open_r1.rollout.vllm.types import EngineError, SampledCompletion
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from open_r1.tools.limits import ToolLimits
 from open_r1.tools.listing import offer_tools
 from open_r1.tools.messages import ModelTurn, turn_messages
 from open_r1.tools.toolbox import Toolbox, make_toolbox
+from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.outputs.whole_steps import WholePart
 from open_r1.trainer.protocols import RolloutTrainer
 
@@ -92,6 +93,13 @@ def turn_sampler(
         place=trainer.turns_on_device,
         in_step=in_step,
     )
+
+
+def ranks_in_step(answer: RowsGoingOn) -> tuple[list[int], bool]:
+    """What `answer` gives on this rank, sorted, and whether it gives a row on any. All ranks call it. Raises, on all
+    ranks, what it raises on one."""
+    rows = on_all_ranks(lambda: sorted(answer()))
+    return rows, any(gather_object([bool(rows)]))
 
 
 def scored_tokens(rollouts: Sequence[TurnRollout]) -> list[list[int]]:

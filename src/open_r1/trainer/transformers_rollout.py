@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
@@ -15,11 +14,11 @@ from open_r1.rollout.kept_rows import Continuation
 from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import one_turn
-from open_r1.rollout.turns import RowsGoingOn, TurnRollout, by_itself, prefilled
+from open_r1.rollout.turns import TurnRollout, by_itself, prefilled
 from open_r1.trainer.checks.rollout_agreement import LogProbRecorder, check_agreement, recorder_for
-from open_r1.trainer.distributed import is_zero3, on_all_ranks
+from open_r1.trainer.distributed import is_zero3
 from open_r1.trainer.protocols import RolloutTrainer
-from open_r1.trainer.tool_turns import turn_sampler
+from open_r1.trainer.tool_turns import ranks_in_step, turn_sampler
 
 
 def transformers_rollout(trainer: RolloutTrainer, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -59,13 +58,6 @@ def samples_alone(trainer: RolloutTrainer) -> bool:
     """Whether this rank holds all weights while it generates, so that it needs no other."""
     whole = not is_zero3(trainer.accelerator) or trainer.args.ds3_gather_for_generation
     return whole and not trainer.is_fsdp_enabled
-
-
-def ranks_in_step(answer: RowsGoingOn) -> tuple[list[int], bool]:
-    """What `answer` gives on this rank, sorted, and whether it gives a row on any. All ranks call it. Raises, on all
-    ranks, what it raises on one."""
-    rows = on_all_ranks(lambda: sorted(answer()))
-    return rows, any(gather_object([bool(rows)]))
 
 
 @contextmanager

@@ -17,15 +17,22 @@ from accelerate.utils import gather_object
 
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.errors import RunEnded, UsageError
+from open_r1.errors import UsageError
 from open_r1.models.lora import adapter_config
 from open_r1.models.model_parts import bare_model
 from open_r1.rollout.batching import groups_of
 from open_r1.rollout.prompts import Example
 from open_r1.rollout.vllm.adapter import PolicyAdapter, refuse_adapter_sync
+from open_r1.rollout.vllm.background_call import BackgroundCall
 from open_r1.rollout.vllm.policy_weights import policy_weights
-from open_r1.rollout.vllm.server_client import BackgroundCall
-from open_r1.rollout.vllm.types import EngineError, EngineLost, Request, SampledCompletion, Sampling
+from open_r1.rollout.vllm.types import (
+    EngineError,
+    EngineLost,
+    Request,
+    SampledCompletion,
+    Sampling,
+    engine_errors,
+)
 from open_r1.trainer.distributed import on_all_ranks
 from open_r1.trainer.forward.dummy_image import vision_is_trained
 from open_r1.trainer.protocols import RolloutTrainer
@@ -183,17 +190,6 @@ class VLLMRollouts:
                 f"average, expected less than {MAX_MEAN_DIFFERENCE}: it does not run the same model; leave "
                 "--use_vllm out, or start a recipe with USE_VLLM=0"
             )
-
-
-def engine_errors(call: Callable[[], _Value]) -> _Value:
-    """What `call` returns. Raises what it raises, vLLM's errors as EngineError."""
-    try:
-        return call()
-    except RunEnded:
-        raise
-    except Exception as raised:  # vLLM's own
-        logger.exception("vLLM failed")
-        raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
 
 
 def engine_class(mode: str, videos: bool = False) -> Callable[..., Any]:

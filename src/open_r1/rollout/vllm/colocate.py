@@ -16,24 +16,24 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 from trl.trainer.utils import ensure_master_addr_port
-from vllm import LLM, RequestOutput
+from vllm import LLM
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
 from open_r1.config.training_arguments import GRPOArguments
-from open_r1.errors import RunEnded
 from open_r1.rollout.vllm.adapter import PolicyAdapter
 from open_r1.rollout.vllm.adapter_engine import adapter_options, adapter_request, apply_adapter
 from open_r1.rollout.vllm.checkpoint_names import Weights
-from open_r1.rollout.vllm.offline import (
-    common_options,
-    own_configurations,
-    sampled_completion,
-    sampling_params,
-    set_in_process_environment,
-    vllm_prompt,
+from open_r1.rollout.vllm.engine_loop import EngineLoop
+from open_r1.rollout.vllm.offline import common_options, own_configurations, set_in_process_environment
+from open_r1.rollout.vllm.types import (
+    EngineError,
+    GivenRequests,
+    Request,
+    RequestSource,
+    SampledCompletion,
+    Sampling,
 )
-from open_r1.rollout.vllm.types import EngineError, Request, SampledCompletion, Sampling, check_prompt
 from open_r1.rollout.vllm.worker import reload
 
 BATCHED_TOKENS = 4096  # tokens of a step; vLLM's default makes its memory profile too large beside a trainer
@@ -90,38 +90,27 @@ class ColocatedEngine:
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, check_stop: Callable[[], None]
     ) -> list[list[SampledCompletion]]:
-        """The completions of each request, in order.
+        """The completions of each request, in order. Raises as `answer`."""
+        given = GivenRequests(requests)
+        self.answer(given, sampling, check_stop)
+        return given.completions
 
-        Raises EngineError for a prompt that differs from the trainer's, and what `check_stop` raises, which is called
-        after each token; ranks that share one engine do not call it, as they must stay in step.
+    def answer(self, source: RequestSource, sampling: Sampling, check_stop: Callable[[], None]) -> None:
+        """Answer all requests of a source; ranks that share one engine those alone that it begins with.
+
+        Raises EngineError for a prompt that differs from the trainer's, what the source raises, and what `check_stop`
+        raises, which is called after each token; ranks that share one engine do not call it, as they must stay in
+        step.
         """
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
-        all_requests, first = self.shards.gather(requests) if self.shards else (list(requests), 0)
-        prompts = [vllm_prompt(request) for request in all_requests]
-        params = [sampling_params(sampling, request) for request in all_requests]
-        outputs = self.run_engine(prompts, params, check_stop)[first : first + len(requests)]
-        for request, output in zip(requests, outputs, strict=True):
-            check_prompt(request, output.prompt_token_ids)
+        loop = EngineLoop(self.llm, sampling, adapter_request(self.adapter))
+        if self.shards:
+            loop.answer(self.shards.joined(source), lambda: None)
+        else:
+            loop.answer(source, check_stop)
         self.rest()
-        return [[sampled_completion(c) for c in sorted(output.outputs, key=lambda c: c.index)] for output in outputs]
-
-    def run_engine(
-        self, prompts: Sequence[Any], params: Sequence[Any], check_stop: Callable[[], None]
-    ) -> list[RequestOutput]:
-        """`LLM.generate`, with a call of `check_stop` after each step."""
-        engine, finished = self.llm.llm_engine, []
-        numbers = self.llm.enqueue(prompts, params, lora_request=adapter_request(self.adapter), use_tqdm=False)
-        try:
-            while engine.has_unfinished_requests():
-                finished += [output for output in engine.step() if output.finished]
-                if self.shards is None:
-                    check_stop()
-        except RunEnded:
-            engine.abort_request(numbers, internal=True)
-            raise
-        return sorted(finished, key=lambda output: int(output.request_id))
 
     @contextmanager
     def awake(self) -> Iterator[None]:
@@ -207,9 +196,21 @@ class TensorParallel:
         self.group, _ = torch.distributed.new_subgroups_by_enumeration(groups)
         self.size = size
 
-    def gather(self, requests: Sequence[Request]) -> tuple[list[Request], int]:
-        """(the requests of all ranks of the group, the index of this rank's first one)."""
+    def joined(self, source: RequestSource) -> "JoinedRequests":
+        """The requests that the sources of a group's ranks begin with; each source hears of its own."""
         parts: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(parts, list(requests), group=self.group)
-        first = torch.distributed.get_rank(group=self.group)
-        return [request for part in parts for request in part], sum(len(part) for part in parts[:first])
+        torch.distributed.all_gather_object(parts, source.take(), group=self.group)
+        return JoinedRequests(source, parts, torch.distributed.get_rank(group=self.group))
+
+
+class JoinedRequests(GivenRequests):
+    """The requests of ranks that share an engine: `parts` are each rank's, `rank` the place of this one's `source`."""
+
+    def __init__(self, source: RequestSource, parts: Sequence[Sequence[Request]], rank: int):
+        super().__init__([request for part in parts for request in part])
+        first = sum(len(part) for part in parts[:rank])
+        self.source, self.own = source, range(first, first + len(parts[rank]))
+
+    def completed(self, number: int, completions: list[SampledCompletion]) -> None:
+        if number in self.own:
+            self.source.completed(number - self.own.start, completions)

@@ -4,11 +4,12 @@ Each rank sends the requests of its own rows. No request is retried here: a rest
 after a lost connection the trainer must `connect` again and send the policy's weights first.
 """
 
+import itertools
 import json
-import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.pool import ThreadPool
 from typing import Any
@@ -19,13 +20,17 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.rollout.vllm.adapter import PolicyAdapter
+from open_r1.rollout.vllm.background_call import BackgroundCall
 from open_r1.rollout.vllm.checkpoint_names import Weights
 from open_r1.rollout.vllm.policy_weights import Shape, weight_shapes
 from open_r1.rollout.vllm.types import (
     ADAPTER_NAME,
+    CHECK_SECONDS,
     EngineError,
     EngineLost,
+    GivenRequests,
     Request,
+    RequestSource,
     SampledCompletion,
     Sampling,
     check_prompt,
@@ -42,9 +47,9 @@ from open_r1.rollout.vllm.wire import (
     pixel_fields,
 )
 
-MAX_CONCURRENT = 64  # requests of a rank at a time
-CHECK_SECONDS = 1.0  # between calls of `check_stop` during a rollout
+MAX_CONCURRENT = 256  # requests of a rank at a time; with tools, one is a row's turn
 FIRST_WAIT, LONGEST_RETRY_WAIT = 0.5, 15.0  # seconds between attempts to reach a server, doubled each time
+AnswerToCome = Future[list[SampledCompletion]]  # to a request, to come
 
 
 class ServerEngine:
@@ -172,20 +177,39 @@ class ServerEngine:
     # ----------------------------------------------------------------------------------------------------- generation
 
     def generate(
-        self, batch: Sequence[Request], sampling: Sampling, check_stop: Callable[[], None]
+        self, requests: Sequence[Request], sampling: Sampling, check_stop: Callable[[], None]
     ) -> list[list[SampledCompletion]]:
-        """The completions of each request, in order.
+        """The completions of each request, in order. Raises as `answer`."""
+        given = GivenRequests(requests)
+        self.answer(given, sampling, check_stop)
+        return given.completions
 
-        Raises EngineLost, EngineError for a prompt that differs from the trainer's, and what `check_stop`, called each
-        second, raises; the process then exits without waiting for the requests in flight.
+    def answer(self, source: RequestSource, sampling: Sampling, check_stop: Callable[[], None]) -> None:
+        """Answer all requests of a source, those too that come up meanwhile.
+
+        Raises EngineLost, EngineError for a prompt that differs from the trainer's, what the source raises, and what
+        `check_stop`, called each second, raises; the process then exits without waiting for the requests in flight.
         """
         self.check_weights()
-        with ThreadPool(min(MAX_CONCURRENT, len(batch))) as pool:  # its threads do not keep a process alive
-            answers = pool.map_async(lambda request: self.complete(request, sampling), batch, chunksize=1)
-            while not answers.ready():
-                answers.wait(CHECK_SECONDS)
+        with ThreadPool(MAX_CONCURRENT) as pool:  # its threads do not keep a process alive
+            numbers: dict[AnswerToCome, int] = {}  # of the requests in flight
+            count = itertools.count()
+            while True:
+                numbers |= {self.begin(request, sampling, pool): next(count) for request in source.take()}
+                if not numbers and not source.awaited:
+                    break
+                done, _ = wait([*numbers, *source.awaited], CHECK_SECONDS, FIRST_COMPLETED)
+                for answer in done & numbers.keys():
+                    source.completed(numbers.pop(answer), answer.result())
                 check_stop()
-            return answers.get()
+        self.check_weights()  # while tools alone were at work, nobody would notice that it was started anew
+
+    def begin(self, request: Request, sampling: Sampling, pool: ThreadPool) -> AnswerToCome:
+        """The completions of one request, to come."""
+        answer: AnswerToCome = Future()
+        answers = {"callback": answer.set_result, "error_callback": answer.set_exception}
+        pool.apply_async(self.complete, (request, sampling), **answers)
+        return answer
 
     def complete(self, request: Request, sampling: Sampling) -> list[SampledCompletion]:
         """The `n` completions of one request."""
@@ -227,31 +251,3 @@ class ServerEngine:
         if not response.ok:
             raise EngineError(f"{self.url}: {verb} {path}: status {response.status_code}: {response.text[:2000]}")
         return response.json() if response.headers.get("Content-Type", "").endswith("json") else None
-
-
-class BackgroundCall(threading.Thread):
-    """A call in a daemon thread, which does not keep the process alive."""
-
-    def __init__(self, call: Callable[[], Any]):
-        super().__init__(daemon=True)
-        self.call, self.value, self.error = call, None, None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.value = self.call()
-        except Exception as error:  # raised by `result`, in the thread that waits for it
-            self.error = error
-
-    @property
-    def failed(self) -> bool:
-        return self.error is not None
-
-    def result(self, seconds: float) -> Any:
-        """What the call returned. Raises what it raised, and EngineLost where it has not returned in time."""
-        self.join(seconds)
-        if self.error is not None:
-            raise self.error
-        if self.is_alive():
-            raise EngineLost(f"no answer within {seconds:g} s")
-        return self.value

@@ -1,9 +1,11 @@
-"""Requests to a vLLM engine, its completions, its errors. (Does not import vLLM)"""
+"""Requests to a vLLM engine, where they come from, its completions, its errors. (Does not import vLLM)"""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -12,6 +14,10 @@ from open_r1.errors import RunEnded, shorten
 
 ADAPTER_NAME = "policy"  # under which an engine knows the policy's adapter
 BANNED = -100.0  # added to the logit of a banned token; the least that vLLM allows
+CHECK_SECONDS = 1.0  # between looks for a stop signal where nothing comes
+
+logger = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
 
 
 class EngineError(RunEnded):
@@ -50,6 +56,36 @@ class SampledCompletion:
 
     ids: list[int]
     logps: list[float]
+
+
+class RequestSource(Protocol):
+    """Where an engine's requests come from; some may come up while it answers others."""
+
+    @property
+    def awaited(self) -> Collection[Future[Any]]:
+        """What further requests may follow from once it is done."""
+
+    def take(self) -> list[Request]:
+        """The requests that came up since the last call, at the first one those that it begins with."""
+
+    def completed(self, number: int, completions: list[SampledCompletion]) -> None:
+        """Takes the completions of request `number`, counted from 0 as they were taken."""
+
+
+class GivenRequests:
+    """A `RequestSource` of requests that are known beforehand; `completions` are of each, once it is answered."""
+
+    awaited: Collection[Future[Any]] = ()
+
+    def __init__(self, requests: Sequence[Request]):
+        self.left, self.completions = list(requests), [[] for _ in requests]
+
+    def take(self) -> list[Request]:
+        taken, self.left = self.left, []
+        return taken
+
+    def completed(self, number: int, completions: list[SampledCompletion]) -> None:
+        self.completions[number] = completions
 
 
 @dataclass(frozen=True)
@@ -98,3 +134,14 @@ def check_prompt(request: Request, prompt_ids: Sequence[int]) -> None:
         f"{shorten(request.expanded[at : at + 4])}; serve the model folder that is trained, with the same chat "
         "template and the same --max_pixels and --min_pixels"
     )
+
+
+def engine_errors(call: Callable[[], _Value]) -> _Value:
+    """What `call` returns. Raises what it raises, vLLM's errors as EngineError."""
+    try:
+        return call()
+    except RunEnded:
+        raise
+    except Exception as raised:  # vLLM's own
+        logger.exception("vLLM failed")
+        raise EngineError(f"vLLM failed: {type(raised).__name__}: {raised}") from raised
