@@ -1,4 +1,4 @@
-"""Two ranks of which one has videos, pictures, both or text learn what one process learns: DDP and ZeRO-3.
+"""Two ranks of which one has videos, pictures, both or text learn what one process learns, with each engine.
 
 A rank runs its vision tower once over the pictures of a pass and once over its videos; the others must too.
 """
@@ -54,7 +54,7 @@ def one(data, tmp_path_factory):
     return launch("one", tmp_path_factory.mktemp("one"), data)
 
 
-@pytest.mark.parametrize("engine", ["ddp", "zero3"])
+@pytest.mark.parametrize("engine", ["ddp", "zero2", "zero3", "fsdp2"])
 def test_ranks_with_and_without_videos_learn_what_one_process_learns(engine, one, data, tmp_path):
     (expected, said), (got, heard) = one, launch(engine, tmp_path, data)
     shared = expected.keys() & got.keys() - {"lm_head.weight"}
