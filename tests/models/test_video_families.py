@@ -9,14 +9,17 @@ import pytest
 import torch
 from helpers import families
 from helpers.families import completions, group_prompts, rules_of, scored
-from helpers.families.exactness import LENGTHS, difference, logps_alone, passed
-from helpers.families.prompts import CLIP_GROUPS, clips, pictures
+from helpers.families.conversations import video_chats
+from helpers.families.exactness import LENGTHS, difference, logps_alone, logps_of, passed
+from helpers.families.prompts import CLIP_GROUPS, clips, fields_of, pictures
 from helpers.families.rows import BROKEN_VIDEOS, NATIVE_VIDEOS, NO_PREFILL, ONE_BY_ONE, TRAINED
 from helpers.families.tiny import processor_of
 from transformers import GenerationConfig
 
 from open_r1.data.prompt_tokens import ids_with_videos
+from open_r1.data.video.inputs import media_shown, videos_in
 from open_r1.data.video.own_texts import chat_about, text_of_video
+from open_r1.data.video.types import VideoFrames
 from open_r1.models.model_parts import vision_parts
 from open_r1.rollout.generation import generate_groups
 from open_r1.rollout.prompts import process_chat
@@ -53,6 +56,26 @@ def test_packed_groups_with_videos_equal_padded_rows_and_each_row_alone(model):
     for each in (rows, packed):
         torch.testing.assert_close(each.scores.logps, alone, atol=TOLERANCE, rtol=0)
     assert any("vis" in name and gradient.norm() > 0 for name, gradient in rows.gradients.items())
+
+
+@every
+def test_conversations_of_any_shape_are_the_same_packed_in_rows_and_alone(model):
+    processor, rules = processor_of(model.config.name_or_path), rules_of(model)
+    chats = [rules.shown(chat) for chat in video_chats().values()]
+    prompts = [process_chat(processor, chat, rules, {}) for chat in chats]
+    said, lengths = completions(len(prompts)), [1 + n % 6 for n in range(len(prompts))]
+    with torch.no_grad():
+        rows, packed = (scored(model, prompts, said, lengths, shared).logps for shared in (False, True))
+        seen = [with_features(model.base_model, prompt) for prompt in prompts]
+        reused = scored(model, seen, said, lengths, shared=True).logps
+    alone = torch.zeros_like(rows)
+    for row, (chat, length) in enumerate(zip(chats, lengths, strict=True)):
+        alone[row, :length] = logps_of(model, fields_of(model, chat), said[row, :length])
+        shown = [each.size for each in media_shown(chat) if not isinstance(each, VideoFrames)]
+        ids = ids_with_videos(processor, chat, shown, list(videos_in(chat)), "native", True)
+        assert ids == prompts[row].ids.tolist()  # as the doctor counts
+    for each in (rows, packed, reused):
+        torch.testing.assert_close(each, alone, atol=TOLERANCE, rtol=0)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`--video_form`: a processor's own form, frames as pictures, or a refusal by name before a model is loaded."""
 
-from copy import copy
+import json
+from copy import copy, deepcopy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoProcessor
 
 from open_r1.data.chat import messages, with_images
 from open_r1.data.jsonl_dataset import load_records
+from open_r1.data.prompt_tokens import prompt_tokens
 from open_r1.data.record import Record
 from open_r1.data.video.inputs import as_frames, grey_video
 from open_r1.data.video.types import FrameSampling, Video
@@ -85,6 +87,21 @@ def test_a_loader_shows_a_clip_in_the_form_of_the_run(form, tmp_path: Path):
         assert len(request.pictures) == shown and request.videos == []
         assert count_runs(example.prompt.ids, fields.image_ids) == shown
         assert "0.5s: " in processor.tokenizer.decode(example.prompt.ids)
+
+
+def test_a_video_of_one_frame_shows_it_twice_where_the_processor_takes_no_single_one(tmp_path: Path):
+    path, processor = clip_rows(tmp_path, count=1), deepcopy(processor_of("qwen3_vl"))
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps(row | {"nframes": 1}) + "\n")
+    records, fields = load_records([path], [tmp_path]), prompt_fields(processor)
+    conversation = lambda record, pictures: with_images(messages(record), pictures)  # noqa: E731
+    loader = PromptLoader(lambda row: records[row["row"]], conversation, processor, fields, 1, {})
+    (example,) = loader.take([{"split": "train", "row": 0}])
+    (sent,) = loader.request(example, 1, 0).videos
+    assert example.prompt.images["video_grid_thw"][0, 0] == 1 and len(example.videos[0].pixels) == 1
+    assert sent.pixels.shape[0] == len(sent.seconds) == 2 and (sent.pixels[0] == sent.pixels[1]).all()
+    assert prompt_tokens(records[0], processor, None) == len(example.prompt.ids)
+    assert not prompt_fields(processor_of("qwen2_5_vl")).doubles
 
 
 def test_a_prompt_without_its_video_is_refused():

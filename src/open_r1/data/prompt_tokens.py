@@ -17,8 +17,9 @@ from open_r1.data.geometry.coordinates import shown_size
 from open_r1.data.images import original_size
 from open_r1.data.record import Record
 from open_r1.data.video.files import video_shapes
-from open_r1.data.video.inputs import as_frames
+from open_r1.data.video.inputs import as_frames, videos_in
 from open_r1.data.video.own_texts import chat_about, made_of, made_with_own_texts, needs_own_texts, with_other_videos
+from open_r1.data.video.single_frames import takes_one_frame, with_doubled_frames
 from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.errors import data_error
 
@@ -108,10 +109,12 @@ def ids_with_videos(
     shown = with_videos(with_images(chat, [Image.new("RGB", size, (99, 99, 99)) for size in sizes]), videos)
     if video_form == "frames":
         return made_of(processor, as_frames(shown), prompts)["input_ids"][0].tolist()
-    if len({len(video.seconds) for video in videos}) < 2 or not needs_own_texts(processor):
+    shown = shown if takes_one_frame(processor) else with_doubled_frames(shown)
+    films = list(videos_in(shown))
+    if len({len(film.seconds) for film in films}) < 2 or not needs_own_texts(processor):
         return made_of(processor, shown, prompts)["input_ids"][0].tolist()
     make = lambda other, same: made_of(other, with_other_videos(shown, same), prompts)  # noqa: E731
-    return made_with_own_texts(processor, videos, make)["input_ids"][0].tolist()
+    return made_with_own_texts(processor, films, make)["input_ids"][0].tolist()
 
 
 def video_tokens(processor: Any, video: VideoFrames, video_form: str = "native") -> int:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from open_r1.data.video.inputs import as_frames
 from open_r1.data.video.own_texts import why_one_length
+from open_r1.data.video.single_frames import takes_one_frame, with_doubled_frames
 from open_r1.rollout.media_apart import reads_apart
 from open_r1.rollout.media_joins import Join, frames_apart, joins_of
 from open_r1.rollout.processing import Chat, Values, is_of_pixels, process, tried, user_turn
@@ -40,7 +41,8 @@ class PromptFields:
     of the model's weights, for pixels. `video_form`: "native", "frames" for videos shown as pictures, None without;
     `why_unmixed`: why no conversation may hold both pictures and native videos, or None; `why_one_length`: why its
     native videos need equally many frames, or None; `apart`: a conversation with a video and something further is
-    processed one by one, without which it would have one of these reasons.
+    processed one by one, without which it would have one of these reasons; `doubles`: the frame of a video of one is
+    shown twice.
     """
 
     tokens: frozenset[str] = frozenset()
@@ -55,6 +57,7 @@ class PromptFields:
     why_unmixed: str | None = None
     why_one_length: str | None = None
     apart: bool = False
+    doubles: bool = False
 
     def of_tokens(self, values: Values) -> dict[str, torch.Tensor]:
         """The fields with a value for each token that the model takes."""
@@ -68,7 +71,9 @@ class PromptFields:
 
     def shown(self, chat: Chat) -> Chat:
         """A conversation with its videos in the form of this run."""
-        return as_frames(chat) if self.video_form == "frames" else chat
+        if self.video_form == "frames":
+            return as_frames(chat)
+        return with_doubled_frames(chat) if self.doubles else chat
 
 
 def prompt_fields(
@@ -109,6 +114,7 @@ def prompt_fields(
             video_ids=tokens_of_videos(processor, config, template, videos[0], fields.image_ids),
             why_unmixed=why_unmixed(processor, template, one, videos[0], joins),
             why_one_length=why_one_length(processor, **(template or {})),
+            doubles=not takes_one_frame(processor),
         )
         if (fields.why_unmixed or fields.why_one_length) and reads_apart(processor, fields.joins, template):
             fields = replace(fields, why_unmixed=None, why_one_length=None, apart=True)

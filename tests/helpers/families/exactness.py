@@ -75,14 +75,20 @@ def logps_alone(model: PreTrainedModel, groups: Sequence[tuple[Any, ...]] = GROU
     completion_ids = completions(len(sets))
     logps = torch.zeros(completion_ids.shape)
     for row, (fields, length) in enumerate(zip(sets, LENGTHS[: len(sets)], strict=True)):
-        said, width = completion_ids[row, :length], fields["input_ids"].shape[1]
-        longer = {
-            name: torch.nn.functional.pad(value, (0, length))
-            for name, value in fields.items()
-            if name.endswith("token_type_ids") and value.shape == (1, width)
-        }
-        ids = torch.cat([fields["input_ids"], said[None]], dim=1)
-        call = {**fields, **longer, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        logits = model(**call, use_cache=False).logits[0, width - 1 : -1]
-        logps[row, :length] = logits.log_softmax(-1).gather(1, said[:, None])[:, 0]
+        logps[row, :length] = logps_of(model, fields, completion_ids[row, :length])
     return logps
+
+
+@torch.no_grad()
+def logps_of(model: PreTrainedModel, fields: dict[str, torch.Tensor], said: torch.Tensor) -> torch.Tensor:
+    """(tokens,) log-probs of what is `said` behind a prompt of these fields, by the model's own forward pass."""
+    width = fields["input_ids"].shape[1]
+    longer = {
+        name: torch.nn.functional.pad(value, (0, len(said)))
+        for name, value in fields.items()
+        if name.endswith("token_type_ids") and value.shape == (1, width)
+    }
+    ids = torch.cat([fields["input_ids"], said[None]], dim=1)
+    call = {**fields, **longer, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = model(**call, use_cache=False).logits[0, width - 1 : -1]
+    return logits.log_softmax(-1).gather(1, said[:, None])[:, 0]

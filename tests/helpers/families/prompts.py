@@ -54,10 +54,14 @@ def clips(lengths: Sequence[int], random: torch.Generator) -> list[VideoFrames]:
     """Videos of so many frames, of different sizes and rates."""
     made = []
     for number, (length, size) in enumerate(zip(lengths, drawn(CLIP_SIZES, len(lengths), random), strict=True)):
-        frames = torch.stack([torch.from_numpy(np.array(picture(size, random))) for _ in range(length)])
-        apart = (0.5, 0.3, 1.0)[(length + number) % 3]
-        made.append(VideoFrames(frames.numpy(), tuple(apart * i for i in range(length)), apart * length))
+        made.append(film(length, size, (0.5, 0.3, 1.0)[(length + number) % 3], random))
     return made
+
+
+def film(frames: int, size: tuple[int, int], apart: float, random: torch.Generator) -> VideoFrames:
+    """A video of so many frames of this (width, height), `apart` seconds each."""
+    pixels = np.stack([np.array(picture(size, random)) for _ in range(frames)])
+    return VideoFrames(pixels, tuple(apart * i for i in range(frames)), apart * frames)
 
 
 def chat(images: int, text: int, seed: int, videos: Sequence[int] = ()) -> list[dict[str, Any]]:
