@@ -26,13 +26,13 @@ def takes_one_frame(processor: Any) -> bool:
 
 def with_doubled_frames(chat: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A copy of a conversation in which a video of one frame shows it twice, at its time."""
-    return with_other_videos(chat, [doubled(video) for video in videos_in(chat)])
+    return with_other_videos(chat, [of_two_frames(video) for video in videos_in(chat)])
 
 
-def doubled(video: VideoFrames) -> VideoFrames:
+def of_two_frames(video: VideoFrames) -> VideoFrames:
     """A video of one frame as one of two, others as they are.
 
-    >>> len(doubled(grey_video(1, 4, 4, 1.0)).pixels), len(doubled(grey_video(3, 4, 4, 1.0)).pixels)
+    >>> len(of_two_frames(grey_video(1, 4, 4, 1.0)).pixels), len(of_two_frames(grey_video(3, 4, 4, 1.0)).pixels)
     (2, 3)
     """
     if len(video.seconds) > 1:
