@@ -9,11 +9,12 @@ from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.registry import TOOLS, load_tool, load_tools
 from open_r1.tools.signature import checked_arguments
 
-FILE = '''from typing import Literal, Optional
+FILE = '''import functools
+from typing import Literal, Optional
 
 
 def good(images, frame, box: list[float], n: int = 1, how: Literal["a", "b"] = "a", note: Optional[str] = None,
-         deep: list[list[int]] | None = None, on: bool = False):
+         deep: list[list[int]] | None = None, on: bool = False, ways: list[Literal["a", "b"]] = []):
     """Does it.
 
     And says so.
@@ -66,11 +67,39 @@ def yields(n: int):
     yield n
 
 
+async def yields_later(n: int):
+    """Does it."""
+    yield n
+
+
+def misnamed(images, box: list[float]):
+    """Does it.
+
+    Args:
+        images: The pictures.
+        bos: The box.
+    """
+
+
+def notes(box: list[float], n: int = 1):
+    """Does it.
+
+    Args:
+        box: The box, in pixels:
+            left: comes first.
+        n: How often.
+
+    Returns:
+        text: The answer.
+    """
+
+
 def nothing():
     """Takes nothing."""
 
 
 number = 7
+half = functools.partial(good, n=2)
 '''
 
 
@@ -92,7 +121,13 @@ def test_the_schema_is_what_chat_templates_list(mine: Path) -> None:
         "note": {"type": "string", "nullable": True},
         "deep": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}, "nullable": True},
         "on": {"type": "boolean"},
+        "ways": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}},
     }
+
+
+def test_the_description_of_an_argument_goes_on_where_it_is_indented_further(mine: Path) -> None:
+    described = {one.name: one.description for one in load_tool(f"{mine}:notes").signature.parameters}
+    assert described == {"box": "The box, in pixels: left: comes first.", "n": "How often."}
 
 
 REFUSED = {
@@ -106,6 +141,8 @@ REFUSED = {
     "named": ("parameter boxes: got variadic keyword, expected a named one", ""),
     "later": ("function: got an async function or a generator, expected a plain one", ""),
     "yields": ("function: got an async function or a generator, expected a plain one", ""),
+    "yields_later": ("function: got an async function or a generator, expected a plain one", ""),
+    "misnamed": ("docstring: Args: got bos, expected one of images, box; did you mean 'box'?", ""),
 }
 
 
@@ -127,6 +164,7 @@ def test_a_function_that_cannot_be_listed_is_refused_with_file_and_line(mine: Pa
         ("FILE", "expected FILE:function"),
         ("FILE:missing", "has no function 'missing'"),
         ("FILE:number", "has no function 'number'"),
+        ("FILE:half", "got an object of partial, expected a function; write one that calls it"),
         ("no/such.py:f", "tool no/such.py:f: got no/such.py, expected a Python file; correct the path"),
     ],
 )
@@ -155,8 +193,10 @@ def test_a_file_that_cannot_be_imported_is_refused_in_one_sentence(code: str, tm
 
 def test_two_tools_of_one_name_are_refused(mine: Path, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(FILE)
-    with pytest.raises(ValueError, match="expected each name once"):
+    with pytest.raises(ValueError, match=r"--tools: got .* expected each name once; rename one"):
         load_tools([f"{mine}:good", f"{tmp_path / 'other.py'}:good"])
+    with pytest.raises(ValueError, match="--tools: got zoom and zoom, expected each name once; leave one out"):
+        load_tools(["zoom", "zoom"])
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -190,16 +230,18 @@ MISFITS = [
     ({"box": None}, "good: box: got None, expected a list of numbers"),
     ({"box": [float("nan")]}, "good: box: got [nan], expected a list of numbers"),
     ({"box": [float("inf")]}, "good: box: got [inf], expected a list of numbers"),
-    ({"box": [10**400]}, "expected a list of numbers"),
+    ({"box": [10**400]}, "expected a list of numbers, below 1e+300 in size"),
+    ({"box": [1e308]}, "good: box: got [1e+308], expected a list of numbers, below 1e+300 in size"),
     ({"box": [], "n": 1.5}, "good: n: got 1.5, expected a whole number"),
-    ({"box": [], "n": 2**60}, "good: n: got 1152921504606846976, expected a whole number"),
+    ({"box": [], "n": 2**60}, "good: n: got 1152921504606846976, expected a whole number, of at most 9,007,"),
     ({"box": [], "n": True}, "good: n: got True, expected a whole number"),
     ({"box": [], "n": "1"}, "good: n: got '1', expected a whole number"),
     ({"box": [], "how": "c"}, "good: how: got 'c', expected one of 'a', 'b'"),
     ({"box": [], "note": 7}, "good: note: got 7, expected a text or null"),
     ({"box": [], "on": 1}, "good: on: got 1, expected true or false"),
-    ({"box": [], "deep": [1]}, "good: deep: got [1], expected a list of lists or null"),
-    ({"bok": []}, "good: got argument 'bok', expected box, n, how, note, deep, on; did you mean 'box'?"),
+    ({"box": [], "deep": [1]}, "good: deep: got [1], expected a list of lists of whole numbers or null"),
+    ({"box": [], "ways": ["c"]}, "good: ways: got ['c'], expected a list of texts, each one of 'a', 'b'"),
+    ({"bok": []}, "good: got argument 'bok', expected box, n, how, note, deep, on, ways; did you mean 'box'?"),
     ({"box": [], "images": []}, "good: got argument 'images', expected box"),
     ({"box": [], "x" * 5000: 1}, "good: got argument 'xxxx"),
     ({"box": [0.5] * 5000 + ["x"]}, "good: box: got [0.5, 0.5"),

@@ -22,7 +22,7 @@ from open_r1.errors import UsageError, shorten
 from open_r1.rewards.custom import MAX_REWARD, user_file
 from open_r1.rewards.sandbox.worker_pool import WorkerKind
 from open_r1.tools.registry import Tool, named_in_file
-from open_r1.tools.signature import read_signature
+from open_r1.tools.signature import is_deferred, read_signature
 
 REWARD_NAMES = ("reward", "get_reward")  # the second is TRL's
 OWN_METHODS = ("reset", "is_over", *REWARD_NAMES, "close")
@@ -103,7 +103,7 @@ def _tool(source: str, path: str, name: str, fn: Callable[..., Any]) -> Tool:
 
 
 def _refuse_async(source: str, name: str, fn: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+    if is_deferred(fn):
         raise UsageError(f"environment {source}: got {name} as async or a generator, expected a plain method")
 
 

@@ -60,6 +60,10 @@ def tool_function(source: str) -> ToolFunction:
     if inspect.isclass(fn):
         got = f"the class {function}, expected a function"
         raise UsageError(f"tool {source}: got {got}; a class with reset is an --environment")
+    if not inspect.isroutine(fn):
+        raise UsageError(
+            f"tool {source}: got an object of {type(fn).__name__}, expected a function; write one that calls it"
+        )
     return fn
 
 
@@ -114,6 +118,8 @@ def load_tools(sources: Sequence[str], further: Mapping[str, Tool] = MappingProx
     for source in sources:
         tool = load_tool(source)
         if tool.name in tools:
-            raise ValueError(f"tools: got {tools[tool.name].source} and {source}, expected each name once; rename one")
+            first = tools[tool.name].source
+            remedy = "leave one out" if first == source else "rename one"
+            raise ValueError(f"--tools: got {first} and {source}, expected each name once; {remedy}")
         tools[tool.name] = tool
     return tools

@@ -5,7 +5,6 @@ description is the docstring up to its `Args:` block; the block describes argume
 """
 
 import inspect
-import math
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -20,8 +19,10 @@ Refusal = Callable[[str, str, str, str], UsageError]
 GIVEN = ("images", "frame")  # parameters that the run fills in; the model does not see them
 SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean"}
 WORDS = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false"}
+PLURALS = {"integer": "whole numbers", "number": "numbers", "string": "texts", "boolean": "true and false"}
 TOOL_TYPES = "int, float, str, bool, list of one of them, Literal, or one of them | None"
 MAX_WHOLE = 2**53  # whole numbers that a float holds exactly
+MAX_NUMBER = 1e300
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_signature(fn: Callable[..., Any], name: str, where: str) -> ToolSignatu
     def refuse(what: str, got: str, expected: str, remedy: str) -> UsageError:
         return UsageError(f"{where}: tool {name}: {what}: got {got}, expected {expected}; {remedy}")
 
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+    if is_deferred(fn):
         raise refuse("function", "an async function or a generator", "a plain one", "return text and pictures")
     if not (fn.__doc__ or "").strip():
         raise refuse("docstring", "none", "one sentence that tells the model what it does", "write it")
@@ -72,8 +73,17 @@ def read_signature(fn: Callable[..., Any], name: str, where: str) -> ToolSignatu
         raise refuse("type hints", f"{type(error).__name__}: {error}", TOOL_TYPES, "correct them") from error
     description, described = _described(inspect.cleandoc(fn.__doc__))
     taken = inspect.signature(fn).parameters
+    if strange := [own for own in described if own not in taken]:
+        expected, remedy = f"one of {', '.join(taken)}" if taken else "none", nearest_hint(strange[0], taken)
+        raise refuse("docstring: Args", strange[0], expected, remedy)
     written = [_parameter(taken[own], hints, described, refuse) for own in taken if own not in GIVEN]
     return ToolSignature(description, tuple(written), frozenset(GIVEN) & taken.keys())
+
+
+def is_deferred(fn: Callable[..., Any]) -> bool:
+    """Whether calling a function only begins it: an async function, a generator, or both."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_kind(fn) for is_kind in kinds)
 
 
 def _parameter(
@@ -93,8 +103,8 @@ def _parameter(
 def _described(docstring: str) -> tuple[str, dict[str, str]]:
     """(what stands before `Args:`, name -> description of each argument in that block)."""
     text, _, rest = docstring.partition("\nArgs:\n")
-    block = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
-    found = re.findall(r"^\s+(\w+)(?: \([^)]*\))?: (.*(?:\n(?!\s+\w+(?: \([^)]*\))?: ).*)*)", block, re.MULTILINE)
+    block = inspect.cleandoc("\n" + re.split(r"\n(?=\S)", rest, maxsplit=1)[0])  # what is indented further goes on
+    found = re.findall(r"^(\w+)(?: \([^)]*\))?:\s(.*(?:\n(?!\w+(?: \([^)]*\))?:\s).*)*)", block, re.MULTILINE)
     return " ".join(text.split()), {name: " ".join(words.split()) for name, words in found}
 
 
@@ -136,9 +146,14 @@ def _argument(call: ToolCall, name: str, value: Json, schema: Schema) -> Json:
     is_text = call.as_text and schema["type"] != "string"
     try:
         return conform(read_json(value) if is_text else value, schema)
-    except ValueError:
-        got = f"got {shorten(value, 60)}, expected {in_words(schema)}"
+    except ValueError as error:
+        bound = f", {error}" if isinstance(error, TooLarge) else ""
+        got = f"got {shorten(value, 60)}, expected {in_words(schema)}{bound}"
         raise ValueError(f"{call.name}: {name}: {got}") from None
+
+
+class TooLarge(ValueError):
+    """A number is beyond what is taken, which the message says."""
 
 
 def conform(value: Json, schema: Schema) -> Json:
@@ -158,13 +173,19 @@ def conform(value: Json, schema: Schema) -> Json:
 
 
 def _whole(value: Json) -> int | None:
-    is_whole = _finite(value) is not None and value == int(value) and abs(value) <= MAX_WHOLE
-    return int(value) if is_whole else None
+    if _finite(value) is None or value != int(value):
+        return None
+    if abs(value) > MAX_WHOLE:
+        raise TooLarge(f"of at most {MAX_WHOLE:,} in size")
+    return int(value)
 
 
 def _finite(value: Json) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < 1e300 and math.isfinite(value) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:  # NaN
+        return None
+    if abs(value) >= MAX_NUMBER:
+        raise TooLarge(f"below {MAX_NUMBER:g} in size")
+    return float(value)
 
 
 CONVERTERS: Mapping[str, Callable[[Json], Json]] = {
@@ -182,9 +203,14 @@ def in_words(schema: Schema) -> str:
     ('a list of numbers', "one of 'a', 'b'")
     """
     null = " or null" if schema.get("nullable") else ""
-    if "enum" in schema:
-        return f"one of {', '.join(map(repr, schema['enum']))}{null}"
     if schema["type"] == "array":
-        plural = {"integer": "whole numbers", "number": "numbers", "string": "texts", "boolean": "true and false"}
-        return f"a list of {plural.get(schema['items']['type'], 'lists')}{null}"
-    return WORDS[schema["type"]] + null
+        return f"a list of {_several(schema['items'])}{null}"
+    return (f"one of {', '.join(map(repr, schema['enum']))}" if "enum" in schema else WORDS[schema["type"]]) + null
+
+
+def _several(schema: Schema) -> str:
+    """What a list holds, as a person says it."""
+    null = " or null" if schema.get("nullable") else ""
+    if schema["type"] == "array":
+        return f"lists of {_several(schema['items'])}{null}"
+    return PLURALS[schema["type"]] + (f", each {in_words(schema)}" if "enum" in schema else null)
