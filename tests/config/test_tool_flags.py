@@ -15,7 +15,7 @@ NEEDED = ["--model_name_or_path", "m", "--data_file_paths", "d.jsonl", "--output
         ("--tools zoom --max_tool_turns 0", "--max_tool_turns: got 0, expected at least 1"),
         ("--tools zoom --max_tool_pixels 0", "--max_tool_pixels: got 0, expected at least 1"),
         ("--tools zoom --tool_workers 0", "--tool_workers: got 0, expected at least 1"),
-        ("--tools zoom --max_tool_images -1", "--max_tool_images: got -1, expected 0 or more"),
+        ("--tools zoom --max_tool_images -1", "--max_tool_images: got -1, expected at least 0"),
         ("--tools zoom --tool_seconds nan", "--tool_seconds: got nan, expected a positive number"),
         ("--tools zoom --tool_memory_gb 0", "--tool_memory_gb: got 0, expected a positive number"),
         ("--tools zoom --tool_errors ignore", "invalid choice: 'ignore' (choose from 'tell', 'stop')"),

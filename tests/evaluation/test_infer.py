@@ -97,6 +97,29 @@ def test_an_answer_with_tools_has_its_turns_and_a_strip_of_what_was_seen(tmp_pat
     assert "<tool_response>" in "".join(attention.prompt_tokens)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--max_tool_turns 0 --tools zoom", "--max_tool_turns: got 0, expected at least 1"),
+        ("--tool_seconds nan --tools zoom", "--tool_seconds: got nan, expected a positive number"),
+        ("--tool_memory_gb -1 --tools zoom", "--tool_memory_gb: got -1, expected a positive number"),
+        ("--tool_memory_gb 8", "--tool_memory_gb: acts only with --tools or --environment; add one, or remove it"),
+    ],
+)
+def test_flags_of_tools_that_cannot_act_are_refused(words, message, tiny):
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        settings_for("--model", tiny, *words.split())
+
+
+def test_a_tool_whose_docstring_would_end_a_turn_is_refused_by_its_name(tiny, tmp_path):
+    (tmp_path / "marks.py").write_text('def look():\n    """Shows <|image_pad|>."""\n    return "seen"\n')
+    message = (
+        r"^tool .*marks\.py:look: docstring: got text with '<\|image_pad\|>', .*; write it otherwise, such as '< \|im"
+    )
+    with pytest.raises(UsageError, match=message):
+        ModelSession(settings_for("--model", tiny, "--tools", f"{tmp_path / 'marks.py'}:look"))
+
+
 @pytest.mark.parametrize("leave", [False, True])
 def test_a_stopped_answer_is_what_was_said_and_the_next_one_is_whole(session, digits, leave):
     stop, first_texts = threading.Event(), []

@@ -55,9 +55,9 @@ def test_held_out_rows_beside_the_training_rows_are_evaluated(tmp_path, stem):
 
 
 def test_a_model_trained_with_tools_is_evaluated_with_them():
-    flags = {"data_file_paths": "a.jsonl", "tools": ["zoom", "t.py:look"], "max_tool_turns": 2, "tool_seconds": 5.0}
+    flags = {"data_file_paths": "a.jsonl", "tools": ["zoom", "t.py:look"], "max_tool_turns": 2, "tool_memory_gb": 8.0}
     args = parsed(next_evaluation("m", "out", flags))
-    assert (args.tools, args.max_tool_turns, args.tool_seconds) == (["zoom", "t.py:look"], 2, 5.0)
+    assert (args.tools, args.max_tool_turns, args.tool_memory_gb) == (["zoom", "t.py:look"], 2, 8.0)
     assert parsed(next_evaluation("m", "out", {**flags, "tools": None})).max_tool_turns == 4
 
 
@@ -199,6 +199,7 @@ OTHER = {  # field -> another value than by default
     "max_tool_images": 3,
     "max_tool_pixels": 9000,
     "tool_seconds": 5.0,
+    "tool_memory_gb": 8.0,
 }
 FIELDS = [field.name for field in dataclasses.fields(EvaluationSettings)]
 
@@ -218,6 +219,8 @@ def test_the_flags_that_repeat_an_evaluation_give_its_settings(name, tiny):
         settings["temperature"] = 1.0
     folders = OTHER[name] if name == "image_folders" else None
     settings[name] = OTHER[name]
+    if name.startswith(("tool_", "max_tool_")):
+        settings["tools"] = OTHER["tools"]
     text = command_text("eval/evaluate.py", {"model": tiny, **same_flags(settings, folders), "output_dir": "out"})
     again = settings_of(parsed(text))
     assert {key: getattr(again, key) for key in settings} == settings

@@ -1,12 +1,12 @@
 """Refuses tools that cannot be loaded, and runs in which tools could not act."""
 
-import math
 from collections.abc import Iterable
 
 from open_r1.config.generation_fields import given_kwargs
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
+from open_r1.tools.limits import ToolLimits, check_bounds
 from open_r1.tools.registry import load_tools
 
 
@@ -14,14 +14,8 @@ def check_tools(training: GRPOArguments) -> None:
     """Refuse limits without a meaning, tools that cannot be loaded, and runs that know no turns. Raises ValueError."""
     if not (training.tools or training.environment):
         return
-    for name in ("max_tool_turns", "max_tool_pixels", "tool_workers"):
-        if (value := getattr(training, name)) is not None and value < 1:
-            raise ValueError(f"--{name}: got {value}, expected at least 1")
-    if training.max_tool_images < 0:
-        raise ValueError(f"--max_tool_images: got {training.max_tool_images}, expected 0 or more")
-    for name in ("tool_seconds", "tool_memory_gb"):
-        if not 0 < (value := getattr(training, name)) < math.inf:
-            raise ValueError(f"--{name}: got {value:g}, expected a positive number")
+    limits = ToolLimits(training.max_tool_turns, training.max_tool_images, training.max_tool_pixels)
+    check_bounds(limits, training.tool_seconds, training.tool_memory_gb, training.tool_workers)
     load_tools(training.tools or ())
     if reasons := reasons_against(training):
         flag, reason = next(iter(reasons.items()))

@@ -42,6 +42,12 @@ def add_tool_flags(parser: argparse.ArgumentParser) -> None:
     add("--max_tool_pixels", type=int, help="largest area of a tool's picture (default: no limit)")
     add("--tool_workers", type=int, help="completions whose calls are answered at once (default: up to 4)")
     add("--tool_seconds", type=float, default=30.0, help="deadline of one call; the model is told of a late one")
+    add(
+        "--tool_memory_gb",
+        type=float,
+        default=4.0,
+        help="memory of a tool's process beyond what loading its file took",
+    )
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:

@@ -20,14 +20,15 @@ from open_r1.rewards.registry import prepare_methods
 from open_r1.tasks.find import find_task, read_template
 from open_r1.tasks.recipe import Recipe, read_recipe
 from open_r1.tasks.task import Task
+from open_r1.tools.limits import ToolLimits, check_bounds
 
 MODES = {"think": ("think",), "direct": ("direct",), "both": ("think", "direct")}
 COMPLETION = 2048  # tokens, where the checkpoint has no recipe
 BATCH_SIZES = {"hf": 32, "vllm": 256}  # completions generated together
 # Fields that change no answer and no score. All others do, so predictions with other values are not continued.
 WITHOUT_EFFECT = {"output_dir", "data_file_paths", "image_folders", "limit", "by", "batch_size", "device", "overwrite"}
-WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len"}
-WITHOUT_EFFECT |= {"video_cache_gb", "tool_workers"}
+WITHOUT_EFFECT |= {"image_workers", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len", "tool_workers"}
+WITHOUT_EFFECT |= {"video_cache_gb"}
 # Fields that a survey alone sets; recorded where they are not their default: evaluations made without them go on.
 OF_SURVEYS = {"min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs"}
 
@@ -64,6 +65,7 @@ class EvaluationSettings:
     max_tool_images: int = 4
     max_tool_pixels: int | None = None
     tool_seconds: float = 30.0
+    tool_memory_gb: float = 4.0
     tool_workers: int | None = None
     seed: int = 0
     max_pixels: int | None = None
@@ -200,6 +202,11 @@ def check_settings(settings: EvaluationSettings) -> None:
         if value is not None and value < 1:
             raise UsageError(f"--{name}: got {value}, expected at least 1")
     check_videos(settings)
+    limits = ToolLimits(settings.max_tool_turns, settings.max_tool_images, settings.max_tool_pixels)
+    check_bounds(limits, settings.tool_seconds, settings.tool_memory_gb, settings.tool_workers)
+    idle = [name for name in TOOL_FLAGS if getattr(settings, name) != getattr(EvaluationSettings, name)]
+    if idle and not settings.has_tools:
+        raise UsageError(f"--{idle[0]}: acts only with --tools or --environment; add one, or remove it")
     if settings.backend != "vllm" and (settings.tensor_parallel_size > 1 or settings.max_model_len):
         raise UsageError("--tensor_parallel_size, --max_model_len: act with --backend vllm only; remove them")
 

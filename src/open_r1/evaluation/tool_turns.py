@@ -11,6 +11,7 @@ from open_r1.rewards.turns import Message
 from open_r1.rollout.trajectory import Trajectory
 from open_r1.rollout.turns import TurnRollout
 from open_r1.tools.limits import ToolLimits
+from open_r1.tools.listing import refuse_control_tokens
 from open_r1.tools.messages import ModelTurn, turn_messages
 from open_r1.tools.toolbox import Toolbox, make_toolbox
 
@@ -38,9 +39,11 @@ def evaluated_toolbox(settings: EvaluationSettings, processor: ProcessorMixin) -
     if not settings.has_tools:
         return None
     limits = ToolLimits(settings.max_tool_turns, settings.max_tool_images, settings.max_tool_pixels)
-    tools, template, seconds = settings.tools or (), processor.chat_template, settings.tool_seconds
+    bounds = (limits, settings.tool_seconds, settings.tool_memory_gb)
     more = {"environment": settings.environment, "workers": settings.tool_workers}
-    return make_toolbox(tools, template, limits, seconds, **more)
+    toolbox = make_toolbox(settings.tools or (), processor.chat_template, *bounds, **more)
+    refuse_control_tokens(toolbox, processor)
+    return toolbox
 
 
 def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:

@@ -16,7 +16,8 @@ REPOSITORY = Path(open_r1.__file__).resolve().parents[2]
 # Stems of files of held-out rows, beside a training file.
 HELD_OUT_STEMS = ("heldout", "held_out", "val", "valid", "validation", "dev", "eval", "test")
 # Flags of tools that an evaluation shares with the training before it.
-TOOL_FLAGS = ("tools", "environment", "max_tool_turns", "max_tool_images", "max_tool_pixels", "tool_seconds")
+TOOL_FLAGS = ("tools", "environment", "max_tool_turns", "max_tool_images", "max_tool_pixels")
+TOOL_FLAGS += ("tool_seconds", "tool_memory_gb")
 
 
 def script_path(name: str) -> str:

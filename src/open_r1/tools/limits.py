@@ -1,6 +1,9 @@
 """The limits of the tool turns of one completion. (torch-free)"""
 
+import math
 from dataclasses import dataclass
+
+from open_r1.errors import UsageError
 
 MAX_TOOL_TEXT = 20_000  # characters of one answer
 MAX_ANSWER_PICTURES = 16  # of one answer
@@ -28,3 +31,15 @@ class ToolLimits:
 
 
 DEFAULT_LIMITS = ToolLimits()
+
+
+def check_bounds(limits: ToolLimits, seconds: float, memory_gb: float, workers: int | None) -> None:
+    """Raises UsageError, by the flag's name, for bounds of tools without a meaning."""
+    least = {"max_tool_turns": (limits.turns, 1), "max_tool_images": (limits.images, 0)}
+    least |= {"max_tool_pixels": (limits.pixels, 1), "tool_workers": (workers, 1)}
+    for name, (value, lowest) in least.items():
+        if value is not None and value < lowest:
+            raise UsageError(f"--{name}: got {value}, expected at least {lowest}")
+    for name, value in {"tool_seconds": seconds, "tool_memory_gb": memory_gb}.items():
+        if not 0 < value < math.inf:
+            raise UsageError(f"--{name}: got {value:g}, expected a positive number")

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from open_r1.data.control_tokens import control_tokens
+from open_r1.errors import UsageError
 from open_r1.tools.signature import Schema
 from open_r1.tools.toolbox import Toolbox
 
@@ -28,6 +30,18 @@ For each function call, return a json object with function name and arguments wi
 def hermes_listing(schemas: Sequence[Schema]) -> str:
     """The list of tools as Qwen's chat templates write it."""
     return _HERMES.format(schemas="\n".join(json.dumps(schema, ensure_ascii=False) for schema in schemas))
+
+
+def refuse_control_tokens(toolbox: Toolbox, processor: Any) -> None:
+    """Raises UsageError for a tool whose docstring or choices hold a control token of the model, which would end a
+    turn or stand for a picture in every prompt."""
+    control = control_tokens(processor)
+    for tool in toolbox.tools.values():
+        if found := control.found(json.dumps(tool.schema, ensure_ascii=False)):
+            token = found[0]
+            got = f"text with {token!r}, which is a control token of {control.model}"
+            remedy = f"write it otherwise, such as {token[0] + ' ' + token[1:]!r}"
+            raise UsageError(f"tool {tool.label}: docstring: got {got}, expected plain text; {remedy}")
 
 
 def offer_tools(chat: OfferedChat, toolbox: Toolbox) -> tuple[OfferedChat, dict[str, Any]]:

@@ -36,6 +36,11 @@ class Tool:
     keeps_state: bool = False
 
     @property
+    def label(self) -> str:
+        """How messages name it: as `--tools` does, or as a method of the environment."""
+        return f"{self.source}.{self.name}" if self.keeps_state else self.source
+
+    @property
     def schema(self) -> Schema:
         """The tool as chat templates list it."""
         return self.signature.json_schema(self.name)

@@ -17,7 +17,7 @@ from open_r1.tools.call_forms import Json, ToolCall, form_of
 from open_r1.tools.calls import MalformedCall, read_calls
 from open_r1.tools.environment import load_environment
 from open_r1.tools.episodes import Arena, Episode
-from open_r1.tools.limits import DEFAULT_LIMITS, ToolLimits
+from open_r1.tools.limits import DEFAULT_LIMITS, ToolLimits, check_bounds
 from open_r1.tools.registry import Tool, load_tools
 from open_r1.tools.sandboxed import AnswerPart, ToolOutcome, check_tool, run_tool
 from open_r1.tools.signature import Schema, checked_arguments
@@ -162,11 +162,11 @@ class Toolbox:
 
     def _blame(self, tool: Tool, outcome: ToolOutcome, record: Record) -> None:
         """Ends the run for a tool's fault (`errors` "stop"), or logs its first."""
-        message = f"{record.where}: tool {tool.source}: {outcome.fault}\n{outcome.trace}".rstrip()
+        message = f"{record.where}: tool {tool.label}: {outcome.fault}\n{outcome.trace}".rstrip()
         if self.errors == "stop":
             raise RunEnded(f"{message}\n--tool_errors tell goes on: the model is told")
-        if tool.source not in _warned:
-            _warned.add(tool.source)
+        if tool.label not in _warned:
+            _warned.add(tool.label)
             logger.warning("%s\nThe model is told, as --tool_errors tell asks; more are counted, not shown", message)
 
 
@@ -193,8 +193,7 @@ def make_toolbox(
 ) -> Toolbox:
     """The toolbox of `--tools` and `--environment` for a model with this chat template; `workers`: None for `WORKERS`.
     Raises ValueError as `load_tools` and `load_environment`."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"--tool_workers: got {workers}, expected at least 1")
+    check_bounds(limits, seconds, memory_gb, workers)
     form = form_of(chat_template)
     system = QWEN_SYSTEM if QWEN_SYSTEM in chat_template else ""
     found = load_environment(environment) if environment else None

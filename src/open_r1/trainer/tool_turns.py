@@ -16,7 +16,7 @@ from open_r1.rollout.tool_pictures import why_no_tool_pictures
 from open_r1.rollout.trajectory import loaded_trajectory
 from open_r1.rollout.turns import RowsGoingOn, Sample, TurnRollout, TurnSampler, by_itself
 from open_r1.tools.limits import ToolLimits
-from open_r1.tools.listing import offer_tools
+from open_r1.tools.listing import offer_tools, refuse_control_tokens
 from open_r1.tools.messages import ModelTurn, turn_messages
 from open_r1.tools.toolbox import Toolbox, make_toolbox
 from open_r1.trainer.distributed import on_all_ranks
@@ -33,13 +33,18 @@ def toolbox_of(training: GRPOArguments, processor: ProcessorMixin) -> Toolbox | 
     bounds = (training.tool_seconds, training.tool_memory_gb, training.tool_errors)
     given = (*bounds, training.environment, training.tool_workers)
     toolbox = make_toolbox(training.tools or (), processor.chat_template, limits, *given)
+    refuse_control_tokens(toolbox, processor)
     toolbox.start()
     return toolbox
 
 
 def listed_tools(training: GRPOArguments | SFTArguments, processor: ProcessorMixin) -> Toolbox | None:
     """The run's tools as prompts list them, which answer no calls; None without --tools."""
-    return make_toolbox(training.tools, processor.chat_template) if training.tools else None
+    if not training.tools:
+        return None
+    toolbox = make_toolbox(training.tools, processor.chat_template)
+    refuse_control_tokens(toolbox, processor)
+    return toolbox
 
 
 def refuse_unknown_space(toolbox: Toolbox | None, frame: BoxFrame) -> None:
