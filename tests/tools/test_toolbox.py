@@ -79,6 +79,10 @@ def prints(images):
     """Prints."""
     print("aloud"); return "quiet"
 
+def leaves(folder: str):
+    """Says where it is, and leaves."""
+    here = os.getcwd(); os.chdir(folder); return here
+
 def refuses(images):
     """Refuses."""
     raise ValueError("not this one")
@@ -234,6 +238,17 @@ def test_the_first_fault_of_a_tool_is_logged_with_its_traceback(
         answers = [ask(box, "late"), ask(box, "late")]
     assert [answer.fault for answer in answers] == ["ZeroDivisionError: division by zero"] * 2
     assert caplog.text.count("Traceback") == 1 and "late.py" in caplog.text and "return 1 / 0" in caplog.text
+
+
+def test_a_tool_that_changes_its_folder_leaves_paths_of_later_calls_as_they_are(
+    mine: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(mine[0].rpartition(":")[0]).parent)
+    near = make_toolbox(["mine.py:leaves", "mine.py:hello"], "", seconds=20, workers=1)
+    near.start()
+    here = str(Path.cwd())
+    assert [said(ask(near, "leaves", folder=str(tmp_path))) for _ in range(2)] == [[here], [here]]
+    assert said(ask(near, "hello")) == ["hello you"]
 
 
 MISUSES = [

@@ -34,6 +34,7 @@ _lock = threading.Lock()
 _counts: Counter[str] = Counter()
 _is_worker = False
 _load_error = ""  # in a worker: the traceback of its file's import
+_folder = -1  # in a worker: a descriptor of the folder that it works in
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ def _pool(kind: WorkerKind) -> ProcessPool:
 def start_worker(kind: WorkerKind) -> str:
     """Prepares a new worker: signals, the user's file or the parsers, the memory limit. The traceback of a file that
     cannot be loaded, else ""."""
-    global _is_worker, _load_error
-    _is_worker = True
+    global _is_worker, _load_error, _folder
+    _is_worker, _folder = True, os.open(".", os.O_RDONLY)
     ignore_sigterm()
     lead_group()
     sys.stdout.reconfigure(
@@ -201,7 +202,8 @@ def _limit_memory(extra: float) -> None:
 
 
 def _work(payload: bytes, seconds: float) -> tuple[bool, Any]:
-    """Runs a call in the worker: (True, its result) or (False, the traceback of its error)."""
+    """Runs a call in the worker: (True, its result) or (False, the traceback of its error). A call that leaves the
+    folder leaves it for itself: paths mean the same to the next one."""
     # Ends the worker in any case, also where its parent died and cannot kill it.
     signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
     try:
@@ -214,4 +216,5 @@ def _work(payload: bytes, seconds: float) -> tuple[bool, Any]:
     except BaseException:
         return False, traceback.format_exc()
     finally:
+        os.fchdir(_folder)
         signal.setitimer(signal.ITIMER_REAL, 0)
