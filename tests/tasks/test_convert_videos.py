@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers.clips import moving_square, write_clip
 from helpers.converted import Converted, Door, talk
@@ -41,6 +43,19 @@ def test_llava_videos_place_of_a_picture_is_that_of_the_video(door):
     (first, asked), (second, untagged) = read(door, done)
     assert asked == "<video>\nWhich way?" and untagged == "Which way?"
     assert first[0].paths == ("a.mp4",) and second[0].paths == ("deep/b.mp4",)
+
+
+def test_videos_within_a_parquet_file_become_files(door):
+    """One file, several, and the pictures of frames, as `datasets` stores them."""
+    clip = {"bytes": (door.folder / "videos" / "a.mp4").read_bytes(), "path": None}
+    frames = [{"bytes": path.read_bytes(), "path": None} for path in sorted((door.folder / "images/frames").iterdir())]
+    row = {"problem": "<video>Which way?", "solution": "left"}
+    pq.write_table(
+        pa.Table.from_pylist([row | {"videos": [clip]}, row | {"videos": frames}]), door.folder / "a.parquet"
+    )
+    done = door.convert("a.parquet")
+    assert done.status == 0 and names(done.rows[0]).endswith(".mp4") and len(names(done.rows[1])) == 3
+    assert [len(videos[0].paths) for videos, _ in read(door, done)] == [1, 3]
 
 
 def test_ms_swift_lists_videos(door):
@@ -98,7 +113,7 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(door):
         "a video that is not there": 1,
         "a video that cannot be opened: expected a video": 1,
         "<video>: expected as many tags as videos, or no tag at all": 1,
-        "a video of type int, where a path or a list of pictures is read": 1,
+        "a video of type int, where a file or a list of pictures is read": 1,
         "a row with audio, which is no picture": 1,
     }
     assert json.loads((door.folder / "out" / "convert.json").read_text())["files"]

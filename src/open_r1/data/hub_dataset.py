@@ -18,7 +18,7 @@ from open_r1.data.data_source import JsonlFile, index_table, reading_bar
 from open_r1.data.field_names import Renaming
 from open_r1.data.jsonl_dataset import RecordDataset, dataset_of, default_cache_dir, load_records
 from open_r1.data.model_place import HUB_NAME, HUB_SECONDS
-from open_r1.data.tables.rows import ROWS_AT_ONCE, Table
+from open_r1.data.tables.rows import Table, rows_at_once
 from open_r1.errors import DataError, UsageError, data_error, nearest_hint, shorten
 
 AS_COLUMNS = Renaming(flag="--columns")
@@ -139,11 +139,11 @@ def refuse_silent_hub(name: str) -> None:
 
 
 def hub_table(dataset: Dataset, where: str) -> Table:
-    """The table of a dataset, with its pictures as bytes or paths: only `open_r1.data.images` decodes pixels."""
+    """The table of a dataset, with its pictures and videos as bytes or paths, which `datasets` does not decode."""
     arrow = dataset.with_format("arrow")
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for table in arrow.iter(ROWS_AT_ONCE):
+        for table in arrow.iter(rows_at_once(len(dataset), dataset.data.nbytes)):
             yield from table.to_batches()
 
     return Table(where, dataset._fingerprint, dataset.features.arrow_schema, len(dataset), batches)

@@ -49,7 +49,7 @@ TEXT_KEYS |= {"completion", "ground_truth", "target", "content", "text", "option
 TEXT_ENDINGS = {".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".yaml", ".yml", ".py", ".log"}
 MAX_JSON = 10_000  # characters of a text that is looked into
 INSIDE = "bytes", "path", "url", "base64"  # of an object that is a picture
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_WORD = re.compile(r"[Mm][Pp][34]|[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _JOINED = re.compile(r"(image|img|picture|pic|photo|video|audio)(s?(?:path|file|filename|filepath|name|url|uri)|)")
 _PICTURE_FILE = re.compile(r"[^\n]{1,1000}\.(?:jpe?g|png|webp|bmp|gif|tiff?|heic|avif|svg)(?:\?\S*)?", re.I)
 _MOVING_FILE = re.compile(r"[^\n]{1,1000}\.(?:mp4|avi|mov|mkv|webm|m4v|wav|mp3|flac|ogg|m4a|opus)(?:\?\S*)?", re.I)
@@ -78,8 +78,8 @@ def key_words(key: str) -> frozenset[str]:
 def key_kind(key: str) -> str:
     """What a key names: "" nothing of a picture, "image", "video" or "audio", with a "?" where its value decides.
 
-    >>> [key_kind(key) for key in ("Image", "pixel_values", "videos", "image_id", "file_name", "options", "image_wh")]
-    ['image', 'image', 'video', 'image?', 'file?', '', 'image?']
+    >>> [key_kind(key) for key in ("Image", "pixel_values", "videos", "mp4", "image_id", "file_name", "options")]
+    ['image', 'image', 'video', 'video', 'image?', 'file?', '']
     """
     words = key_words(key)
     moving = next((MOVING_WORDS[word] for word in words if word in MOVING_WORDS), "")

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from open_r1.data.field_names import IMAGE_FIELDS, Renaming
+from open_r1.data.field_names import IMAGE_FIELDS, MEDIA_FIELDS, VIDEO_FIELDS, Renaming
+from open_r1.data.media_keys import key_kind
 from open_r1.data.row_formats import row_format
 from open_r1.data.tables.rows import ColumnReader, Table, holds_bytes
 from open_r1.errors import DataError, Problem
@@ -23,7 +24,7 @@ KNOWN_NAMES = {
     ),
 }
 OPTIONS = {"options", "choices", "multiple_choices", "A"}  # columns of a question's options
-EXPECTED_COLUMNS = "problem and solution, conversations, or messages, with image or images"
+EXPECTED_COLUMNS = "problem and solution, conversations, or messages, with image or images, video or videos"
 
 
 def column_problem(table: Table, renaming: Renaming) -> Problem | None:
@@ -38,12 +39,13 @@ def column_problem(table: Table, renaming: Renaming) -> Problem | None:
     try:
         if row_format(dict.fromkeys(names), where) == "problem" and not names >= {"problem", "solution"}:
             return _missing(table, renaming)
-        has_picture = names & {*IMAGE_FIELDS, "messages"} or ColumnReader(schema, fields).numbered
-        found = likely_fields(schema).get("images")
-        if has_picture or found is None:
+        has_media = names & {*IMAGE_FIELDS, *VIDEO_FIELDS, "messages"} or ColumnReader(schema, fields).numbered
+        likely = likely_fields(schema)
+        ours, kind = ("images", "pictures") if "images" in likely else ("videos", "videos")
+        if has_media or ours not in likely:
             return None
-        mapping = typed_mapping({**fields, "images": found})
-        remedy = f"name the column of pictures, {flag} {mapping}, or leave {found} out of the file"
+        mapping = typed_mapping({**fields, ours: likely[ours]})
+        remedy = f"name the column of {kind}, {flag} {mapping}, or leave {likely[ours]} out of the file"
     except DataError:
         return _missing(table, renaming)
     return Problem(where, "columns", ", ".join(schema.names), EXPECTED_COLUMNS, remedy)
@@ -65,15 +67,18 @@ def likely_fields(schema: pa.Schema) -> dict[str, str]:
 
     >>> likely_fields(pa.schema({"question": pa.string(), "answer": pa.string(), "img": pa.binary()}))
     {'problem': 'question', 'solution': 'answer', 'images': 'img'}
+    >>> likely_fields(pa.schema({"mp4": pa.binary()}))
+    {'videos': 'mp4'}
     """
     names = list(paths_in(schema))
     typed = [name for name in schema.names if is_picture(schema.field(name).type)]
-    found = {}
-    for ours, known in KNOWN_NAMES.items():
-        likely = [*typed, *known.split()] if ours == "images" else known.split()
+    moving = [name for name in typed if key_kind(name).startswith("video")]
+    still, found = [name for name in typed if name not in moving], {}
+    for ours, known in {**KNOWN_NAMES, "videos": ""}.items():
+        likely = {"images": still, "videos": moving}.get(ours, []) + known.split()
         theirs = next((name for name in likely if name in names), None)
-        own = theirs in IMAGE_FIELDS if ours == "images" else ours in names
-        if theirs and not own:
+        is_named = ours in names or any(ours in fields and theirs in fields for fields in MEDIA_FIELDS)
+        if theirs and not is_named:
             found[ours] = theirs
     return found
 

@@ -1,4 +1,4 @@
-"""Takes the pictures of a table's rows into a folder, or leaves them where a row names them. (torch-free)"""
+"""Takes the pictures and videos of a table's rows into a folder, or leaves them where rows name them. (torch-free)"""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from open_r1.data.field_names import IMAGE_FIELDS, VIDEO_FIELDS
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.paths import ImageFolder
-from open_r1.data.tables.cell_pictures import picture_format, picture_in
+from open_r1.data.tables.cell_files import PICTURE_CELL, VIDEO_CELL, CellKind, file_in
 from open_r1.errors import DataError, Problem, data_error, shorten
 
 PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -19,9 +19,10 @@ PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".t
 
 @dataclass
 class PictureStore:
-    """Names the pictures of rows: those within a row are written to `folder`, those at a path keep it.
+    """Names the pictures and videos of rows: those within a row are written to `folder`, those at a path keep it.
 
-    `kept` and `stored` count them; with `keeps` false all are copied to `folder`. `copied`: stamp of each copied file.
+    `kept` counts pictures that keep their path, `stored` what is in `folder`; with `keeps` false all pictures are
+    copied to it, and videos never. `copied`: stamp of each copied file.
     """
 
     folder: Path
@@ -30,7 +31,7 @@ class PictureStore:
     keeps: bool = True
     kept: int = 0
     stored: int = 0
-    with_videos: str = ""  # the place of the first row that names a video
+    with_videos: str = ""  # the place of the first row that names the file of a video
     copied: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -38,30 +39,46 @@ class PictureStore:
         self.places = [ImageFolder(str(Path(folder).absolute())) for folder in (*own, *self.roots)]
 
     def named(self, row: dict[str, Any], where: str) -> dict[str, Any]:
-        """The row with names in place of its pictures. Raises DataError with the problems of all of them."""
+        """The row with names in place of its pictures and videos. Raises DataError with the problems of all."""
         problems: list[Problem] = []
-        if any(row.get(name) for name in VIDEO_FIELDS):
-            self.with_videos = self.with_videos or where
 
-        def name(cell: Any, field: str) -> str | None:
-            try:
-                return self.name_of(cell, where, field)
-            except DataError as error:
-                problems.extend(error.problems)
-                return None
+        def named_by(name_of: Callable[[Any, str, str], str], field: str) -> Callable[[Any], str | None]:
+            def name(cell: Any) -> str | None:
+                try:
+                    return name_of(cell, where, field)
+                except DataError as error:
+                    problems.extend(error.problems)
+                    return None
 
-        changed = {key: _each(row[key], lambda cell, key=key: name(cell, key)) for key in IMAGE_FIELDS if key in row}
+            return name
+
+        changed = {key: _each(row[key], named_by(self.name_of, key)) for key in IMAGE_FIELDS if key in row}
+        changed |= {key: _all(row[key], named_by(self.video_of, key)) for key in VIDEO_FIELDS if key in row}
         for turn in row.get("messages") or ():
             for part in (turn.get("content") if isinstance(turn, dict) else None) or ():
                 if isinstance(part, dict) and part.get("image") is not None:
-                    part["image"] = name(part["image"], "messages.content.image")
+                    part["image"] = named_by(self.name_of, "messages.content.image")(part["image"])
+                if isinstance(part, dict) and part.get("video") is not None:
+                    part["video"] = _all(part["video"], named_by(self.video_of, "messages.content.video"))
         if problems:
             raise DataError(problems)
         return row | changed
 
+    def video_of(self, cell: Any, where: str, field: str) -> str:
+        """The name of a video, or of a frame's picture; of one that the row names by a path, this path. Raises
+        DataError for what is none."""
+        if isinstance(cell, str) and "://" in cell:  # refused where it is no source of a picture
+            return cell
+        video = file_in(cell, where, field, VIDEO_CELL)
+        if isinstance(video, str):
+            self.with_videos = self.with_videos or where
+            return video
+        self.stored += 1
+        return self.write(video, VIDEO_CELL)
+
     def name_of(self, cell: Any, where: str, field: str) -> str:
         """The name of a picture. Raises DataError for what is none, or lies outside."""
-        picture = picture_in(cell, where, field)
+        picture = file_in(cell, where, field, PICTURE_CELL)
         if isinstance(picture, str):
             place, relative = self.place_of(picture, where, field)
             if self.keeps and self.image_folder and place is self.places[0]:
@@ -69,14 +86,14 @@ class PictureStore:
                 return relative
             path = place.resolve(relative, where)
             self.copied[path] = file_stamp(path)
-            picture = picture_in(Path(path).read_bytes(), where, field)
+            picture = file_in(Path(path).read_bytes(), where, field, PICTURE_CELL)
         self.stored += 1
-        return self.write(picture)
+        return self.write(picture, PICTURE_CELL)
 
-    def write(self, data: bytes) -> str:
-        """The name of a picture in `folder`, where it is written once."""
+    def write(self, data: bytes, kind: CellKind) -> str:
+        """The name of a file in `folder`, where it is written once."""
         digest = hashlib.sha256(data).hexdigest()[:40]
-        name = f"{digest[:2]}/{digest}.{picture_format(data)}"
+        name = f"{digest[:2]}/{digest}.{kind.ending_of(data)}"
         if not (path := self.folder / name).exists():
             path.parent.mkdir(exist_ok=True)
             with atomic_write(path, owner=owner()) as file:
@@ -102,8 +119,17 @@ class PictureStore:
 
 def _each(cells: Any, name: Callable[[Any], str | None]) -> Any:
     """`name` of the one picture, or of each in a list."""
-    is_list = isinstance(cells, list) and not (cells and isinstance(cells[0], int))
-    return [name(cell) for cell in cells] if is_list else name(cells)
+    return [name(cell) for cell in cells] if _is_list(cells) else name(cells)
+
+
+def _all(cells: Any, name: Callable[[Any], str | None]) -> Any:
+    """`name` of the one video, or of each file in a list of videos, and of frames."""
+    return [_all(cell, name) for cell in cells] if _is_list(cells) else name(cells)
+
+
+def _is_list(cells: Any) -> bool:
+    """Whether a cell is a list of others, and no bytes as numbers."""
+    return isinstance(cells, list) and not (cells and isinstance(cells[0], int))
 
 
 def owner() -> str:

@@ -1,7 +1,7 @@
 """Reads rows of a table (a parquet file, a split of `datasets`) as objects like those of JSON lines. (torch-free)
 
 Names of classes stand for their numbers, `image_1`, `image_2`, ... become `images` in the order of their `<image 2>`
-tags, null fields are left out, and so are columns of bytes that are no picture of the row.
+tags, null fields are left out, and so are columns of bytes that are no picture or video of the row.
 """
 
 import json
@@ -14,11 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from open_r1.data.field_names import IMAGE_FIELDS, renamed
+from open_r1.data.field_names import IMAGE_FIELDS, VIDEO_FIELDS, renamed
 from open_r1.data.row_formats import IMAGE_TAG
 from open_r1.errors import data_error, shorten
 
-ROWS_AT_ONCE = 64  # rows in memory, with their pictures
+ROWS_AT_ONCE = 64  # rows in memory, with their pictures and videos, or fewer where these are large
+BYTES_AT_ONCE = 256 << 20
 _MAGIC = b"PAR1"
 _NUMBERED = re.compile(r"(?:image|img|picture)s?[_ ]?(\d+)", re.I)
 _NUMBERED_TAG = re.compile(r"<image[_ ]?(\d+)>", re.I)
@@ -64,15 +65,25 @@ def parquet_table(path: str) -> Table:
     identity = [status.st_size, status.st_mtime_ns, status.st_ino]
     try:
         with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
+            schema, rows, facts = file.schema_arrow, file.metadata.num_rows, file.metadata
+            size = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
     except (pa.ArrowException, OSError) as error:
         raise data_error(path, "file", *_damage(path, error)) from error
 
     def batches() -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from file.iter_batches(ROWS_AT_ONCE)
+            yield from file.iter_batches(rows_at_once(rows, size))
 
     return Table(path, identity, schema, rows, batches)
+
+
+def rows_at_once(rows: int, size: int) -> int:
+    """How many of a table's rows are in memory at once, of `size` bytes in all.
+
+    >>> rows_at_once(1000, 1 << 20), rows_at_once(100, 100 << 25), rows_at_once(2, 1 << 40), rows_at_once(0, 0)
+    (64, 8, 1, 64)
+    """
+    return max(1, min(ROWS_AT_ONCE, rows * BYTES_AT_ONCE // max(1, size))) if rows else ROWS_AT_ONCE
 
 
 def _damage(path: str, error: Exception) -> tuple[str, str, str]:
@@ -102,8 +113,8 @@ class ColumnReader:
     def __init__(self, schema: pa.Schema, fields: Mapping[str, str]):
         self.fields = fields
         self.numbered = numbered_columns([*fields, *schema.names])
-        pictures = {*IMAGE_FIELDS, *self.numbered.values(), "messages"}
-        self.left_out = [name for name in renamed(opaque_columns(schema), fields) if name not in pictures]
+        media = {*IMAGE_FIELDS, *VIDEO_FIELDS, *self.numbered.values(), "messages"}
+        self.left_out = [name for name in renamed(opaque_columns(schema), fields) if name not in media]
 
     def row(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The row without null fields, its pictures as their cells. Raises DataError for what has no meaning."""

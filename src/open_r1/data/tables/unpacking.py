@@ -1,9 +1,9 @@
-"""Unpacks a table into the cache, once: its rows as JSON lines, the pictures within it as files. (torch-free)
+"""Unpacks a table into the cache, once: its rows as JSON lines, pictures and videos within it as files. (torch-free)
 
 What follows sees lines and picture files only: the same limits, one decoding for each picture, rows read one by one
-in any order, from any process. A picture's file is named by its content, so that one used in many rows is stored once.
+in any order, from any process. A file is named by its content, so that a picture used in many rows is stored once.
 Pictures that a table names as files stay where they are, if all of them do and lie below the image folder; otherwise
-all are copied.
+all are copied. Videos that a table names as files are never copied, and stand beside nothing within the table.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ def _build(
             pictures.keeps = False
             problems = _write_rows(table, reader, pictures, report)
         if pictures.stored and pictures.with_videos:
-            got, remedy = "files of videos beside pictures within the table", f"make files of all: {CONVERT}"
+            got, remedy = "files of videos, and pictures or videos within the table", f"make files of all: {CONVERT}"
             problems.append(Problem(pictures.with_videos, "video", got, "both as files", remedy))
         done = {"stored": pictures.stored, "copied": pictures.copied}
         if not problems:

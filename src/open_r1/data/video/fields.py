@@ -120,7 +120,8 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 def part_video(part: Mapping[str, Any], name: str, where: str) -> Video | None:
     """The video that a content part names, None where it is one of the row's own. Raises DataError for what is odd."""
-    if odd := part.keys() - {"type", "video", *VIDEO_OPTIONS}:
+    given = {key for key, value in part.items() if value is not None}  # a table gives all parts the same keys
+    if odd := given - {"type", "video", *VIDEO_OPTIONS}:
         expected = '{"type": "video"[, "video": path or frames, "fps": ...]}'
         remedy = "rewrite the part: --video_max_pixels and --video_max_frames bound videos"
         raise data_error(where, f"{name}.{sorted(odd)[0]}", shown_json(part[sorted(odd)[0]]), expected, remedy)

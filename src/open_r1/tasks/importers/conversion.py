@@ -101,7 +101,7 @@ def as_paths(video: Path | tuple[Path, ...]) -> tuple[Path, ...]:
 def _found(video: SourceVideo, pictures: Pictures) -> Path | tuple[Path, ...]:
     """The files of a video that a source names. Raises Unusable."""
     try:
-        return pictures.find(video) if isinstance(video, str) else tuple(map(pictures.find, video))
+        return tuple(map(pictures.find, video)) if isinstance(video, tuple) else pictures.find(video)
     except Unusable as error:
         raise Unusable(str(error).replace("a picture", "a video", 1)) from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from open_r1.data.images import FORMATS, original_size
+from open_r1.data.video.decoding.kinds import PROBED_BYTES, video_ending
 from open_r1.data.video.types import VIDEO_ENDINGS
 from open_r1.errors import DataError, UsageError, shorten
 from open_r1.tasks.importers.picture_names import name_ends, of_a_machine, relative_parts
@@ -202,7 +203,9 @@ def _only(files: set[Path], name: str) -> Path:
 
 
 def _ending(data: bytes) -> str:
-    """The usual ending of an encoded picture. Raises Unusable for bytes that are none."""
+    """The usual ending of an encoded picture or video. Raises Unusable for bytes that are none."""
+    if ending := video_ending(data[:PROBED_BYTES]):
+        return f".{ending}"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return {"JPEG": ".jpg"}.get(str(image.format), f".{str(image.format).lower()}")

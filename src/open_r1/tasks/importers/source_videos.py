@@ -9,10 +9,14 @@ from typing import Any
 
 from open_r1.data.near_tags import NEAR_TAG, NEAR_VIDEO, marks_picture
 from open_r1.data.row_formats import VIDEO_TAG
+from open_r1.data.tables.cell_files import picture_format
+from open_r1.data.video.decoding.kinds import PROBED_BYTES, video_ending
 from open_r1.data.video.types import FRAME_ENDINGS
+from open_r1.tasks.importers.picture_values import SourcePicture
 from open_r1.tasks.importers.sources import Unusable
 
-SourceVideo = str | tuple[str, ...]  # a file as the source names it, or the pictures of its frames
+# a file as the source names it, or its bytes; or those of the pictures of its frames
+SourceVideo = SourcePicture | tuple[SourcePicture, ...]
 VIDEO_NAMES = ("videos", "video", "video_path", "video_paths", "video_file", "video_name")
 
 
@@ -35,17 +39,26 @@ def videos_in_row(row: Mapping[str, Any]) -> tuple[SourceVideo, ...]:
 
 
 def _is_still(entry: Any) -> bool:
-    return isinstance(entry, str) and entry.lower().endswith(tuple(FRAME_ENDINGS))
+    file = _file(entry)
+    if isinstance(file, bytes):
+        return video_ending(file[:PROBED_BYTES]) is None and picture_format(file) is not None
+    return isinstance(file, str) and file.lower().endswith(tuple(FRAME_ENDINGS))
+
+
+def _file(entry: Any) -> Any:
+    """The bytes that a table holds of a file, else its path; what is neither stays."""
+    if isinstance(entry, Mapping) and ("bytes" in entry or isinstance(entry.get("path"), str)):
+        return entry["bytes"] if isinstance(entry.get("bytes"), bytes) else entry.get("path")
+    return entry
 
 
 def _video(entry: Any) -> SourceVideo:
-    if isinstance(entry, Mapping) and isinstance(entry.get("path"), str):
-        entry = entry["path"]
-    if isinstance(entry, str) and entry.strip():
-        return entry
-    if isinstance(entry, list) and entry and all(map(_is_still, entry)):
-        return tuple(entry)
-    raise Unusable(f"a video of type {type(entry).__name__}, where a path or a list of pictures is read")
+    file = _file(entry)
+    if (file and isinstance(file, bytes)) or (isinstance(file, str) and file.strip()):
+        return file
+    if isinstance(file, list) and file and all(map(_is_still, file)):
+        return tuple(map(_file, file))
+    raise Unusable(f"a video of type {type(entry).__name__}, where a file or a list of pictures is read")
 
 
 def with_video_tags(texts: Sequence[str], videos: int, images: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Names a file that stands in place of a video and is none. (torch-free)"""
+"""Tells the container of a video by its first bytes, and names a file that is none. (torch-free)"""
 
 PROBED_BYTES = 512  # of the file that are looked at
 PICTURE_MAGIC = {b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}
@@ -19,6 +19,37 @@ SOUND_FORMS = {
     (b"FORM", b"AIFC"): "AIFF",
 }
 PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
+ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of MP4 and QuickTime, behind a length
+CONTAINER_MAGIC = {
+    b"\x1aE\xdf\xa3": "mkv",
+    b"GIF8": "gif",
+    b"FLV\x01": "flv",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "wmv",
+    b"OggS": "ogv",
+    b"\x00\x00\x01\xba": "mpg",
+    b"\x00\x00\x01\xb3": "mpg",
+    b"\x06\x0e\x2b\x34": "mxf",
+    b".RMF": "rm",
+    b"DKIF": "ivf",
+    b"YUV4MPEG2": "y4m",
+    b"\x00\x00\x00\x01": "h264",  # or HEVC, without a container
+}
+PACKET_BYTES = {188: 0, 192: 4}  # of MPEG-TS: length of a packet -> where its sync byte stands
+
+
+def video_ending(head: bytes) -> str | None:
+    """The ending of a file of videos, by its first PROBED_BYTES; None for what is no container that is known here.
+
+    >>> video_ending(b"\\0\\0\\0\\x20ftypisom"), video_ending(b"RIFF....AVI LIST"), video_ending(b"RIFF....WAVE")
+    ('mp4', 'avi', None)
+    """
+    if head[4:8] in ATOMS:
+        return None if head[8:12] in PICTURE_BRANDS else "mp4"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "avi"
+    if any(len(head) > 2 * size and head[at::size][:2] == b"GG" for size, at in PACKET_BYTES.items()):
+        return "ts"
+    return next((ending for magic, ending in CONTAINER_MAGIC.items() if head.startswith(magic)), None)
 
 
 def no_video(head: bytes) -> tuple[str, str] | None:
