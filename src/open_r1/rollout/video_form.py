@@ -50,12 +50,14 @@ def resolved_form(
 
 @dataclass
 class VideoRows:
-    """Checks rows with videos, and counts them: `seen`. `form`: "native", "frames", or None for `reason`."""
+    """Checks rows with videos, and counts them: `seen`, and the `most` videos of one. `form`: "native", "frames", or
+    None for `reason`."""
 
     form: str | None
     reason: str
     fields: PromptFields
     seen: int = 0
+    most: int = 0
 
     @classmethod
     def of_run(
@@ -74,7 +76,7 @@ class VideoRows:
         """What keeps a row's videos from being shown."""
         if not record.videos:
             return
-        self.seen += 1
+        self.seen, self.most = self.seen + 1, max(self.most, len(record.videos))
         count = f"{len(record.videos)} video(s)"
         if self.form is None:
             yield Problem(record.where, "video", count, f"none: {self.reason}", NO_FORM_REMEDY)

@@ -136,7 +136,7 @@ def make_grpo_trainer(
         options = {"template": template, "frames": frame_sampling(task), "video_form": videos.form or "native"}
         refuse_unusable_prompts(rows, processor, instruction, limits, check=videos.beside(check), **options)
     task.video_form = videos.shown or task.video_form  # which checkpoints record
-    refuse_unknown_to_vllm(training, model_args, videos.shown)
+    refuse_unknown_to_vllm(training, model_args, videos.shown, videos.most)
     model = load_model(model_args, training)
     if task.freeze_vision_modules:
         freeze_vision(model)

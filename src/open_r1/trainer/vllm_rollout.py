@@ -203,9 +203,11 @@ def engine_class(mode: str, videos: bool = False) -> Callable[..., Any]:
     return partial(ColocatedEngine, videos=videos)
 
 
-def refuse_unknown_to_vllm(training: GRPOArguments, model: VLMConfig, video_form: str | None = None) -> None:
-    """Raises UsageError for a model or adapter that an engine would not know, and for videos that it would not get; a
-    server answers for its own model."""
+def refuse_unknown_to_vllm(
+    training: GRPOArguments, model: VLMConfig, video_form: str | None = None, most_videos: int = 0
+) -> None:
+    """Raises UsageError for a model or adapter that an engine would not know, and for videos, up to `most_videos` a
+    row, that it would not get; a server answers for its own model."""
     if training.use_vllm and training.vllm_mode == "server" and video_form == "native":
         raise UsageError(
             "--vllm_mode: got server and rows with videos, but a request over HTTP brings no times of their frames; "
@@ -225,10 +227,10 @@ def refuse_unknown_to_vllm(training: GRPOArguments, model: VLMConfig, video_form
         )
 
         set_in_process_environment()
-        if video_form == "native":
-            refuse_unknown_videos(name, revision)
         options = {"model_impl": training.vllm_model_impl, "trust_remote_code": training.trust_remote_code}
         refuse_unknown_model(name, half=training.bf16 or training.fp16, revision=revision, **options)
+        if video_form == "native":
+            refuse_unknown_videos(name, most_videos, revision=revision, **options)
         if alone:
             from open_r1.rollout.vllm.adapter_engine import refuse_adapters
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import vllm
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from vllm import EngineArgs, ModelRegistry, SamplingParams
+from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.sampling_params import StructuredOutputsParams
 
 from open_r1.data.video.inputs import metadata_of
@@ -71,20 +73,30 @@ KNOWN_WRONG = {
 
 
 # The same of videos alone.
-WRONG_VIDEOS = {
-    "internvl": "writes its videos with other tokens than its processor",
-    "smolvlm": "takes no videos for it",
-}
+WRONG_VIDEOS = {"internvl": "writes its videos with other tokens than its processor"}
 
 
-def refuse_unknown_videos(name: str, revision: str | None = None) -> None:
-    """Raises UsageError for a model folder or hub name whose videos this vLLM does not read as the policy."""
-    described, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
-    if why := WRONG_VIDEOS.get(described.get("model_type", "")):
+def refuse_unknown_videos(name: str, most: int, **options: Any) -> None:
+    """Raises UsageError for a model folder or hub name whose videos, up to `most` a row, this vLLM does not take, or
+    not as the policy; `options` as of `reason_against`."""
+    described, _ = PreTrainedConfig.get_config_dict(name, revision=options.get("revision"))
+    why = WRONG_VIDEOS.get(described.get("model_type", ""))
+    if not why and most > (limit := video_limit(name, **options)):
+        why = f"takes at most {limit} of its model" if limit else "takes none of its model"
+    if why:
         raise UsageError(
-            f"--use_vllm: got {name} and rows with videos, but vLLM {vllm.__version__} {why}; add --video_form "
-            "frames, or leave --use_vllm out"
+            f"--use_vllm: got {name} and rows with up to {most} video(s), but vLLM {vllm.__version__} {why}; add "
+            "--video_form frames, or leave --use_vllm out"
         )
+
+
+def video_limit(name: str, **options: Any) -> float:
+    """The most videos of a prompt that this vLLM takes for a model folder or hub name."""
+    with own_configurations():
+        config = EngineArgs(model=name, **options).create_model_config()
+        limits = MULTIMODAL_REGISTRY.create_processor(config).info.supported_mm_limits
+    limit = limits.get("video", 0)
+    return inf if limit is None else limit
 
 
 def refuse_unknown_model(name: str, half: bool, **options: Any) -> None:
