@@ -13,6 +13,8 @@ FLAGS += " --report_to none --save_strategy no --gradient_accumulation_steps 1 -
 ENGINE = "--use_vllm true --vllm_max_model_length 256"
 ZERO3 = f"--deepspeed {REPO}/local_scripts/zero3.json"
 LORA = "--use_peft true --lora_r 8 --beta 0.04 --learning_rate 1e-2"
+ZOOM = "--task_type zoom_digits --tools zoom --max_completion_length 100 --vllm_max_model_length 512"
+ZOOM += " --per_device_train_batch_size 16"
 DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 from helpers.preloaded import python
 from helpers.repository import REPO, make_dataset
-from helpers.vllm_runs import DIFFERENCE, ENGINE, LORA, ZERO3, ended, logged, start
+from helpers.vllm_runs import DIFFERENCE, ENGINE, LORA, ZERO3, ZOOM, ended, logged, start
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
-
-ZOOM = "--task_type zoom_digits --tools zoom --max_completion_length 100 --vllm_max_model_length 512"
 
 
 def with_even_heads(model: str, out: Path) -> str:
@@ -77,7 +75,7 @@ def test_each_step_is_sampled_from_the_policy_of_that_step(request, mixed, tmp_p
 )
 def test_turns_of_each_step_are_sampled_from_the_policy_of_that_step(request, scenes, tmp_path, model, flags):
     """That none of the first 32 completions calls has a chance of 1e-8."""
-    out, flags = tmp_path / "run", f"{flags} {ZOOM} --per_device_train_batch_size 16"
+    out, flags = tmp_path / "run", f"{flags} {ZOOM}"
     sampled_from_the_policy(request.getfixturevalue(model), scenes, out, flags, ranks=2)
     assert logged(out, "tools/calls")[0] > 0
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.repository import REPO, free_port
-from helpers.vllm_runs import DIFFERENCE, LORA, ZERO3, ended, logged, start
+from helpers.repository import REPO, free_port, make_dataset
+from helpers.vllm_runs import DIFFERENCE, LORA, ZERO3, ZOOM, ended, logged, start
 
 pytest.importorskip("vllm", reason="vLLM is not installed: bash setup.sh --vllm")
 pytestmark = pytest.mark.vllm
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.vllm
 def serve(model: str, port: int, log: Path) -> subprocess.Popen[bytes]:
     """`run_scripts/vllm_server.sh` in the background."""
     env = {**os.environ, "PORT": str(port), "OMP_NUM_THREADS": "1", "VENV": sys.prefix, "HF_HUB_OFFLINE": "1"}
-    command = ["bash", "run_scripts/vllm_server.sh", model, "--max-model-len", "256", "--max-num-seqs", "64"]
+    command = ["bash", "run_scripts/vllm_server.sh", model, "--max-model-len", "512", "--max-num-seqs", "64"]
     command += ["--enable-lora", "--max-lora-rank", "8"]
     with open(log, "w") as out:
         return subprocess.Popen(command, cwd=REPO, env=env, stdout=out, stderr=out, start_new_session=True)
@@ -68,6 +68,18 @@ def test_a_server_is_sent_the_adapter_alone(server, tiny, mixed, tmp_path):
     ended(start(tiny, mixed, out, f"{on_server(server.port)} {LORA} --vllm_lora_sync adapter"), out)
     differences = logged(out, DIFFERENCE)
     assert len(differences) == 3 and max(differences) < 1e-3
+
+
+def test_a_server_samples_turns_from_the_policy_of_each_step(repo, tmp_path):
+    make_dataset("zoom_digits", tmp_path, "--rows", 16, "--heldout_rows", 2)
+    model, out = str(repo / "assets" / "tiny-vlm-zoom"), tmp_path / "run"
+    served = Served(model, tmp_path)
+    try:
+        ended(start(model, tmp_path / "train.jsonl", out, f"{on_server(served.port)} {ZOOM}", ranks=2), out)
+    finally:
+        served.kill()
+    differences = logged(out, DIFFERENCE)
+    assert len(differences) == 3 and max(differences) < 1e-3 and logged(out, "tools/calls")[0] > 0
 
 
 def test_a_server_of_another_model_is_refused(server, repo, mixed, tmp_path):
