@@ -14,7 +14,12 @@ from helpers.trainers import make_trainer, rows
 from transformers import GenerationConfig
 
 from open_r1.errors import RunEnded
+from open_r1.rollout.batching import merge_images, pad_positions, pad_prompts
 from open_r1.rollout.generation import generate_groups
+from open_r1.rollout.prompts import Prompt
+from open_r1.rollout.row_in_progress import continued
+from open_r1.rollout.tool_turns import tool_turns_of
+from open_r1.rollout.turns import TurnRollout
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.toolbox import ToolAnswer
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -200,6 +205,32 @@ def test_turns_are_drawn_from_the_policy(trainer, with_tools):
     pictured = {one is not None and bool(one.images) for one in batch["turns"]}
     assert pictured == {True, False}
     assert trainer._metrics["train"]["sampling/sampling_logp_difference/max"][-1] < 1e-4
+
+
+def logits_of(trainer: VLMGRPOTrainer, prompt: Prompt, rollout: TurnRollout) -> torch.Tensor:
+    """(C, vocabulary) logits of a completion by a pass over the row alone."""
+    turns = rollout.tensors or tool_turns_of(rollout.trajectory, trainer.fields, [])
+    whole = continued(prompt, rollout.trajectory.ids, turns)
+    inputs = pad_prompts([whole], 0) | merge_images([whole], packed=False)
+    with torch.no_grad():
+        logits = trainer.model(**inputs, position_ids=pad_positions([whole])).logits[0]
+    return logits[len(prompt.ids) - 1 : -1]
+
+
+def test_what_bans_leave_is_drawn_from_in_every_turn(trainer, with_tools, monkeypatch):
+    """Where log-probs are not the policy's, that is the mass of the tokens that may not be drawn: here of digits."""
+    banned = trainer.processing_class.tokenizer.convert_tokens_to_ids(list("02468"))
+    monkeypatch.setattr(trainer.engine, "sampling", replace(trainer.engine.sampling, banned=banned))
+    rows_of_batch = examples(trainer, 0, 1, 2)
+    prompts, gaps = trainer.prompts_on_device(rows_of_batch), []
+    for prompt, rollout in zip(prompts, vllm_rollout_with_tools(trainer, rows_of_batch, prompts), strict=True):
+        logits, ids = logits_of(trainer, prompt, rollout), torch.tensor(rollout.trajectory.ids)[:, None]
+        left = logits.index_fill(1, torch.tensor(banned), -torch.inf)
+        drawn = torch.tensor(rollout.trajectory.logps)[:, None]
+        both = [(drawn - each.log_softmax(dim=1).gather(1, ids)).abs() for each in (logits, left)]
+        gaps.append(torch.cat(both, dim=1)[rollout.trajectory.scored])
+    of_policy, of_left = torch.cat(gaps).amax(dim=0).tolist()
+    assert of_left < 1e-4 and of_policy > 0.1
 
 
 class Slow(Scripted):
