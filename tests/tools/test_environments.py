@@ -48,9 +48,9 @@ class Game:
         """Draws."""
         return str(random.random())
 
-    def pid(self) -> str:
+    def pid(self, apart: bool = False) -> str:
         """Says its process, and that of a program that it starts."""
-        self.program = subprocess.Popen(["sleep", "600"])
+        self.program = subprocess.Popen(["sleep", "600"], start_new_session=apart)
         return f"{os.getpid()} {self.program.pid}"
 
     def hang(self) -> str:
@@ -177,11 +177,13 @@ def test_an_error_is_told_and_the_instance_goes_on(box: Toolbox, log: Path) -> N
         assert said(ask(box, one, "look")) == ["1", "40x40"]
 
 
+@pytest.mark.parametrize("apart", [False, True])
 def test_all_processes_end_with_the_programs_that_they_started_where_the_rollout_fails(
-    box: Toolbox, log: Path
+    apart: bool, box: Toolbox, log: Path
 ) -> None:
+    """A browser's driver starts it apart, in a session of its own."""
     with pytest.raises(RuntimeError, match="out of the loop"), opened(box.arena, [(row(log), [], ())] * 2) as made:
-        pids = [int(pid) for one in made for pid in said(ask(box, one, "pid"))[0].split()]
+        pids = [int(pid) for one in made for pid in said(ask(box, one, "pid", apart=apart))[0].split()]
         assert all(map(is_alive, pids)) and len(set(pids)) == 4
         raise RuntimeError("out of the loop")
     until = time.monotonic() + 5
@@ -227,7 +229,8 @@ def test_the_opening_is_the_prompts_and_another_one_ends_the_run(box: Toolbox, l
 
 def test_a_reset_that_fails_names_the_row(box: Toolbox, log: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"(?s)train\.jsonl:7: environment .*: reset: got KeyError: 'secret'.*Traceback"
+        UsageError,
+        match=r"train\.jsonl:7: environment .*: reset: got KeyError: 'secret', expected .*; mend it.*\nTraceback",
     ):
         box.arena.opening(row(log, reset="raises"), [])
     with opened(box.arena, [(row(log, reset="raises"), [], ())]) as (one,):
@@ -244,7 +247,10 @@ def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
     with pytest.raises(UsageError, match="reward: ZeroDivisionError: no steps"):
         pay("7", row(log), failed)
     strict = replace(box.arena, strict=True)
-    with pytest.raises(RunEnded, match=r"train\.jsonl:7: .*reward gave no answer"), opened(strict, rows[1:2]) as made:
+    with (
+        pytest.raises(RunEnded, match=r"reward gave no answer.*\nA larger --tool_seconds"),
+        opened(strict, rows[1:2]) as made,
+    ):
         conclude(made)
 
 
@@ -254,6 +260,13 @@ def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
 def test_what_is_no_reward_is_an_error_but_none(value: object) -> None:
     earned = earned_by(value)
     assert bool(earned.error) == (value is not None) and earned.reward is None
+
+
+def test_a_close_that_hangs_is_said(box: Toolbox, log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(log)  # opening it waits for a reader
+    with opened(box.arena, [(row(log), [], ())]) as (one,):
+        ask(box, one, "add", number=1)
+    assert "close failed; more are not shown:\nclose gave no answer within 5 s" in caplog.text
 
 
 TRLS = '''
@@ -293,6 +306,12 @@ REFUSED = [
     (RESET + METHOD + "    def __init__(self, size): ...\n", "got Game, missing a required argument: 'size'"),
     (RESET + METHOD + "    async def reward(self): ...\n", "got reward as async or a generator"),
     (RESET + METHOD + "    def reward(self): ...\n    def get_reward(self): ...\n", "has reward and get_reward"),
+    (RESET + METHOD + "    def reward(self, state): ...\n", "got reward(state), expected no arguments; a tool has"),
+    (RESET + METHOD + "    is_over = False\n", "got is_over as a bool, expected a plain method; write it with self"),
+    (
+        RESET + METHOD + "    @staticmethod\n    def go(to: str): ...\n",
+        "got go as a staticmethod, expected a plain method",
+    ),
     (RESET + METHOD + "    minimum = 'low'\n", "minimum: got 'low', expected a finite number"),
 ]
 

@@ -26,6 +26,7 @@ from open_r1.tools.signature import is_deferred, read_signature
 
 REWARD_NAMES = ("reward", "get_reward")  # the second is TRL's
 OWN_METHODS = ("reset", "is_over", *REWARD_NAMES, "close")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 RESET = "reset(self, record), which begins for a row, and returns text and pictures for the prompt, or None"
 
 
@@ -60,16 +61,16 @@ def load_environment(source: str) -> Environment:
     """The environment of `path/to/file.py:Class`. Raises UsageError for what is none, with what is wrong."""
     cls, (path, name) = environment_class(source), user_file(source)
     methods = {n: fn for base in reversed(cls.__mro__) for n, fn in vars(base).items() if inspect.isfunction(fn)}
+    _refuse_no_methods(source, cls, methods)
     if "reset" not in methods:
         raise UsageError(f"environment {source}: {name} has no method reset, expected {RESET}; write it")
     rewards = [each for each in REWARD_NAMES if each in methods]
     if len(rewards) > 1:
         raise UsageError(f"environment {source}: {name} has reward and get_reward, expected one of them; remove one")
-    for each in ("reset", *rewards, *(other for other in ("close", "is_over") if other in methods)):
+    for each in methods.keys() & OWN_METHODS:
         _refuse_async(source, each, methods[each])
-    if "is_over" in methods and len(taken := inspect.signature(methods["is_over"]).parameters) > 1:
-        got = ", ".join(list(taken)[1:])
-        raise UsageError(f"environment {source}: got is_over({got}), expected no arguments; a tool has another name")
+        if each != "reset":
+            _refuse_arguments(source, each, methods[each])
     tools = {n: _tool(source, path, n, fn) for n, fn in methods.items() if n not in OWN_METHODS and n[0] != "_"}
     if not tools:
         expected = "a public method with type hints and a docstring, which the model calls"
@@ -105,6 +106,24 @@ def _tool(source: str, path: str, name: str, fn: Callable[..., Any]) -> Tool:
 def _refuse_async(source: str, name: str, fn: Callable[..., Any]) -> None:
     if is_deferred(fn):
         raise UsageError(f"environment {source}: got {name} as async or a generator, expected a plain method")
+
+
+def _refuse_arguments(source: str, name: str, fn: Callable[..., Any]) -> None:
+    """Refuses a method of the run's that needs arguments, of which it is given none."""
+    taken = list(inspect.signature(fn).parameters.values())[1:]
+    if needed := [each.name for each in taken if each.default is each.empty and each.kind not in VARIADIC]:
+        got = f"{name}({', '.join(needed)})"
+        raise UsageError(f"environment {source}: got {got}, expected no arguments; a tool has another name")
+
+
+def _refuse_no_methods(source: str, cls: type, methods: Mapping[str, Any]) -> None:
+    """Refuses what has the name of a method of the run's, or of a tool, and is called otherwise."""
+    for name, value in inspect.getmembers_static(cls):
+        is_own, is_tool = name in OWN_METHODS, name[0] != "_" and isinstance(value, (staticmethod, classmethod))
+        if name not in methods and (is_own or is_tool):
+            remedy = "write it with self" + ("" if is_own else ", or begin its name with _ where it is no tool")
+            got = f"got {name} as a {type(value).__name__}"
+            raise UsageError(f"environment {source}: {got}, expected a plain method; {remedy}")
 
 
 def _minimum(source: str, cls: type) -> float:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, reduction, util
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from open_r1.errors import UsageError
@@ -128,12 +129,40 @@ def _fork(connection: Connection, handle: int, held: dict[int, int], serve: Serv
 
 
 def _kill(pid: int, held: dict[int, int]) -> None:
-    """Ends a child and its group; its id is free only after that."""
-    for end, number in ((os.killpg, pid), (os.kill, pid)):  # it may not lead its group yet
+    """Ends a child, its group, and what descends from it in other groups, as a browser; its id is free only then."""
+    apart = [(os.kill, each) for each in descendants(pid)]
+    for end, number in ((os.killpg, pid), (os.kill, pid), *apart):  # it may not lead its group yet
         with suppress(ProcessLookupError, PermissionError):
             end(number, signal.SIGKILL)
     os.close(held.pop(pid))
     os.waitpid(pid, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that descend from one, by /proc; [] on systems without it."""
+    found, known = [pid], None if Path(f"/proc/self/task/{os.getpid()}/children").exists() else _all_children()
+    for each in found:
+        found += _listed_children(each) if known is None else known.get(each, [])
+    return found[1:]
+
+
+def _listed_children(pid: int) -> list[int]:
+    """The children of a process, as most Linux kernels list them."""
+    children = list[int]()
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            children += map(int, listed.read_text().split())
+    return children
+
+
+def _all_children() -> dict[int, list[int]]:
+    """Process -> its children, of all processes."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    return children
 
 
 def answer_calls(connection: Connection, functions: dict[str, Callable[..., Any]]) -> None:

@@ -18,6 +18,7 @@ from open_r1.tools.call_forms import Json
 from open_r1.tools.environment import Environment
 from open_r1.tools.environment_host import Host, host_of
 from open_r1.tools.environment_state import Earned, server_of
+from open_r1.tools.limits import REMEDIES
 from open_r1.tools.sandboxed import AnswerPart, ToolOutcome
 from open_r1.tools.zoom import ToolFrame
 
@@ -53,8 +54,10 @@ class Arena:
         finally:
             instance.close()
         if reason := outcome.fault or outcome.refusal:
-            source, got = self.environment.source, f"{reason}\n{outcome.trace}".rstrip()
-            raise UsageError(f"{record.where}: environment {source}: reset: got {got}, expected text and pictures")
+            message = (
+                f"{record.where}: environment {self.environment.source}: reset: got {reason}, expected an opening"
+            )
+            raise UsageError(f"{message}; mend it, or the row\n{outcome.trace}".rstrip())
         return outcome.parts
 
 
@@ -121,7 +124,7 @@ class Episode:
         if earned is not None:
             return earned
         source, minimum = self.arena.environment.source, self.arena.environment.minimum
-        message = f"{self.record.where}: environment {source}: {self.lost}"
+        message = f"{self.record.where}: environment {source}: {self.lost}\n{REMEDIES[self.reason]}"
         if self.arena.strict:
             raise RunEnded(f"{message}\n--tool_errors tell goes on: the completion earns the class's `minimum`")
         warn_once(source, f"{message}\nThe completion earns {minimum:g}; more are counted, not shown")
@@ -133,14 +136,14 @@ class Episode:
         if self.process is None:
             return
         environment = self.arena.environment
-        asked = environment.closes and not self.lost
-        if failed := asked and self._ask("close", (), CLOSE_SECONDS):
-            warn_once(f"{environment.source} close", f"environment {environment.source}: close failed:\n{failed}")
+        if environment.closes and not self.lost and (failed := self._ask("close", (), CLOSE_SECONDS) or self.lost):
+            message = f"environment {environment.source}: close failed; more are not shown:\n{failed}"
+            warn_once(f"{environment.source} close", message)
         self._end()
 
     def _outcome(self, name: str, arguments: tuple[Any, ...]) -> ToolOutcome:
         answer = self._ask(name, arguments)
-        return ToolOutcome(fault=self.lost) if answer is None else answer
+        return ToolOutcome(fault=self.lost, trace=REMEDIES[self.reason]) if answer is None else answer
 
     def _ask(self, name: str, arguments: tuple[Any, ...], seconds: float | None = None) -> Any:
         """The answer of the process; None where it is lost, with its end."""
@@ -160,9 +163,9 @@ class Episode:
     def _end(self) -> None:
         if self.process is not None:
             (connection, pid), self.process = self.process, None
+            self.arena.host.kill(pid)  # before it ends itself by the connection, and what it started is nobody's
             with suppress(OSError):
                 connection.close()
-            self.arena.host.kill(pid)
 
 
 def same_parts(one: Sequence[AnswerPart], other: Sequence[AnswerPart]) -> bool:

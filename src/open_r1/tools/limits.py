@@ -7,6 +7,11 @@ from open_r1.errors import UsageError
 
 MAX_TOOL_TEXT = 20_000  # characters of one answer
 MAX_ANSWER_PICTURES = 16  # of one answer
+# what helps a tool whose calls are lost, by the reason
+REMEDIES = {
+    "timeouts": "A larger --tool_seconds gives a call more time",
+    "crashes": "A larger --tool_memory_gb gives its process more memory",
+}
 
 
 @dataclass(frozen=True)

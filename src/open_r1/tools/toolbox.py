@@ -17,7 +17,7 @@ from open_r1.tools.call_forms import Json, ToolCall, form_of
 from open_r1.tools.calls import MalformedCall, read_calls
 from open_r1.tools.environment import load_environment
 from open_r1.tools.episodes import Arena, Episode
-from open_r1.tools.limits import DEFAULT_LIMITS, ToolLimits, check_bounds
+from open_r1.tools.limits import DEFAULT_LIMITS, REMEDIES, ToolLimits, check_bounds
 from open_r1.tools.registry import Tool, load_tools
 from open_r1.tools.sandboxed import AnswerPart, ToolOutcome, check_tool, run_tool
 from open_r1.tools.signature import Schema, checked_arguments
@@ -156,7 +156,7 @@ class Toolbox:
         except LostCall as lost:
             died = f"{tool.name} ended its process, or needed more memory than it may use"
             late = f"{tool.name} gave no answer within {self.seconds:g} s"
-            return ToolOutcome(fault=late if lost.reason == "timeouts" else died)
+            return ToolOutcome(fault=late if lost.reason == "timeouts" else died, trace=REMEDIES[lost.reason])
         except WorkerError as error:  # what it returned cannot be sent, or its file no longer loads
             return ToolOutcome(fault=f"{tool.name} failed", trace=str(error))
 
