@@ -92,6 +92,17 @@ def test_video_r1_has_options_and_golds_in_tags(door):
     assert done.rows[0]["accu_reward_method"] == "mcq" and "A. left\nB. right" in done.questions[0]
     assert [names(row) for row in done.rows] == ["videos/a.mp4", "videos/a.mp4", None]
     assert done.rows[2]["image"] == "images/a.png"
+    assert "of type" not in done.said
+    read(door, done)
+
+
+def test_what_video_r1_pays_in_part_is_counted_with_what_helps(door):
+    rows = [video_r1(problem_type="OCR", solution="<answer>EXIT 4</answer>"), *[video_r1()] * 2]
+    done = door(r1__json=[*rows, video_r1(problem_type="regression", solution="<answer>2.5</answer>")])
+    assert done.methods == ["cer", None, None, None]
+    said = " ".join(done.said.split())
+    assert "free-form rows: 2; Video-R1 pays them for words in common with the gold. Here --reward_method llm" in said
+    assert "regression rows: 1; Video-R1 pays them for numbers near the gold. Here a reward of your own can" in said
     read(door, done)
 
 

@@ -25,6 +25,7 @@ from open_r1.tasks.importers.questions.options import (
     options_of_row,
     with_options,
 )
+from open_r1.tasks.importers.questions.problem_types import method_of_type, type_remarks
 from open_r1.tasks.importers.questions.swift_objects import fill_objects
 from open_r1.tasks.importers.questions.visual_search import without_tool_prompt
 from open_r1.tasks.importers.source_videos import videos_in_row
@@ -50,15 +51,16 @@ class QuestionForm:
 
 _ANSWERS = ("answer", "answers", "solution", "ground_truth", "gt_answer", "multiple_choice_answer", "label")
 _CHOICES = ("options", "choices", "multiple_choices", "A")
+VIDEO_R1 = QuestionForm(
+    "Video-R1",
+    (("problem",), ("problem_type",), ("data_type",), ("solution",)),
+    ("problem",),
+    ("solution",),
+    has_options=True,
+)
 QUESTION_FORMS: dict[str, QuestionForm] = {  # the first that fits is taken
     "verl": QuestionForm("verl rows (prompt, reward_model)", (("prompt",), ("reward_model",)), ("prompt",), ()),
-    "video_r1": QuestionForm(
-        "Video-R1",
-        (("problem",), ("problem_type",), ("data_type",), ("solution",)),
-        ("problem",),
-        ("solution",),
-        has_options=True,
-    ),
+    "video_r1": VIDEO_R1,
     "problem": QuestionForm(
         "rows of problem and answer (EasyR1, R1-V)",
         (("problem",), ("answer", "solution", "ground_truth")),
@@ -120,6 +122,8 @@ def read_questions(source: Source, options: ImportOptions, form: QuestionForm) -
         yield Remark(
             str(source.path), "the numbers of the right options are counted from 1: one is as large as its options"
         )
+    if form is VIDEO_R1:
+        yield from type_remarks(source)
 
     def read_row(row: Mapping[str, Any], where: str, options: ImportOptions) -> Iterator[ImportedRow]:
         yield question_row(row, where, options, form, first)
@@ -156,7 +160,8 @@ def question_row(
         )
         extra = {"accu_reward_method": "mcq", "options": texts}
     else:
-        answer, method = gold_of(_stated_answer(row, form), form.method)
+        method = method_of_type(row) if form is VIDEO_R1 else form.method
+        answer, method = gold_of(_stated_answer(row, form), method)
         filled, frame = fill_objects([*turns, ("gpt", answer)], row.get("objects"))
         turns, answer = filled[:-1], filled[-1][1]
         extra = {"accu_reward_method": method} if method else {}
