@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.clips import clip_rows, tiny_with_videos
 from helpers.preloaded import python, ranked
 from helpers.repository import REPO, make_dataset
 
 from open_r1 import grpo_jsonl
+from open_r1.data.record import Record
+from open_r1.data.row_formats import Turn
 from open_r1.errors import UsageError
 from open_r1.replay.advantages import AdvantageSettings, advantages_of
 from open_r1.replay.figures import generation_advantages
@@ -97,6 +100,20 @@ def test_a_step_replayed_with_the_flags_of_its_run_is_what_the_run_computed(tiny
     found = generation_advantages(kept, torch.tensor(kept.rewards), settings)
     assert torch.allclose(found, torch.tensor(kept.advantages), atol=EXACT)
     shutil.rmtree(run)
+
+
+def test_the_page_shows_film_strips_of_the_rows_whose_completions_change(tmp_path):
+    data, model, run = clip_rows(tmp_path, 4), tiny_with_videos(tmp_path / "model"), tmp_path / "run"
+    command = f"--model_name_or_path {model} --data_file_paths {data} --image_folders {tmp_path} --output_dir {run}"
+    command += f" {SIZE} --max_completion_length 4 --max_steps 1 --keep_whole_steps 1 --save_strategy no"
+    command += " --reward_funcs accuracy format --use_cpu true --disable_tqdm true --video_max_frames 2"
+    grpo_jsonl.main(command.split())
+    reward = tmp_path / "lengths.py"
+    reward.write_text("def lengths(completion, record):\n    return len(completion) % 3 + int(record.id)\n")
+    assert replayed(run, "--advantages_only", "--reward_funcs", f"{reward}:lengths", "--reward_weights 1")["changed"]
+    page = (run / "replay-step-1.html").read_text()
+    assert 0 < page.count('class="film"') <= 4 and 'href="#row-1"' in page and "2 frames of" in page
+    assert "script-src 'sha256-" in page and page.count("<script>") == 1
 
 
 @pytest.fixture(scope="module")
@@ -463,11 +480,13 @@ def test_texts_of_completions_are_escaped_on_the_page(tmp_path):
         "sign_flips": 1,
         "changes": [change],
     }
-    write_replay_page(tmp_path / "page.html", figures)
+    row = Record("1", (), "", (Turn("user", "<script>y</script>?"),), "gold")
+    write_replay_page(tmp_path / "page.html", figures, {"a:1": row})
     page = (tmp_path / "page.html").read_text()
     assert (
         "<script>" not in page
         and "&lt;script&gt;x" in page
+        and "&lt;script&gt;y" in page
         and "<i>" not in page
         and "compare the two columns" in page
     )

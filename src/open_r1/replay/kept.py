@@ -8,6 +8,7 @@ from pathlib import Path
 
 from open_r1.data.fingerprint import picture_digest, picture_sizes
 from open_r1.data.jsonl_dataset import RecordDataset
+from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.rewards.turns import CompletionMessages
 from open_r1.trainer.checkpointing.changes import resume_differences
@@ -187,6 +188,11 @@ def checkpoint_of(folder: Path, kept: KeptStep) -> Path:
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def placed_rows(kept: KeptStep, records: Sequence[Record]) -> dict[str, Record]:
+    """Place, as the step was kept, -> row; `records` are those of `rows_of_step`."""
+    return dict(zip((where for part in kept.parts for where in part.where), records, strict=True))
 
 
 def rows_of_step(kept: KeptStep, rows: RecordDataset) -> RecordDataset:

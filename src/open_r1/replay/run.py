@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,14 +10,17 @@ from tempfile import TemporaryDirectory
 import torch
 from rich.console import Console
 
+from open_r1.config.video_flags import frame_sampling
 from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.jsonl_io import atomic_write
+from open_r1.data.record import Record
+from open_r1.data.video.types import FrameSampling
 from open_r1.errors import UsageError, last_words
 from open_r1.evaluation.training_rewards import refuse_trainers_rewards
 from open_r1.replay.advantages import AdvantageSettings
 from open_r1.replay.figures import Comparison, Outcome, as_json, changes_of, generation_advantages
 from open_r1.replay.flags import Arguments, Asked, Sections, parse_replay, parsed_settings, read_sections
-from open_r1.replay.kept import KeptStep, checkpoint_of, read_step, refuse_no_run, rows_of_step
+from open_r1.replay.kept import KeptStep, checkpoint_of, placed_rows, read_step, refuse_no_run, rows_of_step
 from open_r1.replay.one_step import gradient_of
 from open_r1.replay.regrading import regraded
 from open_r1.replay.summary import end_of_replay, show_replay
@@ -56,7 +59,7 @@ def replay(asked: Asked) -> int:
     run, *others = outcomes
     changes = changes_of(kept, run, others[0]) if others else []
     comparison = Comparison(run, others[0] if others else None, changes, logged_step(asked.run, kept.step))
-    leave_replay(asked, kept, comparison, checkpoint, reason)
+    leave_replay(asked, kept, comparison, checkpoint, reason, placed_rows(kept, records), frame_sampling(own.task))
     return 0
 
 
@@ -137,9 +140,16 @@ def logged_step(run: Path, step: int) -> dict[str, float]:
 
 
 def leave_replay(
-    asked: Asked, kept: KeptStep, comparison: Comparison, checkpoint: Path | None, reason: str | None
+    asked: Asked,
+    kept: KeptStep,
+    comparison: Comparison,
+    checkpoint: Path | None,
+    reason: str | None,
+    rows: Mapping[str, Record],
+    frames: FrameSampling,
 ) -> None:
-    """Print the table and where things are, and write the page and, where asked, the JSON."""
+    """Print the table and where things are, and write the page, with the step's `rows` and the `frames` of their
+    videos, and, where asked, the JSON."""
     facts = {
         "run": str(asked.run),
         "step": kept.step,
@@ -152,7 +162,7 @@ def leave_replay(
     console = Console(width=None if sys.stdout.isatty() else 140)
     show_replay(figures, console)
     page = asked.page or asked.run / f"replay-step-{kept.step}.html"
-    write_replay_page(page, figures)
+    write_replay_page(page, figures, rows, frames)
     if asked.json:
         with atomic_write(asked.json) as file:
             file.write((json.dumps(figures, indent=2) + "\n").encode("ascii"))

@@ -1,6 +1,7 @@
 """Write a replay as one HTML page: figures of both settings, and what changes for which completion. (torch-free)
 
-The page fetches nothing and has no script; texts are escaped by jinja2.
+Below are the rows of these completions, with their pictures and film strips. The page fetches nothing, and only the
+script that plays film strips runs; texts are escaped by jinja2.
 """
 
 from collections.abc import Mapping
@@ -11,17 +12,28 @@ from typing import Any
 from markupsafe import Markup
 
 from open_r1.data.jsonl_io import atomic_write
+from open_r1.data.prompt_tokens import DEFAULT_SAMPLING
+from open_r1.data.record import Record
+from open_r1.data.video.types import FrameSampling
+from open_r1.report.films import script_of
 from open_r1.report.page import script_hash
+from open_r1.report.preview import row_card
 from open_r1.report.survey_page import survey_style
 from open_r1.report.templates import PAGES
 
 MOST_SHOWN = 200  # completions on the page; --json has all
+MOST_ROWS = 16  # whose pictures and videos are on the page: those of the largest changes
 SAME = 1e-4  # relative difference of a number that is computed again in float32 on another machine
 
 
-def write_replay_page(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write the page; `figures` are those of `--json`."""
-    style = survey_style()
+def write_replay_page(
+    path: Path, figures: Mapping[str, Any], rows: Mapping[str, Record], frames: FrameSampling = DEFAULT_SAMPLING
+) -> None:
+    """Write the page; `figures` are those of `--json`, `rows` those of the step by their place, and `frames` how their
+    videos are sampled."""
+    changed = dict.fromkeys(change["where"] for change in figures["changes"])
+    style, cards = survey_style(), {where: row_card(rows[where], frames) for where in [*changed][:MOST_ROWS]}
+    script = script_of([*cards.values()])
     page = PAGES.get_template("replay.html").render(
         figures=figures,
         rows=figure_rows(figures),
@@ -29,6 +41,9 @@ def write_replay_page(path: Path, figures: Mapping[str, Any]) -> None:
         same=same_text(figures),
         shown=figures["changes"][:MOST_SHOWN],
         change=change_text,
+        cards=cards,
+        script=script,
+        script_hash=script_hash(script),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         style=Markup(style),  # nosec B704 # files of this package
         style_hash=script_hash(style),
