@@ -2,15 +2,17 @@
 
 import argparse
 import dataclasses
+import runpy
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.repository import REPO
 
 from open_r1.evaluation.cli import parser_of, stopped_text
-from open_r1.evaluation.endings import OF_PLACES, end_of_evaluation, same_flags
+from open_r1.evaluation.endings import OF_PLACES, end_of_evaluation, next_evaluations, same_flags
 from open_r1.evaluation.setting_differences import OF_THE_MODEL
 from open_r1.evaluation.settings import OF_SURVEYS, WITHOUT_EFFECT, EvaluationSettings, settings_of
 from open_r1.report.next_steps import (
@@ -243,6 +245,13 @@ def test_another_models_evaluation_is_followed_by_a_look_at_its_answers(tiny):
     settings = {"tasks": ["rec"], "methods": ["iou"], "prompt_mode": "think", "max_completion_length": 77}
     text = end_of_evaluation(args, {"settings": settings | {"data_file_paths": ["v.jsonl"]}})
     assert "eval/infer.py --model" in text and "--task rec" in text and "compare" not in text
+    places = ("data_file_paths", "image_folders")
+    asked = {name: value for name, value in OTHER.items() if name not in ("tasks", "methods", *places)}
+    text = next_evaluations(args, settings | asked | {"data_file_paths": ["v.jsonl"]}, Path("e"))["next"]
+    look = vars(runpy.run_path(str(REPO / "eval" / "infer.py"))["options"]().parse_args(shlex.split(text)[2:]))
+    shared = look.keys() & asked.keys() - OF_PLACES - {"limit"}
+    assert {"tools", "tool_memory_gb", "temperature", "fields", "max_pixels"} <= shared
+    assert {name: look[name] for name in shared} == {name: asked[name] for name in shared}
 
 
 def test_scored_completions_end_with_their_figures(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from open_r1.evaluation.flags import add_answer_flags, add_tool_flags
 from open_r1.evaluation.predictions_file import PREDICTIONS, SUMMARY
 from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.report.next_steps import command_text, ending
@@ -33,14 +34,22 @@ def next_evaluations(args: argparse.Namespace, settings: Mapping[str, Any], fold
     flags = same_flags(settings, args.image_folders)
     base = read_recipe(args.model).base_model
     if base is None or base == args.model:
-        kept = ("task", "prompt_mode", "max_completion_length", "data_file_paths", "image_folders")
-        looked = {"model": args.model, **{name: flags.get(name) for name in kept}, "limit": 8}
+        kept = {name: value for name, value in flags.items() if name in flags_of_looks()}
+        looked = {"model": args.model, **kept, "limit": 8}
         return {"next": command_text("eval/infer.py", {**looked, "out": folder.with_name(f"{folder.name}-looked-at")})}
     before = folder.with_name(f"{folder.name}-before")
     return {
         "next": command_text("eval/evaluate.py", {"model": base, **flags, "output_dir": before}),
         "then": command_text("eval/compare.py", {}, before, folder),
     }
+
+
+def flags_of_looks() -> set[str]:
+    """The flags of `eval/infer.py` that decide an answer to a row."""
+    parser = argparse.ArgumentParser()
+    add_answer_flags(parser)
+    add_tool_flags(parser)
+    return {*vars(parser.parse_args([])), "data_file_paths", "image_folders", "fields", "backend"}
 
 
 def same_flags(settings: Mapping[str, Any], image_folders: str | None) -> dict[str, Any]:
