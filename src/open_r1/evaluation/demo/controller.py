@@ -17,6 +17,7 @@ from open_r1.data.video.types import VideoFrames
 from open_r1.errors import UsageError
 from open_r1.evaluation.demo.limits import (
     MOST_ATTENDED,
+    MOST_VIDEOS,
     Limits,
     number,
     question_of,
@@ -36,14 +37,14 @@ logger = logging.getLogger(__name__)
 
 
 class DrawnClips:
-    """The videos of drawn examples as files, in a folder that goes with the demo; one for each example."""
+    """The videos of drawn examples as files, in a folder that goes with the demo; a file for each video."""
 
     def __init__(self) -> None:
         self.folder, self.lock = TemporaryDirectory(prefix="open_r1_demo_"), threading.Lock()
 
-    def file_of(self, video: VideoFrames, number: int) -> str:
-        """The file of example `number`."""
-        path = Path(self.folder.name) / f"{number}.mp4"
+    def file_of(self, video: VideoFrames, name: str) -> str:
+        """The file of the video of this name."""
+        path = Path(self.folder.name) / f"{name}.mp4"
         with self.lock:
             if not path.exists():
                 save_video(path, video)
@@ -60,8 +61,8 @@ class DemoController:
     stops: dict[str, threading.Event] = field(default_factory=dict)
     clips: DrawnClips = field(default_factory=DrawnClips)
 
-    def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any], str | None]:
-        """Held-out example `number` of the task: pictures, question, gold answer, further fields of its row, video."""
+    def draw(self, number: int | None) -> tuple[list[Image.Image], str, str, Mapping[str, Any], list[str] | None]:
+        """Held-out example `number` of the task: pictures, question, gold answer, further fields, videos."""
         if self.generator is None:
             raise page_error(UsageError("example: got a task without a generator, expected a question of your own"))
         number = whole("Number of the example", number or 0, 0, MOST_NUMBER)  # an emptied field is None
@@ -69,10 +70,12 @@ class DemoController:
         questions = len(self.generator.example(0, split, 0).questions)
         example = self.generator.example(0, split, number // questions)
         question = example.questions[number % questions]
-        if len(example.videos) > 1:
-            raise page_error(UsageError(f"example: got {len(example.videos)} videos, but the page takes one"))
-        video = self.clips.file_of(example.videos[0], number // questions) if example.videos else None
-        return list(example.images), question.question, question.answer, question.extra, video
+        if len(example.videos) > MOST_VIDEOS:
+            got = f"{len(example.videos)} videos, but the page takes {MOST_VIDEOS}"
+            raise page_error(UsageError(f"example: got {got}"))
+        names = [f"{number // questions}-{place}" for place in range(len(example.videos))]
+        videos = list(map(self.clips.file_of, example.videos, names))
+        return list(example.images), question.question, question.answer, question.extra, videos or None
 
     def ask(
         self,
@@ -84,7 +87,7 @@ class DemoController:
         temperature: float | None,
         tokens: int | None,
         seed: int | None,
-        video: str | None,
+        videos: list[str] | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the outputs of `answer_outputs`: empty ones, then with the text so far, last all of them."""
@@ -94,7 +97,7 @@ class DemoController:
         yield "", "", "", hidden(), hidden(), None
         try:
             settings = settings_of_visitor(self.session.settings, mode, temperature, tokens, seed)
-            question = question_of(pictures, text, gold, extra, video)
+            question = question_of(pictures, text, gold, extra, videos)
             refuse_long(self.session, question, settings, self.limits)
             end.start()
             for now in self.session.ask(question, settings, stop):

@@ -18,6 +18,7 @@ from open_r1.models.context_length import context_length
 
 MOST_CHARACTERS, MOST_TEXT_TOKENS = 20_000, 4_096  # of a question; a character may be several tokens, or none
 MOST_PICTURES, MOST_PIXELS = 16, 64_000_000  # of a question; pixels of all pictures together
+MOST_VIDEOS = 4  # of a question
 MOST_TOKENS = 16_384  # of an answer
 MOST_ATTENDED = 4_096  # tokens whose attention is shown: its memory grows with their square
 
@@ -63,11 +64,9 @@ def typed_text(name: str, value: object) -> str:
 
 
 def question_of(
-    pictures: Sequence[tuple[str, Any]] | None, text: str, gold: str, extra: Mapping | None, video: object = None
+    pictures: Sequence[tuple[str, Any]] | None, text: str, gold: str, extra: Mapping | None, videos: object = None
 ) -> Question:
     """The question of these inputs. Raises UsageError for inputs that are not of the page, or over a limit."""
-    if not isinstance(video, str | None):
-        raise UsageError(f"video: got {shorten(video)}, expected a file")
     if len(pictures or ()) > MOST_PICTURES:
         raise UsageError(f"pictures: got {len(pictures)}, expected at most {MOST_PICTURES}; remove some")
     text, gold = typed_text("question", text), typed_text("gold answer", gold)
@@ -76,10 +75,19 @@ def question_of(
     pixels = sum(width * height for width, height in sizes)
     if pixels > MOST_PIXELS:
         raise UsageError(f"pictures: got {pixels:,} pixels together, expected at most {MOST_PIXELS:,}; shrink them")
-    videos = (Path(video),) if video else ()
-    if videos and not videos[0].is_file():
+    return Question(text, paths, gold.strip() or None, extra or {}, uploaded_videos(videos))
+
+
+def uploaded_videos(videos: object) -> tuple[Path, ...]:
+    """The files of videos, one or a list. Raises UsageError for what is none, and for too many."""
+    listed = videos if isinstance(videos, list) else [videos] if videos else []
+    if odd := [one for one in listed if not isinstance(one, str)]:
+        raise UsageError(f"video: got {shorten(odd[0])}, expected a file")
+    if len(listed) > MOST_VIDEOS:
+        raise UsageError(f"videos: got {len(listed)}, expected at most {MOST_VIDEOS}; remove some")
+    if not all(Path(one).is_file() for one in listed):
         raise UsageError("video: got no file, expected one that was uploaded; upload it again")
-    return Question(text, paths, gold.strip() or None, extra or {}, videos)
+    return tuple(map(Path, listed))
 
 
 def settings_of_visitor(

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from open_r1.evaluation.demo.controller import MOST_NUMBER, DemoController, hidden, page_error, step
-from open_r1.evaluation.demo.limits import MOST_CHARACTERS, MOST_TOKENS, Limits
+from open_r1.evaluation.demo.limits import MOST_CHARACTERS, MOST_TOKENS, MOST_VIDEOS, Limits
 from open_r1.evaluation.demo.queueing import leave_queue
 from open_r1.evaluation.session import Answer, ModelSession
 from open_r1.tasks.task import Generator
@@ -17,7 +17,7 @@ STYLE = """
 .gradio-container {max-width: 1120px !important; margin: 0 auto !important}
 #said textarea, #read textarea, #token {font-family: var(--font-mono)}
 #pictures img {image-rendering: pixelated}
-#player video {max-height: 320px}
+.player video {max-height: 320px}
 #drawn img, #heat img, #pictures img {max-height: 320px; object-fit: contain !important}
 #drawn .grid-wrap, #heat .grid-wrap, #pictures .grid-wrap {
   min-height: 0 !important; max-height: none !important; padding-top: 34px}
@@ -70,11 +70,16 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         elem_id="pictures",
     )
     takes_videos = session.video_form is not None
-    parts["video"] = gr.File(
-        label="Video", file_types=["video"], height=110, interactive=True, visible=takes_videos, elem_id="video"
+    parts["videos"] = gr.File(
+        label="Videos",
+        file_count="multiple",
+        file_types=["video"],
+        height=110,
+        interactive=True,
+        visible=takes_videos,
+        elem_id="videos",
     )
-    # a player that takes no file itself: gradio's editor of videos would be loaded from elsewhere
-    parts["player"] = gr.Video(label="Player", interactive=False, visible=False, buttons=[], elem_id="player")
+    parts["players"] = [player(number) for number in range(1, MOST_VIDEOS + 1)]
     with gr.Row(visible=generator is not None):
         parts["draw"] = gr.Button("Draw an example", scale=3, min_width=180, elem_id="draw")
         parts["number"] = gr.Number(
@@ -102,6 +107,12 @@ def question_column(session: ModelSession, generator: Generator | None) -> dict[
         parts["ask"] = gr.Button("Ask", variant="primary", scale=3, min_width=180, elem_id="ask")
         parts["stop"] = gr.Button("Stop", interactive=False, scale=1, min_width=80, elem_id="stop")
     return parts
+
+
+def player(number: int) -> gr.Video:
+    """A player that takes no file itself: gradio's editor of videos would be loaded from elsewhere."""
+    options = {"interactive": False, "visible": False, "buttons": [], "elem_classes": "player"}
+    return gr.Video(label=f"Video {number}", elem_id=f"player{number}", **options)
 
 
 def answer_column() -> dict[str, Any]:
@@ -155,18 +166,19 @@ def connect_events(
     model = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
     example = [question[name] for name in ("pictures", "text", "gold", "extra")]
     for event in (question["draw"].click, question["number"].input):
-        event(controller.draw, question["number"], [*example, question["video"]], **quiet)
+        event(controller.draw, question["number"], [*example, question["videos"]], **quiet)
     for event in (
         question["pictures"].upload,
         question["pictures"].delete,
-        question["video"].upload,
-        question["video"].clear,
+        question["videos"].upload,
+        question["videos"].delete,
+        question["videos"].clear,
         question["text"].input,
         question["gold"].input,
     ):
         event(dict, None, question["extra"], queue=False, **quiet)  # the question is no longer the generated example
-    question["video"].change(shown_video, question["video"], question["player"], **quiet)
-    inputs = [*example, *(question[name] for name in ("mode", "temperature", "tokens", "seed", "video"))]
+    question["videos"].change(shown_videos, question["videos"], question["players"], **quiet)
+    inputs = [*example, *(question[name] for name in ("mode", "temperature", "tokens", "seed", "videos"))]
     outputs = [answer[name] for name in ("said", "read", "length", "drawn", "rewards", "answer")]
     traces = [answer[name] for name in ("attention", "slider", "token", "heat")]
     buttons = [question["ask"], question["stop"], answer["look"]]
@@ -187,9 +199,10 @@ def connect_events(
     answer["slider"].input(step, [answer["attention"], answer["answer"], answer["slider"]], traces[2:], **quiet)
 
 
-def shown_video(path: str | None) -> Any:
-    """The player with an uploaded or drawn video; hidden without one."""
-    return gr.Video(path, visible=True) if path else hidden()
+def shown_videos(paths: list[str] | None) -> list[Any]:
+    """The players with the uploaded or drawn videos; hidden without one."""
+    shown = [gr.Video(path, visible=True) for path in (paths or [])[:MOST_VIDEOS]]
+    return shown + [hidden()] * (MOST_VIDEOS - len(shown))
 
 
 def waiting_state() -> tuple[Any, ...]:
