@@ -90,16 +90,18 @@ def vision_calls(model):
 
 
 @every
-def test_features_of_videos_computed_once_give_the_same_log_probs(model):
-    prompts = group_prompts(model, CLIP_GROUPS)
+@pytest.mark.parametrize("groups", [CLIP_GROUPS, [(0, (4,), 12, 2), (0, (4,), 9, 1)]], ids=["any", "one length"])
+def test_features_of_videos_computed_once_give_the_same_log_probs(model, groups):
+    prompts = group_prompts(model, groups)
+    lengths = LENGTHS[: len(prompts)]
     assert why_no_joining(model.base_model, processor_of(model.config.name_or_path), rules_of(model)) is None
     with vision_calls(model) as calls:
         once = {id(prompt): with_features(model.base_model, prompt) for prompt in prompts}
         made = len(calls)
         for shared in (True, False):
-            after = scored(model, [once[id(prompt)] for prompt in prompts], completions(len(prompts)), LENGTHS, shared)
+            after = scored(model, [once[id(prompt)] for prompt in prompts], completions(len(prompts)), lengths, shared)
             assert len(calls) == made  # no tower ran again
-            before = scored(model, prompts, completions(len(prompts)), LENGTHS, shared)
+            before = scored(model, prompts, completions(len(prompts)), lengths, shared)
             assert len(calls) > made
             made = len(calls)
             torch.testing.assert_close(after.logps, before.logps, atol=TOLERANCE, rtol=0)

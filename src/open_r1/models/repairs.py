@@ -100,6 +100,7 @@ def end_each_video(features: Forward) -> Forward:
         videos = output.pooler_output.split(there.sum(-1).tolist())
         end = self.image_newline.to(output.pooler_output)[None]
         output.pooler_output = torch.cat([part for video in videos for part in (video.flatten(0, 1), end)])[None]
+        output.token_dimension = 1  # on which those of several prompts join (`rollout/vision_features.py`)
         return output
 
     return get_video_features

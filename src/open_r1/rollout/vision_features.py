@@ -78,12 +78,13 @@ def image_features(backbone: PreTrainedModel, images: dict[str, torch.Tensor]) -
 
 def why_no_joining(backbone: PreTrainedModel, processor: ProcessorMixin, fields: PromptFields) -> str | None:
     """Why features of two prompts, each computed alone, are not those of both, or None; tried on a small picture, and
-    on small videos of two lengths where the processor takes one."""
+    on small videos of one length and of two where the processor takes one."""
     if not hasattr(backbone, "get_image_features"):
         return f"{type(backbone).__name__} has no features of pictures apart from its text"
     tried = [[user_turn("What?", 1)] * 2]
     if fields.video_ids:
-        tried.append([user_turn("What?", videos=[frames]) for frames in (TRIED_FRAMES, OTHER_FRAMES)])
+        lengths = ((TRIED_FRAMES, TRIED_FRAMES), (TRIED_FRAMES, OTHER_FRAMES))
+        tried += [[user_turn("What?", videos=[frames]) for frames in pair] for pair in lengths]
     unplaced = replace(fields, rope=None)
     reasons = (
         why_not_joined(backbone, [process_chat(processor, turn, unplaced, {}) for turn in pair]) for pair in tried
@@ -157,24 +158,30 @@ def kept(output: Any) -> dict[str, Any]:
 
 
 def join_features(outputs: Sequence[Any]) -> SimpleNamespace:
-    """Image features of several prompts as one call returns them: lists of images, or images along dimension 0.
+    """Image features of several prompts as one call returns them: lists of images, or images along dimension 0; along
+    `token_dimension` where an output says that its tokens stand there one behind the other.
 
     `deepstack_features` list layers, each with features of all images, and perhaps with the number of its layer.
     """
     values = [kept(output) for output in outputs]
+    dimension = values[0].get("token_dimension")
     joined = {
         name: [join(layer) for layer in zip(*(v[name] for v in values), strict=True)]
         if name == "deepstack_features"
-        else join([v[name] for v in values])
+        else join([v[name] for v in values], dimension)
         for name in values[0]
+        if name != "token_dimension"
     }
+    joined |= {} if dimension is None else {"token_dimension": dimension}
     return SimpleNamespace(**{"pooler_output": None, "deepstack_features": None} | joined)
 
 
-def join(values: Sequence[Any]) -> Any:
-    """The same part of several outputs: tensors along the dimension in which they differ, else 0; lists of images one
-    behind the other."""
+def join(values: Sequence[Any], dimension: int | None = None) -> Any:
+    """The same part of several outputs: tensors along a dimension, by default that in which they differ, else 0; lists
+    of images one behind the other."""
     first = values[0]
+    if torch.is_tensor(first) and dimension is not None:
+        return torch.cat(list(values), dim=dimension)
     if torch.is_tensor(first):
         sizes = torch.tensor([value.shape for value in values])
         differing = (sizes != sizes[0]).any(dim=0).nonzero()[:, 0].tolist() if first.dim() else []
