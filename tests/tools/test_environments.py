@@ -53,6 +53,10 @@ class Game:
         self.program = subprocess.Popen(["sleep", "600"], start_new_session=apart)
         return f"{os.getpid()} {self.program.pid}"
 
+    def forks(self) -> str:
+        """Forks, and comes back twice."""
+        return "parent" if os.fork() else "child"
+
     def hang(self) -> str:
         """Hangs."""
         while True: pass
@@ -260,6 +264,11 @@ def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
 def test_what_is_no_reward_is_an_error_but_none(value: object) -> None:
     earned = earned_by(value)
     assert bool(earned.error) == (value is not None) and earned.reward is None
+
+
+def test_a_child_that_a_call_forked_answers_no_call(box: Toolbox, log: Path) -> None:
+    with opened(box.arena, [(row(log), [], ())]) as (one,):
+        assert [said(ask(box, one, "forks")) for _ in range(20)] == [["parent"]] * 20
 
 
 def test_a_close_that_hangs_is_said(box: Toolbox, log: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -83,6 +83,10 @@ def leaves(folder: str):
     """Says where it is, and leaves."""
     here = os.getcwd(); os.chdir(folder); return here
 
+def forks():
+    """Forks, and comes back twice."""
+    return "parent" if os.fork() else "child"
+
 def refuses(images):
     """Refuses."""
     raise ValueError("not this one")
@@ -249,6 +253,13 @@ def test_a_tool_that_changes_its_folder_leaves_paths_of_later_calls_as_they_are(
     here = str(Path.cwd())
     assert [said(ask(near, "leaves", folder=str(tmp_path))) for _ in range(2)] == [[here], [here]]
     assert said(ask(near, "hello")) == ["hello you"]
+
+
+def test_a_child_that_a_call_forked_answers_no_call(mine: list[str]) -> None:
+    alone = make_toolbox([one for one in mine if one.endswith((":forks", ":hello"))], "", seconds=20, workers=1)
+    alone.start()
+    assert [said(ask(alone, "forks")) for _ in range(20)] == [["parent"]] * 20
+    assert said(ask(alone, "hello")) == ["hello you"]
 
 
 MISUSES = [

@@ -167,9 +167,13 @@ def _all_children() -> dict[int, list[int]]:
 
 def answer_calls(connection: Connection, functions: dict[str, Callable[..., Any]]) -> None:
     """Answers (name, arguments) by `functions`, in order, until the connection ends."""
+    own = os.getpid()
     while True:
         try:
             name, arguments = connection.recv()
         except EOFError:
             return
-        connection.send(functions[name](*arguments))
+        answer = functions[name](*arguments)
+        if os.getpid() != own:
+            os._exit(0)  # a child that the call forked: it would answer later calls too
+        connection.send(answer)

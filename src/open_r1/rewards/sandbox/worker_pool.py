@@ -206,6 +206,7 @@ def _work(payload: bytes, seconds: float) -> tuple[bool, Any]:
     folder leaves it for itself: paths mean the same to the next one."""
     # Ends the worker in any case, also where its parent died and cannot kill it.
     signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
+    worker = os.getpid()
     try:
         if _load_error:
             return False, _load_error
@@ -216,5 +217,7 @@ def _work(payload: bytes, seconds: float) -> tuple[bool, Any]:
     except BaseException:
         return False, traceback.format_exc()
     finally:
+        if os.getpid() != worker:
+            os._exit(0)  # a child that the call forked: it would answer the worker's next calls too
         os.fchdir(_folder)
         signal.setitimer(signal.ITIMER_REAL, 0)
