@@ -66,7 +66,9 @@ def test_rows_with_videos_of_two_lengths_and_a_picture_are_checked_trained_and_t
     picture(SIZES[1], torch.Generator()).save(tmp_path / "p.png")
     asked = {"image": "p.png", "video": ["0.mp4", "1.mp4"], "problem": "<video>Is it <image> or <video>?"}
     both = {"video": asked["video"], "problem": "<video>or<video>?"}
-    lines = [asked, both, {"problem": "What is it?"}, asked]
+    said = [("user", "<video>What?"), ("assistant", "It moves."), ("user", "And <video>?")]
+    turns = {"video": asked["video"], "messages": [{"role": role, "content": text} for role, text in said]}
+    lines = [asked, both, {"problem": "What is it?"}, turns]
     text = "".join(json.dumps(line | {"id": str(i), "solution": str(i)}) + "\n" for i, line in enumerate(lines))
     (tmp_path / "rows.jsonl").write_text(text)
     model = families.save(name, tmp_path / "model")

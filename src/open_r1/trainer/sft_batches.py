@@ -176,7 +176,7 @@ class Collator:
             end = int(mask_BT[row].sum())
             # from the end, so that the first prompt, with its images, needs no count
             for number in range(len(parts) - 1, 0, -1):
-                tokens = self.tokens(parts[number])
+                tokens = self.tokens_of_piece(parts, number, ids_BT[row, :end].tolist())
                 start = end - len(tokens)
                 if ids_BT[row, start:end].tolist() != tokens:
                     answer = shorten(parts[number].text)
@@ -186,12 +186,21 @@ class Collator:
                 end = start
         return labels_BT
 
-    def tokens(self, piece: "Piece") -> list[int]:
-        """Token ids of a piece, its images included."""
-        if not piece.media:
-            return self.processor.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
+    def tokens_of_piece(self, parts: Sequence["Piece"], number: int, ids: list[int]) -> list[int]:
+        """Token ids of one of the parts, with which `ids` should end: alone, or, where its pictures or videos are
+        numbered behind those before it (MiniCPM-V), what it adds to the parts before."""
+        tokens = self.tokens(parts[number : number + 1])
+        if not parts[number].media or ids[len(ids) - len(tokens) :] == tokens:
+            return tokens
+        return self.tokens(parts[: number + 1])[len(self.tokens(parts[:number])) :]
+
+    def tokens(self, parts: Sequence["Piece"]) -> list[int]:
+        """Token ids of parts that follow one another, their pictures and videos included."""
+        text, media = "".join(part.text for part in parts), [each for part in parts for each in part.media]
+        if not media:
+            return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         options = {"add_special_tokens": False, "return_tensors": "pt"}
-        return self.one_processed(piece.text, piece.media, options)["input_ids"][0].tolist()
+        return self.one_processed(text, media, options)["input_ids"][0].tolist()
 
 
 @dataclass(frozen=True)
