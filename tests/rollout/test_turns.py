@@ -1,6 +1,7 @@
 """Completions with tool turns are those of `generate` on the whole text, for ragged turns, pictures and budgets."""
 
 from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,13 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.record import Record
+from open_r1.errors import RunEnded
+from open_r1.rollout import turns as turns_module
 from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompts import Example, prompt_from_fields
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import OpenTurns, Sample, TurnSampler, prefilled
+from open_r1.rollout.turns import OpenTurns, RowsGoingOn, Sample, TurnSampler, prefilled
 from open_r1.rollout.vision_features import with_features
 from open_r1.tools.between import text_between
 
@@ -169,6 +172,26 @@ def test_rows_that_go_on_at_once_say_what_they_say_in_rounds(model):
     assert [one.trajectory.ids for one in at_once] == [one.trajectory.ids for one in rounds]
     assert [one.turns for one in at_once] == [one.turns for one in rounds]
     assert [one.limit for one in at_once] == [one.limit for one in rounds]
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
+def test_what_the_end_of_an_environment_raises_is_raised_where_ranks_agree(model, monkeypatch):
+    """A rank that raised it anywhere else would leave the others waiting."""
+    rows, raised = examples_of(model), []
+
+    def fail(ended: object) -> None:
+        raise RunEnded("reward failed")
+
+    def in_step(answer: RowsGoingOn) -> tuple[list[int], bool]:
+        with pytest.raises(RunEnded, match="reward failed") as error:
+            answer()
+        raised.append(error)
+        return [], False
+
+    monkeypatch.setattr(turns_module, "conclude", fail)
+    whole = replace(sampler(model, sampling(), Scripted()), in_step=in_step)
+    whole.rollouts(rows, [row.prompt for row in rows])
+    assert len(raised) == 1
 
 
 @pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
