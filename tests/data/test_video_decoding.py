@@ -30,6 +30,7 @@ KINDS = {
     "bare.h264": ("libx264", "yuv420p", {}),
     "ten_bit.mp4": ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}),
     "hidden.webm": ("libvpx", "yuv420p", {"auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "vp8.webm": ("libvpx", "yuv420p", {"auto-alt-ref": "0"}),
     "vp9.webm": ("libvpx-vp9", "yuv420p", {}),
     "packed.avi": ("mpeg4", "yuv420p", {"bf": "2"}),
     "program.mpg": ("mpeg2video", "yuv420p", {"bf": "2"}),
@@ -37,8 +38,14 @@ KINDS = {
     "grey16.mkv": ("ffv1", "gray16le", {}),
     "prores.mov": ("prores_ks", "yuva444p10le", {}),
     "motion.avi": ("mjpeg", "yuvj420p", {}),
+    "mpeg4.avi": ("mpeg4", "yuv420p", {"g": "5"}),
+    "lossless.avi": ("ffv1", "yuv420p", {}),
+    "sorenson.flv": ("flv", "yuv420p", {"g": "5"}),
+    "b_frames.flv": ("libx264", "yuv420p", {"g": "4", "bf": "3"}),
     "odd.mkv": ("ffv1", "yuv444p", {}),
 }
+BY_PACKETS = {"hidden.webm", "vp8.webm", "flash.flv", "b_frames.flv", "sorenson.flv"}  # and not decoded twice
+BY_PACKETS |= {"packed.avi", "motion.avi", "mpeg4.avi", "lossless.avi"}
 
 
 def encode(
@@ -86,8 +93,10 @@ def assert_same(frames: VideoFrames, expected: list[tuple[float | None, np.ndarr
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_frames_are_those_of_decoding_everything(tmp_path, name):
+def test_frames_are_those_of_decoding_everything(tmp_path, monkeypatch, name):
     codec, form, options = KINDS[name]
+    if name in BY_PACKETS:
+        monkeypatch.setattr(containers, "_by_decoding_all", None)
     size = (63, 47) if name == "odd.mkv" else (64, 48)
     path = encode(tmp_path / name, moving_square(frames=12, size=size), codec, form, **options)
     whole, frames = all_frames(path), read(path)
@@ -98,13 +107,49 @@ def test_frames_are_those_of_decoding_everything(tmp_path, name):
     assert frames.span == pytest.approx(0.48 if name == "bare.h264" else 1.5)  # a bare stream has no rate: 25 a second
 
 
+def test_frames_of_vp8_that_are_not_shown_are_none(tmp_path, monkeypatch):
+    """Each packet stands a second time, half a frame before, as a frame that is kept for others and not shown."""
+    plain, path = encode(tmp_path / "plain.webm", moving_square(frames=12), "libvpx", g="6"), tmp_path / "hidden.webm"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as file:
+        stream = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if not packet.size:
+                continue
+            if packet.pts and not packet.is_keyframe:
+                hidden = bytearray(bytes(packet))
+                hidden[0] &= ~0x10
+                other = av.Packet(bytes(hidden))
+                other.pts = other.dts = packet.pts - 60
+                other.time_base, other.stream = packet.time_base, stream
+                file.mux(other)
+            packet.stream = stream
+            file.mux(packet)
+    whole = all_frames(path)
+    monkeypatch.setattr(containers, "_by_decoding_all", None)
+    frames = read(path, FrameSampling(8.0, 12))
+    assert len(whole) == 12
+    assert_same(frames, whole)
+
+
+CUT_FILES = {
+    "a.mp4": ("libx264", {"bf": "3"}),
+    "a.flv": ("libx264", {"bf": "3"}),
+    "a.avi": ("mpeg4", {"bf": "2"}),
+    "a.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "8"}),
+}
+
+
+@pytest.mark.parametrize("name", CUT_FILES)
 @pytest.mark.parametrize(
     ("start", "end"), [(0.9, 1.6), (5.0, None), (None, 1.1), (4.01, 4.7), (7.5, 7.6), (6.0, 99.0)]
 )
-def test_a_part_is_found_by_seeking_and_is_exact(tmp_path, monkeypatch, start, end):
-    path = encode(tmp_path / "a.mp4", moving_square(frames=80), rate=10, g="7", bf="3")
+def test_a_part_is_found_by_seeking_and_is_exact(tmp_path, monkeypatch, name, start, end):
+    codec, options = CUT_FILES[name]
+    path = encode(tmp_path / name, moving_square(frames=80), codec, rate=10, g="7", **options)
     monkeypatch.setattr(containers, "_by_decoding_all", None)  # seeking alone must do
-    whole = [one for one in all_frames(path) if (start or 0) - 1e-6 <= one[0] <= (end or 99) + 1e-6]
+    begin, *_ = (time for time, _ in all_frames(path))
+    whole = [(time - begin, pixels) for time, pixels in all_frames(path)]
+    whole = [one for one in whole if (start or 0) - 1e-6 <= one[0] <= (end or 99) + 1e-6]
     frames = read(path, FrameSampling(2.0, 4), start=start, end=end)
     assert_same(frames, [whole[place] for place in spaced_places(0, len(whole) - 1, len(frames.seconds))])
 

@@ -11,8 +11,15 @@ import numpy as np
 
 from open_r1.data.video.decoding.limits import VideoLimits, VideoRefused
 
-CONTAINERS = ("mov", "matroska")
 CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "prores", "mjpeg", "ffv1"}
+# container -> codecs whose packets tell their frames there: AVI has no times of H.264's frames in order
+CODECS_IN = {
+    "mov": CODECS,
+    "matroska": CODECS | {"vp8"},
+    "flv": {"h264", "flv"},
+    "avi": {"mpeg4", "mjpeg", "ffv1"},
+}
+TWO_FRAMES = b"DivX"  # what encoders write that put two frames into one packet of MPEG-4
 FIRST_PACKETS = 64  # in which the earliest time of a file stands
 SEEK_MARGIN = 3.0  # seconds before a window at which its packets begin
 
@@ -40,31 +47,45 @@ def frame_times(
 ) -> FrameTimes | None:
     """The frames around the window from `start` to `end` seconds; None where packets do not tell. Raises VideoRefused
     for too many packets."""
-    known = any(name in container.format.name.split(",") for name in CONTAINERS)
-    if not known or stream.codec_context.name not in CODECS:
+    codecs = (known for name, known in CODECS_IN.items() if name in container.format.name.split(","))
+    if not any(stream.codec_context.name in known for known in codecs):
         return None
-    origin = _earliest(container, stream)
-    if origin is None:
+    earliest = _earliest(container, stream)
+    if earliest is None:
         return None
+    origin, decoded_first = earliest
     for begin in (start - SEEK_MARGIN, 0.0) if start > SEEK_MARGIN else (0.0,):
-        container.seek(origin + int(max(0.0, begin) / stream.time_base), stream=stream, backward=True)
+        target = origin + int(begin / stream.time_base) if begin > 0 else decoded_first
+        container.seek(target, stream=stream, backward=True)
         found = _listed(container, stream, origin, end, limits)
         if found is None or begin <= 0 or (found.keys and found.seconds[0] <= start):
             return found
     return None
 
 
-def _earliest(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
-    """The time of the first frame in the stream's unit; None where a packet has none."""
+def _earliest(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[int, int] | None:
+    """The times, in the stream's unit, of the first frame and of the first that is decoded; None without a frame, and
+    where a packet has no time, or two frames."""
     first: list[int] = []
+    decoded: list[int] = []
     for packet in container.demux(stream):
-        if packet.size and packet.pts is None:
+        if packet.size and (packet.pts is None or _is_packed(packet, stream)):
             return None
-        if packet.size and not packet.is_discard:
+        if packet.size and not packet.is_discard and is_shown(packet, stream):
             first.append(packet.pts)
+            decoded.append(packet.pts if packet.dts is None else min(packet.pts, packet.dts))
         if len(first) >= FIRST_PACKETS:
             break
-    return min(first, default=None)
+    return (min(first), min(decoded)) if first else None
+
+
+def _is_packed(packet: av.Packet, stream: av.VideoStream) -> bool:
+    return stream.codec_context.name == "mpeg4" and packet.is_keyframe and TWO_FRAMES in bytes(packet)[:4096]
+
+
+def is_shown(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether a packet is a frame that is shown: those of VP8 say so in the fifth bit (RFC 6386, 9.1)."""
+    return stream.codec_context.name != "vp8" or bool(memoryview(packet)[0] & 0x10)
 
 
 def _listed(
@@ -90,7 +111,7 @@ def _listed(
             return None
         if packet.is_keyframe:
             keys.append((packet.pts, packet.pts if packet.dts is None else min(packet.pts, packet.dts)))
-        if not packet.is_discard:
+        if not packet.is_discard and is_shown(packet, stream):
             ticks.append(packet.pts)
         if last is not None and (packet.pts if packet.dts is None else packet.dts) > last:
             break
