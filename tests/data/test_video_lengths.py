@@ -92,9 +92,9 @@ def test_the_doctor_counts_videos_their_seconds_frames_and_tokens(capsys, rows, 
     assert len(tokens) == 2 and tokens[0] != tokens[1]  # each frame has a line with its time
     cells = (line.split("│")[1:3] for line in said.splitlines() if line.count("│") > 2)
     lines = {name.strip(): value.strip() for name, value in cells}
-    assert status == 0 and lines["unique videos"].startswith("4 (of 4 files") and lines["videos a row"] == "1: 4"
-    assert lines["seconds of a video"] == "1-4 s: 4" and lines["frames of a video"] == "4: 4"
-    assert "max" in lines["prompt tokens"] and "of 4 videos" in lines["tokens a video"]
+    assert status == 0 and lines["unique videos"].startswith("5 (of 5 files") and lines["videos a row"] == "1: 5"
+    assert lines["seconds of a video"] == "1-4 s: 5" and lines["frames of a video"] == "4: 5"
+    assert "max" in lines["prompt tokens"] and "of 5 videos" in lines["tokens a video"]
 
 
 def test_the_doctor_opens_every_video(capsys, rows, tmp_path):
@@ -116,5 +116,5 @@ def test_flags_of_the_doctor_that_no_video_could_have_are_refused(capsys, rows):
 def test_a_model_without_a_form_of_videos_is_a_defect_of_the_rows_as_in_training(capsys, rows):
     tiny = str(Path(__file__).parents[2] / "assets/tiny-vlm")
     status, said = doctor(capsys, rows, "--model", tiny, "--attack_limit", "1")
-    assert status == 1 and "4 defects" in said and "add --video_form frames" in said
+    assert status == 1 and "5 defects" in said and "add --video_form frames" in said
     assert doctor(capsys, rows, "--model", tiny, "--attack_limit", "1", "--video_form", "frames")[0] == 0
