@@ -82,10 +82,15 @@ def test_fields_of_videos_are_others_in_a_row_without_one():
         ({"video": "a.mp4", "fps": "2"}, "fps: got '2'"),
         ({"video": "a.mp4", "nframes": 2.5}, "nframes: got 2.5, expected a whole number of frames, 1 or more"),
         ({"video": "a.mp4", "nframes": 0}, "nframes: got 0"),
-        ({"video": "a.mp4", "video_start": -1}, "video_start: got -1, expected a second, 0 or more"),
+        ({"video": "a.mp4", "video_start": -1}, "video_start: got -1, expected a second, 0 to 10,000,000"),
+        ({"video": "a.mp4", "video_start": 1e300}, "video_start: got 1e+300, expected a second, 0 to 10,000,000"),
+        (
+            {"video": "a.mp4", "video_end": 1e300},
+            "video_end: got 1e+300, expected a second above 0, at most 10,000,000",
+        ),
         (
             {"video": "a.mp4", "video_end": 0},
-            "video_end: got 0, expected a second above 0; write a number, such",
+            "video_end: got 0, expected a second above 0, at most 10,000,000; write a number, such",
         ),
         ({"video": "a.mp4", "video_start": 5, "video_end": 5}, "video_start: got 5 to 5, expected a begin before its"),
         (

@@ -10,10 +10,11 @@ from open_r1.data.gold_answers import shown_json
 from open_r1.data.video.types import FRAME_ENDINGS, Video
 from open_r1.errors import data_error
 
+MOST_SECONDS = 10_000_000  # at which a video may begin or end: later ones are no numbers for FFmpeg
 # field of a row -> (field of a `Video`, what it is, an example)
 VIDEO_OPTIONS = {
-    "video_start": ("start", "a second, 0 or more", "2.5"),
-    "video_end": ("end", "a second above 0", "10"),
+    "video_start": ("start", "a second, 0 to 10,000,000", "2.5"),
+    "video_end": ("end", "a second above 0, at most 10,000,000", "10"),
     "fps": ("fps", "frames a second above 0", "2"),
     "nframes": ("nframes", "a whole number of frames, 1 or more", "16"),
 }
@@ -111,8 +112,8 @@ def _is_number(value: object) -> bool:
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {
-    "video_start": lambda value: _is_number(value) and value >= 0,
-    "video_end": lambda value: _is_number(value) and value > 0,
+    "video_start": lambda value: _is_number(value) and 0 <= value <= MOST_SECONDS,
+    "video_end": lambda value: _is_number(value) and 0 < value <= MOST_SECONDS,
     "fps": lambda value: _is_number(value) and value > 0,
     "nframes": lambda value: type(value) is int and value > 0,
 }
