@@ -4,11 +4,13 @@ A rank runs its vision tower once over the pictures of a pass and once over its 
 """
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import families
 from helpers.clips import moving_square, tiny_with_videos, write_clip
 from helpers.preloaded import python, ranked, venv
 from helpers.repository import REPO, free_port
@@ -61,3 +63,13 @@ def test_ranks_with_and_without_videos_learn_what_one_process_learns(engine, one
     assert max(float((expected[name] - got[name]).abs().max()) for name in shared) < TOLERANCE
     assert heard["losses"] == pytest.approx(said["losses"], abs=1e-4) and heard["greedy"] == said["greedy"]
     assert any("visual" in name for name in shared)
+
+
+def test_a_family_whose_pictures_are_merged_apart_shares_its_weights_out(data, tmp_path):
+    """MiniCPM-V's mergers ran once a picture, so that one rank asked for weights that the other did not."""
+    folder = tmp_path / "rows"
+    shutil.copytree(data.parent, folder, ignore=shutil.ignore_patterns("model"))
+    families.save("minicpmv4_6_qwen3", folder / "model")
+    (expected, said), (got, heard) = (launch(e, tmp_path / e, folder / data.name) for e in ("one", "zero3"))
+    assert max(float((expected[name] - got[name]).abs().max()) for name in expected.keys() & got.keys()) < TOLERANCE
+    assert heard["greedy"] == said["greedy"]

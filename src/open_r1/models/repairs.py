@@ -1,6 +1,6 @@
 """Repairs of classes that transformers 5.17 has wrong, each until transformers does it itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -23,8 +23,9 @@ def repair(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def merge_each_picture(merge: Forward) -> Forward:
-    """MiniCPM-V's merger of windows, run once a picture: it takes all pictures of a call for as large as the first.
+def merge_windows_at_once(merge: Forward) -> Forward:
+    """MiniCPM-V's merger of windows, which takes all pictures of a call for as large as the first: here of any sizes,
+    with one call of its parts, as ranks need that share its weights.
 
     Its input is (1, patches of all pictures, D), with `target_sizes` (pictures, 2) in patches.
     """
@@ -33,11 +34,42 @@ def merge_each_picture(merge: Forward) -> Forward:
     def forward(
         self: torch.nn.Module, hidden_states: torch.Tensor, target_sizes: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        parts = hidden_states.split(target_sizes.prod(dim=-1).tolist(), dim=1)
-        merged = [merge(self, part, size, **kwargs) for part, size in zip(parts, target_sizes.split(1), strict=True)]
-        return torch.cat(merged, dim=1)
+        order, ends, longest = self.get_window_index(target_sizes, kwargs=kwargs)
+        order, ends = order.to(hidden_states.device), ends.to(hidden_states.device)
+        mixed, _ = self.self_attn(
+            hidden_states=self.layer_norm1(hidden_states)[:, order], cu_seqlens=ends, max_seqlen=longest
+        )
+        windows = (hidden_states[:, order] + mixed)[0].unflatten(0, (-1, longest))
+        merged = self.linear_2(self.act(self.linear_1(self.pre_norm(windows.flatten(1)))))
+        return (merged + windows.mean(dim=1))[None]
 
     return forward
+
+
+def merge_blocks_at_once(merge: Forward) -> Forward:
+    """MiniCPM-V's last merger, whose parts run once a picture: here once for all, as ranks need that share them."""
+
+    @wraps(merge)
+    def forward(self: torch.nn.Module, hidden_states: torch.Tensor, target_sizes: torch.Tensor) -> list[torch.Tensor]:
+        states, sizes, (high, wide) = hidden_states[0], target_sizes.tolist(), self.merge_kernel_size
+        for mlp in self.mlp:
+            blocks = states[block_order(sizes, high, wide).to(states.device)]
+            states = mlp(blocks.reshape(-1, high * wide * states.shape[-1]))
+            sizes = [(h // high, w // wide) for h, w in sizes]
+        return list(states.split([h * w for h, w in sizes]))
+
+    return forward
+
+
+def block_order(sizes: Sequence[tuple[int, int]], high: int, wide: int) -> torch.Tensor:
+    """The places of all pictures' patches, of `sizes` (rows, columns), block by block of `high` x `wide` patches.
+
+    >>> block_order([(2, 4)], 2, 2).tolist()
+    [0, 1, 4, 5, 2, 3, 6, 7]
+    """
+    places = torch.arange(sum(h * w for h, w in sizes)).split([h * w for h, w in sizes])
+    grids = (p.view(h // high, high, w // wide, wide) for p, (h, w) in zip(places, sizes, strict=True))
+    return torch.cat([grid.permute(0, 2, 1, 3).flatten() for grid in grids])
 
 
 def merge_in_type_of_text(merge: Forward) -> Forward:
@@ -128,7 +160,8 @@ Mend = tuple[str, Callable[[Forward], Forward]]  # a method, and what mends it
 _TELL_FRAMES: Mend = ("get_placeholder_mask", tell_frames_from_pictures)
 _COUNT_CHANNELS: Mend = ("get_rope_index", count_all_channels)
 REPAIRS: dict[str, tuple[Mend, ...]] = {  # of a class
-    "MiniCPMV4_6ViTWindowAttentionMerger": (("forward", merge_each_picture),),
+    "MiniCPMV4_6ViTWindowAttentionMerger": (("forward", merge_windows_at_once),),
+    "MiniCPMV4_6Merger": (("forward", merge_blocks_at_once),),
     "SmolVLMModel": (("inputs_merger", merge_in_type_of_text),),
     "AriaModel": (("get_image_features", take_pixels_in_own_type),),
     "Kimi_K25Model": (("get_image_features", take_pixels_in_own_type),),
