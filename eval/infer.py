@@ -144,14 +144,17 @@ def follow(stream: Iterator[str | Answer], console: Console) -> Answer:
         for now in stream:
             if isinstance(now, str):
                 live.update(talk(now))
-    console.print(*map(called, now.turns[:-1]), talk(now.completion), facts(now), sep="")
+    said = [] if now.turns and now.turns[-1].calls else [talk(now.completion)]
+    calling = now.turns[: len(now.turns) - len(said)]
+    console.print(*map(called, calling), *said, facts(now), sep="")
     return now
 
 
 def called(turn: ModelTurn) -> Group:
     """A turn that calls tools, with their answers, as rows."""
     answers = [line(answer.name or "error", "".join(map(told_part, answer.parts)), "") for answer in turn.answers]
-    return Group(line("turn", turn.text, ""), *answers)
+    left_out = [line("left out", f"the answer, by --{turn.limit}", "")] if turn.limit else []
+    return Group(line("turn", turn.text, ""), *answers, *left_out)
 
 
 def told_part(part: AnswerPart) -> str:
@@ -168,7 +171,8 @@ def talk(completion: str) -> Group:
 def facts(answer: Answer) -> Group:
     """The parsed answer, token count and rewards as rows."""
     rewards = [f"{name} {'-' if value is None else f'{value:.3f}'} x {w:g}" for name, w, value in answer.rewards()]
-    cut = ", cut off: raise --max_completion_length" if answer.truncated else ""
+    limit = answer.turns[-1].limit if answer.turns else None
+    cut = f", cut off: raise --{(limit or 'max_completion_length').split()[0]}" if answer.truncated else ""
     rows = {
         "read": json.dumps(answer.parsed, ensure_ascii=False) if answer.parsed is not None else "nothing",
         "tokens": f"{len(answer.ids)} in {answer.seconds:.1f} s{cut}",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import runpy
 import threading
 from dataclasses import replace
@@ -28,7 +29,8 @@ from open_r1.tasks.registry import TASKS
 from open_r1.tools.asked_boxes import strip_of
 
 SCRIPT = REPO / "eval" / "infer.py"
-FLAGS = runpy.run_path(str(SCRIPT))["options"]()
+INFER = runpy.run_path(str(SCRIPT))
+FLAGS = INFER["options"]()
 
 
 def settings_for(*words: object):
@@ -95,6 +97,20 @@ def test_an_answer_with_tools_has_its_turns_and_a_strip_of_what_was_seen(tmp_pat
     assert len(attention.images) == len(answer.pictures) == len(strip)
     assert not attention.on_images[:before, 1:].any() and (attention.on_images[before:, 1] > 0).all()
     assert "<tool_response>" in "".join(attention.prompt_tokens)
+
+
+def test_a_call_whose_answer_is_left_out_is_shown_with_the_limit(tmp_path):
+    make_dataset("zoom_digits", tmp_path, "--rows", 4, "--heldout_rows", 4)
+    words = ("--model", REPO / "assets" / "tiny-vlm-zoom", "--task", "zoom_digits", "--max_completion_length", 128)
+    asking = ModelSession(settings_for(*words, "--tools", "zoom", "--max_tool_images", 0, "--temperature", 1.0))
+    (first, *_) = questions(tmp_path, 4)
+    answers = ((seed, last(asking.ask(first, replace(asking.settings, seed=seed)))) for seed in range(40))
+    seed = next(seed for seed, answer in answers if answer.turns[-1].limit)
+    console = Console(file=io.StringIO(), width=200)
+    INFER["follow"](asking.ask(first, replace(asking.settings, seed=seed)), console)
+    shown = console.file.getvalue()
+    assert "<tool_call>" in shown and "said" not in shown
+    assert re.search(r"left out +the answer, by --max_tool_images 0", shown) and "raise --max_tool_images\n" in shown
 
 
 @pytest.mark.parametrize(

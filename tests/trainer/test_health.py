@@ -49,6 +49,8 @@ NAMES = {
     "compared": "judge/compared",
     "addressed": "judge/addressed",
     "used": "tools/used_share",
+    "calls": "tools/calls",
+    "left_out": "tools/truncated",
     "failed": "tools/errors",
     "gain": "tools/used_advantage",
 }
@@ -75,7 +77,8 @@ SICK = {  # diagnosis -> a series that has it, and what its evidence says
         lines(ordered=0.6, shuffled=0.55),
         "greedy answers earn 0.55 with the frames of videos in another order and 0.6 in the true one over steps 91",
     ),
-    "tool_never_used": (lines(used=0.01), "tools/used_share is 0.01 over steps 91 to 100, below 0.02"),
+    "tool_never_used": (lines(calls=0.01), "tools/calls is 0.01 over steps 91 to 100, below 0.02"),
+    "tool_left_out": (lines(used=0.0, calls=0.9, left_out=0.9), "tools/truncated is 0.9 over steps 91 to 100, above"),
     "tool_always_fails": (lines(used=0.6, failed=0.95), "tools/errors is 0.95 over steps 91 to 100, above 0.9"),
     "tool_without_need": (
         lines(used=0.8, gain=-0.2),

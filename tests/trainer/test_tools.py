@@ -141,16 +141,19 @@ def test_turns_are_logged_with_their_pictures_and_boxes(tmp_path):
     zoomed = ToolAnswer("zoom", (Image.new("RGB", (56, 28), (9, 9, 9)), "there"))
     boxes = ([0, 10, 40, 30], [70, 0, 99, 9])
     calls = [ToolCall("zoom", {"bbox_2d": box, "label": "door"}) for box in boxes]
-    turns = [ModelTurn("look", calls, (zoomed, told("zoom", "outside"))), ModelTurn("7")]
+    turns = [
+        ModelTurn("look", calls, (zoomed, told("zoom", "outside"))),
+        ModelTurn("7", calls, limit="max_tool_turns 1"),
+    ]
     scored = {"completions": ["7"], "rewards": {"accuracy": [1.0]}, "advantages": [1.0]}
     scored |= {"parsed": ["7"], "tokens": [9], "truncated": [False], "turns": [turns]}
     log = RolloutLog(str(tmp_path), 1, rank=0, keep=1)
     log.add(0, [example], scored, 1)
     group = json.loads((tmp_path / "rollouts.jsonl").read_text())
     first, last = group["completions"][0]["turns"]
+    assert last == {"text": "7", "answers": [], "limit": "max_tool_turns 1"} and "limit" not in first
     good, bad = first["answers"]
     corners = [[0.0, 0.25], [0.5, 0.25], [0.5, 0.75], [0.0, 0.75]]
     assert good["asked"] == {"points": corners, "label": "door", "image": 0}
     assert (good["text"], good["error"], bad["error"], bad["asked"]) == ("there", False, True, None)
-    assert last == {"text": "7", "answers": []}
     assert {path.name for path in (tmp_path / "rollout_images").iterdir()} == set(stored_pictures(group))

@@ -166,11 +166,18 @@ DIAGNOSES: dict[str, Diagnosis] = {
         time_not_used(FIRST),
     ),
     "tool_never_used": Diagnosis(
-        "No completion uses a tool",
+        "No completion calls a tool",
         "tools/used_share",
-        beyond("tools/used_share", 0.02, above=False),
+        beyond("tools/calls", 0.02, above=False),
         "Begin with SFT on completions that call the tool, as rows do; or leave --tools out",
-        always("tools/used_share", 0.0, "No completion used a tool in any of"),
+        always("tools/calls", 0.0, "No completion called a tool in any of"),
+    ),
+    "tool_left_out": Diagnosis(
+        "Answers of tools do not fit into completions",
+        "tools/truncated",
+        beyond("tools/truncated", 0.5),
+        "The turns of sampled completions name the limit. Raise --max_completion_length, --max_tool_turns or "
+        "--max_tool_images; or lower --max_tool_pixels, where pictures of tools take the tokens",
     ),
     "tool_always_fails": Diagnosis(
         "The tool answers with errors",

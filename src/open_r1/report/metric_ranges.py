@@ -88,9 +88,17 @@ HEALTH: dict[str, Metric] = {
         "Completions that use a tool",
         "share",
         "above 0.1, with `--tools`; it follows what the tool is worth",
-        "0: begin with SFT on completions that call it.",
+        "0: begin with SFT on completions that call it; where `tools/truncated` is not 0, answers do not fit.",
         0.1,
         1.0,
+    ),
+    "tools/truncated": Metric(
+        "Completions that a limit ends at a call",
+        "share",
+        "under 0.25",
+        "The turns name the limit: raise it, or lower `--max_tool_pixels` where pictures of tools take the tokens.",
+        0.0,
+        0.25,
     ),
     "tools/errors": Metric(
         "Answers of tools that are errors",

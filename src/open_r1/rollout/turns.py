@@ -8,7 +8,7 @@ completion ends with the call.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -114,7 +114,8 @@ class TurnSampler:
     def ended(self, row: Row) -> TurnRollout:
         """The completion of a row that has ended."""
         earned = row.episode and row.episode.earned
-        return TurnRollout(row.trajectory, row.tensors, tuple(row.turns), row.limit, earned)
+        turns = (*row.turns[:-1], replace(row.turns[-1], limit=row.limit))
+        return TurnRollout(row.trajectory, row.tensors, turns, row.limit, earned)
 
     def end_turn(self, row: Row, segment: Segment, budget: int, ask: Ask) -> bool:
         """Append a turn of the model to a row; whether its calls are being answered."""

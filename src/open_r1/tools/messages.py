@@ -12,12 +12,13 @@ from open_r1.tools.toolbox import Calls, ToolAnswer
 
 @dataclass(frozen=True)
 class ModelTurn:
-    """One turn: what the model wrote, without its end token; the calls that end it; their answers, () where a limit
-    kept them out."""
+    """One turn: what the model wrote, without its end token; the calls that end it; their answers, () where `limit`,
+    a flag with its value, kept them out."""
 
     text: str
     calls: Calls = ()
     answers: Sequence[ToolAnswer] = ()
+    limit: str | None = None
 
 
 def turn_messages(turns: Sequence[ModelTurn], earned: Earned | None = None) -> list[Message]:

@@ -172,7 +172,8 @@ function strip(c, group) {
 
 function turnsOf(c) {
   return c.turns.flatMap((turn) => [el("pre", {}, turn.text), ...turn.answers.map((answer) =>
-    el("pre", { class: answer.error ? "answer failed" : "answer" }, el("b", {}, answer.name || "malformed call"), answer.images.length ? ` ${answer.images.length} picture(s) ` : " ", answer.text))]);
+    el("pre", { class: answer.error ? "answer failed" : "answer" }, el("b", {}, answer.name || "malformed call"), answer.images.length ? ` ${answer.images.length} picture(s) ` : " ", answer.text)),
+    turn.limit ? el("pre", { class: "answer failed" }, el("b", {}, "answer left out"), ` by ${turn.limit}`) : null].filter(Boolean));
 }
 
 function completionCard(c, passes, group) {

@@ -1,7 +1,8 @@
 """The turns of a completion as `rollouts.jsonl` holds them, with the boxes that were asked for.
 
 `{"text", "answers": [{"name", "text", "images": [file], "error", "asked": outline or null}]}`: what the model wrote,
-and what the tools that it called answered; an outline's `image` counts the prompt's pictures, then those of tools.
+and what the tools that it called answered; an outline's `image` counts the prompt's pictures, then those of tools. The
+last has `"limit"`, a flag with its value, where that kept the answers to its calls out.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ def logged_turns(
         for call, answer in zip(turn.calls, turn.answers, strict=False):  # a limit kept answers out
             answers.append(logged_answer(answer, asked_outline(call, record, seen), save))
             seen += answer.pictures
-        logged.append({"text": turn.text, "answers": answers})
+        logged.append({"text": turn.text, "answers": answers} | ({"limit": turn.limit} if turn.limit else {}))
     return logged
 
 
