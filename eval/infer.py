@@ -197,12 +197,16 @@ def line(name: str, text: str, style: str) -> Table:
 
 def save_drawings(answer: Answer, out: Path, mode: str, console: Console) -> None:
     """Write `OUT/NUMBER_NAME_MODE.png` of each picture, where the answer has outlines, and with tools
-    `OUT/strip_MODE.png` of all pictures that were seen, with the boxes that were asked for."""
+    `OUT/strip_MODE.png` of all pictures that were seen, with the boxes that were asked for; says where they
+    are, or why there is none."""
     if seen := answer.strip():
         out.mkdir(parents=True, exist_ok=True)
         strip_of(seen).save(out / f"strip_{mode}.png")
         console.print(grid({"seen": str(out / f"strip_{mode}.png")}))
     if not has_outlines(answer.record):
+        if answer.turns and not seen:
+            out.mkdir(parents=True, exist_ok=True)
+            console.print(grid({"seen": f"nothing is drawn in {out}: no tool was called"}))
         return
     out.mkdir(parents=True, exist_ok=True)
     for number, (name, picture) in enumerate(zip(answer.record.images, answer.drawings(), strict=True), 1):

@@ -99,6 +99,17 @@ def test_an_answer_with_tools_has_its_turns_and_a_strip_of_what_was_seen(tmp_pat
     assert "<tool_response>" in "".join(attention.prompt_tokens)
 
 
+def test_an_answer_that_calls_no_tool_makes_its_folder_and_says_so(tiny, digits, tmp_path):
+    """The tiny model that knows no tools."""
+    flags = ("--model", tiny, "--task", "digits", "--max_completion_length", 20, "--tools", "zoom")
+    asking, console = ModelSession(settings_for(*flags)), Console(file=io.StringIO(), width=500)
+    answer = last(asking.ask(questions(digits, 1)[0]))
+    assert not any(turn.answers for turn in answer.turns)
+    INFER["save_drawings"](answer, tmp_path / "out", "think", console)
+    assert f"nothing is drawn in {tmp_path / 'out'}: no tool was called" in console.file.getvalue()
+    assert (tmp_path / "out").is_dir() and not list((tmp_path / "out").iterdir())
+
+
 def test_a_call_whose_answer_is_left_out_is_shown_with_the_limit(tmp_path):
     make_dataset("zoom_digits", tmp_path, "--rows", 4, "--heldout_rows", 4)
     words = ("--model", REPO / "assets" / "tiny-vlm-zoom", "--task", "zoom_digits", "--max_completion_length", 128)

@@ -20,6 +20,7 @@ from open_r1.tools.messages import ModelTurn
 from open_r1.tools.toolbox import ToolAnswer, Toolbox, make_toolbox, told
 from open_r1.trainer import transformers_rollout
 from open_r1.trainer.outputs.rollout_log import RolloutLog
+from open_r1.trainer.preflight import preflight_facts, show_preflight
 
 
 @pytest.fixture
@@ -35,6 +36,18 @@ def with_tools(tiny, data, out, *flags):
     trainer = make_trainer(tiny, data, out, "--max_completion_length", "120", "--beta", "0", *flags)
     trainer.toolbox = Scripted()
     return trainer
+
+
+def test_the_table_before_a_run_names_its_tools(tiny, mixed, tmp_path, capsys):
+    trainer = make_trainer(tiny, mixed, tmp_path, "--max_steps", "1", "--use_cpu", "true")
+    assert "tools" not in preflight_facts(trainer)
+    trainer.toolbox = make_toolbox(
+        ["zoom"], trainer.processing_class.chat_template, ToolLimits(2, 3, 50_176), workers=5
+    )
+    show_preflight(trainer)
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    said = "zoom; at most 2 turns and 3 pictures of at most 50,176 pixels a completion, 5 completions answered at once"
+    assert f"tools {said}" in shown
 
 
 def test_turns_are_sampled_scored_and_learned_from(tiny, mixed, tmp_path, differences):

@@ -21,6 +21,7 @@ from open_r1.plan.memory import GIB, rollout_bytes, total_bytes, training_bytes
 from open_r1.plan.optimizers import OPTIMIZERS
 from open_r1.plan.settings import ENGINES, Engine, PlannedRun, engine_of_section
 from open_r1.plan.states import state
+from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.forward.image_sight import image_sight
 from open_r1.trainer.forward.log_probs import computation_bytes
 from open_r1.trainer.grpo_trainer import VLMGRPOTrainer
@@ -55,6 +56,7 @@ def preflight_facts(trainer: VLMGRPOTrainer) -> dict[str, str]:
         + rows_text(args.row_sampling, left_out, prompts),
         "images per row": value_range([len(record.images) for record in sample]),
         **videos_text(trainer, sample),
+        **tools_text(trainer.toolbox),
         "prompt": shorten(trainer.instruction, 200),
         "model": f"{kind}, {trainer.model.config._name_or_path}{base_text(trainer.model)}",
         "family": f"{'listed' if kind in CONVENTIONS else 'unlisted: rules decide what acts'}; boxes in "
@@ -82,6 +84,16 @@ def videos_text(trainer: VLMGRPOTrainer, sample: Sequence[Record]) -> dict[str, 
     shown = "by the model's own processor" if form == "native" else "as frames, each a picture behind its time"
     limits = f"{frames.fps:g} frames a second, at most {frames.max_frames} of {frames.max_pixels:,} pixels"
     return {"videos per row": f"{value_range([len(record.videos) for record in sample])}, shown {shown}; {limits}"}
+
+
+def tools_text(toolbox: Toolbox | None) -> dict[str, str]:
+    """The line of tools, by name, with the environment's and what bounds them; none where there is none."""
+    if toolbox is None:
+        return {}
+    limits, names = toolbox.limits, ", ".join(toolbox.tools)
+    area = f" of at most {limits.pixels:,} pixels" if limits.pixels else ""
+    text = f"{names}{' of an environment' if toolbox.arena else ''}; at most {limits.turns} turns and {limits.images} "
+    return {"tools": f"{text}pictures{area} a completion, {toolbox.workers} completions answered at once"}
 
 
 def attention_text(trainer: VLMGRPOTrainer) -> str:
