@@ -15,6 +15,9 @@ from transformers import GenerationConfig, PreTrainedModel
 from open_r1.data.control_tokens import control_tokens
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded
+from open_r1.plan.dims import dims_of
+from open_r1.plan.memory import rollout_bytes
+from open_r1.plan.settings import PlannedRun
 from open_r1.rollout import turns as turns_module
 from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.kept_turns import KeptTurns
@@ -143,6 +146,31 @@ def test_turns_from_the_kept_cache_are_those_that_read_all_anew(model, greedy):
     (anew, long), (kept, short) = (tokens_of(model, config, way) for way in (prefilled, KeptTurns))
     assert kept == anew
     assert len(short) == len(long) and (sum(short) < sum(long)) == (model.config.name_or_path not in READS_ANEW)
+
+
+def held_bytes(turns: KeptTurns) -> int:
+    """Bytes of the tensors that waiting rows hold, a shared one once."""
+    layers = [parts for row in turns.kept.values() for layer in row.layers for parts in layer]
+    storages = [tensor.untyped_storage() for parts in layers for tensor in parts]
+    return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
+def test_the_plan_covers_what_rows_keep_while_tools_answer(model):
+    held, config, rows = [0], sampling(repetition_penalty=1.3), examples_of(model)
+
+    class Measured(KeptTurns):
+        def __call__(self, *args: Any) -> list[Segment]:
+            found = super().__call__(*args)
+            held.append(held_bytes(self))
+            return found
+
+    sampler(model, config, Scripted(), Measured).rollouts(rows, [row.prompt for row in rows])
+    longest = max(len(row.prompt.ids) for row in rows)
+    shape = {"prompt_tokens": longest, "patches_per_prompt": longest, "completion_tokens": TOKENS, "group_size": 1}
+    run = PlannedRun(**shape, batch_completions=len(rows), bytes_per_computed_number=4, tools=True, device="cpu")
+    parts, without = (rollout_bytes(dims_of(model), one) for one in (run, replace(run, tools=False)))
+    assert 0 < max(held) <= parts["kept rows"] < 30 * max(held) and "kept rows" not in without
 
 
 def one_by_one(sample: Any) -> Sample:

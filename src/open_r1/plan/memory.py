@@ -123,6 +123,7 @@ def rollout_bytes(dims: Dims, run: PlannedRun) -> dict[str, float]:
     if run.engine.stage == 3:
         gathered = dims.parameters if run.gather_for_rollouts else min(dims.parameters, LIVE_ZERO3)
         parts["gathered"] = gathered * run.bytes_per_weight
+    parts |= {"kept rows": kept_row_bytes(dims, run)} if run.tools else {}
     return states | parts | {"KV cache": kv_cache(dims, run), "forward": forward_bytes(dims, run)}
 
 
@@ -132,6 +133,13 @@ def kv_cache(dims: Dims, run: PlannedRun) -> float:
     tokens = run.prompt_tokens + -(-run.completion_tokens // ROOM) * ROOM
     layer = run.generation_completions * tokens * t.cached * run.bytes_per_computed_number
     return layer * (t.caching_layers + 1)  # one layer twice, while it grows
+
+
+def kept_row_bytes(dims: Dims, run: PlannedRun) -> float:
+    """Bytes of the keys and values that rows keep beside the cache while tools answer, at most: each completion's
+    whole row, its copy of the prompt's included (`open_r1.rollout.kept_rows`)."""
+    tokens = run.generation_completions * (run.prompt_tokens + run.completion_tokens)
+    return tokens * dims.text.cached * dims.text.caching_layers * run.bytes_per_computed_number
 
 
 def forward_bytes(dims: Dims, run: PlannedRun) -> float:

@@ -73,6 +73,7 @@ class PlannedRun:
     vllm_mode: str | None = None  # None, "colocate" or "server"
     vllm_memory_share: float = 0.3  # of a device
     vllm_sleep_mode: bool = False  # vLLM frees the device between rollouts
+    tools: bool = False  # rows that call one keep their keys and values until it has answered
     device: str = "cuda"
     device_bytes: float = 0.0
 

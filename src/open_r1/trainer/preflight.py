@@ -213,6 +213,7 @@ def planned_run_of(
         vllm_mode=args.vllm_mode if args.use_vllm else None,
         vllm_memory_share=args.vllm_gpu_memory_utilization,
         vllm_sleep_mode=args.vllm_enable_sleep_mode,
+        tools=trainer.toolbox is not None,
         device="cuda" if trainer.accelerator.device.type == "cuda" else "cpu",
         device_bytes=device_bytes,
     )
