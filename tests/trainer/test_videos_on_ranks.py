@@ -65,11 +65,13 @@ def test_ranks_with_and_without_videos_learn_what_one_process_learns(engine, one
     assert any("visual" in name for name in shared)
 
 
-def test_a_family_whose_pictures_are_merged_apart_shares_its_weights_out(data, tmp_path):
-    """MiniCPM-V's mergers ran once a picture, so that one rank asked for weights that the other did not."""
+@pytest.mark.parametrize("family", ["minicpmv4_6_qwen3", "gemma4"])
+def test_ranks_gather_the_weights_of_a_family_in_one_order(family, data, tmp_path):
+    """MiniCPM-V's mergers ran once a picture; Gemma 4 reads embeddings of its layers before it looks at pictures,
+    where a rank without pictures had looked at its dummy: one asked for weights that the other did not."""
     folder = tmp_path / "rows"
     shutil.copytree(data.parent, folder, ignore=shutil.ignore_patterns("model"))
-    families.save("minicpmv4_6_qwen3", folder / "model")
+    families.save(family, folder / "model")
     (expected, said), (got, heard) = (launch(e, tmp_path / e, folder / data.name) for e in ("one", "zero3"))
     assert max(float((expected[name] - got[name]).abs().max()) for name in expected.keys() & got.keys()) < TOLERANCE
     assert heard["greedy"] == said["greedy"]

@@ -82,13 +82,20 @@ def add_dummy_image(
         lacks = [["pixel_values"], *([videos] if videos else [])]
         runs = sum(all(kwargs.get(name) is None for name in names) for names in lacks)
         if begins and runs and kwargs.get("inputs_embeds") is None:
-            handle = module.get_input_embeddings().register_forward_hook(
+            handle = last_embedding(module).register_forward_hook(
                 lambda _module, _args, embeddings: (
                     handle.remove() or embeddings + sum(vision_zero(module, dummy, embeddings) for _ in range(runs))
                 )
             )
 
     return backbone.register_forward_pre_hook(prepare, with_kwargs=True)
+
+
+def last_embedding(backbone: PreTrainedModel) -> torch.nn.Module:
+    """The embedding behind which a backbone looks at pictures: that of the layers' own inputs where it has one (Gemma
+    3n, Gemma 4), so that ranks with and without a picture gather weights in one order."""
+    own = (module for name, module in backbone.named_modules() if name.endswith("embed_tokens_per_layer"))
+    return next(own, None) or backbone.get_input_embeddings()
 
 
 def vision_zero(backbone: PreTrainedModel, dummy: dict[str, torch.Tensor], like: torch.Tensor) -> torch.Tensor:
