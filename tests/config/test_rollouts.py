@@ -141,6 +141,7 @@ def with_gpu(tmp_path_factory) -> dict[str, str]:
         made.mkdir(parents=True)
     (package / "__init__.py").write_text(FAKE_VLLM)
     (package / "sampling_params.py").write_text("StructuredOutputsParams = None\n")
+    (package / "multimodal.py").write_text("MULTIMODAL_REGISTRY = None\n")
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.31.0\n")
     return {"VENV": str(folder), "PYTHONPATH": str(folder / "site"), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
 
