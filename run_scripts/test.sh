@@ -3,7 +3,7 @@
 #
 #   bash run_scripts/test.sh [--all] [pytest arguments]
 #
-# Without --all: the tests that take under three minutes together. With it: every test but those that need a CUDA
+# Without --all: the fast tests, 5 minutes together on 2 cores. With it: every test but those that need a CUDA
 # device, the linters, and the quickstart's own promise.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
