@@ -12,6 +12,7 @@ from open_r1.data.jsonl_io import each_line
 from open_r1.errors import last_words
 from open_r1.report.diagnoses import Finding, findings
 from open_r1.report.history import History
+from open_r1.report.metric_windows import WINDOW
 from open_r1.trainer.outputs.throttle import Throttle
 from open_r1.trainer.outputs.tolerant_writer import metrics_line
 from open_r1.trainer.protocols import RolloutTrainer
@@ -24,6 +25,8 @@ STOPPED = 3  # exit status of a run that `--stop_on` ended; torchrun itself then
 class Health(TrainerCallback):
     """Diagnoses the metrics after each log; `stop_finding` is the finding that ended the run.
 
+    The first `WINDOW` logs are all looked at, since early findings are about them alone; later ones within a share of
+    the run's time.
     Rank 0 alone has the lines of a resumed run, so it decides and broadcasts, as all ranks must stop at the same step.
     """
 
@@ -63,7 +66,7 @@ class Health(TrainerCallback):
     def _new_findings(self, step: int, logs: dict[str, Any]) -> list[Finding]:
         """Add a log to the history; the findings that it shows for the first time."""
         self.history.add(metrics_line(step, logs))
-        if not self.throttle.due():
+        if len(self.history.by_step) > WINDOW and not self.throttle.due():
             return []
         with self.throttle:
             now = {(finding.name, finding.is_early): finding for finding in findings(self.history.lines())}
