@@ -159,6 +159,7 @@ def test_own_accumulation_wins_and_is_named(fake):
     assert "1 rank, global batch 1 x 8 x 3 = 24 completions" in done.stderr and "is your own" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", RECIPES)
 def test_a_recipe_without_a_gpu_says_what_to_type_before_anything_starts(script, fake, tmp_path):
     """In one line, before data are made; --use_cpu true and SMOKE=1 are the ways around it."""

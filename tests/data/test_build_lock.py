@@ -80,17 +80,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_of_four_ranks_validates_and_three_wait_for_its_index(folder: Path) -> None:
     assert started(folder, waiting=3) == [0, 0, 0, 0]
     assert noted(folder) == {"validates": 1, "waits": 3, f"rows={ROWS},problems=0": 4}
     assert [path.suffix for path in (folder / "cache").iterdir()] == [".npz"]
 
 
+@pytest.mark.slow
 def test_where_the_validating_rank_is_killed_the_next_one_validates(folder: Path) -> None:
     assert started(folder, waiting=3, dies=True) == [-signal.SIGKILL, 0, 0, 0]
     assert noted(folder) == {"validates": 2, "waits": 3, f"rows={ROWS},problems=0": 3}
 
 
+@pytest.mark.slow
 def test_an_old_index_is_built_again_once(folder: Path) -> None:
     index_file(str(folder / "rows.jsonl"), None, folder / "cache")
     with open(folder / "rows.jsonl", "a") as file:
@@ -99,6 +102,7 @@ def test_an_old_index_is_built_again_once(folder: Path) -> None:
     assert noted(folder) == {"validates": 1, "waits": 3, f"rows={ROWS + 1},problems=0": 4}
 
 
+@pytest.mark.slow
 def test_a_file_with_problems_has_no_index_so_those_who_waited_validate_at_once(folder: Path) -> None:
     with open(folder / "rows.jsonl", "a") as file:
         file.write("{\n")

@@ -173,6 +173,7 @@ def test_a_reward_that_raises_is_a_finding_and_one_of_training_is_left_out(
     assert "needs_training: not tried: it asks for trainer_state" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_judge_is_asked_only_on_request(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_judge_is_asked_only_on_request(
     assert caught.value.code == 2 and "JUDGE_MODEL: not set" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_fooled_is_found(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_no_picture_has_more_tokens_than_the_most(tiny, limits):
     assert max(counted) <= most_image_tokens(processor)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_held_against_the_context_in_seconds(tiny):
     processor = AutoProcessor.from_pretrained(tiny)
     set_pixel_limits(processor, None, 1_000_000)

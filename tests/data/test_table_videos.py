@@ -208,6 +208,7 @@ def test_a_feature_of_videos_needs_no_decoder_of_datasets(folder, monkeypatch, f
         assert frames(list(load_hub_records(name, None, "train", None))) == [[(4, 48, 64, 3)] * len(stored)]
 
 
+@pytest.mark.slow
 def test_the_scripts_take_a_parquet_of_clips(folder, capsys):
     path = table([{"video": {"bytes": clip(way=way), "path": None}, "solution": way} for way in ("left", "up")] * 2)
     check(["--data_file_paths", path])

@@ -139,6 +139,7 @@ CUT_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CUT_FILES)
 @pytest.mark.parametrize(
     ("start", "end"), [(0.9, 1.6), (5.0, None), (None, 1.1), (4.01, 4.7), (7.5, 7.6), (6.0, 99.0)]

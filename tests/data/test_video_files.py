@@ -228,6 +228,7 @@ def test_a_video_that_takes_too_long_is_refused_and_its_process_ended(folder, fr
     assert process.program.poll() is not None and processes._idle == []
 
 
+@pytest.mark.slow
 def test_a_video_that_takes_too_much_memory_is_refused(tmp_path, fresh):
     write_clip(tmp_path / "wide.mp4", np.zeros((2, 2160, 4096, 3), np.uint8))
     text = message(tmp_path, "wide.mp4", limits=replace(LIMITS, memory_bytes=24 << 20))
@@ -257,6 +258,7 @@ def test_a_process_has_no_secret_and_holds_few_files(folder, fresh, monkeypatch)
     assert "Max open files            64" in limits and "Max file size             0" in limits
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_asked(folder):
     code = (
         "import sys; from open_r1.data.video.files import *; from open_r1.data.video.decoding import processes\n"
@@ -282,6 +284,7 @@ def test_a_forked_child_has_processes_of_its_own(folder, fresh):
     assert load(folder, "good.mp4")[0].pixels.shape[0] == 6
 
 
+@pytest.mark.slow
 def test_processes_are_replaced_and_no_file_stays_open(folder, fresh, monkeypatch):
     monkeypatch.setattr(processes, "CALLS", 3)
     load(folder, "good.mp4")

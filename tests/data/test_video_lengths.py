@@ -65,6 +65,7 @@ def test_a_prompt_is_as_long_as_the_processor_makes_it_and_within_its_bound(reco
         assert made <= bound(record)
 
 
+@pytest.mark.slow
 def test_rows_with_long_videos_are_refused_before_training(records, processor):
     lengths = [prompt_tokens(record, processor, None) for record in records]
     limit = prompt_length_limit(sorted(lengths)[-1] - 1)

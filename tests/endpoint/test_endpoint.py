@@ -83,6 +83,7 @@ def test_what_passes_is_asked_again(monkeypatch, failures):
     assert len(server.requests) == len(failures) + 1
 
 
+@pytest.mark.slow
 def test_retry_after_is_honoured(monkeypatch):
     with serving(after([Reply(status=429, headers={"Retry-After": "1"})])) as server:
         began = time.monotonic()
@@ -124,6 +125,7 @@ def test_what_no_retry_can_mend_stops_at_once_and_keeps_the_key(monkeypatch, cap
     assert "[key]" in messages and KEY not in messages
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_repr_and_no_debug_log():
     code = "from open_r1.endpoint.client import Endpoint\n"
     code += "e = Endpoint('m'); print(e, e.chat([{'role': 'user', 'content': 'a'}]))"
@@ -150,6 +152,7 @@ def test_a_missing_or_odd_environment_is_named(monkeypatch, url, key, said):
     assert "pw" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_deadline_counts_no_queueing(monkeypatch):
     with serving(lambda request, served: Reply("slow", after=0.3)) as server:
         one = endpoint(server, monkeypatch, concurrency=1, deadline=1.0)
@@ -159,6 +162,7 @@ def test_the_deadline_counts_no_queueing(monkeypatch):
             endpoint(server, monkeypatch, deadline=0.1).chat(HI)
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_a_reply_that_trickles(monkeypatch):
     slow = Reply("good", seconds_a_byte=0.02)  # about 130 bytes: no single wait exceeds the timeout of 0.5 s
     with serving(lambda request, served: slow) as server, pytest.raises(RequestFailed, match=r"no reply in 1 s"):

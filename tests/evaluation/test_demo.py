@@ -136,6 +136,7 @@ def shapes_site() -> Iterator[str]:
     yield from serving(session_of("tiny-vlm-shapes", "rec"))
 
 
+@pytest.mark.slow
 def test_it_serves_this_machine_alone_and_none_of_its_files(site):
     answer = httpx.get(site)
     assert answer.status_code == 200 and "default-src 'self'" in answer.headers["content-security-policy"]

@@ -179,6 +179,7 @@ class Gate:
         patch.setattr(Stream, "put", held)
 
 
+@pytest.mark.slow
 def test_200_joins_of_one_visitor_leave_room_for_others(site, monkeypatch):
     gate, greedy, other = Gate(monkeypatch), Caller(site, "10.0.0.66"), Caller(site, "10.0.0.7")
     with ThreadPoolExecutor(8) as pool:
@@ -216,6 +217,7 @@ def test_stop_takes_a_visitor_out_of_the_queue(site, monkeypatch):
     assert first.end_of("running")["success"]
 
 
+@pytest.mark.slow
 def test_an_answer_ends_after_the_stated_time(monkeypatch):
     put = Stream.put
 

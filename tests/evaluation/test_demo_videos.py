@@ -33,6 +33,7 @@ def asked(controller: Any, video: object, text: str = "Which way?") -> Any:
     return last
 
 
+@pytest.mark.slow
 def test_an_examples_clip_is_drawn_asked_and_attended_to(controller):
     pictures, text, gold, _, videos = controller.draw(1)
     assert pictures == [] and gold and [Path(video).stat().st_size > 500 for video in videos] == [True]

@@ -182,6 +182,7 @@ def test_renders_are_downloaded_once(script, prompts, monkeypatch, tmp_path):
     assert downloads_asked == [file.name, "images.zip", file.name]
 
 
+@pytest.mark.slow
 def test_annotations_in_vlm_r1s_form_and_a_sample(script, tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
     rows = [

@@ -145,6 +145,7 @@ def test_a_run_that_is_killed_goes_on(tiny, digits, whole, tmp_path):
     assert figures(json.loads((tmp_path / "summary.json").read_text()))["think"] == whole[1]["think"]
 
 
+@pytest.mark.slow
 def test_predictions_made_otherwise_are_refused_or_dropped(tiny, digits, tmp_path):
     evaluate(tiny, digits, tmp_path, "--limit", 2)
     with pytest.raises(UsageError, match=r"prompt_mode was 'think', is 'direct'.*--overwrite"):
@@ -153,6 +154,7 @@ def test_predictions_made_otherwise_are_refused_or_dropped(tiny, digits, tmp_pat
     assert "think" not in summary and summary["direct"]["n"] == 2
 
 
+@pytest.mark.slow
 def test_a_larger_limit_goes_on_and_a_smaller_one_counts_less(tiny, digits, tmp_path):
     for limit in (4, 9, 2):
         assert evaluate(tiny, digits, tmp_path, "--limit", limit)["think"]["n"] == limit
@@ -269,6 +271,7 @@ def test_split_names_tell_equal_stems_apart():
     assert split_names(["x.jsonl", "a/x.jsonl"]) == ["x.jsonl", "a/x.jsonl"]
 
 
+@pytest.mark.slow
 def test_missing_files_and_no_model_end_with_one_line(tmp_path):
     done = run_script("eval/evaluate.py", "--data_file_paths", "no.jsonl", "--output_dir", tmp_path, check=False)
     assert done.returncode == 1 and done.stderr.strip().startswith("--model: got nothing")

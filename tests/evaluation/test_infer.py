@@ -78,6 +78,7 @@ def test_text_streams_token_by_token_and_grows_into_the_answer(session, digits):
     assert texts[-1] == answer.completion and answer.seconds > 0
 
 
+@pytest.mark.slow
 def test_an_answer_with_tools_has_its_turns_and_a_strip_of_what_was_seen(tmp_path):
     make_dataset("zoom_digits", tmp_path, "--rows", 4, "--heldout_rows", 4)
     model, words = REPO / "assets" / "tiny-vlm-zoom", ("--task", "zoom_digits", "--max_completion_length", 128)

@@ -57,6 +57,7 @@ def test_an_evaluation_shows_and_samples_the_same(model, copies, tmp_path, monke
     assert len(shown) == 2 and len({tuple(frames) for frames in shown.values()}) == 1
 
 
+@pytest.mark.slow
 def test_a_run_samples_the_same(model, copies, tmp_path):
     runs = []
     for number, rows in enumerate(copies):

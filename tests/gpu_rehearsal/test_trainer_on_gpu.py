@@ -19,6 +19,7 @@ def file_of(event: Event) -> str | None:
     return place.ours.partition(":")[0] if place.ours and not place.library else None
 
 
+@pytest.mark.slow
 def test_a_step_runs_and_waits_little(tiny, mixed, tmp_path):
     with trainer_on_fake_gpu(tiny, mixed, tmp_path) as (trainer, device):
         trainer.train()

@@ -26,6 +26,7 @@ def in_range(reward: str, method: str, texts: list[str]) -> bool:
     return all(value is not None and least <= value <= most for value in values)  # no NaN is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ALONE)
 def test_hostile_completions_are_graded_in_range_by_every_reward(method):
     before = workers.grading_counts()

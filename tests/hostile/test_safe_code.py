@@ -85,6 +85,7 @@ def unsafe_call(call: ast.Call) -> Iterator[str]:
         yield "from_pretrained without trust_remote_code: transformers would ask on a terminal"
 
 
+@pytest.mark.slow
 def test_nothing_that_is_read_becomes_code():
     found = {}
     for path in files():

@@ -21,6 +21,7 @@ def cached_numbers(model: PreTrainedModel, tokens: int) -> tuple[int, int]:
     return len(layers), sum(layer.keys.numel() + layer.values.numel() for layer in layers) // (len(prompt.ids) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_sizes_are_those_of_the_model_and_of_its_cache(name):
     model = families.tiny(name).eval()

@@ -169,6 +169,7 @@ def test_the_reference_is_the_model_with_its_adapter_switched_off(plain, tiny, m
     assert (policy - reference)[mask].abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_adapter_is_trained_on_and_its_start_is_the_reference(plain, tiny, mixed, tmp_path, monkeypatch):
     folder = adapter_of(plain, tiny, tmp_path / "adapter")
     trainer = lora_trainer(monkeypatch, folder, mixed, tmp_path / "run", VLMConfig(use_peft=True))

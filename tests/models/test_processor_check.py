@@ -42,6 +42,7 @@ def pictures(tiny: str, folder: Path, **values) -> str:
     return str(changed(tiny, folder, "processor_config.json", lambda c: c["image_processor"].update(values)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES, ids=str)
 @pytest.mark.parametrize("key", NUMBERS)
 def test_a_number_of_the_image_processor_that_cannot_be_is_refused(tiny, tmp_path, key, value):
@@ -265,6 +266,7 @@ def test_a_pattern_of_an_adapter_that_does_not_end_is_refused_in_time(tiny, tmp_
     assert f"{folder}" in refused(load_adapter, folder)
 
 
+@pytest.mark.slow
 def test_a_pattern_of_a_flag_is_refused_in_time(tiny, monkeypatch):
     monkeypatch.setattr("open_r1.models.lora.PATTERN_SECONDS", 0.7)
     model = empty_model(read_config(tiny), tiny)
@@ -278,6 +280,7 @@ def test_a_pattern_of_a_flag_is_refused_in_time(tiny, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------ deadline
 
 
+@pytest.mark.slow
 def test_what_a_child_says_comes_back(capfd):
     refuse_endless(lambda: None, 5, "endless")
     for call, said in (

@@ -61,6 +61,7 @@ def test_tokens_are_the_same_after_save_and_reload(asset, tmp_path):
         assert processor.tokenizer.decode(ids) == text
 
 
+@pytest.mark.slow
 def test_it_reads_well_and_answers_as_asked_some_of_the_time(tiny, digits, tmp_path):
     flags = f"--model {tiny} --task digits --data_file_paths {digits}/heldout.jsonl --image_folders {digits}"
     flags += f" --output_dir {tmp_path} --batch_size 64 --max_completion_length 40 --by digits"
@@ -104,6 +105,7 @@ SEEN_AND_RIGHT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", SEEN_AND_RIGHT)
 def test_it_sees_well_and_answers_as_asked_some_of_the_time(task):
     """Seen right: the completion names what the teacher would, whatever it then answers."""
@@ -118,6 +120,7 @@ def test_it_sees_well_and_answers_as_asked_some_of_the_time(task):
     assert low <= sum(right) / len(right) <= high
 
 
+@pytest.mark.slow
 def test_the_zoom_model_calls_some_of_the_time_and_finds_the_right_frame_in_a_part_of_its_calls():
     torch.manual_seed(0)
     figures = zoom_lessons.figures(*load("tiny-vlm-zoom"), "habits", rows=128)
@@ -125,6 +128,7 @@ def test_the_zoom_model_calls_some_of_the_time_and_finds_the_right_frame_in_a_pa
     assert 0.2 <= figures["right of calls"] <= 0.6
 
 
+@pytest.mark.slow
 def test_the_motion_model_sees_what_changes_and_answers_as_asked_some_of_the_time():
     figures = motion_lessons.figures(*load("tiny-vlm-motion"), "habits", rows=128)
     assert min(figures[f"{kind} seen"] for kind in motion_lessons.KINDS) > 0.8

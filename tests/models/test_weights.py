@@ -137,6 +137,7 @@ def test_weights_that_are_not_the_models_are_refused_by_name(tiny, tmp_path, fau
     assert said in str(refused.value) and str(folder) in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["four tensors", "NaN"])
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_refuses_them(tiny, tmp_path, adapter, door, fault):
@@ -275,6 +276,7 @@ def test_an_adapter_whose_base_is_an_adapter_is_refused(tiny, tmp_path, adapter)
         load_adapter(str(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", GOOD_ADAPTERS, ids=str)
 def test_adapters_of_every_make_are_accepted(tiny, tmp_path, options):
     load_adapter(str(small_adapter(tiny, tmp_path / "a", **options)))

@@ -26,6 +26,7 @@ def test_plans_are_within_a_twentieth_of_the_rehearsed_peaks(number):
     assert planned == pytest.approx(RESULTS[number]["peak"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_table_of_the_page_is_of_these_results():
     run_script("local_scripts/dev/readme/rehearsed_table.py", "--check")
 

@@ -102,6 +102,7 @@ def test_a_step_replayed_with_the_flags_of_its_run_is_what_the_run_computed(tiny
     shutil.rmtree(run)
 
 
+@pytest.mark.slow
 def test_the_page_shows_film_strips_of_the_rows_whose_completions_change(tmp_path):
     data, model, run = clip_rows(tmp_path, 4), tiny_with_videos(tmp_path / "model"), tmp_path / "run"
     command = f"--model_name_or_path {model} --data_file_paths {data} --image_folders {tmp_path} --output_dir {run}"

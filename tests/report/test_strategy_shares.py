@@ -152,6 +152,7 @@ def test_a_short_run_has_a_page(steps: int, tmp_path: Path) -> None:
     assert "Cheap strategies" not in write_report([run], run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_ten_thousand_completions_are_looked_at_in_a_second(tmp_path: Path) -> None:
     text = "I see a small red cube behind the large cylinder, so it is seven. " * 12
     run = run_of(tmp_path / "r", lambda s, n: (f"{text} {s} {n}", 0.5), ("7", "8"), 2_500)

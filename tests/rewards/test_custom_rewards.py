@@ -127,6 +127,7 @@ def test_errors_that_are_skipped_score_none_and_are_counted_with_one_warning(min
     assert f'mine.py", line {LINE}, in raise_it' in warnings[0] and "a.jsonl:2: " in warnings[0]
 
 
+@pytest.mark.slow
 def test_rows_that_take_long_together_but_not_alone_are_all_graded(mine):
     before = workers.grading_counts()
     assert grade(mine, "slow", ["x"] * (4 * workers.WORKERS), Bounds(seconds=5)) == [1.0] * (4 * workers.WORKERS)
@@ -190,6 +191,7 @@ rows = [Record(str(i), (), "", (), "3", {{}}, f"a:{{i}}") for i in range(4)]
 """
 
 
+@pytest.mark.slow
 def test_prints_are_seen_also_of_a_worker_that_dies(tmp_path):
     path = tmp_path / "loud.py"
     path.write_text("import os\ndef f(completion, record):\n  print('read', completion)\n  os._exit(1)\n")
@@ -206,6 +208,7 @@ def children_of(parent: int) -> list[int]:
     return [process for process, its_parent in children.items() if its_parent == parent]
 
 
+@pytest.mark.slow
 def test_a_cluster_that_signals_all_processes_costs_no_grading(mine):
     before = workers.grading_counts()
     grade(mine, "slow", ["a"])

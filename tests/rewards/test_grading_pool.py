@@ -45,6 +45,7 @@ def test_hostile_answers_come_back_in_time(name: str) -> None:
     assert time.monotonic() - start < pool.deadline() / 2
 
 
+@pytest.mark.slow
 def test_timeouts_and_crashes_are_counted_and_the_pool_goes_on() -> None:
     before = workers.grading_counts()["timeouts"]
     assert same_math("$8$", "$7^{9^{9^{9}}}$") is False
@@ -52,6 +53,7 @@ def test_timeouts_and_crashes_are_counted_and_the_pool_goes_on() -> None:
     assert same_math("$8$", "$16/2$") is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [6, 5])
 def test_killed_workers_are_replaced_busy_or_idle(power: int) -> None:
     pool.warm_up()
@@ -133,6 +135,7 @@ def test_answers_as_people_write_them(gold: str, answer: str, same: bool) -> Non
     assert same_math(gold, answer) is same
 
 
+@pytest.mark.slow
 def test_real_geometry_golds_equal_themselves_and_not_one_more() -> None:
     path = DATA / "geoqa" / "geoqa_test_prompts.jsonl"
     if not path.exists():
@@ -148,6 +151,7 @@ def test_real_geometry_golds_equal_themselves_and_not_one_more() -> None:
         assert not any(threads.map(lambda gold: same_math(gold, f"1+{gold}"), golds))
 
 
+@pytest.mark.slow
 def test_throughput_of_ordinary_answers() -> None:
     pool.warm_up()
     pairs = [

@@ -117,6 +117,7 @@ class KnowingJudge:
         return text in self.texts or (not moved and honest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "rubric", [None, "Right if it names the vehicle.", CRITERIA], ids=["gold", "text", "criteria"]
@@ -180,6 +181,7 @@ def test_a_judge_over_http_that_repeats_the_answer_pays_nothing(text: str, monke
     assert judge.judge_counts()["failures"] == 1
 
 
+@pytest.mark.slow
 def test_a_judge_that_obeys_the_verdicts_form_alone_pays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes for its verdict whatever object with a code and `equal` it finds in the text before it, unescaped."""
 

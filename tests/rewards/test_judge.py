@@ -184,6 +184,7 @@ def test_what_is_no_verdict_is_counted_and_never_paid(use, text):
     assert judge.judge_counts() == {"asked": 1, "failures": 1, "too_long": 0, "addressed": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply", [Reply(status=500), Reply(status=400), Reply("late", after=4.0), Reply(body=b'{"choices": []}')]
 )

@@ -88,13 +88,10 @@ WAYS = [
     for judges in (obeys, obeys_but_for_letters)
     for rubric in (None, "Right if it names the vehicle.", CRITERIA)
 ]
-QUICK = [WAYS[place] for place in (3, 6, 11, 13, 15)]
 
 
-@pytest.mark.parametrize(
-    ("group", "judges", "rubric"),
-    [pytest.param(*way, marks=[] if way in QUICK else pytest.mark.slow) for way in WAYS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("group", "judges", "rubric"), WAYS)
 def test_no_silent_attack_earns_or_costs_anything(use, tmp_path, group, judges, rubric):
     attacks = [text for texts in SILENT.values() for text in texts]
     rows = in_groups(attacks, **({"rubric": rubric} if rubric else {}))
@@ -127,6 +124,7 @@ def test_what_negates_something_else_is_left_to_the_judge(answer, gold, question
     assert not negates_gold(answer, gold, question)
 
 
+@pytest.mark.slow
 def test_long_and_huge_answers_take_no_time_and_earn_nothing(use, tmp_path):
     mega = 1_000_000
     texts = [
@@ -198,6 +196,7 @@ def broken(form: str) -> Script:
     return reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["false", "true", "rank"])
 def test_replies_that_are_no_verdict_pay_nothing_and_are_counted(use, tmp_path, group):
     for form in REPLIES:

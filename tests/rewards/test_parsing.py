@@ -351,6 +351,7 @@ READERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_100_kb_of_hostile_text_is_read_in_50_ms(unit: str) -> None:
     text = (unit * (100_000 // len(unit) + 1))[:100_000]

@@ -92,6 +92,7 @@ def test_each_method_that_grades_here_has_rows() -> None:
     assert set(ROWS) == {name for name, method in METHODS.items() if not method.is_remote}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ROWS)
 def test_no_strategy_earns_more_than_a_guess(method: str) -> None:
     target = target_of(rows_of(method))

@@ -51,6 +51,7 @@ def blind(backbone: Any, prompts: Any) -> Any:
     return prefill(backbone, dark)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [shifted, blind])
 def test_a_rollout_of_another_model_ends_the_run(tiny, digits, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(generation, "prefill", fault)

@@ -256,6 +256,7 @@ def look() -> None:
 SAMPLING = Sampling(1.0, 1.0, 0, None, 1.0, 16, stops=[2], banned=[7])
 
 
+@pytest.mark.slow
 def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
     client = connect(fake, model, tiny, monkeypatch)
     ((first, second),) = client.generate([request([1, 2], [1, 2])], SAMPLING, look)
@@ -264,6 +265,7 @@ def test_a_group_is_asked_once(fake, model, tiny, monkeypatch):
     assert (asked["n"], asked["seed"], asked["logit_bias"], asked["stop_token_ids"]) == (2, 7, {"7": -100.0}, [2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [{"tools": ["zoom"]}, {"environment": "games.py:Box"}], ids=["tools", "environment"])
 def test_with_turns_a_server_is_asked_by_token_ids(fake, model, tiny, monkeypatch, turns):
     fake.describes["pixels"] = {"size": {"shortest_edge": 784, "longest_edge": 12845056}}
@@ -312,6 +314,7 @@ def test_a_server_without_our_worker_is_named(fake, model, tiny, monkeypatch):
         connect(fake, model, tiny, monkeypatch)
 
 
+@pytest.mark.slow
 def test_nobody_there_ends_after_the_timeout(fake, model, tiny, monkeypatch):
     fake.http.shutdown()
     fake.http.server_close()
@@ -367,6 +370,7 @@ def test_a_row_goes_on_while_the_server_answers_others(fake, model, tiny, monkey
     assert source.heard == [0, 2, 1] and fake.free.is_set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "error"), [(503, EngineLost), (400, EngineError)])
 def test_a_refusal_is_not_a_lost_server(fake, model, tiny, monkeypatch, status, error):
     client = connect(fake, model, tiny, monkeypatch)

@@ -96,6 +96,7 @@ def test_budgets_count_what_is_cut_and_what_is_right_within():
     assert cut == {16: (0.5, 0.5), 32: (0.25, 0.75), 40: (0.25, 1.0)}
 
 
+@pytest.mark.slow
 def test_findings_are_about_what_is_wrong_alone(whole):
     found = figures(whole)
     sound = found | {
@@ -150,6 +151,7 @@ def test_the_tiny_model_needs_the_picture(whole):
         assert sight[view]["shown"]["share"] < sight[view]["own"]["share"] - 0.1
 
 
+@pytest.mark.slow
 def test_a_stopped_survey_goes_on_and_more_rows_keep_the_answers(whole, tiny, digits, tmp_path, capsys):
     lines = (whole / "answers" / "predictions.jsonl").read_bytes().splitlines(keepends=True)
     out = tmp_path / "again"
@@ -169,6 +171,7 @@ def test_a_stopped_survey_goes_on_and_more_rows_keep_the_answers(whole, tiny, di
     assert "temperature was 1.0, is 0.7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_users_rewards_and_weights_are_those_of_training(tiny, digits, tmp_path):
     rewards = ["--reward_funcs", "accuracy", f"{REWARDS}:short", f"{REWARDS}:as_seen", "--reward_weights", 1, 0.5, 2]
     assert main(words(tiny, digits, tmp_path / "out", "--rows", 3, "--picture_samples", 0, *rewards)) == 0
@@ -189,6 +192,7 @@ def test_users_rewards_and_weights_are_those_of_training(tiny, digits, tmp_path)
 # ------------------------------------------------------------------------------------------------------------ pictures
 
 
+@pytest.mark.slow
 def test_rows_with_several_pictures_and_without(tiny, few, tmp_path):
     """Rows with one image, none, two and one."""
     out = tmp_path / "mixed"
@@ -366,6 +370,7 @@ def test_hours_and_price_are_a_rehearsals(tiny, digits, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_rows_with_videos_are_surveyed_with_frames_out_of_order_too(tmp_path, capsys):
     model, clips = tiny_with_videos(tmp_path / "model"), clip_rows(tmp_path, 4)
     with open(clips, "a") as file:

@@ -39,6 +39,7 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(decoder, "draw_decoder", lambda *_: Image.new("RGB", (1, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", ALL)
 def test_no_word_is_in_two_splits(no_pictures, generator: CodedMessages):
     def words(split: str, seed: int) -> set[str]:

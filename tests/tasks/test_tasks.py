@@ -67,6 +67,7 @@ def test_garbage_earns_the_minimum_of_every_reward(dataset):
             assert got == {name: lowest.get(name, 0.0) for name in got}, (record.where, text[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["9", "c ", "<chars>", "[[1,", '{"centre":[1,', '"coeffs":[1e9,', "<answer>", "(1,2),", "9,999."]
 )

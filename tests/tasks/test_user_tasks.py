@@ -171,6 +171,7 @@ def test_a_template_of_no_use_is_refused_through_every_door(text, message, rows,
         evaluation(["--prompt_template", text], rows, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_template_of_a_file_is_its_text_and_other_braces_stay(tmp_path, rows):
     (tmp_path / "prompt.txt").write_text('{question}\nAnswer as JSON: {"a": {x}}\n')
     template = '{question}\nAnswer as JSON: {"a": {x}}'
@@ -202,6 +203,7 @@ def test_every_built_in_task_would_pass_as_a_users(tmp_path):
         assert find_task(f"{path}:TASK").prompts == task.prompts
 
 
+@pytest.mark.slow
 def test_the_file_of_the_page_works_as_it_stands(tmp_path, rows, monkeypatch):
     page = (REPO / "assets" / "docs" / "tasks.md").read_text(encoding="utf-8")
     code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "RECEIPTS" in block)

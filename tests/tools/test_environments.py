@@ -158,6 +158,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 def test_what_ends_one_instance_leaves_the_others_alone(box: Toolbox, log: Path) -> None:
     with opened(box.arena, [(row(log), [], ())] * (len(FAULTS) + 1)) as made:
         for one in made:
@@ -197,6 +198,7 @@ def test_all_processes_end_with_the_programs_that_they_started_where_the_rollout
     assert log.read_text() == "closed 0\n" * 2
 
 
+@pytest.mark.slow
 def test_processes_end_where_the_run_is_killed(box: Toolbox, log: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom open_r1.data.record import Record\nfrom open_r1.tools.toolbox import *\n"
@@ -241,6 +243,7 @@ def test_a_reset_that_fails_names_the_row(box: Toolbox, log: Path) -> None:
         assert said(ask(box, one, "add", number=1)) == ["Error: reset: KeyError: 'secret'"]
 
 
+@pytest.mark.slow
 def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
     rows = [(row(log, reward=kind), [], ()) for kind in ("raises", "hangs", "")]
     with opened(box.arena, rows) as made:
@@ -271,6 +274,7 @@ def test_a_child_that_a_call_forked_answers_no_call(box: Toolbox, log: Path) -> 
         assert [said(ask(box, one, "forks")) for _ in range(20)] == [["parent"]] * 20
 
 
+@pytest.mark.slow
 def test_a_close_that_hangs_is_said(box: Toolbox, log: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(log)  # opening it waits for a reader
     with opened(box.arena, [(row(log), [], ())]) as (one,):

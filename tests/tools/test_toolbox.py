@@ -287,6 +287,7 @@ def test_later_calls_of_a_turn_see_the_pictures_of_earlier_ones(box: Toolbox) ->
     assert [said(answer)[0] for answer in answers] == ["640x480", "first", "Error: no", "640x480 30x40 50x60"]
 
 
+@pytest.mark.slow
 def test_rows_are_answered_at_once(box: Toolbox) -> None:
     ask(box, "nap")
     begun = time.monotonic()
@@ -303,6 +304,7 @@ def test_as_many_rows_are_answered_at_once_as_there_are_workers(box: Toolbox, tm
         assert [said(one.result()[0]) for one in asked] == [["met"]] * 6
 
 
+@pytest.mark.slow
 def test_one_row_that_hangs_does_not_keep_others(box: Toolbox) -> None:
     names = ["hangs", "hello", "exits", "hello", "raises", "hello"]
     with answering(box) as begin:

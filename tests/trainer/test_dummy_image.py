@@ -33,6 +33,7 @@ def dummy_of(model) -> dict[str, torch.Tensor]:
     return prompt_from_fields(families.prompt(model, 1, 4, seed=0), families.rules_of(model)).images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["packed", "rows"])
 def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
     before, plain = passed(model, TEXT, shared)
@@ -47,6 +48,7 @@ def test_it_reaches_what_an_image_reaches_and_changes_nothing(model, shared):
 
 
 def test_the_tower_runs_once_in_a_pass_that_begins_a_sequence_and_not_after(model):
+    passed(model, MIXED, shared=True)  # a family's first pass tries what its pictures see
     backbone, ran = model.base_model, []
     tower = next(m for name, m in model.named_modules() if f"{name}." in vision_parts(model))
     counted = tower.register_forward_pre_hook(lambda *_: ran.append(1))

@@ -131,6 +131,7 @@ def test_the_last_half_of_each_group_with_pictures_is_sampled_from_the_noisy_pic
     assert metrics["rollouts/clean_reward"] == [pytest.approx(totals[[0, 1, 8, 9]].mean().item())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "frames"])
 def test_a_run_over_clips_samples_half_of_each_group_from_frames_under_noise(tmp_path, monkeypatch, form):
     """Through the script: each frame is under noise of its own draw, in the form of the run, and stored for the
@@ -216,6 +217,7 @@ def test_the_watched_groups_of_the_first_rollout_are_of_one_picture_each(trainer
         assert len({id(seen[0][row]) for row in rows_of_group}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--prefill_once", "false"], ["--freeze_vision_modules", "true"]], ids=str)
 def test_each_way_of_sampling_sees_the_noise(tiny, mixed, tmp_path, flags):
     """Greedy completions of rows with noise are those of a run whose pictures are the noisy ones."""
@@ -246,6 +248,7 @@ def greedy(trainer, example) -> list[int]:
         return trainer._completions(trainer._tokenize_prompts([])[0], None, {}, 1)[0][0]
 
 
+@pytest.mark.slow
 def test_an_evaluation_and_a_probe_see_clean_pictures(tiny, mixed, tmp_path, monkeypatch):
     trainer = make_trainer(tiny, mixed, tmp_path, *HALF, "--vision_probe", "1", "--max_steps", "1")
     made, plain = [], noisy_rollouts.noisy_picture
@@ -260,6 +263,7 @@ def test_an_evaluation_and_a_probe_see_clean_pictures(tiny, mixed, tmp_path, mon
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_a_share_of_zero_is_a_run_without_the_flag(tiny, few, tmp_path):
     plain = train(tiny, few, tmp_path / "plain", "across steps")
     zero = train(tiny, few, tmp_path / "zero", "across steps", "--noisy_rollouts", "0")
@@ -277,6 +281,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(tiny, few, tmp_path, window):
         assert_same(again, whole)
 
 
+@pytest.mark.slow
 def test_it_learns_something_else_than_a_run_without_noise(tiny, few, tmp_path):
     plain = train(tiny, few, tmp_path / "plain", "across steps")
     noisy = train(tiny, few, tmp_path / "noisy", "across steps", *HALF, "--noise_step", "999")

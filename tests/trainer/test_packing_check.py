@@ -30,6 +30,7 @@ def test_a_run_looks_once(trainer, monkeypatch):
     assert [float(value) for value in values] == [0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [1, 4, -2])
 def test_a_layer_that_mixes_completions_ends_the_run(trainer, monkeypatch, places):
     leak(trainer, monkeypatch, places)

@@ -12,6 +12,7 @@ from open_r1.rollout.prompts import process_chat
 from open_r1.trainer.forward.patch_masks import mask_patches, pixels_of_color
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", families.PROCESSORS)
 def test_a_picture_masked_whole_is_a_black_one(name):
     processor = families.processor_of(name)

@@ -97,6 +97,7 @@ def test_the_loss_is_that_of_padded_rows_by_hand(tiny, mixed, tmp_path, case):
     assert_equal(ours(trainer, batch), by_hand(trainer, batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["adapters", "frozen vision", "accumulated", "checkpointed"])
 def test_settings_of_a_run_change_nothing_of_it(tiny, mixed, tmp_path, setting):
     flags = {"adapters": ["--use_peft", "true"], "frozen vision": ["--freeze_vision_modules", "true"]}.get(setting, [])
@@ -139,6 +140,7 @@ def test_a_batch_of_text_alone_keeps_the_plain_loss(tiny, mixed, tmp_path):
 AVERAGED = {"grpo": 1, "bnpo": 1, "dr_grpo": 1, "dapo": 1, "luspo": 1, "sapo": 2 / 1.05, "cispo": None, "vespo": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", AVERAGED)
 def test_terms_are_averaged_as_the_loss_averages_its_tokens(tiny, mixed, tmp_path, loss):
     trainer = make_trainer(tiny, mixed, tmp_path, *STEP)
@@ -155,6 +157,7 @@ def test_terms_are_averaged_as_the_loss_averages_its_tokens(tiny, mixed, tmp_pat
     torch.testing.assert_close(averaged, plain, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [PAPO, VPPO], ids=["papo", "vppo"])
 def test_a_resumed_run_masks_what_the_undisturbed_one_did(tiny, few, tmp_path, flags):
     flags = (*flags, "--save_strategy", "steps", "--save_steps", "3")

@@ -190,6 +190,7 @@ def run(tiny, few, tmp_path, monkeypatch):
     return train_in
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_both_options_ends_as_the_undisturbed_one(run, tmp_path):
     short = ("across steps", "--num_train_epochs", "1")  # three steps
     undisturbed = run("a", *short, "--save_strategy", "steps", "--save_steps", "2")

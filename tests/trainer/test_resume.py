@@ -30,6 +30,7 @@ TOOLS = "--tools zoom --max_completion_length 100"
 LOOKING = "--vision_probe 2 --perception_coef 0.01 --visual_token_share 0.4 --noisy_rollouts 0.5"
 
 
+@pytest.mark.slow
 def test_a_run_resumed_inside_a_window_of_the_second_epoch_ends_as_the_undisturbed_one(tiny, few, tmp_path):
     whole = train(tiny, few, tmp_path, "used twice", "--save_strategy", "steps", "--save_steps", "5")
     saved = tmp_path / "checkpoint-5"

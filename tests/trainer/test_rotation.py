@@ -140,6 +140,7 @@ def test_a_kill_while_one_is_deleted_leaves_no_half_checkpoint(tmp_path, monkeyp
     assert steps_in(tmp_path) == [4] and (tmp_path / "saving" / "checkpoint-2").exists()  # the next save removes it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_of_any_folder_the_promises_hold(tmp_path, seed):
     """Random steps, times, damages, links, limits and best ones, over several saves."""

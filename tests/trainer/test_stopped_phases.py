@@ -65,6 +65,7 @@ PHASES = {
 }
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_evaluation_of_the_first_step_saves_that_step(tiny, few, tmp_path, capsys):
     assert stop_at(trainer_of(tiny, few, tmp_path, *EVERY_STEP.split()), "prediction_step", 1) == 0
     assert (

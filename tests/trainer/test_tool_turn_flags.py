@@ -71,6 +71,7 @@ def test_tools_get_the_noisy_picture_where_the_model_saw_it(tiny, mixed, tmp_pat
     assert_turns_are_of_their_completions(trainer, batch)
 
 
+@pytest.mark.slow
 def test_completions_that_replace_others_bring_their_turns(tiny, mixed, tmp_path):
     trainer = make_trainer(tiny, mixed, tmp_path, *TOOLS, "--resample_zero_variance", "9")
 
@@ -113,6 +114,7 @@ def test_turns_of_another_ranks_group_arrive_as_they_were(tiny, mixed, tmp_path,
                 assert torch.equal(one.tensors.images[name], value)
 
 
+@pytest.mark.slow
 def test_a_run_resumed_inside_a_window_has_its_tool_turns(tiny, few, tmp_path):
     whole = train(tiny, few, tmp_path, "used twice", *TOOLS, "--save_strategy", "steps", "--save_steps", "5")
     saved = torch.load(tmp_path / "checkpoint-5" / "run_state_0.pt")["window"]
@@ -123,6 +125,7 @@ def test_a_run_resumed_inside_a_window_has_its_tool_turns(tiny, few, tmp_path):
 # --------------------------------------------------------------------------------------------------------------- probe
 
 
+@pytest.mark.slow
 def test_the_dependency_is_that_of_padded_rows_whose_tools_gave_grey_pictures_too(tiny, mixed, tmp_path):
     flags = ("--max_steps", "1", "--gradient_accumulation_steps", "1", "--vision_probe", "1")
     trainer = make_trainer(tiny, mixed, tmp_path, *TOOLS, *flags, "--per_device_train_batch_size", "12")
@@ -170,6 +173,7 @@ def test_greedy_answers_of_the_probe_call_tools_on_the_pictures_that_are_shown(t
     assert any(blank) and not all(blank)
 
 
+@pytest.mark.slow
 def test_a_probe_of_completions_with_tools_changes_nothing_that_is_learned(tiny, few, tmp_path):
     plain, probed = (
         train(tiny, few, tmp_path / name, "longer than a step", *TOOLS, "--max_steps", "2", *flags)

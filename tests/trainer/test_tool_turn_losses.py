@@ -84,6 +84,7 @@ def assert_same(one, other) -> None:
         torch.testing.assert_close(other[1][name], gradient, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_loss_over_turns_is_that_of_padded_rows_and_of_parts(trainer, batch, monkeypatch):
     whole = computed(trainer, batch)
     assert any(gradient.abs().max() > 1e-3 for gradient in whole[1].values())

@@ -113,6 +113,7 @@ def played(tiny, mixed, folder, game: str) -> tuple[Any, Any, list[Any]]:
     return trainer, batch_of(trainer, 0, 1, 2), seen
 
 
+@pytest.mark.slow
 def test_an_environment_begins_the_prompt_keeps_its_state_and_pays(tiny, mixed, tmp_path, differences):
     trainer, batch, seen = played(tiny, mixed, tmp_path, GAME)
     assert len(differences) == 1 and max(differences) < 1e-5

@@ -56,6 +56,7 @@ def test_the_dependency_is_that_of_padded_rows_with_grey_pictures(tiny, mixed, t
         assert nats == pytest.approx(difference[row][: len(nats)].tolist(), abs=6e-4)  # three decimals
 
 
+@pytest.mark.slow
 def test_a_run_with_the_probe_learns_what_one_without_it_does(tiny, few, tmp_path):
     plain = train(tiny, few, tmp_path / "plain", "across steps")
     probed = train(tiny, few, tmp_path / "probed", "across steps", "--vision_probe", "2")
@@ -64,6 +65,7 @@ def test_a_run_with_the_probe_learns_what_one_without_it_does(tiny, few, tmp_pat
     assert any("vision/dependency" in line for line in probed.state.log_history)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_probes_of_the_undisturbed_one(tiny, few, tmp_path):
     flags = ("--vision_probe", "1", "--save_strategy", "steps", "--save_steps", "3")
     whole = train(tiny, few, tmp_path, "longer than a step", *flags)
@@ -162,6 +164,7 @@ class Engine:
         return [[SampledCompletion([100] * 5, [float("nan")] * 5)] * request.n for request in requests]
 
 
+@pytest.mark.slow
 def test_an_engine_answers_greedily_about_the_same_three_pictures(tiny, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm_flags, "find_spec", lambda name: object())
     monkeypatch.setattr(vllm_rollout, "engine_class", lambda mode, videos: Engine)

@@ -18,6 +18,7 @@ def train(tmp_path: Path) -> Any:
     return partial(small_net.train, tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_without_gradient_are_named_once_with_the_reason(train, caplog):
     train(Net())
     (text,) = warnings(caplog, "weight_updates")
@@ -36,6 +37,7 @@ def test_to_freeze_the_vision_tower_is_advised_where_no_row_reaches_it(reached):
     assert ("No gradient reached: model.visual. The loss" in said) == (not reached)
 
 
+@pytest.mark.slow
 def test_a_weight_that_decays_and_learns_nothing_is_named(train, caplog):
     net = Net(lambda loss, step: loss)
     net.fault = lambda loss, step: loss + 0 * net.idle.weight.sum()
@@ -45,6 +47,7 @@ def test_a_weight_that_decays_and_learns_nothing_is_named(train, caplog):
     assert "No gradient reached: idle.weight." in warnings(caplog, "weight_updates")[0]
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_not_named(train, caplog):
     net = Net()
     net.idle.requires_grad_(False)
@@ -52,6 +55,7 @@ def test_frozen_weights_are_not_named(train, caplog):
     assert warnings(caplog, "weight_updates") == []
 
 
+@pytest.mark.slow
 def test_a_weight_whose_gradient_is_lost_in_rounding_is_told_apart(train, caplog):
     net = Net()
     net.layers[1].to(torch.bfloat16).weight.data.fill_(1.0)  # moves in steps of 0.004 and more
@@ -62,6 +66,7 @@ def test_a_weight_whose_gradient_is_lost_in_rounding_is_told_apart(train, caplog
     assert "what it was: layers.1.weight." in text and "--dtype float32" in text
 
 
+@pytest.mark.slow
 def test_a_run_in_which_nothing_can_move_ends(train):
     net = Net().to(torch.bfloat16)
     for parameter in net.parameters():
@@ -70,6 +75,7 @@ def test_a_run_in_which_nothing_can_move_ends(train):
         train(net, learning_rate=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_without_gradient_or_learning_rate_are_waited_through(train, caplog):
     train(Net(lambda loss, step: loss * (step > 2)), steps=3)  # one step with a gradient: not yet told
     assert warnings(caplog, "weight_updates") == []
