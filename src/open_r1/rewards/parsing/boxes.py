@@ -10,49 +10,13 @@ from dataclasses import dataclass, field
 
 from open_r1.data.geometry.coordinates import in_order
 from open_r1.rewards.parsing.answer import final_text
+from open_r1.rewards.parsing.box_patterns import BOX, BOX_NUMBERS, CORNER, DECIMAL, EDGE_NAMES, NAMED_EDGE, NUMBER_RUN
 from open_r1.rewards.parsing.characters import plain_characters
 from open_r1.rewards.parsing.pictures import named_pictures
 
 MAX_BOX_CHARS = 20_000  # of a longer text only the end is read
 _NEAR = 400  # characters before and after a box in which its JSON object must begin and end
 
-_S = r"\s{0,80}"
-_D = r"[-+]?\d{1,9}(?:\.\d{0,30})?"  # a number
-_PX = r"(?:\s?(?:px|pixels?)\b)?"
-_N = rf"[\"']?({_D}){_PX}[\"']?"
-_COMMA = rf"(?:{_S},{_S}(?:and\s)?|[^\S\n]{{1,80}})"
-_FOUR = _S + _COMMA.join([_N] * 4) + _S
-_XY = [rf"[\"']?\b{axis}[\"']?\s?[=:]\s?" for axis in "xy"]
-_POINT = (
-    rf"(?:[\[({{]{_S}(?:{_XY[0]})?{_D}{_PX}{_S},{_S}(?:{_XY[1]})?{_D}{_PX}{_S}[\])}}]"
-    rf"|{_XY[0]}{_D}{_PX}{_S},{_S}{_XY[1]}{_D}(?!\.?\d){_PX})"
-)
-_NAMES = rf"\({_S}[a-z]\w{{0,9}}{_S},{_S}[a-z]\w{{0,9}}{_S}\){_S}(?:[=:]|is|at)?{_S}"  # "(x2, y2) = "
-_GAP = rf"(?:[^\d()\[\]{{}}<>]|->|2(?=\s?[:=])){{0,60}}(?:{_NAMES})?"  # between two corners
-_EDGES = [  # names of x1, y1, x2, y2; and of a corner with a size
-    ("x1 x_1 xmin x_min left", "y1 y_1 ymin y_min top", "x2 x_2 xmax x_max right", "y2 y_2 ymax y_max bottom"),
-    ("x left", "y top", "w width", "h height"),
-]
-_EDGE = "|".join(name for form in _EDGES for edge in form for name in edge.split())
-_ITEM = rf"[\"'*]{{0,2}}\b(?:{_EDGE})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?{_D}{_PX}[\"']?"  # "x_min": 10
-_NAMED = r"(?:[,;\s*-]|and|\d\.\s){1,80}".join([_ITEM] * 4)
-_BOX = re.compile(
-    rf"(?:<\|?(?:object_)?ref(?:_start)?\|?>(?P<ref>[^<]{{1,200}})<\|?(?:/ref|object_ref_end)\|?>{_S}(?:<[^>]{{1,20}}>)?)?"
-    rf"(?:[\"'](?P<key>[a-z]\w{{0,30}})[\"']{_S}:{_S})?[\[(]?(?:"
-    rf"\[{_FOUR}\]|\({_FOUR}\)|<box>{_FOUR}</box>|<{_FOUR}>|<{_N}><{_N}><{_N}><{_N}>"
-    rf"|(?P<corners>{_POINT}{_GAP}{_POINT}(?:{_GAP}{_POINT}{_GAP}{_POINT})?)"
-    rf"|(?P<loc>(?:<loc\d{{4}}>)+)"
-    rf"|(?P<named>{_NAMED}))",
-    re.IGNORECASE,
-)
-_NUMBERS = [i + 1 for i in range(_BOX.groups) if i + 1 not in _BOX.groupindex.values()]
-_RUN = re.compile(rf"(?:([\[(<]){_S}|(?<![A-Za-z\d_.\[(<]))({_D}{_PX}(?:{_COMMA}{_D}{_PX}){{1,8}})(?![A-Za-z\d_\])>])")
-_CORNER = re.compile(
-    rf"[\[({{]{_S}(?:{_XY[0]})?({_D}){_PX}{_S},{_S}(?:{_XY[1]})?({_D}){_PX}{_S}[\])}}]"
-    rf"|{_XY[0]}({_D}){_PX}{_S},{_S}{_XY[1]}({_D})",
-    re.IGNORECASE,
-)
-_NAME_VALUE = re.compile(rf"\b({_EDGE})[\"'*]{{0,2}}\s?(?:[=:]|is)[*]{{0,2}}\s?[\"']?({_D})", re.IGNORECASE)
 _OR = re.compile(r"\bor\b(?!,? rather)|或|(?<!<)/", re.IGNORECASE)
 _JSON_LABEL = re.compile(r"[\"']label[\"']\s{0,80}:\s{0,80}(?:\"([^\"]{0,200})\"|'([^']{0,200})')")
 _LABELS = re.compile(r"(\"label\"\s{0,80}:\s{0,80}\"[^\"]{0,200}\")")
@@ -102,7 +66,7 @@ def parse_boxes(text: str, loose: bool = True) -> list[AnswerBox]:
     ([AnswerBox(xyxy=(1.0, 2.0, 30.0, 40.0), label=None)], (1.0, 2.0, 3.0, 4.0))
     """
     text = plain_but_labels(text[-MAX_BOX_CHARS:])
-    matches = [match for match in _BOX.finditer(text) if loose or _says_box(match, text)]
+    matches = [match for match in BOX.finditer(text) if loose or _says_box(match, text)]
     images = named_pictures(text, [match.span() for match in matches])
     refs = _refs(matches, text)
     placed = zip(matches, refs, images, strict=True)
@@ -174,17 +138,17 @@ def bare_runs(text: str) -> list[re.Match[str]]:
     >>> [run_numbers(run) for run in bare_runs("In [1, 2] of 9: 30, 40px and 5 6 7")]
     [(30.0, 40.0), (5.0, 6.0, 7.0)]
     """
-    return [run for run in _RUN.finditer(text) if not run[1]]
+    return [run for run in NUMBER_RUN.finditer(text) if not run[1]]
 
 
 def run_numbers(run: re.Match[str]) -> tuple[float, ...]:
     """The numbers of a run."""
-    return tuple(map(float, re.findall(_D, run[2])))
+    return tuple(map(float, re.findall(DECIMAL, run[2])))
 
 
 def _is_alternative(text: str, boxes: list[AnswerBox]) -> bool:
     """Whether "or" stands right before the last of several different boxes."""
-    matches = list(_BOX.finditer(text)) or bare_runs(text)
+    matches = list(BOX.finditer(text)) or bare_runs(text)
     if min(len(boxes), len(matches)) < 2 or boxes[-1].xyxy == boxes[-2].xyxy:
         return False
     gap = text[matches[-2].end() : matches[-1].start()]
@@ -220,7 +184,7 @@ def _plain_box(match: re.Match[str]) -> Iterator[tuple[float, float, float, floa
         yield from _named_box(match["named"])
         return
     # the notation that matched has filled exactly four of these groups
-    x1, y1, x2, y2 = _four(tuple(digits for digits in match.group(*_NUMBERS) if digits is not None))
+    x1, y1, x2, y2 = _four(tuple(digits for digits in match.group(*BOX_NUMBERS) if digits is not None))
     yield (y1, x1, y2, x2) if match["key"] == "box_2d" else (x1, y1, x2, y2)
 
 
@@ -231,7 +195,7 @@ def _four(digits: Sequence[str | float]) -> tuple[float, float, float, float]:
 
 def _corner_boxes(text: str) -> Iterator[tuple[float, float, float, float]]:
     """The boxes of two points, of four corners of a rectangle, or of twice two points."""
-    found = list(_CORNER.finditer(text))
+    found = list(CORNER.finditer(text))
     points = [(float(point[1] or point[3]), float(point[2] or point[4])) for point in found]
     gap = text[found[0].end() : found[1].start()]
     if _OR.search(gap):
@@ -247,12 +211,12 @@ def _corner_boxes(text: str) -> Iterator[tuple[float, float, float, float]]:
 
 
 def _named_box(text: str) -> Iterator[tuple[float, float, float, float]]:
-    values = {match[1].lower(): float(match[2]) for match in _NAME_VALUE.finditer(text)}
-    for names in _EDGES:
+    values = {match[1].lower(): float(match[2]) for match in NAMED_EDGE.finditer(text)}
+    for names in EDGE_NAMES:
         sides = [[values[name] for name in edge.split() if name in values] for edge in names]
         if all(len(side) == 1 for side in sides):
             (a,), (b,), (c,), (d,) = sides
-            yield (a, b, c, d) if names is _EDGES[0] else (a, b, a + c, b + d)
+            yield (a, b, c, d) if names is EDGE_NAMES[0] else (a, b, a + c, b + d)
             return
 
 
