@@ -1,6 +1,7 @@
 """Whatever a loader or collator raises names the row, and never looks like the end of the data."""
 
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -90,6 +91,24 @@ def test_an_error_in_a_batch_names_its_rows(records, processor, monkeypatch, err
         monkeypatch.setattr(sft_batches, place, failing(error))
     with pytest.raises(RowFailed, match=rf"{where}.*: got {type(error).__name__}"):
         collate([{"row": 5}, {"row": 7}])
+
+
+def test_what_is_loaded_ahead_ends_with_its_context(records, processor):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def record_of(row):
+        begun.set()
+        assert go_on.wait(20)
+        return records[row["row"]]
+
+    loader, rows = loader_of(records, processor, record_of), [[{"split": "train", "row": row}] for row in range(3)]
+    with pytest.raises(ZeroDivisionError), loader.settled():
+        list(map(loader.prefetch, rows[:2]))
+        assert begun.wait(20)
+        threading.Timer(0.1, go_on.set).start()
+        raise ZeroDivisionError
+    assert [(keys, batch.done()) for keys, batch in loader.batches.items()] == [((("train", 0),), True)]
+    assert [example.record for example in loader.take(rows[1])] == [records[1]]  # a later evaluation loads as ever
 
 
 def test_what_a_user_can_read_passes_as_it_is():

@@ -11,8 +11,10 @@ import signal
 import pytest
 import torch.distributed as dist
 from helpers.faulty_commands import RECEIVERS, faulty, signalled
+from helpers.repository import run_script
 from helpers.resumed_runs import SMALL, WINDOWS, assert_same, train
 from helpers.trainers import make_trainer
+from PIL import Image
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from open_r1.trainer.checkpointing import select
@@ -87,6 +89,26 @@ def test_an_error_leaves_a_checkpoint_too_and_says_so(tiny, few, tmp_path):
     assert command.startswith("  next  python ") and f"--resume_from_checkpoint {saved}" in command
     resumed = train(tiny, few, tmp_path, "across steps", checkpoint=saved)
     assert_same(resumed, train(tiny, few, tmp_path / "whole", "across steps"))
+
+
+@pytest.mark.slow
+def test_the_reason_stands_alone_where_the_next_rows_are_being_loaded(tmp_path):
+    Image.new("RGB", (5000, 5000)).save(tmp_path / "0.png")
+    Image.new("RGB", (28, 28)).save(tmp_path / "frame.png")
+    for number in range(1, 32):
+        os.link(tmp_path / "0.png", tmp_path / f"{number}.png")
+    media = {"video": ["frame.png"] * 2, "problem": "<image><video>What?", "solution": "7"}
+    rows = [media | {"id": str(n), "image": f"{n}.png"} for n in range(32)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "mine.py").write_text("def fails(completion, record):\n    raise KeyError('mine')\n")
+    argv = f"--model_name_or_path assets/tiny-vlm-motion --data_file_paths {tmp_path}/rows.jsonl --beta 0 "
+    argv += f"--reward_funcs {tmp_path}/mine.py:fails --num_generations 2 --per_device_train_batch_size 16 "
+    argv += f"--max_completion_length 4 --max_pixels 6272 --output_dir {tmp_path}/out --image_folders {tmp_path}"
+    ended = run_script("src/open_r1/grpo_jsonl.py", *argv.split(), check=False, alone=True)
+    assert ended.returncode == 1
+    assert "KeyError: 'mine'" in ended.stderr
+    assert ended.stderr.count("Traceback") == 1
+    assert "schedule new futures" not in ended.stderr
 
 
 @pytest.mark.slow

@@ -72,7 +72,8 @@ def answer_all(
     loading = threads or load_in_processes(engine.loader, rows, workers)
     scorer = Scorer(labels, settings, processor, engine.ends, rewards)
     writing: Future[list[PredictionLine]] | None = None
-    with progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as background:
+    loaded = engine.loader.settled()
+    with loaded, progress_bar() as progress, ThreadPoolExecutor(1, thread_name_prefix="scores") as background:
         task = progress.add_task(titled(settings), total=sum(len(b.rows) for b in batches), right="")
         for batch, examples in zip(batches, loading, strict=True):
             since = time.monotonic()

@@ -7,8 +7,9 @@ before its use) and kept until the next generation batch.
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -88,6 +89,16 @@ class PromptLoader:
         if keys not in self.batches:
             self.batches[keys] = self.batch_thread.submit(self.load, rows)
         return keys
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """At the end of this context, however it ends, nothing is under way: a batch that is being loaded is waited
+        for, those behind it are dropped. At the exit of a process threads fail, with a traceback, to begin others."""
+        try:
+            yield
+        finally:
+            self.batches = OrderedDict((keys, batch) for keys, batch in self.batches.items() if not batch.cancel())
+            wait(self.batches.values())
 
     def take(self, rows: list[RowNumber]) -> list[Example]:
         """One Example a row, shared by equal rows. Raises DataError for images that are unreadable or dropped and for

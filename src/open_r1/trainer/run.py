@@ -73,8 +73,9 @@ def run_grpo(
         resume = plan_resume(records, task, training, model_args, processor)
         rewards, toolbox = start_rewards(task), toolbox_of(training, processor)
         trainer = make_grpo_trainer(records, eval_records, rewards, processor, task, training, model_args, toolbox)
-        show_preflight(trainer)
-        train_and_save(trainer, task, training, model_args, resume)
+        with trainer.loader.settled():
+            show_preflight(trainer)
+            train_and_save(trainer, task, training, model_args, resume)
     return trainer
 
 
