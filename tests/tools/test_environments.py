@@ -1,6 +1,7 @@
 """Environments: an instance a completion, apart from all others, ended whatever it does."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from PIL import Image
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError
 from open_r1.rewards.registry import REWARDS
+from open_r1.rewards.trl_adapter import BatchReward, RewardError
 from open_r1.tools.answering import answering
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.environment import load_environment
@@ -251,8 +253,12 @@ def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
     failed, late, good = (turn_messages([ModelTurn("7")], one.earned) for one in made)
     pay = REWARDS["environment"]
     assert (pay("7", row(log), late), pay("7", row(log), good)) == (-2.0, 0.0)
-    with pytest.raises(UsageError, match="reward: ZeroDivisionError: no steps"):
-        pay("7", row(log), failed)
+    with pytest.raises(RewardError) as error:
+        BatchReward("environment")([""], [failed], record=[row(log)])
+    said, traced = str(error.value).split("\nTraceback (most recent call last):\n")
+    source = box.arena.environment.source
+    assert said == f"{row(log).where}: reward environment: {source}.reward: ZeroDivisionError: no steps"
+    assert re.findall(r'File "(.*)", line', traced) == [source.rpartition(":")[0]]
     strict = replace(box.arena, strict=True)
     with (
         pytest.raises(RunEnded, match=r"reward gave no answer.*\nA larger --tool_seconds"),

@@ -12,6 +12,10 @@ from open_r1.rewards.parsing.answer import extract_answer, final_text
 Reward = Callable[[str, Record], float | None]
 
 
+class UnusableReward(ValueError):
+    """What a reward returned is no reward, and what is one; or the error of an environment's own, as it is shown."""
+
+
 @dataclass(frozen=True)
 class Outline:
     """The corners of a box or polygon to draw on one of a record's pictures.

@@ -17,6 +17,7 @@ from typing import Any
 
 from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
+from open_r1.rewards.base import UnusableReward
 from open_r1.rewards.custom import MAX_REWARD, TRAINER_ARGUMENTS, load_reward
 from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.sandbox.worker_pool import WORKERS, LostCall, WorkerKind, call_in_worker, count_lost, in_worker
@@ -33,10 +34,6 @@ class Grade:
 
     value: float | None = None
     error: str | None = None
-
-
-class UnusableReward(ValueError):
-    """What a reward returned is no reward; the message says what is one."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from open_r1.data.record import Record
-from open_r1.errors import UsageError
+from open_r1.rewards.base import UnusableReward
 from open_r1.rewards.turns import Message, tool_messages
 
 
@@ -29,7 +29,7 @@ def tool_errors(completion: str, record: Record, trajectory: Sequence[Message] =
 def environment(completion: str, record: Record, trajectory: Sequence[Message] = ()) -> float | None:
     """What the completion earned by its environment's own reward; None of a completion without an environment.
 
-    Raises UsageError for an environment whose reward raised, or is no number.
+    Raises UnusableReward for an environment whose reward raised, or is no number.
 
     >>> row, last = Record("1", (), "", (), ""), {"role": "assistant", "content": "7"}
     >>> environment("7", row, [last | {"environment": {"reward": 0.5}}]), environment("7", row, [last])
@@ -37,5 +37,5 @@ def environment(completion: str, record: Record, trajectory: Sequence[Message] =
     """
     earned = trajectory[-1].get("environment", {}) if trajectory else {}
     if "error" in earned:
-        raise UsageError(earned["error"])
+        raise UnusableReward(earned["error"])
     return earned.get("reward")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.errors import shorten
-from open_r1.rewards.grading import grade_of
+from open_r1.rewards.grading import error_with_traceback, grade_of
 from open_r1.tools.call_forms import Json
 from open_r1.tools.environment import Environment, environment_class, load_environment
 from open_r1.tools.environment_host import answer_calls
@@ -90,14 +90,15 @@ class State:
         return replace(outcome, over=bool(over))
 
     def reward(self) -> Earned:
-        """What the completion earned, as it stands."""
+        """What the completion earned, as it stands; an error begins with the method's place."""
         method = self.environment.reward_method
         try:
-            return earned_by(getattr(self.own, method)())
+            earned = earned_by(getattr(self.own, method)())
         except MemoryError:  # ends the process
             raise
         except (Exception, SystemExit) as error:
-            return Earned(error=f"{method}: {type(error).__name__}: {error}\n{traceback.format_exc()}".rstrip())
+            earned = Earned(error=error_with_traceback(error))
+        return replace(earned, error=earned.error and f"{self.environment.source}.{method}: {earned.error}")
 
     def close(self) -> str:
         """Lets the instance give back what it holds; what it raised, else ""."""
