@@ -12,6 +12,7 @@ from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.data.video.files import load_videos
+from open_r1.data.video.strips import evenly
 from open_r1.data.video.types import FrameSampling, VideoFrames
 from open_r1.report.templates import PAGES
 
@@ -43,7 +44,7 @@ def film_strips(record: Record, sampling: FrameSampling) -> list[FilmStrip]:
 def film_strip(name: str, video: VideoFrames, most: int = STRIP_FRAMES) -> FilmStrip:
     """A video as at most `most` of its frames, the first and the last among them."""
     count = len(video.seconds)
-    chosen = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    chosen = evenly(count, min(count, most))
     cells = tuple((frame_uri(video.pixels[at]), video.seconds[at]) for at in chosen)
     return FilmStrip(name, cells, count, video.span)
 

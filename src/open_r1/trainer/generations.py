@@ -23,11 +23,14 @@ from open_r1.trainer.grading_log import grading_metrics
 from open_r1.trainer.noisy_rollouts import log_noise, logged_noise, seen_rows, unknown_at
 from open_r1.trainer.outputs.completion_stats import completion_stats, parse_rate
 from open_r1.trainer.outputs.rollout_log import newest_completions
+from open_r1.trainer.outputs.video_log import pictures_for_tracker
 from open_r1.trainer.resampling import resampled
 from open_r1.trainer.row_choice import learn_of_rows
 from open_r1.trainer.tool_turns import log_tools, log_used_advantage, messages_of_rollouts, scored_tokens
 from open_r1.trainer.transformers_rollout import rollout_with_tools, transformers_rollout
 from open_r1.trainer.vllm_turns import vllm_rollout_with_tools
+
+TRACKERS = {"wandb", "trackio"}  # whose tables of completions show pictures
 
 
 class Generations:
@@ -44,8 +47,8 @@ class Generations:
             output |= {"turns": batch.turns, "trajectories": [one.trajectory for one in batch.rollouts]}
         if self.engine is not None:
             self.engine.check(self._metrics["train" if self.model.training else "eval"])
-        if self.log_completions and self.log_multimodal:
-            self._logs["images"].extend(gather_object([example.pictures for example in batch.examples]))
+        if self.log_completions and self.log_multimodal and TRACKERS & {*(self.args.report_to or ())}:
+            self._logs["images"].extend(gather_object(pictures_for_tracker(batch.examples)))
         self.refuse_moved()
         if self.model.training:
             output["rows"] = batch.rows

@@ -11,6 +11,7 @@ from PIL import Image
 from open_r1.data.images import load_images
 from open_r1.data.record import Record
 from open_r1.data.video.files import load_videos
+from open_r1.data.video.strips import evenly
 from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 from open_r1.endpoint.client import scaled_down
 from open_r1.errors import data_error, shorten
@@ -69,17 +70,6 @@ def judge_pictures(
     ]
     digest.update(repr(times).encode())
     return ShownPictures(small, digest.hexdigest(), tuple(times))
-
-
-def evenly(count: int, kept: int) -> list[int]:
-    """The places of `kept` of `count` frames, evenly from the first to the last.
-
-    >>> evenly(9, 3), evenly(3, 3), evenly(9, 1), evenly(0, 0)
-    ([0, 4, 8], [0, 1, 2], [4], [])
-    """
-    if kept == 1:
-        return [count // 2]
-    return [round(place * (count - 1) / (kept - 1)) for place in range(kept)]
 
 
 @lru_cache(maxsize=64)
