@@ -172,6 +172,28 @@ def test_flash_attention_keeps_no_masks_and_adapters_copies_of_their_inputs():
         assert activations.text_linear_bytes(DIMS, run) == expected, name
 
 
+def test_pictures_of_tools_are_each_completions_own():
+    told = replace(RUN, tools=True, patches_per_completion=3)  # 4 completions of 2 prompts a pass, 3 passes
+    assert (told.batch_patches, told.generation_patches) == (2 * 40 + 4 * 3, 3 * (2 * 40 + 4 * 3))
+    assert memory.pixel_bytes(DIMS, told) == 3 * (2 * 40 + 4 * 3) * 3 * 2 * 14**2 * 4
+    of_both = [activations.vision_bytes(DIMS, run) for run in (told, RUN)]
+    assert of_both[0] / of_both[1] == 92 / 80
+    many = [memory.forward_bytes(DIMS, replace(RUN, patches_per_completion=n)) for n in (20, 2000)]
+    assert many[0] == memory.forward_bytes(DIMS, RUN) < many[1]
+
+
+def test_a_plan_with_tools_prints_their_flags_and_needs_more(capsys):
+    run = (*config("3B"), "--gpus", 8, "--engine", "zero2", "--json")
+    plans = [
+        json.loads(ask(*run, *more, capsys=capsys)[1])
+        for more in ((), ("--tools", "zoom", "a.py:look", "--max_tool_images", 2))
+    ]
+    assert "--tools zoom a.py:look --max_tool_turns 4 --max_tool_images 2" in plans[1]["flags"]
+    bytes_ = [plan["bytes"] for plan in plans]
+    assert "kept rows" not in bytes_[0]["rollout"] and bytes_[1]["rollout"]["kept rows"] > 0
+    assert all(bytes_[1][phase]["pixels"] > bytes_[0][phase]["pixels"] for phase in ("rollout", "training"))
+
+
 def test_a_budget_of_tokens_leaves_whole_groups_or_rows_of_one():
     # a group: 11 tokens of its prompt and 2 x 5 of completions
     parts = {size: replace(RUN, tokens_per_forward=size).largest_part for size in (45, 41, 16, 1)}
@@ -284,6 +306,8 @@ def test_what_fits_nowhere_says_the_smallest_need_and_how_many_gpus_would_do(cap
         (("--load_in_4bit", "--use_peft", "--engine", "zero3"), "got --engine zero3, which cuts weights"),
         (("--use_bnb_nested_quant",), "--use_bnb_nested_quant: got no --load_in_4bit"),
         (("--tokens_per_forward", 4096, "--gpus", 8, "--engine", "zero3"), "--tokens_per_forward: got --engine zero3"),
+        (("--max_tool_images", 2), "--max_tool_images: got 2 without tools, which it limits; add --tools or"),
+        (("--environment", "a.py:Game", "--max_tool_turns", 0), "--max_tool_turns: got 0, expected at least 1"),
         (("--engine", "zero3"), "--engine: nothing to shard on one GPU"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from helpers.trainers import batch_of, loss_and_gradients, make_trainer
 from PIL import Image
 
 from open_r1.data.record import Record
+from open_r1.plan.cli import check_arguments, plan_parser, planned_run
+from open_r1.plan.dims import read_dims
+from open_r1.plan.memory import rollout_bytes
+from open_r1.plan.settings import ENGINES
 from open_r1.report.thinning import stored_pictures
 from open_r1.rewards.tool_use import environment
 from open_r1.rollout.prompts import Example
@@ -20,7 +25,12 @@ from open_r1.tools.messages import ModelTurn
 from open_r1.tools.toolbox import ToolAnswer, Toolbox, make_toolbox, told
 from open_r1.trainer import transformers_rollout
 from open_r1.trainer.outputs.rollout_log import RolloutLog
-from open_r1.trainer.preflight import preflight_facts, show_preflight
+from open_r1.trainer.preflight import planned_run_of, preflight_facts, show_preflight
+from open_r1.trainer.tool_turns import toolbox_of
+
+# what a plan knows of neither flags nor model
+OF_MACHINE_AND_ROWS = ["prompt_tokens", "patches_per_prompt", "bytes_per_computed_number", "autocast"]
+OF_MACHINE_AND_ROWS += ["device", "device_bytes"]
 
 
 @pytest.fixture
@@ -48,6 +58,28 @@ def test_the_table_before_a_run_names_its_tools(tiny, mixed, tmp_path, capsys):
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
     said = "zoom; at most 2 turns and 3 pictures of at most 50,176 pixels a completion, 5 completions answered at once"
     assert f"tools {said}" in shown
+
+
+LIMITS = [(), ("--max_tool_images", 2, "--max_tool_pixels", 3136), ("--max_tool_images", 0, "--max_tool_turns", 1)]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_the_planner_agrees_with_the_table_by_the_flags_of_tools(tiny, mixed, tmp_path, limits):
+    shared = ["--tools", "zoom", "--max_pixels", 6272, "--beta", 0, *limits]
+    flags = map(str, [*shared, "--max_completion_length", 9, "--use_cpu", "true"])
+    trainer = make_trainer(tiny, mixed, tmp_path, *flags)
+    trainer.toolbox = toolbox_of(trainer.args, trainer.processing_class)
+    planner = ["--model", tiny, "--completion", 9, "--group", 4, "--global_batch", 24, "--batch", 8, *shared]
+    asked = plan_parser().parse_args([*map(str, planner), "--engine", "none", "--gradient_checkpointing", "false"])
+    check_arguments(asked)
+    dims, config = read_dims(tiny)
+    by_table = planned_run_of(trainer, 83, ENGINES["none"], 4, 0.0)
+    own = {name: getattr(by_table, name) for name in OF_MACHINE_AND_ROWS}
+    by_flags = replace(planned_run(asked, config), **own)
+    assert by_flags == by_table and by_flags.tools
+    assert rollout_bytes(dims, by_flags)["kept rows"] > 0
+    # 2 of 3,136 pixels are 2 x 16 patches; 4 of 6,272 are 4 x 32, more than 9 tokens of 4 patches hold
+    assert by_flags.patches_per_completion == {0: 36, 4: 32 if "--max_tool_pixels" in limits else 0}[len(limits)]
 
 
 def test_turns_are_sampled_scored_and_learned_from(tiny, mixed, tmp_path, differences):

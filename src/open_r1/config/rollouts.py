@@ -23,6 +23,7 @@ SLEEP, SHARE = "vllm_enable_sleep_mode", "vllm_gpu_memory_utilization"
 UNSET = ("", "none", "false")  # values of a flag that is not set
 # Flags that a plan of the memory depends on, as `open_r1.plan` and training both name them.
 PLANNER_FLAGS = "max_pixels beta dtype lora_r vllm_tensor_parallel_size gradient_checkpointing"
+PLANNER_FLAGS += " tools environment max_tool_turns max_tool_images max_tool_pixels"
 # Flags of the model that vLLM's own check depends on.
 MODEL_FLAGS = "model_revision vllm_model_impl trust_remote_code"
 

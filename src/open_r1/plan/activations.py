@@ -68,7 +68,7 @@ def text_layer_bytes(dims: Dims, run: PlannedRun) -> float:
 
 def vision_layer_bytes(dims: Dims, run: PlannedRun) -> float:
     """Bytes that one layer of the vision tower keeps for the images of a batch."""
-    v, patches = dims.vision, run.patches_per_prompt * run.batch_groups
+    v, patches = dims.vision, run.batch_patches
     casts = run.bytes_per_computed_number < run.bytes_per_weight
     into_attention = 1  # one layer for queries, keys and values
     numbers = linear_inputs(v, casts) - (3 - into_attention) * v.hidden * casts
@@ -89,7 +89,7 @@ def layer_gradient_bytes(dims: Dims, run: PlannedRun) -> float:
 def vision_gradient_bytes(dims: Dims, run: PlannedRun) -> float:
     """Bytes of the gradients inside the layer of the vision tower that the backward pass is in."""
     v = dims.vision
-    numbers = run.patches_per_prompt * run.batch_groups * (3 * v.intermediate + 2 * v.hidden)
+    numbers = run.batch_patches * (3 * v.intermediate + 2 * v.hidden)
     return float(numbers * run.bytes_per_computed_number)
 
 
@@ -103,7 +103,7 @@ def kept_bytes(dims: Dims, run: PlannedRun) -> float:
 def vision_bytes(dims: Dims, run: PlannedRun) -> float:
     """Bytes that the vision tower keeps for the backward pass: all layers, or with checkpointing their inputs."""
     v = dims.vision
-    entry = run.batch_groups * run.patches_per_prompt * v.hidden * stream_bytes(run)
+    entry = run.batch_patches * v.hidden * stream_bytes(run)
     return v.layers * (entry if run.gradient_checkpointing else vision_layer_bytes(dims, run))
 
 

@@ -28,6 +28,7 @@ from open_r1.plan.propose import SLOWER, Planned, gpus_needed, propose, training
 from open_r1.plan.settings import ADAMW, ENGINES, FLOAT, PlannedRun
 from open_r1.plan.states import trained_parameters
 from open_r1.plan.tables import engine_table, memory_bar
+from open_r1.plan.with_tools import add_planned_tools, check_tool_flags, has_tools, limit_of, tool_patches, tool_words
 
 DTYPES = {"float32": 4, "bfloat16": 2}
 
@@ -75,6 +76,7 @@ def plan_parser() -> argparse.ArgumentParser:
     parser.add_argument("--vllm_enable_sleep_mode", action="store_true", help="vLLM leaves the GPU while training")
     parser.add_argument("--vllm_gpu_memory_utilization", type=float, help="vLLM's share (default: what it needs)")
     parser.add_argument("--vllm_tensor_parallel_size", default=1, **number, help="GPUs that share vLLM's weights")
+    add_planned_tools(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
     return parser
 
@@ -93,6 +95,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     elif args.gpu:
         raise UsageError("--gpu_memory: got a number beside --gpu, whose memory is known; leave one out")
     state_bytes_of(args.optim, FLOAT)
+    check_tool_flags(args)
     if args.load_in_4bit and not args.use_peft:
         raise UsageError("--load_in_4bit: got no --use_peft, expected it: a base in 4 bits does not train; add it")
     if args.use_bnb_nested_quant and not args.load_in_4bit:
@@ -127,6 +130,10 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
     of_video, seen = (0, 0)
     if args.videos_per_row:
         of_video, seen = per_video(config, args.video_max_frames, args.video_max_pixels, args.image_tokens, args.model)
+    shown, area = (0, min(args.max_pixels, args.max_tool_pixels or args.max_pixels))
+    if has_tools(args):
+        given = (args.image_tokens, args.max_anyres_num, args.model)
+        shown = tool_patches(config, args.completion, limit_of(args, "max_tool_images") or 0, area, *given)
     batch = args.batch or args.group
     return PlannedRun(
         prompt_tokens=args.images_per_row * tokens + args.videos_per_row * seen + args.prompt_text_tokens,
@@ -149,6 +156,8 @@ def planned_run(args: argparse.Namespace, config: Any) -> PlannedRun:
         vllm_mode=args.vllm_mode if args.use_vllm else None,
         vllm_memory_share=args.vllm_gpu_memory_utilization or 0.3,
         vllm_sleep_mode=args.vllm_enable_sleep_mode,
+        tools=has_tools(args),
+        patches_per_completion=shown,
         device_bytes=args.gpu_memory * GIB,
     )
 
@@ -179,7 +188,7 @@ def command(planned: Planned, args: argparse.Namespace) -> list[str]:
     pixels = f"--max_pixels {args.max_pixels} " if by_area and not args.image_tokens else ""
     if args.videos_per_row:
         pixels += f"--video_max_frames {args.video_max_frames} --video_max_pixels {args.video_max_pixels} "
-    return [*training_flags(planned), f"{pixels}--beta {args.beta:g}"]
+    return [*training_flags(planned), *filter(None, [tool_words(args)]), f"{pixels}--beta {args.beta:g}"]
 
 
 def show_plan(console: Console, dims: Dims, args: argparse.Namespace, run: PlannedRun) -> int:

@@ -37,7 +37,7 @@ PINNED = 1.5  # offloaded states take so much more than their size (DeepSpeed's 
 
 def pixel_bytes(dims: Dims, run: PlannedRun) -> float:
     """A generation's pictures in float32, on the device until they are trained on; a patch has two frames."""
-    return run.generation_groups * run.patches_per_prompt * 3 * 2 * dims.patch**2 * FLOAT
+    return run.generation_patches * 3 * 2 * dims.patch**2 * FLOAT
 
 
 def training_bytes(dims: Dims, run: PlannedRun) -> dict[str, float]:
@@ -143,8 +143,10 @@ def kept_row_bytes(dims: Dims, run: PlannedRun) -> float:
 
 
 def forward_bytes(dims: Dims, run: PlannedRun) -> float:
-    """Bytes of a rollout's largest forward pass: a vision layer, a layer of the prefill, or the logits of one step."""
+    """Bytes of a rollout's largest forward pass: a vision layer, of prompts or of what tools answered, a layer of the
+    prefill, or the logits of one step."""
     prompts = run.generation_groups
+    of_tools = run.generation_completions * run.patches_per_completion
 
     def layer(tower: Tower, tokens: int) -> float:
         projections = (3 if tower.gated else 2) * tower.intermediate
@@ -152,7 +154,7 @@ def forward_bytes(dims: Dims, run: PlannedRun) -> float:
 
     logits = run.generation_completions * dims.vocab * (run.bytes_per_computed_number + 4 * FLOAT)
     vision, prefill = (
-        layer(dims.vision, prompts * run.patches_per_prompt),
+        layer(dims.vision, max(prompts * run.patches_per_prompt, of_tools)),
         layer(dims.text, prompts * run.prompt_tokens),
     )
     return max(vision, prefill, logits)

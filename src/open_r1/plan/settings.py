@@ -74,6 +74,7 @@ class PlannedRun:
     vllm_memory_share: float = 0.3  # of a device
     vllm_sleep_mode: bool = False  # vLLM frees the device between rollouts
     tools: bool = False  # rows that call one keep their keys and values until it has answered
+    patches_per_completion: int = 0  # of the pictures that tools give to it, at most
     device: str = "cuda"
     device_bytes: float = 0.0
 
@@ -112,6 +113,16 @@ class PlannedRun:
     def packed_tokens(self) -> int:
         """Tokens of a packed batch: each prompt once but for its last token, and all completions."""
         return self.batch_groups * (self.prompt_tokens - 1) + self.batch_completions * self.completion_tokens
+
+    @property
+    def batch_patches(self) -> int:
+        """Patches of a device's forward pass: each prompt's once, each completion's own."""
+        return self.batch_groups * self.patches_per_prompt + self.batch_completions * self.patches_per_completion
+
+    @property
+    def generation_patches(self) -> int:
+        """Patches of all prompts and completions that a device samples at once."""
+        return self.batch_patches * self.accumulation_steps
 
     @property
     def generation_completions(self) -> int:

@@ -14,13 +14,16 @@ from open_r1.data.prompt_tokens import prompt_tokens
 from open_r1.data.record import Record
 from open_r1.errors import UsageError, shorten
 from open_r1.models.flash_kernel import why_no_flash
+from open_r1.models.loading import pixel_limits
 from open_r1.models.quantization import base_of, base_text, stored_bytes, weight_count
 from open_r1.plan.config_numbers import HEADS, HIDDEN, key_and_value_size, patches_of_token, setting_of
 from open_r1.plan.dims import dims_of
+from open_r1.plan.media import TILES
 from open_r1.plan.memory import GIB, rollout_bytes, total_bytes, training_bytes
 from open_r1.plan.optimizers import OPTIMIZERS
 from open_r1.plan.settings import ENGINES, Engine, PlannedRun, engine_of_section
 from open_r1.plan.states import state
+from open_r1.plan.with_tools import tool_patches
 from open_r1.tools.toolbox import Toolbox
 from open_r1.trainer.forward.image_sight import image_sight
 from open_r1.trainer.forward.log_probs import computation_bytes
@@ -187,6 +190,18 @@ def memory_of(device: torch.device) -> float:
     return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0.0
 
 
+def patches_of_tools(trainer: VLMGRPOTrainer) -> int:
+    """The most patches of the pictures that tools give to a completion. Raises UsageError where that is unknown."""
+    if trainer.toolbox is None:
+        return 0
+    processor, limits, config = trainer.processing_class, trainer.toolbox.limits, trainer.model.config
+    area = min(filter(None, [limits.pixels, pixel_limits(processor)[1]]), default=0)
+    tiles = getattr(processor.image_processor, "max_patches", TILES)
+    return tool_patches(
+        config, trainer.max_completion_length, limits.images, area, tiles=tiles, name=config._name_or_path
+    )
+
+
 def planned_run_of(
     trainer: VLMGRPOTrainer, longest: int, engine: Engine, size: int, device_bytes: float
 ) -> PlannedRun:
@@ -214,6 +229,7 @@ def planned_run_of(
         vllm_memory_share=args.vllm_gpu_memory_utilization,
         vllm_sleep_mode=args.vllm_enable_sleep_mode,
         tools=trainer.toolbox is not None,
+        patches_per_completion=patches_of_tools(trainer),
         device="cuda" if trainer.accelerator.device.type == "cuda" else "cpu",
         device_bytes=device_bytes,
     )
