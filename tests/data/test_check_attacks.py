@@ -11,6 +11,8 @@ from PIL import Image
 
 from open_r1 import check
 
+pytestmark = pytest.mark.usefixtures("all_is_tried")
+
 BAD = """
 def always(completion, record):
     return 1.0

@@ -29,7 +29,7 @@ def records(golds: str, method: str) -> list[Record]:
 
 def false_pay(rows: list[Record], most: int = 20_000) -> list[FalsePay]:
     targets = attacked([BatchReward("accuracy")], rows, ask_judge=False)
-    results = [other_golds(target, lambda items, title, total: items, most, seconds=60) for target in targets]
+    results = [other_golds(target, lambda items, title, total: items, most, seconds=600) for target in targets]
     for result in results:
         print(false_pay_text(result))
     return results

@@ -17,6 +17,8 @@ from open_r1.rewards.registry import ABOUT_FORM, METHODS, REWARDS
 from open_r1.rewards.strategies import BY_LETTERS, STRATEGIES
 from open_r1.rewards.trl_adapter import BatchReward
 
+pytestmark = pytest.mark.usefixtures("all_is_tried")
+
 DETECTION = ("od_ap", "od_ap50", "odLength", "weighted_sum", "map")
 OPTIONS = {"options": ["a red car", "two blue cars", "a bus", "nothing of it"]}
 

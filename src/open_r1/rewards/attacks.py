@@ -146,13 +146,13 @@ def _earning(name: str, reward: str, values: Sequence[tuple[float, float | None,
 
 
 def other_golds(
-    target: AttackedReward, progress: ProgressBar, most: int = MAX_PAIRS, seconds: float = PAIR_SECONDS
+    target: AttackedReward, progress: ProgressBar, most: int = MAX_PAIRS, seconds: float | None = None
 ) -> FalsePay:
     """How often another row's gold is paid, over all pairs of rows with different golds, or `most` of them."""
     rows = list({gold_key(row): row for row in reversed(target.records)}.values())
     best: dict[int, float | None] = {}
     done, paid = 0, []
-    until = time.monotonic() + seconds
+    until = time.monotonic() + (PAIR_SECONDS if seconds is None else seconds)
     said = [gold_answer(row) for row in rows]
     pairs = [(i, j) for i, j in gold_pairs(len(rows), most) if said[i] != said[j]]
     parts = growing(pairs, PAIRS_AT_ONCE)
