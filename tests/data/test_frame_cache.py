@@ -88,16 +88,21 @@ def file(folder: Path, number: int) -> str:
     return str(path)
 
 
+def cache_of(folder: Path, most: int) -> FrameCache:
+    """A cache of a run that began before what it keeps: the clock of a file system is milliseconds late."""
+    return FrameCache(folder, most, began=time.time() - 1)
+
+
 def test_a_full_folder_keeps_what_this_run_uses_and_takes_no_more(tmp_path):
     size = len(packed(FRAMES))
-    cache = FrameCache(tmp_path / "cache", 3 * size)
+    cache = cache_of(tmp_path / "cache", 3 * size)
     kept = [cache.put(file(tmp_path, n), Video((f"{n}.mp4",)), FrameSampling(), FRAMES) for n in range(5)]
     assert kept == [True] * 3 + [False] * 2
     assert sum(entry.stat().st_size for entry in (tmp_path / "cache").rglob("*.frames")) == 3 * size
 
 
 def test_a_full_folder_is_not_looked_through_for_each_video(tmp_path, monkeypatch):
-    cache, looks, entries = FrameCache(tmp_path / "cache", 3 * len(packed(FRAMES))), [], FrameCache._entries
+    cache, looks, entries = cache_of(tmp_path / "cache", 3 * len(packed(FRAMES))), [], FrameCache._entries
     monkeypatch.setattr(FrameCache, "_entries", lambda self: looks.append(1) or entries(self))
     for number in range(3):
         cache.put(file(tmp_path, number), Video((str(number),)), FrameSampling(), FRAMES)
@@ -113,7 +118,7 @@ def test_entries_of_former_runs_make_room_the_oldest_first(tmp_path):
         former.put(files[number], Video((str(number),)), FrameSampling(), FRAMES)
         entry = former._entry(files[number], Video((str(number),)), FrameSampling())
         os.utime(entry, (time.time() - 900 + number,) * 2)
-    cache = FrameCache(tmp_path / "cache", 3 * size)
+    cache = cache_of(tmp_path / "cache", 3 * size)
     has = lambda number: cache.get(files[number], Video((str(number),)), FrameSampling()) is not None  # noqa: E731
     assert has(0)  # used by this run: it stays
     assert cache.put(files[3], Video(("3",)), FrameSampling(), FRAMES)

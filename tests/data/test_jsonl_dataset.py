@@ -509,7 +509,7 @@ def test_a_file_edited_while_it_is_read_is_refused_at_the_next_access(folder: Pa
     data = load_records("t.jsonl", "img", progress=False)
     assert data[0].id == "0" and data[3].id == "3"
     copy, (how, change) = pickle.loads(pickle.dumps(data)), EDITS[edit]
-    time.sleep(0.002)  # a tick of the file system's clock
+    time.sleep(0.02)  # ticks of the file system's clock
     how(folder / "t.jsonl", change((folder / "t.jsonl").read_bytes()))
     for reader in (data, copy):
         with pytest.raises(DataError, match=r"t\.jsonl.* got (a (file|line) that changed after|no file, where)"):
@@ -528,7 +528,7 @@ def test_what_is_no_edit_is_none(folder: Path) -> None:
 def test_a_large_file_rewritten_with_its_time_set_back_is_checked_again(folder: Path) -> None:
     numbered(folder, 4200, pad=200)
     load_records("t.jsonl", "img", progress=False)
-    time.sleep(0.002)
+    time.sleep(0.02)
     with_time_set_back(folder / "t.jsonl", (folder / "t.jsonl").read_bytes().replace(b"xx", b"yy"))
     assert load_records("t.jsonl", "img", progress=False)[0].extra["pad"].startswith("yy")
 

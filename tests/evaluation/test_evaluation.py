@@ -131,7 +131,7 @@ def test_what_is_there_is_not_asked_again_and_the_end_is_the_same(tiny, digits, 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on(tiny, digits, whole, tmp_path):
-    command = [python(), str(REPO / "eval/evaluate.py"), *flags(tiny, digits, tmp_path, "--batch_size", 4)]
+    command = [python(), str(REPO / "eval/evaluate.py"), *flags(tiny, digits, tmp_path, "--batch_size", 1)]
     process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     file = tmp_path / "predictions.jsonl"
     while process.poll() is None and not (file.exists() and file.read_bytes().count(b"\n") >= 8):

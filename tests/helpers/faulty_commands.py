@@ -64,7 +64,7 @@ def signalled(receiver: str, number: int, out: Path, tiny: str, data: Path) -> t
         if slow:
             until(lambda: "step 2, phase rollout" in watched.read_text(), run)
         os.kill(process_of(out, 1) if slow else run.pid, number)
-        start, status = time.monotonic(), run.wait(timeout=60)
+        start, status = time.monotonic(), run.wait(timeout=200)
     finally:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
@@ -72,8 +72,8 @@ def signalled(receiver: str, number: int, out: Path, tiny: str, data: Path) -> t
 
 
 def until(condition, run: subprocess.Popen) -> None:
-    """Wait until `condition()` holds; fails if the run ends, or after 240 seconds."""
+    """Wait until `condition()` holds; fails if the run ends, or after 400 seconds."""
     start = time.monotonic()
     while not condition():
-        assert run.poll() is None and time.monotonic() - start < 240, "the run did not get there"
+        assert run.poll() is None and time.monotonic() - start < 400, "the run did not get there"
         time.sleep(0.1)

@@ -21,8 +21,13 @@ UNSEEN = """allowed => {
 }"""
 
 
+def settle(page: Any, milliseconds: int = 150) -> None:
+    """Let all timers of the page run that are due by then: those that wait for the end of typing, or of a resize."""
+    page.evaluate("(time) => new Promise((done) => setTimeout(done, time))", milliseconds)
+
+
 def unseen(page: Any, allowed: str = ".nothing") -> list[str]:
     """What is cut or outside of the window, with all details open; but for parts of `allowed`, a CSS selector."""
     page.evaluate("() => document.querySelectorAll('details').forEach((node) => { node.open = true; })")
-    page.wait_for_timeout(200)
+    settle(page, 200)
     return page.evaluate(UNSEEN, allowed)

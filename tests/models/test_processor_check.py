@@ -34,7 +34,7 @@ def refused(call, *args) -> str:
     began = time.monotonic()
     with pytest.raises(UsageError) as error:
         call(*args)
-    assert "\n" not in str(error.value) and time.monotonic() - began < 30
+    assert "\n" not in str(error.value) and time.monotonic() - began < 120
     return str(error.value)
 
 
@@ -293,7 +293,7 @@ def test_what_a_child_says_comes_back(capfd):
         refuse_endless(lambda: time.sleep(60), 0.02, "endless")
     with pytest.raises(DeadlinePassed, match=r"^endless$"):
         refuse_endless(lambda: next(n for n in iter(int, 1) if n), 0.2, "endless")
-    refuse_endless(lambda: time.sleep(0.5), 0.2, "endless")  # a slow disk is no endless pattern
+    refuse_endless(lambda: time.sleep(1.1), 1.0, "endless")  # a slow disk is no endless pattern
     with pytest.raises(DeadlinePassed, match="ended by itself"):
         refuse_endless(lambda: __import__("os").abort(), 5, "endless")
     assert json.dumps(capfd.readouterr().out) == '""'

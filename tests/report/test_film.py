@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.clips import clip_rows, moving_square
-from helpers.page_layout import unseen
+from helpers.page_layout import settle, unseen
 from PIL import Image
 
 from open_r1.data.jsonl_dataset import load_records
@@ -104,12 +104,14 @@ def test_a_film_is_played_and_stepped_by_pointer_and_keys(page, tmp_path):
     first = screen.get_attribute("src")
 
     button.click()
-    page.wait_for_function("() => document.querySelector('.film .time').textContent.startsWith('0.75')")
-    assert button.get_attribute("aria-label") == "pause video 1" and screen.get_attribute("src") != first
+    later = "document.querySelector('.film .time').textContent.startsWith('0.75')"
+    shown = "document.querySelector('.film .screen').getAttribute('src')"
+    page.wait_for_function(f"(first) => {later} && {shown} !== first", arg=first)
+    assert button.get_attribute("aria-label") == "pause video 1"
     page.wait_for_function("() => document.querySelector('.film .time').textContent.startsWith('0.00')")  # again
     button.click()
     stopped = time.inner_text()
-    page.wait_for_timeout(700)
+    settle(page, 700)
     assert time.inner_text() == stopped
 
     cells.nth(4).click()

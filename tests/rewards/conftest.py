@@ -17,7 +17,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def point(server: FakeEndpoint, **more: str) -> None:
         for name in DEFAULTS:
             monkeypatch.delenv(name, raising=False)
-        for name, value in {**server.environment(), "JUDGE_MODEL": "m", "JUDGE_SECONDS": "5", **more}.items():
+        for name, value in {**server.environment(), "JUDGE_MODEL": "m", "JUDGE_SECONDS": "60", **more}.items():
             monkeypatch.setenv(name, value)
         method._judge_of.cache_clear()
         TALLY.clear()

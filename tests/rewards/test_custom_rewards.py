@@ -7,16 +7,19 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from helpers.faulty_rewards import FILE, records
+from helpers.processes import all_end, children_of, is_alive
 
 from open_r1.errors import UsageError
 from open_r1.rewards.sandbox import worker_pool as workers
 from open_r1.rewards.trl_adapter import BatchReward, Bounds, RewardError, lost_gradings
 
-QUICK = Bounds(seconds=0.8, memory_gb=0.1)
+PATIENT = Bounds(seconds=60, memory_gb=0.1)
+QUICK = Bounds(seconds=3, memory_gb=0.1)  # for what hangs, beside rows that need milliseconds
 PROGRAMS = """
 import ctypes, os, subprocess, time
 from pathlib import Path
@@ -41,7 +44,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def grade(path: Path, name: str, completions: Sequence[str], bounds: Bounds = QUICK, **kwargs: object) -> list:
+def grade(path: Path, name: str, completions: Sequence[str], bounds: Bounds = PATIENT, **kwargs: object) -> list:
     rows = records(len(completions))
     return BatchReward(f"{path}:{name}", bounds)([""] * len(rows), completions, record=rows, **kwargs)
 
@@ -63,9 +66,10 @@ def lost_count(how: str) -> int:
 def test_a_row_that_keeps_or_kills_its_worker_scores_the_minimum_and_the_others_their_own(mine, name, how, minimum):
     before = lost_count(how)
     begun = time.monotonic()
-    assert grade(mine, name, ["ab", "bad", "abcd", "a"]) == [2.0, minimum, 4.0, 1.0]
+    bounds = QUICK if how == "timeouts" else PATIENT
+    assert grade(mine, name, ["ab", "bad", "abcd", "a"], bounds) == [2.0, minimum, 4.0, 1.0]
     assert lost_count(how) == before + 1
-    assert time.monotonic() - begun < 60  # about 2 s; the rest is for a busy machine
+    assert time.monotonic() - begun < 60  # about 7 s; the rest is for a busy machine
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_a_row_that_keeps_or_kills_its_worker_scores_the_minimum_and_the_others_
 )
 def test_a_batch_is_one_call_and_lost_as_a_whole(mine, name, how, minimum):
     before = lost_count(how)
-    assert grade(mine, name, ["ab", "bad"]) == [minimum] * 2
+    assert grade(mine, name, ["ab", "bad"], QUICK if how == "timeouts" else PATIENT) == [minimum] * 2
     assert lost_count(how) == before + 2
     assert grade(mine, name, ["ab", "abc"]) == [2.0, 3.0]
 
@@ -130,7 +134,7 @@ def test_errors_that_are_skipped_score_none_and_are_counted_with_one_warning(min
 @pytest.mark.slow
 def test_rows_that_take_long_together_but_not_alone_are_all_graded(mine):
     before = workers.grading_counts()
-    assert grade(mine, "slow", ["x"] * (4 * workers.WORKERS), Bounds(seconds=5)) == [1.0] * (4 * workers.WORKERS)
+    assert grade(mine, "slow", ["x"] * (4 * workers.WORKERS), Bounds(seconds=20)) == [1.0] * (4 * workers.WORKERS)
     assert workers.grading_counts() == before
 
 
@@ -157,7 +161,7 @@ def test_a_file_that_no_worker_can_load_is_said_before_training(tmp_path):
         "def f(completion, record): return 1.0\n"
     )
     with pytest.raises(UsageError) as error:
-        BatchReward(f"{path}:f", QUICK).start()
+        BatchReward(f"{path}:f", PATIENT).start()
     for part in (
         "only_here.py:f: no worker process can load it",
         'only_here.py", line 2',
@@ -196,16 +200,8 @@ def test_prints_are_seen_also_of_a_worker_that_dies(tmp_path):
     path = tmp_path / "loud.py"
     path.write_text("import os\ndef f(completion, record):\n  print('read', completion)\n  os._exit(1)\n")
     code = script(f"print(BatchReward('{path}:f')([''], ['xyz'], record=rows[:1]))")
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert process.stdout.splitlines()[0] == "read xyz" and process.stdout.endswith("[0.0]\n"), process
-
-
-def children_of(parent: int) -> list[int]:
-    stats = [entry / "stat" for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    children = {
-        int(stat.parent.name): int(stat.read_text().rpartition(")")[2].split()[1]) for stat in stats if stat.exists()
-    }
-    return [process for process, its_parent in children.items() if its_parent == parent]
 
 
 @pytest.mark.slow
@@ -213,39 +209,28 @@ def test_a_cluster_that_signals_all_processes_costs_no_grading(mine):
     before = workers.grading_counts()
     grade(mine, "slow", ["a"])
     with ThreadPoolExecutor(1) as thread:
-        graded = thread.submit(grade, mine, "slow", ["a"] * 8, Bounds(seconds=20, memory_gb=0.1))
+        graded = thread.submit(grade, mine, "slow", ["a"] * 8)
         for _ in range(5):
             time.sleep(0.2)
             for server in children_of(os.getpid()):
                 for process in [*children_of(server), server]:
-                    os.kill(process, signal.SIGTERM)
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGTERM)
         assert graded.result() == [1.0] * 8
     assert workers.grading_counts() == before
-
-
-def runs(process: str) -> bool:
-    try:
-        return "Z" not in Path("/proc", process, "stat").read_text().rpartition(")")[2][:3]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def ends(process: str, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while runs(process) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not runs(process)
 
 
 @pytest.mark.parametrize("name", ["sleeps", "segfaults", "exits", "returns"])
 def test_a_program_that_a_reward_started_ends_with_its_worker(tmp_path, name):
     path, program = tmp_path / "programs.py", tmp_path / "pid"
     path.write_text(PROGRAMS)
-    assert grade(path, name, [str(program)]) == [float(name == "returns")]
+    bounds = QUICK if name == "sleeps" else PATIENT
+    assert grade(path, name, [str(program)], bounds) == [float(name == "returns")]
+    started = int(program.read_text())
     if name == "returns":
-        assert runs(program.read_text())  # as long as its worker does
+        assert is_alive(started)  # as long as its worker does
         workers.shutdown()
-    assert ends(program.read_text(), seconds=5)  # about 0.1 s; the rest is for a busy machine
+    assert all_end(started)
 
 
 @pytest.mark.slow
@@ -256,20 +241,21 @@ def test_no_worker_outlives_a_run_that_was_killed(tmp_path, act):
         "import os, re, subprocess, time\n"
         "def f(completion, record):\n"
         "  program = subprocess.Popen(['sleep', '1000'])\n"
-        f"  open('{started}', 'w').write(f'{{os.getpid()}} {{program.pid}}')\n"
+        f"  open('{started}.part', 'w').write(f'{{os.getpid()}} {{program.pid}}')\n"
+        f"  os.rename('{started}.part', '{started}')\n"
         f"  {act}\n"
     )
     code = script(f"BatchReward('{path}:f', Bounds(seconds=2))([''], ['x'], record=rows[:1])")
     run = subprocess.Popen([sys.executable, "-c", code])
-    until = time.monotonic() + 60
-    while not started.exists() or not started.read_text():
+    until = time.monotonic() + 240
+    while not started.exists():
         assert time.monotonic() < until
         time.sleep(0.05)
     run.kill()
     run.wait()
-    worker, program = started.read_text().split()
-    assert ends(worker, 2 * (2 + 1) + 5 + 10), "the worker is still there"
-    assert ends(program, 5), "the program that it started is still there"
+    worker, program = map(int, started.read_text().split())
+    assert all_end(worker, seconds=2 * (2 + 1) + 5 + 60), "the worker is still there"
+    assert all_end(program), "the program that it started is still there"
 
 
 @pytest.mark.slow

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import math_verify
 import pytest
+from helpers.cpu_time import slowness
+from helpers.processes import children_of
 from helpers.repository import SHARED as DATA
 
 from open_r1.rewards.math import same_math
@@ -33,47 +36,47 @@ HOSTILE = {
 }
 
 
+@pytest.fixture
+def two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline that gradings have in runs, for what hangs."""
+    monkeypatch.setenv("OPEN_R1_GRADE_SECONDS", "2")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_answers_come_back_in_time(name: str) -> None:
+def test_hostile_answers_come_back_in_time(name: str, two_seconds: None, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.warm_up()
     start = time.monotonic()
     assert same_math("$7$", HOSTILE[name]) is False
-    assert time.monotonic() - start < pool.deadline() + 10  # the rest is for a busy machine
-    start = time.monotonic()
+    assert time.monotonic() - start < pool.deadline() + 60  # the rest is for a busy machine
+    monkeypatch.setattr(pool, "call_in_worker", None)
     assert same_math("$7$", HOSTILE[name]) is False  # remembered, not waited for again
-    assert time.monotonic() - start < pool.deadline() / 2
 
 
 @pytest.mark.slow
-def test_timeouts_and_crashes_are_counted_and_the_pool_goes_on() -> None:
+def test_timeouts_and_crashes_are_counted_and_the_pool_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     before = workers.grading_counts()["timeouts"]
-    assert same_math("$8$", "$7^{9^{9^{9}}}$") is False
+    with monkeypatch.context() as patch:
+        patch.setenv("OPEN_R1_GRADE_SECONDS", "2")
+        assert same_math("$8$", "$7^{9^{9^{9}}}$") is False
     assert workers.grading_counts()["timeouts"] == before + 1
     assert same_math("$8$", "$16/2$") is True
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("power", [6, 5])
-def test_killed_workers_are_replaced_busy_or_idle(power: int) -> None:
+def test_killed_workers_are_replaced_busy_or_idle(power: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.warm_up()
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread, monkeypatch.context() as patch:
+        patch.setenv("OPEN_R1_GRADE_SECONDS", "5")
         busy = thread.submit(same_math, "$8$", f"${power}^{{9^{{9^{{9}}}}}}$")
         time.sleep(0.5)
-        for worker in _children_of_the_fork_server():  # one of them grades, the others wait
-            os.kill(worker, signal.SIGKILL)
-        assert busy.result(timeout=30) is False
+        for server in children_of(os.getpid()):
+            for worker in children_of(server):  # one of them grades, the others wait
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+        assert busy.result(timeout=300) is False
     assert same_math("$8$", f"${8 * power}/{power}$") is True
-
-
-def _children_of_the_fork_server() -> list[int]:
-    """Ids of this process's grandchildren that are workers."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (entry / "stat").exists():
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    servers = {pid for pid, parent in parents.items() if parent == os.getpid()}
-    return [pid for pid, parent in parents.items() if parent in servers]
 
 
 NEWLINE = "Answer \\( \n 9 \n \\)"  # math-verify wants no answer here; a person reads 9
@@ -159,12 +162,12 @@ def test_throughput_of_ordinary_answers() -> None:
         for i in range(50)
         for k in range(8)
     ]
-    start = time.monotonic()
+    before, start = slowness(), time.monotonic()
     with ThreadPoolExecutor(8) as threads:
         verdicts = list(threads.map(lambda pair: same_math(*pair), pairs))
-    rate = len(pairs) / (time.monotonic() - start)
+    rate = len(pairs) / (time.monotonic() - start) * (before + slowness()) / 2
     assert sum(verdicts) == 50  # k = 1 alone is right
-    assert rate > 50  # 350-450 a second on two idle cores; the bound leaves room for a busy machine
+    assert rate > 25  # 350-450 a second on two idle cores; the bound leaves room for a busy machine
 
 
 @pytest.mark.slow
@@ -178,7 +181,7 @@ def test_the_training_script_is_not_imported_by_workers(tmp_path: Path) -> None:
         "from open_r1.rewards.math import same_math\n"
         "print(same_math('$x+x$', '$2x$'))\n"
     )
-    process = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    process = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert (process.stdout, process.stderr, process.returncode) == ("True\n", "", 0)
     assert (tmp_path / "imports").read_text() == "x"
 

@@ -35,7 +35,7 @@ def use(monkeypatch: pytest.MonkeyPatch):
     """`use(server)` points the environment at it; the counters begin at nothing."""
 
     def point(server: FakeEndpoint, **more: str) -> None:
-        for name, value in {**server.environment(), "JUDGE_MODEL": "m", "JUDGE_SECONDS": "5", **more}.items():
+        for name, value in {**server.environment(), "JUDGE_MODEL": "m", "JUDGE_SECONDS": "60", **more}.items():
             monkeypatch.setenv(name, value)
 
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
@@ -186,11 +186,11 @@ def test_what_is_no_verdict_is_counted_and_never_paid(use, text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "reply", [Reply(status=500), Reply(status=400), Reply("late", after=4.0), Reply(body=b'{"choices": []}')]
+    "reply", [Reply(status=500), Reply(status=400), Reply("late", after=60), Reply(body=b'{"choices": []}')]
 )
 def test_a_failing_endpoint_is_counted_and_asked_again_next_time(use, reply):
     with serving(lambda request, served: reply) as server:
-        use(server, JUDGE_SECONDS="2")
+        use(server, **({"JUDGE_SECONDS": "3"} if reply.after else {}))
         assert judge.llm("a bus", record()) == 0.0
         assert judge.judge_counts()["failures"] == 1
         server.script = says(True)

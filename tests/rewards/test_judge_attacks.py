@@ -138,7 +138,7 @@ def test_long_and_huge_answers_take_no_time_and_earn_nothing(use, tmp_path):
     texts += ["<think>" + "a red car " * (mega // 10), "0" * mega, "\n" * mega, "é" * (mega // 2)]
     began = time.monotonic()
     earned = scored(use, tmp_path, [{"completion": t, "gold": GOLD} for t in texts], judged_by(obeys(texts), texts))
-    assert earned == [0.0] * len(texts) and time.monotonic() - began < 20
+    assert earned == [0.0] * len(texts) and time.monotonic() - began < 60
 
 
 # Replies that are no verdict.

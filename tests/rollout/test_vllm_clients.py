@@ -183,7 +183,7 @@ class Fake:
     def answer(self, handler: Any) -> None:
         body = getattr(handler, "body", None)
         if handler.path == "/v1/chat/completions" and body["seed"] in self.held:
-            self.free.wait(20)
+            self.free.wait(120)
         self.requests.append((handler.path, body))
         status, reply = self.answers.get(handler.path) or (200, self.right(handler.path, body))
         data = json.dumps(reply).encode()
@@ -233,7 +233,7 @@ def connect(
     model: torch.nn.Module,
     tiny: str,
     monkeypatch,
-    patience: float = 2.0,
+    patience: float = 60.0,
     adapter: PolicyAdapter | None = None,
     tools: list[str] | None = None,
     environment: str | None = None,

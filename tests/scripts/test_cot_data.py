@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -204,7 +205,11 @@ def test_a_run_goes_on_after_kill_9_and_pays_for_nothing_twice(create, tmp_path)
     flags = ["--model", "m", "--out", str(tmp_path / "cot.jsonl"), "--workers", str(workers)]
     journal = tmp_path / "cot.journal.jsonl"
 
+    killed = threading.Event()
+
     def slow(request: dict, served: int) -> Reply:
+        """Those from the thirtieth on are answered once the first run has been killed."""
+        assert served < 30 or killed.wait(240)
         return Reply(obliging(request, served).text, after=0.03)
 
     with serving(slow) as server:
@@ -215,6 +220,7 @@ def test_a_run_goes_on_after_kill_9_and_pays_for_nothing_twice(create, tmp_path)
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        killed.set()
         assert not (tmp_path / "cot.jsonl").exists()
         kept = len(journal.read_bytes().split(b"\n")) - 1
         with open(journal, "ab") as file:

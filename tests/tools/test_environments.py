@@ -4,18 +4,19 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.processes import all_end, is_alive
 from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError
 from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.trl_adapter import BatchReward, RewardError
+from open_r1.tools import episodes
 from open_r1.tools.answering import answering
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.environment import load_environment
@@ -100,9 +101,22 @@ class Game:
 def box(tmp_path_factory: pytest.TempPathFactory) -> Toolbox:
     path = tmp_path_factory.mktemp("environment") / "game.py"
     path.write_text(FILE)
-    made = make_toolbox([], "", seconds=1.5, memory_gb=0.3, environment=f"{path}:Game")
+    made = make_toolbox([], "", seconds=60, memory_gb=0.3, environment=f"{path}:Game")
     made.start()
     return made
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may keep a process waiting for seconds."""
+    monkeypatch.setattr(episodes, "CLOSE_SECONDS", 60.0)
+
+
+def bounded(instance: Episode, seconds: float = 1.5) -> Episode:
+    """The instance, which has begun, with little time for each call from now on."""
+    instance.begun()
+    instance.arena = replace(instance.arena, seconds=seconds)
+    return instance
 
 
 @pytest.fixture
@@ -121,13 +135,6 @@ def ask(box: Toolbox, instance: Episode, tool: str, **arguments: object) -> Tool
 
 def said(answer: ToolAnswer) -> Sequence[str]:
     return [part if isinstance(part, str) else f"{part.width}x{part.height}" for part in answer.parts]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_state_is_kept_between_calls_and_apart_from_other_completions(box: Toolbox, log: Path) -> None:
@@ -166,7 +173,7 @@ def test_what_ends_one_instance_leaves_the_others_alone(box: Toolbox, log: Path)
         for one in made:
             ask(box, one, "add", number=4)
         for one, (name, message) in zip(made, FAULTS.items(), strict=False):
-            answer = ask(box, one, name)
+            answer = ask(box, bounded(one) if name == "hang" else one, name)
             assert said(answer) == [message] and answer.error and answer.fault
             assert said(ask(box, one, "add", number=1)) == [message]  # it is not begun again without a word
         assert said(ask(box, made[-1], "add", number=1)) == ["5"]
@@ -193,10 +200,7 @@ def test_all_processes_end_with_the_programs_that_they_started_where_the_rollout
         pids = [int(pid) for one in made for pid in said(ask(box, one, "pid", apart=apart))[0].split()]
         assert all(map(is_alive, pids)) and len(set(pids)) == 4
         raise RuntimeError("out of the loop")
-    until = time.monotonic() + 5
-    while any(map(is_alive, pids)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(map(is_alive, pids))
+    assert all_end(*pids)
     assert log.read_text() == "closed 0\n" * 2
 
 
@@ -217,10 +221,7 @@ def test_processes_end_where_the_run_is_killed(box: Toolbox, log: Path, tmp_path
     assert len(pids) == 2 and all(map(is_alive, pids))
     run.kill()
     run.wait()
-    until = time.monotonic() + 10
-    while any(map(is_alive, pids)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(map(is_alive, pids)) or os.uname().sysname != "Linux"
+    assert all_end(*pids) or os.uname().sysname != "Linux"
 
 
 def test_the_opening_is_the_prompts_and_another_one_ends_the_run(box: Toolbox, log: Path) -> None:
@@ -249,6 +250,7 @@ def test_a_reset_that_fails_names_the_row(box: Toolbox, log: Path) -> None:
 def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
     rows = [(row(log, reward=kind), [], ()) for kind in ("raises", "hangs", "")]
     with opened(box.arena, rows) as made:
+        bounded(made[1])
         conclude(made)
     failed, late, good = (turn_messages([ModelTurn("7")], one.earned) for one in made)
     pay = REWARDS["environment"]
@@ -262,9 +264,9 @@ def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
     strict = replace(box.arena, strict=True)
     with (
         pytest.raises(RunEnded, match=r"reward gave no answer.*\nA larger --tool_seconds"),
-        opened(strict, rows[1:2]) as made,
+        opened(strict, rows[1:2]) as (one,),
     ):
-        conclude(made)
+        conclude([bounded(one)])
 
 
 @pytest.mark.parametrize(
@@ -281,11 +283,14 @@ def test_a_child_that_a_call_forked_answers_no_call(box: Toolbox, log: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_close_that_hangs_is_said(box: Toolbox, log: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_close_that_hangs_is_said(
+    box: Toolbox, log: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(episodes, "CLOSE_SECONDS", 2.0)
     os.mkfifo(log)  # opening it waits for a reader
     with opened(box.arena, [(row(log), [], ())]) as (one,):
         ask(box, one, "add", number=1)
-    assert "close failed; more are not shown:\nclose gave no answer within 5 s" in caplog.text
+    assert "close failed; more are not shown:\nclose gave no answer within 2 s" in caplog.text
 
 
 TRLS = '''

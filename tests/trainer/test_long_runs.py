@@ -255,7 +255,7 @@ def test_a_short_run_keeps_its_files_and_threads_and_leaves_everything(tmp_path,
     make_digits(tmp_path / "data", 64)
     small = ("--per_device_train_batch_size", 16, "--save_strategy", "steps", "--save_steps", 20)
     run = tmp_path / "run"
-    status, samples = watch(quickstart(tmp_path / "data", run, 60, *small), run, every=0.5)
+    status, samples = watch(quickstart(tmp_path / "data", run, 60, *small), run, every=0.2)
     assert status == 0, run.with_name("run.log").read_text()[-2000:]
     assert problems(run, 60) == []
     early, late = between(samples, 10, 30), between(samples, 40, 59)

@@ -187,10 +187,10 @@ def test_the_first_line_of_the_file_is_what_a_rank_does(tmp_path):
     ],
 )
 def test_a_hang_ends_the_run_with_its_phase_and_stacks(tiny, digits, tmp_path, fault, phase, function):
-    seconds, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 4)
+    seconds, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 12)
     stacks = (tmp_path / "watchdog" / "rank0.txt").read_text()
     assert f"step 3, phase {phase} since" in stacks and function in stacks
-    assert seconds < 30 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert seconds < 90 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
     if fault == "reward holds the interpreter":  # no thread can say so; the C timer has written the stacks
         assert status == 1
     else:
@@ -199,7 +199,7 @@ def test_a_hang_ends_the_run_with_its_phase_and_stacks(tiny, digits, tmp_path, f
 
 @pytest.mark.distributed
 def test_a_rank_that_hangs_ends_all_with_the_stacks_of_each(tiny, digits, tmp_path):
-    _, status, said = faulty("update hangs", tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 6, ranks=2)
+    _, status, said = faulty("update hangs", tmp_path, tiny, digits / "train.jsonl", "--hang_timeout", 15, ranks=2)
     waiting, hanging = ((tmp_path / "watchdog" / f"rank{rank}.txt").read_text() for rank in (0, 1))
     assert (
         status == watchdog.HUNG and "in sleep\n" in hanging and "in check\n" in waiting
@@ -210,7 +210,7 @@ def test_a_rank_that_hangs_ends_all_with_the_stacks_of_each(tiny, digits, tmp_pa
 @pytest.mark.distributed
 def test_a_rank_that_dies_ends_the_others_in_time(tiny, digits, tmp_path):
     seconds, status, said = faulty("dies", tmp_path, tiny, digits / "train.jsonl", ranks=2)
-    assert status == 1 and seconds < 60 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert status == 1 and seconds < 120 and select.newest_checkpoint(tmp_path).name == "checkpoint-2"
     assert "\nrank 1 ended by SIGKILL, and the others with it:\n" in said
     assert said.endswith("what it said is above; --resume_from_checkpoint auto continues a run\n")
 
@@ -238,11 +238,11 @@ ZERO3 = {
 @pytest.mark.distributed
 @pytest.mark.parametrize("fault", ZERO3)
 def test_under_zero3_a_fault_of_one_rank_ends_all_in_time_with_a_whole_checkpoint(tiny, digits, tmp_path, fault):
-    flags = ("--deepspeed", "local_scripts/zero3.json", "--hang_timeout", 12 if fault == "stands still" else 1800)
+    flags = ("--deepspeed", "local_scripts/zero3.json", "--hang_timeout", 20 if fault == "stands still" else 1800)
     seconds, status, stderr = faulty(fault, tmp_path, tiny, digits / "train.jsonl", *flags, ranks=2)
     said, name = ZERO3[fault]
     expected = watchdog.HUNG if fault == "stands still" else 1
-    assert status == expected and said in stderr and seconds < 90, stderr[-3000:]
+    assert status == expected and said in stderr and seconds < 180, stderr[-3000:]
     saved = select.newest_checkpoint(tmp_path)
     assert saved.name == name and select.checkpoints_in(tmp_path)[0] == saved
 
