@@ -7,7 +7,7 @@ from open_r1.data.video.types import VideoFrames
 CELL_SIDE, LINE_CELLS = 160, 8  # px of a frame's longer side; frames of a line
 CAPTION, GAP = 18, 4  # px below a frame, and around one
 LEAST_WIDTH = 48  # px of a frame's place, in which its time can be read
-INK, GROUND = "#ffffff", "#000000"
+INK, GAP_COLOR = "#ffffff", "#000000"
 
 
 def evenly(count: int, kept: int) -> list[int]:
@@ -33,7 +33,7 @@ def strip_picture(video: VideoFrames, most: int = 2 * LINE_CELLS) -> Image.Image
     frames = [_cell(video, place) for place in places]
     width, height = max(frames[0].width, LEAST_WIDTH) + GAP, frames[0].height + CAPTION + GAP
     lines = -(-len(frames) // LINE_CELLS)
-    strip = Image.new("RGB", (min(len(frames), LINE_CELLS) * width + GAP, lines * height + GAP), GROUND)
+    strip = Image.new("RGB", (min(len(frames), LINE_CELLS) * width + GAP, lines * height + GAP), GAP_COLOR)
     pen, font = ImageDraw.Draw(strip), ImageFont.load_default(size=CAPTION - 6)
     for number, (frame, place) in enumerate(zip(frames, places, strict=True)):
         left, top = number % LINE_CELLS * width + GAP, number // LINE_CELLS * height + GAP
