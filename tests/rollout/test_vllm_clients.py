@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -368,6 +369,24 @@ def test_a_row_goes_on_while_the_server_answers_others(fake, model, tiny, monkey
     source = FollowedUp(fake.free)
     client.answer(source, SAMPLING, look)
     assert source.heard == [0, 2, 1] and fake.free.is_set()
+
+
+def test_weights_are_asked_for_again_only_after_tools_alone_were_at_work(fake, model, tiny, monkeypatch):
+    client, one_turn, by_tool = (
+        connect(fake, model, tiny, monkeypatch),
+        [request([1, 2], [1, 2])],
+        FollowedUp(fake.free),
+    )
+    by_tool.came_up = by_tool.came_up[:1]
+    by_tool.tools.submit(time.sleep, 0.1)  # so that its tool answers when the server has nothing to do
+    answers = [lambda: client.generate(one_turn, SAMPLING, look), lambda: client.answer(by_tool, SAMPLING, look)]
+    asked = []
+    for answer in answers:
+        fake.requests.clear()
+        answer()
+        asked.append([path for path, _ in fake.requests])
+    check, turn = "/collective_rpc", "/v1/chat/completions"
+    assert asked == [[check, turn], [check, turn, turn, check]]
 
 
 @pytest.mark.slow

@@ -193,16 +193,18 @@ class ServerEngine:
         self.check_weights()
         with ThreadPool(MAX_CONCURRENT) as pool:  # its threads do not keep a process alive
             numbers: dict[AnswerToCome, int] = {}  # of the requests in flight
-            count = itertools.count()
+            count, left_alone = itertools.count(), False
             while True:
                 numbers |= {self.begin(request, sampling, pool): next(count) for request in source.take()}
                 if not numbers and not source.awaited:
                     break
+                left_alone |= not numbers
                 done, _ = wait([*numbers, *source.awaited], CHECK_SECONDS, FIRST_COMPLETED)
                 for answer in done & numbers.keys():
                     source.completed(numbers.pop(answer), answer.result())
                 check_stop()
-        self.check_weights()  # while tools alone were at work, nobody would notice that it was started anew
+        if left_alone:  # while tools alone were at work, nobody would notice that it was started anew
+            self.check_weights()
 
     def begin(self, request: Request, sampling: Sampling, pool: ThreadPool) -> AnswerToCome:
         """The completions of one request, to come."""
