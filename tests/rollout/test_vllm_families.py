@@ -108,9 +108,26 @@ def test_videos_that_vllm_writes_otherwise_or_does_not_take_are_refused(family, 
 
     families.save(family, tmp_path)
     if family == "glm4v":
-        refuse_unknown_videos(str(tmp_path), most=1)
-    with pytest.raises(UsageError, match=rf"--use_vllm: got .* and rows with up to 2 video.s., but vLLM .* {why}"):
-        refuse_unknown_videos(str(tmp_path), most=2)
+        refuse_unknown_videos("--use_vllm", "leave it out", str(tmp_path), most=1)
+    got = rf"--use_vllm: got .* and rows with up to 2 video.s., but vLLM .* {why}.*; add .* frames, or leave it"
+    with pytest.raises(UsageError, match=got):
+        refuse_unknown_videos("--use_vllm", "leave it out", str(tmp_path), most=2)
+
+
+def test_an_evaluation_refuses_them_before_it_loads_a_model(tmp_path):
+    clips = clip_rows(tmp_path, count=2)
+    one, other = (json.loads(line) for line in clips.read_text().splitlines())
+    both = one | {"video": [one["video"], other["video"]], "problem": "<video>And <video>?"}
+    clips.write_text(json.dumps(both))
+    families.save("glm4v", tmp_path / "model")
+    for weights in (tmp_path / "model").glob("*.safetensors"):
+        weights.write_bytes(b"no weights")  # which nothing may read
+    command = [python(), REPO / "eval" / "evaluate.py", "--backend", "vllm", "--model", tmp_path / "model"]
+    command += ["--data_file_paths", clips, "--image_folders", tmp_path, "--output_dir", tmp_path / "out"]
+    done = subprocess.run(command, text=True, capture_output=True, env=ranked(), timeout=200)
+    got = rf"--backend vllm: got {tmp_path / 'model'} and rows with up to 2 video.s., but vLLM .* takes at most 1 of"
+    assert re.match(got, done.stderr.splitlines()[-1]), done.stderr
+    assert done.returncode == 1 and "Traceback" not in done.stderr
 
 
 def test_a_check_by_vllm_leaves_transformers_its_own_configurations(tmp_path):

@@ -2,9 +2,10 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -93,12 +94,12 @@ def titled(settings: EvaluationSettings) -> str:
     return Path(settings.model).name + ("" if settings.view == OWN else f", shown {VIEWS[settings.view]}")
 
 
-def backend_class(backend: str) -> Callable[..., AnswerEngine]:
-    """The engine's class; vLLM is imported only for its own backend."""
+def backend_class(backend: str, records: Iterable[Record]) -> Callable[..., AnswerEngine]:
+    """The engine's class, for rows; vLLM is imported only for its own backend."""
     if backend == "vllm":
         from open_r1.evaluation.vllm_engine import VLLMEngine
 
-        return VLLMEngine
+        return partial(VLLMEngine, most_videos=max((len(record.videos) for record in records), default=0))
     from open_r1.evaluation.transformers_engine import TransformersEngine
 
     return TransformersEngine

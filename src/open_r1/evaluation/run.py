@@ -104,7 +104,8 @@ class Evaluation:
     def engine(self) -> AnswerEngine:
         """The engine of --backend with the model."""
         loader = loader_of(self.records, self.settings, self.processor, self.donors)
-        return backend_class(self.settings.backend)(self.settings, self.processor, loader, self.local_rank)
+        engine = backend_class(self.settings.backend, self.records)
+        return engine(self.settings, self.processor, loader, self.local_rank)
 
     def about(self, settings: EvaluationSettings) -> dict[str, Any]:
         """All that the predictions of `settings` depend on; those with others are refused."""

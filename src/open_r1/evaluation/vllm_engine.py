@@ -33,7 +33,10 @@ OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_A
 
 
 class VLLMEngine:
-    """One engine. vLLM is imported in its constructor, after the environment is set."""
+    """One engine. vLLM is imported in its constructor, after the environment is set.
+
+    Raises UsageError, before a model is loaded, for what vLLM does not take: adapters, or `most_videos` of a row.
+    """
 
     def __init__(
         self,
@@ -41,26 +44,34 @@ class VLLMEngine:
         processor: ProcessorMixin,
         loader: Callable[[Any], PromptLoader],
         local_rank: int | None = None,
+        most_videos: int = 0,
     ):
         refuse_settings(settings)
         self.toolbox, self.processor = evaluated_toolbox(settings, processor), processor
         if self.toolbox is not None:
             self.toolbox.start()  # before CUDA starts
         leave_torchrun(local_rank)
-        from open_r1.rollout.vllm.offline import common_options, own_configurations, set_in_process_environment
+        from open_r1.rollout.vllm import offline
 
         if settings.tensor_parallel_size == 1:
-            set_in_process_environment()
+            offline.set_in_process_environment()
         from vllm import LLM
 
-        config = refuse_wrong_model(settings)
-        self.loader, self.ends = loader(None), end_tokens(eos_token_ids(settings.model, config), processor)
+        self.loader = loader(None)
         videos = self.loader.fields.video_form == "native"
+        if videos:
+            words, options = (
+                ("--backend vllm", "use another --backend"),
+                {"trust_remote_code": settings.trust_remote_code},
+            )
+            offline.refuse_unknown_videos(*words, settings.model, most_videos, **options)
+        config = refuse_wrong_model(settings)
+        self.ends = end_tokens(eos_token_ids(settings.model, config), processor)
         self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)
         with tempfile.TemporaryDirectory() as folder:
             link_checkpoint(settings.model, processor, Path(folder))
-            with own_configurations():
-                self.llm = LLM(model=folder, **vllm_options(settings), **common_options(config, videos))
+            with offline.own_configurations():
+                self.llm = LLM(model=folder, **vllm_options(settings), **offline.common_options(config, videos))
 
     def answer(
         self, examples: Sequence[Example], seeds: Sequence[int], samples: int | None = None

@@ -76,17 +76,17 @@ KNOWN_WRONG = {
 WRONG_VIDEOS = {"internvl": "writes its videos with other tokens than its processor"}
 
 
-def refuse_unknown_videos(name: str, most: int, **options: Any) -> None:
+def refuse_unknown_videos(flag: str, otherwise: str, name: str, most: int, **options: Any) -> None:
     """Raises UsageError for a model folder or hub name whose videos, up to `most` a row, this vLLM does not take, or
-    not as the policy; `options` as of `reason_against`."""
+    not as the policy. `flag` asks for vLLM, `otherwise` says what to do without; `options` as of `reason_against`."""
     described, _ = PreTrainedConfig.get_config_dict(name, revision=options.get("revision"))
     why = WRONG_VIDEOS.get(described.get("model_type", ""))
     if not why and most > (limit := video_limit(name, **options)):
         why = f"takes at most {limit} of its model" if limit else "takes none of its model"
     if why:
         raise UsageError(
-            f"--use_vllm: got {name} and rows with up to {most} video(s), but vLLM {vllm.__version__} {why}; add "
-            "--video_form frames, or leave --use_vllm out"
+            f"{flag}: got {name} and rows with up to {most} video(s), but vLLM {vllm.__version__} {why}; add "
+            f"--video_form frames, or {otherwise}"
         )
 
 
