@@ -158,8 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("judge: " + ", ".join(f"{name.removeprefix('judge/')} {value:.6g}" for name, value in judged.items()))
     failures = {name: int(count) for name, count in lost_gradings().items() if count and name != "judge/asked"}
     if summary.errors or failures:
-        gradings = "".join(f", {count} {name} (scored as wrong)" for name, count in failures.items())
-        print(f"{summary.errors} rows with an error, see `error` in {args.out}{gradings}", file=sys.stderr)
+        errors = [f"{summary.errors} rows with an error, see `error` in {args.out}"] if summary.errors else []
+        gradings = [f"{count} {name} (scored as wrong)" for name, count in failures.items()]
+        print(", ".join([*errors, *gradings]), file=sys.stderr)
     return int(summary.errors > 0)
 
 

@@ -13,6 +13,7 @@ from helpers.judged_rows import CRITERIA, grade, honest, judged_row
 from PIL import Image
 
 from open_r1 import score
+from open_r1.data.jsonl_dataset import scan_records
 from open_r1.data.record import Record, parse_row
 from open_r1.data.rubric import read_rubric
 from open_r1.endpoint.client import EndpointError
@@ -277,6 +278,7 @@ def test_cost_and_agreement_are_counted_and_shown_by_score(use, tmp_path, capsys
     assert metrics["judge/cost"] == pytest.approx(calls * (100 * 2 + 10 * 10) / 1e6) and metrics["judge/seconds"] > 0
     said = capsys.readouterr()
     assert "judge: calls " in said.out and "agreement 0.66" in said.out and "judge/addressed" in said.err
+    assert "with an error" not in said.err
 
 
 def test_the_doctor_names_verifiable_methods():
@@ -297,3 +299,13 @@ def test_no_verdict_is_paid_by_a_judge_without_usage(use):
         use(server)
         assert judge.llm("a red automobile", judged_row()) == 1.0
         assert judge.judge_metrics()["judge/tokens_in"] == 0.0 and "judge/cost" not in judge.judge_metrics()
+
+
+def test_every_rubric_that_is_none_is_a_defect_of_its_row_where_a_flag_names_the_judge(tmp_path):
+    bad = [3, [{"criteria": "x"}], [{"criterion": "x", "points": "two"}], ""]
+    rows = [{"problem": "What?", "solution": "a dog", "rubric": rubric} for rubric in ["Right if a dog.", *bad]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, problems = scan_records(str(tmp_path / "rows.jsonl"), reward_methods="llm", progress=False)
+    assert [problem.field for problem in problems] == ["rubric", "rubric[0]", "rubric[0].points", "rubric"]
+    assert [record.accu_reward_method for record in data] == ["llm"]
+    assert not scan_records(str(tmp_path / "rows.jsonl"), reward_methods="default", progress=False)[1]

@@ -103,9 +103,8 @@ def index_source(source: JsonlFile, cache: Path, bar: Progress) -> Part:
     bad_folder = folder_problem(source.folder) if source.folder else None
     # A bad folder is one problem and not one for each row: images are then not checked (folder ""), no row is valid.
     folder = "" if bad_folder else source.folder
-    index, problems = index_file(
-        source.lines, folder, cache, lambda done: bar.update(task, completed=done), source.renaming.fields
-    )
+    report, fields = (lambda done: bar.update(task, completed=done)), source.renaming.fields
+    index, problems = index_file(source.lines, folder, cache, report, fields, source.method)
     return (source, EMPTY, [bad_folder, *problems]) if bad_folder else (source, index, problems)
 
 

@@ -40,6 +40,16 @@ class Index:
     warnings: tuple[tuple[int, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class RowsOfFile:
+    """A file of rows, and how they are read: their image folder, their names of our fields, and their method."""
+
+    path: str
+    folder: str | None
+    fields: Mapping[str, str]
+    method: str | None
+
+
 EMPTY = Index(*np.zeros((4, 0), np.int64))
 
 
@@ -72,42 +82,40 @@ def index_file(
     cache_dir: Path,
     report: Callable[[int], object] = lambda _: None,
     fields: Mapping[str, str] | None = None,
+    method: str | None = None,
 ) -> tuple[Index, list[Problem]]:
     """Index of one file and all its problems; `report` is called with the number of bytes read so far, `fields` are
-    names of its fields for ours.
+    names of its fields for ours, `method` is the reward method of rows without their own.
 
     An index without problems is cached with size, inode and times of the file and the times of its image folders, so
     a removed image makes it invalid (a changed image or link target does not: opening the image reports that). Of
     processes that start together, such as the ranks of a run, one validates a large file and the others wait for it.
     """
-    fields = fields or {}
-    cache = _cache_file(path, folder, fields, cache_dir)
+    rows = RowsOfFile(path, folder, fields or {}, method)
+    cache = _cache_file(rows, cache_dir)
     if (index := _read_cache(cache, path)) is None:
         if Path(path).stat().st_size < CACHE_FROM_BYTES:
-            return _scan(path, folder, ImageFolder(folder) if folder else None, fields, report)
+            return _scan(rows, ImageFolder(folder) if folder else None, report)
         with one_builder(cache, f"validating {path}"):
             if (index := _read_cache(cache, path)) is None:  # nobody built it while this process waited
-                return _build(cache, path, folder, fields, report)
+                return _build(cache, rows, report)
     report(Path(path).stat().st_size)
     return index, []
 
 
-def _build(
-    cache: Path, path: str, folder: str | None, fields: Mapping[str, str], report: Callable
-) -> tuple[Index, list[Problem]]:
+def _build(cache: Path, rows: RowsOfFile, report: Callable) -> tuple[Index, list[Problem]]:
     """Validates the file and caches an index without problems."""
-    stamp = _stamp(path)
-    images = ImageFolder(folder) if folder else None
-    index, problems = _scan(path, folder, images, fields, report)
+    stamp = _stamp(rows.path)
+    images = ImageFolder(rows.folder) if rows.folder else None
+    index, problems = _scan(rows, images, report)
     if not problems:
         _write_cache(cache, index, {**stamp, "folders": _folder_times(images)})
     return index, problems
 
 
-def _scan(
-    path: str, folder: str | None, images: ImageFolder | None, fields: Mapping[str, str], report: Callable
-) -> tuple[Index, list[Problem]]:
+def _scan(rows: RowsOfFile, images: ImageFolder | None, report: Callable) -> tuple[Index, list[Problem]]:
     """Validates every line: the index of the valid rows, and all problems."""
+    path, folder, fields = rows.path, rows.folder, rows.fields
     problems: list[Problem] = []
     places = array("q")  # offset, length, line, CRC, that of the id; the garbage collector does not traverse an array
     unseen = UnseenFields(fields)
@@ -120,7 +128,7 @@ def _scan(
             try:
                 unseen.see(row := decode_row(text, where))
                 named = renamed(row, fields)
-                record = parse_row(named, where, line, folder or "", None, check, "solution" in fields)
+                record = parse_row(named, where, line, folder or "", rows.method, check, "solution" in fields)
                 places.extend((offset, len(text), line, zlib.crc32(text), zlib.crc32(record.id.encode())))
             except DataError as error:
                 problems += error.problems
@@ -199,10 +207,9 @@ def _folder_times(images: ImageFolder | None) -> list[list]:
     return [[folder, Path(folder).stat().st_mtime_ns] for folder in sorted(folders)]
 
 
-def _cache_file(path: str, folder: str | None, fields: Mapping[str, str], cache_dir: Path) -> Path:
-    key = json.dumps(
-        [os.path.realpath(path), folder and os.path.realpath(folder), *([dict(fields)] if fields else [])]
-    )
+def _cache_file(rows: RowsOfFile, cache_dir: Path) -> Path:
+    read_as = [dict(rows.fields), rows.method] if rows.fields or rows.method else []
+    key = json.dumps([os.path.realpath(rows.path), rows.folder and os.path.realpath(rows.folder), *read_as])
     return cache_dir / f"index-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 
