@@ -55,20 +55,21 @@ def encode(
     form: str = "yuv420p",
     rate: int = 8,
     times: list[int] | None = None,
+    second: int = 1000,
     prepare: Callable[[av.VideoStream], None] = lambda stream: None,
     **options: str,
 ) -> Path:
-    """A file of frames (T, H, W, 3); `times`: milliseconds of each in place of a rate."""
+    """A file of frames (T, H, W, 3); `times` of each, of which a `second` has 1000, in place of a rate."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = *pixels.shape[1:3], form
         if times is not None:
-            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+            stream.time_base = stream.codec_context.time_base = Fraction(1, second)
         prepare(stream)
         for number, picture in enumerate(pixels):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             if times is not None:
-                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+                frame.pts, frame.time_base = times[number], Fraction(1, second)
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
     return path
@@ -129,6 +130,22 @@ def test_frames_of_vp8_that_are_not_shown_are_none(tmp_path, monkeypatch):
     frames = read(path, FrameSampling(8.0, 12))
     assert len(whole) == 12
     assert_same(frames, whole)
+
+
+@pytest.mark.parametrize(("rate", "places"), [(25, 27), (8, 29)])  # at 8 the last frame is held for three places
+def test_an_avi_whose_frames_stand_still_is_whole_and_one_that_ends_early_is_cut_short(tmp_path, rate, places):
+    """AVI gives each frame that shows the one before again a place in its count, and no packet."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 48, 64, 3), np.uint8)
+    times = [n + 3 * (n > 5) for n in range(24)]
+    path = encode(tmp_path / "still.avi", pixels, "mpeg4", times=times, second=25, rate=rate)
+    with av.open(str(path)) as file:
+        assert file.streams.video[0].frames == places and len(all_frames(path)) == 24
+    frames = read(path, FrameSampling(fps=25.0, max_frames=24))
+    assert frames.seconds == pytest.approx([time / 25 for time in times], abs=1e-3)
+    data = path.read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(VideoRefused, match=f"of its {places} frames: it is cut short"):
+        read(tmp_path / "cut.avi")
 
 
 CUT_FILES = {

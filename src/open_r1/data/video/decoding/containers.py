@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from os import SEEK_END
 from typing import BinaryIO
 
 import av
@@ -141,7 +142,7 @@ def _by_seeking(file: BinaryIO, video: Video, sampling: FrameSampling, spent: Sp
         times = frame_times(opened.container, opened.stream, video.start or 0.0, video.end, spent.limits)
         if times is None:
             return None
-        _refuse_cut(opened.stream, times, video)
+        _refuse_cut(opened, file, times, video)
         chosen, span = _chosen(times.seconds, opened, video, sampling)
         wanted = chosen[:1] if spent.only_first else chosen
         pictures = _sought(opened, times, [times.ticks[place] for place in wanted], sampling)
@@ -150,12 +151,25 @@ def _by_seeking(file: BinaryIO, video: Video, sampling: FrameSampling, spent: Sp
         return VideoFrames(np.stack(pictures), tuple(times.seconds[place] for place in chosen), span)
 
 
-def _refuse_cut(stream: av.VideoStream, times: FrameTimes, video: Video) -> None:
-    """Raises VideoRefused where a file holds fewer frames than it says."""
-    whole = video.start is None and video.end is None
+def _refuse_cut(opened: OpenVideo, file: BinaryIO, times: FrameTimes, video: Video) -> None:
+    """Raises VideoRefused where a file holds fewer frames than it says. AVI counts places, of which those that show
+    the frame before again have no packet: there the place of the last frame tells, or the length of the file."""
+    stream, whole = opened.stream, video.start is None and video.end is None
     if whole and stream.frames > times.packets:
+        last_place = times.ticks[-1] - (stream.start_time or 0) + 1
+        if opened.container.format.name == "avi" and (last_place >= stream.frames or _is_as_long_as_stated(file)):
+            return
         got = f"{times.packets:,} of its {stream.frames:,} frames: it is cut short"
         raise VideoRefused(got, WHOLE_VIDEO, AGAIN)
+
+
+def _is_as_long_as_stated(file: BinaryIO) -> bool:
+    """Whether a file is one RIFF chunk with nothing missing behind; its reader's position stays."""
+    position = file.tell()
+    file.seek(4)
+    stated, held = int.from_bytes(file.read(4), "little"), file.seek(0, SEEK_END) - 8
+    file.seek(position)
+    return stated <= held <= stated + 1  # a chunk of an odd size has a byte behind
 
 
 def _chosen(seconds: list[float], opened: OpenVideo, video: Video, sampling: FrameSampling) -> tuple[list[int], float]:
