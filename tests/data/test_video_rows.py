@@ -132,6 +132,22 @@ def test_what_cannot_be_meant_is_a_message(fields, said):
     assert len(refused.value.problems) == 1 and said in str(refused.value), str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"video": "a.mp4", "fps": -1, "problem": "<video>?"}, "fps: got -1"),
+        ({"video": "a.mp4", "video_start": 5, "video_end": 2, "problem": "<video>?"}, "video_start: got 5 to 2"),
+        ({"video": 3, "problem": "<video>?"}, "video: got 3"),
+        ({"videos": ["a.mp4"], "video": "b.mp4", "problem": "<video>?"}, "video: got both"),
+        ({"image": 3, "problem": "<image>?"}, "image: got 3"),
+    ],
+)
+def test_a_row_whose_video_is_refused_is_not_told_that_it_names_none(fields, said):
+    with pytest.raises(DataError) as refused:
+        parsed({**ASK, **fields})
+    assert len(refused.value.problems) == 1 and said in str(refused.value), str(refused.value)
+
+
 def test_a_message_about_a_picture_tag_names_the_tag_of_a_video():
     with pytest.raises(DataError, match="write <video> for the place of a video, or convert the file: python"):
         parsed({**ASK, "video": "a.mp4", "problem": "<image>?"})

@@ -105,8 +105,8 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None, videos=())
     if dialogue is not None:
         if images == ():
             problems += written_pictures(dialogue.turns, where)
-        shown = len(videos or ()) or sum(slot.is_part for slot in dialogue.slots)
-        problems += mark_problems(dialogue.turns, where, len(images or ()), shown)
+        shown = 1 if videos is None else len(videos) or sum(slot.is_part for slot in dialogue.slots)
+        problems += mark_problems(dialogue.turns, where, 1 if images is None else len(images), shown)
         if unfilled_gold := unfilled(dialogue.solution):
             problems.append(Problem(where, "solution", *unfilled_gold))
     if check_file is not None:
