@@ -20,6 +20,7 @@ from open_r1.replay.figures import generation_advantages
 from open_r1.replay.flags import filled_by_loss_type, needed_flags, parse_replay, read_sections
 from open_r1.replay.kept import KeptStep, read_step, steps_text
 from open_r1.replay.run import main
+from open_r1.replay.summary import next_try
 from open_r1.report.replay_page import write_replay_page
 from open_r1.trainer.checkpointing.manifest import write_manifest
 from open_r1.trainer.outputs.whole_steps import WholePart, kept_files, read_part
@@ -491,3 +492,11 @@ def test_texts_of_completions_are_escaped_on_the_page(tmp_path):
         and "<i>" not in page
         and "compare the two columns" in page
     )
+
+
+@pytest.mark.parametrize("no_gradient", [None, "--step: got 3, whose losses and gradients need checkpoint-2"])
+def test_the_command_at_the_end_is_one_that_the_step_can_be_asked(no_gradient):
+    command, _, _ = next_try(Path("out"), {"step": 3, "no_gradient": no_gradient}).partition("   # or ")
+    asked = parse_replay(command.split()[3:])
+    assert (asked.run, asked.step, len(asked.tried)) == (Path("out"), 3, 1)
+    assert asked.needs_gradient == (no_gradient is None)

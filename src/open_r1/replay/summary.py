@@ -51,9 +51,15 @@ def end_of_replay(asked: Asked, figures: Mapping[str, Any], page: Path) -> str:
     flags = {name: words or True for name, words in asked.tried.items()}
     lines = {"page": str(page), "figures": str(asked.json) if asked.json else None}
     if not flags:
-        try_one = {"step": figures["step"], "loss_type": "dr_grpo"}
-        lines["next"] = command_text("-m open_r1.replay", try_one, asked.run) + "   # or another reward, --beta, ..."
+        lines["next"] = next_try(asked.run, figures)
     else:
         typed = " ".join(f"--{name} {text}".strip() for name, text in figures["tried_flags"].items())
         lines["next"] = f"one step is one draw: replay another (--step), then run with {typed}"
     return ending("", lines)
+
+
+def next_try(run: Path, figures: Mapping[str, Any]) -> str:
+    """The command that tries another setting on the step: without its gradient, one of the advantages."""
+    tried = {"scale_rewards": "batch"} if figures["no_gradient"] else {"loss_type": "dr_grpo"}
+    command = command_text("-m open_r1.replay", {"step": figures["step"], **tried}, run)
+    return f"{command}   # or another reward, {'--reward_weights' if figures['no_gradient'] else '--beta'}, ..."
