@@ -79,3 +79,24 @@ def test_fields_of_videos_that_are_empty_are_no_extra_fields(folder):
 def test_frames_that_are_far_apart_reach_to_the_end_that_is_asked_for():
     shape = VideoShape(64, 48, (5.0, 10.0, 15.0), 15.0)  # one frame in five seconds
     assert not list(unmet_requests(Video(("a.mp4",), start=1.0, end=19.0), shape, FrameSampling(), "a.jsonl:1"))
+
+
+def test_the_doctor_warns_of_fields_that_look_like_requests_and_act_on_nothing(folder, tmp_path, capsys):
+    ask = {"problem": "Which way?", "solution": "up"}
+    rows = [
+        ask | {"video": "short.mp4", "num_frames": 4, "video_fps": 2, "end": "left"},
+        ask | {"video": "short.mp4", "num_frames": 8, "fps": 8},
+        ask | {"video_start": 1.5, "fps": 30},
+    ]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--data_file_paths", str(tmp_path / "odd.jsonl"), "--image_folders", str(folder), "--attack_limit", "1"]
+    assert check(words) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert [line.removeprefix(f"warning: {tmp_path}/odd.jsonl:") for line in warnings] == [
+        "1: num_frames: got a field that no video is sampled by, in 2 row(s) with videos, expected 'nframes'; rename "
+        "it, unless it is for your rewards",
+        "1: video_fps: got a field that no video is sampled by, in 1 row(s) with videos, expected 'fps'; rename it, "
+        "unless it is for your rewards",
+        "3: video_start: got a request of a video, in 1 row(s) without one, expected 'video' beside it; name the "
+        "video, or remove the field",
+    ]

@@ -169,7 +169,7 @@ DIAGNOSES: dict[str, Diagnosis] = {
         "No completion calls a tool",
         "tools/used_share",
         beyond("tools/calls", 0.02, above=False),
-        "Begin with SFT on completions that call the tool, as rows do; or leave --tools out",
+        "Begin with SFT on completions that call the tool, as rows do; or leave --tools or --environment out",
         always("tools/calls", 0.0, "No completion called a tool in any of"),
     ),
     "tool_left_out": Diagnosis(

@@ -17,7 +17,7 @@ from open_r1.data.jsonl_dataset import RecordDataset
 from open_r1.data.record import Record
 from open_r1.data.summary import Statistics, add_shape, count_records, size_class
 from open_r1.data.video.files import load_videos
-from open_r1.data.video.requests import unmet_requests
+from open_r1.data.video.requests import UnreadRequests, unmet_requests
 from open_r1.data.video.types import FrameSampling, Video, VideoShape
 from open_r1.errors import DataError, Problem, UsageError, shorten
 from open_r1.rewards.gold import gold_score
@@ -77,15 +77,16 @@ def examine(
         else:
             stats.longest_sides[size_class(max(result))] += 1
     defects += examine_videos(data, stats, frames or FrameSampling())
-    lying, judged = PlaceStatistics(), JudgedRows()
+    lying, judged, unread = PlaceStatistics(), JudgedRows(), UnreadRequests()
     for record in shown_progress(data, "scoring gold answers"):
         sized = (with_sizes(record) if has_places(record) else None) or record
         found = check_gold(sized)
+        unread.add(record)
         defects += found
         lying.add(sized, is_sound=not found)
         if not found:
             judged.add(sized)
-    stats.hints = (*lying.hints(), *judged.hints())
+    stats.hints = (*lying.hints(), *judged.hints(), *unread.hints())
     return in_file_order(defects), stats
 
 
