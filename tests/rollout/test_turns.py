@@ -1,8 +1,11 @@
 """Completions with tool turns are those of `generate` on the whole text, for ragged turns, pictures and budgets."""
 
+import threading
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +26,10 @@ from open_r1.rollout.generation import generate_groups, remaining_config
 from open_r1.rollout.kept_turns import KeptTurns
 from open_r1.rollout.prompts import Example, prompt_from_fields
 from open_r1.rollout.trajectory import Segment
-from open_r1.rollout.turns import OpenTurns, RowsGoingOn, Sample, TurnSampler, prefilled
+from open_r1.rollout.turns import OpenTurns, RowsGoingOn, Sample, TurnSampler, by_itself, prefilled
 from open_r1.rollout.vision_features import with_features
 from open_r1.tools.between import text_between
+from open_r1.tools.episodes import Episode
 
 KINDS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm", "idefics3", "gemma3", "aria", "qwen3_5"]
 QUICK = {"qwen2_5_vl"}
@@ -207,19 +211,51 @@ def test_what_the_end_of_an_environment_raises_is_raised_where_ranks_agree(model
     """A rank that raised it anywhere else would leave the others waiting."""
     rows, raised = examples_of(model), []
 
-    def fail(ended: object) -> None:
-        raise RunEnded("reward failed")
+    class Failing:
+        earned = None
+
+        def conclude(self) -> None:
+            raise RunEnded("reward failed")
 
     def in_step(answer: RowsGoingOn) -> tuple[list[int], bool]:
-        with pytest.raises(RunEnded, match="reward failed") as error:
-            answer()
-        raised.append(error)
-        return [], False
+        try:
+            return by_itself(answer)
+        except RunEnded as error:
+            raised.append(str(error))
+            return [], False
 
-    monkeypatch.setattr(turns_module, "conclude", fail)
+    monkeypatch.setattr(turns_module, "opened", lambda *_: nullcontext([Failing() for _ in rows]))
     whole = replace(sampler(model, sampling(), Scripted()), in_step=in_step)
     whole.rollouts(rows, [row.prompt for row in rows])
-    assert len(raised) == 1
+    assert raised == ["reward failed"]
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)
+def test_an_environment_ends_with_its_own_row(model, monkeypatch):
+    """Not when all rows of the batch have ended: each has a process."""
+    rows, config, living = examples_of(model), sampling(), []
+
+    class Kept(Episode):
+        def close(self) -> None:
+            self.closed.set()
+
+    unpaid = SimpleNamespace(environment=SimpleNamespace(reward_method=""))
+    episodes = [Kept(unpaid, row.record, ()) for row in rows]
+    for episode in episodes:
+        episode.closed = threading.Event()
+
+    class OneByOne:
+        def __init__(self, sample: Any):
+            self.sample = one_by_one(sample)
+
+        def __call__(self, turns: OpenTurns) -> None:
+            self.sample(turns)
+            last = [turns.numbers[place] for place, row in enumerate(turns.rows) if row.answers is None]
+            living.append(sum(not episodes[number].closed.wait(1) for number in last))
+
+    monkeypatch.setattr(turns_module, "opened", lambda *_: nullcontext(episodes))
+    sampler(model, config, Scripted(), OneByOne).rollouts(rows, [row.prompt for row in rows])
+    assert living == [0] and all(episode.closed.is_set() for episode in episodes)
 
 
 @pytest.mark.parametrize("model", ["qwen2_5_vl"], indirect=True)

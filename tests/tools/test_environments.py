@@ -21,7 +21,7 @@ from open_r1.tools.answering import answering
 from open_r1.tools.call_forms import ToolCall
 from open_r1.tools.environment import load_environment
 from open_r1.tools.environment_state import earned_by
-from open_r1.tools.episodes import Episode, conclude, opened
+from open_r1.tools.episodes import Episode, in_threads, opened
 from open_r1.tools.messages import ModelTurn, turn_messages
 from open_r1.tools.toolbox import ToolAnswer, Toolbox, make_toolbox
 
@@ -95,6 +95,11 @@ class Game:
         with open(self.record.extra["log"], "a") as file:
             file.write(f"closed {self.count}\\n")
 '''
+
+
+def conclude(ended: Sequence[Episode]) -> None:
+    """Ask what completions that ended have earned."""
+    in_threads(Episode.conclude, ended)
 
 
 @pytest.fixture(scope="module")

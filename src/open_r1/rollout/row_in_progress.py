@@ -14,6 +14,7 @@ from open_r1.rollout.prompts import Example, Prompt
 from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
 from open_r1.rollout.vision_features import joined_parts
 from open_r1.tools.answering import Answers
+from open_r1.tools.environment_state import Earned
 from open_r1.tools.episodes import Episode
 from open_r1.tools.messages import ModelTurn
 
@@ -21,7 +22,8 @@ from open_r1.tools.messages import ModelTurn
 @dataclass
 class Row:
     """A row in progress; `made` is what the processor made of each segment of tools; `episode` its environment;
-    `answers` those to come to its last turn, None where it calls nothing that may be answered.
+    `answers` those to come to its last turn, None where it calls nothing that may be answered; `earned`, to come from
+    its environment once the row has ended.
     `tensors_of` makes tensors of a trajectory and what was made, `place` brings them to the device."""
 
     example: Example
@@ -34,6 +36,7 @@ class Row:
     turns: list[ModelTurn] = field(default_factory=list)
     limit: str | None = None
     answers: Future[Answers] | None = None
+    earned: Future[Earned] | None = None
 
     @property
     def trajectory(self) -> Trajectory:

@@ -25,7 +25,7 @@ from open_r1.rollout.trajectory import Segment, ToolTurns, Trajectory
 from open_r1.tools.answering import Answers, Ask, answering
 from open_r1.tools.between import text_between
 from open_r1.tools.environment_state import Earned
-from open_r1.tools.episodes import conclude, opened
+from open_r1.tools.episodes import opened
 from open_r1.tools.listing import OfferedChat, offer_tools
 from open_r1.tools.messages import ModelTurn
 from open_r1.tools.toolbox import ToolAnswer, Toolbox
@@ -188,7 +188,15 @@ class OpenTurns:
     def end(self, place: int, segment: Segment) -> bool:
         """Append a turn to a row and begin to answer its calls; whether there are any to answer."""
         self.ended.add(place)
-        return self.sampler.end_turn(self.rows[place], segment, self.budget(place), self.ask)
+        answered = self.sampler.end_turn(self.rows[place], segment, self.budget(place), self.ask)
+        return self.conclude_unless(place, answered)
+
+    def conclude_unless(self, place: int, goes_on: bool) -> bool:
+        """Begin to ask what a row earned by its environment, whose process then ends, unless it `goes_on`."""
+        row = self.rows[place]
+        if row.episode is not None and not goes_on:
+            row.earned = self.ask.conclude(row.episode)
+        return goes_on
 
     def end_others(self, ids: Sequence[Sequence[int]]) -> None:
         """End the turns that have not ended, each with its tokens of `ids`."""
@@ -211,14 +219,16 @@ class OpenTurns:
         """Append a row's answers, waiting for them; whether the row goes on."""
         row = self.rows[place]
         answers, row.answers = row.answers.result(), None
-        return self.sampler.append(row, answers)
+        return self.conclude_unless(place, self.sampler.append(row, answers))
 
     def concluded(self) -> list[int]:
-        """Append all answers, as they come, and ask what environments pay for rows that have ended; the numbers of the
-        rows that go on."""
+        """Append all answers, as they come, and wait for what rows that have ended earned; the numbers of rows that go
+        on. Raises what a tool or an environment raised."""
         awaited = self.awaited
         going_on = {awaited[answers] for answers in as_completed(awaited) if self.append(awaited[answers])}
-        conclude([row.episode for place, row in enumerate(self.rows) if place not in going_on])
+        earned = [row.earned for row in self.rows if row.earned is not None]
+        for each in as_completed(earned):
+            each.result()
         return [self.numbers[place] for place in going_on]
 
 

@@ -187,11 +187,6 @@ def opened(arena: Arena | None, rows: Sequence[OpenedRow]) -> Iterator[list[Epis
         in_threads(Episode.close, made)
 
 
-def conclude(ended: Sequence[Episode | None]) -> None:
-    """Ask what completions that ended have earned, and close their instances. Raises RunEnded as `Episode.begun`."""
-    in_threads(Episode.conclude, ended)
-
-
 def in_threads(work: Callable[[Episode], object], instances: Sequence[Episode | None]) -> None:
     """Do a work for instances, `WORKERS` at once; raises what one raised, after all are done."""
     with ThreadPoolExecutor(WORKERS) as threads:  # threads only wait for the processes
