@@ -14,6 +14,7 @@ from PIL import Image
 
 from open_r1.data.record import Record
 from open_r1.errors import RunEnded, UsageError
+from open_r1.evaluation.tool_turns import Sampled, tool_fields
 from open_r1.rewards.registry import REWARDS
 from open_r1.rewards.trl_adapter import BatchReward, RewardError
 from open_r1.tools import episodes
@@ -252,7 +253,7 @@ def test_a_reset_that_fails_names_the_row(box: Toolbox, log: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
+def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [(row(log, reward=kind), [], ()) for kind in ("raises", "hangs", "")]
     with opened(box.arena, rows) as made:
         bounded(made[1])
@@ -266,6 +267,11 @@ def test_a_reward_that_fails_or_hangs(box: Toolbox, log: Path) -> None:
     source = box.arena.environment.source
     assert said == f"{row(log).where}: reward environment: {source}.reward: ZeroDivisionError: no steps"
     assert re.findall(r'File "(.*)", line', traced) == [source.rpartition(":")[0]]
+    line = {"row": "train:7", "measures": {}, "by": {}, "truncated": False}
+    with caplog.at_level("WARNING"):
+        evaluated = [tool_fields(Sampled([1], said), line) for said in (failed, good, failed)]
+    assert [each["measures"] for each in evaluated] == [{}, {"count": 0.0, "environment": 0.0}, {}]
+    assert caplog.text.count(f"train:7: reward environment: {source}.reward: ZeroDivisionError: no steps") == 1
     strict = replace(box.arena, strict=True)
     with (
         pytest.raises(RunEnded, match=r"reward gave no answer.*\nA larger --tool_seconds"),

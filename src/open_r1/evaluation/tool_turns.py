@@ -10,6 +10,7 @@ from open_r1.evaluation.settings import EvaluationSettings
 from open_r1.rewards.turns import Message
 from open_r1.rollout.trajectory import Trajectory
 from open_r1.rollout.turns import TurnRollout
+from open_r1.tools.episodes import warn_once
 from open_r1.tools.limits import ToolLimits
 from open_r1.tools.listing import refuse_control_tokens
 from open_r1.tools.messages import ModelTurn, turn_messages
@@ -57,10 +58,14 @@ def sampled_rollouts(rollouts: Sequence[TurnRollout]) -> list[Sampled]:
 
 
 def tool_fields(sampled: Sampled, line: Mapping[str, Any]) -> dict[str, Any]:
-    """What tools add to a line of `predictions.jsonl`: all turns, and the number of calls as a field of `--by`."""
+    """What tools add to a line of `predictions.jsonl`: all turns, and the number of calls as a field of `--by`; the
+    first error of an environment's reward is logged."""
     if sampled.messages is None:
         return {}
     earned = sampled.messages[-1].get("environment", {})
+    if error := earned.get("error"):
+        rest = "The mean of `environment` leaves such completions out; more are not shown"
+        warn_once("an environment's reward in an evaluation", f"{line['row']}: reward environment: {error}\n{rest}")
     reward = {} if earned.get("reward") is None else {"environment": earned["reward"]}
     return {
         "measures": line["measures"] | earned.get("measures", {}) | reward,
