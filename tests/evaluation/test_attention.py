@@ -415,5 +415,5 @@ def test_the_page_steps_and_plays_in_a_browser(page, tmp_path, width, scheme):
     assert unseen(page) == []
     page.keyboard.press("Home")
     page.keyboard.press(" ")
-    expect(page.locator("#step")).to_have_value(re.compile("[2-5]"))
+    expect(page.locator("#step")).to_have_value(re.compile("[2-5]"), timeout=60_000)
     assert "<script>alert(1)</script>" in page.inner_text("body")

@@ -45,7 +45,8 @@ def test_towers_score_the_minimum_and_are_counted_where_sympy_reads_them(method,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ALONE)
-def test_a_megabyte_is_graded_in_range_and_read_in_half_a_second(method):
+def test_a_megabyte_is_graded_in_range_and_read_in_half_a_second(method, monkeypatch):
+    monkeypatch.setenv("OPEN_R1_GRADE_SECONDS", "2")  # one that is lost is in range too
     texts, row = completions(LARGE), record(method)
     assert [name for name in rewards_of(method) if not in_range(name, method, texts)] == []
     reads = [*(REWARDS[name] for name in rewards_of(method)), METHODS[method].parse, METHODS[method].outlines]
