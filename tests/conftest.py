@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 # A mathematical grading has 2 s: less than a busy machine may take from a process. Tests of hangs set it themselves.
-os.environ.setdefault("OPEN_R1_GRADE_SECONDS", "30")
+os.environ.setdefault("OPEN_R1_GRADE_SECONDS", "15")
 
 from helpers.library_shortcuts import take_shortcuts
 from helpers.process_state import forget, seed
