@@ -60,6 +60,6 @@ def end_of_replay(asked: Asked, figures: Mapping[str, Any], page: Path) -> str:
 
 def next_try(run: Path, figures: Mapping[str, Any]) -> str:
     """The command that tries another setting on the step: without its gradient, one of the advantages."""
-    tried = {"scale_rewards": "batch"} if figures["no_gradient"] else {"loss_type": "dr_grpo"}
+    tried = {"scale_rewards": "none"} if figures["no_gradient"] else {"loss_type": "dr_grpo"}
     command = command_text("-m open_r1.replay", {"step": figures["step"], **tried}, run)
     return f"{command}   # or another reward, {'--reward_weights' if figures['no_gradient'] else '--beta'}, ..."
