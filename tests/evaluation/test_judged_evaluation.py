@@ -1,16 +1,24 @@
 """An evaluation whose answers a judge grades: its group calls, its cost, and whose verdicts are continued."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from helpers.fake_endpoint import Reply, is_decoy, is_ranking, judge_prompt, ranking, serving, text_of
+from helpers.preloaded import python, ranked
+from helpers.repository import REPO
 from rich.console import Console
 
 from open_r1.data.jsonl_io import read_lines
 from open_r1.errors import UsageError
 from open_r1.evaluation.cli import parser_of, run_evaluation, show_summary
+from open_r1.evaluation.grading_counts_file import counts_of_ranks
+from open_r1.evaluation.predictions_file import PredictionsFile
+from open_r1.rewards.judge.tally import TALLY
+from open_r1.rewards.sandbox.worker_pool import count_lost
 
 
 def same_digits(request: dict, served: int) -> Reply:
@@ -96,3 +104,39 @@ def test_saved_completions_are_judged_in_groups(tmp_path, monkeypatch):
     assert summary["think"]["accuracy"] == 0.75 and summary["judge"]["judge/calls"] == len(texts)
     assert sum('"candidates"' in text for text in texts) == 1
     assert summary["settings"]["judge"] == {"$JUDGE_MODEL": "m", "$JUDGE_GROUP": "true"}
+
+
+def counted(folder: Path) -> tuple[float, int]:
+    """(calls of the judge, timeouts) that a folder's files hold."""
+    counts = counts_of_ranks(folder)
+    return counts["judge"]["calls"], counts["grading"]["timeouts"]
+
+
+def test_counts_of_all_ranks_and_starts_are_summed(tmp_path):
+    for start in range(2):  # the second one goes on where the first was killed
+        for rank, calls in enumerate((2, 3)):
+            predictions = PredictionsFile(tmp_path, {"model": "m"}, samples=1, rank=rank)
+            TALLY.add("calls", calls)
+            count_lost("timeouts", rank)
+            predictions.add([{"mode": "think", "row": f"a:{2 * start + rank}", "sample": 0}])
+    assert counted(tmp_path) == (10, 2)
+    PredictionsFile(tmp_path, {"model": "m"}, samples=1).join({("think", f"a:{row}"): row for row in range(4)})
+    assert counted(tmp_path) == (10, 2)
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["gradings.jsonl", "predictions.jsonl"]
+    PredictionsFile(tmp_path, {"model": "other"}, samples=1, overwrite=True)
+    assert counted(tmp_path) == (0, 0)
+
+
+@pytest.mark.distributed
+def test_calls_of_two_ranks_are_shown(tiny, digits, tmp_path):
+    command = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "eval/evaluate.py"]
+    command += f"--model {tiny} --data_file_paths {digits}/heldout.jsonl --image_folders {digits} --limit 8".split()
+    command += f"--reward_method llm --output_dir {tmp_path} --batch_size 2 --max_completion_length 30".split()
+    command += ["--num_samples", "4", "--temperature", "1"]
+    with serving(same_digits) as server:
+        env = {**os.environ, **ranked(), **server.environment(), "JUDGE_MODEL": "m"}
+        done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, env=env, timeout=300)
+        assert done.returncode == 0, done.stderr[-4000:]
+        calls = len(server.requests)
+    assert json.loads((tmp_path / "summary.json").read_text())["judge"]["judge/calls"] == calls
+    assert f"judge: calls {calls}, tokens_in {100 * calls}" in done.stdout and calls > 8

@@ -10,6 +10,7 @@ COUNTED = {
     "open_r1.tools.toolbox": "_warned",
     "open_r1.tools.episodes": "_warned",
     "open_r1.rewards.judge.tally": "TALLY",
+    "open_r1.evaluation.grading_counts_file": "_written",
 }
 REMEMBERED = {"open_r1.models.generation_defaults": "tell", "open_r1.rewards.judge.method": "_judge_of"}
 

@@ -6,15 +6,17 @@ accuracy method), `right`, `format`, `parsed` (the answer that the method parsed
 Of a row without gold `solution`, `score` and `right` are null.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from open_r1.data.record import Record
 from open_r1.data.unlabeled import has_gold
 from open_r1.evaluation.statistics import pass_at_k, wilson
-from open_r1.rewards.judge.method import judge_metrics
+from open_r1.rewards.judge.method import metrics_of_judge
+from open_r1.rewards.judge.tally import lost_verdicts
 from open_r1.rewards.registry import REWARDS, get_method
-from open_r1.rewards.trl_adapter import lost_gradings
+from open_r1.rewards.trl_adapter import lost_metrics
 from open_r1.tasks.find import find_task
 from open_r1.tasks.task import Task
 
@@ -44,10 +46,17 @@ def grade_completion(completion: str, record: Record, task: Task, mode: str, by:
     }
 
 
-def grading_facts() -> dict[str, dict[str, float]]:
-    """What was lost of gradings in this process (`lost_gradings`), and what a judge cost (`judge`), for a summary."""
-    lost = {name: int(count) for name, count in lost_gradings().items() if count}
-    return {name: found for name, found in {"lost_gradings": lost, "judge": judge_metrics()}.items() if found}
+def grading_facts(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, float]]:
+    """What was lost of gradings (`lost_gradings`), and what a judge cost (`judge`), for a summary; `counts` as of
+    `grading_counts_file`.
+
+    >>> grading_facts({"grading": Counter(timeouts=2), "judge": Counter()})
+    {'lost_gradings': {'grading/timeouts': 2}}
+    """
+    found = lost_metrics(counts["grading"], lost_verdicts(counts["judge"]))
+    lost = {name: int(count) for name, count in found.items() if count}
+    facts = {"lost_gradings": lost, "judge": metrics_of_judge(counts["judge"])}
+    return {name: found for name, found in facts.items() if found}
 
 
 def summarize(lines: Sequence[PredictionLine]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from open_r1.data.jsonl_io import append, atomic_write, parse_line
 from open_r1.errors import UsageError, shorten
+from open_r1.evaluation.grading_counts_file import append_counts, files_of_counts, join_counts
 from open_r1.evaluation.metrics import PredictionLine
 
 PREDICTIONS, ABOUT, SUMMARY = "predictions.jsonl", "evaluation.json", "summary.json"
@@ -29,7 +30,7 @@ class PredictionsFile:
         self.path = folder / (PREDICTIONS if rank == 0 else f"predictions.rank{rank}.jsonl")
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite and rank == 0 and evaluation_differences(folder, about):
-            for path in (*prediction_files(folder), folder / ABOUT):
+            for path in (*prediction_files(folder), *files_of_counts(folder), folder / ABOUT):
                 path.unlink(missing_ok=True)
         self._settle(about, patience=5.0 if overwrite and rank else 0.0)
 
@@ -44,6 +45,8 @@ class PredictionsFile:
             time.sleep(POLL)  # rank 0 is deleting them
             patience -= POLL
         if not (self.folder / ABOUT).exists():
+            for path in files_of_counts(self.folder):  # of predictions that were deleted by hand
+                path.unlink(missing_ok=True)
             with atomic_write(self.folder / ABOUT, owner=self.path.name) as file:
                 file.write(json.dumps(about, indent=2).encode())
 
@@ -61,7 +64,8 @@ class PredictionsFile:
                 yield from (line for text in file if (line := parse_line(text)) is not None)
 
     def add(self, lines: Iterable[PredictionLine]) -> None:
-        """Append lines, after a line break where a crash cut the last one."""
+        """Append what their grading counted, then the lines, after a line break where a crash cut the last one."""
+        append_counts(self.path)
         append(self.path, "".join(map(prediction_line, lines)))
 
     def wait(self, rows: Iterable[Key], seconds: float) -> None:
@@ -88,6 +92,7 @@ class PredictionsFile:
         for path in prediction_files(self.folder):
             if path.name != PREDICTIONS:
                 path.unlink()
+        join_counts(self.folder)
         return [line for line in joined if (line["mode"], line["row"]) in order]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.errors import DataError, Problem, UsageError
+from open_r1.evaluation.grading_counts_file import counts_of_process
 from open_r1.evaluation.metrics import PredictionLine, grade_completion, grading_facts, summarize
 from open_r1.evaluation.predictions_file import PREDICTIONS, write_predictions
 from open_r1.rewards.judge.group import asked_together
@@ -60,7 +61,11 @@ def rescore(
         "box_space": box_space,
         **(recorded_judge(judge_facts()) if judged else {}),
     }
-    facts = {"settings": settings, "wall_seconds": round(time.monotonic() - began, 2), **grading_facts()}
+    facts = {
+        "settings": settings,
+        "wall_seconds": round(time.monotonic() - began, 2),
+        **grading_facts(counts_of_process()),
+    }
     return lines, summarize(lines) | facts
 
 

@@ -26,6 +26,7 @@ from open_r1.data.media_views import OTHER, OWN
 from open_r1.data.record import Record
 from open_r1.errors import UsageError
 from open_r1.evaluation.answering import AnswerBatch, AnswerEngine, answer_all, backend_class
+from open_r1.evaluation.grading_counts_file import counts_of_ranks
 from open_r1.evaluation.loader import frame_of, loader_of
 from open_r1.evaluation.metrics import PredictionLine, grading_facts, summarize
 from open_r1.evaluation.predictions_file import Key, PredictionsFile
@@ -230,7 +231,8 @@ def evaluation_facts(
     lines: Sequence[PredictionLine],
     began: float,
 ) -> dict[str, Any]:
-    """Settings and times for the summary; `generation_seconds` sums all ranks and starts, `wall_seconds` not."""
+    """Settings, times and counts of gradings for the summary; `generation_seconds` and counts sum all ranks and
+    starts, `wall_seconds` not."""
     low, high = pixel_limits(processor)
     pixels = {"min_pixels": low, "max_pixels": high} if high else {}
     return {
@@ -242,5 +244,5 @@ def evaluation_facts(
         },
         "generation_seconds": round(sum(line["seconds"] for line in lines), 2),
         "wall_seconds": round(time.monotonic() - began, 2),
-        **grading_facts(),
+        **grading_facts(counts_of_ranks(settings.output_dir)),
     }
