@@ -23,7 +23,7 @@ from open_r1.data.field_names import Renaming
 from open_r1.data.gold_answers import CONVERT
 from open_r1.data.jsonl_io import atomic_write
 from open_r1.data.tables.column_hints import column_problem
-from open_r1.data.tables.picture_store import PictureStore, file_stamp, owner
+from open_r1.data.tables.media_store import MediaStore, file_stamp, owner
 from open_r1.data.tables.rows import ColumnReader, Table
 from open_r1.errors import DataError, Problem, UsageError, data_error
 
@@ -70,31 +70,31 @@ def unpack(
         _code(),
     ]
     place = cache_dir / "tables" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-    pictures = PictureStore(place / PICTURE_FOLDER, folder, roots)
+    store = MediaStore(place / PICTURE_FOLDER, folder, roots)
     problems: list[Problem] = []
     if (done := _read_done(place)) is None:
         with one_builder(place, f"unpacking {table.where}"):
             if (done := _read_done(place)) is None:
-                done, problems = _build(table, reader, pictures, report)
+                done, problems = _build(table, reader, store, report)
     return Unpacked(str(place / ROW_FILE), str(place / PICTURE_FOLDER) if done["stored"] else folder, tuple(problems))
 
 
 def _build(
-    table: Table, reader: ColumnReader, pictures: PictureStore, report: Callable[[int], object]
+    table: Table, reader: ColumnReader, store: MediaStore, report: Callable[[int], object]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Writes the rows, and where there are no problems, notes in the cache that they are there."""
-    place = pictures.folder.parent
+    place = store.folder.parent
     remove_unused(place.parent)
     try:
-        pictures.folder.mkdir(parents=True, exist_ok=True)
-        problems = _write_rows(table, reader, pictures, report)
-        if pictures.kept and pictures.stored:
-            pictures.keeps = False
-            problems = _write_rows(table, reader, pictures, report)
-        if pictures.stored and pictures.with_videos:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        problems = _write_rows(table, reader, store, report)
+        if store.kept and store.stored:
+            store.keeps = False
+            problems = _write_rows(table, reader, store, report)
+        if store.stored and store.with_videos:
             got, remedy = "files of videos, and pictures or videos within the table", f"make files of all: {CONVERT}"
-            problems.append(Problem(pictures.with_videos, "video", got, "both as files", remedy))
-        done = {"stored": pictures.stored, "copied": pictures.copied}
+            problems.append(Problem(store.with_videos, "video", got, "both as files", remedy))
+        done = {"stored": store.stored, "copied": store.copied}
         if not problems:
             with atomic_write(place / DONE_FILE, owner=owner()) as file:
                 file.write(json.dumps(done).encode())
@@ -107,15 +107,15 @@ def _build(
 
 
 def _write_rows(
-    table: Table, reader: ColumnReader, pictures: PictureStore, report: Callable[[int], object]
+    table: Table, reader: ColumnReader, store: MediaStore, report: Callable[[int], object]
 ) -> list[Problem]:
     """Writes a line for each row; returns the problems of rows that are none."""
     problems: list[Problem] = []
-    with atomic_write(pictures.folder.with_name(ROW_FILE), owner=owner()) as file:
+    with atomic_write(store.folder.with_name(ROW_FILE), owner=owner()) as file:
         for number, row in enumerate(table.objects(), 1):
             where = f"{table.where}:{number}"
             try:
-                file.write(_line(pictures.named(reader.row(row, where), where), where))
+                file.write(_line(store.named(reader.row(row, where), where), where))
             except DataError as error:
                 problems += error.problems
             file.write(b"\n")

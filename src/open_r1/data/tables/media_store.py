@@ -18,7 +18,7 @@ PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".t
 
 
 @dataclass
-class PictureStore:
+class MediaStore:
     """Names the pictures and videos of rows: those within a row are written to `folder`, those at a path keep it.
 
     `kept` counts pictures that keep their path, `stored` what is in `folder`; with `keeps` false all pictures are
