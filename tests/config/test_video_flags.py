@@ -10,7 +10,7 @@ from helpers.clips import clip_rows, tiny_with_videos
 from open_r1 import grpo_jsonl, sft_jsonl
 from open_r1.config.parser import parse
 from open_r1.config.task_arguments import JsonlArguments
-from open_r1.config.video_flags import frame_sampling, refuse_no_videos
+from open_r1.config.video_flags import frame_sampling, refuse_no_videos, warn_of_clips_alone
 from open_r1.data.record import Record
 from open_r1.data.video.types import FrameSampling, Video
 from open_r1.errors import UsageError
@@ -100,3 +100,26 @@ def test_an_evaluation_samples_as_the_checkpoint_was_trained_unless_told(tmp_pat
     with pytest.raises(UsageError, match="--video_max_frames: got 3"):
         sampled("--video_max_frames", "3")
     assert Path(out).exists() is False
+
+
+@pytest.mark.parametrize("main", [grpo_jsonl.main, sft_jsonl.main])
+def test_a_size_of_pictures_beside_clips_alone_is_said_before_a_model_is_loaded(tmp_path, monkeypatch, caplog, main):
+    def stop(*args, **kwargs):
+        raise UsageError("loaded")
+
+    for room in ("run", "sft_trainer"):
+        monkeypatch.setattr(f"open_r1.trainer.{room}.load_processor", stop)
+    rows, model = clip_rows(tmp_path, 8), tiny_with_videos(tmp_path / "model")
+    words = f"--model_name_or_path {model} --data_file_paths {rows} --image_folders {tmp_path} --use_cpu true"
+    words += f" --output_dir {tmp_path / 'out'} --max_pixels 3136"
+    with pytest.raises(SystemExit):
+        main([*words.split(), *(["--reward_funcs", "accuracy"] if main is grpo_jsonl.main else [])])
+    assert "--max_pixels: acts on pictures, and no row has one, only videos; --video_max_pixels" in caplog.text
+
+
+def test_a_size_of_pictures_is_not_said_to_idle_where_it_acts(caplog):
+    sizes = {"max_pixels": 3136, "min_pixels": None, "max_anyres_num": None}
+    picture = Record("3", ("a.png",), "", (), "")
+    warn_of_clips_alone([*ROWS, picture], Namespace(**sizes, video_form="auto"))
+    warn_of_clips_alone(ROWS, Namespace(**sizes, video_form="frames"))
+    assert not caplog.text

@@ -1,15 +1,19 @@
 """The flags of videos: refused where they could not act, and made into what reads the frames."""
 
 import argparse
+import logging
 from collections.abc import Iterable
 from math import inf
 from typing import Protocol
 
+from open_r1.config.task_arguments import TaskArguments
 from open_r1.data.jsonl_dataset import default_cache_dir
 from open_r1.data.record import Record
 from open_r1.data.video.frame_cache import FrameCache
 from open_r1.data.video.types import FRAME_FACTOR, FrameSampling
 from open_r1.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 LEAST_PIXELS = 28 * 28  # of a frame: one token of Qwen2-VL
 BY_DEFAULT, BY_DEFAULT_FORM = FrameSampling(), "auto"
@@ -76,3 +80,16 @@ def refuse_no_videos(records: Iterable[Record], settings: VideoSettings) -> None
     flags = [f"--{name}" for name, acts in acting.items() if acts]
     if flags and not any(record.videos for record in records):
         raise UsageError(f"{flags[0]}: got rows without any video, expected some with videos; leave it out")
+
+
+def warn_of_clips_alone(records: Iterable[Record], settings: TaskArguments) -> None:
+    """Warn of a flag about the sizes of pictures where rows have videos alone."""
+    names = ("max_pixels", "min_pixels", "max_anyres_num")
+    flags = [f"--{name}" for name in names if getattr(settings, name) is not None]
+    if not flags or settings.video_form == "frames":  # frames as pictures
+        return
+    kinds = {(bool(record.images), bool(record.videos)) for record in records}
+    if any(videos for _, videos in kinds) and not any(images for images, _ in kinds):
+        logger.warning(
+            "%s: acts on pictures, and no row has one, only videos; --video_max_pixels limits their frames", flags[0]
+        )

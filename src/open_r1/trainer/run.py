@@ -6,6 +6,7 @@ The task scripts differ only in where their records come from.
 import json
 import logging
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import transformers
@@ -18,7 +19,7 @@ from open_r1.config.task_arguments import TaskArguments
 from open_r1.config.tool_flags import refuse_no_pictures_of_tools
 from open_r1.config.training_arguments import GRPOArguments
 from open_r1.config.validation import rewards_of
-from open_r1.config.video_flags import frame_sampling, refuse_no_videos
+from open_r1.config.video_flags import frame_sampling, refuse_no_videos, warn_of_clips_alone
 from open_r1.config.vision_flags import refuse_no_pictures
 from open_r1.data.prompt_length import no_problems, refuse_unusable_prompts
 from open_r1.data.record import Record
@@ -67,6 +68,8 @@ def run_grpo(
     refuse_no_pictures(records, training)
     refuse_no_pictures_of_tools(records, training)
     refuse_no_videos(records, task)
+    if training.process_index == 0 and not (training.tools or training.environment):  # which may give pictures
+        warn_of_clips_alone(chain(records, eval_records or ()), task)
     with only_run(training):
         try_judge_of_rows(records, rewards_of(task))
         processor = load_processor(model_args, task, training.trust_remote_code)

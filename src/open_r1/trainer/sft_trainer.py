@@ -13,7 +13,7 @@ from open_r1.config.batches import refuse_dropped_rows
 from open_r1.config.model_arguments import VLMConfig
 from open_r1.config.task_arguments import JsonlArguments
 from open_r1.config.training_arguments import SFTArguments
-from open_r1.config.video_flags import frame_cache, frame_sampling, refuse_no_videos
+from open_r1.config.video_flags import frame_cache, frame_sampling, refuse_no_videos, warn_of_clips_alone
 from open_r1.data.field_names import renaming_of
 from open_r1.data.jsonl_dataset import RecordDataset, load_records
 from open_r1.data.prompt_length import refuse_unusable_prompts
@@ -106,6 +106,8 @@ def run_sft(data: JsonlArguments, training: SFTArguments, model_args: VLMConfig)
         records = load_records(data.data_file_paths, data.image_folders, reward_methods=method, renaming=renaming)
         refuse_dropped_rows(len(records), training)
         refuse_no_videos(records, data)
+        if training.process_index == 0:
+            warn_of_clips_alone(records, data)
         processor = load_processor(model_args, data, training.trust_remote_code)
         resume = plan_resume(records, data, training, model_args, processor)
         trainer = make_sft_trainer(records, processor, data, training, model_args)
