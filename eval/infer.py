@@ -123,13 +123,23 @@ def answer_one(args: argparse.Namespace) -> None:
 
 def next_look(args: argparse.Namespace, settings: EvaluationSettings) -> str:
     """The command that shows what the answer looked at; without a picture, the one that opens the demo."""
-    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
     if not args.image and not args.video:
-        return command_text("eval/demo.py", flags)
+        return demo_command(args, settings)
+    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
     asked = {"image": args.image, "video": args.video, "question": args.question, "prompt_mode": settings.modes[0]}
     known, defaults = vars(args), vars(options().parse_args(["--model", args.model]))
     asked |= {name: known[name] for name in LOOKED_AT_WITH if known[name] != defaults[name]}
     return command_text("eval/attention.py", {**flags, **asked, "out": args.out / "attention.html"})
+
+
+def demo_command(args: argparse.Namespace, settings: EvaluationSettings) -> str:
+    """The command that opens the demo with the model and the tools of these answers."""
+    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
+    of_tools = argparse.ArgumentParser()
+    add_tool_flags(of_tools)
+    defaults, known = vars(of_tools.parse_args([])), vars(args)
+    tools = {name: known[name] for name, value in defaults.items() if known[name] != value}
+    return command_text("eval/demo.py", {**flags, **tools})
 
 
 def seen_of(video: VideoFrames) -> str:
@@ -233,8 +243,7 @@ def answer_rows(args: argparse.Namespace) -> None:
     show_summary(summary, console)
     console.print(f"{len(lines)} answers: {args.out / PREDICTIONS}", highlight=False, soft_wrap=True)
     console.print(f"{drawings} drawings: {args.out / 'drawn'}", highlight=False, soft_wrap=True)
-    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
-    console.print(f"next: {command_text('eval/demo.py', flags)}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"next: {demo_command(args, settings)}", highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,17 @@ def test_answers_and_scores_are_the_evaluators(session, tiny, digits, tmp_path):
         assert answer.rewards() == [("accuracy", 1.0, line["score"]), ("format", 1.0, line["format"])]
 
 
+def test_the_demo_that_is_printed_has_the_tools_of_the_answers(tiny):
+    words = ["--model", tiny, "--question", "Which?", "--task", "digits"]
+    bare = INFER["demo_command"](FLAGS.parse_args(words), settings_for(*words))
+    assert bare.endswith(f"eval/demo.py --model {tiny} --task digits")
+    words += ["--tools", "zoom", "--max_tool_turns", "2", "--tool_seconds", "30"]  # the last one is the default
+    assert (
+        INFER["demo_command"](FLAGS.parse_args(words), settings_for(*words))
+        == f"{bare} --tools zoom --max_tool_turns 2"
+    )
+
+
 def test_text_streams_token_by_token_and_grows_into_the_answer(session, digits):
     *texts, answer = session.ask(questions(digits, 1)[0])
     assert len(texts) > 3 and all(later.startswith(text) for text, later in pairwise(texts))

@@ -131,6 +131,32 @@ def test_pictures_that_are_no_paths_are_not_left_out(use):
     assert not server.requests
 
 
+@pytest.mark.parametrize(
+    ("fields", "place", "files"),
+    [
+        ({"image_path": "a.png"}, "image_path", False),
+        ({"image": ""}, "image", False),
+        ({"images": 7}, "images", False),
+        ({"video": {"path": 3}}, "video", True),
+        ({"clip": "a.mp4"}, "clip", False),
+    ],
+)
+def test_a_judge_that_sees_is_never_blind_to_a_saved_row(use, tmp_path, fields, place, files):
+    Image.new("RGB", (60, 60), "red").save(tmp_path / "a.png")
+    row = {"completion": "a red car", "gold": "a red automobile", **fields, **({"image": "a.png"} if files else {})}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["--reward_method", "llm", "--rows", tmp_path / "rows.jsonl", "--out", tmp_path / "out.jsonl"]
+    with serving(honest("red")) as server:
+        use(server, JUDGE_IMAGES="true")
+        assert score.main([str(word) for word in words]) == 1
+        error = json.loads((tmp_path / "out.jsonl").read_text())["error"]
+        assert f"rows.jsonl:1: {place}: got" in error and "expected" in error
+        asked = [request for request in server.requests if "automobile" in str(request)]
+        assert asked == []
+        use(server)  # without pictures it needs none
+        assert score.main([str(word) for word in words]) == 0
+
+
 def test_a_judge_that_takes_no_pictures_is_refused_before_training(use):
     def blind(request: dict, served: int) -> Reply:
         return Reply(status=400) if pictures_of(request) else verdict(request, True)
@@ -292,6 +318,15 @@ def test_the_doctor_names_verifiable_methods():
     assert (
         "6 of 8 rows judged by llm have a gold that a verifiable method grades (math 2, mcq 1, yes_no 1" in verifiable
     )
+
+
+def test_the_doctor_names_a_misspelt_setting_of_the_judge(monkeypatch):
+    monkeypatch.setenv("JUDGE_IMAGE", "true")
+    rows = JudgedRows()
+    assert rows.hints() == ()  # nothing is judged
+    rows.add(judged_row("a cat on a mat"))
+    (said,) = rows.hints()
+    assert said.startswith("JUDGE_IMAGE: no setting of the judge") and "did you mean 'JUDGE_IMAGES'?" in said
 
 
 def test_no_verdict_is_paid_by_a_judge_without_usage(use):

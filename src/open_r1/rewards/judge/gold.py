@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from open_r1.data.record import Record
 from open_r1.data.rubric import FIELD
 from open_r1.rewards.base import gold_text
+from open_r1.rewards.judge.settings import unknown_variables
 from open_r1.rewards.math import is_math
 from open_r1.rewards.multiple_choice import is_option
 from open_r1.rewards.parsing.boxes import stated_boxes
@@ -65,7 +66,7 @@ class JudgedRows:
 
     def hints(self) -> tuple[str, ...]:
         """What is to be said of them, in sentences."""
-        said = []
+        said = unknown_variables() if self.rows else []
         if self.rubrics:
             said.append(f"{self.rubrics} of {self.rows} rows judged by llm have a {FIELD!r} of their own")
         for name, count in self.alike.items():

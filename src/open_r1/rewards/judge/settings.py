@@ -68,7 +68,8 @@ class JudgeSettings:
 def read_judge_settings() -> JudgeSettings:
     """The settings of $JUDGE_*. Raises EndpointError for a value or a name that is none, DataError for a rubric file
     that holds no rubric."""
-    refuse_unknown()
+    if unknown := unknown_variables():
+        raise EndpointError(unknown[0])
     if not (model := _text("JUDGE_MODEL")):
         remedy = "export the name of a model behind $OPENAI_BASE_URL, or choose another --reward_method"
         raise EndpointError(f"JUDGE_MODEL: not set, expected the model that judges for --reward_method llm; {remedy}")
@@ -133,12 +134,13 @@ def judge_text(facts: Mapping[str, Any]) -> str | None:
     return ", ".join([f"{model} at {place}" if place else str(model), *settings])
 
 
-def refuse_unknown() -> None:
-    """Raises EndpointError for a variable that begins as a setting of the judge and is none, such as JUDGE_IMAGE."""
-    for name in sorted(os.environ):
-        if name.startswith("JUDGE_") and name not in DEFAULTS:
-            hint = nearest_hint(name, DEFAULTS)
-            raise EndpointError(f"{name}: no setting of the judge, expected one of {', '.join(DEFAULTS)}; {hint}")
+def unknown_variables() -> list[str]:
+    """What is said of each variable that begins as a setting of the judge and is none, such as JUDGE_IMAGE."""
+    return [
+        f"{name}: no setting of the judge, expected one of {', '.join(DEFAULTS)}; {nearest_hint(name, DEFAULTS)}"
+        for name in sorted(os.environ)
+        if name.startswith("JUDGE_") and name not in DEFAULTS
+    ]
 
 
 def _orders() -> int:

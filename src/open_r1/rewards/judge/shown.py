@@ -2,19 +2,20 @@
 size."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image
 
 from open_r1.data.images import load_images
+from open_r1.data.media_keys import media_problems
 from open_r1.data.record import Record
 from open_r1.data.video.files import load_videos
 from open_r1.data.video.strips import evenly
 from open_r1.data.video.types import FrameSampling, Video, VideoFrames
 from open_r1.endpoint.client import scaled_down
-from open_r1.errors import data_error, shorten
+from open_r1.errors import DataError, Problem, data_error, shorten
 
 FEWEST_FRAMES = 2  # of a video
 
@@ -39,16 +40,28 @@ class PictureLimits:
 
 def row_pictures(record: Record, limits: PictureLimits) -> ShownPictures:
     """The row's pictures and frames. Raises DataError as `load_images` and `load_videos`, for more pictures than may
-    be shown, and for pictures that are no paths."""
+    be shown, and for what the row holds of pictures and videos and does not name as paths."""
+    if unread := list(_unread_media(record)):
+        raise DataError(unread)
     if not record.images and not record.videos:
-        if field := next((name for name in ("images", "image", "videos", "video") if record.extra.get(name)), None):
-            expected = "paths of pictures, as JUDGE_IMAGES=true asks"
-            raise data_error(record.where, field, shorten(record.extra[field]), expected, "write them as text")
         return ShownPictures()
     if (needed := len(record.images) + FEWEST_FRAMES * len(record.videos)) > limits.number:
         got = f"{len(record.images)} pictures and {len(record.videos)} videos"
         raise data_error(record.where, "images", got, f"at most {limits.number}", f"JUDGE_MAX_IMAGES={needed} or more")
     return _loaded(record.folder, record.images, record.videos, limits, record.where)
+
+
+def _unread_media(record: Record) -> Iterator[Problem]:
+    """The fields of pictures and videos that the record has none of, as saved completions may have them."""
+    media = (("pictures", ("images", "image"), record.images), ("videos", ("videos", "video"), record.videos))
+    for kind, names, read in media:
+        for name in names if not read else ():
+            if (value := record.extra.get(name)) not in (None, []):
+                expected = f"paths of {kind}, as JUDGE_IMAGES=true asks"
+                yield Problem(record.where, name, shorten(value), expected, "write them as text")
+                return
+    if not record.images and not record.videos:
+        yield from media_problems(record.extra, record.where, ())
 
 
 def judge_pictures(
