@@ -125,21 +125,24 @@ def next_look(args: argparse.Namespace, settings: EvaluationSettings) -> str:
     """The command that shows what the answer looked at; without a picture, the one that opens the demo."""
     if not args.image and not args.video:
         return demo_command(args, settings)
-    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
     asked = {"image": args.image, "video": args.video, "question": args.question, "prompt_mode": settings.modes[0]}
     known, defaults = vars(args), vars(options().parse_args(["--model", args.model]))
     asked |= {name: known[name] for name in LOOKED_AT_WITH if known[name] != defaults[name]}
-    return command_text("eval/attention.py", {**flags, **asked, "out": args.out / "attention.html"})
+    return command_text("eval/attention.py", {**model_flags(settings), **asked, "out": args.out / "attention.html"})
 
 
 def demo_command(args: argparse.Namespace, settings: EvaluationSettings) -> str:
     """The command that opens the demo with the model and the tools of these answers."""
-    flags = {"model": args.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
     of_tools = argparse.ArgumentParser()
     add_tool_flags(of_tools)
     defaults, known = vars(of_tools.parse_args([])), vars(args)
     tools = {name: known[name] for name, value in defaults.items() if known[name] != value}
-    return command_text("eval/demo.py", {**flags, **tools})
+    return command_text("eval/demo.py", {**model_flags(settings), **tools})
+
+
+def model_flags(settings: EvaluationSettings) -> dict[str, object]:
+    """The flags by which another script of this folder takes the same model and task."""
+    return {"model": settings.model, "task": settings.tasks[0], "trust_remote_code": settings.trust_remote_code}
 
 
 def seen_of(video: VideoFrames) -> str:

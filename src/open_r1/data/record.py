@@ -105,6 +105,7 @@ extra={'level': 'easy'}, where='a.jsonl:3', accu_reward_method=None, videos=())
     if dialogue is not None:
         if images == ():
             problems += written_pictures(dialogue.turns, where)
+        # what is refused counts as there: no turn is told as well that its row names none
         shown = 1 if videos is None else len(videos) or sum(slot.is_part for slot in dialogue.slots)
         problems += mark_problems(dialogue.turns, where, 1 if images is None else len(images), shown)
         if unfilled_gold := unfilled(dialogue.solution):

@@ -60,11 +60,8 @@ class VLLMEngine:
         self.loader = loader(None)
         videos = self.loader.fields.video_form == "native"
         if videos:
-            words, options = (
-                ("--backend vllm", "use another --backend"),
-                {"trust_remote_code": settings.trust_remote_code},
-            )
-            offline.refuse_unknown_videos(*words, settings.model, most_videos, **options)
+            flag, otherwise, trusted = "--backend vllm", "use another --backend", settings.trust_remote_code
+            offline.refuse_unknown_videos(flag, otherwise, settings.model, most_videos, trust_remote_code=trusted)
         config = refuse_wrong_model(settings)
         self.ends = end_tokens(eos_token_ids(settings.model, config), processor)
         self.samples, self.sampling = settings.num_samples, evaluation_sampling(settings, self.ends, config, processor)

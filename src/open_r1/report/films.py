@@ -44,7 +44,7 @@ def film_strips(record: Record, sampling: FrameSampling) -> list[FilmStrip]:
 def film_strip(name: str, video: VideoFrames, most: int = STRIP_FRAMES) -> FilmStrip:
     """A video as at most `most` of its frames, the first and the last among them."""
     count = len(video.seconds)
-    chosen = evenly(count, min(count, most))
+    chosen = evenly(count, most)
     cells = tuple((frame_uri(video.pixels[at]), video.seconds[at]) for at in chosen)
     return FilmStrip(name, cells, count, video.span)
 

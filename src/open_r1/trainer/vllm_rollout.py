@@ -230,8 +230,8 @@ def refuse_unknown_to_vllm(
         options = {"model_impl": training.vllm_model_impl, "trust_remote_code": training.trust_remote_code}
         refuse_unknown_model(name, half=training.bf16 or training.fp16, revision=revision, **options)
         if video_form == "native":
-            words = ("--use_vllm", "leave --use_vllm out")
-            refuse_unknown_videos(*words, name, most_videos, revision=revision, **options)
+            otherwise = "leave --use_vllm out"
+            refuse_unknown_videos("--use_vllm", otherwise, name, most_videos, revision=revision, **options)
         if alone:
             from open_r1.rollout.vllm.adapter_engine import refuse_adapters
 

@@ -10,12 +10,13 @@ LEAST_WIDTH = 48  # px of a frame's place, in which its time can be read
 INK, GAP_COLOR = "#ffffff", "#000000"
 
 
-def evenly(count: int, kept: int) -> list[int]:
-    """The places of `kept` of `count` frames, evenly from the first to the last.
+def evenly(count: int, most: int) -> list[int]:
+    """The places of `most` of `count` frames, evenly from the first to the last; all where there are fewer.
 
-    >>> evenly(9, 3), evenly(3, 3), evenly(9, 1), evenly(0, 0)
+    >>> evenly(9, 3), evenly(3, 5), evenly(9, 1), evenly(0, 5)
     ([0, 4, 8], [0, 1, 2], [4], [])
     """
+    kept = min(count, most)
     if kept == 1:
         return [count // 2]
     return [round(number * (count - 1) / (kept - 1)) for number in range(kept)]
@@ -28,8 +29,7 @@ def strip_picture(video: VideoFrames, most: int = 2 * LINE_CELLS) -> Image.Image
     >>> strip_picture(VideoFrames(np.zeros((20, 90, 160, 3), np.uint8), tuple(range(20)), 20.0)).size
     (1316, 228)
     """
-    count = len(video.seconds)
-    places = evenly(count, min(count, most))
+    places = evenly(len(video.seconds), most)
     frames = [_cell(video, place) for place in places]
     width, height = max(frames[0].width, LEAST_WIDTH) + GAP, frames[0].height + CAPTION + GAP
     lines = -(-len(frames) // LINE_CELLS)

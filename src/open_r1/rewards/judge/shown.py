@@ -70,7 +70,7 @@ def judge_pictures(
     """Pictures, then frames of clips, as they are sent: larger ones scaled down, and of a clip with more frames than
     its share of `limits.number` some left out evenly, the first and the last kept."""
     share = (limits.number - len(images)) // max(len(clips), 1)
-    kept = [(clip, evenly(len(clip.seconds), min(share, len(clip.seconds)))) for clip in clips]
+    kept = [(clip, evenly(len(clip.seconds), share)) for clip in clips]
     frames = [Image.fromarray(clip.pixels[place]) for clip, places in kept for place in places]
     small = tuple(scaled_down(image, limits.pixels) for image in (*images, *frames))
     digest = hashlib.sha256()

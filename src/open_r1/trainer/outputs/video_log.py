@@ -29,7 +29,7 @@ def logged_videos(videos: Sequence[VideoFrames], save: SaveFrame) -> list[dict[s
 def logged_video(video: VideoFrames, save: SaveFrame, most: int) -> dict[str, Any]:
     """One video with at most `most` frames, the first and the last among them."""
     count = len(video.seconds)
-    chosen = evenly(count, min(count, most))
+    chosen = evenly(count, most)
     return {
         "frames": [save(Image.fromarray(video.pixels[number]), SAVED_FRAME_SIDE) for number in chosen],
         "seconds": [round(video.seconds[number], 2) for number in chosen],
