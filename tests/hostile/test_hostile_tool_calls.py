@@ -13,7 +13,7 @@ from open_r1.score import main
 from open_r1.tools.calls import MAX_CALLS
 from open_r1.tools.toolbox import make_toolbox
 
-MOST_SECONDS, MOST_BYTES = 60.0, 300e6  # on a busy core; 2 s and 60 MB on an idle one
+MOST_SECONDS, MOST_BYTES = 20.0, 300e6  # on a busy core; 2 s and 60 MB on an idle one
 PICTURE = Image.new("RGB", (640, 480))
 ROW = Record("1", (), "", (), "7", {}, "train.jsonl:7")
 
